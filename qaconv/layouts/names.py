@@ -1,0 +1,64 @@
+"""Folders of images whose file names say who was seen where go in; one row per image comes out."""
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from qaconv.errors import InputError, name_first
+
+LEFT_BY_FILE_MANAGERS = {"Thumbs.db", "desktop.ini"}  # and whatever begins with a dot
+
+
+def read_names(root: Path, folders: Mapping[str, str], pattern: str, example: str) -> pd.DataFrame:
+    """Reads the names of a dataset's images.
+
+    Args:
+        root: the dataset's folder.
+        folders: split -> sub-folder that holds its images, and nothing else.
+        pattern: what the whole of each name must match; its named groups must be whole numbers.
+        example: a name that matches, for whoever has one that does not.
+
+    Returns:
+        Columns image (path below root), split, and an int64 one for each named group.
+
+    Raises:
+        InputError: a sub-folder is missing, or a name does not match.
+    """
+    require(root, folders.values())
+    files = [(split, f"{folder}/{name}") for split, folder in folders.items() for name in _names(root / folder)]
+    compiled = re.compile(pattern)
+    matches = [compiled.fullmatch(image.rpartition("/")[2]) for _, image in files]
+    refuse_names(root, [image for (_, image), match in zip(files, matches, strict=True) if not match], example)
+    groups = pd.DataFrame([match.groupdict() for match in matches if match], columns=list(compiled.groupindex))
+    return pd.DataFrame(files, columns=["split", "image"]).join(groups.astype("int64"))
+
+
+def require(root: Path, paths: Iterable[str]) -> None:
+    """Refuses a folder that lacks one of these files or sub-folders, saying what it holds instead.
+
+    Raises:
+        InputError: the folder, or one of the paths in it, does not exist.
+    """
+    paths = list(paths)
+    if not root.is_dir():
+        raise InputError(f"{root}: there is no such folder")
+    if not all((root / path).exists() for path in paths):
+        found = name_first(sorted(entry.name for entry in root.iterdir())) or " nothing"
+        raise InputError(f"{root}: not a folder of this layout: looked for {', '.join(paths)}; found{found}")
+
+
+def refuse_names(root: Path, names: list[str], example: str) -> None:
+    """Refuses names that do not parse.
+
+    Raises:
+        InputError: there are any.
+    """
+    if names:
+        raise InputError(f"{root}: {len(names)} names do not read like {example}:{name_first(names)}")
+
+
+def _names(folder: Path) -> list[str]:
+    names = sorted(entry.name for entry in folder.iterdir())
+    return [name for name in names if not name.startswith(".") and name not in LEFT_BY_FILE_MANAGERS]

@@ -1,0 +1,33 @@
+"""What several tests look at: a small site of the embedded camera network, with the truth beside the pictures."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from PIL import Image
+
+from qaconv.camnet.render import choose_crops, render_site
+from qaconv.config import SiteConfig
+
+SITE = SiteConfig(seed=3, cameras=3, people=16, train_share=0.5, distractors=2, junk=6)
+
+
+@pytest.fixture(scope="session")
+def site_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site's crops, in Market-1501's folders."""
+    folder = tmp_path_factory.mktemp("site") / "shop"
+    render_site(SITE, folder, processes=1)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def sightings(site_folder: Path) -> pd.DataFrame:
+    """The truth about each crop, as simulated.
+
+    Columns pid (from 1; 0 is a distractor, -1 junk), camid, time_s (on the camera's clock), split, path (below
+    site_folder) and picture (a PIL image).
+    """
+    crops = choose_crops(SITE).rename(columns={"camera": "camid"})
+    crops["time_s"] = crops["clock_s"]
+    crops["picture"] = [Image.open(site_folder / path).copy() for path in crops["path"]]
+    return crops[["pid", "camid", "time_s", "split", "path", "picture"]]
