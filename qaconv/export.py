@@ -1,0 +1,222 @@
+"""A trained network goes in; `encoder.onnx`, `matcher.onnx` and their contract come out, proven to agree with it.
+
+N crops, Q queries, G gallery images, H x W crop size in pixels, C channels, h x w map size, S = h*w locations.
+"""
+
+import logging
+from collections.abc import Mapping
+from hashlib import sha256
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+from onnx_ir.passes.common import ClearMetadataAndDocStringPass
+from torch import Tensor, nn
+
+from qaconv.config import ImageConfig
+from qaconv.errors import InputError
+from qaconv.files import replacing_folder, write_json
+from qaconv.loading import as_input
+from qaconv.models.backbone import Encoder
+from qaconv.models.checkpoint import Architecture, Network
+from qaconv.models.head import QAConv
+
+log = logging.getLogger(__name__)
+
+OPSET = 18                  # what torch's exporter writes by itself, and every server in use runs
+TOLERANCE = 1e-4            # largest difference from PyTorch, of maps and of logits
+BATCH_SIZES = (1, 2, 7)     # of the proof: one, the size that was traced, and neither
+BLOCK = 8                   # pixels; single pixels of noise would average out, and all maps look alike
+
+
+def export_network(network: Network, data: Mapping[str, Any], folder: Path, *, seed: int) -> None:
+    """Writes `encoder.onnx`, `matcher.onnx` and `contract.json`; the same network gives the same bytes.
+
+    Args:
+        network: on the CPU; put in eval mode.
+        data: what it was trained on, with digests; goes into the contract.
+        folder: replaced whole.
+        seed: of the random crops on which ONNX Runtime and PyTorch are compared.
+
+    Raises:
+        InputError: a graph is further than TOLERANCE from PyTorch; nothing is written then.
+    """
+    network.encoder.eval()
+    network.head.eval()
+    graphs = build_graphs(network)
+    differences = prove(graphs, network, seed=seed)
+    contract = _contract(graphs, differences, network.architecture, data)
+    with replacing_folder(folder) as beside:
+        for name, graph in graphs.items():
+            (beside / f"{name}.onnx").write_bytes(graph)
+            log.info("%s.onnx: %s bytes, within %.1e of PyTorch", name, f"{len(graph):,}", differences[name])
+        write_json(beside / "contract.json", contract)
+
+
+def build_graphs(network: Network) -> dict[str, bytes]:
+    """The graphs "encoder" and "matcher" as serialised ONNX models, valid by `onnx.checker`.
+
+    encoder: images uint8 [N, H, W, 3], RGB, to maps float32 [N, C, h, w] of unit length over C.
+    matcher: query_maps [Q, C, h, w] and gallery_maps [G, C, h, w] to logits [Q, G]. It holds the cosines of all
+    pairs at once, 4*S*S bytes each, so a server cuts a large gallery into batches.
+    """
+    image, head = network.architecture.image, network.head
+    crops = torch.zeros(2, image.height, image.width, 3, dtype=torch.uint8)
+    queries, galleries = (torch.zeros(count, head.channels, head.height, head.width) for count in (2, 3))
+    return {
+        "encoder": _to_onnx(_CropEncoder(network.encoder), {"images": crops}, ["N"], "maps"),
+        "matcher": _to_onnx(_Matcher(head), {"query_maps": queries, "gallery_maps": galleries}, ["Q", "G"], "logits"),
+    }
+
+
+class _CropEncoder(nn.Module):
+    """The encoder as it is served: crops as decoders give them, so that scaling cannot be done twice or forgotten."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.encoder(images.permute(0, 3, 1, 2).float() / 255)
+
+
+class _Matcher(nn.Module):
+    """The head as it is served: one product, two maxima, two weightings."""
+
+    query: Tensor
+    gallery: Tensor
+    bias: Tensor
+
+    def __init__(self, head: QAConv) -> None:
+        super().__init__()
+        self.head = head
+        for name, value in head.folded()._asdict().items():
+            self.register_buffer(name, value)
+
+    def forward(self, query_maps: Tensor, gallery_maps: Tensor) -> Tensor:
+        table = self.head.cosines(query_maps, gallery_maps)
+        of_query, of_gallery = table.amax(dim=3), table.amax(dim=1)     # [Q, S, G], [Q, G, S]
+        # The weights stand on the left of the first: transposed and put on the right, as a vector, ONNX Runtime 1.32
+        # fuses them into a FusedMatMul whose numbers are wrong from the second gallery image on.
+        return self.query @ of_query + of_gallery @ self.gallery + self.bias
+
+
+def _to_onnx(module: nn.Module, inputs: Mapping[str, Tensor], counts: list[str], output: str) -> bytes:
+    """Traces `module`; the first dimension of each input is dynamic and bears the name in `counts`."""
+    program = torch.onnx.export(
+        module.eval(), tuple(inputs.values()), dynamo=True, opset_version=OPSET, verbose=False,
+        input_names=list(inputs), output_names=[output],
+        dynamic_shapes=tuple({0: torch.export.Dim(count)} for count in counts),
+    )
+    assert program is not None      # it is None only where a file was named
+    ClearMetadataAndDocStringPass()(program.model)      # stack traces with this machine's paths
+    onnx.checker.check_model(program.model_proto, full_check=True)
+    return program.model_proto.SerializeToString(deterministic=True)
+
+
+@torch.inference_mode()
+def prove(graphs: Mapping[str, bytes], network: Network, *, seed: int) -> dict[str, float]:
+    """The largest difference of each graph in ONNX Runtime from the network in PyTorch, over BATCH_SIZES.
+
+    The matcher is given what encoder.onnx made, as in service, and held against PyTorch from the crops on.
+
+    Raises:
+        InputError: one is above TOLERANCE, or is not a number.
+    """
+    encoder, matcher = (
+        onnxruntime.InferenceSession(graphs[name], providers=["CPUExecutionProvider"]) for name in ("encoder", "matcher")
+    )
+    rng = np.random.default_rng(seed)
+    differences = {"encoder": 0.0, "matcher": 0.0}
+    batches = []
+    for count in BATCH_SIZES:
+        crops = _random_crops(count, network.architecture.image, rng)
+        expected = network.encoder(as_input(torch.from_numpy(crops).permute(0, 3, 1, 2), torch.device("cpu")))
+        (maps,) = encoder.run(None, {"images": crops})
+        difference = _difference("encoder.onnx", f"{count} crops", maps, expected)
+        differences["encoder"] = max(differences["encoder"], difference)
+        batches.append((maps, expected))
+    for (queries, expected_queries), (galleries, expected_galleries) in product(batches, repeat=2):
+        (logits,) = matcher.run(None, {"query_maps": queries, "gallery_maps": galleries})
+        expected = network.head(expected_queries, expected_galleries)
+        difference = _difference("matcher.onnx", f"{len(queries)} x {len(galleries)} pairs", logits, expected)
+        differences["matcher"] = max(differences["matcher"], difference)
+    return differences
+
+
+def _random_crops(count: int, image: ImageConfig, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Crops [N, H, W, 3] of blocks of random colour."""
+    rows, columns = -(-image.height // BLOCK), -(-image.width // BLOCK)
+    blocks = rng.integers(0, 256, size=(count, rows, columns, 3), dtype=np.uint8)
+    return blocks.repeat(BLOCK, axis=1).repeat(BLOCK, axis=2)[:, : image.height, : image.width]
+
+
+def _difference(name: str, batch: str, found: NDArray[np.float32], expected: Tensor) -> float:
+    if found.shape != tuple(expected.shape):
+        raise InputError(f"{name}: gives shape {found.shape} for {batch}, and PyTorch {tuple(expected.shape)}; not exported")
+    difference = float(np.abs(found - expected.numpy()).max())
+    if not difference <= TOLERANCE:     # so put, it also catches what is not a number
+        raise InputError(
+            f"{name}: differs from PyTorch by {difference:.3g} for {batch}; legal is at most {TOLERANCE:g}; not exported"
+        )
+    return difference
+
+
+MEANINGS: dict[str, dict[str, Any]] = {
+    "images": {"layout": "NHWC", "colour_order": "RGB", "minimum": 0, "maximum": 255},
+    "maps": {"layout": "NCHW", "norm": "unit length over C at each location", "minimum": -1, "maximum": 1},
+    "query_maps": {"from": "encoder.onnx maps"},
+    "gallery_maps": {"from": "encoder.onnx maps"},
+    "logits": {"layout": "QG", "minimum": None, "maximum": None},
+}
+
+
+def _contract(
+    graphs: Mapping[str, bytes], differences: Mapping[str, float], architecture: Architecture, data: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What someone who serves the graphs must know, without this package."""
+    image, backbone = architecture.image, architecture.backbone
+    described = architecture.model_dump()
+    described["backbone"]["weights"] = Path(backbone.weights).name      # a local file's folder is nobody's business
+    models = {name: onnx.load_from_string(graph) for name, graph in graphs.items()}
+    return {
+        "graphs": {
+            f"{name}.onnx": {
+                "sha256": sha256(graphs[name]).hexdigest(),
+                "opset": models[name].opset_import[0].version,
+                "inputs": [_tensor(value) for value in models[name].graph.input],
+                "outputs": [_tensor(value) for value in models[name].graph.output],
+                "largest_difference_from_pytorch": differences[name],
+            }
+            for name in graphs
+        },
+        "crop_resize": {
+            "height": image.height,
+            "width": image.width,
+            "aspect_ratio": "not kept",
+            "filter": "bicubic, antialiased, as Pillow's Image.resize with Resampling.BICUBIC on the whole crop",
+        },
+        "score": {
+            "kind": "logit",
+            "better": "higher",
+            "probability": "sigmoid(logit) is training's probability of the same person; it is not calibrated",
+        },
+        "architecture": described,
+        "training_data": dict(data),
+    }
+
+
+def _tensor(value: onnx.ValueInfoProto) -> dict[str, Any]:
+    """A graph's input or output as it is in the graph, and what it means."""
+    tensor = value.type.tensor_type
+    return {
+        "name": value.name,
+        "dtype": onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).name,
+        "shape": [size.dim_param or size.dim_value for size in tensor.shape.dim],
+        **MEANINGS[value.name],
+    }

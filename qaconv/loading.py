@@ -1,0 +1,69 @@
+"""Image files go in; batches for the network come out."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import torch
+from PIL import Image
+from rich.progress import track
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms import v2
+
+from qaconv.config import ImageConfig
+from qaconv.samplers import Draw
+from qaconv.transforms import resize
+
+
+class Crops(Dataset[Tensor]):
+    """Image files as uint8 [3, H, W] at the network's size."""
+
+    def __init__(self, paths: Sequence[Path], size: ImageConfig) -> None:
+        self.paths = paths
+        self.size = size
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> Tensor:
+        with Image.open(self.paths[index]) as picture:
+            return resize(picture.convert("RGB"), self.size)
+
+
+class TrainingCrops(Dataset[tuple[Tensor, int]]):
+    """Varied training images with their labels.
+
+    A draw carries its own seed, so an image looks the same whichever process reads it and whenever a run is resumed.
+    """
+
+    def __init__(self, crops: Crops, labels: Sequence[int], augmentation: v2.Transform) -> None:
+        self.crops = crops
+        self.labels = labels
+        self.augmentation = augmentation
+
+    def __getitem__(self, draw: Draw) -> tuple[Tensor, int]:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(draw.seed)
+            return self.augmentation(self.crops[draw.index]), self.labels[draw.index]
+
+
+def training_batches(crops: TrainingCrops, batches: Iterable[list[Draw]], workers: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Batches of uint8 images [B, 3, H, W] and labels [B], in the order of `batches`."""
+    yield from DataLoader(crops, batch_sampler=batches, num_workers=workers)  # type: ignore[arg-type]
+
+
+@torch.inference_mode()
+def encode(
+    encoder: nn.Module, paths: Sequence[Path], size: ImageConfig, *, batch_size: int, device: torch.device, workers: int = 0,
+    progress: bool = True,
+) -> Tensor:
+    """Image files to maps float32 [N, C, h, w] on the CPU; the encoder is put in eval mode."""
+    encoder.eval()
+    loader = DataLoader(Crops(paths, size), batch_size=batch_size, num_workers=workers)
+    batches = track(loader, f"encode {len(paths)} images", disable=not progress)
+    return torch.cat([encoder(as_input(images, device)).float().cpu() for images in batches])
+
+
+def as_input(images: Tensor, device: torch.device) -> Tensor:
+    """uint8 images to the encoder's float32 in [0, 1]."""
+    return images.to(device, torch.float32) / 255

@@ -1,0 +1,219 @@
+"""Exported graphs go in; versions in MLflow's registry come out, and the best of them bears the alias champion.
+
+Three registered models belong together: `<name>-encoder` and `<name>-matcher` are the ONNX graphs, and `<name>` says which
+versions of them make a pair, with the contract and the temporal profiles that they are served by.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import mlflow
+import numpy as np
+import onnx
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.models import ModelSignature
+from mlflow.types import Schema, TensorSpec
+
+from qaconv.config import Params
+from qaconv.errors import InputError
+from qaconv.files import write_json
+from qaconv.stages.places import ONNX, TLIFT
+from qaconv.tracking import git_tags, lock_digest
+
+GRAPHS = ("encoder", "matcher")
+DECIDING = ".qaconv.direct.mAP"     # the metric that promotes, after the deployment's name
+
+
+@dataclass(frozen=True)
+class Release:
+    """A version of the model and of its two graphs.
+
+    Attributes:
+        name: of the registered model.
+        version: of the model.
+        graphs: the version of each graph, by its registered name.
+        direct_map: mAP of direct matching in [0, 1], by deployment.
+        run_id: the run that registered it.
+    """
+
+    name: str
+    version: str
+    graphs: Mapping[str, str]
+    direct_map: Mapping[str, float]
+    run_id: str
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """What was decided about a challenger.
+
+    Attributes:
+        promoted: whether it has become the champion.
+        reason: for a person, in a sentence.
+        figures: mAP of direct matching in points, the challenger's and the champion's, by deployment that both know.
+    """
+
+    promoted: bool
+    reason: str
+    figures: Mapping[str, tuple[float, float]]
+
+
+def register(params: Params, metrics: Mapping[str, float]) -> Release:
+    """Registers what was exported, in the open run, and makes it the challenger.
+
+    Each version is found again by the digest of dvc.lock: what is registered already stays as it is, and an attempt that
+    broke off is taken up where it stopped.
+
+    Args:
+        params: names the model and the deployments.
+        metrics: of those, as `tracking.load_metrics` gives them.
+    """
+    name, digest = params.registry.model, {"dvc_lock": lock_digest()}
+    graphs = {
+        graph: _version(f"{name}-{graph}", digest, git_tags(), lambda graph=graph: _log_graph(graph)).version
+        for graph in GRAPHS
+    }
+    maps = {f"{deployment}{DECIDING}": repr(metrics[f"{deployment}{DECIDING}"]) for deployment in params.deployments}
+    pair = {f"{graph}_version": str(version) for graph, version in graphs.items()}
+    release = _release(_version(name, {**digest, **pair}, {**git_tags(), **maps}, lambda: _log_pair(params, pair)))
+    _point("challenger", release)
+    return release
+
+
+def promote(params: Params, challenger: Release) -> Promotion:
+    """Makes the challenger champion if it beats the present one by `registry.min_gain`, or if there is none.
+
+    Raises:
+        InputError: the two were measured on no common deployment.
+    """
+    champion = find_champion(challenger.name)
+    if champion and champion.version == challenger.version:
+        decision = Promotion(False, f"{_title(champion)} is the champion already.", {})
+    else:
+        decision = decide(challenger, champion, params.registry.min_gain)
+        MlflowClient().set_model_version_tag(challenger.name, challenger.version, "promotion", decision.reason)
+    # A champion that stays is pointed to again: that mends what a killed promotion may have left.
+    _point("champion", champion if champion and not decision.promoted else challenger)
+    return decision
+
+
+def decide(challenger: Release, champion: Release | None, min_gain: float) -> Promotion:
+    """Compares direct mAP, mean over the deployments that both were measured on.
+
+    Args:
+        challenger: a new version.
+        champion: the present one, if there is one.
+        min_gain: mAP points that the challenger must be better by; a tie never promotes.
+
+    Raises:
+        InputError: there is no such deployment.
+    """
+    if champion is None:
+        return Promotion(True, f"{_title(challenger)} becomes the champion: there was none.", {})
+    common = [deployment for deployment in challenger.direct_map if deployment in champion.direct_map]
+    if not common:
+        raise InputError(
+            f"{_title(challenger)} was measured on {sorted(challenger.direct_map)} and the champion, version "
+            f"{champion.version}, on {sorted(champion.direct_map)}: nothing compares them; keep a common one in deployments, or "
+            "give registry.model in params.yaml another name"
+        )
+    figures = {name: (100 * challenger.direct_map[name], 100 * champion.direct_map[name]) for name in common}
+    new, old = (float(np.mean(points)) for points in zip(*figures.values(), strict=True))
+    gain = round(new - old, 6)
+    promoted = gain > 0 and gain >= min_gain
+    verdict = f"replaces champion version {champion.version}" if promoted else f"leaves version {champion.version} champion"
+    alone = sorted(challenger.direct_map.keys() ^ champion.direct_map.keys())
+    return Promotion(
+        promoted,
+        f"{_title(challenger)} {verdict}: its direct mAP, mean over {', '.join(common)}, is {new:.2f} against {old:.2f}, "
+        f"{gain:+.2f} points where more than 0 and at least {min_gain:g} are asked for."
+        + (f" Not compared, as only one of them was measured there: {', '.join(alone)}." if alone else ""),
+        figures,
+    )
+
+
+def find_champion(name: str) -> Release | None:
+    """The release that the alias champion points to."""
+    client = MlflowClient()
+    version = client.get_registered_model(name).aliases.get("champion")
+    return None if version is None else _release(client.get_model_version(name, version))
+
+
+def aliases(release: Release) -> list[str]:
+    """The aliases that point to a release now."""
+    return sorted(MlflowClient().get_model_version(release.name, release.version).aliases)
+
+
+def _version(name: str, identity: Mapping[str, str], tags: Mapping[str, str], log: Callable[[], str]) -> ModelVersion:
+    """The version whose tags are `identity`; where there is none, a new one of the model that `log` logs and names."""
+    same = " and ".join(f"tags.{key} = '{value}'" for key, value in identity.items())
+    found = MlflowClient().search_model_versions(f"name = '{name}' and {same}")
+    return found[0] if found else mlflow.register_model(log(), name, tags={**identity, **tags})
+
+
+def _log_graph(name: str) -> str:
+    graph = onnx.load(ONNX / f"{name}.onnx")
+    signature = ModelSignature(
+        inputs=Schema([_tensor_spec(value) for value in graph.graph.input]),
+        outputs=Schema([_tensor_spec(value) for value in graph.graph.output]),
+    )
+    logged = mlflow.onnx.log_model(
+        graph, name=name, signature=signature, save_as_external_data=False,
+        # MLflow would find these out by loading the model in another process, which takes long.
+        pip_requirements=mlflow.onnx.get_default_pip_requirements(),
+    )
+    return str(logged.model_uri)
+
+
+def _tensor_spec(value: onnx.ValueInfoProto) -> TensorSpec:
+    """An input or output as the graph declares it; -1 stands for any size."""
+    tensor = value.type.tensor_type
+    shape = [size.dim_value if size.HasField("dim_value") else -1 for size in tensor.shape.dim]
+    return TensorSpec(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type), tuple(shape), value.name)
+
+
+def _log_pair(params: Params, pair: Mapping[str, str]) -> str:
+    """A model without weights of its own: which graphs belong together, and by what contract and profiles."""
+    model = mlflow.create_external_model(name=params.registry.model, model_type="re-identification")
+    client = MlflowClient()
+    with TemporaryDirectory() as folder:
+        versions = Path(folder) / "versions.json"
+        write_json(versions, dict(pair))
+        client.log_model_artifact(model.model_id, str(versions))
+    client.log_model_artifact(model.model_id, str(ONNX / "contract.json"))
+    for deployment in params.deployments:
+        client.log_model_artifact(model.model_id, str(TLIFT / f"{deployment}.json"), "tlift")
+    return str(model.model_uri)
+
+
+def _release(version: ModelVersion) -> Release:
+    maps = {tag.removesuffix(DECIDING): float(value) for tag, value in version.tags.items() if tag.endswith(DECIDING)}
+    graphs = {f"{version.name}-{graph}": version.tags[f"{graph}_version"] for graph in GRAPHS}
+    return Release(version.name, str(version.version), graphs, maps, version.run_id)
+
+
+def _point(alias: str, release: Release) -> None:
+    """Moves an alias on all three models, or, if one fails, on none.
+
+    The model that names the pair comes last: a process killed in between leaves it on the old pair.
+    """
+    client = MlflowClient()
+    before: dict[str, str | None] = {}
+    try:
+        for name, version in {**release.graphs, release.name: release.version}.items():
+            before[name] = client.get_registered_model(name).aliases.get(alias)
+            client.set_registered_model_alias(name, alias, version)
+    except BaseException:
+        for name, old in before.items():
+            if old is None:
+                client.delete_registered_model_alias(name, alias)
+            else:
+                client.set_registered_model_alias(name, alias, old)
+        raise
+
+
+def _title(release: Release) -> str:
+    return f"{release.name} version {release.version}"

@@ -1,0 +1,148 @@
+"""A retraining's settings, figures and files go in; one MLflow run says what was made of what, and how it went."""
+
+import json
+import math
+import os
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from hashlib import sha256
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pandas as pd
+import yaml
+from mlflow import MlflowClient
+from mlflow.data.meta_dataset import MetaDataset
+from mlflow.data.sources import LocalArtifactDatasetSource  # type: ignore[attr-defined]  # made when mlflow.data loads
+
+from qaconv.config import METHODS, Params
+from qaconv.errors import InputError
+from qaconv.stages.places import METRICS, MODELS, ONNX, PREPARED, TLIFT
+
+STORE = Path("mlflow.db")           # in the project's folder, where MLFLOW_TRACKING_URI names no other store
+ARTIFACTS = Path("mlartifacts")     # that store's files
+DVC_LOCK = Path("dvc.lock")
+
+RANKINGS = ("direct", "reranked", "tlift", "reranked_tlift")
+FIGURES = ("rank1", "rank5", "rank10", "rank20", "mAP", "mINP")
+
+
+@contextmanager
+def retraining_run(params: Params, flow: Mapping[str, str]) -> Iterator[str]:
+    """Opens the MLflow run of one retraining in the project's folder; an exception closes it FAILED.
+
+    Args:
+        params: logged, one parameter a setting.
+        flow: tags that lead to the flow run, such as flow_run_id.
+
+    Yields:
+        The run's id.
+    """
+    experiment = _open_experiment(params.registry.experiment)
+    with mlflow.start_run(experiment_id=experiment, tags={**git_tags(), **flow}) as run:
+        mlflow.log_params(_flat(params.model_dump(mode="json")))
+        try:
+            yield run.info.run_id
+        except Exception as error:
+            mlflow.set_tag("failure", str(error))
+            raise
+        finally:
+            if DVC_LOCK.is_file():
+                mlflow.set_tag("dvc_lock", lock_digest())
+
+
+def log_results(params: Params, metrics: Mapping[str, float]) -> None:
+    """Logs to the open run: each epoch, the metrics by target, the datasets by DVC's digests, the files people look at."""
+    for method in METHODS:
+        history = pd.read_csv(MODELS / method / "history.csv").set_index("epoch")
+        for epoch, row in history.iterrows():
+            mlflow.log_metrics({f"train.{method}.{name}": value for name, value in row.items()}, step=epoch)
+    mlflow.log_metrics(dict(metrics))
+    _log_datasets(params)
+    for path in (Path("params.yaml"), DVC_LOCK, ONNX / "contract.json"):
+        mlflow.log_artifact(str(path))
+    for deployment in params.deployments:
+        mlflow.log_artifact(str(TLIFT / f"{deployment}.json"), "tlift")
+        for name in (f"{deployment}.json", f"{deployment}_cmc.csv"):
+            mlflow.log_artifact(str(METRICS / name), "metrics")
+
+
+def load_metrics(deployments: Sequence[str]) -> dict[str, float]:
+    """Figures of the deployments in [0, 1], and counts, by names such as `station.qaconv.direct.mAP`.
+
+    Raises:
+        InputError: a file or a figure is missing, or a figure is not a number.
+    """
+    metrics = {}
+    for deployment in deployments:
+        path = METRICS / f"{deployment}.json"
+        if not path.is_file():
+            raise InputError(f"{path}: is not there; `dvc repro evaluate` writes it")
+        found = _flat(json.loads(path.read_text(encoding="utf-8")))
+        for name in map(".".join, product(METHODS, RANKINGS, FIGURES)):
+            if not math.isfinite(found.get(name, math.nan)):
+                raise InputError(f"{path}: {name} is {found.get(name, 'missing')}; legal is a number")
+        metrics.update({f"{deployment}.{name}": value for name, value in found.items()})
+    return metrics
+
+
+def git_tags() -> dict[str, str]:
+    """The commit, or "none", and whether the working tree differs from it."""
+    commit = _git("rev-parse", "--verify", "HEAD")
+    return {"git_commit": commit or "none", "git_dirty": str(not commit or bool(_git("status", "--porcelain"))).lower()}
+
+
+def lock_digest() -> str:
+    """sha256 of dvc.lock: two retrainings that share it have made the same files from the same files."""
+    return sha256(DVC_LOCK.read_bytes()).hexdigest()
+
+
+def store_uri() -> str:
+    """MLFLOW_TRACKING_URI, or else the SQLite file in the project's folder."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{STORE.resolve()}"
+
+
+def _open_experiment(name: str) -> str:
+    uri = store_uri()
+    mlflow.set_tracking_uri(uri)
+    client = MlflowClient()
+    if experiment := client.get_experiment_by_name(name):
+        return str(experiment.experiment_id)
+    # A server decides where files go; a database alone would put them into ./mlruns.
+    location = None if uri.startswith("http") else ARTIFACTS.resolve().as_uri()
+    return str(client.create_experiment(name, artifact_location=location))
+
+
+def _log_datasets(params: Params) -> None:
+    roles: dict[str, list[str]] = {}
+    for role, names in (("training", params.train.datasets), ("evaluation", params.deployments)):
+        for name in names:
+            roles.setdefault(name, []).append(role)
+    digests = _dvc_digests()
+    for name, of in roles.items():
+        path = (PREPARED / name).as_posix()
+        if path not in digests:
+            raise InputError(f"{DVC_LOCK}: has no output {path}; `dvc repro prepare` writes it")
+        mlflow.log_input(MetaDataset(LocalArtifactDatasetSource(path), name=name, digest=digests[path]), context=" and ".join(of))
+
+
+def _dvc_digests() -> dict[str, str]:
+    """DVC's md5 of each output, by path; a folder's ends in .dir."""
+    lock = yaml.safe_load(DVC_LOCK.read_text(encoding="utf-8"))
+    return {out["path"]: out["md5"] for stage in lock["stages"].values() for out in stage.get("outs", ())}
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested mappings to one with dotted keys."""
+    if not isinstance(value, Mapping):
+        return {prefix: value}
+    below = (_flat(inner, f"{prefix}.{key}" if prefix else str(key)) for key, inner in value.items())
+    return {key: inner for part in below for key, inner in part.items()}
+
+
+def _git(*arguments: str) -> str:
+    """What git prints, or nothing outside a repository."""
+    return subprocess.run(["git", *arguments], capture_output=True, text=True, check=False).stdout.strip()

@@ -1,0 +1,199 @@
+"""A network and training images go in; the network comes out trained, and its history, whatever was killed on the way.
+
+The state on disk holds everything that the next step depends on, and each draw of an image carries its own seed, so a
+resumed run ends with the weights of one that was never stopped: bit for bit on the CPU, with the same number of threads.
+"""
+
+import logging
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from qaconv.config import MethodConfig, TrainConfig
+from qaconv.errors import InputError
+from qaconv.files import replacing_file
+from qaconv.loading import TrainingCrops, as_input, encode, training_batches
+from qaconv.matching import score_matrix
+from qaconv.models.checkpoint import Network
+from qaconv.models.losses import Outcome, build_loss
+from qaconv.samplers import Draw, graph_batches, one_image_each, pk_batches
+
+log = logging.getLogger(__name__)
+
+
+def train(
+    network: Network, crops: TrainingCrops, config: TrainConfig, method: MethodConfig, *, seed: int, device: torch.device,
+    workers: int, state_path: Path, fingerprint: str,
+) -> pd.DataFrame:
+    """Trains in place; gives one row an epoch: epoch, loss, accuracy, lr.
+
+    Args:
+        network: moved to `device`.
+        crops: the training images and labels.
+        config: the recipe.
+        method: the loss and the sampler.
+        seed: of batches and augmentation.
+        device: where to train.
+        workers: processes that read images beside the main one.
+        state_path: where a killed run is picked up; gone when training has ended.
+        fingerprint: of everything that the weights depend on; a state with another one is not resumed.
+
+    Raises:
+        InputError: fewer people than a batch needs, or a loss that is not a finite number.
+    """
+    labels = np.asarray(crops.labels, dtype=np.int64)
+    if len(np.unique(labels)) < config.identities_per_batch:
+        raise InputError(
+            f"params.yaml: train.identities_per_batch is {config.identities_per_batch}, "
+            f"and the training images show {len(np.unique(labels))} people; legal is 2 to that number"
+        )
+    learner = _Learner(network, config, method, device)
+    state = _State.load(state_path, fingerprint, learner, config) or _State(last_epoch=config.epochs)
+
+    while state.epoch < state.last_epoch:
+        if state.batches is None:
+            rng = np.random.default_rng([seed, state.epoch])
+            state.batches = _draw_batches(network, crops, labels, config, method, rng, device, workers)
+        started, first = time.monotonic(), state.step
+        for images, targets in training_batches(crops, state.batches[state.step :], workers):
+            outcome = learner.step(as_input(images, device), targets.to(device))
+            state.add(outcome)
+            if state.step % config.checkpoint_every_steps == 0:
+                state.save(state_path, fingerprint, learner)
+        seconds = time.monotonic() - started
+        rate = (state.step - first) * config.identities_per_batch * config.images_per_identity / max(seconds, 1e-9)
+        row = state.close_epoch(learner.lr)
+        log.info(
+            "epoch %d of %d: loss %.3f, anchors right %.1f %%, lr %g, %.0f images/s",
+            row["epoch"], state.last_epoch, row["loss"], 100 * row["accuracy"], row["lr"], rate,
+        )
+        _schedule(state, learner, config)
+        state.save(state_path, fingerprint, learner)
+    state_path.unlink(missing_ok=True)
+    return pd.DataFrame(state.history)
+
+
+class _Learner:
+    """One step of gradient descent on the network and its loss."""
+
+    def __init__(self, network: Network, config: TrainConfig, method: MethodConfig, device: torch.device) -> None:
+        self.encoder = network.encoder.to(device)
+        self.loss = build_loss(method.loss, network.head, margin=config.margin).to(device)
+        self.config, self.device = config, device
+        self.half = torch.float16 if device.type == "cuda" else torch.bfloat16
+        self.scaler = torch.amp.GradScaler(device.type, enabled=config.amp and device.type == "cuda")
+        new = [*self.encoder.neck.parameters(), *self.loss.parameters()]
+        self.optimiser = torch.optim.SGD(
+            [{"params": list(self.encoder.trunk.parameters()), "lr": config.backbone_lr}, {"params": new, "lr": config.lr}],
+            momentum=config.momentum, weight_decay=config.weight_decay, nesterov=config.momentum > 0,
+        )
+
+    @property
+    def lr(self) -> float:
+        return float(self.optimiser.param_groups[1]["lr"])
+
+    def drop_lr(self) -> None:
+        for group in self.optimiser.param_groups:
+            group["lr"] /= 10
+
+    def step(self, images: Tensor, targets: Tensor) -> Outcome:
+        self.encoder.train()
+        if self.config.freeze_batchnorm:
+            self.encoder.trunk.eval()
+        self.loss.train()
+        with torch.autocast(self.device.type, self.half, enabled=self.config.amp):
+            outcome: Outcome = self.loss(self.encoder(images), targets)
+        if not torch.isfinite(outcome.loss):
+            raise InputError(f"training: the loss is {outcome.loss.item()}; lower train.lr in params.yaml")
+        self.optimiser.zero_grad(set_to_none=True)
+        self.scaler.scale(outcome.loss).backward()
+        self.scaler.unscale_(self.optimiser)
+        nn.utils.clip_grad_norm_([*self.encoder.parameters(), *self.loss.parameters()], self.config.clip_norm)
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
+        return outcome
+
+    def parts(self) -> dict[str, Any]:
+        return {"encoder": self.encoder, "loss": self.loss, "optimiser": self.optimiser, "scaler": self.scaler}
+
+
+@dataclass
+class _State:
+    """Where training stands between two steps."""
+
+    last_epoch: int
+    epoch: int = 0
+    step: int = 0
+    batches: list[list[Draw]] | None = None      # of the epoch that is under way
+    loss_sum: float = 0.0
+    accuracy_sum: float = 0.0
+    lr_dropped: bool = False
+    history: list[dict[str, float]] = field(default_factory=list)
+
+    def add(self, outcome: Outcome) -> None:
+        self.step += 1
+        self.loss_sum += outcome.loss.item()
+        self.accuracy_sum += outcome.accuracy.item()
+
+    def close_epoch(self, lr: float) -> dict[str, float]:
+        row = {"epoch": self.epoch + 1, "loss": self.loss_sum / self.step, "accuracy": self.accuracy_sum / self.step, "lr": lr}
+        self.history.append(row)
+        self.epoch, self.step, self.batches, self.loss_sum, self.accuracy_sum = self.epoch + 1, 0, None, 0.0, 0.0
+        return row
+
+    def save(self, path: Path, fingerprint: str, learner: _Learner) -> None:
+        values = {**vars(self), "batches": None if self.batches is None else [[tuple(draw) for draw in batch] for batch in self.batches]}
+        parts = {name: part.state_dict() for name, part in learner.parts().items()}
+        with replacing_file(path) as beside:
+            torch.save({"fingerprint": fingerprint, "state": values, "parts": parts}, beside)
+
+    @classmethod
+    def load(cls, path: Path, fingerprint: str, learner: _Learner, config: TrainConfig) -> "_State | None":
+        if not path.is_file():
+            return None
+        saved = torch.load(path, map_location=learner.device, weights_only=True)
+        if saved["fingerprint"] != fingerprint:
+            log.warning("%s: is of a run with other parameters, data or code; training starts anew", path)
+            return None
+        for name, part in learner.parts().items():
+            part.load_state_dict(saved["parts"][name])
+        state = cls(**saved["state"])
+        if state.batches is not None:
+            state.batches = [[Draw(*draw) for draw in batch] for batch in state.batches]
+        log.info("%s: resumes at epoch %d of %d, step %d", path, state.epoch + 1, state.last_epoch, state.step)
+        return state
+
+
+def _draw_batches(
+    network: Network, crops: TrainingCrops, labels: NDArray[np.int64], config: TrainConfig, method: MethodConfig,
+    rng: np.random.Generator, device: torch.device, workers: int,
+) -> list[list[Draw]]:
+    size = {"identities": config.identities_per_batch, "images": config.images_per_identity}
+    if method.sampler == "pk":
+        return pk_batches(labels, **size, rng=rng)
+    started = time.monotonic()
+    chosen = one_image_each(labels, rng)
+    paths = [crops.crops.paths[index] for index in chosen]
+    maps = encode(network.encoder, paths, crops.crops.size, batch_size=256, device=device, workers=workers, progress=False)
+    scores = score_matrix(maps, maps, network.head)
+    log.info("graph of %d identities in %.1f s", len(chosen), time.monotonic() - started)
+    return graph_batches(labels, scores, **size, rng=rng)
+
+
+def _schedule(state: _State, learner: _Learner, config: TrainConfig) -> None:
+    """The schedule of the authors' v2.1: once the loss has fallen far enough, lr / 10 and half as many epochs again."""
+    if state.lr_dropped:
+        return
+    learnt = state.epoch > 1 and state.history[-1]["loss"] < config.lr_drop_when_loss_below * state.history[1]["loss"]
+    if learnt or state.epoch == config.lr_drop_epoch:
+        learner.drop_lr()
+        state.lr_dropped = True
+        state.last_epoch = min(config.epochs, state.epoch + state.epoch // 2)
+        log.info("learning rate dropped to %g; training ends after epoch %d", learner.lr, state.last_epoch)

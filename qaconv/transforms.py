@@ -1,0 +1,57 @@
+"""An image goes in; what the network sees of it comes out: resized, and varied when training.
+
+Images are uint8 tensors [3, H, W], RGB; the network's are float32 in [0, 1].
+"""
+
+import math
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torchvision.transforms import v2
+
+from qaconv.config import AugmentConfig, ImageConfig
+
+
+def resize(picture: Image.Image, size: ImageConfig) -> Tensor:
+    """An RGB picture of any size to uint8 [3, H, W], by Pillow's bicubic filter (antialiased); serving does the same."""
+    resized = picture.resize((size.width, size.height), Image.Resampling.BICUBIC)
+    return torch.from_numpy(np.array(resized)).permute(2, 0, 1).contiguous()
+
+
+def build_augmentation(config: AugmentConfig, size: ImageConfig) -> v2.Transform:
+    """uint8 [3, H, W] to a varied uint8 [3, H, W], in the order of the authors' v2.1; draws from torch's generator."""
+    steps: list[nn.Module] = []
+    if config.pad:
+        steps.append(v2.RandomCrop((size.height, size.width), padding=config.pad))
+    if config.flip:
+        steps.append(v2.RandomHorizontalFlip(config.flip))
+    if config.rotation_degrees:
+        steps.append(v2.RandomRotation(config.rotation_degrees))
+    if config.colour_jitter:
+        steps.append(v2.ColorJitter(brightness=(0.5, 2.0), contrast=(0.5, 2.0), saturation=(0.5, 2.0), hue=0.1))
+    if config.occlusion:
+        steps.append(WhiteOcclusion(config.occlusion))
+    return v2.Compose(steps or [v2.Identity()])
+
+
+class WhiteOcclusion(nn.Module):
+    """Puts a white square somewhere on the image.
+
+    Args:
+        largest: its side, at most, as a share of the image's shorter side (0.8 in the papers); drawn evenly from 0.
+    """
+
+    def __init__(self, largest: float) -> None:
+        super().__init__()
+        self.largest = largest
+
+    def forward(self, image: Tensor) -> Tensor:
+        height, width = image.shape[-2:]
+        draw = torch.rand(3).tolist()
+        side = math.floor(draw[0] * self.largest * min(height, width))
+        top, left = math.floor(draw[1] * (height - side + 1)), math.floor(draw[2] * (width - side + 1))
+        occluded = image.clone()
+        occluded[:, top : top + side, left : left + side] = 255
+        return occluded

@@ -1,0 +1,149 @@
+"""The encoder gives unit maps of the size it says, from weights that fit or are refused."""
+
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from urllib.error import URLError
+
+import pytest
+import torch
+import torchvision
+from safetensors.torch import save_file
+from torch import Tensor
+
+from qaconv.config import BackboneConfig
+from qaconv.errors import InputError
+from qaconv.models import build_encoder
+from qaconv.models.backbone import map_size
+
+
+def backbone(weights: str = "none", **changed: object) -> BackboneConfig:
+    values = {"name": "resnet18", "last_layer": "layer2", "neck_channels": 8, "weights": weights, **changed}
+    return BackboneConfig.model_validate(values)
+
+
+@pytest.fixture(scope="module")
+def resnet18() -> dict[str, Tensor]:
+    """Weights that an initialisation never gives, under torchvision's names."""
+    weights = torchvision.models.resnet18(weights=None).state_dict()
+    return {name: torch.full_like(value, 0.25) for name, value in weights.items()}
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet50"])
+@pytest.mark.parametrize("last_layer", ["layer2", "layer3", "layer4"])
+def test_map_size_is_that_of_the_maps_that_come_out(name: str, last_layer: str) -> None:
+    config = backbone(name=name, last_layer=last_layer)
+    encoder = build_encoder(config).eval()
+    for height, width in ((64, 32), (65, 33), (63, 31), (50, 17)):
+        maps = encoder(torch.rand(1, 3, height, width))
+        assert maps.shape == (1, 8, *map_size(config, height, width, pooled=False))
+
+
+def test_pooled_map_is_one_location() -> None:
+    maps = build_encoder(backbone(), pooled=True).eval()(torch.rand(2, 3, 32, 16))
+    assert maps.shape == (2, 8, *map_size(backbone(), 32, 16, pooled=True)) == (2, 8, 1, 1)
+
+
+@pytest.mark.parametrize("pooled", [True, False])
+def test_maps_have_unit_length_over_channels(pooled: bool) -> None:
+    maps = build_encoder(backbone(), pooled=pooled).eval()(torch.rand(2, 3, 32, 16))
+    torch.testing.assert_close(maps.norm(dim=1), torch.ones_like(maps[:, 0]))
+
+
+@pytest.mark.parametrize("suffix", ["safetensors", "pth"])
+def test_local_weights_fill_the_trunk(tmp_path: Path, resnet18: dict[str, Tensor], suffix: str) -> None:
+    path = tmp_path / f"weights.{suffix}"
+    (save_file if suffix == "safetensors" else torch.save)(resnet18, path)
+    encoder = build_encoder(backbone(str(path)))
+    assert encoder.trunk.state_dict()
+    assert all(torch.equal(value, resnet18[name]) for name, value in encoder.trunk.state_dict().items())
+
+
+def test_local_weights_need_neither_a_classifier_nor_batch_counters(tmp_path: Path, resnet18: dict[str, Tensor]) -> None:
+    path = tmp_path / "weights.safetensors"
+    needed = {name: value for name, value in resnet18.items() if not name.startswith("fc.") and "batches" not in name}
+    save_file(needed, path)
+    assert (build_encoder(backbone(str(path))).trunk.get_parameter("conv1.weight") == 0.25).all()
+
+
+def _without_a_layer(weights: dict[str, Tensor]) -> None:
+    del weights["layer1.0.conv1.weight"]
+
+
+def _with_a_stranger(weights: dict[str, Tensor]) -> None:
+    weights["module.conv1.weight"] = torch.zeros(1)
+
+
+def _misshapen(weights: dict[str, Tensor]) -> None:
+    weights["conv1.weight"] = torch.zeros(64, 1, 7, 7)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (_without_a_layer, r"missing \['layer1\.0\.conv1\.weight'\] \(1\)"),
+        (_with_a_stranger, r"unknown \['module\.conv1\.weight'\] \(1\)"),
+        (_misshapen, r"conv1\.weight: \(64, 1, 7, 7\), not \(64, 3, 7, 7\)"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused_by_key(
+    tmp_path: Path, resnet18: dict[str, Tensor], change: Callable[[dict[str, Tensor]], None], named: str
+) -> None:
+    path, weights = tmp_path / "weights.safetensors", dict(resnet18)
+    change(weights)
+    save_file(weights, path)
+    with pytest.raises(InputError, match=rf"weights\.safetensors: does not fit the backbone.*{named}"):
+        build_encoder(backbone(str(path)))
+
+
+class Intruder:
+    """Unpickling it creates a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Callable[[Path], None], tuple[Path]]:
+        return Path.touch, (self.path,)
+
+
+def test_pickled_object_is_refused_and_not_run(tmp_path: Path) -> None:
+    path, trace = tmp_path / "weights.pth", tmp_path / "ran"
+    torch.save({"conv1.weight": Intruder(trace)}, path)
+    with pytest.raises(InputError, match=r"weights\.pth: cannot be read as tensors alone"):
+        build_encoder(backbone(str(path)))
+    assert not trace.exists()
+    with path.open("wb") as file:
+        pickle.dump(Intruder(trace), file, protocol=2)
+    with pytest.raises(InputError, match=r"weights\.pth: cannot be read as tensors alone"):
+        build_encoder(backbone(str(path)))
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize("name", ["weights.pth", "weights.safetensors"])
+@pytest.mark.parametrize("content", [b"", b"not weights at all"])
+def test_file_of_something_else_is_refused(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=rf"{name}: cannot be read"):
+        build_encoder(backbone(str(tmp_path / name)))
+
+
+@pytest.mark.parametrize("content", [[1, 2], {"epoch": 3}])
+def test_pth_of_another_kind_is_refused(tmp_path: Path, content: object) -> None:
+    torch.save(content, tmp_path / "weights.pth")
+    with pytest.raises(InputError, match=r"weights\.pth: holds (list|dict); expected a state dict"):
+        build_encoder(backbone(str(tmp_path / "weights.pth")))
+
+
+def test_missing_weights_are_refused_with_what_is_legal(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"absent\.pth: backbone\.weights names no file; legal are none, imagenet"):
+        build_encoder(backbone(str(tmp_path / "absent.pth")))
+
+
+def test_imagenet_weights_that_cannot_be_fetched_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def offline(*args: object, **kwargs: object) -> None:
+        raise URLError("no route to host")
+
+    monkeypatch.setattr("torch.hub.load_state_dict_from_url", offline)
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", offline)
+    with pytest.raises(InputError, match="imagenet, which cannot be fetched: .*no route to host"):
+        build_encoder(backbone("imagenet"))

@@ -1,0 +1,117 @@
+"""A network that was written is the network that is read, or is refused."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from qaconv.config import BackboneConfig, ImageConfig
+from qaconv.errors import InputError
+from qaconv.models.checkpoint import Architecture, Network, build_network, load_network, save_network
+
+
+def architecture(*, pooled: bool = False) -> Architecture:
+    backbone = BackboneConfig(name="resnet18", last_layer="layer2", neck_channels=8, weights="none")
+    return Architecture(backbone=backbone, image=ImageConfig(height=32, width=16), pooled=pooled)
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["maps", "pooled"])
+def network(request: pytest.FixtureRequest) -> Network:
+    """A network in eval mode, whose running statistics a batch has moved."""
+    network = build_network(architecture(pooled=request.param), seed=1)
+    maps = network.encoder.train()(torch.rand(4, 3, 32, 16, generator=torch.Generator().manual_seed(2)))
+    network.head.train()(maps, maps)
+    network.encoder.eval(), network.head.eval()
+    return network
+
+
+def test_network_read_back_gives_the_same_bits(network: Network, tmp_path: Path) -> None:
+    save_network(network, tmp_path / "net", {"data": {"images": 4}}, {"history.csv": "epoch\n1\n"})
+    read, trained = load_network(tmp_path / "net")
+    images = torch.rand(3, 3, 32, 16, generator=torch.Generator().manual_seed(3))
+    with torch.inference_mode():
+        maps, read_maps = network.encoder(images), read.encoder(images)
+        assert torch.equal(maps, read_maps)
+        assert torch.equal(network.head(maps, maps), read.head(read_maps, read_maps))
+    assert (trained, read.architecture) == ({"data": {"images": 4}}, network.architecture)
+    assert (tmp_path / "net" / "history.csv").read_text() == "epoch\n1\n"
+
+
+def test_writing_twice_gives_the_same_bytes(network: Network, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        save_network(network, tmp_path / name, {}, {})
+    for file in ("weights.safetensors", "model.json"):
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
+
+
+def test_weights_file_of_training_is_not_needed_to_read_a_network(network: Network, tmp_path: Path) -> None:
+    backbone = network.architecture.backbone.model_copy(update={"weights": "gone.pth"})
+    described = network.architecture.model_copy(update={"backbone": backbone})
+    save_network(Network(network.encoder, network.head, described), tmp_path / "net", {}, {})
+    assert load_network(tmp_path / "net")[0].architecture.backbone.weights == "gone.pth"
+
+
+def test_seed_decides_the_initial_weights_and_leaves_the_global_generator_alone() -> None:
+    torch.manual_seed(5)
+    untouched = torch.rand(1)
+    torch.manual_seed(5)
+    one, same, other = (build_network(architecture(), seed).encoder.neck.weight for seed in (1, 1, 2))
+    assert torch.equal(torch.rand(1), untouched)
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+
+
+def _without_weights(folder: Path) -> None:
+    (folder / "weights.safetensors").unlink()
+
+
+def _without_description(folder: Path) -> None:
+    (folder / "model.json").unlink()
+
+
+def _truncated_weights(folder: Path) -> None:
+    path = folder / "weights.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def _broken_json(folder: Path) -> None:
+    (folder / "model.json").write_text("{")
+
+
+def _json_of_another_kind(folder: Path) -> None:
+    (folder / "model.json").write_text("[]")
+
+
+def _another_architecture(folder: Path) -> None:
+    _edit(folder, lambda description: description["architecture"]["backbone"].update(neck_channels=9))
+
+
+def _unknown_key(folder: Path) -> None:
+    _edit(folder, lambda description: description["architecture"].update(colour="green"))
+
+
+def _without_training(folder: Path) -> None:
+    _edit(folder, lambda description: description.pop("trained"))
+
+
+def _edit(folder: Path, change: Callable[[dict], object]) -> None:
+    description = json.loads((folder / "model.json").read_text())
+    change(description)
+    (folder / "model.json").write_text(json.dumps(description))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        _without_weights, _without_description, _truncated_weights, _broken_json, _json_of_another_kind,
+        _another_architecture, _unknown_key, _without_training,
+    ],
+)
+def test_broken_folder_is_refused_in_one_message(tmp_path: Path, damage: Callable[[Path], None]) -> None:
+    folder = tmp_path / "net"
+    save_network(build_network(architecture(), seed=1), folder, {}, {})
+    damage(folder)
+    with pytest.raises(InputError, match=r"net: holds no network that can be read: .*(?s:.*)`dvc repro` writes it"):
+        load_network(folder)

@@ -1,0 +1,52 @@
+from collections import Counter
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qaconv.samplers import graph_batches, one_image_each, pk_batches
+
+LABELS = np.repeat(np.arange(10), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]).astype(np.int64)
+SEEDS = st.integers(0, 2**32 - 1)
+
+
+@given(SEEDS, st.integers(2, 5), st.integers(2, 5))
+def test_every_pk_batch_has_p_people_with_k_images_each(seed, identities, images):
+    for batch in pk_batches(LABELS, identities=identities, images=images, rng=np.random.default_rng(seed)):
+        counts = Counter(LABELS[draw.index] for draw in batch)
+        assert sum(counts.values()) == identities * images
+        assert all(count % images == 0 for count in counts.values())
+
+
+def test_a_pk_epoch_shows_about_as_many_images_as_there_are():
+    batches = pk_batches(LABELS, identities=4, images=2, rng=np.random.default_rng(0))
+    assert sum(map(len, batches)) == 56 and len(LABELS) == 55
+
+
+def test_no_image_returns_before_its_person_s_others_were_shown():
+    draws = [draw.index for batch in pk_batches(LABELS, identities=5, images=2, rng=np.random.default_rng(3)) for draw in batch]
+    shown = Counter(draws)
+    for label in range(10):
+        counts = [shown[index] for index in np.flatnonzero(LABELS == label)]
+        assert max(counts) - min(counts) <= 1
+
+
+@given(SEEDS)
+def test_graph_batches_hold_each_person_once_as_centre_with_the_most_alike(seed):
+    scores = np.random.default_rng(seed).normal(size=(10, 10)).astype(np.float32)
+    batches = graph_batches(LABELS, scores, identities=3, images=2, rng=np.random.default_rng(seed))
+    groups = {tuple(sorted({int(LABELS[draw.index]) for draw in batch})) for batch in batches}
+    for centre in range(10):
+        others = [other for other in np.argsort(-scores[centre]) if other != centre]
+        assert tuple(sorted([centre, *others[:2]])) in groups
+    assert len(batches) == 10
+
+
+def test_the_same_seed_draws_the_same_batches():
+    first, second = (pk_batches(LABELS, identities=3, images=2, rng=np.random.default_rng(1)) for _ in range(2))
+    assert first == second
+    assert first != pk_batches(LABELS, identities=3, images=2, rng=np.random.default_rng(2))
+
+
+def test_one_image_each_follows_the_order_of_the_people():
+    assert LABELS[one_image_each(LABELS, np.random.default_rng(0))].tolist() == list(range(10))

@@ -1,0 +1,155 @@
+import logging
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from qaconv import training
+from qaconv.config import AugmentConfig, BackboneConfig, ImageConfig, MethodConfig, TrainConfig
+from qaconv.errors import InputError
+from qaconv.loading import Crops, TrainingCrops
+from qaconv.models.checkpoint import Architecture, build_network
+from qaconv.transforms import build_augmentation
+
+SIZE = ImageConfig(height=32, width=16)
+PEOPLE, IMAGES = 6, 5
+AUGMENT = AugmentConfig(pad=2, rotation_degrees=5, flip=0.5, colour_jitter=True, occlusion=0.5)
+RECIPE = TrainConfig(
+    datasets=["tiny"], amp=False, freeze_batchnorm=False, identities_per_batch=3, images_per_identity=2, epochs=3, lr=0.05,
+    backbone_lr=0.05, weight_decay=5e-4, momentum=0.9, clip_norm=8, margin=4, lr_drop_when_loss_below=0, lr_drop_epoch=2,
+    checkpoint_every_steps=2,
+)
+PAIRWISE = MethodConfig(pooled=False, loss="pairwise_matching", sampler="pk")
+
+
+@pytest.fixture(scope="module")
+def crops(tmp_path_factory):
+    """Six people, each of one colour, five noisy images each."""
+    folder, rng = tmp_path_factory.mktemp("people"), np.random.default_rng(0)
+    paths, labels = [], []
+    for person in range(PEOPLE):
+        colour = rng.integers(40, 215, 3)
+        for image in range(IMAGES):
+            paths.append(folder / f"{person}_{image}.png")
+            pixels = np.clip(colour + rng.integers(-40, 40, (40, 20, 3)), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(paths[-1])
+            labels.append(person)
+    return TrainingCrops(Crops(paths, SIZE), labels, build_augmentation(AUGMENT, SIZE))
+
+
+def run(crops, folder, recipe=RECIPE, method=PAIRWISE, seed=1, workers=0, fingerprint="same"):
+    backbone = BackboneConfig(name="resnet18", last_layer="layer2", neck_channels=8, weights="none")
+    network = build_network(Architecture(backbone=backbone, image=SIZE, pooled=method.pooled), seed)
+    history = training.train(
+        network, crops, recipe, method, seed=seed, device=torch.device("cpu"), workers=workers,
+        state_path=folder / "state.pt", fingerprint=fingerprint,
+    )
+    return {**network.encoder.state_dict(), **network.head.state_dict()}, history
+
+
+def assert_equal(one, other):
+    assert one.keys() == other.keys()
+    for name in one:
+        assert torch.equal(one[name], other[name]), name
+
+
+def killed_after(monkeypatch, steps):
+    """From now on, the process dies before the step after `steps` steps."""
+    original, taken = training._Learner.step, []
+
+    def step(self, *batch):
+        if len(taken) == steps:
+            raise KeyboardInterrupt
+        taken.append(None)
+        return original(self, *batch)
+
+    monkeypatch.setattr(training._Learner, "step", step)
+
+
+@pytest.mark.parametrize("sampler", ["pk", "graph"])
+@pytest.mark.parametrize("steps", [0, 3, 4, 5, 11])
+def test_a_run_killed_at_any_step_ends_with_the_weights_of_one_that_was_not(crops, tmp_path, monkeypatch, steps, sampler):
+    method = PAIRWISE.model_copy(update={"sampler": sampler})
+    undisturbed, history = run(crops, tmp_path / "undisturbed", method=method)
+    with monkeypatch.context() as patch:
+        killed_after(patch, steps)
+        with pytest.raises(KeyboardInterrupt):
+            run(crops, tmp_path, method=method)
+    resumed, resumed_history = run(crops, tmp_path, method=method)
+    assert_equal(resumed, undisturbed)
+    assert resumed_history.equals(history)
+    assert not list(tmp_path.glob("*.pt"))
+
+
+def test_a_killed_run_does_not_start_over(crops, tmp_path, monkeypatch, caplog):
+    with monkeypatch.context() as patch:
+        killed_after(patch, 8)
+        with pytest.raises(KeyboardInterrupt):
+            run(crops, tmp_path)
+    with monkeypatch.context() as patch, caplog.at_level(logging.INFO), pytest.raises(KeyboardInterrupt):
+        killed_after(patch, 0)
+        run(crops, tmp_path)
+    assert "resumes at epoch 2 of 3, step 3" in caplog.text
+
+
+def test_the_state_of_another_run_is_not_resumed(crops, tmp_path, monkeypatch, caplog):
+    with monkeypatch.context() as patch:
+        killed_after(patch, 8)
+        with pytest.raises(KeyboardInterrupt):
+            run(crops, tmp_path, seed=2, fingerprint="other")
+    fresh, _ = run(crops, tmp_path)
+    assert "training starts anew" in caplog.text
+    assert_equal(fresh, run(crops, tmp_path / "undisturbed")[0])
+
+
+def test_processes_that_read_images_do_not_change_the_weights(crops, tmp_path):
+    assert_equal(run(crops, tmp_path, workers=2)[0], run(crops, tmp_path)[0])
+
+
+def test_another_seed_gives_other_weights(crops, tmp_path):
+    one, other = run(crops, tmp_path)[0], run(crops, tmp_path, seed=9)[0]
+    assert not torch.equal(one["neck.weight"], other["neck.weight"])
+
+
+@pytest.mark.parametrize("method", [PAIRWISE, PAIRWISE.model_copy(update={"pooled": True}),
+                                    PAIRWISE.model_copy(update={"loss": "hard_triplet"})])
+def test_training_learns_to_tell_six_colours_apart(crops, tmp_path, method):
+    _, history = run(crops, tmp_path, RECIPE.model_copy(update={"epochs": 12, "lr_drop_epoch": 10}), method)
+    assert history["loss"].iloc[-1] < 0.8 * history["loss"].iloc[0]
+    assert history["accuracy"].iloc[-1] > history["accuracy"].iloc[0]
+
+
+def test_learning_rate_drops_tenfold_and_training_ends_after_half_as_many_epochs_again(crops, tmp_path):
+    recipe = RECIPE.model_copy(update={"epochs": 9, "lr_drop_epoch": 4})
+    _, history = run(crops, tmp_path, recipe)
+    assert history["lr"].tolist() == pytest.approx([0.05] * 4 + [0.005] * 2)
+
+
+def test_learning_rate_drops_when_the_loss_has_fallen_far_enough(crops, tmp_path):
+    recipe = RECIPE.model_copy(update={"epochs": 20, "lr_drop_epoch": 20, "lr_drop_when_loss_below": 1.0})
+    _, history = run(crops, tmp_path, recipe)
+    losses = history["loss"].to_numpy()
+    dropped = next(epoch for epoch in range(2, 20) if losses[epoch] < losses[1])
+    assert history["lr"].tolist() == pytest.approx([0.05] * (dropped + 1) + [0.005] * ((dropped + 1) // 2))
+
+
+def test_frozen_batchnorm_keeps_its_statistics(crops, tmp_path):
+    weights, _ = run(crops, tmp_path, RECIPE.model_copy(update={"freeze_batchnorm": True}))
+    assert torch.equal(weights["trunk.bn1.running_mean"], torch.zeros(64))
+    assert not torch.equal(run(crops, tmp_path)[0]["trunk.bn1.running_mean"], torch.zeros(64))
+
+
+def test_half_precision_trains_on_the_cpu_to_finite_weights(crops, tmp_path):
+    weights, _ = run(crops, tmp_path, RECIPE.model_copy(update={"amp": True, "epochs": 1}))
+    assert all(torch.isfinite(value.float()).all() for value in weights.values())
+
+
+def test_a_loss_that_is_no_number_stops_the_run_with_a_word(crops, tmp_path):
+    with pytest.raises(InputError, match="the loss is nan; lower train.lr"):
+        run(crops, tmp_path, RECIPE.model_copy(update={"lr": 1e30, "clip_norm": 1e30}))
+
+
+def test_fewer_people_than_a_batch_needs_are_refused(crops, tmp_path):
+    with pytest.raises(InputError, match="identities_per_batch is 7, and the training images show 6 people"):
+        run(crops, tmp_path, RECIPE.model_copy(update={"identities_per_batch": 7}))

@@ -1,0 +1,65 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qaconv.tlift import temporal_lift
+
+SEEDS = st.integers(0, 2**32 - 1)
+
+
+def plain_lift(scores, query_camids, query_times, gallery_camids, gallery_times, tau, sigma, top_k, alpha):
+    """The paper's words, one query and one gallery image at a time; a pivot counts once per neighbour naming it."""
+    lifted = np.zeros_like(scores)
+    for query, camid in enumerate(query_camids):
+        near = [i for i in range(len(scores)) if query_camids[i] == camid and abs(query_times[i] - query_times[query]) < tau]
+        for image, gallery_camid in enumerate(gallery_camids):
+            same = [j for j in range(len(gallery_camids)) if gallery_camids[j] == gallery_camid]
+            pairs = sorted(((scores[i, j], j) for i in near for j in same), reverse=True)
+            threshold = pairs[min(top_k, len(pairs)) - 1][0]
+            pivots = [j for score, j in pairs if score >= threshold]
+            gaps = np.array([gallery_times[image] - gallery_times[j] for j in pivots])
+            lifted[query, image] = (np.exp(-(gaps**2) / sigma**2).mean() + alpha) * scores[query, image]
+    return lifted
+
+
+def sightings(seed, queries=9, galleries=17):
+    rng = np.random.default_rng(seed)
+    return (
+        np.round(rng.random((queries, galleries)) ** 3, 2),      # with ties
+        rng.integers(0, 3, queries), rng.uniform(0, 900, queries),
+        rng.integers(0, 3, galleries), rng.uniform(0, 900, galleries),
+    )
+
+
+@given(SEEDS, st.integers(1, 12))
+def test_lifted_scores_equal_the_plain_loops(seed, top_k):
+    data = sightings(seed)
+    lifted = temporal_lift(*data, tau=150, sigma=200, top_k=top_k, alpha=0.2)
+    np.testing.assert_allclose(lifted, plain_lift(*data, 150, 200, top_k, 0.2), rtol=1e-9)
+
+
+@given(SEEDS)
+def test_constant_clock_offset_changes_no_lifted_score(seed):
+    scores, query_camids, query_times, gallery_camids, gallery_times = sightings(seed)
+    offset = np.random.default_rng(seed).uniform(-5000, 5000, 3)
+    moved = temporal_lift(
+        scores, query_camids, query_times + offset[query_camids], gallery_camids, gallery_times + offset[gallery_camids]
+    )
+    np.testing.assert_allclose(moved, temporal_lift(scores, query_camids, query_times, gallery_camids, gallery_times))
+
+
+def test_a_query_camera_without_gallery_images_is_fine():
+    lifted = temporal_lift([[0.5, 0.1]], [7], [0.0], [0, 0], [0.0, 10.0], top_k=1)
+    assert lifted[0, 0] == pytest.approx(0.5 * 1.2)
+
+
+def test_a_companion_s_match_lifts_the_one_who_came_with_it():
+    scores = [[0.30, 0.31, 0.05, 0.05], [0.05, 0.05, 0.95, 0.05]]       # the query is unsure; its companion is not
+    lifted = temporal_lift(scores, [0, 0], [0, 5], [1, 1, 1, 1], [100, 2000, 103, 2400], top_k=1)
+    assert lifted[0].argmax() == 0
+
+
+def test_a_time_that_is_no_number_is_refused():
+    with pytest.raises(ValueError, match="gallery_times: 1 of 2"):
+        temporal_lift([[0.5, 0.5]], [0], [0.0], [0, 0], [0.0, np.nan])

@@ -1,0 +1,96 @@
+"""Small projects that have run all stages, for tests of what comes after: their files are made up, and quick to make."""
+
+import functools
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import mkdtemp
+
+import onnx
+import yaml
+from mlflow import MlflowClient
+from onnx import TensorProto, helper
+
+from qaconv.config import METHODS, Params, load_params
+from qaconv.tracking import FIGURES, RANKINGS
+
+REPOSITORY = Path(__file__).parents[1]
+DEPLOYMENTS = ("station", "mall")
+
+
+def write_project(folder: Path, maps: Mapping[str, float] = {"station": 0.25, "mall": 0.5}) -> Params:
+    """Params, outputs and dvc.lock of a project that has been run; `maps` is QAConv's direct mAP by deployment."""
+    settings = yaml.safe_load((REPOSITORY / "params.yaml").read_text(encoding="utf-8"))
+    settings["deployments"] = list(maps)
+    settings["registry"] = {"model": "qaconv", "experiment": "qaconv", "min_gain": 0.5}
+    write(folder / "params.yaml", yaml.safe_dump(settings))
+    for method in METHODS:
+        write(folder / f"artifacts/model/{method}/history.csv", "epoch,loss,accuracy,lr\n1,2.5,0.25,0.1\n2,1.5,0.5,0.01\n")
+    for deployment, value in maps.items():
+        write(folder / f"artifacts/tlift/{deployment}.json", json.dumps({"deployment": deployment}))
+        write(folder / f"metrics/{deployment}.json", json.dumps(made_up_metrics(value)))
+        write(folder / f"metrics/{deployment}_cmc.csv", "rank,qaconv_direct\n1,0.5\n")
+    write_graphs(folder / "artifacts/onnx")
+    write_lock(folder, maps)
+    copy_store(folder)
+    return load_params(folder / "params.yaml")
+
+
+def made_up_metrics(direct_map: float) -> dict[str, object]:
+    """A metrics file's content: every figure is 0.125 but QAConv's direct mAP."""
+    metrics = {method: {ranking: dict.fromkeys(FIGURES, 0.125) for ranking in RANKINGS} for method in METHODS}
+    metrics["qaconv"]["direct"]["mAP"] = direct_map
+    return {**metrics, "queries": 10, "gallery": 40}
+
+
+def write_lock(folder: Path, maps: Mapping[str, float]) -> None:
+    """A dvc.lock that differs whenever a metric does, as DVC's own would."""
+    outs = {name: [{"path": f"data/prepared/{name}", "hash": "md5", "md5": f"{'a' * 32}.dir"}] for name in ("campus", *maps)}
+    stages = {f"prepare@{name}": {"cmd": "true", "outs": out} for name, out in outs.items()}
+    write(folder / "dvc.lock", yaml.safe_dump({"schema": "2.0", "stages": {**stages, "evaluate": {"cmd": str(maps)}}}))
+
+
+def write_graphs(folder: Path) -> None:
+    """An encoder that subsamples crops [N, 4, 2, 3] to maps [N, 3, 2, 1], and a matcher that sums their products."""
+    folder.mkdir(parents=True, exist_ok=True)
+    steps = [
+        helper.make_node("Transpose", ["images"], ["channels_first"], perm=[0, 3, 1, 2]),
+        helper.make_node("Cast", ["channels_first"], ["numbers"], to=TensorProto.FLOAT),
+        helper.make_node("AveragePool", ["numbers"], ["maps"], kernel_shape=[2, 2], strides=[2, 2]),
+    ]
+    _save(folder / "encoder.onnx", steps, {"images": (TensorProto.UINT8, ["N", 4, 2, 3])}, {"maps": ["N", 3, 2, 1]})
+    steps = [
+        helper.make_node("Flatten", ["query_maps"], ["queries"]),
+        helper.make_node("Flatten", ["gallery_maps"], ["galleries"]),
+        helper.make_node("Gemm", ["queries", "galleries"], ["logits"], transB=1),
+    ]
+    maps = {name: (TensorProto.FLOAT, [count, 3, 2, 1]) for name, count in (("query_maps", "Q"), ("gallery_maps", "G"))}
+    _save(folder / "matcher.onnx", steps, maps, {"logits": ["Q", "G"]})
+    write(folder / "contract.json", json.dumps({"score": {"better": "higher"}}))
+
+
+def copy_store(folder: Path) -> None:
+    """An empty mlflow.db; MLflow takes seconds to make one, so it is made once."""
+    shutil.copyfile(_template(), folder / "mlflow.db")
+
+
+def write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+@functools.cache
+def _template() -> Path:
+    path = Path(mkdtemp()) / "mlflow.db"
+    MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
+def _save(path: Path, steps: list, inputs: Mapping[str, tuple[int, list]], outputs: Mapping[str, list]) -> None:
+    graph = helper.make_graph(
+        steps, path.stem,
+        [helper.make_tensor_value_info(name, kind, shape) for name, (kind, shape) in inputs.items()],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in outputs.items()],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), path)
