@@ -1,0 +1,12 @@
+"""Where the stages put things, below the project's folder: the same paths as in dvc.yaml."""
+
+from pathlib import Path
+
+RAW = Path("data/raw")                     # <dataset>/: images as published
+PREPARED = Path("data/prepared")           # <dataset>/: manifest.parquet, summary.json
+SOURCES = Path("data/sources")             # the training table
+MODELS = Path("artifacts/model")           # <method>/: weights.safetensors, model.json, history.csv
+UNFINISHED = Path("artifacts/unfinished")  # <method>.pt: a killed training's state
+TLIFT = Path("artifacts/tlift")            # <deployment>.json
+ONNX = Path("artifacts/onnx")              # encoder.onnx, matcher.onnx, contract.json
+METRICS = Path("metrics")                  # <deployment>.json, <deployment>_cmc.csv

@@ -1,0 +1,30 @@
+"""A dataset named in params.yaml goes in; its manifest lies in the folder of prepared datasets."""
+
+import logging
+
+from qaconv import layouts
+from qaconv.config import Params
+from qaconv.stages.places import PREPARED
+
+log = logging.getLogger(__name__)
+
+
+def prepare(params: Params, name: str) -> None:
+    """Reads dataset `name` in its layout, verifies every image, and writes manifest and summary to PREPARED/name.
+
+    Raises:
+        InputError: params.yaml has no such dataset, or the dataset is not what it should be; nothing is written then.
+    """
+    dataset = params.dataset(name)
+    manifest = layouts.read(dataset.layout, dataset.path, domain=name, **dataset.options)
+    manifest.save(PREPARED / name)
+    for split, counts in manifest.summary()["splits"].items():
+        log.info(
+            "%s %s: %s images of %s people on %s cameras, and %s junk",
+            name,
+            split,
+            f"{counts['images'] - counts['junk']:,}",
+            f"{counts['pids']:,}",
+            len(counts["cameras"]),
+            f"{counts['junk']:,}",
+        )

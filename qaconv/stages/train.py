@@ -1,0 +1,65 @@
+"""The training table goes in; a trained network comes out."""
+
+import json
+import logging
+from hashlib import sha256
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from qaconv.config import Params
+from qaconv.errors import InputError
+from qaconv.loading import Crops, TrainingCrops
+from qaconv.models.checkpoint import Architecture, build_network, save_network
+from qaconv.stages.places import MODELS, SOURCES, UNFINISHED
+from qaconv.training import train as train_network
+from qaconv.transforms import build_augmentation
+
+log = logging.getLogger(__name__)
+
+
+def train(params: Params, method: str) -> None:
+    """Trains one method on data/sources and writes artifacts/model/<method>; resumes where a killed run stopped.
+
+    Raises:
+        InputError: the method is unknown, or its device is not there.
+    """
+    chosen = params.method(method)
+    device = find_device(params.machine.device)
+    table = pd.read_parquet(SOURCES / "train.parquet")
+    summary = json.loads((SOURCES / "summary.json").read_text(encoding="utf-8"))
+
+    architecture = Architecture(backbone=params.backbone, image=params.image, pooled=chosen.pooled)
+    network = build_network(architecture, params.seed)
+    paths = [Path(path) for path in table["path"]]
+    crops = TrainingCrops(
+        Crops(paths, params.image), table["label"].tolist(), build_augmentation(params.augment, params.image)
+    )
+    recipe = {
+        "seed": params.seed,
+        "train": params.train.model_dump(),
+        "method": chosen.model_dump(),
+        "augment": params.augment.model_dump(),
+        "data": summary,
+    }
+    described = {**recipe, "architecture": architecture.model_dump(), "torch": torch.__version__}
+    history = train_network(
+        network, crops, params.train, chosen, seed=params.seed, device=device, workers=params.machine.workers,
+        state_path=UNFINISHED / f"{method}.pt",
+        fingerprint=sha256(json.dumps(described, sort_keys=True).encode()).hexdigest(),
+    )
+    save_network(network, MODELS / method, recipe, {"history.csv": history.to_csv(index=False, lineterminator="\n")})
+
+
+def find_device(name: str) -> torch.device:
+    """The device of that name; `auto` is CUDA where there is one.
+
+    Raises:
+        InputError: it is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise InputError(f"params.yaml: machine.device is {name!r}, and this machine has no CUDA; legal here are auto, cpu")
+    return torch.device(name)
