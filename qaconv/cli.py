@@ -23,7 +23,8 @@ Deployment = Annotated[str, typer.Option(help="one of deployments in params.yaml
 
 @app.callback()
 def configure() -> None:
-    logging.basicConfig(level=logging.INFO, format="%(message)s", datefmt="%X", handlers=[RichHandler(show_path=False)])
+    logging.basicConfig(format="%(message)s", datefmt="%X", handlers=[RichHandler(show_path=False)])
+    logging.getLogger("qaconv").setLevel(logging.INFO)  # other libraries speak up from WARNING on
 
 
 @app.command()

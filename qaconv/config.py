@@ -70,8 +70,14 @@ class MethodConfig(Settings):
     """How two images are compared, and what training asks of the scores."""
 
     pooled: bool                                    # average the map to one vector: the score is a cosine
-    loss: Literal["pairwise_matching", "hard_triplet"]
+    loss: Literal["pairwise_matching", "hard_triplet", "identity"]   # identity is for pooled vectors
     sampler: Literal["pk", "graph"]
+
+    @model_validator(mode="after")
+    def _identity_needs_vectors(self) -> Self:
+        if self.loss == "identity" and not self.pooled:
+            raise ValueError("loss identity compares pooled vectors; set pooled: true, or another loss")
+        return self
 
 
 class TrainConfig(Settings):

@@ -28,10 +28,10 @@ from qaconv.models.head import QAConv
 
 log = logging.getLogger(__name__)
 
-OPSET = 18                  # what torch's exporter writes by itself, and every server in use runs
-TOLERANCE = 1e-4            # largest difference from PyTorch, of maps and of logits
-BATCH_SIZES = (1, 2, 7)     # of the proof: one, the size that was traced, and neither
-BLOCK = 8                   # pixels; single pixels of noise would average out, and all maps look alike
+OPSET = 18  # what torch's exporter writes by itself, and every server in use runs
+TOLERANCE = 1e-4  # largest difference from PyTorch, of maps and of logits
+BATCH_SIZES = (1, 2, 7)  # of the proof: one, the size that was traced, and neither
+BLOCK = 8  # pixels; single pixels of noise would average out, and all maps look alike
 
 
 def export_network(network: Network, data: Mapping[str, Any], folder: Path, *, seed: int) -> None:
@@ -100,7 +100,7 @@ class _Matcher(nn.Module):
 
     def forward(self, query_maps: Tensor, gallery_maps: Tensor) -> Tensor:
         table = self.head.cosines(query_maps, gallery_maps)
-        of_query, of_gallery = table.amax(dim=3), table.amax(dim=1)     # [Q, S, G], [Q, G, S]
+        of_query, of_gallery = table.amax(dim=3), table.amax(dim=1)  # [Q, S, G], [Q, G, S]
         # The weights stand on the left of the first: transposed and put on the right, as a vector, ONNX Runtime 1.32
         # fuses them into a FusedMatMul whose numbers are wrong from the second gallery image on.
         return self.query @ of_query + of_gallery @ self.gallery + self.bias
@@ -109,12 +109,17 @@ class _Matcher(nn.Module):
 def _to_onnx(module: nn.Module, inputs: Mapping[str, Tensor], counts: list[str], output: str) -> bytes:
     """Traces `module`; the first dimension of each input is dynamic and bears the name in `counts`."""
     program = torch.onnx.export(
-        module.eval(), tuple(inputs.values()), dynamo=True, opset_version=OPSET, verbose=False,
-        input_names=list(inputs), output_names=[output],
+        module.eval(),
+        tuple(inputs.values()),
+        dynamo=True,
+        opset_version=OPSET,
+        verbose=False,
+        input_names=list(inputs),
+        output_names=[output],
         dynamic_shapes=tuple({0: torch.export.Dim(count)} for count in counts),
     )
-    assert program is not None      # it is None only where a file was named
-    ClearMetadataAndDocStringPass()(program.model)      # stack traces with this machine's paths
+    assert program is not None  # it is None only where a file was named
+    ClearMetadataAndDocStringPass()(program.model)  # stack traces with this machine's paths
     onnx.checker.check_model(program.model_proto, full_check=True)
     return program.model_proto.SerializeToString(deterministic=True)
 
@@ -129,7 +134,8 @@ def prove(graphs: Mapping[str, bytes], network: Network, *, seed: int) -> dict[s
         InputError: one is above TOLERANCE, or is not a number.
     """
     encoder, matcher = (
-        onnxruntime.InferenceSession(graphs[name], providers=["CPUExecutionProvider"]) for name in ("encoder", "matcher")
+        onnxruntime.InferenceSession(graphs[name], providers=["CPUExecutionProvider"])
+        for name in ("encoder", "matcher")
     )
     rng = np.random.default_rng(seed)
     differences = {"encoder": 0.0, "matcher": 0.0}
@@ -158,11 +164,13 @@ def _random_crops(count: int, image: ImageConfig, rng: np.random.Generator) -> N
 
 def _difference(name: str, batch: str, found: NDArray[np.float32], expected: Tensor) -> float:
     if found.shape != tuple(expected.shape):
-        raise InputError(f"{name}: gives shape {found.shape} for {batch}, and PyTorch {tuple(expected.shape)}; not exported")
-    difference = float(np.abs(found - expected.numpy()).max())
-    if not difference <= TOLERANCE:     # so put, it also catches what is not a number
         raise InputError(
-            f"{name}: differs from PyTorch by {difference:.3g} for {batch}; legal is at most {TOLERANCE:g}; not exported"
+            f"{name}: not exported: gives shape {found.shape} for {batch}; PyTorch gives {tuple(expected.shape)}"
+        )
+    difference = float(np.abs(found - expected.numpy()).max())
+    if not difference <= TOLERANCE:  # so put, it also catches what is not a number
+        raise InputError(
+            f"{name}: not exported: differs from PyTorch by {difference:.3g} for {batch}; legal is up to {TOLERANCE:g}"
         )
     return difference
 
@@ -182,7 +190,7 @@ def _contract(
     """What someone who serves the graphs must know, without this package."""
     image, backbone = architecture.image, architecture.backbone
     described = architecture.model_dump()
-    described["backbone"]["weights"] = Path(backbone.weights).name      # a local file's folder is nobody's business
+    described["backbone"]["weights"] = Path(backbone.weights).name  # a local file's folder is nobody's business
     models = {name: onnx.load_from_string(graph) for name, graph in graphs.items()}
     return {
         "graphs": {

@@ -54,7 +54,9 @@ def train(
             f"params.yaml: train.identities_per_batch is {config.identities_per_batch}, "
             f"and the training images show {len(np.unique(labels))} people; legal is 2 to that number"
         )
-    learner = _Learner(network, config, method, device)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        learner = _Learner(network, config, method, device, people=int(labels.max()) + 1)
     state = _State.load(state_path, fingerprint, learner, config) or _State(last_epoch=config.epochs)
 
     while state.epoch < state.last_epoch:
@@ -83,9 +85,11 @@ def train(
 class _Learner:
     """One step of gradient descent on the network and its loss."""
 
-    def __init__(self, network: Network, config: TrainConfig, method: MethodConfig, device: torch.device) -> None:
+    def __init__(
+        self, network: Network, config: TrainConfig, method: MethodConfig, device: torch.device, *, people: int
+    ) -> None:
         self.encoder = network.encoder.to(device)
-        self.loss = build_loss(method.loss, network.head, margin=config.margin).to(device)
+        self.loss = build_loss(method.loss, network.head, margin=config.margin, people=people).to(device)
         self.config, self.device = config, device
         self.half = torch.float16 if device.type == "cuda" else torch.bfloat16
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.amp and device.type == "cuda")
@@ -115,7 +119,8 @@ class _Learner:
         self.optimiser.zero_grad(set_to_none=True)
         self.scaler.scale(outcome.loss).backward()
         self.scaler.unscale_(self.optimiser)
-        nn.utils.clip_grad_norm_([*self.encoder.parameters(), *self.loss.parameters()], self.config.clip_norm)
+        for part in (self.encoder, self.loss):     # apart, as theirs: a steep head must not shrink the encoder's step
+            nn.utils.clip_grad_norm_(part.parameters(), self.config.clip_norm)
         self.scaler.step(self.optimiser)
         self.scaler.update()
         return outcome

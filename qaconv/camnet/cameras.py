@@ -84,10 +84,10 @@ def draw_cameras(seed: int, count: int) -> list[Camera]:
                 noise=rng.uniform(2, 7),
                 resolution=rng.uniform(0.6, 1.0),
                 quality=int(rng.integers(45, 92)),
-                shift=rng.uniform(0.03, 0.07),
-                scale=rng.uniform(0.06, 0.13),
+                shift=rng.uniform(0.03, 0.06),
+                scale=rng.uniform(0.05, 0.11),
                 occluder=OCCLUDERS[rng.integers(len(OCCLUDERS))],
-                occluded=rng.uniform(0.05, 0.25),
+                occluded=rng.uniform(0.05, 0.2),
                 company=rng.uniform(0.05, 0.25),
             )
         )

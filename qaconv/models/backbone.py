@@ -54,7 +54,9 @@ def build_encoder(config: BackboneConfig, *, pooled: bool = False) -> Encoder:
     try:
         resnet = torchvision.models.get_model(config.name, weights="IMAGENET1K_V1" if imagenet else None)
     except OSError as error:
-        raise InputError(f"backbone.weights is imagenet, which cannot be fetched: {error}; legal is also a local file") from error
+        raise InputError(
+            f"backbone.weights is imagenet, which cannot be fetched: {error}; legal is also a local file"
+        ) from error
     if config.weights not in ("none", "imagenet"):
         _load_backbone(resnet, Path(config.weights))
     names = [name for name, _ in resnet.named_children()]
@@ -76,10 +78,12 @@ def map_size(config: BackboneConfig, height: int, width: int, *, pooled: bool) -
 def _load_backbone(resnet: nn.Module, path: Path) -> None:
     """Fills a torchvision ResNet from a file of its own keys; the classifier may be absent, it is not used."""
     if not path.is_file():
-        raise InputError(f"{path}: backbone.weights names no file; legal are none, imagenet, or a .safetensors/.pth file")
+        raise InputError(
+            f"{path}: backbone.weights names no file; legal are none, imagenet, or a .safetensors/.pth file"
+        )
     found = {name: value for name, value in _read_tensors(path).items() if not name.startswith("fc.")}
     wanted = {name: value for name, value in resnet.state_dict().items() if not name.startswith("fc.")}
-    counters = {name for name in wanted if name.endswith(".num_batches_tracked")}     # older PyTorch wrote none
+    counters = {name for name in wanted if name.endswith(".num_batches_tracked")}  # older PyTorch wrote none
     missing = sorted(wanted.keys() - found.keys() - counters)
     unknown = sorted(found.keys() - wanted.keys())
     misshapen = [
@@ -97,11 +101,13 @@ def _load_backbone(resnet: nn.Module, path: Path) -> None:
 
 def _read_tensors(path: Path) -> Mapping[str, Tensor]:
     try:
-        loaded = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, UnpicklingError, RuntimeError, EOFError, OSError) as error:
         raise InputError(
-            f"{path}: cannot be read as tensors alone; legal is a .safetensors file, or a .pth state dict with no other "
-            "objects in it, whole"
+            f"{path}: cannot be read as tensors alone; legal is a whole .safetensors file, "
+            "or a .pth state dict with no other objects in it"
         ) from error
     if not isinstance(loaded, Mapping) or not all(isinstance(value, Tensor) for value in loaded.values()):
         raise InputError(f"{path}: holds {type(loaded).__name__}; expected a state dict, tensors by name")

@@ -21,7 +21,7 @@ class Architecture(Settings):
 
     backbone: BackboneConfig
     image: ImageConfig
-    pooled: bool        # maps averaged to one location: the baseline, whose score is a cosine
+    pooled: bool  # maps averaged to one location: the baseline, whose score is a cosine
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,9 @@ def build_network(architecture: Architecture, seed: int) -> Network:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         encoder = build_encoder(backbone, pooled=architecture.pooled)
-        head = QAConv(backbone.neck_channels, *map_size(backbone, image.height, image.width, pooled=architecture.pooled))
+        head = QAConv(
+            backbone.neck_channels, *map_size(backbone, image.height, image.width, pooled=architecture.pooled)
+        )
     return Network(encoder, head, architecture)
 
 

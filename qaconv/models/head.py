@@ -13,18 +13,18 @@ from torch import Tensor, nn
 class Correspondences(NamedTuple):
     """The best partner of each location, both ways; all [Q, G, S], cosines in [-1, 1] and indices in 0..S-1."""
 
-    query_scores: Tensor        # of each query location, over the gallery's locations
+    query_scores: Tensor  # of each query location, over the gallery's locations
     query_indices: Tensor
-    gallery_scores: Tensor      # of each gallery location, over the query's locations
+    gallery_scores: Tensor  # of each gallery location, over the query's locations
     gallery_indices: Tensor
 
 
 class FoldedHead(NamedTuple):
     """The head in eval mode as one affine map: logit = query_scores . query + gallery_scores . gallery + bias."""
 
-    query: Tensor               # [S]
-    gallery: Tensor             # [S]
-    bias: Tensor                # scalar
+    query: Tensor  # [S]
+    gallery: Tensor  # [S]
+    bias: Tensor  # scalar
 
 
 class QAConv(nn.Module):
@@ -87,11 +87,13 @@ class QAConv(nn.Module):
         expected = (self.channels, self.height, self.width)
         for name, maps in (("query_maps", query_maps), ("gallery_maps", gallery_maps)):
             if tuple(maps.shape[1:]) != expected:
-                raise ValueError(f"{name} have shape {tuple(maps.shape)}; expected [N, {', '.join(map(str, expected))}]")
+                raise ValueError(
+                    f"{name} have shape {tuple(maps.shape)}; expected [N, {', '.join(map(str, expected))}]"
+                )
         rows = query_maps.flatten(2).transpose(1, 2).reshape(-1, self.channels)
         columns = gallery_maps.flatten(2).transpose(0, 1).reshape(self.channels, -1)
         locations = self.height * self.width
-        queries, galleries = query_maps.shape[0], gallery_maps.shape[0]     # len() would be a constant of an exported graph
+        queries, galleries = query_maps.shape[0], gallery_maps.shape[0]  # an exported graph would hold len() constant
         return (rows @ columns).reshape(queries, locations, galleries, locations)
 
 

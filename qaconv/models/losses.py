@@ -9,9 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from qaconv.models.head import QAConv
+
 
 class Outcome(NamedTuple):
-    """A batch's loss (scalar), and how many anchors' hardest positive scores above their hardest negative, in [0, 1]."""
+    """The loss (scalar), and the share of anchors whose hardest positive beats the hardest negative, in [0, 1]."""
 
     loss: Tensor
     accuracy: Tensor
@@ -69,6 +71,40 @@ def hardest(logits: Tensor, pids: Tensor) -> tuple[Tensor, Tensor]:
     return positive, negative
 
 
-def build_loss(name: str, head: nn.Module, *, margin: float) -> nn.Module:
-    """The loss of that name, as params.yaml spells it."""
-    return PairwiseMatchingLoss(head) if name == "pairwise_matching" else HardTripletLoss(head, margin)
+class IdentityLoss(nn.Module):
+    """What a peer trains a pooled vector with: softmax over the training people and the hard triplet on cosines.
+
+    The softmax compares directions (Wang et al., NormFace, ACM MM 2017); the triplet is that of Hermans et al.
+    (arXiv 1703.07737). Pairwise matching on the detached vectors fits the head's scale, and leaves the vectors alone.
+
+    Args:
+        head: compares vectors, maps of one location.
+        people: whom the softmax tells apart, numbered from 0.
+    """
+
+    SCALE = 16.0        # of the cosines in the softmax
+    MARGIN = 0.3        # of the triplet, in cosine (Luo et al., CVPRW 2019)
+
+    def __init__(self, head: QAConv, people: int) -> None:
+        super().__init__()
+        self.matching = PairwiseMatchingLoss(head)
+        self.prototypes = nn.Linear(head.channels, people, bias=False)
+
+    def forward(self, maps: Tensor, pids: Tensor) -> Outcome:
+        """Maps [B, C, 1, 1] of unit length and their pids [B]."""
+        vectors = maps.flatten(1)
+        softmax = F.cross_entropy(self.SCALE * vectors @ F.normalize(self.prototypes.weight, dim=1).T, pids)
+        positive, negative = hardest(vectors @ vectors.T, pids)
+        triplet = F.relu(self.MARGIN - positive + negative).mean()
+        matching = self.matching(maps.detach(), pids)
+        return Outcome(softmax + triplet + matching.loss, matching.accuracy)
+
+
+def build_loss(name: str, head: QAConv, *, margin: float, people: int) -> nn.Module:
+    """The loss of that name, as params.yaml spells it, for training on so many people."""
+    losses = {
+        "pairwise_matching": lambda: PairwiseMatchingLoss(head),
+        "hard_triplet": lambda: HardTripletLoss(head, margin),
+        "identity": lambda: IdentityLoss(head, people),
+    }
+    return losses[name]()

@@ -53,11 +53,12 @@ def test_nobody_is_seen_out_of_order_or_off_the_network(seed, cameras, people, d
     assert (network.follows[onward["camera_x"], onward["camera_y"]] > 0).all()
 
 
-def test_all_cameras_are_joined_by_ways_in_both_directions():
-    linked = build_network(NetworkSettings(seed=7, cameras=50, people=1)).follows > 0
+@pytest.mark.parametrize(("cameras", "seed"), [(2, 1), (12, 683), (50, 477)])  # 12 and 50 lie in two clusters
+def test_all_cameras_are_joined_by_ways_in_both_directions(cameras, seed):
+    linked = build_network(NetworkSettings(seed=seed, cameras=cameras, people=1)).follows > 0
     np.testing.assert_array_equal(linked, linked.T)
     assert not linked.diagonal().any()
-    assert (np.linalg.matrix_power(linked.astype(float) + np.eye(50), 50) > 0).all()
+    assert (np.linalg.matrix_power(linked.astype(float) + np.eye(cameras), cameras) > 0).all()
 
 
 def test_a_group_passes_each_camera_within_seconds(sightings):

@@ -76,10 +76,12 @@ def test_nobody_is_in_both_train_and_test(site):
 
 
 @pytest.mark.parametrize("site", SITES, ids=lambda site: f"seed{site.seed}")
-def test_every_query_is_the_only_one_of_its_camera_and_has_a_true_match_on_another(site):
+def test_each_camera_of_a_test_person_gives_one_query_with_a_true_match_on_another(site):
     crops = choose_crops(site)
     query, gallery = (crops[crops["split"] == name] for name in ("query", "gallery"))
+    tested = crops[(crops["pid"] > 0) & (crops["split"] != "train")]
     assert not query.duplicated(["pid", "camera"]).any()
+    assert len(query) == len(tested.drop_duplicates(["pid", "camera"]))
     pairs = query.reset_index()[["index", "pid", "camera"]].merge(gallery[["pid", "camera"]], on="pid")
     matched = pairs.loc[pairs["camera_x"] != pairs["camera_y"], "index"]
     assert set(query.index) == set(matched)

@@ -59,7 +59,7 @@ def test_local_weights_fill_the_trunk(tmp_path: Path, resnet18: dict[str, Tensor
     assert all(torch.equal(value, resnet18[name]) for name, value in encoder.trunk.state_dict().items())
 
 
-def test_local_weights_need_neither_a_classifier_nor_batch_counters(tmp_path: Path, resnet18: dict[str, Tensor]) -> None:
+def test_local_weights_need_no_classifier_and_no_batch_counters(tmp_path: Path, resnet18: dict[str, Tensor]) -> None:
     path = tmp_path / "weights.safetensors"
     needed = {name: value for name, value in resnet18.items() if not name.startswith("fc.") and "batches" not in name}
     save_file(needed, path)
@@ -145,5 +145,5 @@ def test_imagenet_weights_that_cannot_be_fetched_are_refused(monkeypatch: pytest
 
     monkeypatch.setattr("torch.hub.load_state_dict_from_url", offline)
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", offline)
-    with pytest.raises(InputError, match="imagenet, which cannot be fetched: .*no route to host"):
+    with pytest.raises(InputError, match=r"imagenet, which cannot be fetched: .*no route to host"):
         build_encoder(backbone("imagenet"))

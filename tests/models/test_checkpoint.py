@@ -105,8 +105,14 @@ def _edit(folder: Path, change: Callable[[dict], object]) -> None:
 @pytest.mark.parametrize(
     "damage",
     [
-        _without_weights, _without_description, _truncated_weights, _broken_json, _json_of_another_kind,
-        _another_architecture, _unknown_key, _without_training,
+        _without_weights,
+        _without_description,
+        _truncated_weights,
+        _broken_json,
+        _json_of_another_kind,
+        _another_architecture,
+        _unknown_key,
+        _without_training,
     ],
 )
 def test_broken_folder_is_refused_in_one_message(tmp_path: Path, damage: Callable[[Path], None]) -> None:

@@ -21,7 +21,7 @@ def make_head(seed: int = 1) -> QAConv:
         for value in (*head.parameters(), *head.buffers()):
             if value.is_floating_point():
                 value.copy_(torch.rand(value.shape, generator=generator) + 0.5)
-        head.weight.weight.sub_(1.0)    # of both signs
+        head.weight.weight.sub_(1.0)  # of both signs
     return head
 
 
@@ -83,10 +83,12 @@ def test_each_correspondence_points_at_the_locations_whose_cosine_it_names() -> 
         for j, gallery in enumerate(galleries.flatten(2)):
             cosines = query.T @ gallery
             for place in range(HEIGHT * WIDTH):
-                assert found.query_scores[i, j, place].item() == pytest.approx(cosines[place].max().item(), abs=1e-6)
-                assert found.gallery_scores[i, j, place].item() == pytest.approx(cosines[:, place].max().item(), abs=1e-6)
-                assert found.query_indices[i, j, place] == cosines[place].argmax()
-                assert found.gallery_indices[i, j, place] == cosines[:, place].argmax()
+                partner, named = found.query_indices[i, j, place], found.query_scores[i, j, place]
+                torch.testing.assert_close(named, cosines[place, partner])
+                torch.testing.assert_close(named, cosines[place].max())
+                partner, named = found.gallery_indices[i, j, place], found.gallery_scores[i, j, place]
+                torch.testing.assert_close(named, cosines[partner, place])
+                torch.testing.assert_close(named, cosines[:, place].max())
 
 
 def test_maps_of_another_size_are_refused_by_name() -> None:

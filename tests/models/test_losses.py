@@ -59,7 +59,8 @@ def test_accuracy_is_the_share_of_anchors_whose_hardest_positive_beats_the_harde
     logits: Tensor, name: str
 ) -> None:
     right = [p > n for p, n in zip(*plain_hardest(logits), strict=True)]
-    assert build_loss(name, TableHead(), margin=16.0)(logits, PIDS).accuracy.item() == pytest.approx(sum(right) / len(right))
+    outcome = build_loss(name, TableHead(), margin=16.0)(logits, PIDS)
+    assert outcome.accuracy.item() == pytest.approx(sum(right) / len(right))
 
 
 def test_hard_triplet_rests_at_its_margin_when_all_scores_are_equal() -> None:
@@ -72,7 +73,7 @@ def test_hard_triplet_rests_at_its_margin_when_all_scores_are_equal() -> None:
 def test_gradients_through_the_head_are_those_of_finite_differences(name: str, training: bool) -> None:
     head = QAConv(channels=3, height=2, width=2).double().train(training)
     for norm in (head.local_norm, head.logit_norm):
-        norm.momentum = 0.0     # a gradient check calls it often, and must find the same function each time
+        norm.momentum = 0.0  # a gradient check calls it often, and must find the same function each time
     loss = build_loss(name, head, margin=16.0)
     maps = torch.randn(6, 3, 2, 2, generator=torch.Generator().manual_seed(2), dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda maps: loss(F.normalize(maps, dim=1), PIDS).loss, maps)
