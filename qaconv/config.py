@@ -26,18 +26,18 @@ class SiteConfig(Settings):
     seed: int
     cameras: Annotated[int, Field(ge=2, le=12)]
     people: Annotated[int, Field(ge=2, le=9000)]
-    days: Annotated[int, Field(ge=1, le=6)] = 1     # each a session of its own, s1..s6, on clocks that restart
-    train_share: Share = 0.0                        # of the people; the others make query and gallery
-    distractors: Annotated[int, Field(ge=0)] = 0    # people in the gallery whom no query shows, written as pid 0
-    junk: Annotated[int, Field(ge=0)] = 0           # crops of nobody in particular, written as pid -1
+    days: Annotated[int, Field(ge=1, le=6)] = 1  # each a session of its own, s1..s6, on clocks that restart
+    train_share: Share = 0.0  # of the people; the others make query and gallery
+    distractors: Annotated[int, Field(ge=0)] = 0  # people in the gallery whom no query shows, written as pid 0
+    junk: Annotated[int, Field(ge=0)] = 0  # crops of nobody in particular, written as pid -1
 
 
 class DatasetConfig(Settings):
     """A camera network's images: a folder in a known layout, or a table."""
 
     layout: str
-    path: Path                                      # relative to the project, or absolute
-    options: dict[str, bool] = {}                   # the layout's own, such as official_time of market1501
+    path: Path  # relative to the project, or absolute
+    options: dict[str, bool] = {}  # the layout's own, such as official_time of market1501
 
 
 class ImageConfig(Settings):
@@ -51,26 +51,26 @@ class BackboneConfig(Settings):
     """The encoder: images [B, 3, H, W] in [0, 1] to unit maps [B, C, h, w]."""
 
     name: Literal["resnet18", "resnet34", "resnet50"]
-    last_layer: Literal["layer2", "layer3", "layer4"]   # stride 8, 16, 32
-    neck_channels: PositiveInt                          # C
-    weights: str                                        # none, imagenet, or a local .safetensors or .pth file
+    last_layer: Literal["layer2", "layer3", "layer4"]  # stride 8, 16, 32
+    neck_channels: PositiveInt  # C
+    weights: str  # none, imagenet, or a local .safetensors or .pth file
 
 
 class AugmentConfig(Settings):
     """Training images are varied; the order is that of the authors' v2.1."""
 
-    pad: Annotated[int, Field(ge=0)]                # pixels on each side before a random crop
+    pad: Annotated[int, Field(ge=0)]  # pixels on each side before a random crop
     rotation_degrees: Annotated[float, Field(ge=0, le=180)]
-    flip: Share                                     # probability
-    colour_jitter: bool                             # brightness, contrast, saturation x0.5..2, hue +-0.1
-    occlusion: Share                                # side of the white square, at most, as a share of the shorter side
+    flip: Share  # probability
+    colour_jitter: bool  # brightness, contrast, saturation x0.5..2, hue +-0.1
+    occlusion: Share  # side of the white square, at most, as a share of the shorter side
 
 
 class MethodConfig(Settings):
     """How two images are compared, and what training asks of the scores."""
 
-    pooled: bool                                    # average the map to one vector: the score is a cosine
-    loss: Literal["pairwise_matching", "hard_triplet", "identity"]   # identity is for pooled vectors
+    pooled: bool  # average the map to one vector: the score is a cosine
+    loss: Literal["pairwise_matching", "hard_triplet", "identity"]  # identity is for pooled vectors
     sampler: Literal["pk", "graph"]
 
     @model_validator(mode="after")
@@ -84,27 +84,29 @@ class TrainConfig(Settings):
     """The recipe, which all methods share."""
 
     datasets: Annotated[list[str], Field(min_length=1)]
-    amp: bool                                       # half precision: float16 on CUDA, bfloat16 on the CPU
-    freeze_batchnorm: bool                          # keep the backbone's statistics: right for pretrained weights only
+    amp: bool  # half precision: float16 on CUDA, bfloat16 on the CPU
+    freeze_batchnorm: bool  # keep the backbone's statistics: right for pretrained weights only
     identities_per_batch: Annotated[int, Field(ge=2)]
     images_per_identity: Annotated[int, Field(ge=2)]
-    epochs: PositiveInt                             # at most
-    lr: PositiveFloat                               # of the neck and the head
+    epochs: PositiveInt  # at most
+    optimiser: Literal[
+        "sgd", "adamw"
+    ]  # sgd has Nesterov's momentum of 0.9, as the papers; adamw suits weights from nothing
+    lr: PositiveFloat  # of the neck and the head
     backbone_lr: PositiveFloat
     weight_decay: Annotated[float, Field(ge=0)]
-    momentum: Share
     clip_norm: PositiveFloat
-    margin: PositiveFloat                           # of the triplet losses, in logits
-    lr_drop_when_loss_below: Share                  # of the second epoch's loss: then lr / 10, and half as many epochs again
-    lr_drop_epoch: PositiveInt                      # at the latest
-    checkpoint_every_steps: PositiveInt             # a killed run resumes from here
+    margin: PositiveFloat  # of the triplet losses, in logits
+    lr_drop_when_loss_below: Share  # of the second epoch's loss: then lr / 10, and half as many epochs again
+    lr_drop_epoch: PositiveInt  # at the latest
+    checkpoint_every_steps: PositiveInt  # a killed run resumes from here
 
 
 class MachineConfig(Settings):
     """Where the work runs; nothing here changes a result beyond a device's rounding."""
 
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")]     # auto is CUDA where there is one
-    workers: Annotated[int, Field(ge=0)]            # processes that read images beside the main one
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")]  # auto is CUDA where there is one
+    workers: Annotated[int, Field(ge=0)]  # processes that read images beside the main one
 
 
 class RerankConfig(Settings):
@@ -118,14 +120,14 @@ class RerankConfig(Settings):
 class TLiftConfig(Settings):
     """Temporal lifting (Liao and Shao, ECCV 2020)."""
 
-    tau_s: PositiveFloat                            # neighbours of a query are within this many seconds
-    sigma_s: PositiveFloat                          # width of the time weight
-    top_k: PositiveInt                              # pivots on each gallery camera
-    alpha: Annotated[float, Field(ge=0)]            # what appearance counts without support in time
+    tau_s: PositiveFloat  # neighbours of a query are within this many seconds
+    sigma_s: PositiveFloat  # width of the time weight
+    top_k: PositiveInt  # pivots on each gallery camera
+    alpha: Annotated[float, Field(ge=0)]  # what appearance counts without support in time
 
 
 class EvaluateConfig(Settings):
-    batch_size: PositiveInt                         # images encoded at a time
+    batch_size: PositiveInt  # images encoded at a time
     rerank: RerankConfig
     tlift: TLiftConfig
 
@@ -135,7 +137,7 @@ class RegistryConfig(Settings):
 
     model: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
     experiment: str
-    min_gain: float                                 # in mAP points, mean over the deployments, on direct matching
+    min_gain: float  # in mAP points, mean over the deployments, on direct matching
 
 
 class Params(Settings):
@@ -202,8 +204,10 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
     except yaml.YAMLError as error:
         raise InputError(f"{path}: is not YAML: {error}") from error
     except ValidationError as error:
-        faults = [f"{'.'.join(map(str, fault['loc'])) or 'params'}: {fault['msg']}, found {_short(fault['input'])}"
-                  for fault in error.errors()]
+        faults = [
+            f"{'.'.join(map(str, fault['loc'])) or 'params'}: {fault['msg']}, found {_short(fault['input'])}"
+            for fault in error.errors()
+        ]
         raise InputError(f"{path}: " + f"\n{path}: ".join(faults)) from error
 
 

@@ -44,17 +44,25 @@ class TrainingCrops(Dataset[tuple[Tensor, int]]):
     def __getitem__(self, draw: Draw) -> tuple[Tensor, int]:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(draw.seed)
-            return self.augmentation(self.crops[draw.index]), self.labels[draw.index]
+            return self.augmentation(self.crops[draw.row]), self.labels[draw.row]
 
 
-def training_batches(crops: TrainingCrops, batches: Iterable[list[Draw]], workers: int) -> Iterator[tuple[Tensor, Tensor]]:
+def training_batches(
+    crops: TrainingCrops, batches: Iterable[list[Draw]], workers: int
+) -> Iterator[tuple[Tensor, Tensor]]:
     """Batches of uint8 images [B, 3, H, W] and labels [B], in the order of `batches`."""
-    yield from DataLoader(crops, batch_sampler=batches, num_workers=workers)  # type: ignore[arg-type]
+    yield from DataLoader(crops, batch_sampler=batches, num_workers=workers)
 
 
 @torch.inference_mode()
 def encode(
-    encoder: nn.Module, paths: Sequence[Path], size: ImageConfig, *, batch_size: int, device: torch.device, workers: int = 0,
+    encoder: nn.Module,
+    paths: Sequence[Path],
+    size: ImageConfig,
+    *,
+    batch_size: int,
+    device: torch.device,
+    workers: int = 0,
     progress: bool = True,
 ) -> Tensor:
     """Image files to maps float32 [N, C, h, w] on the CPU; the encoder is put in eval mode."""

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from qaconv.manifest import JUNK
 
-BLOCK_QUERIES = 256       # ranked at a time, so that memory does not grow with Q
+BLOCK_QUERIES = 256  # ranked at a time, so that memory does not grow with Q
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,11 @@ class RankingMetrics:
 
 
 def evaluate_ranking(
-    scores: ArrayLike, query_pids: ArrayLike, gallery_pids: ArrayLike, query_camids: ArrayLike, gallery_camids: ArrayLike
+    scores: ArrayLike,
+    query_pids: ArrayLike,
+    gallery_pids: ArrayLike,
+    query_camids: ArrayLike,
+    gallery_camids: ArrayLike,
 ) -> RankingMetrics:
     """Ranks the gallery for each query by `scores` [Q, G], higher first.
 

@@ -9,8 +9,13 @@ from scipy import sparse
 
 
 def k_reciprocal(
-    query_gallery: ArrayLike, query_query: ArrayLike, gallery_gallery: ArrayLike, *,
-    k1: int = 20, k2: int = 6, lambda_value: float = 0.3,
+    query_gallery: ArrayLike,
+    query_query: ArrayLike,
+    gallery_gallery: ArrayLike,
+    *,
+    k1: int = 20,
+    k2: int = 6,
+    lambda_value: float = 0.3,
 ) -> NDArray[np.float64]:
     """Distances [Q, G]: lambda_value of the original, the rest of the Jaccard distance of the neighbourhoods.
 
@@ -32,7 +37,7 @@ def k_reciprocal(
         if block.shape != (size, size):
             raise ValueError(f"{name} has shape {block.shape}; expected {(size, size)}")
     distances = np.block(blocks)
-    np.fill_diagonal(distances, 0)     # an image is its own nearest, whatever the score of a crop against itself
+    np.fill_diagonal(distances, 0)  # an image is its own nearest, whatever the score of a crop against itself
     distances /= np.maximum(distances.max(axis=1, keepdims=True), np.finfo(np.float64).tiny)
     order = np.argsort(distances, axis=1, kind="stable")
 
@@ -43,7 +48,7 @@ def k_reciprocal(
 
 
 def _encode(distances: NDArray[np.float64], order: NDArray[np.intp], k1: int) -> sparse.csr_array:
-    """[N, N]: each image's k-reciprocal neighbours, expanded by those of them that agree, weighted by exp(-distance)."""
+    """[N, N]: each image's k-reciprocal neighbours, expanded by theirs where they agree, weighted by exp(-distance)."""
     near, half = _reciprocal(order, k1), _reciprocal(order, round(k1 / 2))
     rows, columns = [], []
     for image, neighbours in enumerate(near):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 class Draw(NamedTuple):
     """One image in one batch: its row in the training table, and the seed of its augmentation."""
 
-    index: int
+    row: int
     seed: int
 
 
@@ -83,4 +83,4 @@ def graph_batches(
 def one_image_each(labels: NDArray[np.int64], rng: np.random.Generator) -> list[int]:
     """The row of one image of each identity, in the order of their sorted labels: what the graph is built from."""
     deck = Deck(labels, rng)
-    return [deck.deal(label, 1)[0].index for label in deck.identities.tolist()]
+    return [deck.deal(label, 1)[0].row for label in deck.identities.tolist()]

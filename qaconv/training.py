@@ -1,7 +1,7 @@
 """A network and training images go in; the network comes out trained, and its history, whatever was killed on the way.
 
-The state on disk holds everything that the next step depends on, and each draw of an image carries its own seed, so a
-resumed run ends with the weights of one that was never stopped: bit for bit on the CPU, with the same number of threads.
+The state on disk holds everything that the next step depends on, and each draw of an image carries its own seed, so
+a resumed run ends with the weights of one that was never stopped: bit for bit on the CPU, with as many threads.
 """
 
 import logging
@@ -29,8 +29,16 @@ log = logging.getLogger(__name__)
 
 
 def train(
-    network: Network, crops: TrainingCrops, config: TrainConfig, method: MethodConfig, *, seed: int, device: torch.device,
-    workers: int, state_path: Path, fingerprint: str,
+    network: Network,
+    crops: TrainingCrops,
+    config: TrainConfig,
+    method: MethodConfig,
+    *,
+    seed: int,
+    device: torch.device,
+    workers: int,
+    state_path: Path,
+    fingerprint: str,
 ) -> pd.DataFrame:
     """Trains in place; gives one row an epoch: epoch, loss, accuracy, lr.
 
@@ -74,7 +82,12 @@ def train(
         row = state.close_epoch(learner.lr)
         log.info(
             "epoch %d of %d: loss %.3f, anchors right %.1f %%, lr %g, %.0f images/s",
-            row["epoch"], state.last_epoch, row["loss"], 100 * row["accuracy"], row["lr"], rate,
+            row["epoch"],
+            state.last_epoch,
+            row["loss"],
+            100 * row["accuracy"],
+            row["lr"],
+            rate,
         )
         _schedule(state, learner, config)
         state.save(state_path, fingerprint, learner)
@@ -93,10 +106,15 @@ class _Learner:
         self.config, self.device = config, device
         self.half = torch.float16 if device.type == "cuda" else torch.bfloat16
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.amp and device.type == "cuda")
-        new = [*self.encoder.neck.parameters(), *self.loss.parameters()]
-        self.optimiser = torch.optim.SGD(
-            [{"params": list(self.encoder.trunk.parameters()), "lr": config.backbone_lr}, {"params": new, "lr": config.lr}],
-            momentum=config.momentum, weight_decay=config.weight_decay, nesterov=config.momentum > 0,
+        new = [*self.encoder.neck.parameters(), *self.encoder.pool.parameters(), *self.loss.parameters()]
+        groups = [
+            {"params": list(self.encoder.trunk.parameters()), "lr": config.backbone_lr},
+            {"params": new, "lr": config.lr},
+        ]
+        self.optimiser: torch.optim.Optimizer = (
+            torch.optim.SGD(groups, momentum=0.9, nesterov=True, weight_decay=config.weight_decay)
+            if config.optimiser == "sgd"
+            else torch.optim.AdamW(groups, weight_decay=config.weight_decay)
         )
 
     @property
@@ -119,7 +137,7 @@ class _Learner:
         self.optimiser.zero_grad(set_to_none=True)
         self.scaler.scale(outcome.loss).backward()
         self.scaler.unscale_(self.optimiser)
-        for part in (self.encoder, self.loss):     # apart, as theirs: a steep head must not shrink the encoder's step
+        for part in (self.encoder, self.loss):  # apart, as theirs: a steep head must not shrink the encoder's step
             nn.utils.clip_grad_norm_(part.parameters(), self.config.clip_norm)
         self.scaler.step(self.optimiser)
         self.scaler.update()
@@ -136,7 +154,7 @@ class _State:
     last_epoch: int
     epoch: int = 0
     step: int = 0
-    batches: list[list[Draw]] | None = None      # of the epoch that is under way
+    batches: list[list[Draw]] | None = None  # of the epoch that is under way
     loss_sum: float = 0.0
     accuracy_sum: float = 0.0
     lr_dropped: bool = False
@@ -148,13 +166,21 @@ class _State:
         self.accuracy_sum += outcome.accuracy.item()
 
     def close_epoch(self, lr: float) -> dict[str, float]:
-        row = {"epoch": self.epoch + 1, "loss": self.loss_sum / self.step, "accuracy": self.accuracy_sum / self.step, "lr": lr}
+        row = {
+            "epoch": self.epoch + 1,
+            "loss": self.loss_sum / self.step,
+            "accuracy": self.accuracy_sum / self.step,
+            "lr": lr,
+        }
         self.history.append(row)
         self.epoch, self.step, self.batches, self.loss_sum, self.accuracy_sum = self.epoch + 1, 0, None, 0.0, 0.0
         return row
 
     def save(self, path: Path, fingerprint: str, learner: _Learner) -> None:
-        values = {**vars(self), "batches": None if self.batches is None else [[tuple(draw) for draw in batch] for batch in self.batches]}
+        values = {
+            **vars(self),
+            "batches": None if self.batches is None else [[tuple(draw) for draw in batch] for batch in self.batches],
+        }
         parts = {name: part.state_dict() for name, part in learner.parts().items()}
         with replacing_file(path) as beside:
             torch.save({"fingerprint": fingerprint, "state": values, "parts": parts}, beside)
@@ -177,8 +203,14 @@ class _State:
 
 
 def _draw_batches(
-    network: Network, crops: TrainingCrops, labels: NDArray[np.int64], config: TrainConfig, method: MethodConfig,
-    rng: np.random.Generator, device: torch.device, workers: int,
+    network: Network,
+    crops: TrainingCrops,
+    labels: NDArray[np.int64],
+    config: TrainConfig,
+    method: MethodConfig,
+    rng: np.random.Generator,
+    device: torch.device,
+    workers: int,
 ) -> list[list[Draw]]:
     size = {"identities": config.identities_per_batch, "images": config.images_per_identity}
     if method.sampler == "pk":
@@ -186,7 +218,9 @@ def _draw_batches(
     started = time.monotonic()
     chosen = one_image_each(labels, rng)
     paths = [crops.crops.paths[index] for index in chosen]
-    maps = encode(network.encoder, paths, crops.crops.size, batch_size=256, device=device, workers=workers, progress=False)
+    maps = encode(
+        network.encoder, paths, crops.crops.size, batch_size=256, device=device, workers=workers, progress=False
+    )
     scores = score_matrix(maps, maps, network.head)
     log.info("graph of %d identities in %.1f s", len(chosen), time.monotonic() - started)
     return graph_batches(labels, scores, **size, rng=rng)

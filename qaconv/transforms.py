@@ -15,7 +15,7 @@ from qaconv.config import AugmentConfig, ImageConfig
 
 
 def resize(picture: Image.Image, size: ImageConfig) -> Tensor:
-    """An RGB picture of any size to uint8 [3, H, W], by Pillow's bicubic filter (antialiased); serving does the same."""
+    """An RGB picture of any size to uint8 [3, H, W], by Pillow's bicubic filter; serving does the same."""
     resized = picture.resize((size.width, size.height), Image.Resampling.BICUBIC)
     return torch.from_numpy(np.array(resized)).permute(2, 0, 1).contiguous()
 

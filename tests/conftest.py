@@ -10,7 +10,7 @@ from PIL import Image
 from qaconv.camnet.render import choose_crops, render_site
 from qaconv.config import SiteConfig
 
-torch.set_num_threads(1)     # the tests' networks are tiny: a second thread only waits for the first
+torch.set_num_threads(1)  # the tests' networks are tiny: a second thread only waits for the first
 
 SITE = SiteConfig(seed=3, cameras=3, people=16, train_share=0.5, distractors=2, junk=6)
 

@@ -29,8 +29,10 @@ def sightings(seed, queries=23, galleries=61):
     rng = np.random.default_rng(seed)
     return (
         rng.permutation(queries * galleries).reshape(queries, galleries) / (queries * galleries),
-        rng.integers(1, 9, queries), rng.integers(-1, 9, galleries),
-        rng.integers(0, 4, queries), rng.integers(0, 4, galleries),
+        rng.integers(1, 9, queries),
+        rng.integers(-1, 9, galleries),
+        rng.integers(0, 4, queries),
+        rng.integers(0, 4, galleries),
     )
 
 

@@ -13,7 +13,7 @@ SEEDS = st.integers(0, 2**32 - 1)
 @given(SEEDS, st.integers(2, 5), st.integers(2, 5))
 def test_every_pk_batch_has_p_people_with_k_images_each(seed, identities, images):
     for batch in pk_batches(LABELS, identities=identities, images=images, rng=np.random.default_rng(seed)):
-        counts = Counter(LABELS[draw.index] for draw in batch)
+        counts = Counter(LABELS[draw.row] for draw in batch)
         assert sum(counts.values()) == identities * images
         assert all(count % images == 0 for count in counts.values())
 
@@ -24,10 +24,12 @@ def test_a_pk_epoch_shows_about_as_many_images_as_there_are():
 
 
 def test_no_image_returns_before_its_person_s_others_were_shown():
-    draws = [draw.index for batch in pk_batches(LABELS, identities=5, images=2, rng=np.random.default_rng(3)) for draw in batch]
+    draws = [
+        draw.row for batch in pk_batches(LABELS, identities=5, images=2, rng=np.random.default_rng(3)) for draw in batch
+    ]
     shown = Counter(draws)
     for label in range(10):
-        counts = [shown[index] for index in np.flatnonzero(LABELS == label)]
+        counts = [shown[index] for index in np.flatnonzero(label == LABELS)]
         assert max(counts) - min(counts) <= 1
 
 
@@ -35,7 +37,7 @@ def test_no_image_returns_before_its_person_s_others_were_shown():
 def test_graph_batches_hold_each_person_once_as_centre_with_the_most_alike(seed):
     scores = np.random.default_rng(seed).normal(size=(10, 10)).astype(np.float32)
     batches = graph_batches(LABELS, scores, identities=3, images=2, rng=np.random.default_rng(seed))
-    groups = {tuple(sorted({int(LABELS[draw.index]) for draw in batch})) for batch in batches}
+    groups = {tuple(sorted({int(LABELS[draw.row]) for draw in batch})) for batch in batches}
     for centre in range(10):
         others = [other for other in np.argsort(-scores[centre]) if other != centre]
         assert tuple(sorted([centre, *others[:2]])) in groups

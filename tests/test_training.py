@@ -16,8 +16,20 @@ SIZE = ImageConfig(height=32, width=16)
 PEOPLE, IMAGES = 6, 5
 AUGMENT = AugmentConfig(pad=2, rotation_degrees=5, flip=0.5, colour_jitter=True, occlusion=0.5)
 RECIPE = TrainConfig(
-    datasets=["tiny"], amp=False, freeze_batchnorm=False, identities_per_batch=3, images_per_identity=2, epochs=3, lr=0.05,
-    backbone_lr=0.05, weight_decay=5e-4, momentum=0.9, clip_norm=8, margin=4, lr_drop_when_loss_below=0, lr_drop_epoch=2,
+    datasets=["tiny"],
+    amp=False,
+    freeze_batchnorm=False,
+    identities_per_batch=3,
+    images_per_identity=2,
+    epochs=3,
+    optimiser="sgd",
+    lr=0.05,
+    backbone_lr=0.05,
+    weight_decay=5e-4,
+    clip_norm=8,
+    margin=4,
+    lr_drop_when_loss_below=0,
+    lr_drop_epoch=2,
     checkpoint_every_steps=2,
 )
 PAIRWISE = MethodConfig(pooled=False, loss="pairwise_matching", sampler="pk")
@@ -42,8 +54,15 @@ def run(crops, folder, recipe=RECIPE, method=PAIRWISE, seed=1, workers=0, finger
     backbone = BackboneConfig(name="resnet18", last_layer="layer2", neck_channels=8, weights="none")
     network = build_network(Architecture(backbone=backbone, image=SIZE, pooled=method.pooled), seed)
     history = training.train(
-        network, crops, recipe, method, seed=seed, device=torch.device("cpu"), workers=workers,
-        state_path=folder / "state.pt", fingerprint=fingerprint,
+        network,
+        crops,
+        recipe,
+        method,
+        seed=seed,
+        device=torch.device("cpu"),
+        workers=workers,
+        state_path=folder / "state.pt",
+        fingerprint=fingerprint,
     )
     return {**network.encoder.state_dict(), **network.head.state_dict()}, history
 
@@ -69,7 +88,9 @@ def killed_after(monkeypatch, steps):
 
 @pytest.mark.parametrize("sampler", ["pk", "graph"])
 @pytest.mark.parametrize("steps", [0, 3, 4, 5, 11])
-def test_a_run_killed_at_any_step_ends_with_the_weights_of_one_that_was_not(crops, tmp_path, monkeypatch, steps, sampler):
+def test_a_run_killed_at_any_step_ends_with_the_weights_of_one_that_was_not(
+    crops, tmp_path, monkeypatch, steps, sampler
+):
     method = PAIRWISE.model_copy(update={"sampler": sampler})
     undisturbed, history = run(crops, tmp_path / "undisturbed", method=method)
     with monkeypatch.context() as patch:
@@ -112,8 +133,10 @@ def test_another_seed_gives_other_weights(crops, tmp_path):
     assert not torch.equal(one["neck.weight"], other["neck.weight"])
 
 
-@pytest.mark.parametrize("method", [PAIRWISE, PAIRWISE.model_copy(update={"pooled": True}),
-                                    PAIRWISE.model_copy(update={"loss": "hard_triplet"})])
+@pytest.mark.parametrize(
+    "method",
+    [PAIRWISE, PAIRWISE.model_copy(update={"pooled": True}), PAIRWISE.model_copy(update={"loss": "hard_triplet"})],
+)
 def test_training_learns_to_tell_six_colours_apart(crops, tmp_path, method):
     _, history = run(crops, tmp_path, RECIPE.model_copy(update={"epochs": 12, "lr_drop_epoch": 10}), method)
     assert history["loss"].iloc[-1] < 0.9 * history["loss"].iloc[0]

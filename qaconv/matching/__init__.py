@@ -13,13 +13,17 @@ from torch import Tensor
 
 from qaconv.models.head import FoldedHead, QAConv
 
-TABLE_BYTES = 8 << 20     # of one tile's cosines: what stays in a core's cache between the product and the maxima
+TABLE_BYTES = 8 << 20  # of one tile's cosines: what stays in a core's cache between the product and the maxima
 
 
 @torch.inference_mode()
 def score_matrix(
-    query_maps: Tensor | NDArray[np.float32], gallery_maps: Tensor | NDArray[np.float32], head: QAConv, *,
-    engine: Literal["exact"] = "exact", progress: bool = False,
+    query_maps: Tensor | NDArray[np.float32],
+    gallery_maps: Tensor | NDArray[np.float32],
+    head: QAConv,
+    *,
+    engine: Literal["exact"] = "exact",
+    progress: bool = False,
 ) -> NDArray[np.float32]:
     """Logits [Q, G] of maps [Q, C, H, W] and [G, C, H, W]; higher is a better match.
 
@@ -35,8 +39,8 @@ def score_matrix(
     """
     if engine != "exact":
         raise ValueError(f"engine is {engine!r}; legal is 'exact'")
-    queries = torch.as_tensor(query_maps).flatten(2).transpose(1, 2).contiguous()                 # [Q, S, C]
-    columns = torch.as_tensor(gallery_maps).flatten(2).permute(1, 0, 2).contiguous()              # [C, G, S]
+    queries = torch.as_tensor(query_maps).flatten(2).transpose(1, 2).contiguous()  # [Q, S, C]
+    columns = torch.as_tensor(gallery_maps).flatten(2).permute(1, 0, 2).contiguous()  # [C, G, S]
     channels, galleries, locations = columns.shape
     folded = FoldedHead(*(part.to(queries.device) for part in head.folded()))
     width = max(1, TABLE_BYTES // (4 * locations * locations))

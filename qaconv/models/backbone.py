@@ -34,13 +34,12 @@ class Encoder(nn.Module):
         super().__init__()
         self.trunk = trunk
         self.neck = nn.Conv2d(channels_in, channels, kernel_size=3, padding=1)
-        self.pooled = pooled
+        # A pooled vector is centred before its angle counts (BNNeck: Luo et al., CVPRW 2019).
+        self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.BatchNorm2d(channels)) if pooled else nn.Identity()
 
     def forward(self, images: Tensor) -> Tensor:
         """Images [B, 3, H, W], RGB in [0, 1], to maps [B, C, h, w] of unit length over C."""
-        maps = self.neck(self.trunk(images))
-        if self.pooled:
-            maps = maps.mean(dim=(2, 3), keepdim=True)
+        maps = self.pool(self.neck(self.trunk(images)))
         return F.normalize(maps.float(), dim=1)
 
 

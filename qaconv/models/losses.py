@@ -82,8 +82,8 @@ class IdentityLoss(nn.Module):
         people: whom the softmax tells apart, numbered from 0.
     """
 
-    SCALE = 16.0        # of the cosines in the softmax
-    MARGIN = 0.3        # of the triplet, in cosine (Luo et al., CVPRW 2019)
+    SCALE = 16.0  # of the cosines in the softmax
+    MARGIN = 0.3  # of the triplet, in cosine (Luo et al., CVPRW 2019)
 
     def __init__(self, head: QAConv, people: int) -> None:
         super().__init__()

@@ -23,8 +23,8 @@ from qaconv.tlift import TLiftProfile
 
 log = logging.getLogger(__name__)
 
-LOGIT_SCALE = 10.0      # of the probabilities that distances are made of, as the authors' first release shows them
-CMC_RANKS = 50          # plotted
+LOGIT_SCALE = 10.0  # of the probabilities that distances are made of, as the authors' first release shows them
+CMC_RANKS = 50  # plotted
 
 
 def evaluate(params: Params, deployment: str) -> None:
@@ -38,7 +38,8 @@ def evaluate(params: Params, deployment: str) -> None:
     gallery = gallery[gallery["pid"] != JUNK].reset_index(drop=True)
     if query.empty or gallery.empty:
         raise InputError(
-            f"params.yaml: deployments names {deployment!r}, which has {len(query)} query and {len(gallery)} gallery images"
+            f"params.yaml: deployments names {deployment!r}, which has {len(query)} query images and {len(gallery)} in "
+            "its gallery; legal is at least one of each"
         )
     profile = TLiftProfile.load(TLIFT / f"{deployment}.json")
     results = {}
@@ -50,7 +51,9 @@ def evaluate(params: Params, deployment: str) -> None:
             for name, scores in rankings.items()
         }
         best = results[method]["direct"]
-        log.info("%s, %s: rank-1 %.1f, mAP %.1f", deployment, method, 100 * best.cmc[0], 100 * best.mean_average_precision)
+        log.info(
+            "%s, %s: rank-1 %.1f, mAP %.1f", deployment, method, 100 * best.cmc[0], 100 * best.mean_average_precision
+        )
     figures = {method: {name: _figures(metrics) for name, metrics in of.items()} for method, of in results.items()}
     counted = results["qaconv"]["direct"].queries
     write_json(METRICS / f"{deployment}.json", {**figures, "queries": counted, "gallery": len(gallery)})
@@ -67,8 +70,12 @@ def _logits(
     encoder, head = network.encoder.to(device), network.head.to(device)
     query_maps, gallery_maps = (
         encode(
-            encoder, [manifest.root / image for image in rows["image"]], params.image,
-            batch_size=params.evaluate.batch_size, device=device, workers=params.machine.workers,
+            encoder,
+            [manifest.root / image for image in rows["image"]],
+            params.image,
+            batch_size=params.evaluate.batch_size,
+            device=device,
+            workers=params.machine.workers,
         )
         for rows in (query, gallery)
     )
@@ -80,11 +87,18 @@ def _logits(
 
 
 def _rankings(
-    query_gallery: NDArray[np.float32], query_query: NDArray[np.float32], gallery_gallery: NDArray[np.float32],
-    query: pd.DataFrame, gallery: pd.DataFrame, profile: TLiftProfile, rerank: RerankConfig,
+    query_gallery: NDArray[np.float32],
+    query_query: NDArray[np.float32],
+    gallery_gallery: NDArray[np.float32],
+    query: pd.DataFrame,
+    gallery: pd.DataFrame,
+    profile: TLiftProfile,
+    rerank: RerankConfig,
 ) -> Mapping[str, NDArray]:
     """Scores [Q, G] four ways; time is left out where the profile says so."""
-    distances = (1 - expit(logits.astype(np.float64) / LOGIT_SCALE) for logits in (query_gallery, query_query, gallery_gallery))
+    distances = (
+        1 - expit(logits.astype(np.float64) / LOGIT_SCALE) for logits in (query_gallery, query_query, gallery_gallery)
+    )
     reranked = 1 - k_reciprocal(*distances, k1=rerank.k1, k2=rerank.k2, lambda_value=rerank.lambda_value)
     where_and_when = (query["camid"], query["time_s"], gallery["camid"], gallery["time_s"])
     return {

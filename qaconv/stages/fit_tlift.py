@@ -1,4 +1,4 @@
-"""A deployment's sightings go in; its temporal profile comes out: the paper's parameters, where its times allow them."""
+"""A deployment's sightings go in; its temporal profile comes out: the paper's parameters where its times allow it."""
 
 import logging
 
@@ -22,15 +22,21 @@ def fit_tlift(params: Params, deployment: str) -> None:
     untimed = int(seen["time_s"].isna().sum())
     if 0 < untimed < len(seen):
         raise InputError(
-            f"{PREPARED / deployment}: {untimed} of {len(seen)} sightings have no time; legal is a time for all or for none"
+            f"{PREPARED / deployment}: {untimed} of {len(seen)} sightings have no time; "
+            "legal is a time for all or for none"
         )
     settings = params.evaluate.tlift
     profile = TLiftProfile(
         deployment=deployment,
         camids=tuple(sorted(int(camid) for camid in seen["camid"].unique())),
-        tau_s=settings.tau_s, sigma_s=settings.sigma_s, top_k=settings.top_k, alpha=settings.alpha,
+        tau_s=settings.tau_s,
+        sigma_s=settings.sigma_s,
+        top_k=settings.top_k,
+        alpha=settings.alpha,
         active=untimed == 0,
-        reason="the sightings have no times" if untimed else f"all {len(seen)} sightings have a time; the paper's parameters",
+        reason="the sightings have no times"
+        if untimed
+        else f"all {len(seen)} sightings have a time; the paper's parameters",
     )
     profile.save(TLIFT / f"{deployment}.json")
     log.info("%s: time is %s: %s", deployment, "used" if profile.active else "not used", profile.reason)

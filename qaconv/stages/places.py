@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-RAW = Path("data/raw")                     # <dataset>/: images as published
-PREPARED = Path("data/prepared")           # <dataset>/: manifest.parquet, summary.json
-SOURCES = Path("data/sources")             # the training table
-MODELS = Path("artifacts/model")           # <method>/: weights.safetensors, model.json, history.csv
+RAW = Path("data/raw")  # <dataset>/: images as published
+PREPARED = Path("data/prepared")  # <dataset>/: manifest.parquet, summary.json
+SOURCES = Path("data/sources")  # the training table
+MODELS = Path("artifacts/model")  # <method>/: weights.safetensors, model.json, history.csv
 UNFINISHED = Path("artifacts/unfinished")  # <method>.pt: a killed training's state
-TLIFT = Path("artifacts/tlift")            # <deployment>.json
-ONNX = Path("artifacts/onnx")              # encoder.onnx, matcher.onnx, contract.json
-METRICS = Path("metrics")                  # <deployment>.json, <deployment>_cmc.csv
+TLIFT = Path("artifacts/tlift")  # <deployment>.json
+ONNX = Path("artifacts/onnx")  # encoder.onnx, matcher.onnx, contract.json
+METRICS = Path("metrics")  # <deployment>.json, <deployment>_cmc.csv

@@ -45,7 +45,13 @@ def train(params: Params, method: str) -> None:
     }
     described = {**recipe, "architecture": architecture.model_dump(), "torch": torch.__version__}
     history = train_network(
-        network, crops, params.train, chosen, seed=params.seed, device=device, workers=params.machine.workers,
+        network,
+        crops,
+        params.train,
+        chosen,
+        seed=params.seed,
+        device=device,
+        workers=params.machine.workers,
         state_path=UNFINISHED / f"{method}.pt",
         fingerprint=sha256(json.dumps(described, sort_keys=True).encode()).hexdigest(),
     )
@@ -61,5 +67,7 @@ def find_device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name.startswith("cuda") and not torch.cuda.is_available():
-        raise InputError(f"params.yaml: machine.device is {name!r}, and this machine has no CUDA; legal here are auto, cpu")
+        raise InputError(
+            f"params.yaml: machine.device is {name!r}, and this machine has no CUDA; legal here are auto, cpu"
+        )
     return torch.device(name)

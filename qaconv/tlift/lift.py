@@ -9,8 +9,16 @@ from numpy.typing import ArrayLike, NDArray
 
 
 def temporal_lift(
-    scores: ArrayLike, query_camids: ArrayLike, query_times: ArrayLike, gallery_camids: ArrayLike,
-    gallery_times: ArrayLike, *, tau: float = 100, sigma: float = 200, top_k: int = 10, alpha: float = 0.2,
+    scores: ArrayLike,
+    query_camids: ArrayLike,
+    query_times: ArrayLike,
+    gallery_camids: ArrayLike,
+    gallery_times: ArrayLike,
+    *,
+    tau: float = 100,
+    sigma: float = 200,
+    top_k: int = 10,
+    alpha: float = 0.2,
 ) -> NDArray[np.float64]:
     """Lifted scores [Q, G]: (weight + alpha) * score, the weight in [0, 1] from each gallery camera's pivots.
 
@@ -47,7 +55,9 @@ def temporal_lift(
     return (weight + alpha) * score_table
 
 
-def _pivot_counts(scores: NDArray[np.float64], times: NDArray[np.float64], tau: float, top_k: int) -> NDArray[np.float64]:
+def _pivot_counts(
+    scores: NDArray[np.float64], times: NDArray[np.float64], tau: float, top_k: int
+) -> NDArray[np.float64]:
     """How many neighbours of each query name each gallery image as a pivot, on one pair of cameras.
 
     Args:
@@ -63,7 +73,9 @@ def _pivot_counts(scores: NDArray[np.float64], times: NDArray[np.float64], tau: 
     return counts
 
 
-def _check(scores: NDArray, query_camids: NDArray, query_times: NDArray, gallery_camids: NDArray, gallery_times: NDArray) -> None:
+def _check(
+    scores: NDArray, query_camids: NDArray, query_times: NDArray, gallery_camids: NDArray, gallery_times: NDArray
+) -> None:
     queries, galleries = len(query_camids), len(gallery_camids)
     if scores.shape != (queries, galleries) or len(query_times) != queries or len(gallery_times) != galleries:
         raise ValueError(

@@ -40,7 +40,11 @@ class TLiftProfile:
     reason: str
 
     def lift(
-        self, scores: ArrayLike, query_camids: ArrayLike, query_times: ArrayLike, gallery_camids: ArrayLike,
+        self,
+        scores: ArrayLike,
+        query_camids: ArrayLike,
+        query_times: ArrayLike,
+        gallery_camids: ArrayLike,
         gallery_times: ArrayLike,
     ) -> NDArray[np.float64]:
         """Lifted scores [Q, G] of scores in [0, 1]; see `temporal_lift`.
@@ -51,12 +55,21 @@ class TLiftProfile:
         for name, camids in (("query_camids", query_camids), ("gallery_camids", gallery_camids)):
             unknown = sorted(set(np.asarray(camids).tolist()) - set(self.camids))
             if unknown:
-                raise InputError(f"{name}: cameras {unknown} are not in {self.deployment}'s profile: {list(self.camids)}")
+                raise InputError(
+                    f"{name}: cameras {unknown} are not in {self.deployment}'s profile: {list(self.camids)}"
+                )
         if not self.active:
             return np.array(scores, dtype=np.float64)
         return temporal_lift(
-            scores, query_camids, query_times, gallery_camids, gallery_times,
-            tau=self.tau_s, sigma=self.sigma_s, top_k=self.top_k, alpha=self.alpha,
+            scores,
+            query_camids,
+            query_times,
+            gallery_camids,
+            gallery_times,
+            tau=self.tau_s,
+            sigma=self.sigma_s,
+            top_k=self.top_k,
+            alpha=self.alpha,
         )
 
     def save(self, path: Path) -> None:

@@ -12,7 +12,9 @@ def plain_lift(scores, query_camids, query_times, gallery_camids, gallery_times,
     """The paper's words, one query and one gallery image at a time; a pivot counts once per neighbour naming it."""
     lifted = np.zeros_like(scores)
     for query, camid in enumerate(query_camids):
-        near = [i for i in range(len(scores)) if query_camids[i] == camid and abs(query_times[i] - query_times[query]) < tau]
+        near = [
+            i for i in range(len(scores)) if query_camids[i] == camid and abs(query_times[i] - query_times[query]) < tau
+        ]
         for image, gallery_camid in enumerate(gallery_camids):
             same = [j for j in range(len(gallery_camids)) if gallery_camids[j] == gallery_camid]
             pairs = sorted(((scores[i, j], j) for i in near for j in same), reverse=True)
@@ -26,9 +28,11 @@ def plain_lift(scores, query_camids, query_times, gallery_camids, gallery_times,
 def sightings(seed, queries=9, galleries=17):
     rng = np.random.default_rng(seed)
     return (
-        np.round(rng.random((queries, galleries)) ** 3, 2),      # with ties
-        rng.integers(0, 3, queries), rng.uniform(0, 900, queries),
-        rng.integers(0, 3, galleries), rng.uniform(0, 900, galleries),
+        np.round(rng.random((queries, galleries)) ** 3, 2),  # with ties
+        rng.integers(0, 3, queries),
+        rng.uniform(0, 900, queries),
+        rng.integers(0, 3, galleries),
+        rng.uniform(0, 900, galleries),
     )
 
 
@@ -55,7 +59,7 @@ def test_a_query_camera_without_gallery_images_is_fine():
 
 
 def test_a_companion_s_match_lifts_the_one_who_came_with_it():
-    scores = [[0.30, 0.31, 0.05, 0.05], [0.05, 0.05, 0.95, 0.05]]       # the query is unsure; its companion is not
+    scores = [[0.30, 0.31, 0.05, 0.05], [0.05, 0.05, 0.95, 0.05]]  # the query is unsure; its companion is not
     lifted = temporal_lift(scores, [0, 0], [0, 5], [1, 1, 1, 1], [100, 2000, 103, 2400], top_k=1)
     assert lifted[0].argmax() == 0
 

@@ -10,8 +10,16 @@ SIGHTINGS = ([[0.9, 0.2], [0.1, 0.8]], [0, 1], [0.0, 5.0], [0, 1], [3.0, 900.0])
 
 
 def profile(**changes):
-    values = {"deployment": "station", "camids": (0, 1), "tau_s": 100.0, "sigma_s": 200.0, "top_k": 10, "alpha": 0.2,
-              "active": True, "reason": "all sightings have a time"}
+    values = {
+        "deployment": "station",
+        "camids": (0, 1),
+        "tau_s": 100.0,
+        "sigma_s": 200.0,
+        "top_k": 10,
+        "alpha": 0.2,
+        "active": True,
+        "reason": "all sightings have a time",
+    }
     return TLiftProfile(**{**values, **changes})
 
 
