@@ -62,7 +62,7 @@ class AugmentConfig(Settings):
     pad: Annotated[int, Field(ge=0)]  # pixels on each side before a random crop
     rotation_degrees: Annotated[float, Field(ge=0, le=180)]
     flip: Share  # probability
-    colour_jitter: bool  # brightness, contrast, saturation x0.5..2, hue +-0.1
+    colour_jitter: Share  # strength s: brightness, contrast and saturation x0.5^s..2^s, hue +-0.1 s; theirs is 1
     occlusion: Share  # side of the white square, at most, as a share of the shorter side
 
 

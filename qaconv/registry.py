@@ -1,11 +1,12 @@
 """Exported graphs go in; versions in MLflow's registry come out, and the best of them bears the alias champion.
 
-Three registered models belong together: `<name>-encoder` and `<name>-matcher` are the ONNX graphs, and `<name>` says which
-versions of them make a pair, with the contract and the temporal profiles that they are served by.
+Three registered models belong together: `<name>-encoder` and `<name>-matcher` are the ONNX graphs, and `<name>` says
+which versions of them make a pair, and holds the contract and the temporal profiles that they are served by.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -24,7 +25,7 @@ from qaconv.stages.places import ONNX, TLIFT
 from qaconv.tracking import git_tags, lock_digest
 
 GRAPHS = ("encoder", "matcher")
-DECIDING = ".qaconv.direct.mAP"     # the metric that promotes, after the deployment's name
+DECIDING = ".qaconv.direct.mAP"  # the metric that promotes, after the deployment's name
 
 
 @dataclass(frozen=True)
@@ -36,14 +37,14 @@ class Release:
         version: of the model.
         graphs: the version of each graph, by its registered name.
         direct_map: mAP of direct matching in [0, 1], by deployment.
-        run_id: the run that registered it.
+        run_id: the MLflow run that registered it.
     """
 
     name: str
     version: str
     graphs: Mapping[str, str]
     direct_map: Mapping[str, float]
-    run_id: str
+    run_id: str | None
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,8 @@ class Promotion:
 def register(params: Params, metrics: Mapping[str, float]) -> Release:
     """Registers what was exported, in the open run, and makes it the challenger.
 
-    Each version is found again by the digest of dvc.lock: what is registered already stays as it is, and an attempt that
-    broke off is taken up where it stopped.
+    Each version is found again by the digest of dvc.lock: what is registered already stays as it is, and an attempt
+    that broke off is taken up where it stopped.
 
     Args:
         params: names the model and the deployments.
@@ -73,12 +74,11 @@ def register(params: Params, metrics: Mapping[str, float]) -> Release:
     """
     name, digest = params.registry.model, {"dvc_lock": lock_digest()}
     graphs = {
-        graph: _version(f"{name}-{graph}", digest, git_tags(), lambda graph=graph: _log_graph(graph)).version
-        for graph in GRAPHS
+        graph: _version(f"{name}-{graph}", digest, git_tags(), partial(_log_graph, graph)).version for graph in GRAPHS
     }
     maps = {f"{deployment}{DECIDING}": repr(metrics[f"{deployment}{DECIDING}"]) for deployment in params.deployments}
     pair = {f"{graph}_version": str(version) for graph, version in graphs.items()}
-    release = _release(_version(name, {**digest, **pair}, {**git_tags(), **maps}, lambda: _log_pair(params, pair)))
+    release = _release(_version(name, {**digest, **pair}, {**git_tags(), **maps}, partial(_log_pair, params, pair)))
     _point("challenger", release)
     return release
 
@@ -116,23 +116,22 @@ def decide(challenger: Release, champion: Release | None, min_gain: float) -> Pr
     common = [deployment for deployment in challenger.direct_map if deployment in champion.direct_map]
     if not common:
         raise InputError(
-            f"{_title(challenger)} was measured on {sorted(challenger.direct_map)} and the champion, version "
-            f"{champion.version}, on {sorted(champion.direct_map)}: nothing compares them; keep a common one in deployments, or "
-            "give registry.model in params.yaml another name"
+            f"params.yaml: deployments: {_title(challenger)} was measured on {sorted(challenger.direct_map)} and "
+            f"champion version {champion.version} on {sorted(champion.direct_map)}, so that nothing compares them; "
+            "keep one of the champion's, or give registry.model another name"
         )
     figures = {name: (100 * challenger.direct_map[name], 100 * champion.direct_map[name]) for name in common}
     new, old = (float(np.mean(points)) for points in zip(*figures.values(), strict=True))
     gain = round(new - old, 6)
     promoted = gain > 0 and gain >= min_gain
-    verdict = f"replaces champion version {champion.version}" if promoted else f"leaves version {champion.version} champion"
-    alone = sorted(challenger.direct_map.keys() ^ champion.direct_map.keys())
-    return Promotion(
-        promoted,
-        f"{_title(challenger)} {verdict}: its direct mAP, mean over {', '.join(common)}, is {new:.2f} against {old:.2f}, "
+    reason = (
+        f"{_title(challenger)} {'replaces' if promoted else 'does not replace'} champion version {champion.version}: "
+        f"its direct mAP, mean over {', '.join(common)}, is {new:.2f} against {old:.2f}, "
         f"{gain:+.2f} points where more than 0 and at least {min_gain:g} are asked for."
-        + (f" Not compared, as only one of them was measured there: {', '.join(alone)}." if alone else ""),
-        figures,
     )
+    if alone := sorted(challenger.direct_map.keys() ^ champion.direct_map.keys()):
+        reason += f" Not compared, as only one of them was measured there: {', '.join(alone)}."
+    return Promotion(promoted, reason, figures)
 
 
 def find_champion(name: str) -> Release | None:
@@ -161,7 +160,10 @@ def _log_graph(name: str) -> str:
         outputs=Schema([_tensor_spec(value) for value in graph.graph.output]),
     )
     logged = mlflow.onnx.log_model(
-        graph, name=name, signature=signature, save_as_external_data=False,
+        graph,
+        name=name,
+        signature=signature,
+        save_as_external_data=False,
         # MLflow would find these out by loading the model in another process, which takes long.
         pip_requirements=mlflow.onnx.get_default_pip_requirements(),
     )

@@ -22,8 +22,8 @@ from qaconv.config import METHODS, Params
 from qaconv.errors import InputError
 from qaconv.stages.places import METRICS, MODELS, ONNX, PREPARED, TLIFT
 
-STORE = Path("mlflow.db")           # in the project's folder, where MLFLOW_TRACKING_URI names no other store
-ARTIFACTS = Path("mlartifacts")     # that store's files
+STORE = Path("mlflow.db")  # in the project's folder, where MLFLOW_TRACKING_URI names no other store
+ARTIFACTS = Path("mlartifacts")  # that store's files
 DVC_LOCK = Path("dvc.lock")
 
 RANKINGS = ("direct", "reranked", "tlift", "reranked_tlift")
@@ -55,10 +55,10 @@ def retraining_run(params: Params, flow: Mapping[str, str]) -> Iterator[str]:
 
 
 def log_results(params: Params, metrics: Mapping[str, float]) -> None:
-    """Logs to the open run: each epoch, the metrics by target, the datasets by DVC's digests, the files people look at."""
+    """Logs to the open run: each epoch, metrics by target, datasets by DVC's digests, and the files people look at."""
     for method in METHODS:
-        history = pd.read_csv(MODELS / method / "history.csv").set_index("epoch")
-        for epoch, row in history.iterrows():
+        for row in pd.read_csv(MODELS / method / "history.csv").to_dict("records"):
+            epoch = int(row.pop("epoch"))
             mlflow.log_metrics({f"train.{method}.{name}": value for name, value in row.items()}, step=epoch)
     mlflow.log_metrics(dict(metrics))
     _log_datasets(params)
@@ -126,7 +126,8 @@ def _log_datasets(params: Params) -> None:
         path = (PREPARED / name).as_posix()
         if path not in digests:
             raise InputError(f"{DVC_LOCK}: has no output {path}; `dvc repro prepare` writes it")
-        mlflow.log_input(MetaDataset(LocalArtifactDatasetSource(path), name=name, digest=digests[path]), context=" and ".join(of))
+        dataset = MetaDataset(LocalArtifactDatasetSource(path), name=name, digest=digests[path])  # type: ignore[abstract]
+        mlflow.log_input(dataset, context=" and ".join(of))
 
 
 def _dvc_digests() -> dict[str, str]:

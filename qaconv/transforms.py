@@ -29,8 +29,9 @@ def build_augmentation(config: AugmentConfig, size: ImageConfig) -> v2.Transform
         steps.append(v2.RandomHorizontalFlip(config.flip))
     if config.rotation_degrees:
         steps.append(v2.RandomRotation(config.rotation_degrees))
-    if config.colour_jitter:
-        steps.append(v2.ColorJitter(brightness=(0.5, 2.0), contrast=(0.5, 2.0), saturation=(0.5, 2.0), hue=0.1))
+    if strength := config.colour_jitter:
+        factors = (0.5**strength, 2**strength)
+        steps.append(v2.ColorJitter(brightness=factors, contrast=factors, saturation=factors, hue=0.1 * strength))
     if config.occlusion:
         steps.append(WhiteOcclusion(config.occlusion))
     return v2.Compose(steps or [v2.Identity()])

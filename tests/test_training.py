@@ -14,7 +14,7 @@ from qaconv.transforms import build_augmentation
 
 SIZE = ImageConfig(height=32, width=16)
 PEOPLE, IMAGES = 6, 5
-AUGMENT = AugmentConfig(pad=2, rotation_degrees=5, flip=0.5, colour_jitter=True, occlusion=0.5)
+AUGMENT = AugmentConfig(pad=2, rotation_degrees=5, flip=0.5, colour_jitter=0.5, occlusion=0.5)
 RECIPE = TrainConfig(
     datasets=["tiny"],
     amp=False,

@@ -1,11 +1,11 @@
-"""Small projects that have run all stages, for tests of what comes after: their files are made up, and quick to make."""
+"""Small projects that have run all stages, for tests of what comes after; what their files say is made up."""
 
 import functools
 import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import TemporaryDirectory
 
 import onnx
 import yaml
@@ -16,7 +16,43 @@ from qaconv.config import METHODS, Params, load_params
 from qaconv.tracking import FIGURES, RANKINGS
 
 REPOSITORY = Path(__file__).parents[1]
-DEPLOYMENTS = ("station", "mall")
+HISTORY = "epoch,loss,accuracy,lr\n1,2.5,0.25,0.1\n2,1.5,0.5,0.01\n"
+EVALUATE = "cp made_up/metrics/$1.json made_up/metrics/$1_cmc.csv metrics/\n"
+STAGES = """
+stages:
+  prepare:
+    foreach: ${datasets}
+    do:
+      cmd: mkdir -p data/prepared/${key} && echo ${key} >data/prepared/${key}/manifest
+      outs: ["data/prepared/${key}"]
+  sources:
+    cmd: ls data/prepared >data/sources
+    deps: [data/prepared]
+    outs: [data/sources]
+  train:
+    foreach: ${methods}
+    do:
+      cmd: cp -r made_up/artifacts/model/${key} artifacts/model/
+      deps: [data/sources]
+      outs: ["artifacts/model/${key}"]
+  fit_tlift:
+    foreach: ${deployments}
+    do:
+      cmd: cp made_up/artifacts/tlift/${item}.json artifacts/tlift/
+      deps: ["data/prepared/${item}"]
+      outs: ["artifacts/tlift/${item}.json"]
+  evaluate:
+    foreach: ${deployments}
+    do:
+      cmd: sh evaluate.sh ${item}
+      deps: [artifacts/model, evaluate.sh, "made_up/metrics/${item}.json"]
+      outs: ["metrics/${item}.json", "metrics/${item}_cmc.csv"]
+  export:
+    cmd: cp -r made_up/artifacts/onnx artifacts/
+    deps: [artifacts/model/qaconv]
+    outs: [artifacts/onnx]
+"""
+MD5 = f"{'a' * 32}.dir"
 
 
 def write_project(folder: Path, maps: Mapping[str, float] = {"station": 0.25, "mall": 0.5}) -> Params:
@@ -26,7 +62,7 @@ def write_project(folder: Path, maps: Mapping[str, float] = {"station": 0.25, "m
     settings["registry"] = {"model": "qaconv", "experiment": "qaconv", "min_gain": 0.5}
     write(folder / "params.yaml", yaml.safe_dump(settings))
     for method in METHODS:
-        write(folder / f"artifacts/model/{method}/history.csv", "epoch,loss,accuracy,lr\n1,2.5,0.25,0.1\n2,1.5,0.5,0.01\n")
+        write(folder / f"artifacts/model/{method}/history.csv", HISTORY)
     for deployment, value in maps.items():
         write(folder / f"artifacts/tlift/{deployment}.json", json.dumps({"deployment": deployment}))
         write(folder / f"metrics/{deployment}.json", json.dumps(made_up_metrics(value)))
@@ -35,6 +71,24 @@ def write_project(folder: Path, maps: Mapping[str, float] = {"station": 0.25, "m
     write_lock(folder, maps)
     copy_store(folder)
     return load_params(folder / "params.yaml")
+
+
+def write_pipeline(folder: Path) -> None:
+    """A project that has not been run: its DVC stages copy the files of `write_project`, which lie in made_up."""
+    write_project(folder)
+    (folder / "dvc.lock").unlink()
+    for name in ("artifacts", "metrics"):
+        shutil.move(folder / name, folder / "made_up" / name)
+    for name in ("artifacts/model", "artifacts/tlift", "metrics"):
+        (folder / name).mkdir(parents=True)
+    write(folder / "dvc.yaml", STAGES)
+    write(folder / "evaluate.sh", EVALUATE)
+    start_dvc(folder)
+
+
+def start_dvc(folder: Path) -> None:
+    """What `dvc init --no-scm` leaves, without the second that it takes."""
+    write(folder / ".dvc/config", "[core]\n    analytics = false\n    no_scm = true\n    check_update = false\n")
 
 
 def made_up_metrics(direct_map: float) -> dict[str, object]:
@@ -46,7 +100,7 @@ def made_up_metrics(direct_map: float) -> dict[str, object]:
 
 def write_lock(folder: Path, maps: Mapping[str, float]) -> None:
     """A dvc.lock that differs whenever a metric does, as DVC's own would."""
-    outs = {name: [{"path": f"data/prepared/{name}", "hash": "md5", "md5": f"{'a' * 32}.dir"}] for name in ("campus", *maps)}
+    outs = {name: [{"path": f"data/prepared/{name}", "hash": "md5", "md5": MD5}] for name in ("campus", *maps)}
     stages = {f"prepare@{name}": {"cmd": "true", "outs": out} for name, out in outs.items()}
     write(folder / "dvc.lock", yaml.safe_dump({"schema": "2.0", "stages": {**stages, "evaluate": {"cmd": str(maps)}}}))
 
@@ -72,7 +126,7 @@ def write_graphs(folder: Path) -> None:
 
 def copy_store(folder: Path) -> None:
     """An empty mlflow.db; MLflow takes seconds to make one, so it is made once."""
-    shutil.copyfile(_template(), folder / "mlflow.db")
+    (folder / "mlflow.db").write_bytes(_empty_store())
 
 
 def write(path: Path, text: str) -> None:
@@ -81,15 +135,17 @@ def write(path: Path, text: str) -> None:
 
 
 @functools.cache
-def _template() -> Path:
-    path = Path(mkdtemp()) / "mlflow.db"
-    MlflowClient(f"sqlite:///{path}").search_experiments()
-    return path
+def _empty_store() -> bytes:
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "mlflow.db"
+        MlflowClient(f"sqlite:///{path}").search_experiments()
+        return path.read_bytes()
 
 
 def _save(path: Path, steps: list, inputs: Mapping[str, tuple[int, list]], outputs: Mapping[str, list]) -> None:
     graph = helper.make_graph(
-        steps, path.stem,
+        steps,
+        path.stem,
         [helper.make_tensor_value_info(name, kind, shape) for name, (kind, shape) in inputs.items()],
         [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in outputs.items()],
     )

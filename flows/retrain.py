@@ -1,0 +1,161 @@
+"""Data and params.yaml go in; measured, registered and, where they are better, promoted models come out.
+
+`python -m flows.retrain`, in the project's folder, does it once; infra/prefect/prefect.yaml does it every week.
+"""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, get_run_logger, task
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.runtime import flow_run
+from prefect.settings import get_current_settings
+from prefect.states import State
+from prefect.tasks import exponential_backoff
+from rich.console import Console
+from rich.table import Table
+
+from flows.stages import StageFailed, reproduce
+from qaconv import registry, tracking
+from qaconv.config import Params, load_params
+from qaconv.errors import InputError
+
+STEPS = {  # a task each, and the stages of dvc.yaml that it brings up to date
+    "prepare": ["prepare", "sources"],
+    "train": ["train"],
+    "fit_tlift": ["fit_tlift"],
+    "evaluate": ["evaluate"],
+    "export": ["export"],
+}
+METHODS = {"qaconv": "QAConv", "baseline": "baseline"}
+RANKINGS = {"direct": "direct", "reranked": "re-ranked", "tlift": "TLift", "reranked_tlift": "both"}
+
+
+@dataclass(frozen=True)
+class Retraining:
+    """What a retraining has come to; `results` has one row a target and method."""
+
+    results: list[dict[str, str]]
+    release: registry.Release
+    promotion: registry.Promotion
+
+
+@flow(name="retrain")
+def retrain() -> Retraining:
+    """Brings every stage up to date, registers what was exported and promotes it if it is better.
+
+    Raises:
+        InputError: params.yaml is refused, or a figure is missing.
+        StageFailed: a stage has failed; the MLflow run is closed as FAILED.
+    """
+    params = load_params()
+    with tracking.retraining_run(params, _flow_tags()):
+        for step, stages in STEPS.items():
+            run_stages.with_options(name=step)(stages)
+        metrics = tracking.load_metrics(params.deployments)
+        release = register(params, metrics)
+        promotion = promote(params, release)
+    results = result_rows(params, metrics)
+    create_table_artifact(results, key="results", description="rank-1 / mAP in per cent")
+    create_markdown_artifact(_promotion_page(promotion), key="promotion")
+    return Retraining(results, release, promotion)
+
+
+@task(tags=["dvc"], cache_policy=NO_CACHE)
+def run_stages(stages: list[str]) -> None:
+    """DVC knows what is up to date; a training that was killed resumes by itself, so nothing is retried."""
+    reproduce(stages, get_run_logger())
+
+
+def _worth_retrying(task: Any, task_run: Any, state: State) -> bool:
+    """A store may be back in a moment; what a person must mend is not."""
+    return not isinstance(state.result(raise_on_failure=False), InputError)
+
+
+REACHES_A_STORE: dict[str, Any] = {
+    "tags": ["mlflow"],
+    "cache_policy": NO_CACHE,
+    "retries": 3,
+    "retry_delay_seconds": exponential_backoff(backoff_factor=2),
+    "retry_condition_fn": _worth_retrying,
+}
+
+
+@task(name="register", **REACHES_A_STORE)
+def register(params: Params, metrics: Mapping[str, float]) -> registry.Release:
+    """Logs the results and registers the models; the same dvc.lock gives the version it gave before."""
+    tracking.log_results(params, metrics)
+    return registry.register(params, metrics)
+
+
+@task(name="promote", **REACHES_A_STORE)
+def promote(params: Params, release: registry.Release) -> registry.Promotion:
+    """Moves the alias champion, or says why not."""
+    promotion = registry.promote(params, release)
+    get_run_logger().info(promotion.reason)
+    return promotion
+
+
+def result_rows(params: Params, metrics: Mapping[str, float]) -> list[dict[str, str]]:
+    """A row a target and method: rank-1 / mAP in per cent, by kind of ranking."""
+    return [
+        {"target": target, "model": title}
+        | {
+            column: f"{100 * metrics[f'{target}.{method}.{ranking}.rank1']:.1f}"
+            f" / {100 * metrics[f'{target}.{method}.{ranking}.mAP']:.1f}"
+            for ranking, column in RANKINGS.items()
+        }
+        for target in params.deployments
+        for method, title in METHODS.items()
+    ]
+
+
+def _flow_tags() -> dict[str, str]:
+    """Lead from the MLflow run to the flow run; a temporary server has no page to lead to."""
+    tags = {"flow_run_id": str(flow_run.id)}
+    return {**tags, "flow_run_url": str(flow_run.ui_url)} if get_current_settings().ui_url else tags
+
+
+def _promotion_page(promotion: registry.Promotion) -> str:
+    rows = [f"| {target} | {new:.2f} | {old:.2f} |" for target, (new, old) in promotion.figures.items()]
+    table = ["", "| mAP, direct | challenger | champion |", "| --- | ---: | ---: |", *rows] if rows else []
+    return "\n".join([f"**{'Promoted' if promotion.promoted else 'Not promoted'}.** {promotion.reason}", *table])
+
+
+def main() -> None:
+    """Runs the flow once and shows what came of it."""
+    console = Console(markup=False, highlight=False, soft_wrap=True)
+    try:
+        retraining = retrain()
+    except (InputError, StageFailed) as error:
+        console.print(f"failed: {error}", style="bold red")
+        sys.exit(1)
+    _show(retraining, console)
+
+
+def _show(retraining: Retraining, console: Console) -> None:
+    table = Table(title="rank-1 / mAP, per cent", title_justify="left")
+    for column in retraining.results[0]:
+        table.add_column(column, justify="left" if column in ("target", "model") else "right")
+    for row in retraining.results:
+        table.add_row(*row.values())
+    release, commands = retraining.release, Path(sys.executable).parent
+    store, server = tracking.store_uri(), get_current_settings().ui_url
+    # Any store but the project's own is another's to show, and its address may hold a password.
+    local = store.startswith("sqlite:")
+    mlflow_ui = f"{commands}/mlflow ui --backend-store-uri {store}" if local else "where MLFLOW_TRACKING_URI points"
+    console.print(table)
+    console.print(
+        f"registered model  {release.name}, version {release.version}: {', '.join(registry.aliases(release))}"
+    )
+    console.print(f"promotion         {retraining.promotion.reason}")
+    console.print(f"MLflow UI         {mlflow_ui}")
+    console.print(f"Prefect UI        {server or f'{commands}/prefect server start'}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""Names of stages in dvc.yaml go in; they are up to date when it ends, or it says in a stage's own words why not."""
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+
+Logger = logging.Logger | logging.LoggerAdapter[logging.Logger]
+
+KEPT_LINES = 200  # of the output, to look for the reason of a failure
+LINE_WIDTH = "160"  # of the stages' log, which would be wrapped for a narrow terminal otherwise
+
+
+class StageFailed(RuntimeError):
+    """A stage has refused its input or has crashed; the message is its own."""
+
+
+def reproduce(stages: Sequence[str], log: Logger) -> None:
+    """Runs `dvc repro` in the working folder, each line of its output into `log` as it comes.
+
+    Args:
+        stages: names in dvc.yaml; the name of a `foreach` stands for all of its stages.
+        log: where the output goes.
+
+    Raises:
+        StageFailed: DVC or a stage has failed.
+    """
+    said: deque[str] = deque(maxlen=KEPT_LINES)
+    command = ["dvc", "--wait-for-lock", "repro", *stages]
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+        env=_environment(),
+        start_new_session=True,
+    ) as process:
+        assert process.stdout is not None
+        try:
+            for line in map(str.rstrip, process.stdout):
+                said.append(line)
+                if line:
+                    log.info("%s", line)
+        except BaseException:
+            # A cancelled flow must not leave a training behind: DVC and what it started are one group of processes.
+            os.killpg(process.pid, signal.SIGTERM)
+            raise
+    if process.returncode:
+        raise StageFailed(_reason(list(said)) or f"{' '.join(command)} ended with {process.returncode}")
+
+
+def _environment() -> dict[str, str]:
+    """With this Python's folder of commands first, where `dvc` and `qaconv` are, whoever started the flow."""
+    commands = str(Path(sys.executable).parent)
+    path = os.pathsep.join([commands, os.environ.get("PATH", os.defpath)])
+    return {**os.environ, "PATH": path, "COLUMNS": LINE_WIDTH, "PYTHONUNBUFFERED": "1"}
+
+
+def _reason(lines: list[str]) -> str:
+    """What a stage refused, which may be a list of files below one line; for a crash the last lines."""
+    end = next((at for at, line in enumerate(lines) if line.startswith("ERROR: failed to reproduce")), len(lines))
+    refused = [at for at in range(end) if lines[at].startswith("refused: ")]
+    told = lines[refused[-1] : end] if refused else lines[-3:]
+    return "\n".join(told).strip()

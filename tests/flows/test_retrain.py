@@ -1,0 +1,121 @@
+import contextlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from mlflow import MlflowClient
+from prefect import flow
+from prefect.artifacts import Artifact
+from prefect.client.orchestration import get_client
+from tracked_projects import EVALUATE, REPOSITORY, made_up_metrics, write, write_pipeline
+
+from flows.retrain import METHODS, RANKINGS, Retraining, register, retrain
+from flows.stages import StageFailed
+from qaconv import registry, tracking
+from qaconv.config import load_params
+from qaconv.errors import InputError
+
+pytestmark = pytest.mark.usefixtures("prefect_server")
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A project whose stages copy made-up files, retrained once; it is the working folder."""
+    folder = tmp_path_factory.mktemp("project")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        patch.chdir(folder)
+        write_pipeline(folder)
+        retrain()
+        yield folder
+
+
+def retrain_with(folder: Path, maps: Mapping[str, float]) -> Retraining:
+    for deployment, value in maps.items():
+        write(folder / f"made_up/metrics/{deployment}.json", json.dumps(made_up_metrics(value)))
+    return retrain()
+
+
+def number_of_versions() -> int:
+    return len(MlflowClient().search_model_versions("name = 'qaconv'"))
+
+
+def newest_run() -> tuple[str, dict[str, str]]:
+    """Status and tags of the newest MLflow run."""
+    experiment = MlflowClient().get_experiment_by_name("qaconv")
+    assert experiment is not None
+    run = MlflowClient().search_runs([experiment.experiment_id], max_results=1)[0]
+    return run.info.status, run.data.tags
+
+
+def test_a_second_retraining_recomputes_and_registers_nothing(project: Path) -> None:
+    before, lock = number_of_versions(), (project / "dvc.lock").read_bytes()
+    made = {path: path.stat().st_mtime_ns for path in (project / "artifacts").rglob("*")}
+    retraining = retrain()
+    assert number_of_versions() == before
+    assert (project / "dvc.lock").read_bytes() == lock
+    assert {path: path.stat().st_mtime_ns for path in (project / "artifacts").rglob("*")} == made
+    assert "champion" in registry.aliases(retraining.release)
+
+
+def test_a_worse_challenger_is_refused_and_a_better_one_promoted(project: Path) -> None:
+    worse = retrain_with(project, {"station": 0.01, "mall": 0.01})
+    assert not worse.promotion.promoted
+    assert registry.aliases(worse.release) == ["challenger"]
+
+    better = retrain_with(project, {"station": 0.75, "mall": 0.5})
+    assert better.promotion.promoted
+    assert registry.aliases(better.release) == ["challenger", "champion"]
+
+    page, table = Artifact.get("promotion"), Artifact.get("results")
+    assert page is not None
+    assert table is not None
+    assert str(page.data).startswith(f"**Promoted.** {better.promotion.reason}")
+    assert json.loads(str(table.data)) == better.results
+    assert [(row["target"], row["model"]) for row in better.results] == [
+        (target, model) for target in ("station", "mall") for model in METHODS.values()
+    ]
+    assert better.results[0]["direct"] == "12.5 / 75.0"
+    assert better.results[3] == {"target": "mall", "model": "baseline"} | dict.fromkeys(
+        RANKINGS.values(), "12.5 / 12.5"
+    )
+
+
+def test_a_refusing_stage_fails_the_flow_and_the_run_with_its_message(project: Path) -> None:
+    write(project / "evaluate.sh", 'echo "refused: $1 has no gallery" >&2; exit 2\n')
+    before = number_of_versions()
+    try:
+        with pytest.raises(StageFailed, match=r"^refused: station has no gallery$"):
+            retrain()
+    finally:
+        write(project / "evaluate.sh", EVALUATE)
+    status, tags = newest_run()
+    assert status == "FAILED"
+    assert tags["failure"] == "refused: station has no gallery"
+    with get_client(sync_client=True) as client:
+        state = client.read_flow_run(UUID(tags["flow_run_id"])).state
+    assert state is not None
+    assert state.is_failed()
+    assert "refused: station has no gallery" in str(state.message)
+    assert number_of_versions() == before
+
+
+@pytest.mark.parametrize(("fault", "tries"), [(ConnectionError("the store is gone"), 2), (InputError("no common"), 1)])
+def test_a_store_that_fails_is_tried_again_and_what_a_person_must_mend_is_not(
+    monkeypatch: pytest.MonkeyPatch, fault: Exception, tries: int
+) -> None:
+    calls = []
+
+    def fail_once(*_: object) -> str:
+        calls.append(1)
+        if len(calls) == 1:
+            raise fault
+        return "registered"
+
+    monkeypatch.setattr(tracking, "log_results", lambda *_: None)
+    monkeypatch.setattr(registry, "register", fail_once)
+    with contextlib.suppress(InputError):
+        flow(lambda: register(load_params(REPOSITORY / "params.yaml"), {}), name="register-only")()
+    assert len(calls) == tries

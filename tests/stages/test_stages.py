@@ -1,0 +1,134 @@
+"""The stages one after another, on a small site: each reads what the one before has written."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from qaconv.config import METHODS, Params
+from qaconv.errors import InputError
+from qaconv.stages.evaluate import evaluate
+from qaconv.stages.fit_tlift import fit_tlift
+from qaconv.stages.places import METRICS, MODELS, PREPARED, SOURCES, TLIFT
+from qaconv.stages.prepare import prepare
+from qaconv.stages.sources import sources
+from qaconv.stages.train import train
+
+PROJECT = Path(__file__).parent.parent.parent
+
+
+@pytest.fixture(scope="module")
+def params(site_folder):
+    values = yaml.safe_load((PROJECT / "params.yaml").read_text())
+    site = {"layout": "market1501", "path": str(site_folder)}
+    values["datasets"] = {"shop": site, "twin": site}
+    values["deployments"] = ["shop"]
+    values["image"] = {"height": 32, "width": 16}
+    values["backbone"].update(neck_channels=8)
+    values["train"].update(datasets=["shop"], identities_per_batch=4, images_per_identity=2, epochs=1)
+    return Params.model_validate(values)
+
+
+@pytest.fixture(scope="module")
+def project(params, tmp_path_factory):
+    """A folder in which every stage has run."""
+    folder = tmp_path_factory.mktemp("project")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        run_all(params)
+    return folder
+
+
+def run_all(params):
+    prepare(params, "shop")
+    sources(params)
+    for method in METHODS:
+        train(params, method)
+    fit_tlift(params, "shop")
+    evaluate(params, "shop")
+
+
+def files(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_the_same_parameters_and_data_give_the_same_bytes(params, project, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run_all(params)
+    assert files(tmp_path) == files(project)
+
+
+def test_metrics_hold_each_method_ranked_four_ways(project):
+    figures = json.loads((project / METRICS / "shop.json").read_text())
+    for method in METHODS:
+        assert set(figures[method]) == {"direct", "reranked", "tlift", "reranked_tlift"}
+        for of in figures[method].values():
+            assert set(of) == {"rank1", "rank5", "rank10", "rank20", "mAP", "mINP"}
+            assert 0 < of["mINP"] <= of["mAP"] <= 1 and of["rank1"] <= of["rank20"] <= 1
+
+
+def test_plotted_curve_is_the_cmc_of_the_metrics(project):
+    figures = json.loads((project / METRICS / "shop.json").read_text())
+    curve = pd.read_csv(project / METRICS / "shop_cmc.csv")
+    assert curve["rank"].iloc[0] == 1
+    assert curve["qaconv_direct"].iloc[0] == pytest.approx(figures["qaconv"]["direct"]["rank1"], abs=1e-6)
+    assert curve["baseline_tlift"].iloc[9] == pytest.approx(figures["baseline"]["tlift"]["rank10"], abs=1e-6)
+
+
+def test_profile_knows_the_cameras_of_query_and_gallery_and_uses_time(project):
+    profile = json.loads((project / TLIFT / "shop.json").read_text())
+    assert profile["camids"] == [0, 1, 2]
+    assert profile["active"] and "have a time" in profile["reason"]
+
+
+def test_training_table_numbers_the_people_of_all_datasets_from_zero(params, project, monkeypatch):
+    monkeypatch.chdir(project)
+    prepare(params, "twin")
+    both = params.model_copy(update={"train": params.train.model_copy(update={"datasets": ["shop", "twin"]})})
+    before = (project / SOURCES / "train.parquet").read_bytes()
+    alone = pd.read_parquet(SOURCES / "train.parquet")
+    sources(both)
+    joined = pd.read_parquet(SOURCES / "train.parquet")
+    assert sorted(joined["label"].unique()) == list(range(2 * alone["label"].nunique()))
+    assert joined.groupby("label")[["domain", "pid"]].nunique().to_numpy().max() == 1
+    sources(params)
+    assert (project / SOURCES / "train.parquet").read_bytes() == before
+
+
+def change_manifest(project, folder, change):
+    """A project in `folder` whose prepared dataset is that of `project` with another table."""
+    prepared = folder / PREPARED / "shop"
+    prepared.mkdir(parents=True)
+    change(pd.read_parquet(project / PREPARED / "shop" / "manifest.parquet")).to_parquet(prepared / "manifest.parquet")
+    (prepared / "summary.json").write_bytes((project / PREPARED / "shop" / "summary.json").read_bytes())
+
+
+def test_a_training_dataset_without_training_images_is_refused_by_name(params, project, monkeypatch, tmp_path):
+    change_manifest(project, tmp_path, lambda frame: frame[frame["split"] != "train"])
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="train.datasets names 'shop', which has no images in its train split"):
+        sources(params)
+    assert not SOURCES.exists()
+
+
+def test_a_deployment_of_which_only_some_sightings_have_a_time_is_refused(params, project, monkeypatch, tmp_path):
+    def forget_one_time(frame):
+        return frame.assign(time_s=frame["time_s"].mask(frame.index == frame.index[frame["split"] == "query"][0]))
+
+    change_manifest(project, tmp_path, forget_one_time)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="1 of .* sightings have no time"):
+        fit_tlift(params, "shop")
+    assert not TLIFT.exists()
+
+
+def test_a_device_that_is_not_there_is_refused(params, project, monkeypatch):
+    monkeypatch.chdir(project)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    elsewhere = params.model_copy(update={"machine": params.machine.model_copy(update={"device": "cuda"})})
+    before = files(project / MODELS)
+    with pytest.raises(InputError, match="machine.device is 'cuda', and this machine has no CUDA"):
+        train(elsewhere, "qaconv")
+    assert files(project / MODELS) == before

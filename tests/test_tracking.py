@@ -1,0 +1,144 @@
+import json
+import subprocess
+from hashlib import sha256
+from pathlib import Path
+
+import mlflow
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from tracked_projects import made_up_metrics, write, write_project
+
+from qaconv.config import Params
+from qaconv.errors import InputError
+from qaconv.tracking import git_tags, load_metrics, log_results, retraining_run
+
+
+@pytest.fixture
+def params(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
+    """Of a project that has run all stages, which is the working folder."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.chdir(tmp_path)
+    return write_project(tmp_path)
+
+
+def read_run(run_id: str) -> Run:
+    return MlflowClient().get_run(run_id)
+
+
+def test_a_run_holds_params_epochs_metrics_datasets_and_files(params: Params, tmp_path: Path) -> None:
+    with retraining_run(params, {"flow_run_id": "f1"}) as run_id:
+        log_results(params, load_metrics(params.deployments))
+    run = read_run(run_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.params["train.lr"] == str(params.train.lr)
+    assert run.data.tags["flow_run_id"] == "f1"
+    assert run.data.tags["dvc_lock"] == sha256((tmp_path / "dvc.lock").read_bytes()).hexdigest()
+    assert run.data.metrics["station.qaconv.direct.mAP"] == 0.25
+    assert run.data.metrics["mall.queries"] == 10
+    history = MlflowClient().get_metric_history(run_id, "train.baseline.loss")
+    assert [(metric.step, metric.value) for metric in history] == [(1, 2.5), (2, 1.5)]
+    roles = {
+        entry.dataset.name: (entry.dataset.digest, entry.tags[0].value, json.loads(entry.dataset.source)["uri"])
+        for entry in run.inputs.dataset_inputs
+    }
+    digest = f"{'a' * 32}.dir"
+    assert roles == {
+        "campus": (digest, "training", "data/prepared/campus"),
+        "station": (digest, "evaluation", "data/prepared/station"),
+        "mall": (digest, "evaluation", "data/prepared/mall"),
+    }
+    logged = {
+        path.relative_to(tmp_path / "mlartifacts" / run_id / "artifacts").as_posix()
+        for path in (tmp_path / "mlartifacts" / run_id).rglob("*.*")
+    }
+    assert logged == {
+        "params.yaml",
+        "dvc.lock",
+        "contract.json",
+        "tlift/station.json",
+        "tlift/mall.json",
+        "metrics/station.json",
+        "metrics/station_cmc.csv",
+        "metrics/mall.json",
+        "metrics/mall_cmc.csv",
+    }
+
+
+def test_a_dataset_trained_on_and_measured_is_logged_once_with_both_roles(params: Params, tmp_path: Path) -> None:
+    params = params.model_copy(update={"train": params.train.model_copy(update={"datasets": ["station"]})})
+    with retraining_run(params, {}) as run_id:
+        log_results(params, load_metrics(params.deployments))
+    roles = {entry.dataset.name: entry.tags[0].value for entry in read_run(run_id).inputs.dataset_inputs}
+    assert roles == {"station": "training and evaluation", "mall": "evaluation"}
+
+
+def test_an_exception_closes_the_run_failed_with_its_message(params: Params) -> None:
+    with pytest.raises(InputError), retraining_run(params, {}) as run_id:
+        raise InputError("station: has no images")
+    assert read_run(run_id).info.status == "FAILED"
+    assert read_run(run_id).data.tags["failure"] == "station: has no images"
+    assert mlflow.active_run() is None
+
+
+def test_a_setting_longer_than_mlflow_allows_does_not_stop_a_run(params: Params) -> None:
+    names = [f"network{number}" for number in range(1000)]
+    params = params.model_copy(update={"deployments": names})
+    with retraining_run(params, {}) as run_id:
+        pass
+    assert read_run(run_id).data.params["deployments"].startswith("['network0', ")
+
+
+def test_mlflow_tracking_uri_wins_over_the_projects_store(
+    params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path / "other.db"
+    (tmp_path / "mlflow.db").rename(other)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{other}")
+    with retraining_run(params, {}) as run_id:
+        pass
+    assert MlflowClient(f"sqlite:///{other}").get_run(run_id).info.status == "FINISHED"
+    assert not (tmp_path / "mlflow.db").exists()
+
+
+def test_a_missing_metrics_file_is_refused_by_name(params: Params, tmp_path: Path) -> None:
+    (tmp_path / "metrics/mall.json").unlink()
+    with pytest.raises(InputError, match=r"metrics/mall\.json: is not there"):
+        load_metrics(params.deployments)
+
+
+@pytest.mark.parametrize("found", [None, float("nan")])
+def test_a_figure_that_is_missing_or_no_number_is_refused_and_never_zero(
+    params: Params, tmp_path: Path, found: float | None
+) -> None:
+    metrics = made_up_metrics(0.5)
+    if found is None:
+        del metrics["qaconv"]["direct"]["mAP"]  # type: ignore[index]
+    else:
+        metrics["qaconv"]["direct"]["mAP"] = found  # type: ignore[index]
+    write(tmp_path / "metrics/mall.json", json.dumps(metrics))
+    with pytest.raises(InputError, match=r"metrics/mall\.json: qaconv\.direct\.mAP is (missing|nan);"):
+        load_metrics(params.deployments)
+
+
+def test_a_dataset_that_dvc_lock_does_not_know_is_refused(params: Params, tmp_path: Path) -> None:
+    write(tmp_path / "dvc.lock", "schema: '2.0'\nstages: {}\n")
+    with pytest.raises(InputError, match=r"dvc\.lock: has no output data/prepared/campus"), retraining_run(params, {}):
+        log_results(params, load_metrics(params.deployments))
+
+
+def test_a_change_that_is_not_committed_makes_the_tree_dirty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    identity = ["-c", "user.name=A", "-c", "user.email=a@example.org"]
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", *identity, *arguments], check=True, capture_output=True, text=True).stdout.strip()
+
+    git("init", "--quiet")
+    assert git_tags() == {"git_commit": "none", "git_dirty": "true"}
+    write(tmp_path / "params.yaml", "seed: 1\n")
+    git("add", "params.yaml")
+    git("commit", "--quiet", "--message", "First")
+    assert git_tags() == {"git_commit": git("rev-parse", "HEAD"), "git_dirty": "false"}
+    write(tmp_path / "params.yaml", "seed: 2\n")
+    assert git_tags()["git_dirty"] == "true"
