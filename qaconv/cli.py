@@ -1,6 +1,7 @@
 """The command line: one command a stage, as dvc.yaml calls them."""
 
 import logging
+import sys
 from importlib import import_module
 from typing import Annotated
 
@@ -22,7 +23,9 @@ Deployment = Annotated[str, typer.Option(help="One of deployments in params.yaml
 
 @app.callback()
 def configure() -> None:
-    logging.basicConfig(format="%(message)s", datefmt="%X", handlers=[RichHandler(show_path=False)])
+    at_terminal = sys.stderr.isatty()  # elsewhere the reader, such as Prefect, adds the time itself
+    handler = RichHandler(console=Console(stderr=True), show_path=False, show_time=at_terminal, show_level=at_terminal)
+    logging.basicConfig(format="%(message)s", datefmt="%X", handlers=[handler])
     logging.getLogger("qaconv").setLevel(logging.INFO)
 
 

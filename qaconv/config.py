@@ -89,9 +89,6 @@ class TrainConfig(Settings):
     identities_per_batch: Annotated[int, Field(ge=2)]
     images_per_identity: Annotated[int, Field(ge=2)]
     epochs: PositiveInt  # at most
-    optimiser: Literal[
-        "sgd", "adamw"
-    ]  # sgd has Nesterov's momentum of 0.9, as the papers; adamw suits weights from nothing
     lr: PositiveFloat  # of the neck and the head
     backbone_lr: PositiveFloat
     weight_decay: Annotated[float, Field(ge=0)]
@@ -137,7 +134,7 @@ class RegistryConfig(Settings):
 
     model: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
     experiment: str
-    min_gain: float  # in mAP points, mean over the deployments, on direct matching
+    min_gain: Annotated[float, Field(ge=0)]  # in mAP points, mean over the deployments, on direct matching
 
 
 class Params(Settings):

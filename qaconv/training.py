@@ -111,11 +111,7 @@ class _Learner:
             {"params": list(self.encoder.trunk.parameters()), "lr": config.backbone_lr},
             {"params": new, "lr": config.lr},
         ]
-        self.optimiser: torch.optim.Optimizer = (
-            torch.optim.SGD(groups, momentum=0.9, nesterov=True, weight_decay=config.weight_decay)
-            if config.optimiser == "sgd"
-            else torch.optim.AdamW(groups, weight_decay=config.weight_decay)
-        )
+        self.optimiser = torch.optim.SGD(groups, momentum=0.9, nesterov=True, weight_decay=config.weight_decay)
 
     @property
     def lr(self) -> float:

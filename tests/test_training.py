@@ -22,7 +22,6 @@ RECIPE = TrainConfig(
     identities_per_batch=3,
     images_per_identity=2,
     epochs=3,
-    optimiser="sgd",
     lr=0.05,
     backbone_lr=0.05,
     weight_decay=5e-4,
