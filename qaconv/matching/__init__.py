@@ -13,7 +13,7 @@ from torch import Tensor
 
 from qaconv.models.head import FoldedHead, QAConv
 
-TABLE_BYTES = 8 << 20  # of one tile's cosines: what stays in a core's cache between the product and the maxima
+TABLE_BYTES = 2 << 20  # of one tile's cosines: what stays in cache between the product and the maxima
 
 
 @torch.inference_mode()
