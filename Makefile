@@ -1,7 +1,5 @@
 # `make demo`: the whole workflow on the embedded camera networks. `make test`, `make lint`, `make lock`: for developers.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
-# Neither MLflow nor Prefect reports usage; their servers obey prefect.toml.
-export DO_NOT_TRACK := true
 
 .PHONY: demo test lint lock
 
@@ -9,8 +7,8 @@ demo: .venv/installed
 	python -m flows.retrain
 
 test: .venv/installed
-	python -m pytest --ignore tests/integration
-	python -m pytest tests/integration
+	python -m pytest --ignore tests/flows --ignore tests/integration
+	python -m pytest tests/flows tests/integration
 
 lint: .venv/installed
 	ruff check
@@ -22,7 +20,9 @@ lock:
 		--custom-compile-command "make lock" -o requirements.lock
 
 .venv/installed: requirements.lock pyproject.toml
-	test -x .venv/bin/python || python3 -m venv .venv
+	@python3 -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' || \
+		{ echo "python3 is $$(python3 -V); legal are 3.11 and 3.12"; exit 1; }
+	test -x .venv/bin/pip || python3 -m venv --clear .venv
 	.venv/bin/python -m pip install --requirement requirements.lock
 	.venv/bin/python -m pip install --no-deps --editable .
 	touch $@

@@ -1,1 +1,5 @@
 """Flows: when and in what order the stages run, and what is done with their results."""
+
+import os
+
+os.environ.setdefault("DO_NOT_TRACK", "true")  # before MLflow and Prefect are imported: neither reports usage

@@ -1,6 +1,7 @@
 """The command line: one command a stage, as dvc.yaml calls them."""
 
 import logging
+import signal
 import sys
 from importlib import import_module
 from typing import Annotated
@@ -23,6 +24,7 @@ Deployment = Annotated[str, typer.Option(help="One of deployments in params.yaml
 
 @app.callback()
 def configure() -> None:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as an exception, so that unfinished files are removed
     at_terminal = sys.stderr.isatty()  # elsewhere the reader, such as Prefect, adds the time itself
     handler = RichHandler(console=Console(stderr=True), show_path=False, show_time=at_terminal, show_level=at_terminal)
     logging.basicConfig(format="%(message)s", datefmt="%X", handlers=[handler])

@@ -11,7 +11,9 @@ from qaconv.errors import InputError
 
 Share = Annotated[float, Field(ge=0, le=1)]
 T = TypeVar("T")
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]  # it becomes a path, a DVC stage and an MLflow metric
 METHODS = ("qaconv", "baseline")
+RANKINGS = ("direct", "reranked", "tlift", "reranked_tlift")
 
 
 class Settings(BaseModel):
@@ -83,20 +85,25 @@ class MethodConfig(Settings):
 class TrainConfig(Settings):
     """The recipe, which all methods share."""
 
-    datasets: Annotated[list[str], Field(min_length=1)]
+    datasets: Annotated[list[Name], Field(min_length=1)]
     amp: bool  # half precision: float16 on CUDA, bfloat16 on the CPU
     freeze_batchnorm: bool  # keep the backbone's statistics: right for pretrained weights only
     identities_per_batch: Annotated[int, Field(ge=2)]
     images_per_identity: Annotated[int, Field(ge=2)]
-    epochs: PositiveInt  # at most
+    epochs: PositiveInt  # fewer only where lr_drop_when_loss_below ends training
     lr: PositiveFloat  # of the neck and the head
     backbone_lr: PositiveFloat
     weight_decay: Annotated[float, Field(ge=0)]
     clip_norm: PositiveFloat
-    margin: PositiveFloat  # of the triplet losses, in logits
+    margin: PositiveFloat  # of the hard triplet loss, in logits
     lr_drop_when_loss_below: Share  # of the second epoch's loss: then lr / 10, and half as many epochs again
-    lr_drop_epoch: PositiveInt  # at the latest
-    checkpoint_every_steps: PositiveInt  # a killed run resumes from here
+    lr_drop_epoch: PositiveInt  # lr / 10 after this epoch at the latest
+
+    @model_validator(mode="after")
+    def _lr_drops_in_time(self) -> Self:
+        if self.lr_drop_epoch > self.epochs:
+            raise ValueError(f"lr_drop_epoch is {self.lr_drop_epoch}; legal is 1 to epochs, {self.epochs}")
+        return self
 
 
 class MachineConfig(Settings):
@@ -104,6 +111,7 @@ class MachineConfig(Settings):
 
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")]  # auto is CUDA where there is one
     workers: Annotated[int, Field(ge=0)]  # processes that read images beside the main one
+    checkpoint_every_steps: PositiveInt  # a killed training resumes from here
 
 
 class RerankConfig(Settings):
@@ -132,7 +140,7 @@ class EvaluateConfig(Settings):
 class RegistryConfig(Settings):
     """Where a version goes and when it becomes the champion."""
 
-    model: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
+    model: Name
     experiment: str
     min_gain: Annotated[float, Field(ge=0)]  # in mAP points, mean over the deployments, on direct matching
 
@@ -141,9 +149,9 @@ class Params(Settings):
     """All of params.yaml."""
 
     seed: int
-    sites: dict[str, SiteConfig]
-    datasets: dict[str, DatasetConfig]
-    deployments: Annotated[list[str], Field(min_length=1)]
+    sites: dict[Name, SiteConfig]
+    datasets: dict[Name, DatasetConfig]
+    deployments: Annotated[list[Name], Field(min_length=1)]
     image: ImageConfig
     backbone: BackboneConfig
     augment: AugmentConfig
@@ -159,6 +167,8 @@ class Params(Settings):
             raise ValueError(f"methods are {sorted(self.methods)}; they must be {sorted(METHODS)}")
         for key, names in (("train.datasets", self.train.datasets), ("deployments", self.deployments)):
             unknown = [name for name in names if name not in self.datasets]
+            if len(set(names)) < len(names):
+                raise ValueError(f"{key} names one twice: {names}")
             if unknown:
                 raise ValueError(f"{key} names {unknown}; datasets has {sorted(self.datasets)}")
         return self

@@ -19,13 +19,13 @@ from mlflow.models import ModelSignature
 from mlflow.types import Schema, TensorSpec
 
 from qaconv.config import Params
-from qaconv.errors import InputError
 from qaconv.files import write_json
 from qaconv.stages.places import ONNX, TLIFT
-from qaconv.tracking import git_tags, lock_digest
+from qaconv.tracking import data_digests, git_tags, lock_digest
 
 GRAPHS = ("encoder", "matcher")
 DECIDING = ".qaconv.direct.mAP"  # the metric that promotes, after the deployment's name
+DATA = ".data"  # DVC's digest of what it was measured on, likewise
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,7 @@ class Release:
         version: of the model.
         graphs: the version of each graph, by its registered name.
         direct_map: mAP of direct matching in [0, 1], by deployment.
+        data: DVC's digest of the data that it was measured on, by deployment.
         run_id: the MLflow run that registered it.
     """
 
@@ -44,6 +45,7 @@ class Release:
     version: str
     graphs: Mapping[str, str]
     direct_map: Mapping[str, float]
+    data: Mapping[str, str]
     run_id: str | None
 
 
@@ -76,7 +78,9 @@ def register(params: Params, metrics: Mapping[str, float]) -> Release:
     graphs = {
         graph: _version(f"{name}-{graph}", digest, git_tags(), partial(_log_graph, graph)).version for graph in GRAPHS
     }
-    maps = {f"{deployment}{DECIDING}": repr(metrics[f"{deployment}{DECIDING}"]) for deployment in params.deployments}
+    digests = data_digests(params.deployments)
+    maps = {f"{name}{DECIDING}": repr(metrics[f"{name}{DECIDING}"]) for name in params.deployments}
+    maps |= {f"{name}{DATA}": digests[name] for name in params.deployments}
     pair = {f"{graph}_version": str(version) for graph, version in graphs.items()}
     release = _release(_version(name, {**digest, **pair}, {**git_tags(), **maps}, partial(_log_pair, params, pair)))
     _point("challenger", release)
@@ -84,11 +88,7 @@ def register(params: Params, metrics: Mapping[str, float]) -> Release:
 
 
 def promote(params: Params, challenger: Release) -> Promotion:
-    """Makes the challenger champion if it beats the present one by `registry.min_gain`, or if there is none.
-
-    Raises:
-        InputError: the two were measured on no common deployment.
-    """
+    """Makes the challenger champion if it beats the present one by `registry.min_gain`, or if there is none."""
     champion = find_champion(challenger.name)
     if champion and champion.version == challenger.version:
         decision = Promotion(False, f"{_title(champion)} is the champion already.", {})
@@ -101,25 +101,24 @@ def promote(params: Params, challenger: Release) -> Promotion:
 
 
 def decide(challenger: Release, champion: Release | None, min_gain: float) -> Promotion:
-    """Compares direct mAP, mean over the deployments that both were measured on.
+    """Compares direct mAP, mean over the deployments that both were measured on, with the same data.
 
     Args:
         challenger: a new version.
         champion: the present one, if there is one.
         min_gain: mAP points that the challenger must be better by; a tie never promotes.
-
-    Raises:
-        InputError: there is no such deployment.
     """
     if champion is None:
         return Promotion(True, f"{_title(challenger)} becomes the champion: there was none.", {})
-    common = [deployment for deployment in challenger.direct_map if deployment in champion.direct_map]
+    common = [name for name, digest in challenger.data.items() if champion.data.get(name) == digest]
     if not common:
-        raise InputError(
-            f"params.yaml: deployments: {_title(challenger)} was measured on {sorted(challenger.direct_map)} and "
-            f"champion version {champion.version} on {sorted(champion.direct_map)}, so that nothing compares them; "
-            "keep one of the champion's, or give registry.model another name"
+        reason = (
+            f"{_title(challenger)} does not replace champion version {champion.version}: nothing compares them. "
+            f"It was measured on {', '.join(challenger.direct_map)}, the champion on {', '.join(champion.direct_map)}, "
+            "and on no deployment with the same data; keep one of the champion's deployments as it is, or give "
+            "registry.model another name."
         )
+        return Promotion(False, reason, {})
     figures = {name: (100 * challenger.direct_map[name], 100 * champion.direct_map[name]) for name in common}
     new, old = (float(np.mean(points)) for points in zip(*figures.values(), strict=True))
     gain = round(new - old, 6)
@@ -129,8 +128,8 @@ def decide(challenger: Release, champion: Release | None, min_gain: float) -> Pr
         f"its direct mAP, mean over {', '.join(common)}, is {new:.2f} against {old:.2f}, "
         f"{gain:+.2f} points where more than 0 and at least {min_gain:g} are asked for."
     )
-    if alone := sorted(challenger.direct_map.keys() ^ champion.direct_map.keys()):
-        reason += f" Not compared, as only one of them was measured there: {', '.join(alone)}."
+    if alone := sorted({*challenger.direct_map, *champion.direct_map} - set(common)):
+        reason += f" Not compared, as only one of them was measured on the present data there: {', '.join(alone)}."
     return Promotion(promoted, reason, figures)
 
 
@@ -194,7 +193,8 @@ def _log_pair(params: Params, pair: Mapping[str, str]) -> str:
 def _release(version: ModelVersion) -> Release:
     maps = {tag.removesuffix(DECIDING): float(value) for tag, value in version.tags.items() if tag.endswith(DECIDING)}
     graphs = {f"{version.name}-{graph}": version.tags[f"{graph}_version"] for graph in GRAPHS}
-    return Release(version.name, str(version.version), graphs, maps, version.run_id)
+    data = {tag.removesuffix(DATA): value for tag, value in version.tags.items() if tag.endswith(DATA)}
+    return Release(version.name, str(version.version), graphs, maps, data, version.run_id)
 
 
 def _point(alias: str, release: Release) -> None:

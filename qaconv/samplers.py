@@ -51,11 +51,11 @@ def pk_batches(
     """
     deck = Deck(labels, rng)
     wanted = max(1, round(len(labels) / (identities * images)))
-    order: list[int] = []
-    while len(order) < wanted * identities:
-        order.extend(rng.permutation(deck.identities).tolist())
-    groups = [order[start : start + identities] for start in range(0, wanted * identities, identities)]
-    return [[draw for label in group for draw in deck.deal(label, images)] for group in groups]
+    groups: list[list[int]] = []
+    while len(groups) < wanted:
+        order = rng.permutation(deck.identities).tolist()
+        groups += [order[end - identities : end] for end in range(identities, len(order) + 1, identities)]
+    return [[draw for label in group for draw in deck.deal(label, images)] for group in groups[:wanted]]
 
 
 def graph_batches(

@@ -18,7 +18,7 @@ from mlflow import MlflowClient
 from mlflow.data.meta_dataset import MetaDataset
 from mlflow.data.sources import LocalArtifactDatasetSource  # type: ignore[attr-defined]  # made when mlflow.data loads
 
-from qaconv.config import METHODS, Params
+from qaconv.config import METHODS, RANKINGS, Params
 from qaconv.errors import InputError
 from qaconv.stages.places import METRICS, MODELS, ONNX, PREPARED, TLIFT
 
@@ -26,7 +26,6 @@ STORE = Path("mlflow.db")  # in the project's folder, where MLFLOW_TRACKING_URI 
 ARTIFACTS = Path("mlartifacts")  # that store's files
 DVC_LOCK = Path("dvc.lock")
 
-RANKINGS = ("direct", "reranked", "tlift", "reranked_tlift")
 FIGURES = ("rank1", "rank5", "rank10", "rank20", "mAP", "mINP")
 
 
@@ -95,6 +94,20 @@ def git_tags() -> dict[str, str]:
     return {"git_commit": commit or "none", "git_dirty": str(not commit or bool(_git("status", "--porcelain"))).lower()}
 
 
+def data_digests(datasets: Sequence[str]) -> dict[str, str]:
+    """DVC's md5 of each prepared dataset, by name.
+
+    Raises:
+        InputError: dvc.lock lacks one.
+    """
+    lock = yaml.safe_load(DVC_LOCK.read_text(encoding="utf-8"))
+    md5 = {out["path"]: out["md5"] for stage in lock["stages"].values() for out in stage.get("outs", ())}
+    missing = [path for name in datasets if (path := (PREPARED / name).as_posix()) not in md5]
+    if missing:
+        raise InputError(f"{DVC_LOCK}: has no output {', '.join(missing)}; `dvc repro prepare` writes it")
+    return {name: md5[(PREPARED / name).as_posix()] for name in datasets}
+
+
 def lock_digest() -> str:
     """sha256 of dvc.lock: two retrainings that share it have made the same files from the same files."""
     return sha256(DVC_LOCK.read_bytes()).hexdigest()
@@ -121,19 +134,11 @@ def _log_datasets(params: Params) -> None:
     for role, names in (("training", params.train.datasets), ("evaluation", params.deployments)):
         for name in names:
             roles.setdefault(name, []).append(role)
-    digests = _dvc_digests()
+    digests = data_digests(list(roles))
     for name, of in roles.items():
-        path = (PREPARED / name).as_posix()
-        if path not in digests:
-            raise InputError(f"{DVC_LOCK}: has no output {path}; `dvc repro prepare` writes it")
-        dataset = MetaDataset(LocalArtifactDatasetSource(path), name=name, digest=digests[path])  # type: ignore[abstract]
+        source = LocalArtifactDatasetSource((PREPARED / name).as_posix())
+        dataset = MetaDataset(source, name=name, digest=digests[name])  # type: ignore[abstract]
         mlflow.log_input(dataset, context=" and ".join(of))
-
-
-def _dvc_digests() -> dict[str, str]:
-    """DVC's md5 of each output, by path; a folder's ends in .dir."""
-    lock = yaml.safe_load(DVC_LOCK.read_text(encoding="utf-8"))
-    return {out["path"]: out["md5"] for stage in lock["stages"].values() for out in stage.get("outs", ())}
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from rich.progress import track
 from torch import Tensor, nn
 
 from qaconv.config import MethodConfig, TrainConfig
@@ -27,6 +28,8 @@ from qaconv.samplers import Draw, graph_batches, one_image_each, pk_batches
 
 log = logging.getLogger(__name__)
 
+COLLAPSED = 1e-3  # an epoch's hard triplet loss this near its margin has learnt nothing
+
 
 def train(
     network: Network,
@@ -37,6 +40,7 @@ def train(
     seed: int,
     device: torch.device,
     workers: int,
+    checkpoint_every_steps: int,
     state_path: Path,
     fingerprint: str,
 ) -> pd.DataFrame:
@@ -50,11 +54,12 @@ def train(
         seed: of batches and augmentation.
         device: where to train.
         workers: processes that read images beside the main one.
-        state_path: where a killed run is picked up; gone when training has ended.
-        fingerprint: of everything that the weights depend on; a state with another one is not resumed.
+        checkpoint_every_steps: how often the state is written, besides at each epoch's end.
+        state_path: where a killed run is picked up; for the caller to remove once the network is saved.
+        fingerprint: of recipe and data; a state with another one is not resumed, one of other code is.
 
     Raises:
-        InputError: fewer people than a batch needs, or a loss that is not a finite number.
+        InputError: fewer people than a batch needs, a loss that is no finite number, or one that rests at its margin.
     """
     labels = np.asarray(crops.labels, dtype=np.int64)
     if len(np.unique(labels)) < config.identities_per_batch:
@@ -72,10 +77,12 @@ def train(
             rng = np.random.default_rng([seed, state.epoch])
             state.batches = _draw_batches(network, crops, labels, config, method, rng, device, workers)
         started, first = time.monotonic(), state.step
-        for images, targets in training_batches(crops, state.batches[state.step :], workers):
+        left = state.batches[state.step :]
+        batches = track(training_batches(crops, left, workers), f"epoch {state.epoch + 1}", len(left), transient=True)
+        for images, targets in batches:
             outcome = learner.step(as_input(images, device), targets.to(device))
             state.add(outcome)
-            if state.step % config.checkpoint_every_steps == 0:
+            if state.step % checkpoint_every_steps == 0:
                 state.save(state_path, fingerprint, learner)
         seconds = time.monotonic() - started
         rate = (state.step - first) * config.identities_per_batch * config.images_per_identity / max(seconds, 1e-9)
@@ -89,9 +96,13 @@ def train(
             row["lr"],
             rate,
         )
+        if method.loss == "hard_triplet" and abs(row["loss"] - config.margin) < COLLAPSED:
+            raise InputError(
+                f"training: the hard triplet loss rests at its margin of {config.margin:g}: all scores are equal, and "
+                "nothing is learnt; legal is to start with loss pairwise_matching, or to lower train.margin"
+            )
         _schedule(state, learner, config)
         state.save(state_path, fingerprint, learner)
-    state_path.unlink(missing_ok=True)
     return pd.DataFrame(state.history)
 
 
@@ -187,7 +198,7 @@ class _State:
             return None
         saved = torch.load(path, map_location=learner.device, weights_only=True)
         if saved["fingerprint"] != fingerprint:
-            log.warning("%s: is of a run with other parameters, data or code; training starts anew", path)
+            log.warning("%s: is of a run with other parameters or data; training starts anew", path)
             return None
         for name, part in learner.parts().items():
             part.load_state_dict(saved["parts"][name])
@@ -217,18 +228,19 @@ def _draw_batches(
     maps = encode(
         network.encoder, paths, crops.crops.size, batch_size=256, device=device, workers=workers, progress=False
     )
-    scores = score_matrix(maps, maps, network.head)
+    scores = score_matrix(maps, maps, network.head, device=device)
     log.info("graph of %d identities in %.1f s", len(chosen), time.monotonic() - started)
     return graph_batches(labels, scores, **size, rng=rng)
 
 
 def _schedule(state: _State, learner: _Learner, config: TrainConfig) -> None:
-    """The schedule of the authors' v2.1: once the loss has fallen far enough, lr / 10 and half as many epochs again."""
+    """lr / 10 at a fixed epoch; or as the authors' v2.1, once the loss has fallen far, and then half as many epochs."""
     if state.lr_dropped:
         return
     learnt = state.epoch > 1 and state.history[-1]["loss"] < config.lr_drop_when_loss_below * state.history[1]["loss"]
     if learnt or state.epoch == config.lr_drop_epoch:
         learner.drop_lr()
         state.lr_dropped = True
-        state.last_epoch = min(config.epochs, state.epoch + state.epoch // 2)
+        if learnt:
+            state.last_epoch = min(config.epochs, state.epoch + state.epoch // 2)
         log.info("learning rate dropped to %g; training ends after epoch %d", learner.lr, state.last_epoch)

@@ -6,7 +6,7 @@ import pytest
 PROJECT = Path(__file__).parent.parent
 # From the bottom up; a module may import its own layer and those before it.
 LAYERS = [
-    ["errors", "files"],
+    ["errors", "files", "device"],
     ["config", "manifest"],
     ["layouts", "camnet"],
     ["transforms", "samplers", "loading", "models"],

@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 import sysconfig
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,6 @@ from mlflow import MlflowClient
 from tracked_projects import made_up_metrics, write, write_lock, write_project
 
 from qaconv.config import Params
-from qaconv.errors import InputError
 from qaconv.registry import Promotion, Release, aliases, decide, promote, register
 from qaconv.tracking import load_metrics, retraining_run
 
@@ -189,7 +189,7 @@ def test_graphs_load_from_the_registry_where_this_package_is_not_installed(param
 
 
 def release(version: int, **maps: float) -> Release:
-    return Release("qaconv", str(version), {}, maps, "run")
+    return Release("qaconv", str(version), {}, maps, dict.fromkeys(maps, "same data"), "run")
 
 
 maps = st.floats(0, 1)
@@ -216,9 +216,19 @@ def test_deployments_of_only_one_version_are_named_and_not_compared() -> None:
     promotion = decide(release(2, mall=0.5, market=0.01), release(1, mall=0.4, station=0.99), 0.0)
     assert promotion.promoted
     assert promotion.figures == {"mall": (50.0, 40.0)}
-    assert promotion.reason.endswith("Not compared, as only one of them was measured there: market, station.")
+    assert promotion.reason.endswith(
+        "Not compared, as only one of them was measured on the present data there: market, station."
+    )
 
 
-def test_versions_measured_on_different_deployments_are_refused() -> None:
-    with pytest.raises(InputError, match=r"on \['market'\] and champion version 1 on \['mall'\]"):
-        decide(release(2, market=0.5), release(1, mall=0.4), 0.0)
+def test_versions_measured_on_different_deployments_are_not_compared_and_the_champion_stays() -> None:
+    promotion = decide(release(2, market=0.5), release(1, mall=0.4), 0.0)
+    assert not promotion.promoted
+    assert "measured on market, the champion on mall" in promotion.reason
+
+
+def test_figures_on_data_that_has_changed_since_are_not_compared() -> None:
+    champion = replace(release(1, mall=0.4, station=0.9), data={"mall": "same data", "station": "older data"})
+    promotion = decide(release(2, mall=0.5, station=0.1), champion, 0.0)
+    assert promotion.promoted and promotion.figures == {"mall": (50.0, 40.0)}
+    assert "station" in promotion.reason

@@ -23,6 +23,7 @@ def score_matrix(
     head: QAConv,
     *,
     engine: Literal["exact"] = "exact",
+    device: torch.device | None = None,
     progress: bool = False,
 ) -> NDArray[np.float32]:
     """Logits [Q, G] of maps [Q, C, H, W] and [G, C, H, W]; higher is a better match.
@@ -32,6 +33,7 @@ def score_matrix(
         gallery_maps: the same.
         head: its running statistics are used, whatever its mode.
         engine: "exact", in tiles of pairs: memory does not grow with Q x G x S x S.
+        device: where to match; the CPU unless given. Maps go there a tile at a time.
         progress: show a bar.
 
     Raises:
@@ -39,14 +41,15 @@ def score_matrix(
     """
     if engine != "exact":
         raise ValueError(f"engine is {engine!r}; legal is 'exact'")
-    queries = torch.as_tensor(query_maps).flatten(2).transpose(1, 2).contiguous()  # [Q, S, C]
+    device = device or torch.device("cpu")
+    queries = torch.as_tensor(query_maps).flatten(2).transpose(1, 2).contiguous().to(device)  # [Q, S, C]
     columns = torch.as_tensor(gallery_maps).flatten(2).permute(1, 0, 2).contiguous()  # [C, G, S]
     channels, galleries, locations = columns.shape
-    folded = FoldedHead(*(part.to(queries.device) for part in head.folded()))
+    folded = FoldedHead(*(part.to(device) for part in head.folded()))
     width = max(1, TABLE_BYTES // (4 * locations * locations))
-    logits = torch.empty(len(queries), galleries, device=queries.device)
+    logits = torch.empty(len(queries), galleries, device=device)
     for start in track(range(0, galleries, width), f"match {len(queries)} x {galleries}", disable=not progress):
-        tile = columns[:, start : start + width]
+        tile = columns[:, start : start + width].to(device)
         flat = tile.reshape(channels, -1)
         for row, query in enumerate(queries):
             table = (query @ flat).reshape(locations, -1, locations)

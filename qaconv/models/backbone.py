@@ -52,7 +52,7 @@ def build_encoder(config: BackboneConfig, *, pooled: bool = False) -> Encoder:
     imagenet = config.weights == "imagenet"
     try:
         resnet = torchvision.models.get_model(config.name, weights="IMAGENET1K_V1" if imagenet else None)
-    except OSError as error:
+    except (OSError, RuntimeError) as error:
         raise InputError(
             f"backbone.weights is imagenet, which cannot be fetched: {error}; legal is also a local file"
         ) from error

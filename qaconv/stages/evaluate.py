@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from qaconv.config import METHODS, Params, RerankConfig
+from qaconv.device import find_device
 from qaconv.errors import InputError
 from qaconv.files import replacing_file, write_json
 from qaconv.loading import encode
@@ -18,7 +19,6 @@ from qaconv.metrics import RankingMetrics, evaluate_ranking
 from qaconv.models.checkpoint import load_network
 from qaconv.rerank import k_reciprocal
 from qaconv.stages.places import METRICS, MODELS, PREPARED, TLIFT
-from qaconv.stages.train import find_device
 from qaconv.tlift import TLiftProfile
 
 log = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ def evaluate(params: Params, deployment: str) -> None:
     """Writes metrics/<deployment>.json and metrics/<deployment>_cmc.csv: each method, ranked four ways.
 
     Raises:
-        InputError: the deployment has no query or no gallery.
+        InputError: the deployment has no query, no gallery, or no query with a true match.
     """
     manifest = Manifest.load(PREPARED / deployment)
     query, gallery = manifest.split("query"), manifest.split("gallery")
@@ -46,10 +46,13 @@ def evaluate(params: Params, deployment: str) -> None:
     for method in METHODS:
         logits = _logits(params, method, manifest, query, gallery)
         rankings = _rankings(*logits, query, gallery, profile, params.evaluate.rerank)
-        results[method] = {
-            name: evaluate_ranking(scores, query["pid"], gallery["pid"], query["camid"], gallery["camid"])
-            for name, scores in rankings.items()
-        }
+        try:
+            results[method] = {
+                name: evaluate_ranking(scores, query["pid"], gallery["pid"], query["camid"], gallery["camid"])
+                for name, scores in rankings.items()
+            }
+        except ValueError as error:
+            raise InputError(f"{PREPARED / deployment}: cannot be evaluated: {error}") from error
         best = results[method]["direct"]
         log.info(
             "%s, %s: rank-1 %.1f, mAP %.1f", deployment, method, 100 * best.cmc[0], 100 * best.mean_average_precision
@@ -67,7 +70,7 @@ def _logits(
     """Logits of query against gallery [Q, G], query against query and gallery against gallery."""
     network, _ = load_network(MODELS / method)
     device = find_device(params.machine.device)
-    encoder, head = network.encoder.to(device), network.head.to(device)
+    encoder, head = network.encoder.to(device), network.head
     query_maps, gallery_maps = (
         encode(
             encoder,
@@ -80,9 +83,9 @@ def _logits(
         for rows in (query, gallery)
     )
     return (
-        score_matrix(query_maps, gallery_maps, head, progress=True),
-        score_matrix(query_maps, query_maps, head),
-        score_matrix(gallery_maps, gallery_maps, head, progress=True),
+        score_matrix(query_maps, gallery_maps, head, device=device, progress=True),
+        score_matrix(query_maps, query_maps, head, device=device),
+        score_matrix(gallery_maps, gallery_maps, head, device=device, progress=True),
     )
 
 

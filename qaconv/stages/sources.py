@@ -1,6 +1,5 @@
 """The prepared training datasets go in; one training table comes out, its people numbered from 0 across all of them."""
 
-import json
 import logging
 
 import pandas as pd
@@ -29,7 +28,7 @@ def sources(params: Params) -> None:
             raise InputError(f"params.yaml: train.datasets names {name!r}, which has no images in its train split")
         root = manifest.root.as_posix()
         tables.append(pd.DataFrame({"path": root + "/" + rows["image"], "domain": name, "pid": rows["pid"]}))
-        digests[name] = json.loads((PREPARED / name / "summary.json").read_text(encoding="utf-8"))["digest"]
+        digests[name] = manifest.digest
     table = pd.concat(tables, ignore_index=True)
     table.insert(1, "label", table.groupby(["domain", "pid"], sort=True).ngroup())
     with replacing_folder(SOURCES) as beside:

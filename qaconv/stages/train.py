@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 
 from qaconv.config import Params
-from qaconv.errors import InputError
+from qaconv.device import find_device
 from qaconv.loading import Crops, TrainingCrops
 from qaconv.models.checkpoint import Architecture, build_network, save_network
 from qaconv.stages.places import MODELS, SOURCES, UNFINISHED
@@ -44,6 +44,7 @@ def train(params: Params, method: str) -> None:
         "data": summary,
     }
     described = {**recipe, "architecture": architecture.model_dump(), "torch": torch.__version__}
+    unfinished = UNFINISHED / f"{method}.pt"
     history = train_network(
         network,
         crops,
@@ -52,22 +53,9 @@ def train(params: Params, method: str) -> None:
         seed=params.seed,
         device=device,
         workers=params.machine.workers,
-        state_path=UNFINISHED / f"{method}.pt",
+        checkpoint_every_steps=params.machine.checkpoint_every_steps,
+        state_path=unfinished,
         fingerprint=sha256(json.dumps(described, sort_keys=True).encode()).hexdigest(),
     )
     save_network(network, MODELS / method, recipe, {"history.csv": history.to_csv(index=False, lineterminator="\n")})
-
-
-def find_device(name: str) -> torch.device:
-    """The device of that name; `auto` is CUDA where there is one.
-
-    Raises:
-        InputError: it is not there.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise InputError(
-            f"params.yaml: machine.device is {name!r}, and this machine has no CUDA; legal here are auto, cpu"
-        )
-    return torch.device(name)
+    unfinished.unlink()

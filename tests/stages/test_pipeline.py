@@ -27,7 +27,7 @@ def params(site_folder):
     values["deployments"] = ["shop"]
     values["image"] = {"height": 32, "width": 16}
     values["backbone"].update(neck_channels=8)
-    values["train"].update(datasets=["shop"], identities_per_batch=4, images_per_identity=2, epochs=1)
+    values["train"].update(datasets=["shop"], identities_per_batch=4, images_per_identity=2, epochs=1, lr_drop_epoch=1)
     return Params.model_validate(values)
 
 
@@ -129,6 +129,6 @@ def test_a_device_that_is_not_there_is_refused(params, project, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     elsewhere = params.model_copy(update={"machine": params.machine.model_copy(update={"device": "cuda"})})
     before = files(project / MODELS)
-    with pytest.raises(InputError, match="machine.device is 'cuda', and this machine has no CUDA"):
+    with pytest.raises(InputError, match="machine.device is 'cuda', which this machine lacks"):
         train(elsewhere, "qaconv")
     assert files(project / MODELS) == before
