@@ -70,7 +70,7 @@ def train(
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         learner = _Learner(network, config, method, device, people=int(labels.max()) + 1)
-    state = _State.load(state_path, fingerprint, learner, config) or _State(last_epoch=config.epochs)
+    state = _State.load(state_path, fingerprint, learner) or _State(last_epoch=config.epochs)
 
     while state.epoch < state.last_epoch:
         if state.batches is None:
@@ -193,7 +193,7 @@ class _State:
             torch.save({"fingerprint": fingerprint, "state": values, "parts": parts}, beside)
 
     @classmethod
-    def load(cls, path: Path, fingerprint: str, learner: _Learner, config: TrainConfig) -> "_State | None":
+    def load(cls, path: Path, fingerprint: str, learner: _Learner) -> "_State | None":
         if not path.is_file():
             return None
         saved = torch.load(path, map_location=learner.device, weights_only=True)
