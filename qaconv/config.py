@@ -52,10 +52,11 @@ class ImageConfig(Settings):
 class BackboneConfig(Settings):
     """The encoder: images [B, 3, H, W] in [0, 1] to unit maps [B, C, h, w]."""
 
-    name: Literal["resnet18", "resnet34", "resnet50"]
+    name: Literal["resnet18", "resnet34", "resnet50", "mobilenet_v2"]
     last_layer: Literal["layer2", "layer3", "layer4"]  # stride 8, 16, 32
     neck_channels: PositiveInt  # C
     weights: str  # none, imagenet, or a local .safetensors or .pth file
+    normalise: Literal["none", "imagenet"] = "none"  # none is the authors'; imagenet: the mean and std of its weights
 
 
 class AugmentConfig(Settings):

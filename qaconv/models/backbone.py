@@ -19,19 +19,31 @@ from qaconv.errors import InputError
 
 STRIDES = {"layer2": 8, "layer3": 16, "layer4": 32}
 
+# MobileNetV2 has no layers by name: the blocks of the same stride, as many of torchvision's `features`.
+MOBILENET_V2_BLOCKS = {"layer2": 7, "layer3": 14, "layer4": 18}  # to 32, 96, 320 channels
+
+CLASSIFIERS = ("fc.", "classifier.")
+
+# What torchvision's ImageNet weights were trained on, of RGB in [0, 1].
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
 
 class Encoder(nn.Module):
-    """A ResNet cut after one of its layers, a 3x3 neck, and unit length over channels.
+    """A backbone cut after one of its layers, a 3x3 neck, and unit length over channels.
 
     Args:
         trunk: the backbone's modules in order, up to and with the last layer.
         channels_in: channels that the trunk puts out.
         channels: C, channels of the neck.
         pooled: average the map to one location first, so that h = w = 1 and matching is the cosine of two vectors.
+        normalise: of the images, before the trunk.
     """
 
-    def __init__(self, trunk: nn.Sequential, channels_in: int, channels: int, *, pooled: bool) -> None:
+    def __init__(
+        self, trunk: nn.Sequential, channels_in: int, channels: int, *, pooled: bool, normalise: nn.Module | None = None
+    ) -> None:
         super().__init__()
+        self.normalise = normalise or nn.Identity()
         self.trunk = trunk
         self.neck = nn.Conv2d(channels_in, channels, kernel_size=3, padding=1)
         # A pooled vector is centred before its angle counts (BNNeck: Luo et al., CVPRW 2019).
@@ -39,8 +51,23 @@ class Encoder(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Images [B, 3, H, W], RGB in [0, 1], to maps [B, C, h, w] of unit length over C."""
-        maps = self.pool(self.neck(self.trunk(images)))
+        maps = self.pool(self.neck(self.trunk(self.normalise(images))))
         return F.normalize(maps.float(), dim=1)
+
+
+class Normalise(nn.Module):
+    """Images [B, 3, H, W] in [0, 1] to mean 0 and deviation 1, by ImageNet's figures."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name, values in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD)):
+            self.register_buffer(name, torch.tensor(values).reshape(3, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return (images - self.mean) / self.std
 
 
 def build_encoder(config: BackboneConfig, *, pooled: bool = False) -> Encoder:
@@ -51,21 +78,18 @@ def build_encoder(config: BackboneConfig, *, pooled: bool = False) -> Encoder:
     """
     imagenet = config.weights == "imagenet"
     try:
-        resnet = torchvision.models.get_model(config.name, weights="IMAGENET1K_V1" if imagenet else None)
+        whole = torchvision.models.get_model(config.name, weights="IMAGENET1K_V1" if imagenet else None)
     except (OSError, RuntimeError) as error:
         raise InputError(
             f"backbone.weights is imagenet, which cannot be fetched: {error}; legal is also a local file"
         ) from error
     if config.weights not in ("none", "imagenet"):
-        _load_backbone(resnet, Path(config.weights))
-    names = [name for name, _ in resnet.named_children()]
-    kept = names[: names.index(config.last_layer) + 1]
-    trunk = nn.Sequential()
-    for name in kept:
-        trunk.add_module(name, resnet.get_submodule(name))
+        _load_backbone(whole, Path(config.weights))
+    trunk = _cut(whole, config.last_layer)
     with torch.no_grad():
         channels_in = trunk.eval()(torch.zeros(1, 3, 32, 32)).shape[1]
-    return Encoder(trunk.train(), channels_in, config.neck_channels, pooled=pooled)
+    normalise = Normalise() if config.normalise == "imagenet" else None
+    return Encoder(trunk.train(), channels_in, config.neck_channels, pooled=pooled, normalise=normalise)
 
 
 def map_size(config: BackboneConfig, height: int, width: int, *, pooled: bool) -> tuple[int, int]:
@@ -74,14 +98,26 @@ def map_size(config: BackboneConfig, height: int, width: int, *, pooled: bool) -
     return (1, 1) if pooled else (-(-height // stride), -(-width // stride))
 
 
-def _load_backbone(resnet: nn.Module, path: Path) -> None:
-    """Fills a torchvision ResNet from a file of its own keys; the classifier may be absent, it is not used."""
+def _cut(whole: nn.Module, last_layer: str) -> nn.Sequential:
+    """The backbone's modules in order, up to and with the last layer, under their own names."""
+    if isinstance(whole, torchvision.models.MobileNetV2):
+        return whole.features[: MOBILENET_V2_BLOCKS[last_layer]]
+    trunk = nn.Sequential()
+    for name, module in whole.named_children():
+        trunk.add_module(name, module)
+        if name == last_layer:
+            break
+    return trunk
+
+
+def _load_backbone(whole: nn.Module, path: Path) -> None:
+    """Fills a torchvision network from a file of its own keys; the classifier may be absent, it is not used."""
     if not path.is_file():
         raise InputError(
             f"{path}: backbone.weights names no file; legal are none, imagenet, or a .safetensors/.pth file"
         )
-    found = {name: value for name, value in _read_tensors(path).items() if not name.startswith("fc.")}
-    wanted = {name: value for name, value in resnet.state_dict().items() if not name.startswith("fc.")}
+    found = {name: value for name, value in _read_tensors(path).items() if not name.startswith(CLASSIFIERS)}
+    wanted = {name: value for name, value in whole.state_dict().items() if not name.startswith(CLASSIFIERS)}
     counters = {name for name in wanted if name.endswith(".num_batches_tracked")}  # older PyTorch wrote none
     missing = sorted(wanted.keys() - found.keys() - counters)
     unknown = sorted(found.keys() - wanted.keys())
@@ -95,7 +131,7 @@ def _load_backbone(resnet: nn.Module, path: Path) -> None:
             f"{path}: does not fit the backbone: missing {missing[:10]} ({len(missing)}), "
             f"unknown {unknown[:10]} ({len(unknown)}), of another shape {misshapen[:10]} ({len(misshapen)})"
         )
-    resnet.load_state_dict(found, strict=False)
+    whole.load_state_dict(found, strict=False)
 
 
 def _read_tensors(path: Path) -> Mapping[str, Tensor]:

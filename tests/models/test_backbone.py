@@ -10,6 +10,7 @@ import torch
 import torchvision
 from safetensors.torch import save_file
 from torch import Tensor
+from torchvision.transforms import v2
 
 from qaconv.config import BackboneConfig
 from qaconv.errors import InputError
@@ -29,7 +30,7 @@ def resnet18() -> dict[str, Tensor]:
     return {name: torch.full_like(value, 0.25) for name, value in weights.items()}
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet50"])
+@pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet50", "mobilenet_v2"])
 @pytest.mark.parametrize("last_layer", ["layer2", "layer3", "layer4"])
 def test_map_size_is_that_of_the_maps_that_come_out(name: str, last_layer: str) -> None:
     config = backbone(name=name, last_layer=last_layer)
@@ -57,6 +58,26 @@ def test_local_weights_fill_the_trunk(tmp_path: Path, resnet18: dict[str, Tensor
     encoder = build_encoder(backbone(str(path)))
     assert encoder.trunk.state_dict()
     assert all(torch.equal(value, resnet18[name]) for name, value in encoder.trunk.state_dict().items())
+
+
+def test_mobilenet_is_filled_from_the_names_of_torchvision_and_cut_at_its_block(tmp_path: Path) -> None:
+    path = tmp_path / "weights.safetensors"
+    whole = {
+        name: torch.full_like(value, 0.25) for name, value in torchvision.models.mobilenet_v2().state_dict().items()
+    }
+    save_file(whole, path)
+    trunk = build_encoder(backbone(str(path), name="mobilenet_v2", last_layer="layer3")).trunk
+    assert len(trunk) == 14
+    assert all(torch.equal(value, whole[f"features.{name}"]) for name, value in trunk.state_dict().items())
+
+
+def test_normalised_images_are_what_imagenets_weights_were_trained_on() -> None:
+    images, seen = torch.rand(2, 3, 32, 16), []
+    encoder = build_encoder(backbone(normalise="imagenet"))
+    encoder.trunk.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    encoder.eval()(images)
+    normalise = v2.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    torch.testing.assert_close(seen[0], normalise(images))
 
 
 def test_local_weights_need_no_classifier_and_no_batch_counters(tmp_path: Path, resnet18: dict[str, Tensor]) -> None:
