@@ -11,6 +11,7 @@ LAYERS = [
     ["layouts", "camnet"],
     ["transforms", "samplers", "loading", "models"],
     ["matching", "rerank", "tlift", "metrics"],
+    ["holdout", "schedule"],
     ["training", "export"],
     ["stages", "tracking", "registry"],
     ["cli"],
