@@ -1,10 +1,14 @@
-# `make demo`: the whole workflow on the embedded camera networks. `make test`, `make lint`, `make lock`: for developers.
+# `make demo`: the whole workflow on the embedded camera networks. `make bench`: what the README's figures
+# of speed come from. `make test`, `make lint`, `make lock`: for developers.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: demo test lint lock
+.PHONY: bench demo test lint lock
 
 demo: .venv/installed
 	python -m flows.retrain
+
+bench: .venv/installed
+	python -m benchmarks
 
 test: .venv/installed
 	python -m pytest --ignore tests/flows --ignore tests/integration

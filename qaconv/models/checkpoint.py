@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
@@ -65,6 +66,11 @@ def save_network(network: Network, folder: Path, trained: dict[str, Any], tables
         write_json(beside / "model.json", {"architecture": network.architecture.model_dump(), "trained": trained})
         for name, text in tables.items():
             (beside / name).write_text(text, encoding="utf-8")
+
+
+def weights_digest(folder: Path) -> str:
+    """sha256 of a saved network's weights: maps are comparable if, and only if, theirs is the same."""
+    return sha256((folder / "weights.safetensors").read_bytes()).hexdigest()
 
 
 def load_network(folder: Path) -> tuple[Network, dict[str, Any]]:

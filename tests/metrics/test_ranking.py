@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qaconv.metrics import evaluate_ranking
+from qaconv.metrics import evaluate_camera_pairs, evaluate_ranking
 
 
 def plain_protocol(scores, query_pids, gallery_pids, query_camids, gallery_camids):
@@ -58,12 +58,73 @@ def test_order_of_the_gallery_changes_nothing_even_among_equal_scores(seed):
     np.testing.assert_array_equal(one.average_precisions, other.average_precisions)
 
 
+@given(st.integers(0, 2**32 - 1))
+def test_scores_that_rise_together_are_ranked_alike(seed):
+    scores, *where = sightings(seed)
+    one, other = evaluate_ranking(scores, *where), evaluate_ranking(np.exp(3 * scores) - 7, *where)
+    np.testing.assert_array_equal(one.average_precisions, other.average_precisions)
+    np.testing.assert_array_equal(one.first_ranks, other.first_ranks)
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_either_way_with_ties_encloses_whatever_order_they_come_in(seed):
+    scores, *where = sightings(seed)
+    tied = np.round(scores, 1)
+    broken = tied + 1e-6 * np.random.default_rng(seed).permutation(scores.size).reshape(scores.shape) / scores.size
+    low, some, high = (
+        evaluate_ranking(table, *where, ties=ties).average_precisions
+        for table, ties in ((tied, "wrong_first"), (broken, "wrong_first"), (tied, "right_first"))
+    )
+    counted = ~np.isnan(some)
+    assert (low <= some + 1e-12)[counted].all() and (some <= high + 1e-12)[counted].all()
+    assert (low < high)[counted].any()
+
+
 def test_more_queries_than_a_block_are_ranked_like_each_alone():
     scores, query_pids, gallery_pids, query_camids, gallery_camids = sightings(5, queries=600, galleries=40)
     whole = evaluate_ranking(scores, query_pids, gallery_pids, query_camids, gallery_camids)
     _, mean_ap, _, queries = plain_protocol(scores, query_pids, gallery_pids, query_camids, gallery_camids)
     assert whole.mean_average_precision == pytest.approx(mean_ap)
     assert whole.queries == queries == int(np.isfinite(whole.average_precisions).sum())
+
+
+def test_the_first_rank_of_each_query_makes_the_cmc():
+    metrics = evaluate_ranking(*sightings(7))
+    for rank, share in enumerate(metrics.cmc, start=1):
+        assert share == pytest.approx(
+            np.nanmean(np.where(np.isnan(metrics.first_ranks), np.nan, metrics.first_ranks <= rank))
+        )
+
+
+@pytest.mark.parametrize(("without_match", "queries", "rank1"), [("skip", 1, 1.0), ("zero", 2, 0.5)])
+def test_a_query_without_a_true_match_is_skipped_or_counted_as_never_found(without_match, queries, rank1):
+    metrics = evaluate_ranking([[0.9, 0.1], [0.9, 0.1]], [1, 5], [1, 2], [0, 0], [1, 1], without_match=without_match)
+    assert (metrics.queries, metrics.cmc[0], metrics.mean_average_precision) == (queries, rank1, rank1)
+    assert metrics.cmc[-1] == rank1
+
+
+def test_a_query_without_a_true_match_is_refused_where_asked_for():
+    with pytest.raises(ValueError, match="1 of 2 queries have no true match"):
+        evaluate_ranking([[0.9, 0.1], [0.9, 0.1]], [1, 5], [1, 2], [0, 0], [1, 1], without_match="refuse")
+
+
+def test_one_camera_alone_is_ranked_when_its_images_are_kept():
+    scores, where = [[0.1, 0.9]], ([1], [1, 2], [0], [0, 0])
+    with pytest.raises(ValueError, match="same_camera='keep'"):
+        evaluate_ranking(scores, *where)
+    assert evaluate_ranking(scores, *where, same_camera="keep").mean_average_precision == 0.5
+
+
+def test_a_camera_pair_is_ranked_as_if_there_were_no_other_cameras():
+    scores, query_pids, gallery_pids, query_camids, gallery_camids = sightings(3)
+    pairs = evaluate_camera_pairs(scores, query_pids, gallery_pids, query_camids, gallery_camids)
+    assert len(pairs) == 12 and (pairs["query_camid"] != pairs["gallery_camid"]).all()
+    row = pairs.iloc[4]
+    mine, there = query_camids == row["query_camid"], gallery_camids == row["gallery_camid"]
+    cmc, mean_ap, _, queries = plain_protocol(
+        scores[np.ix_(mine, there)], query_pids[mine], gallery_pids[there], query_camids[mine], gallery_camids[there]
+    )
+    assert (row["queries"], row["rank1"], row["mAP"]) == (queries, pytest.approx(cmc[0]), pytest.approx(mean_ap))
 
 
 def test_the_query_camera_s_own_image_of_the_person_does_not_count():

@@ -1,0 +1,40 @@
+"""Names of parts go in; one table is printed, and each part's rows are kept in benchmarks/results.json."""
+
+import json
+import sys
+from importlib import import_module
+from pathlib import Path
+
+from rich.console import Console
+
+from benchmarks.machine import describe
+from benchmarks.table import as_table
+from qaconv.files import write_json
+
+FOLDER = Path(__file__).parent
+RESULTS = FOLDER / "results.json"
+NO_PARTS = ("__init__", "__main__", "machine", "table")
+PARTS = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in NO_PARTS)
+
+
+def main(parts: list[str]) -> None:
+    """Runs the parts one after another; those that are not named keep the rows of their last run."""
+    if unknown := [part for part in parts if part not in PARTS]:
+        sys.exit(f"refused: there is no part {', '.join(unknown)}; legal are {', '.join(PARTS)}")
+    console = Console()
+    results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+    shown = []
+    for part in parts or PARTS:
+        rows = []
+        with console.status(part):
+            for row in import_module(f"benchmarks.{part}").rows():
+                rows.append(row)
+                console.log(f"{part}: {row.what}")
+        shown += [(part, row) for row in rows]
+        results[part] = {"machine": describe(), "rows": [row.as_dict() for row in rows]}
+        write_json(RESULTS, results)
+    console.print(as_table(shown))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,33 @@
+import numpy as np
+from rich.console import Console
+
+from benchmarks.table import Bound, Cost, Row, as_table, compare, measure
+
+
+def test_the_peak_counts_what_a_call_frees_before_it_returns():
+    def allocates_and_frees():
+        np.ones(8 << 20)
+        return np.ones(1 << 20)
+
+    assert 62 << 20 < measure(allocates_and_frees).peak_bytes < 80 << 20  # the kernel counts in batches of pages
+
+
+def test_a_peak_is_not_that_of_the_call_before():
+    measure(lambda: np.ones(16 << 20))
+    assert measure(lambda: None).peak_bytes < 16 << 20
+
+
+def test_plain_and_ours_take_turns():
+    called = []
+    row = compare("nothing", lambda: called.append("plain"), lambda: called.append("ours"), turns=2)
+    assert called == ["plain", "ours", "plain", "ours"]
+    assert row.plain is not None and row.ratio is not None
+
+
+def test_the_table_shows_ratio_share_and_rate():
+    row = Row("sum", Cost(2.0, 4_000_000), Cost(0.5, 1_000_000), Bound("copy at 20 GB/s", 0.25), items=100)
+    console = Console(width=200, record=True)
+    console.print(as_table([("metrics", row)]))
+    shown = console.export_text()
+    for cell in ("metrics", "sum", "2 s", "0.5 s", "4x", "200", "copy at 20 GB/s", "50%"):
+        assert cell in shown

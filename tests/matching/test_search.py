@@ -1,0 +1,80 @@
+"""Every engine's logits are the head's, whatever the tiles, and a search is the sorted table."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.nn import functional as F
+
+from qaconv.matching import logit_tiles, score_matrix, search, tiles, torch_tiles
+from qaconv.models import QAConv
+
+
+def make_head(channels: int, height: int, width: int, seed: int) -> QAConv:
+    """A head in eval mode, none of whose weights or statistics has its initial value."""
+    head = QAConv(channels, height, width).eval()
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for value in (*head.parameters(), *head.buffers()):
+            if value.is_floating_point():
+                value.copy_(torch.rand(value.shape, generator=generator) + 0.5)
+        head.weight.weight.sub_(1.0)  # of both signs
+    return head
+
+
+def make_maps(count: int, channels: int, height: int, width: int, seed: int) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return F.normalize(torch.randn(count, channels, height, width, generator=generator), dim=1)
+
+
+shapes = st.tuples(st.integers(1, 9), st.integers(1, 5), st.integers(1, 4))
+counts = st.integers(1, 7)
+
+
+@settings(max_examples=60, deadline=None)
+@given(shapes, counts, counts, st.integers(0, 2**31), st.integers(1, 4))
+def test_exact_logits_are_the_heads_whatever_the_tiles(shape, queries, galleries, seed, images) -> None:
+    head, query_maps = make_head(*shape, seed), make_maps(queries, *shape, seed + 1)
+    gallery_maps = make_maps(galleries, *shape, seed + 2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tiles, "BLOCK_BYTES", 4 * images * np.prod(shape))
+        patch.setattr(torch_tiles, "TABLE_BYTES", 4 * images)
+        logits = score_matrix(query_maps, gallery_maps, head)
+        own = score_matrix(query_maps, query_maps, head)
+    np.testing.assert_allclose(logits, head(query_maps, gallery_maps).detach(), atol=1e-4)
+    np.testing.assert_allclose(own, head(query_maps, query_maps).detach(), atol=1e-4)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.permutations(range(7)), st.integers(1, 7), st.integers(1, 7))
+def test_a_search_is_the_sorted_table_and_ties_keep_the_gallerys_order(order, top_k, images) -> None:
+    shape = (3, 2, 2)
+    head, query_maps = make_head(*shape, seed=1), make_maps(4, *shape, seed=2)
+    gallery_maps = make_maps(4, *shape, seed=3)[[0, 1, 2, 3, 0, 1, 2]][order]  # three ties
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tiles, "BLOCK_BYTES", 4 * images * np.prod(shape))
+        logits = score_matrix(query_maps, gallery_maps, head)
+        found = search(query_maps, gallery_maps, head, top_k=top_k)
+    expected = np.argsort(-logits, axis=1, kind="stable")[:, :top_k]
+    np.testing.assert_array_equal(found.indices, expected)
+    np.testing.assert_array_equal(found.scores, np.take_along_axis(logits, expected, axis=1))
+
+
+def test_unknown_engine_is_refused() -> None:
+    maps = make_maps(1, 2, 1, 1, seed=1)
+    with pytest.raises(ValueError, match="engine is 'fast'; legal are 'exact', 'int8'"):
+        list(logit_tiles(maps, maps, make_head(2, 1, 1, seed=1), engine="fast"))  # type: ignore[arg-type]
+
+
+def test_maps_of_another_size_are_refused_by_name() -> None:
+    maps = make_maps(2, 2, 2, 1, seed=1)
+    with pytest.raises(ValueError, match=r"gallery_maps have shape \(2, 2, 1, 2\); expected \[N, 2, 2, 1\]"):
+        score_matrix(maps, maps.transpose(2, 3), make_head(2, 2, 1, seed=1))
+
+
+def test_more_neighbours_than_images_are_refused() -> None:
+    maps = make_maps(2, 2, 2, 1, seed=1)
+    with pytest.raises(ValueError, match=r"top_k is 3; legal is 1\.\.2"):
+        search(maps, maps, make_head(2, 2, 1, seed=1), top_k=3)
