@@ -112,7 +112,7 @@ class _Learner:
     def __init__(
         self, network: Network, config: TrainConfig, method: MethodConfig, device: torch.device, *, people: int
     ) -> None:
-        self.encoder = network.encoder.to(device, memory_format=torch.channels_last)  # quicker convolutions
+        self.encoder = network.encoder.to(device).to(memory_format=torch.channels_last)  # quicker convolutions
         self.loss = build_loss(method.loss, network.head, margin=config.margin, people=people).to(device)
         self.config, self.device = config, device
         self.half = torch.float16 if device.type == "cuda" else torch.bfloat16

@@ -141,7 +141,8 @@ def test_another_seed_gives_other_weights(crops, tmp_path):
     ],
 )
 def test_training_learns_to_tell_six_colours_apart(crops, tmp_path, method):
-    _, history = run(crops, tmp_path, RECIPE.model_copy(update={"epochs": 12, "lr_drop_epoch": 10}), method)
+    recipe = RECIPE.model_copy(update={"epochs": 12, "lr": 0.02, "backbone_lr": 0.02, "lr_drop_epoch": 10})
+    _, history = run(crops, tmp_path, recipe, method)
     assert history["loss"].iloc[-1] < 0.9 * history["loss"].iloc[0]
     assert history["accuracy"].iloc[-1] > history["accuracy"].iloc[0]
 
