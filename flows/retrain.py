@@ -27,6 +27,7 @@ from qaconv.errors import InputError
 STEPS = {  # a task each, and the stages of dvc.yaml that it brings up to date
     "prepare": ["prepare", "sources"],
     "train": ["train"],
+    "features": ["features"],
     "fit_tlift": ["fit_tlift"],
     "evaluate": ["evaluate"],
     "export": ["export"],

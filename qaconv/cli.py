@@ -59,6 +59,12 @@ def train(method: Method) -> None:
 
 
 @app.command()
+def features(deployment: Deployment) -> None:
+    """Encode every sighting of a deployment with each method's network."""
+    _run("features", deployment)
+
+
+@app.command()
 def fit_tlift(deployment: Deployment) -> None:
     """Write a deployment's temporal profile."""
     _run("fit_tlift", deployment)

@@ -73,6 +73,7 @@ class MethodConfig(Settings):
     """How two images are compared, and what training asks of the scores."""
 
     pooled: bool  # average the map to one vector: the score is a cosine
+    head: Literal["v1", "v2"] = "v2"  # of ECCV 2020, or of CVPR 2022
     loss: Literal["pairwise_matching", "hard_triplet", "class_memory", "identity"]  # identity is for pooled vectors
     sampler: Literal["pk", "graph", "domain_balanced", "random"]  # random is for class_memory
 

@@ -54,7 +54,6 @@ def training_batches(
     yield from DataLoader(crops, batch_sampler=batches, num_workers=workers)
 
 
-@torch.inference_mode()
 def encode(
     encoder: nn.Module,
     paths: Sequence[Path],
@@ -66,10 +65,29 @@ def encode(
     progress: bool = True,
 ) -> Tensor:
     """Image files to maps float32 [N, C, h, w] on the CPU; the encoder is put in eval mode."""
+    batches = encode_batches(
+        encoder, paths, size, batch_size=batch_size, device=device, workers=workers, progress=progress
+    )
+    return torch.cat(list(batches))
+
+
+def encode_batches(
+    encoder: nn.Module,
+    paths: Sequence[Path],
+    size: ImageConfig,
+    *,
+    batch_size: int,
+    device: torch.device,
+    workers: int = 0,
+    progress: bool = True,
+) -> Iterator[Tensor]:
+    """As `encode`, a batch at a time."""
     encoder.eval()
     loader = DataLoader(Crops(paths, size), batch_size=batch_size, num_workers=workers)
-    batches = track(loader, f"encode {len(paths)} images", disable=not progress)
-    return torch.cat([encoder(as_input(images, device)).float().cpu() for images in batches])
+    for images in track(loader, f"encode {len(paths)} images", disable=not progress):
+        with torch.inference_mode():
+            maps = encoder(as_input(images, device)).float().cpu()
+        yield maps
 
 
 def as_input(images: Tensor, device: torch.device) -> Tensor:

@@ -108,7 +108,7 @@ class _Learner:
     def __init__(
         self, network: Network, config: TrainConfig, method: MethodConfig, device: torch.device, *, people: int
     ) -> None:
-        self.encoder = network.encoder.to(device, memory_format=torch.channels_last)  # quicker convolutions
+        self.encoder = network.encoder.to(device).to(memory_format=torch.channels_last)  # quicker convolutions
         self.loss = build_loss(method.loss, network.head, margin=config.margin, people=people).to(device)
         self.first_loss = PairwiseMatchingLoss(network.head).to(device)
         self.first_epochs = warm_up(config, method)

@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import onnx
@@ -26,11 +27,11 @@ HEIGHT, WIDTH, CHANNELS = 32, 24, 8
 DATA = {"images": 12, "people": 3, "digests": {"shop": "abc"}}
 
 
-def make_network(*, pooled: bool) -> Network:
+def make_network(*, pooled: bool, head: Literal["v1", "v2"] = "v2") -> Network:
     """A network whose statistics two batches have moved, as training does; its weights came from a local file."""
     backbone = BackboneConfig(name="resnet18", last_layer="layer2", neck_channels=CHANNELS, weights="none")
     image = ImageConfig(height=HEIGHT, width=WIDTH)
-    network = build_network(Architecture(backbone=backbone, image=image, pooled=pooled), seed=1)
+    network = build_network(Architecture(backbone=backbone, image=image, pooled=pooled, head=head), seed=1)
     generator = torch.Generator().manual_seed(2)
     for _ in range(2):
         maps = network.encoder.train()(torch.rand(4, 3, HEIGHT, WIDTH, generator=generator))

@@ -35,6 +35,12 @@ stages:
       cmd: cp -r made_up/artifacts/model/${key} artifacts/model/
       deps: [data/sources]
       outs: ["artifacts/model/${key}"]
+  features:
+    foreach: ${deployments}
+    do:
+      cmd: mkdir -p artifacts/features && echo ${item} >artifacts/features/${item}
+      deps: [artifacts/model, "data/prepared/${item}"]
+      outs: ["artifacts/features/${item}"]
   fit_tlift:
     foreach: ${deployments}
     do:

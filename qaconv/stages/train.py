@@ -33,7 +33,7 @@ def train(params: Params, method: str) -> None:
     table = pd.read_parquet(SOURCES / "train.parquet")
     summary = json.loads((SOURCES / "summary.json").read_text(encoding="utf-8"))
 
-    architecture = Architecture(backbone=params.backbone, image=params.image, pooled=chosen.pooled)
+    architecture = Architecture(backbone=params.backbone, image=params.image, pooled=chosen.pooled, head=chosen.head)
     network = build_network(architecture, params.seed)
     paths = [Path(path) for path in table["path"]]
     crops = TrainingCrops(

@@ -9,9 +9,12 @@ import yaml
 
 from qaconv.config import METHODS, Params
 from qaconv.errors import InputError
+from qaconv.manifest import JUNK
+from qaconv.matching import MapStore
 from qaconv.stages.evaluate import evaluate
+from qaconv.stages.features import features
 from qaconv.stages.fit_tlift import fit_tlift
-from qaconv.stages.places import METRICS, MODELS, PREPARED, SOURCES, TLIFT
+from qaconv.stages.places import FEATURES, METRICS, MODELS, PREPARED, SOURCES, TLIFT
 from qaconv.stages.prepare import prepare
 from qaconv.stages.sources import sources
 from qaconv.stages.train import train
@@ -48,6 +51,7 @@ def run_all(params):
     sources(params)
     for method in METHODS:
         train(params, method)
+    features(params, "shop")
     fit_tlift(params, "shop")
     evaluate(params, "shop")
 
@@ -60,6 +64,17 @@ def test_the_same_parameters_and_data_give_the_same_bytes(params, project, tmp_p
     monkeypatch.chdir(tmp_path)
     run_all(params)
     assert files(tmp_path) == files(project)
+
+
+def test_every_sighting_has_a_map_with_its_camera_and_time(project):
+    frame = pd.read_parquet(project / PREPARED / "shop" / "manifest.parquet")
+    seen = frame[frame["split"] != "train"]
+    assert (seen["pid"] == JUNK).any()
+    for method in METHODS:
+        store = MapStore(project / FEATURES / "shop" / method)
+        assert store.ids.tolist() == seen["image"].tolist()
+        assert store.camids.tolist() == seen["camid"].tolist()
+        assert store.times.tolist() == seen["time_s"].tolist()
 
 
 def test_metrics_hold_each_method_ranked_four_ways(project):
