@@ -1,7 +1,6 @@
-"""Feature maps of a deployment's sightings and its temporal profile go in; its metrics come out."""
+"""Feature maps of a deployment's sightings and its temporal profiles go in; its metrics come out."""
 
-import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import partial
 
 import numpy as np
@@ -14,25 +13,22 @@ from torch import Tensor
 from qaconv.config import METHODS, EvaluateConfig, Params
 from qaconv.device import find_device
 from qaconv.errors import InputError
-from qaconv.files import replacing_file, write_json
 from qaconv.manifest import JUNK, Manifest
 from qaconv.matching import MapStore, logit_tiles, score_pairs
-from qaconv.metrics import RankingMetrics, evaluate_ranking
+from qaconv.metrics import Calibration
 from qaconv.models.checkpoint import load_network, weights_digest
 from qaconv.models.head import QAConv
 from qaconv.rerank import Neighbourhoods, find_neighbourhoods, k_reciprocal_sparse
-from qaconv.stages.places import FEATURES, METRICS, MODELS, PREPARED, TLIFT
+from qaconv.stages.measures import measure, write_measures
+from qaconv.stages.places import FEATURES, MODELS, PREPARED, TLIFT
 from qaconv.tlift import TLiftProfile
 
-log = logging.getLogger(__name__)
-
 LOGIT_SCALE = 10.0  # of the probabilities that distances are made of, as the authors' first release shows them
-CMC_RANKS = 50  # plotted
 BLOCK_IMAGES = 2048  # read from a store at a time
 
 
 def evaluate(params: Params, deployment: str) -> None:
-    """Writes metrics/<deployment>.json and metrics/<deployment>_cmc.csv: each method, ranked four ways.
+    """Writes metrics/<deployment>.json and the tables beside it: each method, ranked four ways.
 
     Raises:
         InputError: the gallery holds nobody, no query has a true match, or the maps are of other images or networks.
@@ -46,33 +42,23 @@ def evaluate(params: Params, deployment: str) -> None:
             f"{PREPARED / deployment}: cannot be evaluated: it has {len(query)} query images and {len(gallery)} in its "
             f"gallery without junk (pid {JUNK}); legal is at least one of each"
         )
-    profile = TLiftProfile.load(TLIFT / f"{deployment}.json")
     device = find_device(params.machine.device)
-    results: dict[str, dict[str, RankingMetrics]] = {}
+    measures = {}
     for method in METHODS:
-        head = load_network(MODELS / method)[0].head
+        network, trained = load_network(MODELS / method)
+        profile = TLiftProfile.load(TLIFT / deployment / f"{method}.json", model=weights_digest(MODELS / method))
         maps = _load_maps(deployment, method, sightings["image"], kept.index.to_numpy())
-        rankings = _rankings(maps, head, query, gallery, profile, params.evaluate, device)
+        rankings = _rankings(maps, network.head, query, gallery, profile, params.evaluate, device)
+        fitted = trained["calibration"]
         try:
-            results[method] = {
-                name: evaluate_ranking(scores, query["pid"], gallery["pid"], query["camid"], gallery["camid"])
-                for name, scores in rankings
-            }
+            measures[method] = measure(rankings, query, gallery, Calibration(**fitted) if fitted else None)
         except ValueError as error:
             raise InputError(f"{PREPARED / deployment}: cannot be evaluated: {error}") from error
-        best = results[method]["direct"]
-        log.info(
-            "%s, %s: rank-1 %.1f, mAP %.1f", deployment, method, 100 * best.cmc[0], 100 * best.mean_average_precision
-        )
-    figures = {method: {name: _figures(metrics) for name, metrics in of.items()} for method, of in results.items()}
-    counted = results["qaconv"]["direct"].queries
-    write_json(METRICS / f"{deployment}.json", {**figures, "queries": counted, "gallery": len(gallery)})
-    with replacing_file(METRICS / f"{deployment}_cmc.csv") as beside:
-        _cmc_table(results).to_csv(beside, index=False, lineterminator="\n", float_format="%.6f")
+    write_measures(deployment, measures, query, seed=params.seed)
 
 
 def _load_maps(deployment: str, method: str, images: pd.Series, rows: NDArray[np.intp]) -> Tensor:
-    """The maps float16 [N, C, H, W] of some of `images`, which the store must hold in that order."""
+    """The maps float32 [N, C, H, W] of some of `images`, which the store must hold in that order."""
     folder = FEATURES / deployment / method
     store = MapStore(folder, model=weights_digest(MODELS / method))
     if not np.array_equal(store.ids, images.to_numpy(dtype=object)):
@@ -81,7 +67,7 @@ def _load_maps(deployment: str, method: str, images: pd.Series, rows: NDArray[np
     for start in range(0, len(store), BLOCK_IMAGES):
         stop = min(start + BLOCK_IMAGES, len(store))
         chosen = rows[(rows >= start) & (rows < stop)] - start
-        parts.append(store.block(start, stop)[torch.from_numpy(chosen)].half())
+        parts.append(store.block(start, stop)[torch.from_numpy(chosen)])
     return torch.cat(parts)
 
 
@@ -102,8 +88,8 @@ def _rankings(
     distances = _distances(torch.from_numpy(logits)).numpy()
     reranked = 1 - k_reciprocal_sparse(distances, found, pairs, **settings.rerank.model_dump())
     yield "reranked", reranked
-    yield "tlift", profile.lift(expit(logits.astype(np.float64)), *where_and_when)
-    yield "reranked_tlift", profile.lift(reranked, *where_and_when)
+    yield "tlift", profile.lift(expit(logits.astype(np.float64)), *where_and_when, ranking="direct")
+    yield "reranked_tlift", profile.lift(reranked, *where_and_when, ranking="reranked")
 
 
 def _match(
@@ -137,18 +123,3 @@ def _pair_distances(
 def _distances(logits: Tensor) -> Tensor:
     """1 - sigmoid(logit / LOGIT_SCALE), to full precision where it is small."""
     return torch.sigmoid(logits / -LOGIT_SCALE)
-
-
-def _figures(metrics: RankingMetrics) -> dict[str, float]:
-    ranks = {f"rank{k}": float(metrics.cmc[min(k, len(metrics.cmc)) - 1]) for k in (1, 5, 10, 20)}
-    return {**ranks, "mAP": metrics.mean_average_precision, "mINP": metrics.mean_inverse_negative_penalty}
-
-
-def _cmc_table(results: Mapping[str, Mapping[str, RankingMetrics]]) -> pd.DataFrame:
-    """One row a rank, one column a method and ranking."""
-    columns = {
-        f"{method}_{name}": metrics.cmc[:CMC_RANKS] for method, of in results.items() for name, metrics in of.items()
-    }
-    table = pd.DataFrame(columns)
-    table.insert(0, "rank", np.arange(1, len(table) + 1))
-    return table

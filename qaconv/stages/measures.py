@@ -1,6 +1,7 @@
 """Each method's rankings of a deployment go in; its figures, curves and tables come out, with what chance did to them.
 
-Beside metrics/<deployment>.json lie _cmc.csv, _roc.csv, _reliability.csv, _camera_pairs.csv and _queries.parquet.
+Beside metrics/<deployment>.json lie the folders cmc, roc, reliability, camera_pairs (CSV) and queries (Parquet), with a
+file for each deployment: of a folder DVC plots every curve.
 """
 
 import logging
@@ -98,9 +99,9 @@ def write_measures(deployment: str, measures: Mapping[str, Measures], query: pd.
         "reliability": _joined({m: of.reliability.table for m, of in measures.items() if of.reliability}),
     }
     for name, table in tables.items():
-        with replacing_file(METRICS / f"{deployment}_{name}.csv") as beside:
+        with replacing_file(METRICS / name / f"{deployment}.csv") as beside:
             table.to_csv(beside, index=False, lineterminator="\n", float_format="%.6g")
-    with replacing_file(METRICS / f"{deployment}_queries.parquet") as beside:
+    with replacing_file(METRICS / "queries" / f"{deployment}.parquet") as beside:
         _queries(measures, query).to_parquet(beside, index=False)
 
 

@@ -73,9 +73,7 @@ class _Asked:
     share: Floats
 
 
-def choose_parameters(
-    pairs: Pairs, mixture: Mixture, calibration: Calibration, camids: Ints, times: Floats
-) -> Choice:
+def choose_parameters(pairs: Pairs, mixture: Mixture, calibration: Calibration, camids: Ints, times: Floats) -> Choice:
     """Transit weight first, then TLift on top of it.
 
     Args:
@@ -95,7 +93,9 @@ def choose_parameters(
     for tau, top_k in product(TAUS_S, TOP_KS):
         pivots = [_hidden_pivots(each, weight, tau, top_k) for each in asked]
         for sigma in SIGMAS_S:
-            weights = [time_weights(of, each.gallery_times, sigma)[each.row] for of, each in zip(pivots, asked, strict=True)]
+            weights = [
+                time_weights(of, each.gallery_times, sigma)[each.row] for of, each in zip(pivots, asked, strict=True)
+            ]
             for alpha in ALPHAS:
                 found = _foresight(asked, weight, [np.log(of + alpha) for of in weights])
                 if found > best:
@@ -103,9 +103,7 @@ def choose_parameters(
     return Choice(parameters, by_weight[weight] - by_weight[0.0], best - by_weight[weight], matches)
 
 
-def _ask(
-    pairs: Pairs, mixture: Mixture, calibration: Calibration, camids: Ints, times: Floats
-) -> Iterator[_Asked]:
+def _ask(pairs: Pairs, mixture: Mixture, calibration: Calibration, camids: Ints, times: Floats) -> Iterator[_Asked]:
     """Every two cameras that a mutual best match of a query joins, both ways."""
     inside, query = _sample(camids, times)
     place = np.full(len(camids), -1)

@@ -34,9 +34,7 @@ class CoMovement:
     control: tuple[float, ...]
 
 
-def measure_comovement(
-    route: Ints, at: Floats, duration: Floats, same: Ints, rng: np.random.Generator
-) -> CoMovement:
+def measure_comovement(route: Ints, at: Floats, duration: Floats, same: Ints, rng: np.random.Generator) -> CoMovement:
     """Counts companions.
 
     Args:

@@ -234,4 +234,3 @@ def _comovement(
     first, second = pairs.first[kept], pairs.second[kept]
     walk = times[second] - times[first]
     return measure_comovement(mixture.pair[kept], times[first], walk, person[first], np.random.default_rng(seed))
-

@@ -53,7 +53,7 @@ def test_each_figure_lies_within_its_interval(written):
 
 def test_the_table_of_queries_gives_the_paired_difference_again(written):
     figures = json.loads((written / "shop.json").read_text())
-    table = pd.read_parquet(written / "shop_queries.parquet")
+    table = pd.read_parquet(written / "queries/shop.parquet")
     assert table["image"].tolist() == QUERY["image"].tolist()
     found = paired_difference(
         table["qaconv_direct_average_precision"], table["baseline_direct_average_precision"], seed=7
@@ -65,7 +65,7 @@ def test_the_table_of_queries_gives_the_paired_difference_again(written):
 
 def test_the_curve_agrees_with_the_rates_in_the_figures(written):
     figures = json.loads((written / "shop.json").read_text())["qaconv"]["verification"]
-    roc = pd.read_csv(written / "shop_roc.csv")
+    roc = pd.read_csv(written / "roc/shop.csv")
     roc = roc[roc["method"] == "qaconv"].set_index("false_match_rate")["true_match_rate"]
     for rate in (0.01, 0.001):
         assert roc.loc[rate] == pytest.approx(figures[f"true_match_rate_at_{rate}"], abs=1e-5)
@@ -81,7 +81,7 @@ def test_without_a_calibration_there_is_no_error_of_one(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_measures("shop", {"qaconv": measure(rankings(1).items(), QUERY, GALLERY, None)}, QUERY, seed=7)
     assert "calibration_error" not in json.loads((METRICS / "shop.json").read_text())["qaconv"]
-    assert pd.read_csv(METRICS / "shop_reliability.csv").empty
+    assert pd.read_csv(METRICS / "reliability/shop.csv").empty
 
 
 def test_a_deployment_with_one_camera_is_ranked_with_that_camera_s_images():

@@ -88,7 +88,7 @@ def test_metrics_hold_each_method_ranked_four_ways(project):
 
 def test_plotted_curve_is_the_cmc_of_the_metrics(project):
     figures = json.loads((project / METRICS / "shop.json").read_text())
-    curve = pd.read_csv(project / METRICS / "shop_cmc.csv")
+    curve = pd.read_csv(project / METRICS / "cmc" / "shop.csv")
     assert curve["rank"].iloc[0] == 1
     assert curve["qaconv_direct"].iloc[0] == pytest.approx(figures["qaconv"]["direct"]["rank1"], abs=1e-6)
     assert curve["baseline_tlift"].iloc[9] == pytest.approx(figures["baseline"]["tlift"]["rank10"], abs=1e-6)
