@@ -123,6 +123,22 @@ class MapStore:
         *_, height, width = self.shape
         return locations.float().transpose(1, 2).unflatten(2, (height, width))
 
+    def take(self, images: NDArray[np.int64]) -> Tensor:
+        """Maps of chosen images as float32 [n, C, H, W], in the order asked for."""
+        _, channels, height, width = self.shape
+        taken = torch.empty(len(images), height * width, channels)
+        offset = 0
+        for shard in self._shards:
+            wanted = np.flatnonzero((images >= offset) & (images < offset + shard.images))
+            if len(wanted):
+                rows = torch.from_numpy(images[wanted] - offset)
+                with self._open(shard) as file:
+                    maps = file.get_tensor("maps")[rows]
+                    int8 = self.dtype == "int8"
+                    taken[wanted] = dequantise(Codes(maps, file.get_tensor("scales")[rows])) if int8 else maps.float()
+            offset += shard.images
+        return taken.transpose(1, 2).unflatten(2, (height, width))
+
     def codes(self, start: int, stop: int) -> Codes:
         """Maps of the images start..stop as codes [n, S, C] and scales; those of an int8 store are not copied."""
         if self.dtype == "int8":
