@@ -123,19 +123,9 @@ class RerankConfig(Settings):
     lambda_value: Share
 
 
-class TLiftConfig(Settings):
-    """Temporal lifting (Liao and Shao, ECCV 2020)."""
-
-    tau_s: PositiveFloat  # neighbours of a query are within this many seconds
-    sigma_s: PositiveFloat  # width of the time weight
-    top_k: PositiveInt  # pivots on each gallery camera
-    alpha: Annotated[float, Field(ge=0)]  # what appearance counts without support in time
-
-
 class EvaluateConfig(Settings):
     batch_size: PositiveInt  # images encoded at a time
     rerank: RerankConfig
-    tlift: TLiftConfig
 
 
 class RegistryConfig(Settings):

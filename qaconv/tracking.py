@@ -64,7 +64,7 @@ def log_results(params: Params, metrics: Mapping[str, float]) -> None:
     for path in (Path("params.yaml"), DVC_LOCK, ONNX / "contract.json"):
         mlflow.log_artifact(str(path))
     for deployment in params.deployments:
-        mlflow.log_artifact(str(TLIFT / f"{deployment}.json"), "tlift")
+        mlflow.log_artifacts(str(TLIFT / deployment), f"tlift/{deployment}")
         for name in (f"{deployment}.json", f"{deployment}_cmc.csv"):
             mlflow.log_artifact(str(METRICS / name), "metrics")
 

@@ -18,7 +18,7 @@ Ints = NDArray[np.int64]
 
 STEP = 10.0  # seconds: gaps are counted in bins so wide
 REACH = 3600.0  # seconds: the farthest jump that is looked for
-DRIFTS = np.concatenate([-np.geomspace(5e-3, 2.5e-4, 27), np.geomspace(2.5e-4, 5e-3, 27)])  # half a per cent at most
+DRIFTS = np.concatenate([-np.geomspace(5e-3, 4e-4, 16), np.geomspace(4e-4, 5e-3, 16)])  # half a per cent at most
 BOUNDARIES_PER_HOUR = 2
 FEWEST_MATCHES = 20  # on either side of a jump
 LEAST_GAIN = 25.0  # nats in all ...
