@@ -1,4 +1,4 @@
-"""A prepared deployment and a trained network go in; its scores come out, and what lifting them gains, in mAP points."""
+"""A prepared deployment and a trained network go in; its scores come out, and what lifting gains, in mAP points."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -45,29 +45,25 @@ class Site:
         times, at = self.times if times is None else times, self.queries
         return self.camids[:at], times[:at], self.camids[at:], times[at:]
 
-    def fit(self, times: NDArray[np.float64] | None = None, kept: NDArray[np.bool_] | None = None) -> TLiftProfile:
-        """A profile from all sightings, or from those that are kept."""
-        indices, scores, reranked = self.matched.indices, self.matched.scores, self.matched.reranked
-        times = self.times if times is None else times
-        if kept is not None:
-            place = np.cumsum(kept) - 1
-            times = np.where(kept, times, np.nan)
-            del place
-        return fit(indices, scores, self.camids, times, reranked_scores=reranked, deployment=self.name)
+    def fit(self, times: NDArray[np.float64] | None = None) -> TLiftProfile:
+        """A profile from all sightings."""
+        return fit(
+            self.matched.indices,
+            self.matched.scores,
+            self.camids,
+            self.times if times is None else times,
+            reranked_scores=self.matched.reranked,
+            deployment=self.name,
+        )
 
-    def measure(
-        self, scores: NDArray, *, same_camera: bool = True, asked: NDArray[np.bool_] | None = None
-    ) -> float:
+    def measure(self, scores: NDArray, *, same_camera: bool = True, asked: NDArray[np.bool_] | None = None) -> float:
         """mAP in points; with same-camera images left out they rank last; only some queries where `asked`."""
         at = self.queries
         table = np.asarray(scores, dtype=np.float64)
         if not same_camera:
             same = self.camids[:at, None] == self.camids[at:]
             table = np.where(same, table.min() - 1, table)
-        chosen = np.ones(at, dtype=bool) if asked is None else asked
-        found = evaluate_ranking(
-            table[chosen], self.pids[:at][chosen], self.pids[at:], self.camids[:at][chosen], self.camids[at:]
-        )
+        found = evaluate_ranking(table, self.pids[:at], self.pids[at:], self.camids[:at], self.camids[at:])
         return 100 * found.mean_average_precision
 
 
@@ -78,9 +74,7 @@ def load_site(name: str, method: str) -> Site:
     store = MapStore(FEATURES / name / method)
     head = load_network(MODELS / method)[0].head
     queries = int((frame["split"] == "query").sum())
-    matched = match_sightings(
-        store.block(0, len(store)), head, queries, params.evaluate.rerank, torch.device("cpu")
-    )
+    matched = match_sightings(store.block(0, len(store)), head, queries, params.evaluate.rerank, torch.device("cpu"))
     pids = frame["pid"].to_numpy()
     assert (pids[:queries] != JUNK).all()
     return Site(name, method, pids, frame["camid"].to_numpy(), frame["time_s"].to_numpy(), matched)
@@ -102,11 +96,10 @@ def best_of_grid(site: Site, profile: TLiftProfile, ranking: Ranking) -> tuple[f
     def measured(parameters: LiftParameters) -> float:
         return site.measure(lifted(site, replace(profile, active=True, parameters=parameters), ranking))
 
-    found = max(((measured(each), each) for each in _grid()), key=lambda pair: pair[0])
-    return found
+    return max(((measured(each), each) for each in _grid()), key=lambda pair: pair[0])
 
 
 def _grid() -> Iterator[LiftParameters]:
-    for weight, alpha in product((0.0, 0.5, 0.7, 1.0, 1.4, 2.0), (0.05, 0.2, 1.0, 5.0)):
-        for tau, sigma, top_k in product((30.0, 100.0), (10.0, 50.0, 200.0), (5, 10)):
-            yield LiftParameters(tau, sigma, top_k, alpha, weight)
+    for weight, alpha in product((0.5, 0.7, 1.0, 1.4, 2.0), (0.05, 0.2, 1.0, 5.0)):
+        for tau, sigma in product((30.0, 100.0), (10.0, 200.0)):
+            yield LiftParameters(tau, sigma, 10, alpha, weight)

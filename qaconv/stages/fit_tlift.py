@@ -44,9 +44,7 @@ def fit_tlift(params: Params, deployment: str) -> None:
             folder, digest = FEATURES / deployment / method, weights_digest(MODELS / method)
             store = MapStore(folder, model=digest)
             if store.ids.tolist() != sightings["image"].tolist():
-                raise InputError(
-                    f"{folder}: holds maps of other images than {PREPARED / deployment}; `dvc repro features` writes them"
-                )
+                raise InputError(f"{folder}: holds maps of other images than {PREPARED / deployment}; run `dvc repro`")
             maps, head = store.block(0, len(store)), load_network(MODELS / method)[0].head
             matched = match_sightings(maps, head, queries, params.evaluate.rerank, device)
             profile = fit(
@@ -111,7 +109,9 @@ def match_sightings(maps: Tensor, head: QAConv, queries: int, rerank: RerankConf
     distances = k_reciprocal_sparse(
         expit(across / -LOGIT_SCALE), _narrow(found, rerank), distances_of, **rerank.model_dump()
     )
-    return Matched(indices, expit(logits), _of_neighbours(1 - distances, indices), expit(across.astype(np.float64)), 1 - distances)
+    return Matched(
+        indices, expit(logits), _of_neighbours(1 - distances, indices), expit(across.astype(np.float64)), 1 - distances
+    )
 
 
 def _others(found: Neighbourhoods) -> tuple[NDArray[np.int64], NDArray[np.float64]]:

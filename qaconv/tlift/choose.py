@@ -15,6 +15,7 @@ from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 from scipy.special import logsumexp
 
 from qaconv.tlift.calibration import Calibration
@@ -73,9 +74,7 @@ class _Asked:
     share: Floats
 
 
-def choose_parameters(
-    pairs: Pairs, mixture: Mixture, calibration: Calibration, camids: Ints, times: Floats
-) -> Choice:
+def choose_parameters(pairs: Pairs, mixture: Mixture, calibration: Calibration, camids: Ints, times: Floats) -> Choice:
     """Transit weight first, then TLift on top of it.
 
     Args:
@@ -95,7 +94,9 @@ def choose_parameters(
     for tau, top_k in product(TAUS_S, TOP_KS):
         pivots = [_hidden_pivots(each, weight, tau, top_k) for each in asked]
         for sigma in SIGMAS_S:
-            weights = [time_weights(of, each.gallery_times, sigma)[each.row] for of, each in zip(pivots, asked, strict=True)]
+            weights = [
+                time_weights(of, each.gallery_times, sigma)[each.row] for of, each in zip(pivots, asked, strict=True)
+            ]
             for alpha in ALPHAS:
                 found = _foresight(asked, weight, [np.log(of + alpha) for of in weights])
                 if found > best:
@@ -103,9 +104,7 @@ def choose_parameters(
     return Choice(parameters, by_weight[weight] - by_weight[0.0], best - by_weight[weight], matches)
 
 
-def _ask(
-    pairs: Pairs, mixture: Mixture, calibration: Calibration, camids: Ints, times: Floats
-) -> Iterator[_Asked]:
+def _ask(pairs: Pairs, mixture: Mixture, calibration: Calibration, camids: Ints, times: Floats) -> Iterator[_Asked]:
     """Every two cameras that a mutual best match of a query joins, both ways."""
     inside, query = _sample(camids, times)
     place = np.full(len(camids), -1)
@@ -155,7 +154,7 @@ def _table(mixture: Mixture, half: int) -> TransitTable:
     return TransitTable(centres, mixture.axis.reach, np.log(mixture.halves[half]))
 
 
-def _hidden_pivots(asked: _Asked, weight: float, tau: float, top_k: int):  # type: ignore[no-untyped-def]
+def _hidden_pivots(asked: _Asked, weight: float, tau: float, top_k: int) -> sparse.csr_array:
     """TLift's pivots of each query by its companions alone."""
     return find_pivots(
         asked.log_odds + weight * asked.log_ratio, asked.query_times, tau=tau, top_k=top_k, with_itself=False

@@ -1,4 +1,4 @@
-"""Cameras and times go in; what is wrong with each camera's clock comes out, and times that are mended where they can be.
+"""Cameras and times go in; what is wrong with each clock comes out, and times that are mended where they can be.
 
 N sightings.
 """
@@ -14,7 +14,9 @@ Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
 FEWEST_SIGHTINGS = 10  # fewer leave a camera without statistics of its own
-OTHER_UNIT = 8.0  # times the median span of the other cameras: frames (24 and more a second) and milliseconds lie beyond
+OTHER_UNIT = (
+    8.0  # times the median span of the other cameras: frames (24 and more a second) and milliseconds lie beyond
+)
 FAR_OFF = 20.0  # middle ranges from the median: no day's sighting lies there
 GAP_SHARE = 0.25  # of the span: a camera silent for so long while the others see is named
 UNMENDED = "left out"
@@ -85,7 +87,9 @@ def check_clocks(camids: Ints, times: Floats) -> tuple[list[Finding], Bools]:
     for camid, span in spans.items():
         mine = camids == camid
         if missing := int((mine & ~used).sum()):
-            findings.append(Finding(camid, "missing", None, f"{missing} of {mine.sum()} sightings have no time", UNMENDED))
+            findings.append(
+                Finding(camid, "missing", None, f"{missing} of {mine.sum()} sightings have no time", UNMENDED)
+            )
         others = [each for other, each in spans.items() if other != camid and each > 0]
         if others and span > OTHER_UNIT * float(np.median(others)):
             detail = (
@@ -134,7 +138,9 @@ def _outliers(camid: int, mine: Bools, times: Floats, used: Bools) -> list[Findi
     if not far.any():
         return []
     where = float(times[far].min())
-    return [Finding(camid, "impossible", where, f"{far.sum()} times lie far from all others, such as {where:g}", UNMENDED)]
+    return [
+        Finding(camid, "impossible", where, f"{far.sum()} times lie far from all others, such as {where:g}", UNMENDED)
+    ]
 
 
 def _few_or_gap(camid: int, times: Floats, everywhere: Floats) -> list[Finding]:

@@ -80,7 +80,9 @@ def fit_mixture(pairs: Pairs, camids: Ints, times: Floats) -> Mixture:
 
     def judge(weights: Floats, bandwidth: float) -> Floats:
         """[2, P, B]: half h is judged by what the other half has shown."""
-        learnt = [transit_density(axis, bins[half != h], pair[half != h], weights[half != h], bandwidth) for h in (0, 1)]
+        learnt = [
+            transit_density(axis, bins[half != h], pair[half != h], weights[half != h], bandwidth) for h in (0, 1)
+        ]
         return SURPRISE + (1 - SURPRISE) * np.stack(learnt) / axis.chance
 
     def foresight(width: float) -> float:

@@ -40,11 +40,13 @@ def draw_profile(profile: TLiftProfile, folder: Path, name: str) -> None:
 
 
 def transit_frame(profile: TLiftProfile) -> pd.DataFrame:
-    """One row a pair of cameras and bin: gap_s on the clocks of the two, from_centre_s, and the log likelihood ratio."""
+    """One row a pair of cameras and bin: gap_s on their clocks, from_centre_s, and the log likelihood ratio."""
     edges = np.arange(-profile.transit.reach, profile.transit.reach + BIN / 2, BIN)
     from_centre = SCALE * np.sinh((edges[:-1] + edges[1:]) / 2)
     frames = [
-        pd.DataFrame({"camera": a, "other": b, "gap_s": centre + from_centre, "from_centre_s": from_centre, "log_ratio": row})
+        pd.DataFrame(
+            {"camera": a, "other": b, "gap_s": centre + from_centre, "from_centre_s": from_centre, "log_ratio": row}
+        )
         for (a, b), centre, row in zip(
             combinations(profile.camids, 2), profile.transit.centres, profile.transit.log_ratio, strict=True
         )
@@ -96,7 +98,9 @@ def _comovement_curve(profile: TLiftProfile, frame: pd.DataFrame) -> Figure:
     axes.plot(labels, frame["together"], marker="o", color=BLUE, label="as seen")
     axes.plot(labels, frame["control"], marker="o", color=GREY, linestyle="--", label="walks permuted")
     for at, row in enumerate(frame.itertuples()):
-        axes.annotate(f"{row.pairs}", (at, row.together), textcoords="offset points", xytext=(0, 6), fontsize=7, ha="center")
+        axes.annotate(
+            f"{row.pairs}", (at, row.together), textcoords="offset points", xytext=(0, 6), fontsize=7, ha="center"
+        )
     axes.set_ylim(-0.03, 1.1)
     axes.set_xlabel("seconds between two people on one camera", fontsize=8)
     axes.set_ylabel("share within 10 s on the next", fontsize=8)
