@@ -2,7 +2,8 @@
 
 from qaconv.matching.pairs import score_pairs
 from qaconv.matching.search import Neighbours, score_matrix, search
+from qaconv.matching.shortlist import Shortlist
 from qaconv.matching.store import MapStore
 from qaconv.matching.tiles import Tile, logit_tiles
 
-__all__ = ["MapStore", "Neighbours", "Tile", "logit_tiles", "score_matrix", "score_pairs", "search"]
+__all__ = ["MapStore", "Neighbours", "Shortlist", "Tile", "logit_tiles", "score_matrix", "score_pairs", "search"]

@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
@@ -23,6 +23,7 @@ class Architecture(Settings):
     backbone: BackboneConfig
     image: ImageConfig
     pooled: bool  # maps averaged to one location: the baseline, whose score is a cosine
+    head: Literal["v1", "v2"] = "v2"
 
 
 @dataclass(frozen=True)
@@ -40,9 +41,8 @@ def build_network(architecture: Architecture, seed: int) -> Network:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         encoder = build_encoder(backbone, pooled=architecture.pooled)
-        head = QAConv(
-            backbone.neck_channels, *map_size(backbone, image.height, image.width, pooled=architecture.pooled)
-        )
+        size = map_size(backbone, image.height, image.width, pooled=architecture.pooled)
+        head = QAConv(backbone.neck_channels, *size, variant=architecture.head)
     return Network(encoder, head, architecture)
 
 
