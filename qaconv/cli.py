@@ -3,6 +3,8 @@
 import logging
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Annotated
 
@@ -13,6 +15,7 @@ from rich.text import Text
 
 from qaconv.config import load_params
 from qaconv.errors import InputError
+from qaconv.recipes import write_recipe
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
@@ -79,10 +82,25 @@ def export() -> None:
     _run("export")
 
 
+@app.command()
+def recipe(name: Annotated[str, typer.Argument(help="demo, eccv2020 or cvpr2022.")]) -> None:
+    """Write a recipe's values into params.yaml; every one of them may be changed there."""
+    with _refusing():
+        for change in write_recipe(name) or [f"params.yaml is that of {name} already"]:
+            typer.echo(change)
+
+
 def _run(stage: str, *of: str) -> None:
-    """Runs qaconv/stages/<stage>.py, imported only now: torch takes seconds. What a user can mend is one message."""
-    try:
+    """Runs qaconv/stages/<stage>.py, imported only now: torch takes seconds."""
+    with _refusing():
         getattr(import_module(f"qaconv.stages.{stage}"), stage)(load_params(), *of)
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    """What a user can mend is one message."""
+    try:
+        yield
     except InputError as error:
         Console(stderr=True).print(Text.assemble(("refused: ", "bold red"), str(error)), soft_wrap=True)
         raise typer.Exit(2) from error

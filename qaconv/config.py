@@ -96,13 +96,18 @@ class MethodConfig(Settings):
 
     pooled: bool  # average the map to one vector: the score is a cosine
     head: Literal["v1", "v2"] = "v2"  # of ECCV 2020, or of CVPR 2022
-    loss: Literal["pairwise_matching", "hard_triplet", "identity"]  # identity is for pooled vectors
-    sampler: Literal["pk", "graph"]
+    loss: Literal["pairwise_matching", "hard_triplet", "class_memory", "identity"]  # identity is for pooled vectors
+    sampler: Literal["pk", "graph", "domain_balanced", "random"]  # random is for class_memory
 
     @model_validator(mode="after")
-    def _identity_needs_vectors(self) -> Self:
+    def _loss_can_be_computed(self) -> Self:
         if self.loss == "identity" and not self.pooled:
             raise ValueError("loss identity compares pooled vectors; set pooled: true, or another loss")
+        if self.sampler == "random" and self.loss != "class_memory":
+            raise ValueError(
+                f"loss {self.loss} needs two images of a person in a batch, which sampler random does not see to; "
+                "legal are pk, graph and domain_balanced, or loss class_memory"
+            )
         return self
 
 
@@ -118,15 +123,24 @@ class TrainConfig(Settings):
     lr: PositiveFloat  # of the neck and the head
     backbone_lr: PositiveFloat
     weight_decay: Annotated[float, Field(ge=0)]
-    clip_norm: PositiveFloat
+    clip_norm: Annotated[float, Field(ge=0, allow_inf_nan=False)]  # of the gradient, encoder and head apart; 0 is never
     margin: PositiveFloat  # of the hard triplet loss, in logits
-    lr_drop_when_loss_below: Share  # of the second epoch's loss: then lr / 10, and half as many epochs again
+    pairwise_epochs: Annotated[int, Field(ge=0)]  # that a hard triplet run begins with, on pairwise matching
+    lr_drop_when_loss_below: Share  # of the second epoch's: then lr / 10, and half as many epochs again; 0 is never
+    lr_drop_by: Literal["training_loss", "holdout"]  # holdout: 1 - mAP of the people held back stands for the loss
     lr_drop_epoch: PositiveInt  # lr / 10 after this epoch at the latest
+    learnt_by_epoch: PositiveInt  # a run that has not matched learnt_accuracy by then stops
+    learnt_accuracy: Share  # of an epoch's images matched right: hardest positive above hardest negative
+    holdout_share: Annotated[float, Field(ge=0, le=0.5)]  # of each source's people, kept for calibration; 0 is none
 
     @model_validator(mode="after")
-    def _lr_drops_in_time(self) -> Self:
+    def _schedule_can_be_kept(self) -> Self:
         if self.lr_drop_epoch > self.epochs:
             raise ValueError(f"lr_drop_epoch is {self.lr_drop_epoch}; legal is 1 to epochs, {self.epochs}")
+        if self.pairwise_epochs >= self.epochs:
+            raise ValueError(f"pairwise_epochs is {self.pairwise_epochs}; legal is 0 to epochs - 1, {self.epochs - 1}")
+        if self.lr_drop_by == "holdout" and not self.holdout_share:
+            raise ValueError("lr_drop_by is holdout and holdout_share is 0; legal is a share above 0, or training_loss")
         return self
 
 
@@ -157,6 +171,7 @@ class TLiftConfig(Settings):
 
 class EvaluateConfig(Settings):
     batch_size: PositiveInt  # images encoded at a time
+    engine: Literal["exact", "int8"]  # how maps are matched; int8 is faster and within 0.1 mAP points of exact
     rerank: RerankConfig
     tlift: TLiftConfig
 
@@ -195,6 +210,15 @@ class Params(Settings):
                 raise ValueError(f"{key} names one twice: {names}")
             if unknown:
                 raise ValueError(f"{key} names {unknown}; datasets has {sorted(self.datasets)}")
+        return self
+
+    @model_validator(mode="after")
+    def _pairwise_epochs_serve(self) -> Self:
+        losses = [method.loss for method in self.methods.values()]
+        if self.train.pairwise_epochs and "hard_triplet" not in losses:
+            raise ValueError(
+                f"train.pairwise_epochs is {self.train.pairwise_epochs}; without a loss hard_triplet legal is 0"
+            )
         return self
 
     def dataset(self, name: str) -> DatasetConfig:

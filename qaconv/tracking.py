@@ -65,8 +65,8 @@ def log_results(params: Params, metrics: Mapping[str, float]) -> None:
         mlflow.log_artifact(str(path))
     for deployment in params.deployments:
         mlflow.log_artifact(str(TLIFT / f"{deployment}.json"), "tlift")
-        for name in (f"{deployment}.json", f"{deployment}_cmc.csv"):
-            mlflow.log_artifact(str(METRICS / name), "metrics")
+        for path in (METRICS / f"{deployment}.json", METRICS / "cmc" / f"{deployment}.csv"):
+            mlflow.log_artifact(str(path), path.parent.as_posix())
 
 
 def load_metrics(deployments: Sequence[str]) -> dict[str, float]:

@@ -17,7 +17,7 @@ from qaconv.tracking import FIGURES, RANKINGS
 
 REPOSITORY = Path(__file__).parents[1]
 HISTORY = "epoch,loss,accuracy,lr\n1,2.5,0.25,0.1\n2,1.5,0.5,0.01\n"
-EVALUATE = "cp made_up/metrics/$1.json made_up/metrics/$1_cmc.csv metrics/\n"
+EVALUATE = "cp made_up/metrics/$1.json metrics/ && mkdir -p metrics/cmc && cp made_up/metrics/cmc/$1.csv metrics/cmc/\n"
 STAGES = """
 stages:
   prepare:
@@ -52,7 +52,7 @@ stages:
     do:
       cmd: sh evaluate.sh ${item}
       deps: [artifacts/model, evaluate.sh, "made_up/metrics/${item}.json"]
-      outs: ["metrics/${item}.json", "metrics/${item}_cmc.csv"]
+      outs: ["metrics/${item}.json", "metrics/cmc/${item}.csv"]
   export:
     cmd: cp -r made_up/artifacts/onnx artifacts/
     deps: [artifacts/model/qaconv]
@@ -72,7 +72,7 @@ def write_project(folder: Path, maps: Mapping[str, float] = {"station": 0.25, "m
     for deployment, value in maps.items():
         write(folder / f"artifacts/tlift/{deployment}.json", json.dumps({"deployment": deployment}))
         write(folder / f"metrics/{deployment}.json", json.dumps(made_up_metrics(value)))
-        write(folder / f"metrics/{deployment}_cmc.csv", "rank,qaconv_direct\n1,0.5\n")
+        write(folder / f"metrics/cmc/{deployment}.csv", "rank,qaconv_direct\n1,0.5\n")
     write_graphs(folder / "artifacts/onnx")
     write_lock(folder, maps)
     copy_store(folder)

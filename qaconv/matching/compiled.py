@@ -115,7 +115,9 @@ class CompiledMatcher:
         """The block as the kernel can read it: enough locations, and whole words of four codes."""
         if isinstance(block, Codes) and self._kernel.multiplies_int8():
             codes, scales = (_repeat_last(part, self._locations) for part in block)
-            return Codes(F.pad(codes, (0, -codes.shape[2] % 4)).contiguous(), scales.contiguous())
+            if missing := -codes.shape[2] % 4:  # F.pad copies, even where nothing is missing
+                codes = F.pad(codes, (0, missing))
+            return Codes(codes.contiguous(), scales.contiguous())
         maps = dequantise(block) if isinstance(block, Codes) else block
         return _repeat_last(maps, self._locations).contiguous()
 

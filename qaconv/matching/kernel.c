@@ -1,7 +1,7 @@
 /* Pairs of feature maps go in; their logits come out. No table of cosines is written: both maxima are taken in registers.
 
-   S locations, C channels, P panels of LANES query locations. A step is one 32-bit word: a float of one channel, or the
-   int8 codes of four. A gallery map is S x steps words, as it lies in memory; a query is packed as P x steps x LANES, its
+   S locations, C channels, P panels of LANES query locations. A step is 32 bits: a float of one channel, or the int8
+   codes of four. A gallery map is S x steps, as it lies in memory; a query is packed as P x steps x LANES, its
    last panel filled up with copies of its last location, which change no maximum and have weight 0.
    Built by qaconv/matching/compiled.py with -march=native; a processor without these instructions takes torch's tiles. */
 #include <float.h>
@@ -23,52 +23,66 @@ enum { LANES = 8, ROWS = 6 }; /* the same for 16 registers */
 
 typedef float vec __attribute__((vector_size(4 * LANES), may_alias));
 typedef int32_t ints __attribute__((vector_size(4 * LANES), may_alias));
-typedef int32_t word __attribute__((may_alias));
 
 int lanes(void) { return LANES; }
 int least_locations(void) { return ROWS; }
 
 #if defined(__AVX512VNNI__)
 int multiplies_int8(void) { return 1; }
-/* The instruction takes unsigned times signed: the gallery's codes are raised by 128, and `query_offsets` take it back. */
-#define DOT4(sum, query, gallery) \
-    (ints)_mm512_dpbusd_epi32((__m512i)(sum), (__m512i)((gallery) ^ (int32_t)0x80808080), (__m512i)(query))
-#define TO_FLOAT(x) (vec)_mm512_cvtepi32_ps((__m512i)(x))
+/* The instruction takes unsigned times signed: the gallery's codes are raised by 128, and `offsets` take it back.
+   The empty assembly keeps gcc from raising a word before it spreads it to all lanes, which is slower. */
+INLINE ints raised(vec codes) {
+    ints signed_codes = (ints)codes;
+    __asm__("" : "+v"(signed_codes));
+    return signed_codes ^ (int32_t)0x80808080;
+}
+#define DOT4(sum, query, gallery) (ints)_mm512_dpbusd_epi32((__m512i)(sum), (__m512i)(gallery), (__m512i)(query))
+#define TO_FLOAT(x) _mm512_cvtepi32_ps((__m512i)(x))
 #else
 int multiplies_int8(void) { return 0; }
-#define DOT4(sum, query, gallery) (sum)
-#define TO_FLOAT(x) (vec)(x)
+#define raised(codes) ((ints)(codes))
+#define DOT4(sum, query, gallery) ((void)(gallery), (sum))
+#define TO_FLOAT(x) ((vec)(x))
 #endif
 
 typedef struct {
-    const word *maps;     /* gallery [G][S][steps], queries [Q][P][steps][LANES] */
+    const float *maps;    /* gallery [G][S][steps], queries [Q][P][steps][LANES] */
     const float *weights; /* gallery [S], queries [P * LANES] */
     const float *scales;  /* of int8: gallery [G][S], queries [Q][P * LANES] */
     const ints *offsets;  /* of int8, queries alone: -128 times the sum of codes [Q][P] */
 } side;
 
 /* ROWS gallery locations against one or two panels of query locations; widens both sides' maxima. */
-INLINE void tile(int int8, int panels, const word *gallery, const float *gallery_scales, const ints *query,
+INLINE void tile(int int8, int panels, const float *gallery, const float *gallery_scales, const vec *query,
                  const vec *query_scales, const ints *offsets, int steps, vec *of_gallery, vec *of_query) {
-    ints sums[2][ROWS];
-    for (int p = 0; p < panels; p++) UNROLLED for (int r = 0; r < ROWS; r++) sums[p][r] = int8 ? offsets[p] : (ints){0};
+    vec floats[2][ROWS];
+    ints integers[2][ROWS];
+    UNROLLED for (int r = 0; r < ROWS; r++) {
+        floats[0][r] = floats[1][r] = (vec){0};
+        integers[0][r] = int8 ? offsets[0] : (ints){0};
+        integers[1][r] = int8 && panels == 2 ? offsets[1] : (ints){0};
+    }
     for (int step = 0; step < steps; step++) {
-        ints first = query[step], second = panels == 2 ? query[steps + step] : first;
+        vec first = query[step], second = panels == 2 ? query[steps + step] : first;
         UNROLLED for (int r = 0; r < ROWS; r++) {
-            ints one = gallery[r * steps + step] - (ints){0};
-            if (int8) __asm__("" : "+v"(one)); /* or gcc would raise the word before it spreads it, which is slower */
-            sums[0][r] = int8 ? DOT4(sums[0][r], first, one) : (ints)((vec)sums[0][r] + (vec)first * (vec)one);
-            if (panels == 2)
-                sums[1][r] = int8 ? DOT4(sums[1][r], second, one) : (ints)((vec)sums[1][r] + (vec)second * (vec)one);
+            vec one = gallery[r * steps + step] - (vec){0};
+            if (int8) {
+                ints codes = raised(one);
+                integers[0][r] = DOT4(integers[0][r], first, codes);
+                if (panels == 2) integers[1][r] = DOT4(integers[1][r], second, codes);
+            } else {
+                floats[0][r] += first * one;
+                if (panels == 2) floats[1][r] += second * one;
+            }
         }
     }
-    for (int p = 0; p < panels; p++) {
+    UNROLLED for (int p = 0; p < panels; p++) {
         vec best = of_query[p];
         UNROLLED for (int r = 0; r < ROWS; r++) {
-            vec for_query = (vec)sums[p][r], for_gallery = for_query;
+            vec for_query = floats[p][r], for_gallery = for_query;
             if (int8) { /* each side's own scale cannot change its maximum: it is left to the end */
-                for_query = TO_FLOAT(sums[p][r]) * gallery_scales[r];
-                for_gallery = TO_FLOAT(sums[p][r]) * query_scales[p];
+                for_query = TO_FLOAT(integers[p][r]) * gallery_scales[r];
+                for_gallery = TO_FLOAT(integers[p][r]) * query_scales[p];
             }
             best = MAX(best, for_query);
             of_gallery[r] = MAX(of_gallery[r], for_gallery);
@@ -77,9 +91,9 @@ INLINE void tile(int int8, int panels, const word *gallery, const float *gallery
     }
 }
 
-typedef void tile_function(const word *, const float *, const ints *, const vec *, const ints *, int, vec *, vec *);
+typedef void tile_function(const float *, const float *, const vec *, const vec *, const ints *, int, vec *, vec *);
 #define TILE(name, int8, panels)                                                                                       \
-    static __attribute__((noinline)) void name(const word *gallery, const float *gallery_scales, const ints *query,    \
+    static __attribute__((noinline)) void name(const float *gallery, const float *gallery_scales, const vec *query,    \
                                                const vec *query_scales, const ints *offsets, int steps,                \
                                                vec *of_gallery, vec *of_query) {                                       \
         tile(int8, panels, gallery, gallery_scales, query, query_scales, offsets, steps, of_gallery, of_query);        \
@@ -91,9 +105,13 @@ TILE(int8_two, 1, 2)
 static tile_function *const TILES[2][2] = {{float_one, float_two}, {int8_one, int8_two}};
 
 INLINE float largest(vec x) {
-    float best = x[0];
-    UNROLLED for (int lane = 1; lane < LANES; lane++) best = x[lane] > best ? x[lane] : best;
-    return best;
+#if defined(__AVX512F__)
+    return _mm512_reduce_max_ps(x);
+#else
+    __m128 four = _mm_max_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
+    __m128 two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)));
+#endif
 }
 
 /* logits[i] of the pairs first..last; pair i is query_index[i] and gallery_index[i], or without those the table's
@@ -106,8 +124,8 @@ void match(int int8, const side *gallery, const side *queries, float bias, const
     for (int64_t pair = first; pair < last; pair++) {
         int64_t q = query_index ? query_index[pair] : pair / galleries;
         int64_t g = gallery_index ? gallery_index[pair] : pair % galleries;
-        const word *map = gallery->maps + g * locations * steps;
-        const ints *packed = (const ints *)queries->maps + q * panels * steps;
+        const float *map = gallery->maps + g * locations * steps;
+        const vec *packed = (const vec *)queries->maps + q * panels * steps;
         const float *map_scales = int8 ? gallery->scales + g * locations : 0;
         const vec *query_scales = int8 ? (const vec *)queries->scales + q * panels : 0;
         const ints *offsets = int8 ? queries->offsets + q * panels : 0;

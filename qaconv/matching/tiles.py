@@ -15,7 +15,7 @@ from qaconv.matching.compiled import CompiledMatcher, load_kernel
 from qaconv.matching.quantise import Block, quantise
 from qaconv.matching.store import MapStore
 from qaconv.matching.torch_tiles import TorchMatcher
-from qaconv.models.head import QAConv
+from qaconv.models.head import FoldedHead, QAConv
 
 Maps = Tensor | NDArray[Any] | MapStore
 Engine = Literal["exact", "int8"]
@@ -73,15 +73,16 @@ def logit_tiles(
     for name, maps in (("query_maps", query_maps), ("gallery_maps", gallery_maps)):
         if tuple(maps.shape[1:]) != expected:
             raise ValueError(f"{name} have shape {tuple(maps.shape)}; expected [N, {', '.join(map(str, expected))}]")
-    folded, matcher = head.folded(), choose_matcher(head, device)
+    folded = head.folded()
+    matcher = choose_matcher(folded, device)
     mirrored = query_maps is gallery_maps and torch.equal(folded.query, folded.gallery)
     size = max(1, BLOCK_BYTES // (4 * head.channels * head.height * head.width))
     queries, galleries = len(query_maps), len(gallery_maps)
     with Progress(disable=not progress) as bar:
         task = bar.add_task(f"match {queries} x {galleries}", total=queries * galleries)
-        for rows in _blocks(queries, size):
+        for rows in blocks(queries, size):
             query = matcher.prepare(load_block(query_maps, rows, engine))
-            for columns in _blocks(galleries, size):
+            for columns in blocks(galleries, size):
                 if mirrored and columns.start < rows.start:
                     continue
                 logits = matcher.table(query, load_block(gallery_maps, columns, engine))
@@ -91,23 +92,29 @@ def logit_tiles(
                 bar.advance(task, logits.numel() * (1 + (mirrored and columns.start > rows.start)))
 
 
-def choose_matcher(head: QAConv, device: torch.device | None) -> Matcher:
+def choose_matcher(folded: FoldedHead, device: torch.device | None) -> Matcher:
     """The fastest way to match with this head on this device; the CPU unless given."""
     device = device or torch.device("cpu")
-    if device.type == "cpu" and head.height * head.width > 1 and (kernel := load_kernel()) is not None:
-        return CompiledMatcher(head.folded(), kernel)
-    return TorchMatcher(head.folded(), device)
+    if device.type == "cpu" and len(folded.query) > 1 and (kernel := load_kernel()) is not None:
+        return CompiledMatcher(folded, kernel)
+    return TorchMatcher(folded, device)
 
 
 def load_block(maps: Maps, rows: slice, engine: Engine) -> Block:
     """Maps of some images as float32 [n, S, C], or for int8 as codes."""
     if isinstance(maps, MapStore) and engine == "int8":
         return maps.codes(rows.start, rows.stop)
-    block = maps.block(rows.start, rows.stop) if isinstance(maps, MapStore) else torch.as_tensor(maps[rows])
-    locations = block.flatten(2).transpose(1, 2).float().contiguous()
+    locations = load_floats(maps, rows)
     return quantise(locations) if engine == "int8" else locations
 
 
-def _blocks(count: int, size: int) -> Iterator[slice]:
+def load_floats(maps: Maps, rows: slice) -> Tensor:
+    """Maps of some images as float32 [n, S, C]."""
+    block = maps.block(rows.start, rows.stop) if isinstance(maps, MapStore) else torch.as_tensor(maps[rows])
+    return block.flatten(2).transpose(1, 2).float().contiguous()
+
+
+def blocks(count: int, size: int) -> Iterator[slice]:
+    """0..count in slices of at most `size`."""
     for start in range(0, count, size):
         yield slice(start, min(count, start + size))

@@ -41,7 +41,8 @@ def features(params: Params, deployment: str) -> None:
         for method in METHODS:
             network, _ = load_network(MODELS / method)
             shape = (network.head.channels, network.head.height, network.head.width)
-            store = MapStore.create(beside / method, shape, model=weights_digest(MODELS / method))
+            # Not float16: re-ranking is a matter of who is among the nearest, and jumps where rounding swaps two of them.
+            store = MapStore.create(beside / method, shape, dtype="float32", model=weights_digest(MODELS / method))
             batches = encode_batches(
                 network.encoder.to(device),
                 [manifest.root / image for image in sightings["image"]],

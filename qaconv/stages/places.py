@@ -10,4 +10,4 @@ UNFINISHED = Path("artifacts/unfinished")  # <method>.pt: a killed training's st
 FEATURES = Path("artifacts/features")  # <deployment>/<method>/: a MapStore, query rows before gallery rows
 TLIFT = Path("artifacts/tlift")  # <deployment>.json
 ONNX = Path("artifacts/onnx")  # encoder.onnx, matcher.onnx, contract.json
-METRICS = Path("metrics")  # <deployment>.json, <deployment>_cmc.csv
+METRICS = Path("metrics")  # <deployment>.json; cmc/<deployment>.csv and other tables
