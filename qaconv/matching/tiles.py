@@ -21,6 +21,7 @@ from qaconv.models.head import FoldedHead, QAConv
 Maps = Tensor | NDArray[Any] | MapStore
 Engine = Literal["exact", "int8"]
 ENGINES = ("exact", "int8")
+MIRRORED_BLOCKS = 16  # of images that are matched with themselves, at least: 17/32 of the pairs are computed
 BLOCK_BYTES = 128 << 20  # of the float32 maps of one side of a tile
 
 
@@ -79,6 +80,8 @@ def logit_tiles(
     mirrored = query_maps is gallery_maps and torch.equal(folded.query, folded.gallery)
     size = max(1, BLOCK_BYTES // (4 * head.channels * head.height * head.width))
     queries, galleries = len(query_maps), len(gallery_maps)
+    if mirrored:  # a tile on the diagonal saves nothing, so there are several of them
+        size = min(size, -(-queries // MIRRORED_BLOCKS))
     with Progress(disable=not progress) as bar:
         task = bar.add_task(f"match {queries} x {galleries}", total=queries * galleries)
         for rows in blocks(queries, size):
