@@ -160,20 +160,10 @@ class RerankConfig(Settings):
     lambda_value: Share
 
 
-class TLiftConfig(Settings):
-    """Temporal lifting (Liao and Shao, ECCV 2020)."""
-
-    tau_s: PositiveFloat  # neighbours of a query are within this many seconds
-    sigma_s: PositiveFloat  # width of the time weight
-    top_k: PositiveInt  # pivots on each gallery camera
-    alpha: Annotated[float, Field(ge=0)]  # what appearance counts without support in time
-
-
 class EvaluateConfig(Settings):
     batch_size: PositiveInt  # images encoded at a time
     engine: Literal["exact", "int8"]  # how maps are matched; int8 is faster and within 0.1 mAP points of exact
     rerank: RerankConfig
-    tlift: TLiftConfig
 
 
 class RegistryConfig(Settings):

@@ -8,6 +8,6 @@ SOURCES = Path("data/sources")  # the training table
 MODELS = Path("artifacts/model")  # <method>/: weights.safetensors, model.json, history.csv
 UNFINISHED = Path("artifacts/unfinished")  # <method>.pt: a killed training's state
 FEATURES = Path("artifacts/features")  # <deployment>/<method>/: a MapStore, query rows before gallery rows
-TLIFT = Path("artifacts/tlift")  # <deployment>.json
+TLIFT = Path("artifacts/tlift")  # <deployment>/<method>.json, with pictures and their data
 ONNX = Path("artifacts/onnx")  # encoder.onnx, matcher.onnx, contract.json
 METRICS = Path("metrics")  # <deployment>.json; cmc/<deployment>.csv and other tables

@@ -15,6 +15,7 @@ from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 from scipy.special import logsumexp
 
 from qaconv.tlift.calibration import Calibration
@@ -27,7 +28,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 TRANSIT_WEIGHTS = (0.5, 0.7, 1.0, 1.4)
-TAUS_S, SIGMAS_S, TOP_KS = (30.0, 100.0), (10.0, 30.0, 100.0, 200.0), (5, 10, 20)
+TAUS_S, SIGMAS_S, TOP_KS = (30.0, 100.0), (10.0, 50.0, 200.0), (5, 10)
 ALPHAS = (0.2, 1.0, 5.0)
 QUERY_EVERY = 5  # sightings of a camera, in time: about the share of queries in a deployment
 MOST_QUERIES, MOST_SIGHTINGS = 1000, 20_000  # that parameters are chosen on: a stretch in the middle of the day
@@ -153,7 +154,7 @@ def _table(mixture: Mixture, half: int) -> TransitTable:
     return TransitTable(centres, mixture.axis.reach, np.log(mixture.halves[half]))
 
 
-def _hidden_pivots(asked: _Asked, weight: float, tau: float, top_k: int):  # type: ignore[no-untyped-def]
+def _hidden_pivots(asked: _Asked, weight: float, tau: float, top_k: int) -> sparse.csr_array:
     """TLift's pivots of each query by its companions alone."""
     return find_pivots(
         asked.log_odds + weight * asked.log_ratio, asked.query_times, tau=tau, top_k=top_k, with_itself=False

@@ -1,4 +1,4 @@
-"""Cameras and times go in; what is wrong with each camera's clock comes out, and times that are mended where they can be.
+"""Cameras and times go in; what is wrong with each clock comes out, and times that are mended where they can be.
 
 N sightings.
 """

@@ -1,4 +1,4 @@
-"""Confident matches go in; how much more often than chance people who pass one camera together pass the next together too.
+"""Confident matches go in; how much more often than chance companions stay together on the next camera comes out.
 
 M matches of sightings on two cameras.
 """

@@ -74,12 +74,13 @@ def fit(
     }
     pairs = cross_camera_pairs(indices, scores, camids)
     pairs = pairs.keep(used[pairs.first] & used[pairs.second])
-    if (matches := int(pairs.mutual.sum())) < FEWEST_MATCHES:
-        reason = f"{matches} mutual best matches with a time on two cameras; at least {FEWEST_MATCHES} are needed"
+    if (mutual := int(pairs.mutual.sum())) < FEWEST_MATCHES:
+        reason = f"{mutual} mutual best matches with a time on two cameras; at least {FEWEST_MATCHES} are needed"
         return TLiftProfile(**found, active=False, reason=reason, findings=tuple(findings))
 
     sure = confident(pairs)
-    mends, changed = mend_clocks(camids[used], times[used], *_renumbered(used, pairs.first[sure], pairs.second[sure]))
+    matches = _renumbered(used, pairs.first[pairs.mutual], pairs.second[pairs.mutual])
+    mends, changed = mend_clocks(camids[used], times[used], *matches)
     times = np.where(used, mend_times(mends, camids, times), np.nanmedian(times))
     findings += changed + find_duplicates(camids, times, indices)
     mixture = fit_mixture(pairs, camids, times)

@@ -1,4 +1,4 @@
-"""Confident matches go in; clocks that drift or jump against the others come out, with how to read them.
+"""Mutual best matches go in; clocks that drift or jump against the others come out, with how to read them.
 
 Where two clocks run alike, the gaps of one pair of cameras lie at a few walking times; a clock that drifts smears them,
 and one that jumps doubles them. A change of one camera's clock is accepted where it makes the gaps of all its pairs so
@@ -18,11 +18,11 @@ Ints = NDArray[np.int64]
 
 STEP = 10.0  # seconds: gaps are counted in bins so wide
 REACH = 3600.0  # seconds: the farthest jump that is looked for
-DRIFTS = np.concatenate([-np.geomspace(5e-3, 2.5e-4, 27), np.geomspace(2.5e-4, 5e-3, 27)])  # half a per cent at most
+DRIFTS = np.concatenate([-np.geomspace(5e-3, 4e-4, 16), np.geomspace(4e-4, 5e-3, 16)])  # half a per cent at most
 BOUNDARIES_PER_HOUR = 2
 FEWEST_MATCHES = 20  # on either side of a jump
-LEAST_GAIN = 25.0  # nats in all ...
-LEAST_GAIN_EACH = 0.2  # ... and for each match of the camera: what smaller gains mend is not worth the risk
+LEAST_GAIN = 18.0  # nats; on simulated networks nothing wrong gained 15
+LEAST_JUMP = 30.0  # seconds: a smaller one is no worse than a walker's pace
 FLOOR = 1e-3  # share of gaps that lie anywhere within the reach
 CROPS = 4.0  # matches of one walk, as crops of one pass say the same
 
@@ -69,16 +69,15 @@ def _proposals(
             continue
         gaps, partner, at = mended[here] - mended[there], camids[there], times[here]
         into = at - times[camids == camid].min()
-        least = max(LEAST_GAIN, LEAST_GAIN_EACH * len(here) / CROPS)
         before = _concentration(gaps, partner)
         drifted = [(_concentration(gaps - drift * into, partner) - before, drift) for drift in DRIFTS]
         gain, drift = max(drifted)
-        if gain > least:
+        if gain > LEAST_GAIN:
             yield gain, int(camid), float(drift), None
         for boundary in _boundaries(at):
             seconds = _shift(gaps, partner, at >= boundary)
             gain = _concentration(gaps - np.where(at >= boundary, seconds, 0.0), partner) - before
-            if seconds and gain > least:
+            if abs(seconds) >= LEAST_JUMP and gain > LEAST_GAIN:
                 yield gain, int(camid), 0.0, (float(boundary), seconds)
 
 

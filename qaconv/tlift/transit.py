@@ -139,7 +139,7 @@ def _connected(cameras: int, links: list[tuple[int, int]]) -> list[int]:
 
 
 def _chance(gaps: Floats, edges: Floats) -> Floats:
-    """[B]: share of chance gaps between the edges, smoothed; far out a thin even share, so that nothing is impossible."""
+    """[B]: share of chance gaps between the edges, smoothed; a thin even share makes nothing impossible."""
     step = CHANCE_SECONDS / 4
     low, high = gaps.min() - 4 * CHANCE_SECONDS, gaps.max() + 4 * CHANCE_SECONDS
     grid = low + step * np.arange(int((high - low) / step) + 2)
