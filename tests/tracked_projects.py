@@ -58,6 +58,10 @@ stages:
     deps: [artifacts/model/qaconv]
     outs: [artifacts/onnx]
 """
+PROFILE = {
+    "version": 1, "camids": [0, 1, 2], "tau_s": 100, "sigma_s": 200, "top_k": 10, "alpha": 0.2, "active": True,
+    "reason": "made up",
+}  # fmt: skip
 MD5 = f"{'a' * 32}.dir"
 
 
@@ -70,7 +74,7 @@ def write_project(folder: Path, maps: Mapping[str, float] = {"station": 0.25, "m
     for method in METHODS:
         write(folder / f"artifacts/model/{method}/history.csv", HISTORY)
     for deployment, value in maps.items():
-        write(folder / f"artifacts/tlift/{deployment}.json", json.dumps({"deployment": deployment}))
+        write(folder / f"artifacts/tlift/{deployment}.json", json.dumps({**PROFILE, "deployment": deployment}))
         write(folder / f"metrics/{deployment}.json", json.dumps(made_up_metrics(value)))
         write(folder / f"metrics/cmc/{deployment}.csv", "rank,qaconv_direct\n1,0.5\n")
     write_graphs(folder / "artifacts/onnx")
@@ -127,7 +131,13 @@ def write_graphs(folder: Path) -> None:
     ]
     maps = {name: (TensorProto.FLOAT, [count, 3, 2, 1]) for name, count in (("query_maps", "Q"), ("gallery_maps", "G"))}
     _save(folder / "matcher.onnx", steps, maps, {"logits": ["Q", "G"]})
-    write(folder / "contract.json", json.dumps({"score": {"better": "higher"}}))
+    contract = {
+        "crop_resize": {"height": 4, "width": 2},
+        "graphs": {f"{name}.onnx": {"sha256": name} for name in ("encoder", "matcher")},
+        "head": {"query": [0.5, 0.5], "gallery": [0.5, 0.5], "bias": 0, "average": 0},
+        "score": {"better": "higher"},
+    }
+    write(folder / "contract.json", json.dumps(contract))
 
 
 def copy_store(folder: Path) -> None:
