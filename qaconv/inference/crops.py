@@ -1,6 +1,5 @@
 """Bytes that claim to be an image go in; what the encoder takes comes out, or one message that says why not."""
 
-import warnings
 from io import BytesIO
 
 import numpy as np
@@ -22,9 +21,7 @@ def read_crop(data: bytes, height: int, width: int) -> NDArray[np.uint8]:
         InputError: it is no JPEG or PNG, is larger than LARGEST_PIXELS, or is damaged.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit here is far lower
-            picture = Image.open(BytesIO(data), formats=FORMATS)
+        picture = Image.open(BytesIO(data), formats=FORMATS)
         if picture.width * picture.height > LARGEST_PIXELS:
             raise InputError(
                 f"image: has {picture.width} x {picture.height} pixels; legal are {LARGEST_PIXELS:,} at most"
@@ -33,5 +30,8 @@ def read_crop(data: bytes, height: int, width: int) -> NDArray[np.uint8]:
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"image: {len(data):,} bytes are no whole image; legal are {' and '.join(FORMATS)}") from error
+        raise InputError(
+            f"image: {len(data):,} bytes are no whole image; legal are {' and '.join(FORMATS)} files of up to "
+            f"{LARGEST_PIXELS:,} pixels"
+        ) from error
     return np.asarray(resized)
