@@ -66,7 +66,8 @@ def place_model(state: Path) -> Path:
     """Puts what the demo exported where the service keeps the version in charge."""
     served = state / "models" / "demo"
     shutil.copytree(ONNX, served)
-    shutil.copytree(TLIFT, served / "tlift")
+    (served / "tlift").mkdir()
+    shutil.copy(TLIFT / DEPLOYMENT / "qaconv.json", served / "tlift" / f"{DEPLOYMENT}.json")
     write_json(state / "models" / "in_charge.json", {"version": "demo"})
     return served
 

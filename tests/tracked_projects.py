@@ -13,6 +13,7 @@ from mlflow import MlflowClient
 from onnx import TensorProto, helper
 
 from qaconv.config import METHODS, Params, load_params
+from qaconv.tlift import TLiftProfile
 from qaconv.tracking import FIGURES, RANKINGS
 
 REPOSITORY = Path(__file__).parents[1]
@@ -44,9 +45,9 @@ stages:
   fit_tlift:
     foreach: ${deployments}
     do:
-      cmd: cp made_up/artifacts/tlift/${item}.json artifacts/tlift/
+      cmd: cp -r made_up/artifacts/tlift/${item} artifacts/tlift/
       deps: ["data/prepared/${item}"]
-      outs: ["artifacts/tlift/${item}.json"]
+      outs: ["artifacts/tlift/${item}"]
   evaluate:
     foreach: ${deployments}
     do:
@@ -58,10 +59,6 @@ stages:
     deps: [artifacts/model/qaconv]
     outs: [artifacts/onnx]
 """
-PROFILE = {
-    "version": 1, "camids": [0, 1, 2], "tau_s": 100, "sigma_s": 200, "top_k": 10, "alpha": 0.2, "active": True,
-    "reason": "made up",
-}  # fmt: skip
 MD5 = f"{'a' * 32}.dir"
 
 
@@ -74,7 +71,7 @@ def write_project(folder: Path, maps: Mapping[str, float] = {"station": 0.25, "m
     for method in METHODS:
         write(folder / f"artifacts/model/{method}/history.csv", HISTORY)
     for deployment, value in maps.items():
-        write(folder / f"artifacts/tlift/{deployment}.json", json.dumps({**PROFILE, "deployment": deployment}))
+        write_profile(folder / f"artifacts/tlift/{deployment}/qaconv.json", deployment)
         write(folder / f"metrics/{deployment}.json", json.dumps(made_up_metrics(value)))
         write(folder / f"metrics/cmc/{deployment}.csv", "rank,qaconv_direct\n1,0.5\n")
     write_graphs(folder / "artifacts/onnx")
@@ -138,6 +135,12 @@ def write_graphs(folder: Path) -> None:
         "score": {"better": "higher"},
     }
     write(folder / "contract.json", json.dumps(contract))
+
+
+def write_profile(path: Path, deployment: str) -> None:
+    """A temporal profile of three cameras, with the paper's parameters."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    TLiftProfile(deployment=deployment, camids=(0, 1, 2), active=True, reason="made up").save(path)
 
 
 def copy_store(folder: Path) -> None:

@@ -89,10 +89,18 @@ class ServedModel:
                 logits[row, start : start + len(tile)] = found[0][0]
         return logits
 
+    @property
+    def calibrated(self) -> bool:
+        """Whether a probability means what it says; without people held out, it is training's."""
+        return isinstance(self.contract["score"].get("probability"), dict)
+
     def probability(self, logits: ArrayLike) -> NDArray[np.float64]:
-        """Logits to the probability of one person, at even odds; the contract's `score` says whether calibrated."""
-        calibration = self.contract["score"].get("calibration") or {"scale": 1.0, "offset": 0.0}
-        return _sigmoid(calibration["scale"] * np.asarray(logits, dtype=np.float64) + calibration["offset"])
+        """Logits to the probability of one person, at even odds."""
+        values = np.asarray(logits, dtype=np.float64)
+        if self.calibrated:
+            line = self.contract["score"]["probability"]
+            values = line["scale"] * values + line["offset"]
+        return _sigmoid(values)
 
     def lift(
         self,
@@ -109,9 +117,6 @@ class ServedModel:
             InputError: a camera that the deployment's profile does not know.
         """
         if deployment not in self.deployments or not (profile := self.profiles[deployment]).active:
-            return None
-        times = np.concatenate([np.asarray(query_times, dtype=np.float64), np.asarray(gallery_times, dtype=np.float64)])
-        if np.isnan(times).any():
             return None
         scores = _sigmoid(np.asarray(logits, dtype=np.float64))
         return profile.lift(scores, query_camids, query_times, gallery_camids, gallery_times)

@@ -12,6 +12,7 @@ from fastapi.responses import FileResponse, JSONResponse
 from fastapi.security import APIKeyHeader
 from fastapi.staticfiles import StaticFiles
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.routing import Match
 
 from qaconv.errors import InputError
 from qaconv.serving import schemas, service
@@ -92,7 +93,7 @@ def _add_routes(app: FastAPI, serving: Service) -> None:
         answering = serving.in_charge
         return schemas.Deployments(
             version=answering.version,
-            calibrated="calibration" in answering.model.contract["score"],
+            calibrated=answering.model.calibrated,
             deployments=[
                 schemas.Deployment(
                     name=name,
@@ -205,6 +206,13 @@ def _answer_errors(app: FastAPI) -> None:
     def answer(status: int, said: Callable[[Any], str]) -> Callable[[Request, Any], JSONResponse]:
         return lambda request, error: JSONResponse({"detail": said(error)}, status)
 
+    def wrong_method(request: Request, error: Any) -> JSONResponse:
+        """Starlette would name the methods of the path's first route only."""
+        matching = [route for route in app.routes if route.matches(request.scope)[0] is not Match.NONE]
+        allowed = sorted({method for route in matching for method in getattr(route, "methods", None) or ()})
+        return JSONResponse({"detail": f"legal are {', '.join(allowed)}"}, 405, {"Allow": ", ".join(allowed)})
+
+    app.add_exception_handler(405, wrong_method)
     app.add_exception_handler(InputError, answer(422, str))
     app.add_exception_handler(NotFound, answer(404, str))
     app.add_exception_handler(Full, answer(507, str))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from tracked_projects import PROFILE, write, write_graphs
+from tracked_projects import write, write_graphs, write_profile
 
 from qaconv.config import ServeConfig
 from qaconv.inference import ServedModel
@@ -24,7 +24,7 @@ def small_model(folder: Path, encoder: str = "encoder") -> ServedModel:
     contract["graphs"]["encoder.onnx"]["sha256"] = encoder
     write(folder / "contract.json", json.dumps(contract))
     for name in ("mall", "station"):
-        write(folder / "tlift" / f"{name}.json", json.dumps({**PROFILE, "deployment": name}))
+        write_profile(folder / "tlift" / f"{name}.json", name)
     return ServedModel(folder, threads=1)
 
 
