@@ -61,7 +61,8 @@ def test_a_version_says_which_graphs_contract_and_profiles_belong_together(param
     folder = Path(mlflow.artifacts.download_artifacts("models:/qaconv@champion"))
     assert json.loads((folder / "versions.json").read_text()) == {"encoder_version": "1", "matcher_version": "1"}
     assert (folder / "contract.json").read_bytes() == Path("artifacts/onnx/contract.json").read_bytes()
-    assert sorted(path.name for path in (folder / "tlift").iterdir()) == ["mall.json", "station.json"]
+    profiles = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("qaconv.json"))
+    assert profiles == ["tlift/mall/qaconv.json", "tlift/station/qaconv.json"]
     tags = MlflowClient().get_model_version("qaconv", release.version).tags
     assert tags["station.qaconv.direct.mAP"] == "0.25"
     assert {"git_commit", "git_dirty", "dvc_lock", "encoder_version", "matcher_version", "promotion"} < tags.keys()

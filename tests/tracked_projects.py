@@ -44,9 +44,9 @@ stages:
   fit_tlift:
     foreach: ${deployments}
     do:
-      cmd: cp made_up/artifacts/tlift/${item}.json artifacts/tlift/
+      cmd: cp -r made_up/artifacts/tlift/${item} artifacts/tlift/
       deps: ["data/prepared/${item}"]
-      outs: ["artifacts/tlift/${item}.json"]
+      outs: ["artifacts/tlift/${item}"]
   evaluate:
     foreach: ${deployments}
     do:
@@ -70,7 +70,9 @@ def write_project(folder: Path, maps: Mapping[str, float] = {"station": 0.25, "m
     for method in METHODS:
         write(folder / f"artifacts/model/{method}/history.csv", HISTORY)
     for deployment, value in maps.items():
-        write(folder / f"artifacts/tlift/{deployment}.json", json.dumps({"deployment": deployment}))
+        for method in METHODS:
+            profile = json.dumps({"deployment": deployment, "method": method})
+            write(folder / f"artifacts/tlift/{deployment}/{method}.json", profile)
         write(folder / f"metrics/{deployment}.json", json.dumps(made_up_metrics(value)))
         write(folder / f"metrics/cmc/{deployment}.csv", "rank,qaconv_direct\n1,0.5\n")
     write_graphs(folder / "artifacts/onnx")
