@@ -4,6 +4,7 @@ Q queries, G gallery images, C channels, H x W map size, S = H*W locations.
 """
 
 from collections.abc import Iterator
+from importlib.util import find_spec
 from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
@@ -100,6 +101,10 @@ def choose_matcher(folded: FoldedHead, device: torch.device | None) -> Matcher:
     device = device or torch.device("cpu")
     if device.type == "cpu" and len(folded.query) > 1 and (kernel := load_kernel()) is not None:
         return CompiledMatcher(folded, kernel)
+    if device.type == "cuda" and find_spec("triton"):
+        from qaconv.matching.cuda import TritonMatcher  # Triton comes with PyTorch for CUDA alone
+
+        return TritonMatcher(folded, device)
     return TorchMatcher(folded, device)
 
 

@@ -3,12 +3,12 @@
 Their file holds the encoder under `model` (a whole ResNet as `base`, which they cut as it runs) and the head under
 `criterion`, inside the loss. What tells the releases apart:
 
-| release | neck | head | where the head lies |
-|---|---|---|---|
-| v1.0, v1.1 (the first with IBN) | batchnorm | v1 | criterion |
-| v1.2 | batchnorm | v1 | criterion.matcher |
-| v2.0 | bias | v1 | criterion.matcher |
-| v2.1 | bias | v2 | criterion.matcher |
+| release | neck | head | where the head lies | of its training |
+|---|---|---|---|---|
+| v1.0 | batchnorm | v1 | criterion | class memory |
+| v1.1 | batchnorm | v1 | criterion | class memory, and which classes were seen |
+| v1.2, v2.0 | batchnorm | v1 | criterion.matcher | the same; none where v2.0 trained by pairwise matching |
+| v2.1 | bias | v2 | criterion.matcher | none |
 """
 
 from collections.abc import Mapping
@@ -24,11 +24,12 @@ from qaconv.errors import InputError
 from qaconv.models.checkpoint import Architecture, Network, build_network
 
 MATCHER = "matcher."
-CLASS_MEMORY = ("class_memory", "valid_class")  # of training; not part of the network
-NAMES = {"base.": "trunk.", "bn.": "local_norm.", "fc.": "weight.", "logit_bn.": "logit_norm."}
-NECKS = {
-    "bias": {"neck_conv.": "neck."},
-    "batchnorm": {"neck_conv.": "neck.0.", "neck_bn.": "neck.1."},
+CLASSES_SEEN = "valid_class"
+CLASS_MEMORY = ("class_memory", CLASSES_SEEN)  # of training; not part of the network
+HEAD = {"local_norm.": "bn.", "weight.": "fc.", "logit_norm.": "logit_bn."}  # ours: theirs
+ENCODER = {
+    "bias": {"trunk.": "base.", "neck.": "neck_conv."},
+    "batchnorm": {"trunk.": "base.", "neck.0.": "neck_conv.", "neck.1.": "neck_bn."},
 }
 DEPTHS = {(2, 2): 18, (4, 6): 34, (4, 23): 101, (8, 36): 152}  # by blocks of layers 2 and 3; (4, 6) is 50 as well
 LAYERS = ("layer2", "layer3", "layer4")
@@ -46,17 +47,12 @@ def load_official(path: Path, image: ImageConfig) -> tuple[Network, str]:
     """
     model, criterion = _read(path)
     head = {name.removeprefix(MATCHER): value for name, value in criterion.items() if name not in CLASS_MEMORY}
-    wrapped = any(name.startswith(MATCHER) for name in criterion)
     neck: Literal["bias", "batchnorm"] = "batchnorm" if any("neck_bn" in name for name in model) else "bias"
     backbone = _backbone(path, model, neck)
     network, variant = _network(path, backbone, image, head)
     _fill(path, network, model, head)
     network.encoder.eval(), network.head.eval()
-    if neck == "bias":
-        return network, "v2.0" if variant == "v1" else "v2.1"
-    if wrapped:
-        return network, "v1.2"
-    return network, "v1.1" if "ibn" in backbone.name else "v1.0 or v1.1, whose files are alike"
+    return network, _release(path, neck, variant, criterion)
 
 
 def _read(path: Path) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
@@ -86,8 +82,9 @@ def _backbone(path: Path, model: Mapping[str, Tensor], neck: Literal["bias", "ba
     counted = (blocks["layer2"], blocks["layer3"])
     if "neck_conv.weight" not in model or counted not in DEPTHS:
         raise InputError(
-            f"{path}: model cannot be placed: neck_conv.weight is {'there' if 'neck_conv.weight' in model else 'missing'}, "
-            f"and layers 2 and 3 have {counted} blocks; legal is a neck, and the blocks of a ResNet, {sorted(DEPTHS)}"
+            f"{path}: model cannot be placed: neck_conv.weight is "
+            f"{'there' if 'neck_conv.weight' in model else 'missing'}, layers 2 and 3 have {counted} blocks; "
+            f"legal is a neck, and the blocks of a ResNet, {sorted(DEPTHS)}"
         )
     bottleneck = "base.layer1.0.conv3.weight" in model
     depth = 50 if bottleneck and counted == (4, 6) else DEPTHS[counted]
@@ -131,29 +128,46 @@ def _network(
     )
 
 
+def _release(path: Path, neck: str, variant: str, criterion: Mapping[str, Tensor]) -> str:
+    wrapped = any(name.startswith(MATCHER) for name in criterion)
+    if (neck, variant, wrapped) == ("bias", "v2", True):
+        return "v2.1"
+    if (neck, variant) != ("batchnorm", "v1"):
+        raise InputError(
+            f"{path}: a {neck} neck with a {variant} head is of no release; legal are batchnorm with v1, bias with v2"
+        )
+    if wrapped:
+        return "v1.2 or v2.0, whose files are alike" if CLASSES_SEEN in criterion else "v2.0"
+    return "v1.1" if CLASSES_SEEN in criterion else "v1.0"
+
+
 def _fill(path: Path, network: Network, model: Mapping[str, Tensor], head: Mapping[str, Tensor]) -> None:
     backbone = network.architecture.backbone
-    unused = ("base.fc.", *(f"base.{layer}." for layer in LAYERS if layer > backbone.last_layer))
+    unused = ("base.fc.", *(f"base.{layer}." for layer in LAYERS if layer > backbone.last_layer))  # what is cut off
+    model = {name: value for name, value in model.items() if not name.startswith(unused)}
     faults = []
-    for part, module, theirs in (("model", network.encoder, model), ("criterion", network.head, head)):
-        names = {**NAMES, **NECKS[backbone.neck]}
-        renamed = {}
-        for name, value in theirs.items():
-            prefix = next((prefix for prefix in names if name.startswith(prefix)), "")
-            if not name.startswith(unused):
-                renamed[names.get(prefix, "") + name.removeprefix(prefix)] = (name, value)
+    for part, module, found, prefixes in (
+        ("model", network.encoder, model, ENCODER[backbone.neck]),
+        ("criterion", network.head, head, HEAD),
+    ):
         wanted = module.state_dict()
-        counters = {name for name in wanted if name.endswith("num_batches_tracked")}  # older PyTorch wrote none
-        missing = sorted(wanted.keys() - renamed.keys() - counters)
-        left_over = sorted(renamed[name][0] for name in renamed.keys() - wanted.keys())
+        names = {name: _renamed(name, prefixes) for name in wanted}
+        optional = {name for name in names.values() if name.endswith("num_batches_tracked")}  # older PyTorch wrote none
+        missing = sorted(set(names.values()) - found.keys() - optional)
+        left_over = sorted(found.keys() - set(names.values()))
         misshapen = sorted(
-            name for name in wanted.keys() & renamed.keys() if wanted[name].shape != renamed[name][1].shape
+            theirs for ours, theirs in names.items() if theirs in found and wanted[ours].shape != found[theirs].shape
         )
         if missing or left_over or misshapen:
-            faults.append(
-                f"{part}: missing {missing[:10]}, left over {left_over[:10]}, of another shape {misshapen[:10]}"
-            )
+            lists = {"missing": missing, "left over": left_over, "of another shape": misshapen}
+            faults.append(f"{part}: " + ", ".join(f"{what} {keys[:10]} ({len(keys)})" for what, keys in lists.items()))
         else:
-            module.load_state_dict({name: value for name, (_, value) in renamed.items()}, strict=False)
+            filled = {ours: found[theirs] for ours, theirs in names.items() if theirs in found}
+            module.load_state_dict(filled, strict=False)
     if faults:
         raise InputError(f"{path}: does not fit {backbone.name}: " + "; ".join(faults))
+
+
+def _renamed(name: str, prefixes: Mapping[str, str]) -> str:
+    prefix = next(prefix for prefix in prefixes if name.startswith(prefix))
+    return prefixes[prefix] + name.removeprefix(prefix)
