@@ -1,14 +1,17 @@
 # `make demo`: the whole workflow on the embedded camera networks. `make bench`: what the README's figures
-# of speed come from. `make test`, `make lint`, `make lock`: for developers.
+# of speed come from; `make bench-serve`: those of the service. `make test`, `make lint`, `make lock`: for developers.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: bench demo test lint lock
+.PHONY: bench bench-serve demo test lint lock
 
 demo: .venv/installed
 	python -m flows.retrain
 
 bench: .venv/installed
 	python -m benchmarks
+
+bench-serve: .venv/installed
+	python -m benchmarks.serve
 
 test: .venv/installed
 	python -m pytest --ignore tests/flows --ignore tests/integration

@@ -13,7 +13,7 @@ from qaconv.files import write_json
 
 FOLDER = Path(__file__).parent
 RESULTS = FOLDER / "results.json"
-NO_PARTS = ("__init__", "__main__", "machine", "table")
+NO_PARTS = ("__init__", "__main__", "machine", "serve", "table")  # serve has a command of its own
 PARTS = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in NO_PARTS)
 
 

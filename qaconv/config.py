@@ -174,6 +174,16 @@ class RegistryConfig(Settings):
     min_gain: Annotated[float, Field(ge=0)]  # in mAP points, mean over the deployments, on direct matching
 
 
+class ServeConfig(Settings):
+    """The service; no stage depends on it."""
+
+    memory_mb: PositiveInt  # of maps, for all galleries; half is kept for those of the next model
+    shortlist: PositiveInt  # sightings that a query is matched with in full
+    requests_per_minute: PositiveInt  # of each key
+    poll_s: PositiveFloat  # how often the registry is asked for its champion, and what has expired is deleted
+    retention_days: dict[Name, PositiveFloat]  # by deployment; without an entry, until it is deleted
+
+
 class Params(Settings):
     """All of params.yaml."""
 
@@ -188,6 +198,7 @@ class Params(Settings):
     train: TrainConfig
     evaluate: EvaluateConfig
     registry: RegistryConfig
+    serve: ServeConfig
     machine: MachineConfig
 
     @model_validator(mode="after")
@@ -200,6 +211,8 @@ class Params(Settings):
                 raise ValueError(f"{key} names one twice: {names}")
             if unknown:
                 raise ValueError(f"{key} names {unknown}; datasets has {sorted(self.datasets)}")
+        if unknown := sorted(set(self.serve.retention_days) - set(self.deployments)):
+            raise ValueError(f"serve.retention_days names {unknown}; deployments has {self.deployments}")
         return self
 
     @model_validator(mode="after")

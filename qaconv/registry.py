@@ -1,14 +1,14 @@
 """Exported graphs go in; versions in MLflow's registry come out, and the best of them bears the alias champion.
 
-Three registered models belong together: `<name>-encoder` and `<name>-matcher` are the ONNX graphs, and `<name>` says
-which versions of them make a pair, and holds the contract and the temporal profiles that they are served by.
+Three registered models belong together: `<name>-encoder` and `<name>-matcher` are the ONNX graphs, and `<name>` is
+the model that serves both: it says which versions of them it holds, with the contract and the temporal profiles.
 """
 
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import mlflow
 import numpy as np
@@ -19,7 +19,7 @@ from mlflow.models import ModelSignature
 from mlflow.types import Schema, TensorSpec
 
 from qaconv.config import Params
-from qaconv.files import write_json
+from qaconv.packaging import SERVED, log_served
 from qaconv.stages.places import ONNX, TLIFT
 from qaconv.tracking import data_digests, git_tags, lock_digest
 
@@ -82,7 +82,9 @@ def register(params: Params, metrics: Mapping[str, float]) -> Release:
     maps = {f"{name}{DECIDING}": repr(metrics[f"{name}{DECIDING}"]) for name in params.deployments}
     maps |= {f"{name}{DATA}": digests[name] for name in params.deployments}
     pair = {f"{graph}_version": str(version) for graph, version in graphs.items()}
-    release = _release(_version(name, {**digest, **pair}, {**git_tags(), **maps}, partial(_log_pair, params, pair)))
+    profiles = {deployment: TLIFT / deployment / "qaconv.json" for deployment in params.deployments}
+    log = partial(log_served, name, ONNX, profiles, pair)
+    release = _release(_version(name, {**digest, **pair}, {**git_tags(), **maps}, log))
     _point("challenger", release)
     return release
 
@@ -140,6 +142,12 @@ def find_champion(name: str) -> Release | None:
     return None if version is None else _release(client.get_model_version(name, version))
 
 
+def download_served(name: str, version: str, folder: Path) -> None:
+    """Copies what a version serves by (graphs, contract, profiles) into an empty folder."""
+    found = mlflow.artifacts.download_artifacts(f"models:/{name}/{version}/{SERVED}")
+    shutil.copytree(found, folder, dirs_exist_ok=True)
+
+
 def aliases(release: Release) -> list[str]:
     """The aliases that point to a release now."""
     return sorted(MlflowClient().get_model_version(release.name, release.version).aliases)
@@ -174,20 +182,6 @@ def _tensor_spec(value: onnx.ValueInfoProto) -> TensorSpec:
     tensor = value.type.tensor_type
     shape = [size.dim_value if size.HasField("dim_value") else -1 for size in tensor.shape.dim]
     return TensorSpec(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type), tuple(shape), value.name)
-
-
-def _log_pair(params: Params, pair: Mapping[str, str]) -> str:
-    """A model without weights of its own: which graphs belong together, and by what contract and profiles."""
-    model = mlflow.create_external_model(name=params.registry.model, model_type="re-identification")
-    client = MlflowClient()
-    with TemporaryDirectory() as folder:
-        versions = Path(folder) / "versions.json"
-        write_json(versions, dict(pair))
-        client.log_model_artifact(model.model_id, str(versions))
-    client.log_model_artifact(model.model_id, str(ONNX / "contract.json"))
-    for deployment in params.deployments:
-        client.log_model_artifact(model.model_id, str(TLIFT / deployment / "qaconv.json"), f"tlift/{deployment}")
-    return str(model.model_uri)
 
 
 def _release(version: ModelVersion) -> Release:

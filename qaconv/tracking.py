@@ -118,9 +118,15 @@ def store_uri() -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{STORE.resolve()}"
 
 
-def _open_experiment(name: str) -> str:
+def connect() -> str:
+    """Points MLflow to the store, and gives its address."""
     uri = store_uri()
     mlflow.set_tracking_uri(uri)
+    return uri
+
+
+def _open_experiment(name: str) -> str:
+    uri = connect()
     client = MlflowClient()
     if experiment := client.get_experiment_by_name(name):
         return str(experiment.experiment_id)

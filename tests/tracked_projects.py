@@ -13,6 +13,7 @@ from mlflow import MlflowClient
 from onnx import TensorProto, helper
 
 from qaconv.config import METHODS, Params, load_params
+from qaconv.tlift import TLiftProfile
 from qaconv.tracking import FIGURES, RANKINGS
 
 REPOSITORY = Path(__file__).parents[1]
@@ -71,8 +72,7 @@ def write_project(folder: Path, maps: Mapping[str, float] = {"station": 0.25, "m
         write(folder / f"artifacts/model/{method}/history.csv", HISTORY)
     for deployment, value in maps.items():
         for method in METHODS:
-            profile = json.dumps({"deployment": deployment, "method": method})
-            write(folder / f"artifacts/tlift/{deployment}/{method}.json", profile)
+            write_profile(folder / f"artifacts/tlift/{deployment}/{method}.json", deployment)
         write(folder / f"metrics/{deployment}.json", json.dumps(made_up_metrics(value)))
         write(folder / f"metrics/cmc/{deployment}.csv", "rank,qaconv_direct\n1,0.5\n")
     write_graphs(folder / "artifacts/onnx")
@@ -129,7 +129,19 @@ def write_graphs(folder: Path) -> None:
     ]
     maps = {name: (TensorProto.FLOAT, [count, 3, 2, 1]) for name, count in (("query_maps", "Q"), ("gallery_maps", "G"))}
     _save(folder / "matcher.onnx", steps, maps, {"logits": ["Q", "G"]})
-    write(folder / "contract.json", json.dumps({"score": {"better": "higher"}}))
+    contract = {
+        "crop_resize": {"height": 4, "width": 2},
+        "graphs": {f"{name}.onnx": {"sha256": name} for name in ("encoder", "matcher")},
+        "head": {"query": [0.5, 0.5], "gallery": [0.5, 0.5], "bias": 0, "average": 0},
+        "score": {"better": "higher"},
+    }
+    write(folder / "contract.json", json.dumps(contract))
+
+
+def write_profile(path: Path, deployment: str) -> None:
+    """A temporal profile of three cameras, with the paper's parameters."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    TLiftProfile(deployment=deployment, camids=(0, 1, 2), active=True, reason="made up").save(path)
 
 
 def copy_store(folder: Path) -> None:
