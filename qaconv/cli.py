@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -80,6 +81,22 @@ def evaluate(deployment: Deployment) -> None:
 def export() -> None:
     """Write the ONNX graphs and their contract, checked against the network."""
     _run("export")
+
+
+@app.command()
+def import_checkpoint(
+    file: Annotated[Path, typer.Argument(help="A checkpoint.pth.tar of the authors' releases v1.0 to v2.1.")],
+    output: Annotated[Path, typer.Option(help="A folder for the network, such as artifacts/model/qaconv.")],
+    height: Annotated[int, typer.Option(help="Pixels that it was trained for.")] = 384,
+    width: Annotated[int, typer.Option(help="Pixels that it was trained for.")] = 128,
+) -> None:
+    """Write a checkpoint of the authors as a network of ours, and say which release it is of."""
+    with _refusing():
+        official, config = import_module("qaconv.models.official"), import_module("qaconv.config")
+        network, release = official.load_official(file, config.ImageConfig(height=height, width=width))
+        trained = {"data": {"official_checkpoint": file.name, "release": release}, "calibration": None}
+        import_module("qaconv.models.checkpoint").save_network(network, output, trained, {})
+        typer.echo(f"{file}: release {release}, {network.architecture.backbone.name}; written to {output}")
 
 
 @app.command()

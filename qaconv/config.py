@@ -1,17 +1,29 @@
 """params.yaml goes in; frozen settings come out, or one message that names the key that is wrong."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from qaconv.errors import InputError
 
 Share = Annotated[float, Field(ge=0, le=1)]
 T = TypeVar("T")
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]  # it becomes a path, a DVC stage and an MLflow metric
+RESNETS = tuple(f"resnet{depth}" for depth in (18, 34, 50, 101, 152))
+BACKBONES = (*RESNETS, *(f"{name}_ibn_{form}" for name in RESNETS for form in "ab"), "mobilenet_v2")
 METHODS = ("qaconv", "baseline")
 RANKINGS = ("direct", "reranked", "tlift", "reranked_tlift")
 
@@ -52,11 +64,21 @@ class ImageConfig(Settings):
 class BackboneConfig(Settings):
     """The encoder: images [B, 3, H, W] in [0, 1] to unit maps [B, C, h, w]."""
 
-    name: Literal["resnet18", "resnet34", "resnet50", "mobilenet_v2"]
+    name: str  # one of BACKBONES, or timm:NAME
     last_layer: Literal["layer2", "layer3", "layer4"]  # stride 8, 16, 32
-    neck_channels: PositiveInt  # C
+    neck_channels: PositiveInt | Literal["none"]  # C; without a neck, the backbone's
+    neck: Literal["bias", "batchnorm"] = (
+        "bias"  # of the 3x3 convolution: of CVPR 2022, or no bias and a norm, of ECCV 2020
+    )
     weights: str  # none, imagenet, or a local .safetensors or .pth file
     normalise: Literal["none", "imagenet"] = "none"  # none is the authors'; imagenet: the mean and std of its weights
+
+    @field_validator("name")
+    @classmethod
+    def _name_exists(cls, name: str) -> str:
+        if name not in BACKBONES and not re.fullmatch(r"timm:[\w.-]+", name):
+            raise ValueError(f"backbones are {', '.join(BACKBONES)}, and timm:NAME for one of timm's")
+        return name
 
 
 class AugmentConfig(Settings):

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from qaconv.config import BackboneConfig, ImageConfig, Settings
 from qaconv.errors import InputError
 from qaconv.files import replacing_folder, write_json
-from qaconv.models.backbone import Encoder, build_encoder, map_size
+from qaconv.models.backbone import Encoder, build_encoder
 from qaconv.models.head import QAConv
 
 
@@ -41,8 +41,8 @@ def build_network(architecture: Architecture, seed: int) -> Network:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         encoder = build_encoder(backbone, pooled=architecture.pooled)
-        size = map_size(backbone, image.height, image.width, pooled=architecture.pooled)
-        head = QAConv(backbone.neck_channels, *size, variant=architecture.head)
+        size = encoder.map_size(image.height, image.width)
+        head = QAConv(encoder.channels, *size, variant=architecture.head)
     return Network(encoder, head, architecture)
 
 

@@ -41,7 +41,7 @@ def features(params: Params, deployment: str) -> None:
         for method in METHODS:
             network, _ = load_network(MODELS / method)
             shape = (network.head.channels, network.head.height, network.head.width)
-            # Not float16: re-ranking is a matter of who is among the nearest, and jumps where rounding swaps two of them.
+            # Not float16: re-ranking asks who is among the nearest, and jumps where rounding swaps two of them.
             store = MapStore.create(beside / method, shape, dtype="float32", model=weights_digest(MODELS / method))
             batches = encode_batches(
                 network.encoder.to(device),

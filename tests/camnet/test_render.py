@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from qaconv.camnet.difficulty import mean_colour_rank1
 from qaconv.camnet.render import FPS, choose_crops, render_site
 from qaconv.config import SiteConfig
+from qaconv.stages.camnet import mean_colour_rank1
 
 TINY = SiteConfig(seed=5, cameras=3, people=8, days=2, train_share=0.5, distractors=3, junk=5)
 NAME = re.compile(r"(-1|\d{4})_c(\d)s(\d)_(\d{6})_(\d{2})\.jpg")
@@ -104,6 +104,7 @@ def test_mean_colour_finds_people_of_one_colour_each_and_passes_over_junk_and_th
         ],
         columns=["folder", "name", "grey"],
     )
+    (tmp_path / "bounding_box_train").mkdir()
     for folder, name, grey in crops.itertuples(index=False):
         (tmp_path / folder).mkdir(exist_ok=True)
         Image.new("RGB", (8, 16), (grey, grey, grey)).save(tmp_path / folder / f"{name}s1_000001_01.jpg")

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import Literal
 
 import pytest
 import torch
@@ -119,10 +120,10 @@ def test_the_matching_term_of_the_identity_loss_moves_no_vector() -> None:
 CLASSES = 40  # three blocks
 
 
-def small_head() -> QAConv:
+def small_head(variant: Literal["v1", "v2"] = "v2") -> QAConv:
     with torch.random.fork_rng():
         torch.manual_seed(4)
-        return QAConv(channels=3, height=2, width=2).double()
+        return QAConv(channels=3, height=2, width=2, variant=variant).double()
 
 
 def some_maps(count: int, seed: int) -> Tensor:
@@ -152,12 +153,15 @@ def plain_class_memory(loss: ClassMemoryLoss, maps: Tensor, pids: Tensor) -> Ten
     return total
 
 
+@pytest.mark.parametrize("variant", ["v1", "v2"])
 @pytest.mark.parametrize("training", [True, False])
-def test_class_memory_and_its_gradients_are_those_of_a_plain_calculation(training: bool) -> None:
+def test_class_memory_and_its_gradients_are_those_of_a_plain_calculation(
+    training: bool, variant: Literal["v1", "v2"]
+) -> None:
     pids = torch.tensor([0, 3, 17, 39, 20])  # 3 and 39 have not been seen
     found = []
     for compute in (plain_class_memory, lambda loss, maps, pids: loss(maps, pids).loss):
-        head = small_head().train(training)
+        head = small_head(variant).train(training)
         loss, maps = filled_memory(head), some_maps(5, 1).requires_grad_()
         value = compute(loss, maps, pids)
         gradients = torch.autograd.grad(3 * value, [maps, *head.parameters()])
