@@ -30,9 +30,9 @@ def compare(old: TLiftProfile, new: TLiftProfile) -> list[str]:
         own = [pair for pair in moved if camid in pair]
         if len(own) > 1 and len(own) > 0.5 * (len(new.camids) - 1):
             changes.append(f"camera {camid}: most of its transit times moved; was it moved, or its clock set?")
-    gains = [profile.evidence.get("gain_nats") for profile in (old, new)]
-    if None not in gains and gains[1] < GAIN_SHARE * gains[0]:
-        changes.append(f"matches gain {gains[1]:.2f} nats from their times, {gains[0]:.2f} before")
+    before, now = (float(profile.evidence.get("gain_nats", 0.0)) for profile in (old, new))
+    if now < GAIN_SHARE * before:
+        changes.append(f"matches gain {now:.2f} nats from their times, {before:.2f} before")
     return changes
 
 
@@ -40,4 +40,5 @@ def _centres(old: TLiftProfile, new: TLiftProfile) -> list[tuple[tuple[int, int]
     """Pairs of cameras that both profiles have placed, with both centres."""
     before = dict(zip(combinations(old.camids, 2), old.transit.centres, strict=False))
     after = dict(zip(combinations(new.camids, 2), new.transit.centres, strict=False))
-    return [(pair, before[pair], at) for pair, at in after.items() if at is not None and before.get(pair) is not None]
+    both = [(pair, before.get(pair), at) for pair, at in after.items()]
+    return [(pair, old_at, new_at) for pair, old_at, new_at in both if old_at is not None and new_at is not None]
