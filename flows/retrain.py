@@ -30,6 +30,7 @@ STEPS = {  # a task each, and the stages of dvc.yaml that it brings up to date
     "features": ["features"],
     "fit_tlift": ["fit_tlift"],
     "evaluate": ["evaluate"],
+    "report": ["report"],
     "export": ["export"],
 }
 METHODS = {"qaconv": "QAConv", "baseline": "baseline"}
@@ -60,9 +61,11 @@ def retrain() -> Retraining:
         metrics = tracking.load_metrics(params.deployments)
         release = register(params, metrics)
         promotion = promote(params, release)
+        report = publish_report(release, promotion)
     results = result_rows(params, metrics)
     create_table_artifact(results, key="results", description="rank-1 / mAP in per cent")
     create_markdown_artifact(_promotion_page(promotion), key="promotion")
+    create_markdown_artifact(f"[What the model can do, and examples]({report})", key="report")
     return Retraining(results, release, promotion)
 
 
@@ -99,6 +102,12 @@ def promote(params: Params, release: registry.Release) -> registry.Promotion:
     promotion = registry.promote(params, release)
     get_run_logger().info(promotion.reason)
     return promotion
+
+
+@task(name="publish_report", **REACHES_A_STORE)
+def publish_report(release: registry.Release, promotion: registry.Promotion) -> str:
+    """Logs the report with a word on this run and the champion; gives its address."""
+    return tracking.log_report(f"{release.name} version {release.version}", promotion.reason, promotion.figures)
 
 
 def result_rows(params: Params, metrics: Mapping[str, float]) -> list[dict[str, str]]:

@@ -84,6 +84,12 @@ def export() -> None:
 
 
 @app.command()
+def report() -> None:
+    """Write the page that people look at, and its data."""
+    _run("report")
+
+
+@app.command()
 def import_checkpoint(
     file: Annotated[Path, typer.Argument(help="A checkpoint.pth.tar of the authors' releases v1.0 to v2.1.")],
     output: Annotated[Path, typer.Option(help="A folder for the network, such as artifacts/model/qaconv.")],

@@ -166,6 +166,12 @@ class EvaluateConfig(Settings):
     rerank: RerankConfig
 
 
+class ReportConfig(Settings):
+    """What may be seen in the report."""
+
+    blur: bool | Literal["auto"]  # heads; auto is every dataset but the embedded sites, which show nobody real
+
+
 class RegistryConfig(Settings):
     """Where a version goes and when it becomes the champion."""
 
@@ -197,6 +203,7 @@ class Params(Settings):
     methods: dict[str, MethodConfig]
     train: TrainConfig
     evaluate: EvaluateConfig
+    report: ReportConfig
     registry: RegistryConfig
     serve: ServeConfig
     machine: MachineConfig

@@ -13,7 +13,7 @@ LAYERS = [
     ["transforms", "samplers", "loading", "models"],
     ["matching", "rerank", "tlift", "metrics"],
     ["holdout", "schedule"],
-    ["training", "export", "inference"],
+    ["training", "export", "report", "inference"],
     ["stages", "packaging", "tracking", "registry"],
     ["serving"],
     ["cli"],

@@ -13,6 +13,7 @@ from mlflow import MlflowClient
 from onnx import TensorProto, helper
 
 from qaconv.config import METHODS, Params, load_params
+from qaconv.report.page import RUN
 from qaconv.tlift import TLiftProfile
 from qaconv.tracking import FIGURES, RANKINGS
 
@@ -54,6 +55,10 @@ stages:
       cmd: sh evaluate.sh ${item}
       deps: [artifacts/model, evaluate.sh, "made_up/metrics/${item}.json"]
       outs: ["metrics/${item}.json", "metrics/cmc/${item}.csv"]
+  report:
+    cmd: cp -r made_up/artifacts/report artifacts/
+    deps: [metrics]
+    outs: [artifacts/report]
   export:
     cmd: cp -r made_up/artifacts/onnx artifacts/
     deps: [artifacts/model/qaconv]
@@ -75,6 +80,8 @@ def write_project(folder: Path, maps: Mapping[str, float] = {"station": 0.25, "m
             write_profile(folder / f"artifacts/tlift/{deployment}/{method}.json", deployment)
         write(folder / f"metrics/{deployment}.json", json.dumps(made_up_metrics(value)))
         write(folder / f"metrics/cmc/{deployment}.csv", "rank,qaconv_direct\n1,0.5\n")
+    write(folder / "artifacts/report/report.html", f"<main>{RUN}</main>")
+    write(folder / "artifacts/report/report.json", "{}")
     write_graphs(folder / "artifacts/onnx")
     write_lock(folder, maps)
     copy_store(folder)
