@@ -254,7 +254,7 @@ def _head(head: QAConv) -> dict[str, Any]:
         "query": folded.query.tolist(),
         "gallery": folded.gallery.tolist(),
         "bias": float(folded.bias),
-        "average": float(average),  # the cosine that the norm makes 0: it says neither yes nor no
+        "average": average.item(),  # the cosine that the norm makes 0: it says neither yes nor no
     }
 
 

@@ -70,7 +70,7 @@ def test_a_recipe_that_is_not_there_is_refused_with_those_that_are(params):
 
 
 def test_params_that_are_refused_stay_as_they_are(params):
-    params.write_text(params.read_text().replace("epochs: 5", "epochs: -5"))
+    params.write_text(params.read_text().replace("epochs: 6", "epochs: -6"))
     before = params.read_bytes()
     with pytest.raises(InputError, match="train.epochs"):
         write_recipe("cvpr2022", params)
