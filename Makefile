@@ -1,14 +1,18 @@
-# `make demo`: the whole workflow on the embedded camera networks. `make bench`: what the README's figures
-# of speed come from. `make test`, `make lint`, `make lock`: for developers.
+# `make demo`: the whole workflow on the embedded camera networks. `make up`, `make status`, `make down`: the servers that
+# unattended work needs, on this machine. `make bench`: what the README's figures of speed come from. `make test`,
+# `make lint`, `make lock`: for developers.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: bench demo test lint lock
+.PHONY: bench demo up status down test lint lock
 
 demo: .venv/installed
 	python -m flows.retrain
 
 bench: .venv/installed
 	python -m benchmarks
+
+up status down: .venv/installed
+	python -m infra.local $@
 
 test: .venv/installed
 	python -m pytest --ignore tests/flows --ignore tests/integration
@@ -20,7 +24,7 @@ lint: .venv/installed
 	mypy
 
 lock:
-	uv pip compile --universal --python-version 3.11 pyproject.toml --extra dev --no-annotate \
+	uv pip compile --universal --python-version 3.11 pyproject.toml --extra dev --extra servers --no-annotate \
 		--custom-compile-command "make lock" -o requirements.lock
 
 .venv/installed: requirements.lock pyproject.toml

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from infra.local import servers
-from infra.local.environment import LOCAL, Environment
+from infra.local.environment import ENV, LOCAL, Environment
 from infra.local.supervisor import Supervisor
 from qaconv.errors import InputError
 
@@ -31,7 +31,6 @@ def up() -> None:
     for stage in (servers.start_stores, servers.start_servers, servers.start_workers):
         stage(environment, supervisor)
     _show(environment, supervisor)
-    console.print(f"\naddresses and secrets for your shell: set -a; . {LOCAL}/env; set +a")
 
 
 @app.command()
@@ -56,11 +55,12 @@ def down() -> None:
 
 
 def _show(environment: Environment, supervisor: Supervisor) -> None:
-    table = Table("server", "state", "address", "log", title_justify="left")
+    table = Table("server", "state", "address")
     for name, state in supervisor.states().items():
         colour = "green" if state == "RUNNING" else "red"
-        table.add_row(name, f"[{colour}]{state.lower()}", environment.address(name), f"{LOCAL}/log/{name}.log")
+        table.add_row(name, f"[{colour}]{state.lower()}", environment.address(name))
     console.print(table)
+    console.print(f"logs: {LOCAL}/log; addresses and secrets for your shell: set -a; . {ENV}; set +a")
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Ports and secrets of the local servers: made once, kept in .local/env, read by every server and by people's shells."""
+"""Ports and secrets of the local servers: made once, kept in .local/env, read by every server and people's shells."""
 
 import getpass
 import os
@@ -16,14 +16,14 @@ PROJECT = Path(__file__).resolve().parents[2]
 LOCAL = PROJECT / ".local"
 ENV = LOCAL / "env"
 PORTS = {
-    "SUPERVISOR": 23901,
-    "POSTGRES": 23432,
-    "S3": 23333,
-    "SEAWEED_MASTER": 23334,
-    "SEAWEED_VOLUME": 23335,
-    "SEAWEED_FILER": 23336,
-    "MLFLOW": 23500,
-    "PREFECT": 23420,
+    "SUPERVISOR": 17901,
+    "POSTGRES": 17432,
+    "S3": 17333,
+    "SEAWEED_MASTER": 17334,
+    "SEAWEED_VOLUME": 17335,
+    "SEAWEED_FILER": 17336,
+    "MLFLOW": 17500,
+    "PREFECT": 17420,
 }
 GRPC_OFFSET = 10000  # SeaweedFS's own: each of its doors has a second one that far up
 ADDRESSES = {  # of those that people look at
@@ -52,7 +52,9 @@ class Environment:
         variables = {name: value for name, value in dotenv_values(ENV).items() if value}
         missing = sorted(_fresh().keys() - variables.keys())
         if missing:
-            raise InputError(f"{ENV}: has no value for {', '.join(missing)}; `make down`, delete {LOCAL} and begin anew")
+            raise InputError(
+                f"{ENV}: has no value for {', '.join(missing)}; delete the file, and `make up` writes a whole one"
+            )
         return cls(variables)
 
     @classmethod

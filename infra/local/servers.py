@@ -1,4 +1,4 @@
-"""An environment and a supervisor go in; servers that answer, with databases, buckets, pools and deployments, come out."""
+"""An environment and a supervisor go in; servers that answer come out, with their databases, buckets and clones."""
 
 import json
 import logging
@@ -6,7 +6,8 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import boto3
@@ -15,8 +16,9 @@ import psycopg2
 from botocore.exceptions import BotoCoreError, ClientError
 from psycopg2 import sql
 
+from infra.local import scheduling
 from infra.local.environment import LOCAL, PROJECT, Environment
-from infra.local.supervisor import COMMANDS, Supervisor, postgres_commands
+from infra.local.supervisor import COMMANDS, WORKERS, Supervisor, postgres_commands
 from qaconv.errors import InputError
 from qaconv.files import replacing_file
 
@@ -25,20 +27,18 @@ log = logging.getLogger(__name__)
 PATIENCE_S = 180  # for a server's first start on a busy machine
 DATABASES = {"mlflow": "MLFLOW_DATABASE_PASSWORD", "prefect": "PREFECT_DATABASE_PASSWORD"}
 BUCKETS = ("mlflow", "dvc", "incoming")
-POOLS = ("cpu", "gpu")
-GPU_SLOTS = 1
 
 
 def prepare(environment: Environment) -> None:
     """Makes what the servers find when they start: folders, PostgreSQL's cluster, files with their secrets."""
     for folder in ("log", "s3", "prefect", "clones"):
-        (LOCAL / folder).mkdir(exist_ok=True)
+        (LOCAL / folder).mkdir(mode=0o700, exist_ok=True)
     if not (LOCAL / "postgres" / "PG_VERSION").exists():
         _create_cluster(environment)
     keys = {"accessKey": environment["AWS_ACCESS_KEY_ID"], "secretKey": environment["AWS_SECRET_ACCESS_KEY"]}
     identity = {"name": "qaconv", "credentials": [keys], "actions": ["Admin", "Read", "Write", "List", "Tagging"]}
     _write_secret(LOCAL / "s3.json", json.dumps({"identities": [identity]}))
-    database = f"postgresql://mlflow:{environment['MLFLOW_DATABASE_PASSWORD']}@127.0.0.1:{environment['POSTGRES_PORT']}"
+    database = f"postgresql+psycopg2://mlflow:{environment['MLFLOW_DATABASE_PASSWORD']}@127.0.0.1:{environment['POSTGRES_PORT']}"
     _write_secret(
         LOCAL / "mlflow_auth.ini",
         "[mlflow]\ndefault_permission = READ\n"
@@ -63,19 +63,15 @@ def start_servers(environment: Environment, supervisor: Supervisor) -> None:
     supervisor.start_program("mlflow")
     supervisor.start_program("prefect")
     for name, path in (("mlflow", "/health"), ("prefect", "/api/ready")):
-        _wait(name, lambda url=environment.address(name) + path: _answers(environment, url), httpx.HTTPError)
+        _wait(name, partial(_answers, environment, environment.address(name) + path), httpx.HTTPError)
 
 
 def start_workers(environment: Environment, supervisor: Supervisor) -> None:
-    """Work pools, the limit of GPU slots, deployments and automations; then a worker a pool, each in its own clone."""
-    for pool in POOLS:
-        _prefect(environment, "work-pool", "create", pool, "--type", "process", "--overwrite")
-        _clone(pool)
-    _prefect(environment, "gcl", "create", "gpu", "--limit", str(GPU_SLOTS), may_exist=True)
-    _prefect(environment, "deploy", "--all", "--prefect-file", "infra/prefect/prefect.yaml")
-    _prefect(environment, "automation", "create", "--from-file", "infra/prefect/automations.yaml", may_exist=True)
-    for pool in POOLS:
-        supervisor.start_program(f"worker-{pool}")
+    """What Prefect has to know, and a worker a pool, each in its own clone."""
+    scheduling.set_up(environment)
+    for worker in WORKERS:
+        _clone(LOCAL / "clones" / worker)
+        supervisor.start_program(worker)
 
 
 def _create_cluster(environment: Environment) -> None:
@@ -92,7 +88,12 @@ def _create_cluster(environment: Environment) -> None:
         shutil.chown(password, other)
     try:
         made = subprocess.run(
-            [*map(str, initdb), f"--pwfile={password}"], user=other, capture_output=True, text=True, cwd="/", check=False
+            [*map(str, initdb), f"--pwfile={password}"],
+            user=other,
+            capture_output=True,
+            text=True,
+            cwd="/",
+            check=False,
         )
     finally:
         password.unlink()
@@ -151,28 +152,16 @@ def _answers(environment: Environment, url: str) -> None:
     httpx.get(url, auth=(user, password), timeout=5).raise_for_status()
 
 
-def _prefect(environment: Environment, *arguments: str, may_exist: bool = False) -> None:
-    variables: Mapping[str, str] = environment.for_processes() | {"PREFECT_HOME": str(LOCAL / "prefect")}
-    done = subprocess.run(
-        [COMMANDS / "prefect", "--no-prompt", *arguments],
-        cwd=PROJECT,
-        env=variables,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    said = done.stdout + done.stderr
-    if done.returncode and not (may_exist and "already exists" in said):
-        raise InputError(f"`prefect {' '.join(arguments)}` failed: {said.strip()}")
-
-
-def _clone(pool: str) -> None:
-    """A worker's own copy of the project, where DVC can work without another's lock; the cache is shared."""
-    folder = LOCAL / "clones" / pool
-    if not folder.exists():
-        subprocess.run(["git", "clone", "--quiet", PROJECT, folder], check=True)
-        cache = ["dvc", "config", "--local", "cache.dir", PROJECT / ".dvc" / "cache"]
-        subprocess.run([COMMANDS / cache[0], *cache[1:]], cwd=folder, check=True)
+def _clone(folder: Path) -> None:
+    """A worker's own copy of the project, in which DVC works without another's lock; results meet in the S3 remote."""
+    if folder.exists():
+        return
+    beside = folder.with_name(f"{folder.name}.new")
+    shutil.rmtree(beside, ignore_errors=True)
+    subprocess.run(["git", "clone", "--quiet", str(PROJECT), str(beside)], check=True)
+    for setting in (["core.remote", "s3"], ["remote.s3.url", "s3://dvc"]):
+        subprocess.run([str(COMMANDS / "dvc"), "config", "--local", *setting], cwd=beside, check=True)
+    beside.rename(folder)
 
 
 def _write_secret(path: Path, text: str) -> None:

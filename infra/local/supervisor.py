@@ -13,6 +13,7 @@ from qaconv.errors import InputError
 
 COMMANDS = Path(sys.executable).parent
 CONFIG = Path(__file__).with_name("supervisord.conf")
+WORKERS = ("worker-flows", "worker-cpu-1", "worker-cpu-2", "worker-gpu")
 PATIENCE_S = 60
 ALREADY_STARTED, NOT_RUNNING = 60, 70  # supervisor's fault codes
 
@@ -29,7 +30,7 @@ class Supervisor:
         """Whether it answers."""
         try:
             return bool(self._calls.getState()["statename"] == "RUNNING")
-        except (OSError, xmlrpc.client.ProtocolError):
+        except (OSError, xmlrpc.client.Error):
             return False
 
     def start(self) -> None:
@@ -63,7 +64,7 @@ class Supervisor:
 
     def stop_all(self) -> None:
         """Stops workers, then servers, then stores, then supervisord."""
-        for name in ("worker-cpu", "worker-gpu", "prefect", "mlflow", "s3", "postgres"):
+        for name in (*WORKERS, "prefect", "mlflow", "s3", "postgres"):
             try:
                 self._calls.stopProcess(name)
             except xmlrpc.client.Fault as fault:
