@@ -50,7 +50,7 @@ def down() -> None:
     if not supervisor.running():
         console.print("nothing runs")
         return
-    supervisor.stop_all()
+    supervisor.stop()
     console.print(f"stopped; what it keeps is in {LOCAL}")
 
 

@@ -15,7 +15,7 @@ COMMANDS = Path(sys.executable).parent
 CONFIG = Path(__file__).with_name("supervisord.conf")
 WORKERS = ("worker-flows", "worker-cpu-1", "worker-cpu-2", "worker-gpu")
 PATIENCE_S = 60
-ALREADY_STARTED, NOT_RUNNING = 60, 70  # supervisor's fault codes
+ALREADY_STARTED = 60  # supervisor's fault code
 
 
 class Supervisor:
@@ -62,16 +62,11 @@ class Supervisor:
             if fault.faultCode != ALREADY_STARTED:
                 raise InputError(f"{name} does not start: {fault.faultString}; see {LOCAL}/log/{name}.log") from fault
 
-    def stop_all(self) -> None:
-        """Stops workers, then servers, then stores, then supervisord."""
-        for name in (*WORKERS, "prefect", "mlflow", "s3", "postgres"):
-            try:
-                self._calls.stopProcess(name)
-            except xmlrpc.client.Fault as fault:
-                if fault.faultCode != NOT_RUNNING:
-                    raise
+    def stop(self) -> None:
+        """Stops everything, the latest started first, then supervisord itself; returns when nothing runs any more."""
+        process = self._calls.getPID()
         self._calls.shutdown()
-        while self.running():
+        while Path(f"/proc/{process}").exists():
             time.sleep(0.1)
 
     def states(self) -> dict[str, str]:
