@@ -20,9 +20,10 @@ from rich.console import Console
 from rich.table import Table
 
 from flows.stages import StageFailed, reproduce
-from qaconv import registry, tracking
+from qaconv import promotion, registry, tracking
 from qaconv.config import Params, load_params
 from qaconv.errors import InputError
+from qaconv.gate import Outcome
 
 STEPS = {  # a task each, and the stages of dvc.yaml that it brings up to date
     "prepare": ["prepare", "sources"],
@@ -41,7 +42,7 @@ class Retraining:
 
     results: list[dict[str, str]]
     release: registry.Release
-    promotion: registry.Promotion
+    outcome: Outcome
 
 
 @flow(name="retrain")
@@ -58,11 +59,11 @@ def retrain() -> Retraining:
             run_stages.with_options(name=step)(stages)
         metrics = tracking.load_metrics(params.deployments)
         release = register(params, metrics)
-        promotion = promote(params, release)
+        outcome = promote(params, release)
     results = result_rows(params, metrics)
     create_table_artifact(results, key="results", description="rank-1 / mAP in per cent")
-    create_markdown_artifact(_promotion_page(promotion), key="promotion")
-    return Retraining(results, release, promotion)
+    create_markdown_artifact(_promotion_page(outcome), key="promotion")
+    return Retraining(results, release, outcome)
 
 
 @task(tags=["dvc"], cache_policy=NO_CACHE)
@@ -93,11 +94,11 @@ def register(params: Params, metrics: Mapping[str, float]) -> registry.Release:
 
 
 @task(name="promote", **REACHES_A_STORE)
-def promote(params: Params, release: registry.Release) -> registry.Promotion:
+def promote(params: Params, release: registry.Release) -> Outcome:
     """Moves the alias champion, or says why not."""
-    promotion = registry.promote(params, release)
-    get_run_logger().info(promotion.reason)
-    return promotion
+    outcome = promotion.promote(release, params.gate)
+    get_run_logger().info(outcome.reason)
+    return outcome
 
 
 def result_rows(params: Params, metrics: Mapping[str, float]) -> list[dict[str, str]]:
@@ -120,10 +121,10 @@ def _flow_tags() -> dict[str, str]:
     return {**tags, "flow_run_url": str(flow_run.ui_url)} if get_current_settings().ui_url else tags
 
 
-def _promotion_page(promotion: registry.Promotion) -> str:
-    rows = [f"| {target} | {new:.2f} | {old:.2f} |" for target, (new, old) in promotion.figures.items()]
-    table = ["", "| mAP, direct | challenger | champion |", "| --- | ---: | ---: |", *rows] if rows else []
-    return "\n".join([f"**{'Promoted' if promotion.promoted else 'Not promoted'}.** {promotion.reason}", *table])
+def _promotion_page(outcome: Outcome) -> str:
+    rules = [f"| {check.rule} | {'kept' if check.kept else '**broken**'} | {check.found} |" for check in outcome.checks]
+    table = ["", "| rule | | found |", "| --- | --- | --- |", *rules] if rules else []
+    return "\n".join([f"**{outcome.verdict.capitalize()}.** {outcome.reason}", *table])
 
 
 def main() -> None:
@@ -152,7 +153,7 @@ def _show(retraining: Retraining, console: Console) -> None:
     console.print(
         f"registered model  {release.name}, version {release.version}: {', '.join(registry.aliases(release))}"
     )
-    console.print(f"promotion         {retraining.promotion.reason}")
+    console.print(f"gate              {retraining.outcome.reason}")
     console.print(f"MLflow UI         {mlflow_ui}")
     console.print(f"Prefect UI        {server or f'{commands}/prefect server start'}")
 

@@ -3,6 +3,8 @@
 import logging
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Annotated
 
@@ -73,10 +75,45 @@ def export() -> None:
     _run("export")
 
 
+@app.command()
+def rollback(why: Annotated[str, typer.Option(help="Kept with the version that is left.")]) -> None:
+    """Make the previous champion champion again."""
+    with _one_message():
+        from qaconv import promotion, tracking
+
+        tracking.connect()
+        left, back = promotion.rollback(load_params().registry.model, why)
+        Console().print(f"{back} is the champion again; {left} stays refused: {why}", markup=False)
+
+
+@app.command()
+def reproduce(model: Annotated[str, typer.Argument(help="Such as models:/qaconv@champion.")]) -> None:
+    """Make a registered version again in a clean clone; ends with 1 if anything differs."""
+    with _one_message():
+        from qaconv import reproduction, tracking
+
+        tracking.connect()
+        made = reproduction.reproduce(model)
+        for note in made.notes:
+            Console().print(f"may differ: {note}", markup=False)
+        for difference in made.differences:
+            Console().print(f"differs: {difference}", markup=False)
+        Console().print(f"{made.release}: {len(made.differences)} of {made.compared} outputs and metrics differ")
+        if made.differences:
+            raise typer.Exit(1)
+
+
 def _run(stage: str, *of: str) -> None:
-    """Runs qaconv/stages/<stage>.py, imported only now: torch takes seconds. What a user can mend is one message."""
-    try:
+    """Runs qaconv/stages/<stage>.py, imported only now: torch takes seconds."""
+    with _one_message():
         getattr(import_module(f"qaconv.stages.{stage}"), stage)(load_params(), *of)
+
+
+@contextmanager
+def _one_message() -> Iterator[None]:
+    """What a user can mend is one message."""
+    try:
+        yield
     except InputError as error:
         Console(stderr=True).print(Text.assemble(("refused: ", "bold red"), str(error)), soft_wrap=True)
         raise typer.Exit(2) from error

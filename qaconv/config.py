@@ -139,11 +139,20 @@ class EvaluateConfig(Settings):
 
 
 class RegistryConfig(Settings):
-    """Where a version goes and when it becomes the champion."""
+    """Where a version goes."""
 
     model: Name
     experiment: str
-    min_gain: Annotated[float, Field(ge=0)]  # in mAP points, mean over the deployments, on direct matching
+
+
+class GateConfig(Settings):
+    """When a challenger becomes the champion: all of it must hold."""
+
+    min_gain: Annotated[float, Field(ge=0)]  # mAP points, direct matching, mean over the targets, with 95 % confidence
+    max_loss: Annotated[float, Field(ge=0)]  # mAP points that a single target may lose
+    max_onnx_difference: PositiveFloat  # of maps and logits from PyTorch's
+    max_megabytes: PositiveFloat  # of both graphs
+    max_encoder_ms: PositiveFloat  # for one crop, on one thread of the CPU that registers
 
 
 class Params(Settings):
@@ -160,6 +169,7 @@ class Params(Settings):
     train: TrainConfig
     evaluate: EvaluateConfig
     registry: RegistryConfig
+    gate: GateConfig
     machine: MachineConfig
 
     @model_validator(mode="after")

@@ -69,7 +69,7 @@ def log_results(params: Params, metrics: Mapping[str, float]) -> None:
             mlflow.log_artifact(str(METRICS / name), "metrics")
 
 
-def load_metrics(deployments: Sequence[str]) -> dict[str, float]:
+def load_metrics(deployments: Sequence[str], project: Path = Path()) -> dict[str, float]:
     """Figures of the deployments in [0, 1], and counts, by names such as `station.qaconv.direct.mAP`.
 
     Raises:
@@ -77,7 +77,7 @@ def load_metrics(deployments: Sequence[str]) -> dict[str, float]:
     """
     metrics = {}
     for deployment in deployments:
-        path = METRICS / f"{deployment}.json"
+        path = project / METRICS / f"{deployment}.json"
         if not path.is_file():
             raise InputError(f"{path}: is not there; `dvc repro evaluate` writes it")
         found = _flat(json.loads(path.read_text(encoding="utf-8")))
@@ -89,9 +89,10 @@ def load_metrics(deployments: Sequence[str]) -> dict[str, float]:
 
 
 def git_tags() -> dict[str, str]:
-    """The commit, or "none", and whether the working tree differs from it."""
+    """The commit, or "none", and whether the working tree differs from it but for what each run records itself."""
     commit = _git("rev-parse", "--verify", "HEAD")
-    return {"git_commit": commit or "none", "git_dirty": str(not commit or bool(_git("status", "--porcelain"))).lower()}
+    changed = _git("status", "--porcelain", "--", ".", ":!params.yaml", f":!{DVC_LOCK}")
+    return {"git_commit": commit or "none", "git_dirty": str(not commit or bool(changed)).lower()}
 
 
 def data_digests(datasets: Sequence[str]) -> dict[str, str]:
@@ -118,9 +119,14 @@ def store_uri() -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{STORE.resolve()}"
 
 
+def connect() -> str:
+    """Lets every later call of MLflow go to that store, and gives its address."""
+    mlflow.set_tracking_uri(store_uri())
+    return store_uri()
+
+
 def _open_experiment(name: str) -> str:
-    uri = store_uri()
-    mlflow.set_tracking_uri(uri)
+    uri = connect()
     client = MlflowClient()
     if experiment := client.get_experiment_by_name(name):
         return str(experiment.experiment_id)

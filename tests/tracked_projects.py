@@ -13,11 +13,15 @@ from mlflow import MlflowClient
 from onnx import TensorProto, helper
 
 from qaconv.config import METHODS, Params, load_params
-from qaconv.tracking import FIGURES, RANKINGS
+from qaconv.gate import Outcome
+from qaconv.promotion import promote
+from qaconv.registry import Release, register
+from qaconv.tracking import FIGURES, RANKINGS, load_metrics, retraining_run
 
 REPOSITORY = Path(__file__).parents[1]
+MODELS = ("qaconv", "qaconv-encoder", "qaconv-matcher")
 HISTORY = "epoch,loss,accuracy,lr\n1,2.5,0.25,0.1\n2,1.5,0.5,0.01\n"
-EVALUATE = "cp made_up/metrics/$1.json made_up/metrics/$1_cmc.csv metrics/\n"
+EVALUATE = "cp made_up/metrics/$1.json made_up/metrics/$1_cmc.csv made_up/metrics/$1_queries.csv metrics/\n"
 STAGES = """
 stages:
   prepare:
@@ -46,7 +50,7 @@ stages:
     do:
       cmd: sh evaluate.sh ${item}
       deps: [artifacts/model, evaluate.sh, "made_up/metrics/${item}.json"]
-      outs: ["metrics/${item}.json", "metrics/${item}_cmc.csv"]
+      outs: ["metrics/${item}.json", "metrics/${item}_cmc.csv", "metrics/${item}_queries.csv"]
   export:
     cmd: cp -r made_up/artifacts/onnx artifacts/
     deps: [artifacts/model/qaconv]
@@ -59,14 +63,14 @@ def write_project(folder: Path, maps: Mapping[str, float] = {"station": 0.25, "m
     """Params, outputs and dvc.lock of a project that has been run; `maps` is QAConv's direct mAP by deployment."""
     settings = yaml.safe_load((REPOSITORY / "params.yaml").read_text(encoding="utf-8"))
     settings["deployments"] = list(maps)
-    settings["registry"] = {"model": "qaconv", "experiment": "qaconv", "min_gain": 0.5}
+    settings["gate"]["min_gain"] = 0.5
     write(folder / "params.yaml", yaml.safe_dump(settings))
     for method in METHODS:
         write(folder / f"artifacts/model/{method}/history.csv", HISTORY)
-    for deployment, value in maps.items():
-        write(folder / f"artifacts/tlift/{deployment}.json", json.dumps({"deployment": deployment}))
-        write(folder / f"metrics/{deployment}.json", json.dumps(made_up_metrics(value)))
+    for deployment in maps:
+        write(folder / f"artifacts/tlift/{deployment}.json", json.dumps({"deployment": deployment, "active": True}))
         write(folder / f"metrics/{deployment}_cmc.csv", "rank,qaconv_direct\n1,0.5\n")
+    measure_again(folder / "metrics", maps)
     write_graphs(folder / "artifacts/onnx")
     write_lock(folder, maps)
     copy_store(folder)
@@ -98,6 +102,33 @@ def made_up_metrics(direct_map: float) -> dict[str, object]:
     return {**metrics, "queries": 10, "gallery": 40}
 
 
+def measure_again(folder: Path, maps: Mapping[str, float]) -> None:
+    """The files of `evaluate`, as if the model had other results."""
+    for deployment, value in maps.items():
+        write(folder / f"{deployment}.json", json.dumps(made_up_metrics(value)))
+        write(folder / f"{deployment}_queries.csv", made_up_queries(value))
+
+
+def retrain(params: Params, maps: Mapping[str, float] = {}) -> tuple[Release, Outcome]:
+    """Registers and promotes in the working folder, after the stages have given other results where `maps` has some."""
+    measure_again(Path("metrics"), maps)
+    if maps:
+        write_lock(Path(), maps)
+    with retraining_run(params, {}):
+        release = register(params, load_metrics(params.deployments))
+        return release, promote(release, params.gate)
+
+
+def pointed_to(alias: str) -> dict[str, str]:
+    """The version that an alias names, by registered model; SQLite's store gives numbers, a server strings."""
+    return {name: str(MlflowClient().get_registered_model(name).aliases.get(alias)) for name in MODELS}
+
+
+def made_up_queries(direct_map: float) -> str:
+    """A table of queries, all of which have the same average precision."""
+    return "image,qaconv_direct\n" + "".join(f"{number}.png,{direct_map}\n" for number in range(10))
+
+
 def write_lock(folder: Path, maps: Mapping[str, float]) -> None:
     """A dvc.lock that differs whenever a metric does, as DVC's own would."""
     outs = {name: [{"path": f"data/prepared/{name}", "hash": "md5", "md5": MD5}] for name in ("campus", *maps)}
@@ -121,7 +152,8 @@ def write_graphs(folder: Path) -> None:
     ]
     maps = {name: (TensorProto.FLOAT, [count, 3, 2, 1]) for name, count in (("query_maps", "Q"), ("gallery_maps", "G"))}
     _save(folder / "matcher.onnx", steps, maps, {"logits": ["Q", "G"]})
-    write(folder / "contract.json", json.dumps({"score": {"better": "higher"}}))
+    graphs = {f"{name}.onnx": {"largest_difference_from_pytorch": 1e-6} for name in ("encoder", "matcher")}
+    write(folder / "contract.json", json.dumps({"score": {"better": "higher"}, "graphs": graphs}))
 
 
 def copy_store(folder: Path) -> None:

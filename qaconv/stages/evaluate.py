@@ -28,7 +28,7 @@ CMC_RANKS = 50  # plotted
 
 
 def evaluate(params: Params, deployment: str) -> None:
-    """Writes metrics/<deployment>.json and metrics/<deployment>_cmc.csv: each method, ranked four ways.
+    """Writes metrics/<deployment>.json, _cmc.csv and _queries.csv: each method, ranked four ways.
 
     Raises:
         InputError: the deployment has no query, no gallery, or no query with a true match.
@@ -62,6 +62,8 @@ def evaluate(params: Params, deployment: str) -> None:
     write_json(METRICS / f"{deployment}.json", {**figures, "queries": counted, "gallery": len(gallery)})
     with replacing_file(METRICS / f"{deployment}_cmc.csv") as beside:
         _cmc_table(results).to_csv(beside, index=False, lineterminator="\n", float_format="%.6f")
+    with replacing_file(METRICS / f"{deployment}_queries.csv") as beside:
+        _query_table(query, results).to_csv(beside, index=False, lineterminator="\n", float_format="%.6f")
 
 
 def _logits(
@@ -125,3 +127,11 @@ def _cmc_table(results: Mapping[str, Mapping[str, RankingMetrics]]) -> pd.DataFr
     table = pd.DataFrame(columns)
     table.insert(0, "rank", np.arange(1, len(table) + 1))
     return table
+
+
+def _query_table(query: pd.DataFrame, results: Mapping[str, Mapping[str, RankingMetrics]]) -> pd.DataFrame:
+    """Average precision: one row a query, one column a method and ranking; empty where a query does not count."""
+    columns = {
+        f"{method}_{name}": metrics.average_precisions for method, of in results.items() for name, metrics in of.items()
+    }
+    return pd.DataFrame({"image": query["image"], **columns})
