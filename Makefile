@@ -1,9 +1,9 @@
 # `make demo`: the whole workflow on the embedded camera networks. `make up`, `make status`, `make down`: the servers that
 # unattended work needs, on this machine. `make bench`: what the README's figures of speed come from. `make test`,
-# `make lint`, `make lock`: for developers.
+# `make test-integration` (the production loop on real servers), `make lint`, `make lock`: for developers.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: bench demo up status down test lint lock
+.PHONY: bench demo up status down test test-integration lint lock
 
 demo: .venv/installed
 	python -m flows.retrain
@@ -17,6 +17,9 @@ up status down: .venv/installed
 test: .venv/installed
 	python -m pytest --ignore tests/flows --ignore tests/integration
 	python -m pytest tests/flows tests/integration
+
+test-integration: .venv/installed
+	python -m pytest -m production --durations 0 tests/integration/test_production.py
 
 lint: .venv/installed
 	ruff check

@@ -19,18 +19,30 @@ from prefect.tasks import exponential_backoff
 from rich.console import Console
 from rich.table import Table
 
+from flows.fan_out import spread
+from flows.params import change_params
 from flows.stages import StageFailed, reproduce
 from qaconv import promotion, registry, tracking
 from qaconv.config import Params, load_params
 from qaconv.errors import InputError
 from qaconv.gate import Outcome
 
-STEPS = {  # a task each, and the stages of dvc.yaml that it brings up to date
-    "prepare": ["prepare", "sources"],
-    "train": ["train"],
-    "fit_tlift": ["fit_tlift"],
-    "evaluate": ["evaluate"],
-    "export": ["export"],
+
+@dataclass(frozen=True)
+class Step:
+    """Stages of dvc.yaml that are brought up to date together, and the pool whose workers do it in a fan-out."""
+
+    stages: tuple[str, ...]
+    pool: str = "cpu"
+    together: bool = False  # on one worker, as they depend on each other
+
+
+STEPS = {
+    "prepare": Step(("prepare", "sources"), together=True),
+    "train": Step(("train",), pool="gpu"),
+    "fit_tlift": Step(("fit_tlift",)),
+    "evaluate": Step(("evaluate",)),
+    "export": Step(("export",)),
 }
 METHODS = {"qaconv": "QAConv", "baseline": "baseline"}
 RANKINGS = {"direct": "direct", "reranked": "re-ranked", "tlift": "TLift", "reranked_tlift": "both"}
@@ -46,17 +58,23 @@ class Retraining:
 
 
 @flow(name="retrain")
-def retrain() -> Retraining:
+def retrain(changes: dict[str, Any] | None = None, fan_out: bool = False) -> Retraining:
     """Brings every stage up to date, registers what was exported and promotes it if it is better.
+
+    Args:
+        changes: of params.yaml for this run, by dotted key; recorded with the run and its version.
+        fan_out: lets workers in clones of their own run the stages, rather than this process.
 
     Raises:
         InputError: params.yaml is refused, or a figure is missing.
         StageFailed: a stage has failed; the MLflow run is closed as FAILED.
     """
+    if changes:
+        change_params(changes)
     params = load_params()
     with tracking.retraining_run(params, _flow_tags()):
-        for step, stages in STEPS.items():
-            run_stages.with_options(name=step)(stages)
+        for name, step in STEPS.items():
+            run_step.with_options(name=name)(step, fan_out)
         metrics = tracking.load_metrics(params.deployments)
         release = register(params, metrics)
         outcome = promote(params, release)
@@ -67,9 +85,12 @@ def retrain() -> Retraining:
 
 
 @task(tags=["dvc"], cache_policy=NO_CACHE)
-def run_stages(stages: list[str]) -> None:
+def run_step(step: Step, fan_out: bool) -> None:
     """DVC knows what is up to date; a training that was killed resumes by itself, so nothing is retried."""
-    reproduce(stages, get_run_logger())
+    log = get_run_logger()
+    if fan_out:
+        spread(step.stages, step.pool, together=step.together, log=log)
+    reproduce(step.stages, log, pull=fan_out)
 
 
 def _worth_retrying(task: Any, task_run: Any, state: State) -> bool:

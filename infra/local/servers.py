@@ -24,7 +24,7 @@ from qaconv.files import replacing_file
 
 log = logging.getLogger(__name__)
 
-PATIENCE_S = 180  # for a server's first start on a busy machine
+PATIENCE_S = 600  # for a server's first start, which makes tables, on a busy machine
 DATABASES = {"mlflow": "MLFLOW_DATABASE_PASSWORD", "prefect": "PREFECT_DATABASE_PASSWORD"}
 BUCKETS = ("mlflow", "dvc", "incoming")
 
@@ -174,7 +174,7 @@ def _wait(name: str, attempt: Callable[[], None], *expected: type[Exception]) ->
     """Until the attempt succeeds.
 
     Raises:
-        InputError: it does not within three minutes.
+        InputError: it does not within ten minutes.
     """
     deadline = time.monotonic() + PATIENCE_S
     while True:
