@@ -116,4 +116,4 @@ def make_and_push(stages: list[str]) -> None:
     """A stage that is done is not done again by a further try: DVC knows it."""
     log = get_run_logger()
     reproduce(stages, log, pull=True)
-    run_dvc(["push", "--run-cache", *stages], log)
+    run_dvc(["push", "--run-cache", "--with-deps", *stages], log)

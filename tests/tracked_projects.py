@@ -3,6 +3,7 @@
 import functools
 import json
 import shutil
+import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,7 +22,9 @@ from qaconv.tracking import FIGURES, RANKINGS, load_metrics, retraining_run
 REPOSITORY = Path(__file__).parents[1]
 MODELS = ("qaconv", "qaconv-encoder", "qaconv-matcher")
 HISTORY = "epoch,loss,accuracy,lr\n1,2.5,0.25,0.1\n2,1.5,0.5,0.01\n"
-EVALUATE = "cp made_up/metrics/$1.json made_up/metrics/$1_cmc.csv made_up/metrics/$1_queries.csv metrics/\n"
+EVALUATE = (
+    "mkdir -p metrics; cp made_up/metrics/$1.json made_up/metrics/$1_cmc.csv made_up/metrics/$1_queries.csv metrics/\n"
+)
 STAGES = """
 stages:
   prepare:
@@ -36,13 +39,13 @@ stages:
   train:
     foreach: ${methods}
     do:
-      cmd: cp -r made_up/artifacts/model/${key} artifacts/model/
+      cmd: mkdir -p artifacts/model && cp -r made_up/artifacts/model/${key} artifacts/model/
       deps: [data/sources]
       outs: ["artifacts/model/${key}"]
   fit_tlift:
     foreach: ${deployments}
     do:
-      cmd: cp made_up/artifacts/tlift/${item}.json artifacts/tlift/
+      cmd: mkdir -p artifacts/tlift && cp made_up/artifacts/tlift/${item}.json artifacts/tlift/
       deps: ["data/prepared/${item}"]
       outs: ["artifacts/tlift/${item}.json"]
   evaluate:
@@ -83,11 +86,16 @@ def write_pipeline(folder: Path) -> None:
     (folder / "dvc.lock").unlink()
     for name in ("artifacts", "metrics"):
         shutil.move(folder / name, folder / "made_up" / name)
-    for name in ("artifacts/model", "artifacts/tlift", "metrics"):
-        (folder / name).mkdir(parents=True)
     write(folder / "dvc.yaml", STAGES)
     write(folder / "evaluate.sh", EVALUATE)
     start_dvc(folder)
+
+
+def commit_all(folder: Path) -> None:
+    """Everything that lies in a project, in a commit of a repository that is made if there is none."""
+    author = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
+    for command in (["init", "--quiet"], ["add", "--all"], [*author, "commit", "--quiet", "--message", "A project"]):
+        subprocess.run(["git", *command], cwd=folder, check=True)
 
 
 def start_dvc(folder: Path) -> None:

@@ -27,6 +27,7 @@ from tracked_projects import REPOSITORY
 pytestmark = pytest.mark.production
 
 PATIENCE_S = 900
+EXPERIMENTS = "/api/2.0/mlflow/experiments/search?max_results=1"
 SMALL = {
     "sites": {
         "campus": {"seed": 1, "cameras": 3, "people": 24, "train_share": 0.7},
