@@ -54,4 +54,4 @@ def test_the_library_knows_no_orchestrator_and_mlflow_only_where_it_belongs(path
 def test_flows_call_no_stage_but_through_dvc():
     for path in (PROJECT / "flows").glob("*.py"):
         used = {layer(dotted) for dotted in imports(path)} - {None}
-        assert used <= {"config", "errors", "gate", "promotion", "registry", "tracking"}, path.name
+        assert used <= {"config", "errors", "files", "gate", "promotion", "registry", "tracking"}, path.name

@@ -1,7 +1,10 @@
 """A Prefect server goes in; it knows the work pools, the limit of GPU slots, the deployments and the automations."""
 
+import json
 import subprocess
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import yaml
 from prefect.client.orchestration import SyncPrefectClient
@@ -31,13 +34,19 @@ def set_up(environment: Environment) -> None:
             client.create_work_pool(WorkPoolCreate(name=pool, type="process"), overwrite=True)
         client.upsert_global_concurrency_limit_by_name("gpu", GPU_SLOTS)
         for written in yaml.safe_load(AUTOMATIONS.read_text(encoding="utf-8"))["automations"]:
-            automation = AutomationCore.model_validate(written)
-            known = client.read_automations_by_name(automation.name)
-            if known:
-                client.update_automation(known[0].id, automation)
-            else:
-                client.create_automation(automation)
+            _automate(client, written)
     _deploy(environment)
+
+
+def _automate(client: SyncPrefectClient, written: dict[str, Any]) -> None:
+    """An automation that is as written is left alone: Prefect forgets what it waits for when it is updated."""
+    digest = sha256(json.dumps(written, sort_keys=True).encode()).hexdigest()[:12]
+    automation = AutomationCore.model_validate({**written, "description": f"{AUTOMATIONS.name}, {digest}"})
+    known = client.read_automations_by_name(automation.name)
+    if not known:
+        client.create_automation(automation)
+    elif known[0].description != automation.description:
+        client.update_automation(known[0].id, automation)
 
 
 def _deploy(environment: Environment) -> None:

@@ -5,6 +5,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -110,17 +111,17 @@ def free_ports(count: int) -> list[int]:
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def stack() -> Iterator[Stack]:
     """Everything that `make up` starts, stopped at the end."""
-    folder = tmp_path_factory.mktemp("production") / "project"
+    home = Path(tempfile.mkdtemp(prefix="qaconv-production-"))
+    home.chmod(0o711)  # PostgreSQL's own user goes through; pytest lets nobody into its folders
+    folder = home / "project"
     subprocess.run(["git", "clone", "--quiet", str(REPOSITORY), str(folder)], check=True)
     settings = yaml.safe_load((folder / "params.yaml").read_text(encoding="utf-8"))
     settings = {**settings, **SMALL, "train": settings["train"] | SMALL_TRAIN}
     (folder / "params.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
     (folder / "dvc.lock").unlink()
     commit(folder, "A small project")
-    for parent in folder.parents[:3]:
-        parent.chmod(0o755)  # PostgreSQL's own user goes through
     run(folder, "python", "-c", "from infra.local.environment import Environment; Environment.load_or_create()")
     env = folder / ".local/env"
     lines = env.read_text(encoding="utf-8").splitlines()
@@ -134,8 +135,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         yield Stack(folder)
     finally:
         run(folder, "python", "-m", "infra.local", "down", check=False)
-        if "KEEP_PRODUCTION" not in os.environ:
-            shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(home, ignore_errors=True)
 
 
 def commit(folder: Path, subject: str) -> None:
