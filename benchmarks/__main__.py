@@ -29,7 +29,7 @@ def main(parts: list[str]) -> None:
         with console.status(part):
             for row in import_module(f"benchmarks.{part}").rows():
                 rows.append(row)
-                console.log(f"{part}: {row.what}")
+                console.log(f"{part}, {row.what}: {row.ours.seconds:.3g} s")
         shown += [(part, row) for row in rows]
         results[part] = {"machine": describe(), "rows": [row.as_dict() for row in rows]}
         write_json(RESULTS, results)

@@ -40,6 +40,7 @@ class Step:
 STEPS = {
     "prepare": Step(("prepare", "sources"), together=True),
     "train": Step(("train",), pool="gpu"),
+    "features": Step(("features",)),
     "fit_tlift": Step(("fit_tlift",)),
     "evaluate": Step(("evaluate",)),
     "export": Step(("export",)),

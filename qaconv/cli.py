@@ -15,6 +15,7 @@ from rich.text import Text
 
 from qaconv.config import load_params
 from qaconv.errors import InputError
+from qaconv.recipes import write_recipe
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
@@ -58,6 +59,12 @@ def train(method: Method) -> None:
 
 
 @app.command()
+def features(deployment: Deployment) -> None:
+    """Encode every sighting of a deployment with each method's network."""
+    _run("features", deployment)
+
+
+@app.command()
 def fit_tlift(deployment: Deployment) -> None:
     """Write a deployment's temporal profile."""
     _run("fit_tlift", deployment)
@@ -78,7 +85,7 @@ def export() -> None:
 @app.command()
 def rollback(why: Annotated[str, typer.Option(help="Kept with the version that is left.")]) -> None:
     """Make the previous champion champion again."""
-    with _one_message():
+    with _refusing():
         from qaconv import promotion, tracking
 
         tracking.connect()
@@ -89,7 +96,7 @@ def rollback(why: Annotated[str, typer.Option(help="Kept with the version that i
 @app.command()
 def reproduce(model: Annotated[str, typer.Argument(help="Such as models:/qaconv@champion.")]) -> None:
     """Make a registered version again in a clean clone; ends with 1 if anything differs."""
-    with _one_message():
+    with _refusing():
         from qaconv import reproduction, tracking
 
         tracking.connect()
@@ -103,14 +110,22 @@ def reproduce(model: Annotated[str, typer.Argument(help="Such as models:/qaconv@
             raise typer.Exit(1)
 
 
+@app.command()
+def recipe(name: Annotated[str, typer.Argument(help="demo, eccv2020 or cvpr2022.")]) -> None:
+    """Write a recipe's values into params.yaml; every one of them may be changed there."""
+    with _refusing():
+        for change in write_recipe(name) or [f"params.yaml is that of {name} already"]:
+            typer.echo(change)
+
+
 def _run(stage: str, *of: str) -> None:
     """Runs qaconv/stages/<stage>.py, imported only now: torch takes seconds."""
-    with _one_message():
+    with _refusing():
         getattr(import_module(f"qaconv.stages.{stage}"), stage)(load_params(), *of)
 
 
 @contextmanager
-def _one_message() -> Iterator[None]:
+def _refusing() -> Iterator[None]:
     """What a user can mend is one message."""
     try:
         yield

@@ -1,17 +1,29 @@
 """params.yaml goes in; frozen settings come out, or one message that names the key that is wrong."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from qaconv.errors import InputError
 
 Share = Annotated[float, Field(ge=0, le=1)]
 T = TypeVar("T")
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]  # it becomes a path, a DVC stage and an MLflow metric
+RESNETS = tuple(f"resnet{depth}" for depth in (18, 34, 50, 101, 152))
+BACKBONES = (*RESNETS, *(f"{name}_ibn_{form}" for name in RESNETS for form in "ab"), "mobilenet_v2")
 METHODS = ("qaconv", "baseline")
 RANKINGS = ("direct", "reranked", "tlift", "reranked_tlift")
 
@@ -52,11 +64,21 @@ class ImageConfig(Settings):
 class BackboneConfig(Settings):
     """The encoder: images [B, 3, H, W] in [0, 1] to unit maps [B, C, h, w]."""
 
-    name: Literal["resnet18", "resnet34", "resnet50", "mobilenet_v2"]
+    name: str  # one of BACKBONES, or timm:NAME
     last_layer: Literal["layer2", "layer3", "layer4"]  # stride 8, 16, 32
-    neck_channels: PositiveInt  # C
+    neck_channels: PositiveInt | Literal["none"]  # C; without a neck, the backbone's
+    neck: Literal["bias", "batchnorm"] = (
+        "bias"  # of the 3x3 convolution: of CVPR 2022, or no bias and a norm, of ECCV 2020
+    )
     weights: str  # none, imagenet, or a local .safetensors or .pth file
     normalise: Literal["none", "imagenet"] = "none"  # none is the authors'; imagenet: the mean and std of its weights
+
+    @field_validator("name")
+    @classmethod
+    def _name_exists(cls, name: str) -> str:
+        if name not in BACKBONES and not re.fullmatch(r"timm:[\w.-]+", name):
+            raise ValueError(f"backbones are {', '.join(BACKBONES)}, and timm:NAME for one of timm's")
+        return name
 
 
 class AugmentConfig(Settings):
@@ -73,13 +95,19 @@ class MethodConfig(Settings):
     """How two images are compared, and what training asks of the scores."""
 
     pooled: bool  # average the map to one vector: the score is a cosine
-    loss: Literal["pairwise_matching", "hard_triplet", "identity"]  # identity is for pooled vectors
-    sampler: Literal["pk", "graph"]
+    head: Literal["v1", "v2"] = "v2"  # of ECCV 2020, or of CVPR 2022
+    loss: Literal["pairwise_matching", "hard_triplet", "class_memory", "identity"]  # identity is for pooled vectors
+    sampler: Literal["pk", "graph", "domain_balanced", "random"]  # random is for class_memory
 
     @model_validator(mode="after")
-    def _identity_needs_vectors(self) -> Self:
+    def _loss_can_be_computed(self) -> Self:
         if self.loss == "identity" and not self.pooled:
             raise ValueError("loss identity compares pooled vectors; set pooled: true, or another loss")
+        if self.sampler == "random" and self.loss != "class_memory":
+            raise ValueError(
+                f"loss {self.loss} needs two images of a person in a batch, which sampler random does not see to; "
+                "legal are pk, graph and domain_balanced, or loss class_memory"
+            )
         return self
 
 
@@ -95,15 +123,24 @@ class TrainConfig(Settings):
     lr: PositiveFloat  # of the neck and the head
     backbone_lr: PositiveFloat
     weight_decay: Annotated[float, Field(ge=0)]
-    clip_norm: PositiveFloat
+    clip_norm: Annotated[float, Field(ge=0, allow_inf_nan=False)]  # of the gradient, encoder and head apart; 0 is never
     margin: PositiveFloat  # of the hard triplet loss, in logits
-    lr_drop_when_loss_below: Share  # of the second epoch's loss: then lr / 10, and half as many epochs again
+    pairwise_epochs: Annotated[int, Field(ge=0)]  # that a hard triplet run begins with, on pairwise matching
+    lr_drop_when_loss_below: Share  # of the second epoch's: then lr / 10, and half as many epochs again; 0 is never
+    lr_drop_by: Literal["training_loss", "holdout"]  # holdout: 1 - mAP of the people held back stands for the loss
     lr_drop_epoch: PositiveInt  # lr / 10 after this epoch at the latest
+    learnt_by_epoch: PositiveInt  # a run that has not matched learnt_accuracy by then stops
+    learnt_accuracy: Share  # of an epoch's images matched right: hardest positive above hardest negative
+    holdout_share: Annotated[float, Field(ge=0, le=0.5)]  # of each source's people, kept for calibration; 0 is none
 
     @model_validator(mode="after")
-    def _lr_drops_in_time(self) -> Self:
+    def _schedule_can_be_kept(self) -> Self:
         if self.lr_drop_epoch > self.epochs:
             raise ValueError(f"lr_drop_epoch is {self.lr_drop_epoch}; legal is 1 to epochs, {self.epochs}")
+        if self.pairwise_epochs >= self.epochs:
+            raise ValueError(f"pairwise_epochs is {self.pairwise_epochs}; legal is 0 to epochs - 1, {self.epochs - 1}")
+        if self.lr_drop_by == "holdout" and not self.holdout_share:
+            raise ValueError("lr_drop_by is holdout and holdout_share is 0; legal is a share above 0, or training_loss")
         return self
 
 
@@ -123,19 +160,10 @@ class RerankConfig(Settings):
     lambda_value: Share
 
 
-class TLiftConfig(Settings):
-    """Temporal lifting (Liao and Shao, ECCV 2020)."""
-
-    tau_s: PositiveFloat  # neighbours of a query are within this many seconds
-    sigma_s: PositiveFloat  # width of the time weight
-    top_k: PositiveInt  # pivots on each gallery camera
-    alpha: Annotated[float, Field(ge=0)]  # what appearance counts without support in time
-
-
 class EvaluateConfig(Settings):
     batch_size: PositiveInt  # images encoded at a time
+    engine: Literal["exact", "int8"]  # how maps are matched; int8 is faster and within 0.1 mAP points of exact
     rerank: RerankConfig
-    tlift: TLiftConfig
 
 
 class RegistryConfig(Settings):
@@ -182,6 +210,15 @@ class Params(Settings):
                 raise ValueError(f"{key} names one twice: {names}")
             if unknown:
                 raise ValueError(f"{key} names {unknown}; datasets has {sorted(self.datasets)}")
+        return self
+
+    @model_validator(mode="after")
+    def _pairwise_epochs_serve(self) -> Self:
+        losses = [method.loss for method in self.methods.values()]
+        if self.train.pairwise_epochs and "hard_triplet" not in losses:
+            raise ValueError(
+                f"train.pairwise_epochs is {self.train.pairwise_epochs}; without a loss hard_triplet legal is 0"
+            )
         return self
 
     def dataset(self, name: str) -> DatasetConfig:

@@ -14,7 +14,7 @@ import pandas as pd
 from qaconv.errors import InputError
 from qaconv.files import write_json
 
-DECIDING = "qaconv_direct"  # the ranking that promotes, a column of a deployment's queries
+DECIDING = "qaconv_direct_average_precision"  # of the ranking that promotes, a column of a deployment's queries
 RUNS = 30  # of the encoder, of which the median counts
 
 
@@ -59,8 +59,8 @@ def collect(deployments: Sequence[str], data: Mapping[str, str], metrics: Path, 
     Args:
         deployments: names.
         data: digests, by deployment.
-        metrics: folder of `<deployment>_queries.csv`.
-        profiles: folder of `<deployment>.json`.
+        metrics: folder of `queries/<deployment>.parquet`.
+        profiles: folder of `<deployment>/qaconv.json`.
         onnx: folder of the graphs and their contract.
 
     Raises:
@@ -68,9 +68,9 @@ def collect(deployments: Sequence[str], data: Mapping[str, str], metrics: Path, 
     """
     contract = _read_json(onnx / "contract.json")
     graphs = contract["graphs"]
-    found = {name: _read_json(profiles / f"{name}.json") for name in deployments}
+    found = {name: _read_json(profiles / name / "qaconv.json") for name in deployments}
     return Evidence(
-        average_precisions={name: _of_queries(metrics / f"{name}_queries.csv") for name in deployments},
+        average_precisions={name: _of_queries(metrics / "queries" / f"{name}.parquet") for name in deployments},
         data=dict(data),
         differences={name: float(graph["largest_difference_from_pytorch"]) for name, graph in graphs.items()},
         megabytes=sum((onnx / name).stat().st_size for name in graphs) / 1e6,
@@ -82,7 +82,7 @@ def collect(deployments: Sequence[str], data: Mapping[str, str], metrics: Path, 
 def _of_queries(path: Path) -> dict[str, float]:
     if not path.is_file():
         raise InputError(f"{path}: is not there; `dvc repro evaluate` writes it")
-    table = pd.read_csv(path)
+    table = pd.read_parquet(path)
     if DECIDING not in table:
         raise InputError(f"{path}: has no column {DECIDING}; it has {', '.join(table.columns)}")
     return dict(table.set_index("image")[DECIDING].dropna())

@@ -22,6 +22,7 @@ from qaconv.config import ImageConfig
 from qaconv.errors import InputError
 from qaconv.files import replacing_folder, write_json
 from qaconv.loading import as_input
+from qaconv.metrics import Calibration
 from qaconv.models.backbone import Encoder
 from qaconv.models.checkpoint import Architecture, Network
 from qaconv.models.head import QAConv
@@ -34,13 +35,16 @@ BATCH_SIZES = (1, 2, 7)  # of the proof: one, the size that was traced, and neit
 BLOCK = 8  # pixels; single pixels of noise would average out, and all maps look alike
 
 
-def export_network(network: Network, data: Mapping[str, Any], folder: Path, *, seed: int) -> None:
+def export_network(
+    network: Network, data: Mapping[str, Any], folder: Path, *, calibration: Calibration | None = None, seed: int
+) -> None:
     """Writes `encoder.onnx`, `matcher.onnx` and `contract.json`; the same network gives the same bytes.
 
     Args:
         network: on the CPU; put in eval mode.
         data: what it was trained on, with digests; goes into the contract.
         folder: replaced whole.
+        calibration: what a logit is worth, where people were held out to find it; goes into the contract.
         seed: of the random crops on which ONNX Runtime and PyTorch are compared.
 
     Raises:
@@ -50,7 +54,7 @@ def export_network(network: Network, data: Mapping[str, Any], folder: Path, *, s
     network.head.eval()
     graphs = build_graphs(network)
     differences = prove(graphs, network, seed=seed)
-    contract = _contract(graphs, differences, network.architecture, data)
+    contract = _contract(graphs, differences, network.architecture, data, calibration)
     with replacing_folder(folder) as beside:
         for name, graph in graphs.items():
             (beside / f"{name}.onnx").write_bytes(graph)
@@ -185,7 +189,11 @@ MEANINGS: dict[str, dict[str, Any]] = {
 
 
 def _contract(
-    graphs: Mapping[str, bytes], differences: Mapping[str, float], architecture: Architecture, data: Mapping[str, Any]
+    graphs: Mapping[str, bytes],
+    differences: Mapping[str, float],
+    architecture: Architecture,
+    data: Mapping[str, Any],
+    calibration: Calibration | None,
 ) -> dict[str, Any]:
     """What someone who serves the graphs must know, without this package."""
     image, backbone = architecture.image, architecture.backbone
@@ -212,10 +220,26 @@ def _contract(
         "score": {
             "kind": "logit",
             "better": "higher",
-            "probability": "sigmoid(logit) is training's probability of the same person; it is not calibrated",
+            "probability": _probability(calibration),
         },
         "architecture": described,
         "training_data": dict(data),
+    }
+
+
+def _probability(calibration: Calibration | None) -> dict[str, Any] | str:
+    if calibration is None:
+        return "sigmoid(logit) is training's probability of the same person; it is not calibrated"
+    return {
+        "formula": "sigmoid(scale * logit + offset + log(prior / (1 - prior)))",
+        "prior": "the share of pairs of one person among the pairs that are compared, in (0, 1); yours to say",
+        "scale": calibration.scale,
+        "offset": calibration.offset,
+        "fitted_on": {
+            "data": "people of the training datasets whom training did not see",
+            "pairs_of_one_person": calibration.matches,
+            "pairs_of_two_people": calibration.others,
+        },
     }
 
 

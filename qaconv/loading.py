@@ -1,6 +1,8 @@
 """Image files go in; batches for the network come out."""
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import torch
@@ -13,6 +15,8 @@ from torchvision.transforms import v2
 from qaconv.config import ImageConfig
 from qaconv.samplers import Draw
 from qaconv.transforms import resize
+
+BATCHES_AHEAD = 2  # read while one is encoded
 
 
 class Crops(Dataset[Tensor]):
@@ -54,7 +58,6 @@ def training_batches(
     yield from DataLoader(crops, batch_sampler=batches, num_workers=workers)
 
 
-@torch.inference_mode()
 def encode(
     encoder: nn.Module,
     paths: Sequence[Path],
@@ -66,10 +69,43 @@ def encode(
     progress: bool = True,
 ) -> Tensor:
     """Image files to maps float32 [N, C, h, w] on the CPU; the encoder is put in eval mode."""
-    encoder.eval()
-    loader = DataLoader(Crops(paths, size), batch_size=batch_size, num_workers=workers)
-    batches = track(loader, f"encode {len(paths)} images", disable=not progress)
-    return torch.cat([encoder(as_input(images, device)).float().cpu() for images in batches])
+    batches = encode_batches(
+        encoder, paths, size, batch_size=batch_size, device=device, workers=workers, progress=progress
+    )
+    return torch.cat(list(batches))
+
+
+def encode_batches(
+    encoder: nn.Module,
+    paths: Sequence[Path],
+    size: ImageConfig,
+    *,
+    batch_size: int,
+    device: torch.device,
+    workers: int = 0,
+    progress: bool = True,
+) -> Iterator[Tensor]:
+    """As `encode`, a batch at a time; the next ones are read in threads while one is encoded."""
+    encoder.eval().to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    batches = read_ahead(Crops(paths, size), batch_size, threads=max(1, workers))
+    total = -(-len(paths) // batch_size)
+    for images in track(batches, f"encode {len(paths)} images", total=total, disable=not progress):
+        with torch.inference_mode():
+            maps = encoder(as_input(images, device).contiguous(memory_format=torch.channels_last)).float().cpu()
+        yield maps.contiguous()
+
+
+def read_ahead(crops: Crops, batch_size: int, *, threads: int) -> Iterator[Tensor]:
+    """Batches uint8 [B, 3, H, W] in order, the next BATCHES_AHEAD on their way: Pillow reads without Python's lock."""
+    waiting: deque[list[Future[Tensor]]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        for start in range(0, len(crops), batch_size):
+            rows = range(start, min(start + batch_size, len(crops)))
+            waiting.append([pool.submit(crops.__getitem__, row) for row in rows])
+            if len(waiting) > BATCHES_AHEAD:
+                yield torch.stack([image.result() for image in waiting.popleft()])
+        while waiting:
+            yield torch.stack([image.result() for image in waiting.popleft()])
 
 
 def as_input(images: Tensor, device: torch.device) -> Tensor:

@@ -142,7 +142,7 @@ def _log_pair(params: Params, pair: Mapping[str, str]) -> str:
         client.log_model_artifact(model.model_id, str(Path(folder) / EVIDENCE))
     client.log_model_artifact(model.model_id, str(ONNX / "contract.json"))
     for deployment in params.deployments:
-        client.log_model_artifact(model.model_id, str(TLIFT / f"{deployment}.json"), "tlift")
+        client.log_model_artifact(model.model_id, str(TLIFT / deployment / "qaconv.json"), f"tlift/{deployment}")
     return str(model.model_uri)
 
 

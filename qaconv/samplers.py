@@ -1,6 +1,6 @@
 """The people of the training images go in; an epoch's batches come out, each of some identities with several images.
 
-Both samplers return lists of draws, so that an epoch can be written down and resumed at any batch.
+All samplers return lists of draws, so that an epoch can be written down and resumed at any batch.
 """
 
 from collections import defaultdict
@@ -38,6 +38,19 @@ class Deck:
         return dealt
 
 
+def random_batches(labels: NDArray[np.int64], *, size: int, rng: np.random.Generator) -> list[list[Draw]]:
+    """Images in any order, whoever is on them: for losses that need no second image; what fills no batch is left out.
+
+    Args:
+        labels: [N], the identity of each training image.
+        size: images of a batch.
+        rng: draws the order and the augmentation seeds.
+    """
+    order, seeds = rng.permutation(len(labels)).tolist(), rng.integers(2**31, size=len(labels)).tolist()
+    draws = [Draw(row, seed) for row, seed in zip(order, seeds, strict=True)]
+    return [draws[end - size : end] for end in range(size, len(draws) + 1, size)]
+
+
 def pk_batches(
     labels: NDArray[np.int64], *, identities: int, images: int, rng: np.random.Generator
 ) -> list[list[Draw]]:
@@ -49,13 +62,43 @@ def pk_batches(
         images: K of each identity.
         rng: draws the order, the images and the augmentation seeds.
     """
+    return domain_batches(labels, np.zeros(len(labels), np.int64), identities=identities, images=images, rng=rng)
+
+
+def domain_batches(
+    labels: NDArray[np.int64], domains: NDArray, *, identities: int, images: int, rng: np.random.Generator
+) -> list[list[Draw]]:
+    """P x K with as many identities of each domain in every batch, so that a large training set drowns no small one.
+
+    As many batches as show about as many images as there are; a small domain's come several times. Where P is no
+    multiple of the domains, they take turns in having one more.
+
+    Args:
+        labels: [N], the identity of each training image.
+        domains: [N], the camera network of each; an identity belongs to one.
+        identities: P of a batch.
+        images: K of each identity.
+        rng: draws the order, the images and the augmentation seeds.
+    """
     deck = Deck(labels, rng)
-    wanted = max(1, round(len(labels) / (identities * images)))
+    names = np.unique(domains)
+    people = {name: np.unique(labels[domains == name]) for name in names.tolist()}
+    shuffled: dict[object, list[int]] = {name: [] for name in people}
     groups: list[list[int]] = []
-    while len(groups) < wanted:
-        order = rng.permutation(deck.identities).tolist()
-        groups += [order[end - identities : end] for end in range(identities, len(order) + 1, identities)]
-    return [[draw for label in group for draw in deck.deal(label, images)] for group in groups[:wanted]]
+    for batch in range(max(1, round(len(labels) / (identities * images)))):
+        groups.append([])
+        for turn, name in enumerate(people):
+            share = (identities + (turn + batch) % len(people)) // len(people)
+            groups[-1] += _next(shuffled[name], people[name], share, rng)
+    return [[draw for label in group for draw in deck.deal(label, images)] for group in groups]
+
+
+def _next(left: list[int], people: NDArray[np.int64], count: int, rng: np.random.Generator) -> list[int]:
+    """Takes `count` different people off `left`; when too few are left they are dropped, and all are shuffled anew."""
+    if len(left) < count:
+        left[:] = rng.permutation(people).tolist()
+    taken, left[:] = left[:count], left[count:]
+    return taken
 
 
 def graph_batches(
@@ -71,11 +114,12 @@ def graph_batches(
         rng: draws the order, the images and the augmentation seeds.
     """
     deck = Deck(labels, rng)
-    others = np.where(np.eye(len(scores), dtype=bool), -np.inf, scores)
-    nearest = np.argsort(-others, axis=1, kind="stable")[:, : identities - 1]
     batches = []
     for centre in rng.permutation(len(deck.identities)):
-        group = deck.identities[[*nearest[centre], centre]]
+        distances = -scores[centre]  # a row at a time: the graph of 10,000 identities is large enough once
+        distances[centre] = np.inf
+        nearest = np.argsort(distances, kind="stable")[: identities - 1]
+        group = deck.identities[[*nearest, centre]]
         batches.append([draw for label in group.tolist() for draw in deck.deal(label, images)])
     return batches
 

@@ -64,9 +64,9 @@ def log_results(params: Params, metrics: Mapping[str, float]) -> None:
     for path in (Path("params.yaml"), DVC_LOCK, ONNX / "contract.json"):
         mlflow.log_artifact(str(path))
     for deployment in params.deployments:
-        mlflow.log_artifact(str(TLIFT / f"{deployment}.json"), "tlift")
-        for name in (f"{deployment}.json", f"{deployment}_cmc.csv"):
-            mlflow.log_artifact(str(METRICS / name), "metrics")
+        mlflow.log_artifacts(str(TLIFT / deployment), f"tlift/{deployment}")
+        for path in (METRICS / f"{deployment}.json", METRICS / "cmc" / f"{deployment}.csv"):
+            mlflow.log_artifact(str(path), path.parent.as_posix())
 
 
 def load_metrics(deployments: Sequence[str], project: Path = Path()) -> dict[str, float]:

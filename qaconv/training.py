@@ -20,23 +20,25 @@ from torch import Tensor, nn
 from qaconv.config import MethodConfig, TrainConfig
 from qaconv.errors import InputError
 from qaconv.files import replacing_file
+from qaconv.holdout import Holdout
 from qaconv.loading import TrainingCrops, as_input, encode, training_batches
 from qaconv.matching import score_matrix
 from qaconv.models.checkpoint import Network
-from qaconv.models.losses import Outcome, build_loss
-from qaconv.samplers import Draw, graph_batches, one_image_each, pk_batches
+from qaconv.models.losses import Outcome, PairwiseMatchingLoss, build_loss
+from qaconv.samplers import Draw, domain_batches, graph_batches, one_image_each, pk_batches, random_batches
+from qaconv.schedule import has_fallen, refuse_hopeless, warm_up
 
 log = logging.getLogger(__name__)
-
-COLLAPSED = 1e-3  # an epoch's hard triplet loss this near its margin has learnt nothing
 
 
 def train(
     network: Network,
     crops: TrainingCrops,
+    domains: NDArray,
     config: TrainConfig,
     method: MethodConfig,
     *,
+    holdout: Holdout | None,
     seed: int,
     device: torch.device,
     workers: int,
@@ -44,13 +46,15 @@ def train(
     state_path: Path,
     fingerprint: str,
 ) -> pd.DataFrame:
-    """Trains in place; gives one row an epoch: epoch, loss, accuracy, lr.
+    """Trains in place; gives one row an epoch: epoch, loss, accuracy, lr; holdout_map if the schedule watches it.
 
     Args:
         network: moved to `device`.
         crops: the training images and labels.
+        domains: [N], the camera network of each image.
         config: the recipe.
         method: the loss and the sampler.
+        holdout: people who are not among the crops; needed where the recipe's schedule watches them.
         seed: of batches and augmentation.
         device: where to train.
         workers: processes that read images beside the main one.
@@ -59,14 +63,10 @@ def train(
         fingerprint: of recipe and data; a state with another one is not resumed, one of other code is.
 
     Raises:
-        InputError: fewer people than a batch needs, a loss that is no finite number, or one that rests at its margin.
+        InputError: fewer people than a batch needs, a loss that is no finite number, or a run that learns nothing.
     """
     labels = np.asarray(crops.labels, dtype=np.int64)
-    if len(np.unique(labels)) < config.identities_per_batch:
-        raise InputError(
-            f"params.yaml: train.identities_per_batch is {config.identities_per_batch}, "
-            f"and the training images show {len(np.unique(labels))} people; legal is 2 to that number"
-        )
+    _refuse_too_few(labels, domains, config, method)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         learner = _Learner(network, config, method, device, people=int(labels.max()) + 1)
@@ -75,33 +75,29 @@ def train(
     while state.epoch < state.last_epoch:
         if state.batches is None:
             rng = np.random.default_rng([seed, state.epoch])
-            state.batches = _draw_batches(network, crops, labels, config, method, rng, device, workers)
+            state.batches = _draw_batches(network, crops, labels, domains, config, method, rng, device, workers)
         started, first = time.monotonic(), state.step
         left = state.batches[state.step :]
         batches = track(training_batches(crops, left, workers), f"epoch {state.epoch + 1}", len(left), transient=True)
         for images, targets in batches:
-            outcome = learner.step(as_input(images, device), targets.to(device))
+            outcome = learner.step(as_input(images, device), targets.to(device), state.epoch)
             state.add(outcome)
             if state.step % checkpoint_every_steps == 0:
                 state.save(state_path, fingerprint, learner)
         seconds = time.monotonic() - started
         rate = (state.step - first) * config.identities_per_batch * config.images_per_identity / max(seconds, 1e-9)
         row = state.close_epoch(learner.lr)
+        if holdout and config.lr_drop_by == "holdout":
+            row["holdout_map"] = holdout.mean_average_precision(network, device=device, workers=workers)
         log.info(
-            "epoch %d of %d: loss %.3f, anchors right %.1f %%, lr %g, %.0f images/s",
+            "epoch %d of %d: %s, %.0f images/s",
             row["epoch"],
             state.last_epoch,
-            row["loss"],
-            100 * row["accuracy"],
-            row["lr"],
+            ", ".join(f"{name} {value:.3g}" for name, value in row.items() if name != "epoch"),
             rate,
         )
-        if method.loss == "hard_triplet" and abs(row["loss"] - config.margin) < COLLAPSED:
-            raise InputError(
-                f"training: the hard triplet loss rests at its margin of {config.margin:g}: all scores are equal, and "
-                "nothing is learnt; legal is to start with loss pairwise_matching, or to lower train.margin"
-            )
-        _schedule(state, learner, config)
+        refuse_hopeless(state.history, config, method)
+        _schedule(state, learner, config, method)
         state.save(state_path, fingerprint, learner)
     return pd.DataFrame(state.history)
 
@@ -112,8 +108,10 @@ class _Learner:
     def __init__(
         self, network: Network, config: TrainConfig, method: MethodConfig, device: torch.device, *, people: int
     ) -> None:
-        self.encoder = network.encoder.to(device, memory_format=torch.channels_last)  # quicker convolutions
+        self.encoder = network.encoder.to(device).to(memory_format=torch.channels_last)  # quicker convolutions
         self.loss = build_loss(method.loss, network.head, margin=config.margin, people=people).to(device)
+        self.first_loss = PairwiseMatchingLoss(network.head).to(device)
+        self.first_epochs = warm_up(config, method)
         self.config, self.device = config, device
         self.half = torch.float16 if device.type == "cuda" else torch.bfloat16
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.amp and device.type == "cuda")
@@ -132,20 +130,22 @@ class _Learner:
         for group in self.optimiser.param_groups:
             group["lr"] /= 10
 
-    def step(self, images: Tensor, targets: Tensor) -> Outcome:
+    def step(self, images: Tensor, targets: Tensor, epoch: int) -> Outcome:
         self.encoder.train()
         if self.config.freeze_batchnorm:
             self.encoder.trunk.eval()
-        self.loss.train()
+        loss = self.first_loss if epoch < self.first_epochs else self.loss
+        loss.train()
         with torch.autocast(self.device.type, self.half, enabled=self.config.amp):
-            outcome: Outcome = self.loss(self.encoder(images), targets)
+            outcome: Outcome = loss(self.encoder(images), targets)
         if not torch.isfinite(outcome.loss):
             raise InputError(f"training: the loss is {outcome.loss.item()}; lower train.lr in params.yaml")
         self.optimiser.zero_grad(set_to_none=True)
         self.scaler.scale(outcome.loss).backward()
         self.scaler.unscale_(self.optimiser)
-        for part in (self.encoder, self.loss):  # apart, as theirs: a steep head must not shrink the encoder's step
-            nn.utils.clip_grad_norm_(part.parameters(), self.config.clip_norm)
+        if self.config.clip_norm:
+            for part in (self.encoder, self.loss):  # apart, as theirs: a steep head must not shrink the encoder's step
+                nn.utils.clip_grad_norm_(part.parameters(), self.config.clip_norm)
         self.scaler.step(self.optimiser)
         self.scaler.update()
         return outcome
@@ -209,10 +209,25 @@ class _State:
         return state
 
 
+def _refuse_too_few(labels: NDArray[np.int64], domains: NDArray, config: TrainConfig, method: MethodConfig) -> None:
+    """A batch shows each person once."""
+    places = domains if method.sampler == "domain_balanced" else np.full(len(labels), "all sources")
+    names = np.unique(places)
+    needed = -(-config.identities_per_batch // len(names))
+    for name in names:
+        people = len(np.unique(labels[places == name]))
+        if people < needed:
+            raise InputError(
+                f"params.yaml: train.identities_per_batch is {config.identities_per_batch}, {needed} of them from "
+                f"{name}, and the training images show {people} people there; legal is 2 to {people * len(names)}"
+            )
+
+
 def _draw_batches(
     network: Network,
     crops: TrainingCrops,
     labels: NDArray[np.int64],
+    domains: NDArray,
     config: TrainConfig,
     method: MethodConfig,
     rng: np.random.Generator,
@@ -220,24 +235,45 @@ def _draw_batches(
     workers: int,
 ) -> list[list[Draw]]:
     size = {"identities": config.identities_per_batch, "images": config.images_per_identity}
-    if method.sampler == "pk":
-        return pk_batches(labels, **size, rng=rng)
+    match method.sampler:
+        case "random":
+            return random_batches(labels, size=config.identities_per_batch * config.images_per_identity, rng=rng)
+        case "pk":
+            return pk_batches(labels, **size, rng=rng)
+        case "domain_balanced":
+            return domain_batches(labels, domains, **size, rng=rng)
+        case "graph":
+            scores = _graph(network, crops, one_image_each(labels, rng), device, workers)
+            return graph_batches(labels, scores, **size, rng=rng)
+
+
+def _graph(
+    network: Network, crops: TrainingCrops, chosen: list[int], device: torch.device, workers: int
+) -> NDArray[np.float32]:
+    """Logits [I, I] among one image of each identity."""
     started = time.monotonic()
-    chosen = one_image_each(labels, rng)
     paths = [crops.crops.paths[index] for index in chosen]
     maps = encode(
         network.encoder, paths, crops.crops.size, batch_size=256, device=device, workers=workers, progress=False
     )
+    encoded = time.monotonic()
     scores = score_matrix(maps, maps, network.head, device=device)
-    log.info("graph of %d identities in %.1f s", len(chosen), time.monotonic() - started)
-    return graph_batches(labels, scores, **size, rng=rng)
+    seconds = time.monotonic() - encoded
+    log.info(
+        "graph of %d identities: encoded in %.1f s, matched in %.1f s (%.0f pairs/s)",
+        len(chosen),
+        encoded - started,
+        seconds,
+        scores.size / max(seconds, 1e-9),
+    )
+    return scores
 
 
-def _schedule(state: _State, learner: _Learner, config: TrainConfig) -> None:
+def _schedule(state: _State, learner: _Learner, config: TrainConfig, method: MethodConfig) -> None:
     """lr / 10 at a fixed epoch; or as the authors' v2.1, once the loss has fallen far, and then half as many epochs."""
     if state.lr_dropped:
         return
-    learnt = state.epoch > 1 and state.history[-1]["loss"] < config.lr_drop_when_loss_below * state.history[1]["loss"]
+    learnt = has_fallen(state.history, config, method)
     if learnt or state.epoch == config.lr_drop_epoch:
         learner.drop_lr()
         state.lr_dropped = True

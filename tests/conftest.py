@@ -1,5 +1,7 @@
 """What several tests look at: a small site of the embedded camera network, with the truth beside the pictures."""
 
+import gc
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -34,3 +36,21 @@ def sightings(site_folder: Path) -> pd.DataFrame:
     crops["time_s"] = crops["clock_s"]
     crops["picture"] = [Image.open(site_folder / path).copy() for path in crops["path"]]
     return crops[["pid", "camid", "time_s", "split", "path", "picture"]]
+
+
+@pytest.fixture(scope="session")
+def peak_bytes() -> Callable[[Callable[[], object]], int]:
+    """How far a call raises this process's memory above where it stood (Linux)."""
+
+    def resident(field: str) -> int:
+        status = Path("/proc/self/status").read_text()
+        return 1024 * int(next(line.split()[1] for line in status.splitlines() if line.startswith(field)))
+
+    def measure(call: Callable[[], object]) -> int:
+        gc.collect()
+        Path("/proc/self/clear_refs").write_text("5")  # sets the peak back to what is resident now
+        before = resident("VmRSS")
+        call()
+        return resident("VmHWM") - before
+
+    return measure

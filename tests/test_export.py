@@ -1,9 +1,11 @@
 """What is served agrees with what was trained, or is not written."""
 
 import json
+import math
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import onnx
@@ -16,6 +18,7 @@ from qaconv import export
 from qaconv.config import BackboneConfig, ImageConfig, Params
 from qaconv.errors import InputError
 from qaconv.export import TOLERANCE, export_network
+from qaconv.metrics import Calibration
 from qaconv.models.checkpoint import Architecture, Network, build_network, save_network
 from qaconv.stages.export import export as export_stage
 from qaconv.stages.places import MODELS, ONNX
@@ -24,11 +27,11 @@ HEIGHT, WIDTH, CHANNELS = 32, 24, 8
 DATA = {"images": 12, "people": 3, "digests": {"shop": "abc"}}
 
 
-def make_network(*, pooled: bool) -> Network:
+def make_network(*, pooled: bool, head: Literal["v1", "v2"] = "v2") -> Network:
     """A network whose statistics two batches have moved, as training does; its weights came from a local file."""
     backbone = BackboneConfig(name="resnet18", last_layer="layer2", neck_channels=CHANNELS, weights="none")
     image = ImageConfig(height=HEIGHT, width=WIDTH)
-    network = build_network(Architecture(backbone=backbone, image=image, pooled=pooled), seed=1)
+    network = build_network(Architecture(backbone=backbone, image=image, pooled=pooled, head=head), seed=1)
     generator = torch.Generator().manual_seed(2)
     for _ in range(2):
         maps = network.encoder.train()(torch.rand(4, 3, HEIGHT, WIDTH, generator=generator))
@@ -109,6 +112,16 @@ def test_pooled_network_is_exported_with_maps_of_one_location(tmp_path: Path) ->
     export_network(make_network(pooled=True), DATA, tmp_path / "onnx", seed=7)
     maps = InferenceSession(tmp_path / "onnx" / "encoder.onnx", providers=["CPUExecutionProvider"]).get_outputs()[0]
     assert maps.shape == ["N", CHANNELS, 1, 1]
+
+
+def test_contract_says_what_a_logit_is_worth_where_that_was_fitted(tmp_path: Path) -> None:
+    fitted = Calibration(scale=0.5, offset=-1.25, matches=40, others=900)
+    export_network(make_network(pooled=True), DATA, tmp_path / "onnx", calibration=fitted, seed=7)
+    told = json.loads((tmp_path / "onnx" / "contract.json").read_text())["score"]["probability"]
+    logit, prior = 3.0, 0.01
+    odds = told["scale"] * logit + told["offset"] + math.log(prior / (1 - prior))
+    assert 1 / (1 + math.exp(-odds)) == pytest.approx(fitted.probability(logit, prior=prior))
+    assert told["fitted_on"]["pairs_of_one_person"] == 40
 
 
 def test_each_graph_is_one_file_that_names_no_path_of_this_machine(exported: Path) -> None:
@@ -200,7 +213,7 @@ def test_stage_exports_the_saved_network_to_the_same_bytes(
     network: Network, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    save_network(network, MODELS / "qaconv", {"data": DATA}, {})
+    save_network(network, MODELS / "qaconv", {"data": DATA, "calibration": None}, {})
     export_stage(Params.model_construct(seed=7))
     assert {path.name: path.read_bytes() for path in ONNX.iterdir()} == {
         path.name: path.read_bytes() for path in exported.iterdir()

@@ -8,9 +8,11 @@ PROJECT = Path(__file__).parent.parent
 LAYERS = [
     ["errors", "files", "device"],
     ["config", "manifest"],
+    ["recipes"],
     ["layouts", "camnet"],
     ["transforms", "samplers", "loading", "models"],
     ["matching", "rerank", "tlift", "metrics"],
+    ["holdout", "schedule"],
     ["training", "export", "evidence", "gate"],
     ["stages", "tracking", "registry", "promotion", "reproduction"],
     ["cli"],

@@ -40,7 +40,7 @@ def test_a_version_says_which_graphs_contract_and_profiles_belong_together(param
     folder = Path(mlflow.artifacts.download_artifacts("models:/qaconv@champion"))
     assert json.loads((folder / "versions.json").read_text()) == {"encoder_version": "1", "matcher_version": "1"}
     assert (folder / "contract.json").read_bytes() == Path("artifacts/onnx/contract.json").read_bytes()
-    assert sorted(path.name for path in (folder / "tlift").iterdir()) == ["mall.json", "station.json"]
+    assert sorted(path.name for path in (folder / "tlift").iterdir()) == ["mall", "station"]
     evidence = load_evidence(release)
     assert evidence is not None
     assert evidence.mean_average_precision("mall") == 0.5

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qaconv.samplers import graph_batches, one_image_each, pk_batches
+from qaconv.samplers import domain_batches, graph_batches, one_image_each, pk_batches, random_batches
 
 LABELS = np.repeat(np.arange(10), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]).astype(np.int64)
 SEEDS = st.integers(0, 2**32 - 1)
@@ -52,3 +52,35 @@ def test_the_same_seed_draws_the_same_batches():
 
 def test_one_image_each_follows_the_order_of_the_people():
     assert LABELS[one_image_each(LABELS, np.random.default_rng(0))].tolist() == list(range(10))
+
+
+DOMAINS = np.where(LABELS < 3, "small", "large")  # three people and seven
+
+
+@given(SEEDS, st.integers(2, 6))
+def test_every_domain_has_as_many_people_in_a_batch_but_one(seed, identities):
+    totals = Counter()
+    batches = domain_batches(LABELS, DOMAINS, identities=identities, images=2, rng=np.random.default_rng(seed))
+    for batch in batches:
+        people = {(str(DOMAINS[draw.row]), int(LABELS[draw.row])) for draw in batch}
+        counts = Counter(domain for domain, _ in people)
+        assert sum(counts.values()) == identities and len(batch) == 2 * identities
+        assert abs(counts["small"] - counts["large"]) <= 1
+        totals += counts
+    assert abs(totals["small"] - totals["large"]) <= 1
+
+
+def test_one_domain_alone_is_drawn_as_by_pk():
+    one, other = (
+        draw(LABELS, *domains, identities=3, images=2, rng=np.random.default_rng(1))
+        for draw, domains in ((pk_batches, ()), (domain_batches, (np.zeros(len(LABELS)),)))
+    )
+    assert one == other
+
+
+@given(SEEDS, st.integers(1, 20))
+def test_a_random_epoch_shows_no_image_twice_and_leaves_out_less_than_a_batch(seed, size):
+    batches = random_batches(LABELS, size=size, rng=np.random.default_rng(seed))
+    rows = [draw.row for batch in batches for draw in batch]
+    assert len(rows) == len(set(rows)) > len(LABELS) - size
+    assert {len(batch) for batch in batches} == {size}

@@ -59,9 +59,9 @@ def test_a_run_holds_params_epochs_metrics_datasets_and_files(params: Params, tm
         "tlift/station.json",
         "tlift/mall.json",
         "metrics/station.json",
-        "metrics/station_cmc.csv",
+        "metrics/cmc/station.csv",
         "metrics/mall.json",
-        "metrics/mall_cmc.csv",
+        "metrics/cmc/mall.csv",
     }
 
 

@@ -1,4 +1,5 @@
 import logging
+import re
 
 import numpy as np
 import pytest
@@ -8,12 +9,14 @@ from PIL import Image
 from qaconv import training
 from qaconv.config import AugmentConfig, BackboneConfig, ImageConfig, MethodConfig, TrainConfig
 from qaconv.errors import InputError
+from qaconv.holdout import Holdout
 from qaconv.loading import Crops, TrainingCrops
 from qaconv.models.checkpoint import Architecture, build_network
 from qaconv.transforms import build_augmentation
 
 SIZE = ImageConfig(height=32, width=16)
 PEOPLE, IMAGES = 6, 5
+DOMAINS = np.repeat(["near", "far"], [2 * IMAGES, 4 * IMAGES])
 AUGMENT = AugmentConfig(pad=2, rotation_degrees=5, flip=0.5, colour_jitter=0.5, occlusion=0.5)
 RECIPE = TrainConfig(
     datasets=["tiny"],
@@ -27,8 +30,13 @@ RECIPE = TrainConfig(
     weight_decay=5e-4,
     clip_norm=8,
     margin=4,
+    pairwise_epochs=0,
     lr_drop_when_loss_below=0,
+    lr_drop_by="training_loss",
     lr_drop_epoch=2,
+    learnt_by_epoch=100,
+    learnt_accuracy=0.05,
+    holdout_share=0,
 )
 PAIRWISE = MethodConfig(pooled=False, loss="pairwise_matching", sampler="pk")
 
@@ -48,14 +56,16 @@ def crops(tmp_path_factory):
     return TrainingCrops(Crops(paths, SIZE), labels, build_augmentation(AUGMENT, SIZE))
 
 
-def run(crops, folder, recipe=RECIPE, method=PAIRWISE, seed=1, workers=0, fingerprint="same"):
+def run(crops, folder, recipe=RECIPE, method=PAIRWISE, seed=1, workers=0, fingerprint="same", holdout=None):
     backbone = BackboneConfig(name="resnet18", last_layer="layer2", neck_channels=8, weights="none")
     network = build_network(Architecture(backbone=backbone, image=SIZE, pooled=method.pooled), seed)
     history = training.train(
         network,
         crops,
+        DOMAINS,
         recipe,
         method,
+        holdout=holdout,
         seed=seed,
         device=torch.device("cpu"),
         workers=workers,
@@ -86,18 +96,26 @@ def killed_after(monkeypatch, steps):
     monkeypatch.setattr(training._Learner, "step", step)
 
 
-@pytest.mark.parametrize("sampler", ["pk", "graph"])
-@pytest.mark.parametrize("steps", [0, 3, 4, 5, 11])
+@pytest.mark.parametrize(
+    ("steps", "sampler", "loss", "pairwise_epochs"),
+    [
+        *((steps, "pk", "pairwise_matching", 0) for steps in (0, 3, 4, 5, 11)),
+        (8, "graph", "pairwise_matching", 0),
+        (4, "random", "class_memory", 0),
+        (8, "domain_balanced", "hard_triplet", 1),
+    ],
+)
 def test_a_run_killed_at_any_step_ends_with_the_weights_of_one_that_was_not(
-    crops, tmp_path, monkeypatch, steps, sampler
+    crops, tmp_path, monkeypatch, steps, sampler, loss, pairwise_epochs
 ):
-    method = PAIRWISE.model_copy(update={"sampler": sampler})
-    undisturbed, history = run(crops, tmp_path / "undisturbed", method=method)
+    method = PAIRWISE.model_copy(update={"sampler": sampler, "loss": loss})
+    recipe = RECIPE.model_copy(update={"pairwise_epochs": pairwise_epochs})
+    undisturbed, history = run(crops, tmp_path / "undisturbed", recipe, method)
     with monkeypatch.context() as patch:
         killed_after(patch, steps)
         with pytest.raises(KeyboardInterrupt):
-            run(crops, tmp_path, method=method)
-    resumed, resumed_history = run(crops, tmp_path, method=method)
+            run(crops, tmp_path, recipe, method)
+    resumed, resumed_history = run(crops, tmp_path, recipe, method)
     assert_equal(resumed, undisturbed)
     assert resumed_history.equals(history)
 
@@ -138,11 +156,14 @@ def test_another_seed_gives_other_weights(crops, tmp_path):
         PAIRWISE,
         PAIRWISE.model_copy(update={"pooled": True, "loss": "identity"}),
         PAIRWISE.model_copy(update={"loss": "hard_triplet"}),
+        PAIRWISE.model_copy(update={"loss": "class_memory", "sampler": "random"}),
     ],
 )
 def test_training_learns_to_tell_six_colours_apart(crops, tmp_path, method):
-    _, history = run(crops, tmp_path, RECIPE.model_copy(update={"epochs": 12, "lr_drop_epoch": 10}), method)
-    assert history["loss"].iloc[-1] < 0.9 * history["loss"].iloc[0]
+    recipe = RECIPE.model_copy(update={"epochs": 12, "lr": 0.02, "backbone_lr": 0.02, "lr_drop_epoch": 10})
+    _, history = run(crops, tmp_path, recipe, method)
+    if method.loss != "class_memory":  # whose loss grows with the classes that it knows
+        assert history["loss"].iloc[-1] < 0.9 * history["loss"].iloc[0]
     assert history["accuracy"].iloc[-1] > history["accuracy"].iloc[0]
 
 
@@ -157,7 +178,7 @@ def test_hard_triplet_that_rests_at_its_margin_stops_the_run_with_a_word(crops, 
         return 0 * (query_maps.sum() + gallery_maps.sum()) + torch.zeros(len(query_maps), len(gallery_maps))
 
     monkeypatch.setattr("qaconv.models.head.QAConv.forward", all_scores_equal)
-    with pytest.raises(InputError, match="hard triplet loss rests at its margin of 4.*pairwise_matching"):
+    with pytest.raises(InputError, match="hard triplet loss rests at its margin of 4.*pairwise_epochs"):
         run(crops, tmp_path, method=PAIRWISE.model_copy(update={"loss": "hard_triplet"}))
 
 
@@ -186,5 +207,35 @@ def test_a_loss_that_is_no_number_stops_the_run_with_a_word(crops, tmp_path):
 
 
 def test_fewer_people_than_a_batch_needs_are_refused(crops, tmp_path):
-    with pytest.raises(InputError, match="identities_per_batch is 7, and the training images show 6 people"):
+    with pytest.raises(InputError, match="identities_per_batch is 7, .*from all sources, .*show 6 people there"):
         run(crops, tmp_path, RECIPE.model_copy(update={"identities_per_batch": 7}))
+
+
+def test_a_domain_with_fewer_people_than_its_share_of_a_batch_is_refused_by_name(crops, tmp_path):
+    balanced = PAIRWISE.model_copy(update={"sampler": "domain_balanced"})
+    with pytest.raises(InputError, match="identities_per_batch is 6, 3 of them from near, .*show 2 people .* 2 to 4"):
+        run(crops, tmp_path, RECIPE.model_copy(update={"identities_per_batch": 6}), balanced)
+
+
+def test_a_hard_triplet_run_begins_with_as_many_pairwise_epochs_as_asked_for(crops, tmp_path):
+    triplet = PAIRWISE.model_copy(update={"loss": "hard_triplet"})
+    pairwise = run(crops, tmp_path, RECIPE)[1]
+    mixed = run(crops, tmp_path, RECIPE.model_copy(update={"pairwise_epochs": 2}), triplet)[1]
+    assert mixed["loss"].iloc[:2].tolist() == pairwise["loss"].iloc[:2].tolist()
+    assert mixed["loss"].iloc[2] != pairwise["loss"].iloc[2]
+
+
+def test_the_cost_of_the_graph_is_logged(crops, tmp_path, caplog):
+    with caplog.at_level(logging.INFO):
+        run(crops, tmp_path, method=PAIRWISE.model_copy(update={"sampler": "graph"}))
+    assert re.search(r"graph of 6 identities: encoded in .* s, matched in .* s \(\d+ pairs/s\)", caplog.text)
+
+
+def test_a_schedule_that_watches_the_held_out_drops_when_their_error_has_fallen(crops, tmp_path, monkeypatch):
+    found = iter([0.1, 0.2, 0.4, 0.5, 0.5, 0.5])
+    monkeypatch.setattr(Holdout, "mean_average_precision", lambda *of, **where: next(found))
+    holdout = Holdout(crops.crops.paths, np.array(crops.labels), np.tile(np.arange(IMAGES), PEOPLE), SIZE)
+    recipe = {"epochs": 9, "lr_drop_epoch": 9, "lr_drop_by": "holdout", "lr_drop_when_loss_below": 0.7}
+    _, history = run(crops, tmp_path, RECIPE.model_copy(update=recipe), holdout=holdout)
+    assert history["holdout_map"].tolist() == [0.1, 0.2, 0.4, 0.5, 0.5, 0.5]
+    assert history["lr"].tolist() == pytest.approx([0.05] * 4 + [0.005] * 2)

@@ -9,6 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import onnx
+import pandas as pd
 import yaml
 from mlflow import MlflowClient
 from onnx import TensorProto, helper
@@ -22,9 +23,9 @@ from qaconv.tracking import FIGURES, RANKINGS, load_metrics, retraining_run
 REPOSITORY = Path(__file__).parents[1]
 MODELS = ("qaconv", "qaconv-encoder", "qaconv-matcher")
 HISTORY = "epoch,loss,accuracy,lr\n1,2.5,0.25,0.1\n2,1.5,0.5,0.01\n"
-EVALUATE = (
-    "mkdir -p metrics; cp made_up/metrics/$1.json made_up/metrics/$1_cmc.csv made_up/metrics/$1_queries.csv metrics/\n"
-)
+EVALUATE = """mkdir -p metrics/cmc metrics/queries
+for file in $1.json cmc/$1.csv queries/$1.parquet; do cp made_up/metrics/$file metrics/$file; done
+"""
 STAGES = """
 stages:
   prepare:
@@ -42,18 +43,24 @@ stages:
       cmd: mkdir -p artifacts/model && cp -r made_up/artifacts/model/${key} artifacts/model/
       deps: [data/sources]
       outs: ["artifacts/model/${key}"]
+  features:
+    foreach: ${deployments}
+    do:
+      cmd: mkdir -p artifacts/features && echo ${item} >artifacts/features/${item}
+      deps: [artifacts/model, "data/prepared/${item}"]
+      outs: ["artifacts/features/${item}"]
   fit_tlift:
     foreach: ${deployments}
     do:
-      cmd: mkdir -p artifacts/tlift && cp made_up/artifacts/tlift/${item}.json artifacts/tlift/
+      cmd: mkdir -p artifacts/tlift && cp -r made_up/artifacts/tlift/${item} artifacts/tlift/
       deps: ["data/prepared/${item}"]
-      outs: ["artifacts/tlift/${item}.json"]
+      outs: ["artifacts/tlift/${item}"]
   evaluate:
     foreach: ${deployments}
     do:
       cmd: sh evaluate.sh ${item}
       deps: [artifacts/model, evaluate.sh, "made_up/metrics/${item}.json"]
-      outs: ["metrics/${item}.json", "metrics/${item}_cmc.csv", "metrics/${item}_queries.csv"]
+      outs: ["metrics/${item}.json", "metrics/cmc/${item}.csv", "metrics/queries/${item}.parquet"]
   export:
     cmd: cp -r made_up/artifacts/onnx artifacts/
     deps: [artifacts/model/qaconv]
@@ -71,8 +78,9 @@ def write_project(folder: Path, maps: Mapping[str, float] = {"station": 0.25, "m
     for method in METHODS:
         write(folder / f"artifacts/model/{method}/history.csv", HISTORY)
     for deployment in maps:
-        write(folder / f"artifacts/tlift/{deployment}.json", json.dumps({"deployment": deployment, "active": True}))
-        write(folder / f"metrics/{deployment}_cmc.csv", "rank,qaconv_direct\n1,0.5\n")
+        profile = {"deployment": deployment, "active": True, "reason": ""}
+        write(folder / f"artifacts/tlift/{deployment}/qaconv.json", json.dumps(profile))
+        write(folder / f"metrics/cmc/{deployment}.csv", "rank,qaconv_direct\n1,0.5\n")
     measure_again(folder / "metrics", maps)
     write_graphs(folder / "artifacts/onnx")
     write_lock(folder, maps)
@@ -114,7 +122,8 @@ def measure_again(folder: Path, maps: Mapping[str, float]) -> None:
     """The files of `evaluate`, as if the model had other results."""
     for deployment, value in maps.items():
         write(folder / f"{deployment}.json", json.dumps(made_up_metrics(value)))
-        write(folder / f"{deployment}_queries.csv", made_up_queries(value))
+        (folder / "queries").mkdir(parents=True, exist_ok=True)
+        made_up_queries(value).to_parquet(folder / f"queries/{deployment}.parquet")
 
 
 def retrain(params: Params, maps: Mapping[str, float] = {}) -> tuple[Release, Outcome]:
@@ -132,9 +141,10 @@ def pointed_to(alias: str) -> dict[str, str]:
     return {name: str(MlflowClient().get_registered_model(name).aliases.get(alias)) for name in MODELS}
 
 
-def made_up_queries(direct_map: float) -> str:
+def made_up_queries(direct_map: float) -> pd.DataFrame:
     """A table of queries, all of which have the same average precision."""
-    return "image,qaconv_direct\n" + "".join(f"{number}.png,{direct_map}\n" for number in range(10))
+    images = [f"{number}.png" for number in range(10)]
+    return pd.DataFrame({"image": images, "qaconv_direct_average_precision": direct_map})
 
 
 def write_lock(folder: Path, maps: Mapping[str, float]) -> None:

@@ -61,23 +61,28 @@ def search(
         raise ValueError(f"top_k is {top_k}; legal is 1..{len(gallery)}, the gallery's size")
     best = torch.full((len(query_maps), top_k), torch.iinfo(torch.int64).min)
     for tile in logit_tiles(query_maps, gallery, head, engine=engine, device=device, progress=progress):
-        keys = torch.cat([best[tile.rows], _keys(tile.logits, tile.columns.start)], dim=1)
+        columns = torch.arange(tile.columns.start, tile.columns.stop)
+        keys = torch.cat([best[tile.rows], _keys(tile.logits, columns)], dim=1)
         best[tile.rows] = keys.topk(top_k, dim=1).values
-    return Neighbours(*_unpack(best))
+    return _unpack(best)
 
 
-def _keys(logits: Tensor, first_column: int) -> Tensor:
-    """Integers [Q, G] that sort as (logit, then the earlier column): no tie is left to the order of tiles.
+def best_first(logits: Tensor, columns: Tensor, top_k: int) -> Neighbours:
+    """The `top_k` best of logits [Q, n] of the gallery images `columns` [Q, n]."""
+    return _unpack(_keys(logits, columns).topk(top_k, dim=1).values)
+
+
+def _keys(logits: Tensor, columns: Tensor) -> Tensor:
+    """Integers that sort as (logit, then the earlier column): no tie is left to the order of tiles.
 
     A float's bits sort as an integer where it is positive, and the other way round where it is negative.
     """
     bits = (logits + 0.0).view(torch.int32)  # -0.0 becomes 0.0
     ordered = torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits).long()
-    columns = torch.arange(first_column, first_column + logits.shape[1])
     return (ordered << 32) + (0xFFFFFFFF - columns)
 
 
-def _unpack(keys: Tensor) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+def _unpack(keys: Tensor) -> Neighbours:
     ordered = (keys >> 32).int()
     bits = torch.where(ordered < 0, ordered ^ 0x7FFFFFFF, ordered)
-    return bits.view(torch.float32).numpy(), (0xFFFFFFFF - (keys & 0xFFFFFFFF)).numpy()
+    return Neighbours(bits.view(torch.float32).numpy(), (0xFFFFFFFF - (keys & 0xFFFFFFFF)).numpy())

@@ -22,7 +22,7 @@ from qaconv.files import replacing_file, write_json
 from qaconv.matching.quantise import Codes, dequantise, quantise
 
 HEADER = "store.json"
-DTYPES = {"float16": torch.float16, "int8": torch.int8}
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "int8": torch.int8}
 
 
 class Shard(NamedTuple):
@@ -40,7 +40,7 @@ class MapStore:
     Attributes:
         folder: where it lies.
         shape: (N, C, H, W).
-        dtype: "float16", or "int8" with one float16 scale a location.
+        dtype: "float32", "float16", or "int8" with one float16 scale a location.
         model: what wrote the maps: the digest of a network, say. Maps of two models cannot be compared.
 
     Raises:
@@ -62,7 +62,7 @@ class MapStore:
         folder: Path,
         shape: tuple[int, int, int],
         *,
-        dtype: Literal["float16", "int8"] = "float16",
+        dtype: Literal["float32", "float16", "int8"] = "float16",
         model: str,
     ) -> "MapStore":
         """An empty store of maps of `shape` (C, H, W); the folder is made where it is missing.
@@ -103,7 +103,7 @@ class MapStore:
         if self.dtype == "int8":
             tensors["maps"], tensors["scales"] = quantise(locations)
         else:
-            tensors["maps"] = locations.half()
+            tensors["maps"] = locations.to(DTYPES[self.dtype])
         name = _shard_name(len(self._shards))
         with replacing_file(self.folder / name) as beside:
             contiguous = {key: value.cpu().contiguous() for key, value in tensors.items()}
@@ -122,6 +122,22 @@ class MapStore:
         locations = dequantise(self.codes(start, stop)) if self.dtype == "int8" else self._rows("maps", start, stop)
         *_, height, width = self.shape
         return locations.float().transpose(1, 2).unflatten(2, (height, width))
+
+    def take(self, images: NDArray[np.int64]) -> Tensor:
+        """Maps of chosen images as float32 [n, C, H, W], in the order asked for."""
+        _, channels, height, width = self.shape
+        taken = torch.empty(len(images), height * width, channels)
+        offset = 0
+        for shard in self._shards:
+            wanted = np.flatnonzero((images >= offset) & (images < offset + shard.images))
+            if len(wanted):
+                rows = torch.from_numpy(images[wanted] - offset)
+                with self._open(shard) as file:
+                    maps = file.get_tensor("maps")[rows]
+                    int8 = self.dtype == "int8"
+                    taken[wanted] = dequantise(Codes(maps, file.get_tensor("scales")[rows])) if int8 else maps.float()
+            offset += shard.images
+        return taken.transpose(1, 2).unflatten(2, (height, width))
 
     def codes(self, start: int, stop: int) -> Codes:
         """Maps of the images start..stop as codes [n, S, C] and scales; those of an int8 store are not copied."""

@@ -4,22 +4,33 @@ Q queries, G gallery images, C channels, H x W map size, S = H*W locations.
 """
 
 from collections.abc import Iterator
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 from numpy.typing import NDArray
 from rich.progress import Progress
 from torch import Tensor
 
-from qaconv.matching.quantise import Codes, dequantise, quantise
+from qaconv.matching.compiled import CompiledMatcher, load_kernel
+from qaconv.matching.quantise import Block, quantise
 from qaconv.matching.store import MapStore
+from qaconv.matching.torch_tiles import TorchMatcher
 from qaconv.models.head import FoldedHead, QAConv
 
 Maps = Tensor | NDArray[Any] | MapStore
 Engine = Literal["exact", "int8"]
 ENGINES = ("exact", "int8")
 BLOCK_BYTES = 128 << 20  # of the float32 maps of one side of a tile
-TABLE_BYTES = 2 << 20  # of the cosines at one time: what stays in cache between the product and the maxima
+
+
+class Matcher(Protocol):
+    """One way to match two blocks of maps on one device."""
+
+    def prepare(self, queries: Block) -> Any: ...
+
+    def table(self, queries: Any, gallery: Block) -> Tensor: ...
+
+    def pairs(self, queries: Any, gallery: Block, query_index: Tensor, gallery_index: Tensor) -> Tensor: ...
 
 
 class Tile(NamedTuple):
@@ -62,56 +73,48 @@ def logit_tiles(
     for name, maps in (("query_maps", query_maps), ("gallery_maps", gallery_maps)):
         if tuple(maps.shape[1:]) != expected:
             raise ValueError(f"{name} have shape {tuple(maps.shape)}; expected [N, {', '.join(map(str, expected))}]")
-    device = device or torch.device("cpu")
-    folded = FoldedHead(*(part.to(device) for part in head.folded()))
+    folded = head.folded()
+    matcher = choose_matcher(folded, device)
     mirrored = query_maps is gallery_maps and torch.equal(folded.query, folded.gallery)
     size = max(1, BLOCK_BYTES // (4 * head.channels * head.height * head.width))
     queries, galleries = len(query_maps), len(gallery_maps)
     with Progress(disable=not progress) as bar:
         task = bar.add_task(f"match {queries} x {galleries}", total=queries * galleries)
-        for rows in _blocks(queries, size):
-            query = _load(query_maps, rows, engine, device)
-            for columns in _blocks(galleries, size):
+        for rows in blocks(queries, size):
+            query = matcher.prepare(load_block(query_maps, rows, engine))
+            for columns in blocks(galleries, size):
                 if mirrored and columns.start < rows.start:
                     continue
-                logits = _match(query, _load(gallery_maps, columns, engine, device), folded).cpu()
+                logits = matcher.table(query, load_block(gallery_maps, columns, engine))
                 yield Tile(rows, columns, logits)
                 if mirrored and columns.start > rows.start:
                     yield Tile(columns, rows, logits.T)
                 bar.advance(task, logits.numel() * (1 + (mirrored and columns.start > rows.start)))
 
 
-def _blocks(count: int, size: int) -> Iterator[slice]:
+def choose_matcher(folded: FoldedHead, device: torch.device | None) -> Matcher:
+    """The fastest way to match with this head on this device; the CPU unless given."""
+    device = device or torch.device("cpu")
+    if device.type == "cpu" and len(folded.query) > 1 and (kernel := load_kernel()) is not None:
+        return CompiledMatcher(folded, kernel)
+    return TorchMatcher(folded, device)
+
+
+def load_block(maps: Maps, rows: slice, engine: Engine) -> Block:
+    """Maps of some images as float32 [n, S, C], or for int8 as codes."""
+    if isinstance(maps, MapStore) and engine == "int8":
+        return maps.codes(rows.start, rows.stop)
+    locations = load_floats(maps, rows)
+    return quantise(locations) if engine == "int8" else locations
+
+
+def load_floats(maps: Maps, rows: slice) -> Tensor:
+    """Maps of some images as float32 [n, S, C]."""
+    block = maps.block(rows.start, rows.stop) if isinstance(maps, MapStore) else torch.as_tensor(maps[rows])
+    return block.flatten(2).transpose(1, 2).float().contiguous()
+
+
+def blocks(count: int, size: int) -> Iterator[slice]:
+    """0..count in slices of at most `size`."""
     for start in range(0, count, size):
         yield slice(start, min(count, start + size))
-
-
-def _load(maps: Maps, rows: slice, engine: Engine, device: torch.device) -> Tensor:
-    """Maps as float32 [n, S, C]; for int8 rounded to codes first."""
-    if engine == "int8":
-        if isinstance(maps, MapStore):
-            codes = maps.codes(rows.start, rows.stop)
-        else:
-            codes = quantise(_locations(torch.as_tensor(maps[rows])))
-        return dequantise(Codes(*(part.to(device) for part in codes)))
-    block = maps.block(rows.start, rows.stop) if isinstance(maps, MapStore) else torch.as_tensor(maps[rows])
-    return _locations(block.to(device)).contiguous()
-
-
-def _locations(maps: Tensor) -> Tensor:
-    return maps.flatten(2).transpose(1, 2).float()
-
-
-def _match(queries: Tensor, gallery: Tensor, folded: FoldedHead) -> Tensor:
-    """[Q, S, C] and [G, S, C] to logits [Q, G]: product and both maxima in pieces that stay in cache."""
-    galleries, locations, _ = gallery.shape
-    logits = torch.empty(len(queries), galleries, device=gallery.device)
-    width = max(1, TABLE_BYTES // (4 * locations * locations))
-    for start in range(0, galleries, width):
-        tile = gallery[start : start + width]
-        flat = tile.flatten(0, 1)
-        for row, query in enumerate(queries):
-            table = (flat @ query.T).unflatten(0, (-1, locations))  # [tile, S of gallery, S of query]
-            of_query, of_gallery = table.amax(dim=1), table.amax(dim=2)
-            logits[row, start : start + len(tile)] = of_query @ folded.query + of_gallery @ folded.gallery
-    return logits + folded.bias

@@ -139,7 +139,7 @@ def evaluate_camera_pairs(
     for query_camid in np.unique(seen.query_camids):
         mine = seen.query_camids == query_camid
         for gallery_camid in np.unique(seen.gallery_camids):
-            there = seen.gallery_camids == gallery_camid
+            there = (seen.gallery_camids == gallery_camid) & (seen.gallery_pids != JUNK)
             if query_camid == gallery_camid or not np.isin(seen.query_pids[mine], seen.gallery_pids[there]).any():
                 continue
             metrics = evaluate_ranking(

@@ -2,8 +2,9 @@
 
 import json
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
@@ -12,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from qaconv.config import BackboneConfig, ImageConfig, Settings
 from qaconv.errors import InputError
 from qaconv.files import replacing_folder, write_json
-from qaconv.models.backbone import Encoder, build_encoder, map_size
+from qaconv.models.backbone import Encoder, build_encoder
 from qaconv.models.head import QAConv
 
 
@@ -22,6 +23,7 @@ class Architecture(Settings):
     backbone: BackboneConfig
     image: ImageConfig
     pooled: bool  # maps averaged to one location: the baseline, whose score is a cosine
+    head: Literal["v1", "v2"] = "v2"
 
 
 @dataclass(frozen=True)
@@ -39,9 +41,8 @@ def build_network(architecture: Architecture, seed: int) -> Network:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         encoder = build_encoder(backbone, pooled=architecture.pooled)
-        head = QAConv(
-            backbone.neck_channels, *map_size(backbone, image.height, image.width, pooled=architecture.pooled)
-        )
+        size = encoder.map_size(image.height, image.width)
+        head = QAConv(encoder.channels, *size, variant=architecture.head)
     return Network(encoder, head, architecture)
 
 
@@ -65,6 +66,11 @@ def save_network(network: Network, folder: Path, trained: dict[str, Any], tables
         write_json(beside / "model.json", {"architecture": network.architecture.model_dump(), "trained": trained})
         for name, text in tables.items():
             (beside / name).write_text(text, encoding="utf-8")
+
+
+def weights_digest(folder: Path) -> str:
+    """sha256 of a saved network's weights: maps are comparable if, and only if, theirs is the same."""
+    return sha256((folder / "weights.safetensors").read_bytes()).hexdigest()
 
 
 def load_network(folder: Path) -> tuple[Network, dict[str, Any]]:

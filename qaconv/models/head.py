@@ -9,14 +9,22 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from qaconv.models.partners import best_partners
+
 
 class Correspondences(NamedTuple):
-    """The best partner of each location, both ways; all [Q, G, S], cosines in [-1, 1] and indices in 0..S-1."""
+    """The best partner of each location, both ways, and what it adds to the logit in eval mode; [Q, G, S] but for one.
+
+    Cosines are in [-1, 1], indices in 0..S-1. The shares of a pair, both ways, and the constant sum to its logit.
+    """
 
     query_scores: Tensor  # of each query location, over the gallery's locations
     query_indices: Tensor
+    query_shares: Tensor  # in logits: 0 is a location that answers as an average one does, or one without weight
     gallery_scores: Tensor  # of each gallery location, over the query's locations
     gallery_indices: Tensor
+    gallery_shares: Tensor
+    constant: Tensor  # scalar, in logits: what biases and the last norm add to every pair
 
 
 class FoldedHead(NamedTuple):
@@ -28,55 +36,73 @@ class FoldedHead(NamedTuple):
 
 
 class QAConv(nn.Module):
-    """Query-adaptive convolution (Liao and Shao, ECCV 2020), with the head of CVPR 2022.
+    """Query-adaptive convolution (Liao and Shao, ECCV 2020; the head of v2 is that of CVPR 2022).
 
     Every query location is a 1x1 kernel over the gallery map; the best answer of each location, in both directions,
-    is normalised, weighted by where it is, and summed. Symmetric in query and gallery.
+    is normalised, weighted by where it is, and summed. With s the normalised best answers [2, S]:
+    v1 is norm(w . s + b), w of 2 S weights, the gallery's first, as in the authors' files;
+    v2 is norm(w . s_query + b + w . s_gallery + b), w of S weights, hence symmetric in query and gallery.
 
     Args:
         channels: C.
         height: H of the maps, in locations.
         width: W of the maps, in locations.
-        variant: "v2", the head of CVPR 2022.
+        variant: "v1" or "v2"; weights of the two do not interchange.
 
     Raises:
         ValueError: another variant.
     """
 
-    def __init__(self, channels: int, height: int, width: int, variant: Literal["v2"] = "v2") -> None:
+    def __init__(self, channels: int, height: int, width: int, variant: Literal["v1", "v2"] = "v2") -> None:
         super().__init__()
-        if variant != "v2":
-            raise ValueError(f"variant is {variant!r}; legal is 'v2'")
+        if variant not in ("v1", "v2"):
+            raise ValueError(f"variant is {variant!r}; legal are 'v1' and 'v2'")
         self.channels, self.height, self.width, self.variant = channels, height, width, variant
         self.local_norm = nn.BatchNorm1d(1)
-        self.weight = nn.Linear(height * width, 1)
+        self.weight = nn.Linear(height * width * (2 if variant == "v1" else 1), 1)
         self.logit_norm = nn.BatchNorm1d(1)
-        nn.init.constant_(self.weight.weight, 1 / (height * width))
+        if variant == "v2":  # as theirs; v1 starts from PyTorch's own
+            nn.init.constant_(self.weight.weight, 1 / (height * width))
 
     def forward(self, query_maps: Tensor, gallery_maps: Tensor) -> Tensor:
         """Maps [Q, C, H, W] and [G, C, H, W] to logits [Q, G]; higher is a better match."""
-        table = self.cosines(query_maps, gallery_maps)
-        best = torch.stack([table.max(dim=3).values.transpose(1, 2), table.max(dim=1).values], dim=2)
-        queries, galleries, _, locations = best.shape
-        local = self.local_norm(best.reshape(-1, 1, locations))
-        logits = self.weight(local).reshape(-1, 2).sum(dim=1, keepdim=True)
-        return self.logit_norm(logits).reshape(queries, galleries)
+        self._check(query_maps, gallery_maps)
+        best_of_query, best_of_gallery = best_partners(query_maps, gallery_maps)
+        of_query, of_gallery = best_of_query.transpose(1, 2), best_of_gallery.permute(2, 0, 1)  # [Q, G, S]
+        queries, galleries, locations = of_query.shape
+        local = self.local_norm(torch.stack([of_gallery, of_query], dim=2).reshape(-1, 1, locations))
+        logits = self.weight(local.reshape(-1, self.weight.in_features)).reshape(queries * galleries, -1)
+        return self.logit_norm(logits.sum(dim=1, keepdim=True)).reshape(queries, galleries)
 
     def correspondences(self, query_maps: Tensor, gallery_maps: Tensor) -> Correspondences:
         """Maps [Q, C, H, W] and [G, C, H, W] to the best partner of each location, both ways."""
         table = self.cosines(query_maps, gallery_maps)
-        of_query, of_gallery = table.max(dim=3), table.max(dim=1)
+        query, gallery = table.max(dim=3), table.max(dim=1)
+        query_scores, query_indices = query.values.transpose(1, 2), query.indices.transpose(1, 2)
+        affine = self._affine()
         return Correspondences(
-            of_query.values.transpose(1, 2), of_query.indices.transpose(1, 2), of_gallery.values, of_gallery.indices
+            query_scores,
+            query_indices,
+            affine.query * affine.local(query_scores),
+            gallery.values,
+            gallery.indices,
+            affine.gallery * affine.local(gallery.values),
+            affine.constant,
         )
 
     def folded(self) -> FoldedHead:
         """Both norms (at their running statistics) and the weights as one affine map: eval mode for the engines."""
+        affine = self._affine()
+        shift = affine.local.shift * (affine.query + affine.gallery).sum()
+        return FoldedHead(
+            affine.query * affine.local.scale, affine.gallery * affine.local.scale, affine.constant + shift
+        )
+
+    def _affine(self) -> "_AffineHead":
         local, logit = _affine(self.local_norm), _affine(self.logit_norm)
-        weight = self.weight.weight.detach().flatten()
-        scaled = logit.scale * local.scale * weight
-        constant = 2 * (local.shift * weight.sum() + self.weight.bias.detach().squeeze())
-        return FoldedHead(scaled, scaled, logit.scale * constant + logit.shift)
+        weight = self.weight.weight.detach().reshape(-1, self.height * self.width)  # [2, S] in v1, [1, S] in v2
+        constant = logit(self.weight.bias.detach().squeeze() * (2 if self.variant == "v2" else 1))
+        return _AffineHead(local, logit.scale * weight[-1], logit.scale * weight[0], constant)
 
     def cosines(self, query_maps: Tensor, gallery_maps: Tensor) -> Tensor:
         """Maps [Q, C, H, W] and [G, C, H, W] to [Q, S, G, S]: every query location against every gallery location.
@@ -84,26 +110,42 @@ class QAConv(nn.Module):
         Raises:
             ValueError: maps of another shape than the head was made for.
         """
-        expected = (self.channels, self.height, self.width)
-        for name, maps in (("query_maps", query_maps), ("gallery_maps", gallery_maps)):
-            if tuple(maps.shape[1:]) != expected:
-                raise ValueError(
-                    f"{name} have shape {tuple(maps.shape)}; expected [N, {', '.join(map(str, expected))}]"
-                )
+        self._check(query_maps, gallery_maps)
         rows = query_maps.flatten(2).transpose(1, 2).reshape(-1, self.channels)
         columns = gallery_maps.flatten(2).transpose(0, 1).reshape(self.channels, -1)
         locations = self.height * self.width
         queries, galleries = query_maps.shape[0], gallery_maps.shape[0]  # an exported graph would hold len() constant
         return (rows @ columns).reshape(queries, locations, galleries, locations)
 
+    def _check(self, query_maps: Tensor, gallery_maps: Tensor) -> None:
+        expected = (self.channels, self.height, self.width)
+        for name, maps in (("query_maps", query_maps), ("gallery_maps", gallery_maps)):
+            if tuple(maps.shape[1:]) != expected:
+                raise ValueError(
+                    f"{name} have shape {tuple(maps.shape)}; expected [N, {', '.join(map(str, expected))}]"
+                )
+
 
 class _Affine(NamedTuple):
+    """scale * x + shift: what a BatchNorm of one channel does in eval mode."""
+
     scale: Tensor
     shift: Tensor
 
+    def __call__(self, value: Tensor) -> Tensor:
+        return self.scale * value + self.shift
+
+
+class _AffineHead(NamedTuple):
+    """The head in eval mode: logit = query . local(query_scores) + gallery . local(gallery_scores) + constant."""
+
+    local: _Affine
+    query: Tensor  # [S]
+    gallery: Tensor  # [S]
+    constant: Tensor  # scalar
+
 
 def _affine(norm: nn.BatchNorm1d) -> _Affine:
-    """What a BatchNorm of one channel does in eval mode: scale * x + shift."""
     assert norm.running_var is not None and norm.running_mean is not None
     scale = norm.weight.detach() / torch.sqrt(norm.running_var + norm.eps)
     return _Affine(scale.squeeze(), (norm.bias.detach() - norm.running_mean * scale).squeeze())

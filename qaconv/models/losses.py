@@ -1,9 +1,11 @@
 """Feature maps of a batch and its people go in; a loss, and the share of anchors matched right, come out.
 
-B batch, C channels, H x W map size. Every loss compares each image of the batch with each other one.
+B batch, C channels, H x W map size. Class memory compares each image of the batch with the training's classes, every
+other loss with each image of the batch.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +19,96 @@ class Outcome(NamedTuple):
 
     loss: Tensor
     accuracy: Tensor
+
+
+BLOCK_CLASSES = 16  # compared at a time, theirs; the head's norms see one block each, so it is part of the recipe
+
+
+class ClassMemoryLoss(nn.Module):
+    """Focal cross-entropy of each image against the latest map of every class (Liao and Shao, ECCV 2020).
+
+    Weighted by (1 - p)^2 with p the probability of the right answer, summed over classes, averaged over images. A class
+    not yet seen is left out, as in their v1.1. Classes are compared in blocks whose gradients are taken at
+    once, so that memory grows with the maps that are kept, not with what the head makes of them.
+
+    Args:
+        head: compares maps; images are its queries, classes its gallery.
+        classes: how many there are, numbered from 0.
+    """
+
+    memory: Tensor  # [classes, C, H, W]
+    seen: Tensor  # [classes], bool
+
+    def __init__(self, head: QAConv, classes: int) -> None:
+        super().__init__()
+        self.head = head
+        self.register_buffer("memory", torch.zeros(classes, head.channels, head.height, head.width))
+        self.register_buffer("seen", torch.zeros(classes, dtype=torch.bool))
+
+    def forward(self, maps: Tensor, pids: Tensor) -> Outcome:
+        """Maps [B, C, H, W] and their pids [B]; remembers the maps afterwards."""
+        known = self.seen.nonzero().flatten()
+        blocks = known.tensor_split(-(-len(known) // BLOCK_CLASSES)) if len(known) else ()
+        best = torch.full((len(maps),), -torch.inf, device=maps.device)
+        right = torch.zeros(len(maps), dtype=torch.bool, device=maps.device)
+
+        def loss_of(maps: Tensor, block: Tensor) -> Tensor:
+            logits = self.head(maps, self.memory[block])
+            same = pids[:, None] == block
+            highest = logits.detach().max(dim=1)
+            higher = highest.values > best
+            best[higher] = highest.values[higher].to(best.dtype)
+            right[higher] = (block[highest.indices] == pids)[higher]
+            return _focal(logits, same).sum() / len(maps)
+
+        loss = _SumOverBlocks.apply(loss_of, blocks, maps, *self.head.parameters())
+        self._remember(maps.detach(), pids)
+        return Outcome(loss, right.float().mean())
+
+    def _remember(self, maps: Tensor, pids: Tensor) -> None:
+        """Writes each class's last map of the batch."""
+        places = torch.arange(len(pids), device=pids.device)
+        last = torch.full_like(self.seen, -1, dtype=torch.long).scatter_reduce(0, pids, places, "amax")
+        shown = (last >= 0).nonzero().flatten()
+        self.memory[shown] = maps[last[shown]].to(self.memory.dtype)
+        self.seen[shown] = True
+
+
+def _focal(logits: Tensor, same: Tensor) -> Tensor:
+    """Cross-entropy of each pair, weighted by (1 - p)^2 (Lin et al., ICCV 2017, gamma 2)."""
+    entropy = F.binary_cross_entropy_with_logits(logits, same.to(logits.dtype), reduction="none")
+    probability = logits.sigmoid()
+    return entropy * torch.where(same, 1 - probability, probability).square()
+
+
+class _SumOverBlocks(torch.autograd.Function):
+    """The sum of a loss over blocks of classes; the gradient of each is taken as it is computed, and its graph freed.
+
+    The head runs once for each block, so its running statistics move as they should, which recomputing would spoil.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, loss_of: Callable[[Tensor, Tensor], Tensor], blocks: Sequence[Tensor], maps: Tensor, *weights: Tensor
+    ) -> Tensor:
+        total, leaf = maps.new_zeros(()), maps.detach().requires_grad_()
+        wanted = [leaf, *(weight for weight in weights if weight.requires_grad)]
+        gradients = [torch.zeros_like(value) for value in wanted]
+        for block in blocks:
+            with torch.enable_grad():
+                loss = loss_of(leaf, block)
+            total += loss.detach()
+            for gradient, found in zip(gradients, torch.autograd.grad(loss, wanted), strict=True):
+                gradient += found
+        ctx.save_for_backward(*gradients)
+        ctx.weights_wanted = [weight.requires_grad for weight in weights]
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        maps, *rest = (upstream * gradient for gradient in ctx.saved_tensors)
+        left = iter(rest)
+        return None, None, maps, *(next(left) if wanted else None for wanted in ctx.weights_wanted)
 
 
 class PairwiseMatchingLoss(nn.Module):
@@ -103,6 +195,7 @@ class IdentityLoss(nn.Module):
 def build_loss(name: str, head: QAConv, *, margin: float, people: int) -> nn.Module:
     """The loss of that name, as params.yaml spells it, for training on so many people."""
     losses = {
+        "class_memory": lambda: ClassMemoryLoss(head, people),
         "pairwise_matching": lambda: PairwiseMatchingLoss(head),
         "hard_triplet": lambda: HardTripletLoss(head, margin),
         "identity": lambda: IdentityLoss(head, people),

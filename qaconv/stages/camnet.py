@@ -2,10 +2,16 @@
 
 import logging
 import os
+from pathlib import Path
 
-from qaconv.camnet.difficulty import mean_colour_rank1
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
 from qaconv.camnet.render import render_site
 from qaconv.config import Params
+from qaconv.layouts import market1501
+from qaconv.metrics import evaluate_ranking
 from qaconv.stages.places import RAW
 
 log = logging.getLogger(__name__)
@@ -16,3 +22,20 @@ def camnet(params: Params, site: str) -> None:
     folder = RAW / site
     render_site(params.site(site), folder, processes=os.cpu_count() or 1)
     log.info("%s: nearest neighbour on mean colour has rank-1 %.1f %%", site, 100 * mean_colour_rank1(folder))
+
+
+def mean_colour_rank1(folder: Path) -> float:
+    """Rank-1 in [0, 1] of a site's queries when the nearest mean colour is taken for the person."""
+    manifest = market1501.read(folder, folder.name)
+    query, gallery = manifest.split("query"), manifest.split("gallery")
+    query_colours, gallery_colours = (
+        np.array([_mean_colour(folder / image) for image in rows["image"]]) for rows in (query, gallery)
+    )
+    distances = np.linalg.norm(query_colours[:, None] - gallery_colours, axis=2)
+    ranking = evaluate_ranking(-distances, query["pid"], gallery["pid"], query["camid"], gallery["camid"])
+    return float(ranking.cmc[0])
+
+
+def _mean_colour(path: Path) -> NDArray[np.float64]:
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB").resize((1, 1), Image.Resampling.BOX), dtype=np.float64).ravel()

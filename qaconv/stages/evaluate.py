@@ -1,137 +1,125 @@
-"""Trained networks, a deployment's images and its temporal profile go in; its metrics come out."""
+"""Feature maps of a deployment's sightings and its temporal profiles go in; its metrics come out."""
 
-import logging
-from collections.abc import Mapping
+from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
 from scipy.special import expit
+from torch import Tensor
 
-from qaconv.config import METHODS, Params, RerankConfig
+from qaconv.config import METHODS, EvaluateConfig, Params
 from qaconv.device import find_device
 from qaconv.errors import InputError
-from qaconv.files import replacing_file, write_json
-from qaconv.loading import encode
 from qaconv.manifest import JUNK, Manifest
-from qaconv.matching import score_matrix
-from qaconv.metrics import RankingMetrics, evaluate_ranking
-from qaconv.models.checkpoint import load_network
-from qaconv.rerank import k_reciprocal
-from qaconv.stages.places import METRICS, MODELS, PREPARED, TLIFT
+from qaconv.matching import MapStore, logit_tiles, score_pairs
+from qaconv.metrics import Calibration
+from qaconv.models.checkpoint import load_network, weights_digest
+from qaconv.models.head import QAConv
+from qaconv.rerank import Neighbourhoods, find_neighbourhoods, k_reciprocal_sparse
+from qaconv.stages.measures import measure, write_measures
+from qaconv.stages.places import FEATURES, MODELS, PREPARED, TLIFT
 from qaconv.tlift import TLiftProfile
 
-log = logging.getLogger(__name__)
-
 LOGIT_SCALE = 10.0  # of the probabilities that distances are made of, as the authors' first release shows them
-CMC_RANKS = 50  # plotted
+BLOCK_IMAGES = 2048  # read from a store at a time
 
 
 def evaluate(params: Params, deployment: str) -> None:
-    """Writes metrics/<deployment>.json, _cmc.csv and _queries.csv: each method, ranked four ways.
+    """Writes metrics/<deployment>.json and the tables beside it: each method, ranked four ways.
 
     Raises:
-        InputError: the deployment has no query, no gallery, or no query with a true match.
+        InputError: the gallery holds nobody, no query has a true match, or the maps are of other images or networks.
     """
-    manifest = Manifest.load(PREPARED / deployment)
-    query, gallery = manifest.split("query"), manifest.split("gallery")
-    gallery = gallery[gallery["pid"] != JUNK].reset_index(drop=True)
+    frame = Manifest.load(PREPARED / deployment).frame
+    sightings = frame[frame["split"] != "train"].reset_index(drop=True)
+    kept = sightings[(sightings["split"] == "query") | (sightings["pid"] != JUNK)]
+    query, gallery = kept[kept["split"] == "query"], kept[kept["split"] == "gallery"]
     if query.empty or gallery.empty:
         raise InputError(
-            f"params.yaml: deployments names {deployment!r}, which has {len(query)} query images and {len(gallery)} in "
-            "its gallery; legal is at least one of each"
+            f"{PREPARED / deployment}: cannot be evaluated: it has {len(query)} query images and {len(gallery)} in its "
+            f"gallery without junk (pid {JUNK}); legal is at least one of each"
         )
-    profile = TLiftProfile.load(TLIFT / f"{deployment}.json")
-    results = {}
+    device = find_device(params.machine.device)
+    measures = {}
     for method in METHODS:
-        logits = _logits(params, method, manifest, query, gallery)
-        rankings = _rankings(*logits, query, gallery, profile, params.evaluate.rerank)
+        network, trained = load_network(MODELS / method)
+        profile = TLiftProfile.load(TLIFT / deployment / f"{method}.json", model=weights_digest(MODELS / method))
+        maps = _load_maps(deployment, method, sightings["image"], kept.index.to_numpy())
+        rankings = _rankings(maps, network.head, query, gallery, profile, params.evaluate, device)
+        fitted = trained["calibration"]
         try:
-            results[method] = {
-                name: evaluate_ranking(scores, query["pid"], gallery["pid"], query["camid"], gallery["camid"])
-                for name, scores in rankings.items()
-            }
+            measures[method] = measure(rankings, query, gallery, Calibration(**fitted) if fitted else None)
         except ValueError as error:
             raise InputError(f"{PREPARED / deployment}: cannot be evaluated: {error}") from error
-        best = results[method]["direct"]
-        log.info(
-            "%s, %s: rank-1 %.1f, mAP %.1f", deployment, method, 100 * best.cmc[0], 100 * best.mean_average_precision
-        )
-    figures = {method: {name: _figures(metrics) for name, metrics in of.items()} for method, of in results.items()}
-    counted = results["qaconv"]["direct"].queries
-    write_json(METRICS / f"{deployment}.json", {**figures, "queries": counted, "gallery": len(gallery)})
-    with replacing_file(METRICS / f"{deployment}_cmc.csv") as beside:
-        _cmc_table(results).to_csv(beside, index=False, lineterminator="\n", float_format="%.6f")
-    with replacing_file(METRICS / f"{deployment}_queries.csv") as beside:
-        _query_table(query, results).to_csv(beside, index=False, lineterminator="\n", float_format="%.6f")
+    write_measures(deployment, measures, query, seed=params.seed)
 
 
-def _logits(
-    params: Params, method: str, manifest: Manifest, query: pd.DataFrame, gallery: pd.DataFrame
-) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-    """Logits of query against gallery [Q, G], query against query and gallery against gallery."""
-    network, _ = load_network(MODELS / method)
-    device = find_device(params.machine.device)
-    encoder, head = network.encoder.to(device), network.head
-    query_maps, gallery_maps = (
-        encode(
-            encoder,
-            [manifest.root / image for image in rows["image"]],
-            params.image,
-            batch_size=params.evaluate.batch_size,
-            device=device,
-            workers=params.machine.workers,
-        )
-        for rows in (query, gallery)
-    )
-    return (
-        score_matrix(query_maps, gallery_maps, head, device=device, progress=True),
-        score_matrix(query_maps, query_maps, head, device=device),
-        score_matrix(gallery_maps, gallery_maps, head, device=device, progress=True),
-    )
+def _load_maps(deployment: str, method: str, images: pd.Series, rows: NDArray[np.intp]) -> Tensor:
+    """The maps float32 [N, C, H, W] of some of `images`, which the store must hold in that order."""
+    folder = FEATURES / deployment / method
+    store = MapStore(folder, model=weights_digest(MODELS / method))
+    if not np.array_equal(store.ids, images.to_numpy(dtype=object)):
+        raise InputError(f"{folder}: holds maps of other images than {PREPARED / deployment}; `dvc repro` writes them")
+    parts = []
+    for start in range(0, len(store), BLOCK_IMAGES):
+        stop = min(start + BLOCK_IMAGES, len(store))
+        chosen = rows[(rows >= start) & (rows < stop)] - start
+        parts.append(store.block(start, stop)[torch.from_numpy(chosen)])
+    return torch.cat(parts)
 
 
 def _rankings(
-    query_gallery: NDArray[np.float32],
-    query_query: NDArray[np.float32],
-    gallery_gallery: NDArray[np.float32],
+    maps: Tensor,
+    head: QAConv,
     query: pd.DataFrame,
     gallery: pd.DataFrame,
     profile: TLiftProfile,
-    rerank: RerankConfig,
-) -> Mapping[str, NDArray]:
-    """Scores [Q, G] four ways; time is left out where the profile says so."""
-    distances = (
-        1 - expit(logits.astype(np.float64) / LOGIT_SCALE) for logits in (query_gallery, query_query, gallery_gallery)
-    )
-    reranked = 1 - k_reciprocal(*distances, k1=rerank.k1, k2=rerank.k2, lambda_value=rerank.lambda_value)
+    settings: EvaluateConfig,
+    device: torch.device,
+) -> Iterator[tuple[str, NDArray]]:
+    """Scores [Q, G] four ways, one at a time; time is left out where the profile says so."""
+    logits, found = _match(maps, len(query), head, settings, device)
     where_and_when = (query["camid"], query["time_s"], gallery["camid"], gallery["time_s"])
-    return {
-        "direct": query_gallery,
-        "reranked": reranked,
-        "tlift": profile.lift(expit(query_gallery.astype(np.float64)), *where_and_when),
-        "reranked_tlift": profile.lift(reranked, *where_and_when),
-    }
+    yield "direct", logits
+    pairs = partial(_pair_distances, maps, head, settings, device)
+    distances = _distances(torch.from_numpy(logits)).numpy()
+    reranked = 1 - k_reciprocal_sparse(distances, found, pairs, **settings.rerank.model_dump())
+    yield "reranked", reranked
+    yield "tlift", profile.lift(expit(logits.astype(np.float64)), *where_and_when, ranking="direct")
+    yield "reranked_tlift", profile.lift(reranked, *where_and_when, ranking="reranked")
 
 
-def _figures(metrics: RankingMetrics) -> dict[str, float]:
-    ranks = {f"rank{k}": float(metrics.cmc[min(k, len(metrics.cmc)) - 1]) for k in (1, 5, 10, 20)}
-    return {**ranks, "mAP": metrics.mean_average_precision, "mINP": metrics.mean_inverse_negative_penalty}
+def _match(
+    maps: Tensor, queries: int, head: QAConv, settings: EvaluateConfig, device: torch.device
+) -> tuple[NDArray[np.float32], Neighbourhoods]:
+    """Logits [Q, G] and, of all images, what re-ranking asks for; each pair of images is matched once."""
+    logits = np.empty((queries, len(maps) - queries), dtype=np.float32)
+
+    def distance_tiles() -> Iterator[tuple[slice, slice, Tensor]]:
+        for rows, columns, tile in logit_tiles(maps, maps, head, engine=settings.engine, device=device, progress=True):
+            across = tile[: max(0, queries - rows.start), max(0, queries - columns.start) :].numpy()
+            first = max(0, columns.start - queries)
+            logits[rows.start : rows.start + across.shape[0], first : first + across.shape[1]] = across
+            yield rows, columns, _distances(tile)
+
+    return logits, find_neighbourhoods(distance_tiles(), len(maps), k1=settings.rerank.k1, k2=settings.rerank.k2)
 
 
-def _cmc_table(results: Mapping[str, Mapping[str, RankingMetrics]]) -> pd.DataFrame:
-    """One row a rank, one column a method and ranking."""
-    columns = {
-        f"{method}_{name}": metrics.cmc[:CMC_RANKS] for method, of in results.items() for name, metrics in of.items()
-    }
-    table = pd.DataFrame(columns)
-    table.insert(0, "rank", np.arange(1, len(table) + 1))
-    return table
+def _pair_distances(
+    maps: Tensor,
+    head: QAConv,
+    settings: EvaluateConfig,
+    device: torch.device,
+    rows: NDArray[np.integer],
+    columns: NDArray[np.integer],
+) -> NDArray[np.float32]:
+    logits = score_pairs(maps, rows, columns, head, engine=settings.engine, device=device)
+    return _distances(torch.from_numpy(logits)).numpy()
 
 
-def _query_table(query: pd.DataFrame, results: Mapping[str, Mapping[str, RankingMetrics]]) -> pd.DataFrame:
-    """Average precision: one row a query, one column a method and ranking; empty where a query does not count."""
-    columns = {
-        f"{method}_{name}": metrics.average_precisions for method, of in results.items() for name, metrics in of.items()
-    }
-    return pd.DataFrame({"image": query["image"], **columns})
+def _distances(logits: Tensor) -> Tensor:
+    """1 - sigmoid(logit / LOGIT_SCALE), to full precision where it is small."""
+    return torch.sigmoid(logits / -LOGIT_SCALE)

@@ -2,6 +2,7 @@
 
 from qaconv.config import Params
 from qaconv.export import export_network
+from qaconv.metrics import Calibration
 from qaconv.models.checkpoint import load_network
 from qaconv.stages.places import MODELS, ONNX
 
@@ -13,4 +14,6 @@ def export(params: Params) -> None:
         InputError: there is no trained network, or its graphs do not agree with it.
     """
     network, trained = load_network(MODELS / "qaconv")
-    export_network(network, trained["data"], ONNX, seed=params.seed)
+    fitted = trained["calibration"]
+    calibration = Calibration(**fitted) if fitted else None
+    export_network(network, trained["data"], ONNX, calibration=calibration, seed=params.seed)

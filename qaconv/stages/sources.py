@@ -1,7 +1,11 @@
-"""The prepared training datasets go in; one training table comes out, its people numbered from 0 across all of them."""
+"""The prepared training datasets go in; one training table comes out, and one of people whom training never sees.
+
+Labels count from 0 across all datasets, in each table for itself.
+"""
 
 import logging
 
+import numpy as np
 import pandas as pd
 
 from qaconv.config import Params
@@ -14,27 +18,57 @@ log = logging.getLogger(__name__)
 
 
 def sources(params: Params) -> None:
-    """Writes data/sources: `train.parquet` (path, label, domain, pid) and `summary.json`.
+    """Writes data/sources: `train.parquet`, `holdout.parquet` (path, label, domain, pid, camid) and `summary.json`.
+
+    `train.holdout_share` of each dataset's people are held out, drawn by `seed`, whatever other datasets there are.
 
     Raises:
         InputError: a dataset has no training images.
     """
-    tables, digests = [], {}
+    trained, held, digests = [], [], {}
     for name in params.train.datasets:
         manifest = Manifest.load(PREPARED / name)
         rows = manifest.split("train")
         rows = rows[rows["pid"] != JUNK]
         if rows.empty:
             raise InputError(f"params.yaml: train.datasets names {name!r}, which has no images in its train split")
-        root = manifest.root.as_posix()
-        tables.append(pd.DataFrame({"path": root + "/" + rows["image"], "domain": name, "pid": rows["pid"]}))
+        rows = rows.assign(path=manifest.root.as_posix() + "/" + rows["image"], domain=name)
+        chosen = rows["pid"].isin(_held_out(rows["pid"], params.train.holdout_share, [params.seed, *name.encode()]))
+        trained.append(rows[~chosen])
+        held.append(rows[chosen])
         digests[name] = manifest.digest
-    table = pd.concat(tables, ignore_index=True)
-    table.insert(1, "label", table.groupby(["domain", "pid"], sort=True).ngroup())
+    train, holdout = _numbered(trained), _numbered(held)
     with replacing_folder(SOURCES) as beside:
-        table.to_parquet(beside / "train.parquet", index=False)
+        train.to_parquet(beside / "train.parquet", index=False)
+        holdout.to_parquet(beside / "holdout.parquet", index=False)
+        people, held_people = int(train["label"].nunique()), int(holdout["label"].nunique())
         write_json(
             beside / "summary.json",
-            {"images": len(table), "people": int(table["label"].nunique()), "digests": digests},
+            {
+                "images": len(train),
+                "people": people,
+                "held_out": {"images": len(holdout), "people": held_people},
+                "digests": digests,
+            },
         )
-    log.info("%d training images of %d people from %s", len(table), table["label"].nunique(), ", ".join(digests))
+    log.info(
+        "%d training images of %d people from %s; %d images of %d more people are held out",
+        len(train),
+        people,
+        ", ".join(digests),
+        len(holdout),
+        held_people,
+    )
+
+
+def _held_out(pids: pd.Series, share: float, seed: list[int]) -> list[int]:
+    """The people to hold out: at least two where any are wanted, as one alone is told from nobody."""
+    people = np.unique(pids)
+    count = max(2, round(share * len(people))) if share else 0
+    return np.random.default_rng(seed).permutation(people)[:count].tolist()
+
+
+def _numbered(tables: list[pd.DataFrame]) -> pd.DataFrame:
+    table = pd.concat(tables, ignore_index=True)
+    table["label"] = table.groupby(["domain", "pid"], sort=True).ngroup()
+    return table[["path", "label", "domain", "pid", "camid"]]

@@ -1,15 +1,18 @@
-"""The training table goes in; a trained network comes out."""
+"""The training table goes in; a trained network comes out, with what its logits are worth if people are held out."""
 
 import json
 import logging
+from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 
 from qaconv.config import Params
 from qaconv.device import find_device
+from qaconv.holdout import Holdout
 from qaconv.loading import Crops, TrainingCrops
 from qaconv.models.checkpoint import Architecture, build_network, save_network
 from qaconv.stages.places import MODELS, SOURCES, UNFINISHED
@@ -30,12 +33,13 @@ def train(params: Params, method: str) -> None:
     table = pd.read_parquet(SOURCES / "train.parquet")
     summary = json.loads((SOURCES / "summary.json").read_text(encoding="utf-8"))
 
-    architecture = Architecture(backbone=params.backbone, image=params.image, pooled=chosen.pooled)
+    architecture = Architecture(backbone=params.backbone, image=params.image, pooled=chosen.pooled, head=chosen.head)
     network = build_network(architecture, params.seed)
     paths = [Path(path) for path in table["path"]]
     crops = TrainingCrops(
         Crops(paths, params.image), table["label"].tolist(), build_augmentation(params.augment, params.image)
     )
+    holdout = _holdout(params) if params.train.holdout_share else None
     recipe = {
         "seed": params.seed,
         "train": params.train.model_dump(),
@@ -48,8 +52,10 @@ def train(params: Params, method: str) -> None:
     history = train_network(
         network,
         crops,
+        table["domain"].to_numpy(),
         params.train,
         chosen,
+        holdout=holdout,
         seed=params.seed,
         device=device,
         workers=params.machine.workers,
@@ -57,5 +63,17 @@ def train(params: Params, method: str) -> None:
         state_path=unfinished,
         fingerprint=sha256(json.dumps(described, sort_keys=True).encode()).hexdigest(),
     )
-    save_network(network, MODELS / method, recipe, {"history.csv": history.to_csv(index=False, lineterminator="\n")})
+    calibration = holdout.calibrate(network, device=device, workers=params.machine.workers) if holdout else None
+    trained = {**recipe, "calibration": asdict(calibration) if calibration else None}
+    save_network(network, MODELS / method, trained, {"history.csv": history.to_csv(index=False, lineterminator="\n")})
     unfinished.unlink()
+
+
+def _holdout(params: Params) -> Holdout:
+    table = pd.read_parquet(SOURCES / "holdout.parquet")
+    return Holdout(
+        [Path(path) for path in table["path"]],
+        table["label"].to_numpy().astype(np.int64),
+        table.groupby(["domain", "camid"]).ngroup().to_numpy().astype(np.int64),
+        params.image,
+    )

@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from qaconv.camnet.difficulty import mean_colour_rank1
 from qaconv.camnet.render import FPS, choose_crops, render_site
 from qaconv.config import SiteConfig
+from qaconv.stages.camnet import mean_colour_rank1
 
 TINY = SiteConfig(seed=5, cameras=3, people=8, days=2, train_share=0.5, distractors=3, junk=5)
 NAME = re.compile(r"(-1|\d{4})_c(\d)s(\d)_(\d{6})_(\d{2})\.jpg")

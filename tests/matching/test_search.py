@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from qaconv.matching import logit_tiles, score_matrix, search, tiles
+from qaconv.matching import logit_tiles, score_matrix, search, tiles, torch_tiles
 from qaconv.models import QAConv
 
 
@@ -40,7 +40,7 @@ def test_exact_logits_are_the_heads_whatever_the_tiles(shape, queries, galleries
     gallery_maps = make_maps(galleries, *shape, seed + 2)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tiles, "BLOCK_BYTES", 4 * images * np.prod(shape))
-        patch.setattr(tiles, "TABLE_BYTES", 4 * images)
+        patch.setattr(torch_tiles, "TABLE_BYTES", 4 * images)
         logits = score_matrix(query_maps, gallery_maps, head)
         own = score_matrix(query_maps, query_maps, head)
     np.testing.assert_allclose(logits, head(query_maps, gallery_maps).detach(), atol=1e-4)

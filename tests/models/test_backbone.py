@@ -10,12 +10,13 @@ import torch
 import torchvision
 from safetensors.torch import save_file
 from torch import Tensor
+from torch.nn import functional as F
 from torchvision.transforms import v2
 
 from qaconv.config import BackboneConfig
 from qaconv.errors import InputError
 from qaconv.models import build_encoder
-from qaconv.models.backbone import map_size
+from qaconv.models.ibn import InstanceNormedBlock
 
 
 def backbone(weights: str = "none", **changed: object) -> BackboneConfig:
@@ -30,19 +31,101 @@ def resnet18() -> dict[str, Tensor]:
     return {name: torch.full_like(value, 0.25) for name, value in weights.items()}
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet50", "mobilenet_v2"])
-@pytest.mark.parametrize("last_layer", ["layer2", "layer3", "layer4"])
-def test_map_size_is_that_of_the_maps_that_come_out(name: str, last_layer: str) -> None:
-    config = backbone(name=name, last_layer=last_layer)
-    encoder = build_encoder(config).eval()
-    for height, width in ((64, 32), (65, 33), (63, 31), (50, 17)):
-        maps = encoder(torch.rand(1, 3, height, width))
-        assert maps.shape == (1, 8, *map_size(config, height, width, pooled=False))
+@pytest.mark.parametrize("name", ["resnet18", "resnet18_ibn_a", "resnet50_ibn_b", "mobilenet_v2", "timm:resnet10t"])
+@pytest.mark.parametrize(("last_layer", "stride"), [("layer2", 8), ("layer3", 16), ("layer4", 32)])
+def test_each_layer_has_its_stride_at_any_input_size(name: str, last_layer: str, stride: int) -> None:
+    encoder = build_encoder(backbone(name=name, last_layer=last_layer)).eval()
+    for height, width in ((64, 32), (65, 33)):
+        expected = (-(-height // stride), -(-width // stride))
+        assert encoder.map_size(height, width) == expected
+        assert encoder(torch.rand(1, 3, height, width)).shape == (1, 8, *expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "last_layer", "channels"),
+    [("resnet18", "layer3", 256), ("resnet50_ibn_a", "layer2", 512), ("mobilenet_v2", "layer4", 320)],
+)
+def test_without_a_neck_the_channels_are_the_backbones(name: str, last_layer: str, channels: int) -> None:
+    encoder = build_encoder(backbone(name=name, last_layer=last_layer, neck_channels="none")).eval()
+    assert (encoder.channels, encoder(torch.rand(1, 3, 32, 16)).shape[1]) == (channels, channels)
+
+
+def test_neck_has_a_bias_or_a_norm_and_never_both() -> None:
+    assert set(build_encoder(backbone()).neck.state_dict()) == {"weight", "bias"}
+    names = set(build_encoder(backbone(neck="batchnorm")).neck.state_dict())
+    assert {"0.weight", "1.weight", "1.running_mean"} < names
+    assert "0.bias" not in names
 
 
 def test_pooled_map_is_one_location() -> None:
-    maps = build_encoder(backbone(), pooled=True).eval()(torch.rand(2, 3, 32, 16))
-    assert maps.shape == (2, 8, *map_size(backbone(), 32, 16, pooled=True)) == (2, 8, 1, 1)
+    encoder = build_encoder(backbone(), pooled=True).eval()
+    assert encoder(torch.rand(2, 3, 32, 16)).shape == (2, 8, *encoder.map_size(32, 16)) == (2, 8, 1, 1)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+def test_ibn_b_removes_an_images_own_contrast_and_brightness_from_the_stem(name: str) -> None:
+    trunk, images = build_encoder(backbone(name=f"{name}_ibn_b")).trunk.eval(), torch.rand(2, 3, 64, 32)
+    torch.testing.assert_close(trunk[:2](images), trunk[:2](images * 0.5), atol=0.05, rtol=0)  # but for its epsilon
+
+
+def test_ibn_a_normalises_half_of_the_channels_by_the_image_and_half_by_the_batch() -> None:
+    norm = build_encoder(backbone(name="resnet18_ibn_a")).trunk.eval().get_submodule("layer1.0.bn1")
+    maps = torch.rand(2, 64, 5, 3)
+    first, second = norm(maps).split(32, dim=1)
+    torch.testing.assert_close(first.mean(dim=(2, 3)), torch.zeros(2, 32), atol=1e-5, rtol=0)
+    torch.testing.assert_close(second, maps[:, 32:] / (1 + 1e-5) ** 0.5)
+
+
+@pytest.mark.parametrize(
+    ("name", "keys"),
+    [
+        ("resnet18_ibn_a", {"layer1.0.bn1.IN.weight", "layer3.1.bn1.BN.running_var", "layer4.0.bn1.weight"}),
+        ("resnet50_ibn_b", {"bn1.weight", "layer1.2.IN.weight", "layer2.3.IN.bias", "layer1.0.bn1.running_mean"}),
+    ],
+)
+def test_ibn_bears_the_names_of_its_authors_weights(name: str, keys: set[str]) -> None:
+    names = set(build_encoder(backbone(name=name, last_layer="layer4")).trunk.state_dict())
+    assert keys < names
+    assert not {"layer4.0.bn1.IN.weight", "layer1.0.IN.weight", "layer3.5.IN.weight"} & names
+
+
+def test_instance_normed_block_is_the_residual_block_with_a_norm_before_its_last_relu() -> None:
+    block = torchvision.models.resnet50().layer1[0].eval()
+    maps, before_relu = torch.randn(2, 64, 6, 4), []
+    block.relu.register_forward_pre_hook(lambda _, inputs: before_relu.append(inputs[0].clone()))
+    block(maps)
+    expected = F.relu(F.instance_norm(before_relu[-1], eps=1e-5))
+    torch.testing.assert_close(InstanceNormedBlock(block).eval()(maps), expected)
+
+
+def test_imagenet_weights_of_ibn_are_refused() -> None:
+    with pytest.raises(InputError, match="imagenet, which torchvision has not for resnet50_ibn_b; legal are none"):
+        build_encoder(backbone("imagenet", name="resnet50_ibn_b"))
+
+
+@pytest.mark.parametrize(
+    ("name", "weights", "named"),
+    [
+        ("timm:resnet10x", "none", "Unknown model"),
+        ("timm:vit_tiny_patch16_224", "none", "last_layer is layer2, stride 8; timm:vit_tiny_patch16_224 has strides"),
+    ],
+)
+def test_unfit_timm_backbone_is_refused(name: str, weights: str, named: str) -> None:
+    pytest.importorskip("timm")
+    with pytest.raises(InputError, match=named):
+        build_encoder(backbone(weights, name=name))
+
+
+def test_timm_backbone_is_filled_from_a_file_of_its_own_names_or_refused(tmp_path: Path) -> None:
+    timm = pytest.importorskip("timm")
+    whole = {name: torch.full_like(value, 0.25) for name, value in timm.create_model("resnet10t").state_dict().items()}
+    save_file(whole, tmp_path / "weights.safetensors")
+    encoder = build_encoder(backbone(str(tmp_path / "weights.safetensors"), name="timm:resnet10t"))
+    assert all((value == 0.25).all() for value in encoder.trunk.parameters())
+    del whole["layer1.0.conv1.weight"]
+    save_file(whole, tmp_path / "weights.safetensors")
+    with pytest.raises(InputError, match=r"layer1\.0\.conv1\.weight"):
+        build_encoder(backbone(str(tmp_path / "weights.safetensors"), name="timm:resnet10t"))
 
 
 @pytest.mark.parametrize("pooled", [True, False])

@@ -1,10 +1,14 @@
 """The head's scores are what the papers' formulas say, whatever the order of its maps."""
 
+import copy
+from typing import Literal
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -13,9 +17,12 @@ from qaconv.models import QAConv
 CHANNELS, HEIGHT, WIDTH = 5, 3, 2
 
 
-def make_head(seed: int = 1) -> QAConv:
+both_variants = pytest.mark.parametrize("variant", ["v1", "v2"])
+
+
+def make_head(seed: int = 1, variant: Literal["v1", "v2"] = "v2") -> QAConv:
     """A head in eval mode, none of whose weights or statistics has its initial value."""
-    head = QAConv(CHANNELS, HEIGHT, WIDTH).eval()
+    head = QAConv(CHANNELS, HEIGHT, WIDTH, variant).eval()
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for value in (*head.parameters(), *head.buffers()):
@@ -30,36 +37,74 @@ def make_maps(count: int, seed: int) -> Tensor:
     return F.normalize(torch.randn(count, CHANNELS, HEIGHT, WIDTH, generator=generator), dim=1)
 
 
-def plain_logit(head: QAConv, query: Tensor, gallery: Tensor) -> float:
-    """One pair's logit by loops over locations, in float64."""
-    locations = [(row, column) for row in range(HEIGHT) for column in range(WIDTH)]
+def plain_logits(head: QAConv, queries: Tensor, galleries: Tensor) -> NDArray[np.float64]:
+    """The papers' formulas by loops over pairs and locations, in float64, with a batch's statistics if it trains."""
+    parameters = {name: value.detach().double().numpy() for name, value in head.state_dict().items()}
+    places = HEIGHT * WIDTH
 
-    def norm(value: float, layer: torch.nn.BatchNorm1d) -> float:
-        assert layer.running_mean is not None and layer.running_var is not None
-        scale = layer.weight.item() / np.sqrt(layer.running_var.item() + layer.eps)
-        return (value - layer.running_mean.item()) * scale + layer.bias.item()
+    def norm(values: NDArray[np.float64], layer: str) -> NDArray[np.float64]:
+        running = parameters[f"{layer}.running_mean"][0], parameters[f"{layer}.running_var"][0]
+        mean, variance = (values.mean(), values.var()) if head.training else running
+        scaled = (values - mean) / np.sqrt(variance + 1e-5)
+        return scaled * parameters[f"{layer}.weight"][0] + parameters[f"{layer}.bias"][0]
 
-    total = 0.0
-    for one, other in ((query, gallery), (gallery, query)):
-        total += head.weight.bias.item()
-        for place, (row, column) in enumerate(locations):
-            best = max(float(one[:, row, column].double() @ other[:, r, c].double()) for r, c in locations)
-            total += head.weight.weight[0, place].item() * norm(best, head.local_norm)
-    return norm(total, head.logit_norm)
+    best = np.empty((len(queries), len(galleries), 2, places))
+    for i, query in enumerate(queries.double().flatten(2).numpy()):
+        for j, gallery in enumerate(galleries.double().flatten(2).numpy()):
+            for place in range(places):
+                best[i, j, 0, place] = max(float(gallery[:, place] @ query[:, other]) for other in range(places))
+                best[i, j, 1, place] = max(float(query[:, place] @ gallery[:, other]) for other in range(places))
+    local, weight = norm(best, "local_norm"), parameters["weight.weight"][0]
+    if head.variant == "v1":
+        raw = local.reshape(*local.shape[:2], -1) @ weight + parameters["weight.bias"][0]
+    else:
+        raw = (local @ weight + parameters["weight.bias"][0]).sum(axis=2)
+    return norm(raw, "logit_norm")
 
 
-def test_logits_equal_a_loop_over_pairs_and_locations() -> None:
-    head, queries, galleries = make_head(), make_maps(3, seed=2), make_maps(4, seed=3)
-    expected = [[plain_logit(head, query, gallery) for gallery in galleries] for query in queries]
-    np.testing.assert_allclose(head(queries, galleries).detach(), expected, atol=1e-5)
+@both_variants
+@pytest.mark.parametrize("training", [True, False])
+def test_logits_equal_loops_over_pairs_and_locations(variant: Literal["v1", "v2"], training: bool) -> None:
+    head, queries, galleries = make_head(variant=variant).train(training), make_maps(3, seed=2), make_maps(4, seed=3)
+    for others in (galleries, queries):
+        expected = plain_logits(head, queries, others)
+        found = copy.deepcopy(head)(queries, others)
+        np.testing.assert_allclose(found.detach(), expected, atol=2e-5)
 
 
+@both_variants
 @pytest.mark.parametrize(("queries", "galleries"), [(1, 1), (1, 4), (3, 1), (3, 4)])
-def test_folded_head_equals_the_forward_pass_in_eval_mode(queries: int, galleries: int) -> None:
-    head, query_maps, gallery_maps = make_head(), make_maps(queries, seed=2), make_maps(galleries, seed=3)
+def test_folded_head_equals_the_forward_pass_in_eval_mode(
+    variant: Literal["v1", "v2"], queries: int, galleries: int
+) -> None:
+    head = make_head(variant=variant)
+    query_maps, gallery_maps = make_maps(queries, seed=2), make_maps(galleries, seed=3)
     found, folded = head.correspondences(query_maps, gallery_maps), head.folded()
     logits = found.query_scores @ folded.query + found.gallery_scores @ folded.gallery + folded.bias
     torch.testing.assert_close(logits, head(query_maps, gallery_maps))
+
+
+@both_variants
+def test_shares_of_both_ways_and_the_constant_sum_to_the_logit(variant: Literal["v1", "v2"]) -> None:
+    head, queries, galleries = make_head(variant=variant), make_maps(3, seed=2), make_maps(4, seed=3)
+    found = head.correspondences(queries, galleries)
+    total = found.query_shares.sum(dim=2) + found.gallery_shares.sum(dim=2) + found.constant
+    torch.testing.assert_close(total, head(queries, galleries))
+
+
+def test_location_without_weight_has_no_share() -> None:
+    head = make_head(variant="v1")
+    with torch.no_grad():
+        head.weight.weight[0, 1] = 0  # of the gallery: its weights come first
+        head.weight.weight[0, HEIGHT * WIDTH + 2] = 0
+    found = head.correspondences(make_maps(3, seed=2), make_maps(4, seed=3))
+    assert (found.gallery_shares == 0).nonzero()[:, 2].unique().tolist() == [1]
+    assert (found.query_shares == 0).nonzero()[:, 2].unique().tolist() == [2]
+
+
+def test_v1_tells_query_from_gallery() -> None:
+    head, queries, galleries = make_head(variant="v1"), make_maps(3, seed=2), make_maps(4, seed=3)
+    assert (head(queries, galleries) - head(galleries, queries).T).abs().max() > 0.01
 
 
 @settings(max_examples=30, deadline=None)
@@ -97,5 +142,5 @@ def test_maps_of_another_size_are_refused_by_name() -> None:
 
 
 def test_unknown_variant_is_refused() -> None:
-    with pytest.raises(ValueError, match="variant is 'v1'; legal is 'v2'"):
-        QAConv(CHANNELS, HEIGHT, WIDTH, variant="v1")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="variant is 'v3'; legal are 'v1' and 'v2'"):
+        QAConv(CHANNELS, HEIGHT, WIDTH, variant="v3")  # type: ignore[arg-type]

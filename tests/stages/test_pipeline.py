@@ -9,13 +9,17 @@ import yaml
 
 from qaconv.config import METHODS, Params
 from qaconv.errors import InputError
+from qaconv.manifest import JUNK
+from qaconv.matching import MapStore
 from qaconv.stages.evaluate import evaluate
+from qaconv.stages.features import features
 from qaconv.stages.fit_tlift import fit_tlift
-from qaconv.stages.places import METRICS, MODELS, PREPARED, SOURCES, TLIFT
+from qaconv.stages.places import FEATURES, METRICS, MODELS, PREPARED, SOURCES, TLIFT
 from qaconv.stages.prepare import prepare
 from qaconv.stages.sources import sources
 from qaconv.stages.train import train
 
+TABLES = ("train", "holdout")
 PROJECT = Path(__file__).parent.parent.parent
 
 
@@ -28,6 +32,7 @@ def params(site_folder):
     values["image"] = {"height": 32, "width": 16}
     values["backbone"].update(neck_channels=8)
     values["train"].update(datasets=["shop"], identities_per_batch=4, images_per_identity=2, epochs=1, lr_drop_epoch=1)
+    values["train"].update(holdout_share=0.25)
     return Params.model_validate(values)
 
 
@@ -46,6 +51,7 @@ def run_all(params):
     sources(params)
     for method in METHODS:
         train(params, method)
+    features(params, "shop")
     fit_tlift(params, "shop")
     evaluate(params, "shop")
 
@@ -60,6 +66,17 @@ def test_the_same_parameters_and_data_give_the_same_bytes(params, project, tmp_p
     assert files(tmp_path) == files(project)
 
 
+def test_every_sighting_has_a_map_with_its_camera_and_time(project):
+    frame = pd.read_parquet(project / PREPARED / "shop" / "manifest.parquet")
+    seen = frame[frame["split"] != "train"]
+    assert (seen["pid"] == JUNK).any()
+    for method in METHODS:
+        store = MapStore(project / FEATURES / "shop" / method)
+        assert store.ids.tolist() == seen["image"].tolist()
+        assert store.camids.tolist() == seen["camid"].tolist()
+        assert store.times.tolist() == seen["time_s"].tolist()
+
+
 def test_metrics_hold_each_method_ranked_four_ways(project):
     figures = json.loads((project / METRICS / "shop.json").read_text())
     for method in METHODS:
@@ -71,7 +88,7 @@ def test_metrics_hold_each_method_ranked_four_ways(project):
 
 def test_plotted_curve_is_the_cmc_of_the_metrics(project):
     figures = json.loads((project / METRICS / "shop.json").read_text())
-    curve = pd.read_csv(project / METRICS / "shop_cmc.csv")
+    curve = pd.read_csv(project / METRICS / "cmc" / "shop.csv")
     assert curve["rank"].iloc[0] == 1
     assert curve["qaconv_direct"].iloc[0] == pytest.approx(figures["qaconv"]["direct"]["rank1"], abs=1e-6)
     assert curve["baseline_tlift"].iloc[9] == pytest.approx(figures["baseline"]["tlift"]["rank10"], abs=1e-6)
@@ -95,6 +112,36 @@ def test_training_table_numbers_the_people_of_all_datasets_from_zero(params, pro
     assert joined.groupby("label")[["domain", "pid"]].nunique().to_numpy().max() == 1
     sources(params)
     assert (project / SOURCES / "train.parquet").read_bytes() == before
+
+
+def test_people_who_are_held_out_are_in_no_training_image_and_stay_when_datasets_are_added(
+    params, project, monkeypatch
+):
+    monkeypatch.chdir(project)
+    prepare(params, "twin")
+    train_people, held_out = (set(pd.read_parquet(SOURCES / f"{table}.parquet")["pid"]) for table in TABLES)
+    assert len(held_out) == 2 and len(train_people) == 6 and not held_out & train_people
+    sources(params.model_copy(update={"train": params.train.model_copy(update={"datasets": ["twin", "shop"]})}))
+    joined = pd.read_parquet(SOURCES / "holdout.parquet")
+    assert set(joined.loc[joined["domain"] == "shop", "pid"]) == held_out
+    assert joined["label"].nunique() == 4
+    sources(params)
+
+
+def test_a_share_of_0_holds_nobody_out_and_calibrates_nothing(params, project, tmp_path, monkeypatch):
+    (tmp_path / "data").symlink_to(project / "data")
+    whole = params.model_copy(update={"train": params.train.model_copy(update={"holdout_share": 0.0})})
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("qaconv.stages.sources.SOURCES", tmp_path / "sources")
+    sources(whole)
+    assert pd.read_parquet(tmp_path / "sources" / "holdout.parquet").empty
+    assert pd.read_parquet(tmp_path / "sources" / "train.parquet")["pid"].nunique() == 8
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_trained_network_says_what_its_logits_are_worth(project, method):
+    fitted = json.loads((project / MODELS / method / "model.json").read_text())["trained"]["calibration"]
+    assert fitted["scale"] >= 0 and fitted["matches"] > 0 and fitted["others"] > 0
 
 
 def change_manifest(project, folder, change):

@@ -4,12 +4,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qaconv.tlift import temporal_lift
+from qaconv.tlift.lift import find_pivots, time_weights
 
 SEEDS = st.integers(0, 2**32 - 1)
 
 
-def plain_lift(scores, query_camids, query_times, gallery_camids, gallery_times, tau, sigma, top_k, alpha):
-    """The paper's words, one query and one gallery image at a time; a pivot counts once per neighbour naming it."""
+def plain_lift(scores, query_camids, query_times, gallery_camids, gallery_times, tau, sigma, top_k, alpha, once=False):
+    """The paper's words, one query and one gallery image at a time; a pivot counts for each neighbour, or once."""
     lifted = np.zeros_like(scores)
     for query, camid in enumerate(query_camids):
         near = [
@@ -20,6 +21,7 @@ def plain_lift(scores, query_camids, query_times, gallery_camids, gallery_times,
             pairs = sorted(((scores[i, j], j) for i in near for j in same), reverse=True)
             threshold = pairs[min(top_k, len(pairs)) - 1][0]
             pivots = [j for score, j in pairs if score >= threshold]
+            pivots = sorted(set(pivots)) if once else pivots
             gaps = np.array([gallery_times[image] - gallery_times[j] for j in pivots])
             lifted[query, image] = (np.exp(-(gaps**2) / sigma**2).mean() + alpha) * scores[query, image]
     return lifted
@@ -36,11 +38,23 @@ def sightings(seed, queries=9, galleries=17):
     )
 
 
-@given(SEEDS, st.integers(1, 12))
-def test_lifted_scores_equal_the_plain_loops(seed, top_k):
+@given(SEEDS, st.integers(1, 12), st.sampled_from(["each", "once"]))
+def test_lifted_scores_equal_the_plain_loops(seed, top_k, counts):
     data = sightings(seed)
-    lifted = temporal_lift(*data, tau=150, sigma=200, top_k=top_k, alpha=0.2)
-    np.testing.assert_allclose(lifted, plain_lift(*data, 150, 200, top_k, 0.2), rtol=1e-9)
+    lifted = temporal_lift(*data, tau=150, sigma=200, top_k=top_k, alpha=0.2, pivot_counts=counts)
+    np.testing.assert_allclose(lifted, plain_lift(*data, 150, 200, top_k, 0.2, counts == "once"), rtol=1e-9)
+
+
+def test_a_pivot_that_two_neighbours_name_weighs_twice_or_once():
+    data = ([[0.9, 0.1, 0.1], [0.9, 0.8, 0.1]], [0, 0], [0.0, 1.0], [1, 1, 1], [0.0, 1000.0, 2000.0])
+    each, once = (temporal_lift(*data, top_k=3, alpha=0, pivot_counts=counts)[0, 0] for counts in ("each", "once"))
+    assert each == pytest.approx(0.9 * 2 / 3) and once == pytest.approx(0.9 / 2)
+
+
+def test_companions_alone_say_nothing_of_a_query_without_any():
+    scores, times = np.array([[0.9, 0.2]]), np.array([0.0])
+    pivots = find_pivots(scores, times, tau=100, top_k=1, with_itself=False)
+    assert time_weights(pivots, np.array([0.0, 5.0]), 10.0).tolist() == [[0.0, 0.0]]
 
 
 @given(SEEDS)

@@ -5,26 +5,68 @@ import pytest
 
 from qaconv.errors import InputError
 from qaconv.tlift import TLiftProfile, temporal_lift
+from qaconv.tlift.calibration import Calibration
+from qaconv.tlift.clocks import ClockMend, Finding
+from qaconv.tlift.profile import LiftParameters, TransitTable
 
-SIGHTINGS = ([[0.9, 0.2], [0.1, 0.8]], [0, 1], [0.0, 5.0], [0, 1], [3.0, 900.0])
+RNG = np.random.default_rng(5)
+SIGHTINGS = (RNG.random((6, 9)), [0, 0, 0, 1, 1, 1], RNG.random(6) * 300, [2] * 9, RNG.random(9) * 300)
+PEAK = np.log(np.r_[np.full(90, 0.1), np.full(20, 5.0), np.full(90, 0.1)])  # within 10 s of the centre
 
 
 def profile(**changes):
-    values = {
-        "deployment": "station",
-        "camids": (0, 1),
-        "tau_s": 100.0,
-        "sigma_s": 200.0,
-        "top_k": 10,
-        "alpha": 0.2,
-        "active": True,
-        "reason": "all sightings have a time",
-    }
+    values = {"deployment": "station", "camids": (0, 1, 2), "active": True, "reason": "held-out matches gain"}
     return TLiftProfile(**{**values, **changes})
 
 
-def test_profile_lifts_as_the_paper_does_with_its_own_parameters():
-    np.testing.assert_array_equal(profile(tau_s=7.0).lift(*SIGHTINGS), temporal_lift(*SIGHTINGS, tau=7.0))
+def with_transit(**changes):
+    table = TransitTable([60.0, 60.0, 60.0], 10.0, [PEAK.tolist()] * 3)
+    return profile(transit=table, parameters=LiftParameters(alpha=5.0, transit_weight=1.0), **changes)
+
+
+def test_profile_without_transit_times_and_calibration_lifts_as_the_paper_does():
+    chosen = LiftParameters(tau_s=70.0, sigma_s=30.0, top_k=3, alpha=0.1)
+    np.testing.assert_allclose(
+        profile(parameters=chosen).lift(*SIGHTINGS),
+        temporal_lift(*SIGHTINGS, tau=70, sigma=30, top_k=3, alpha=0.1),
+        rtol=1e-12,
+    )
+
+
+def test_gallery_image_at_the_walking_time_passes_a_better_looking_one():
+    scores, where = [[0.30, 0.40]], ([0], [0.0], [1, 1], [60.0, 500.0])
+    assert with_transit().lift(scores, *where)[0].argmax() == 0
+
+
+def test_the_way_back_is_read_from_the_same_table():
+    there = with_transit().lift([[0.3, 0.4]], [0], [0.0], [1, 1], [60.0, 500.0])
+    back = with_transit().lift([[0.3, 0.4]], [1], [60.0], [0, 0], [0.0, -440.0])
+    np.testing.assert_allclose(there, back)
+
+
+def test_images_of_the_query_s_own_camera_keep_their_order_and_get_the_mean_weight_of_the_others():
+    found = with_transit().lift([[0.5, 0.6, 0.3, 0.4]], [0], [0.0], [0, 0, 1, 1], [60.0, 9.0, 60.0, 500.0])[0]
+    of_others = found[2:] / ([0.3 * 5, 0.4 * 0.1])
+    assert found[0] / 0.5 == pytest.approx(found[1] / 0.6) == pytest.approx(of_others.mean(), rel=1e-4)
+
+
+def test_an_image_without_a_time_is_lifted_like_the_mean_of_the_others():
+    found = profile(camids=(0, 1)).lift([[0.5, 0.5]], [0], [0.0], [1, 1], [20.0, np.nan])[0]
+    assert found[0] == pytest.approx(found[1])
+
+
+def test_mended_clock_is_read_as_it_was_before_its_jump():
+    clocks = {1: ClockMend(jumps=[(1000.0, 600.0)])}
+    before = with_transit().lift([[0.3, 0.4]], [0], [2000.0], [1, 1], [2060.0, 2500.0])
+    after = with_transit(clocks=clocks).lift([[0.3, 0.4]], [0], [2000.0], [1, 1], [2660.0, 3100.0])
+    np.testing.assert_allclose(before, after)
+
+
+def test_calibrations_are_told_apart_by_ranking():
+    curves = {"reranked": Calibration([-1.0, 1.0], [-3.0, 3.0])}
+    direct, reranked = (profile(calibrations=curves).lift(*SIGHTINGS, ranking=kind) for kind in ("direct", "reranked"))
+    assert not np.allclose(direct, reranked)
+    np.testing.assert_array_equal(direct, profile().lift(*SIGHTINGS))
 
 
 def test_profile_that_is_off_gives_the_scores_back():
@@ -32,16 +74,32 @@ def test_profile_that_is_off_gives_the_scores_back():
 
 
 def test_unknown_camera_is_refused_by_number():
-    with pytest.raises(InputError, match=r"gallery_camids: cameras \[1\] are not in station's profile: \[0\]"):
-        profile(camids=(0,)).lift(SIGHTINGS[0], [0, 0], *SIGHTINGS[2:])
+    with pytest.raises(InputError, match=r"gallery_camids: cameras \[2\] are not in station's profile: \[0, 1\]"):
+        profile(camids=(0, 1)).lift(*SIGHTINGS)
 
 
 def test_saved_profile_comes_back_the_same(tmp_path):
-    profile().save(tmp_path / "station.json")
-    assert TLiftProfile.load(tmp_path / "station.json") == profile()
+    full = with_transit(
+        span_s=(0.0, 9.0),
+        clocks={1: ClockMend(0.001, 5.0, [(9.0, 3.0)])},
+        findings=(Finding(1, "jump", 9.0, "jumps by +3 s", "mended"),),
+        calibrations={"direct": Calibration([0.0, 1.0], [0.0, 2.0])},
+    )
+    full.save(tmp_path / "a.json")
+    again = TLiftProfile.load(tmp_path / "a.json")
+    again.save(tmp_path / "b.json")
+    assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
+    np.testing.assert_array_equal(full.lift(*SIGHTINGS), again.lift(*SIGHTINGS))
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"version": 1}', '{"version": 1, "deployment": "a"}'])
+def test_profile_of_another_model_is_refused(tmp_path):
+    profile(model="a" * 64).save(tmp_path / "a.json")
+    assert TLiftProfile.load(tmp_path / "a.json", model="a" * 64).active
+    with pytest.raises(InputError, match="was fitted for the model aaaaaaaaaaaa, not for bbbbbbbbbbbb"):
+        TLiftProfile.load(tmp_path / "a.json", model="b" * 64)
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"version": 2}', '{"version": 2, "deployment": "a"}'])
 def test_a_file_that_is_no_profile_is_refused_by_name(tmp_path, text):
     (tmp_path / "a.json").write_text(text)
     with pytest.raises(InputError, match="a.json: is no TLift profile"):
@@ -51,6 +109,6 @@ def test_a_file_that_is_no_profile_is_refused_by_name(tmp_path, text):
 def test_profile_of_another_version_is_refused(tmp_path):
     profile().save(tmp_path / "a.json")
     values = json.loads((tmp_path / "a.json").read_text())
-    (tmp_path / "a.json").write_text(json.dumps({**values, "version": 9}))
-    with pytest.raises(InputError, match="is a profile of version 9; this code reads 1"):
+    (tmp_path / "a.json").write_text(json.dumps({**values, "version": 1}))
+    with pytest.raises(InputError, match="is a profile of version 1; this code reads 2"):
         TLiftProfile.load(tmp_path / "a.json")

@@ -1,0 +1,237 @@
+"""Unlabelled sightings and a model's scores among them go in; what time can say there comes out, as a profile.
+
+N sightings, k neighbours of each, M pairs of sightings on two cameras.
+"""
+
+import logging
+from dataclasses import asdict
+from hashlib import sha256
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from qaconv.tlift.calibration import calibrate
+from qaconv.tlift.choose import Choice, choose_parameters
+from qaconv.tlift.clocks import check_clocks, find_duplicates, mend_times
+from qaconv.tlift.comovement import CoMovement, measure_comovement
+from qaconv.tlift.matches import Pairs, cross_camera_pairs
+from qaconv.tlift.mending import mend_clocks
+from qaconv.tlift.mixture import Mixture, confident, fit_mixture
+from qaconv.tlift.profile import TLiftProfile, TransitTable
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+log = logging.getLogger(__name__)
+
+CONTROLS = 3  # fits with the times of each camera permuted
+LEAST_GAIN = 0.02  # nats a confident match ...
+LEAST_RATIO = 3.0  # ... and times the best control: below either, time carries no signal
+FEWEST_MATCHES = 30
+PURITY = 0.8  # of the matches that the co-movement and the dwell are measured on
+VISIT_SECONDS = 120.0  # sightings of one person on one camera within this are one visit
+
+
+def fit(
+    neighbour_indices: ArrayLike,
+    neighbour_scores: ArrayLike,
+    camids: ArrayLike,
+    times: ArrayLike,
+    *,
+    reranked_scores: ArrayLike | None = None,
+    deployment: str = "",
+    model: str = "",
+    seed: int = 0,
+) -> TLiftProfile:
+    """Learns transit times, what scores are worth and how much time counts. The order of sightings changes nothing.
+
+    Args:
+        neighbour_indices: [N, k], each sighting's nearest others by score, best first.
+        neighbour_scores: [N, k], theirs, in [0, 1].
+        camids: [N].
+        times: [N] seconds on the camera's clock, NaN where unknown.
+        reranked_scores: [N, k] of the same neighbours, 1 - the re-ranked distance; NaN where there is none.
+        deployment: the camera network's name.
+        model: digest of the network whose scores these are.
+        seed: of the permuted control.
+
+    Raises:
+        ValueError: shapes do not fit, or a score is not a number in [0, 1].
+    """
+    indices, scores, camids, times, reranked = _canonical(
+        neighbour_indices, neighbour_scores, camids, times, reranked_scores
+    )
+    findings, used = check_clocks(camids, times)
+    found: dict[str, Any] = {
+        "deployment": deployment,
+        "model": model,
+        "sightings": sha256(np.concatenate([camids, times]).tobytes()).hexdigest(),
+        "camids": tuple(int(camid) for camid in np.unique(camids)),
+        "span_s": (float(times[used].min()), float(times[used].max())) if used.any() else None,
+    }
+    pairs = cross_camera_pairs(indices, scores, camids)
+    pairs = pairs.keep(used[pairs.first] & used[pairs.second])
+    if (mutual := int(pairs.mutual.sum())) < FEWEST_MATCHES:
+        reason = f"{mutual} mutual best matches with a time on two cameras; at least {FEWEST_MATCHES} are needed"
+        return TLiftProfile(**found, active=False, reason=reason, findings=tuple(findings))
+
+    sure = confident(pairs)
+    matches = _renumbered(used, pairs.first[pairs.mutual], pairs.second[pairs.mutual])
+    mends, changed = mend_clocks(camids[used], times[used], *matches)
+    times = np.where(used, mend_times(mends, camids, times), np.nanmedian(times))
+    findings += changed + find_duplicates(camids, times, indices)
+    mixture = fit_mixture(pairs, camids, times)
+    gain, controls = mixture.gain(sure), _controls(pairs, camids, times, used, np.random.default_rng(seed))
+    calibrations = {"direct": calibrate(pairs.score, mixture.posterior)}
+    if reranked is not None:
+        known, likely = _reranked_pairs(indices, reranked, pairs, mixture)
+        calibrations["reranked"] = calibrate(known, likely)
+    choice = choose_parameters(pairs, mixture, calibrations["direct"], camids, times)
+    active = gain > max(LEAST_GAIN, LEAST_RATIO * max(controls))
+    return TLiftProfile(
+        **found,
+        active=active,
+        reason=f"held-out matches gain {gain:.2f} nats each from their times; with times permuted at most "
+        f"{max(controls):.2f}" + ("" if active else ": time carries no signal that can be told from chance"),
+        parameters=choice.parameters,
+        transit=_table(mixture),
+        calibrations=calibrations,
+        clocks=mends,
+        findings=tuple(findings),
+        evidence=_evidence(pairs, mixture, indices, scores, camids, times, choice, gain, controls, seed),
+    )
+
+
+def _canonical(
+    indices: ArrayLike, scores: ArrayLike, camids: ArrayLike, times: ArrayLike, reranked: ArrayLike | None
+) -> tuple[Ints, Floats, Ints, Floats, Floats | None]:
+    """Sightings sorted by camera, time and best score, so that their order on the way in does not matter."""
+    index, score = np.asarray(indices, dtype=np.int64), np.asarray(scores, dtype=np.float64)
+    camid, time = np.asarray(camids, dtype=np.int64), np.asarray(times, dtype=np.float64)
+    again = None if reranked is None else np.asarray(reranked, dtype=np.float64)
+    if index.shape != score.shape or index.shape != (len(camid), index.shape[-1]) or len(time) != len(camid):
+        raise ValueError(
+            f"neighbour_indices have shape {index.shape} and neighbour_scores {score.shape}, "
+            f"for {len(camid)} camids and {len(time)} times"
+        )
+    if not ((score >= 0) & (score <= 1)).all():
+        raise ValueError(f"neighbour_scores: {int((~((score >= 0) & (score <= 1))).sum())} are not in [0, 1]")
+    order = np.lexsort((*score.T[::-1], np.nan_to_num(time), camid))
+    place = np.empty(len(order), dtype=np.int64)
+    place[order] = np.arange(len(order))
+    return place[index[order]], score[order], camid[order], time[order], None if again is None else again[order]
+
+
+def _renumbered(used: NDArray[np.bool_], first: Ints, second: Ints) -> tuple[Ints, Ints]:
+    place = np.cumsum(used) - 1
+    return place[first], place[second]
+
+
+def _controls(
+    pairs: Pairs, camids: Ints, times: Floats, used: NDArray[np.bool_], rng: np.random.Generator
+) -> list[float]:
+    """What the same fit gains where the times of each camera are dealt out anew."""
+    gains = []
+    for _ in range(CONTROLS):
+        permuted = times.copy()
+        for camid in np.unique(camids):
+            mine = np.flatnonzero((camids == camid) & used)
+            permuted[mine] = times[rng.permutation(mine)]
+        gains.append(fit_mixture(pairs, camids, permuted).gain(confident(pairs)))
+    return gains
+
+
+def _reranked_pairs(indices: Ints, reranked: Floats, pairs: Pairs, mixture: Mixture) -> tuple[Floats, Floats]:
+    """Re-ranked scores and how likely each shows one person, for the pairs that have one."""
+    count = len(indices)
+    one, other = np.repeat(np.arange(count), indices.shape[1]), indices.ravel()
+    key = np.minimum(one, other) * count + np.maximum(one, other)
+    of_pairs = np.minimum(pairs.first, pairs.second) * count + np.maximum(pairs.first, pairs.second)
+    order = np.argsort(of_pairs)
+    at = np.minimum(np.searchsorted(of_pairs, key, sorter=order), len(order) - 1)
+    known = (of_pairs[order[at]] == key) & ~np.isnan(reranked.ravel())
+    return reranked.ravel()[known], mixture.posterior[order[at[known]]]
+
+
+def _table(mixture: Mixture) -> TransitTable:
+    centres = [None if np.isnan(centre) else round(float(centre), 3) for centre in mixture.axis.centres]
+    return TransitTable(centres, float(mixture.axis.reach), np.round(np.log(mixture.ratio), 3).tolist())
+
+
+def _evidence(
+    pairs: Pairs,
+    mixture: Mixture,
+    indices: Ints,
+    scores: Floats,
+    camids: Ints,
+    times: Floats,
+    choice: Choice,
+    gain: float,
+    controls: list[float],
+    seed: int,
+) -> dict[str, Any]:
+    cut = _cut(pairs, mixture)
+    kept = pairs.mutual & (pairs.score >= cut)
+    near = (camids[indices] == camids[:, None]) & (np.abs(times[indices] - times[:, None]) < VISIT_SECONDS)
+    same_visit = near & (scores >= cut)
+    neighbours = _share_with_neighbours(camids, times, choice.parameters.tau_s)
+    return {
+        "gain_nats": round(gain, 4),
+        "control_nats": [round(each, 4) for each in controls],
+        "transit_gain_nats": round(choice.transit_gain, 4),
+        "tlift_gain_nats": round(choice.tlift_gain, 4),
+        "held_out_matches": choice.matches,
+        "score_cut": round(float(cut), 6),
+        "matches_above_cut": int(kept.sum()),
+        "purity_above_cut": round(float(mixture.posterior[kept].mean()), 3) if kept.any() else None,
+        "bandwidth_bins": mixture.bandwidth,
+        "share_with_a_neighbour_within_tau": round(neighbours, 3),
+        "dwell_s": _dwell(times, indices, same_visit),
+        "comovement": asdict(_comovement(pairs, kept, mixture, indices, same_visit, times, seed)),
+    }
+
+
+def _cut(pairs: Pairs, mixture: Mixture) -> float:
+    """The lowest score above which mutual matches are as pure as asked for, by their estimated purity."""
+    order = np.flatnonzero(pairs.mutual)[np.argsort(-pairs.score[pairs.mutual], kind="stable")]
+    purity = np.cumsum(mixture.posterior[order]) / np.arange(1, len(order) + 1)
+    pure = np.flatnonzero(purity >= PURITY)
+    return float(pairs.score[order[pure[-1]]]) if len(pure) else float(pairs.score[order[0]])
+
+
+def _share_with_neighbours(camids: Ints, times: Floats, tau: float) -> float:
+    """Share of sightings that another of their camera lies within tau of."""
+    order = np.lexsort((times, camids))
+    close = (np.diff(times[order]) < tau) & (np.diff(camids[order]) == 0)
+    return float((np.append(close, False) | np.insert(close, 0, False)).mean())
+
+
+def _dwell(times: Floats, indices: Ints, same_visit: NDArray[np.bool_]) -> list[float] | None:
+    """Median and ninth decile of the seconds between sightings of one visit."""
+    if not same_visit.any():
+        return None
+    apart = np.abs(times[indices] - times[:, None])[same_visit]
+    return np.round(np.quantile(apart, [0.5, 0.9]), 2).tolist()
+
+
+def _comovement(
+    pairs: Pairs,
+    kept: NDArray[np.bool_],
+    mixture: Mixture,
+    indices: Ints,
+    same_visit: NDArray[np.bool_],
+    times: Floats,
+    seed: int,
+) -> CoMovement:
+    """Sightings that matches or one visit join are one person; their walks are no companions."""
+    row, column = np.nonzero(same_visit)
+    one = np.concatenate([pairs.first[kept], row])
+    other = np.concatenate([pairs.second[kept], indices[row, column]])
+    joined = coo_array((np.ones(len(one)), (one, other)), shape=(len(indices), len(indices)))
+    _, person = connected_components(joined, directed=False)
+    first, second = pairs.first[kept], pairs.second[kept]
+    walk = times[second] - times[first]
+    return measure_comovement(mixture.pair[kept], times[first], walk, person[first], np.random.default_rng(seed))

@@ -1,0 +1,110 @@
+"""A profile goes in; pictures of what it says, and the numbers they are drawn from, come out."""
+
+from itertools import combinations
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from qaconv.files import replacing_file
+from qaconv.tlift.profile import TLiftProfile
+from qaconv.tlift.transit import BIN, SCALE
+
+matplotlib.use("Agg")
+WINDOW_SECONDS = 600.0  # of transit times that are drawn, around each pair's centre
+MOST_CAMERAS = 10  # that the grid shows
+BLUE, GREY = "#1f6fb4", "#8a8a8a"
+
+
+def draw_profile(profile: TLiftProfile, folder: Path, name: str) -> None:
+    """Writes <name>_transit and <name>_comovement, each as .png and .csv; nothing where nothing was fitted.
+
+    Args:
+        profile: fitted.
+        folder: is there.
+        name: of the model.
+    """
+    if not profile.transit.log_ratio:
+        return
+    transit, comovement = transit_frame(profile), comovement_frame(profile)
+    for kind, frame, figure in (
+        ("transit", transit, _transit_grid(profile, transit)),
+        ("comovement", comovement, _comovement_curve(profile, comovement)),
+    ):
+        with replacing_file(folder / f"{name}_{kind}.csv") as beside:
+            frame.to_csv(beside, index=False, lineterminator="\n", float_format="%.4f")
+        with replacing_file(folder / f"{name}_{kind}.png") as beside:
+            figure.savefig(beside, format="png", dpi=80, metadata={"Software": None})
+
+
+def transit_frame(profile: TLiftProfile) -> pd.DataFrame:
+    """One row a pair of cameras and bin: gap_s on their clocks, from_centre_s, and the log likelihood ratio."""
+    edges = np.arange(-profile.transit.reach, profile.transit.reach + BIN / 2, BIN)
+    from_centre = SCALE * np.sinh((edges[:-1] + edges[1:]) / 2)
+    frames = [
+        pd.DataFrame(
+            {"camera": a, "other": b, "gap_s": centre + from_centre, "from_centre_s": from_centre, "log_ratio": row}
+        )
+        for (a, b), centre, row in zip(
+            combinations(profile.camids, 2), profile.transit.centres, profile.transit.log_ratio, strict=True
+        )
+        if centre is not None
+    ]
+    columns = ["camera", "other", "gap_s", "from_centre_s", "log_ratio"]
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns)
+
+
+def comovement_frame(profile: TLiftProfile) -> pd.DataFrame:
+    """One row a bin of time between two people: pairs, share that stays together, and the same by chance."""
+    curve = profile.evidence["comovement"]
+    return pd.DataFrame(
+        {"from_s": curve["edges"][:-1], "to_s": curve["edges"][1:]}
+        | {name: curve[name] for name in ("pairs", "together", "control")}
+    )
+
+
+def _transit_grid(profile: TLiftProfile, frame: pd.DataFrame) -> Figure:
+    """Row a, column b > a: how many times likelier than chance each gap is, on one scale."""
+    camids = profile.camids[:MOST_CAMERAS]
+    side = max(2, len(camids))
+    figure = Figure(figsize=(1.9 * (side - 1) + 0.8, 1.5 * (side - 1) + 1.0), layout="constrained")
+    grid = figure.subplots(side - 1, side - 1, squeeze=False, sharey=True)
+    for axes in grid.ravel():
+        axes.set_visible(False)
+    top = max(2.0, float(frame["log_ratio"].max()) * 1.05) if len(frame) else 2.0
+    for (a, b), part in frame.groupby(["camera", "other"]):
+        if a not in camids or b not in camids:
+            continue
+        axes = grid[camids.index(a)][camids.index(b) - 1]
+        near = part[part["from_centre_s"].abs() <= WINDOW_SECONDS]
+        axes.set_visible(True)
+        axes.fill_between(near["gap_s"], near["log_ratio"], 0, color=BLUE, alpha=0.35, linewidth=0)
+        axes.plot(near["gap_s"], near["log_ratio"], color=BLUE, linewidth=0.9)
+        axes.axhline(0, color=GREY, linewidth=0.6)
+        axes.set_title(f"camera {a} to {b}", fontsize=8)
+        axes.tick_params(labelsize=6)
+        axes.set_ylim(-5, top)
+    figure.suptitle(f"{profile.deployment}: log of transit times against chance", fontsize=10)
+    figure.supxlabel("seconds from the first camera's clock to the second's", fontsize=8)
+    return figure
+
+
+def _comovement_curve(profile: TLiftProfile, frame: pd.DataFrame) -> Figure:
+    figure = Figure(figsize=(5.2, 3.2), layout="constrained")
+    axes = figure.subplots()
+    labels = [f"{row.from_s:g}-{row.to_s:g}" for row in frame.itertuples()]
+    axes.plot(labels, frame["together"], marker="o", color=BLUE, label="as seen")
+    axes.plot(labels, frame["control"], marker="o", color=GREY, linestyle="--", label="walks permuted")
+    for at, row in enumerate(frame.itertuples()):
+        axes.annotate(
+            f"{row.pairs}", (at, row.together), textcoords="offset points", xytext=(0, 6), fontsize=7, ha="center"
+        )
+    axes.set_ylim(-0.03, 1.1)
+    axes.set_xlabel("seconds between two people on one camera", fontsize=8)
+    axes.set_ylabel("share within 10 s on the next", fontsize=8)
+    axes.set_title(f"{profile.deployment}: who walks together (pairs of matches)", fontsize=10)
+    axes.tick_params(labelsize=7)
+    axes.legend(fontsize=8)
+    return figure

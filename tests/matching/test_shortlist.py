@@ -1,0 +1,90 @@
+"""A shortlist's sizes are chosen from the gallery, and what it passes on is matched exactly."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from qaconv.matching import MapStore, Shortlist, search
+from qaconv.matching.shortlist import _cheapest_sizes
+from qaconv.models import QAConv
+
+SHAPE = (8, 6, 5)
+HEAD = QAConv(*SHAPE)
+torch.nn.init.zeros_(HEAD.weight.bias)
+
+
+def make_maps(people: int, images: int, seed: int) -> Tensor:
+    """Maps of some people, each seen several times with noise."""
+    generator = torch.Generator().manual_seed(seed)
+    maps = torch.randn(people, *SHAPE, generator=generator).repeat_interleave(images, dim=0)
+    return F.normalize(maps + torch.randn(maps.shape, generator=generator), dim=1)
+
+
+@pytest.fixture(scope="module")
+def gallery() -> Tensor:
+    return make_maps(60, 5, seed=1)
+
+
+@pytest.fixture(scope="module")
+def shortlist(gallery: Tensor) -> Shortlist:
+    return Shortlist(gallery, HEAD, top_k=4, recall=0.9, samples=60)
+
+
+def test_the_images_found_carry_their_exact_logits(gallery: Tensor, shortlist: Shortlist) -> None:
+    queries = make_maps(3, 1, seed=2)
+    found, exact = shortlist.search(queries), search(queries, gallery, HEAD, top_k=len(gallery))
+    for row in range(3):
+        logits = dict(zip(exact.indices[row], exact.scores[row], strict=True))
+        np.testing.assert_allclose(found.scores[row], [logits[image] for image in found.indices[row]], atol=1e-4)
+    assert (np.diff(found.scores) <= 0).all()
+
+
+def test_the_sizes_hold_the_recall_on_the_samples_and_pass_on_less_at_each_level(shortlist: Shortlist) -> None:
+    found = shortlist.calibration
+    assert found.columns == [1, 3, 5]
+    assert 0.9 <= found.recall <= 1
+    assert found.sizes == sorted(found.sizes, reverse=True) and found.sizes[-1] >= 4
+    assert found.sizes[0] < 300
+    curve = found.curve([1, 4, 20, 300])
+    assert curve.shape == (3, 4) and (np.diff(curve) >= 0).all() and (curve[:, -1] == 1).all()
+
+
+def test_levels_that_pass_on_everything_find_what_exact_search_finds(gallery: Tensor) -> None:
+    everything = Shortlist(gallery, HEAD, top_k=4, recall=1.0, samples=len(gallery))
+    queries = gallery[::7]
+    exact = search(queries, gallery, HEAD, top_k=4)
+    expected = [set(row) for row in exact.indices]
+    found = [set(row) for row in everything.search(queries).indices]
+    assert np.mean([len(one & other) for one, other in zip(found, expected, strict=True)]) >= 3.95  # each adds itself
+
+
+def test_a_store_is_shortlisted_like_the_maps_in_it(tmp_path: Path, gallery: Tensor) -> None:
+    store = MapStore.create(tmp_path, SHAPE, dtype="int8", model="a")
+    for start in range(0, 300, 128):
+        part = gallery[start : start + 128]
+        store.append(part, [""] * len(part), np.zeros(len(part)), np.zeros(len(part)))
+    arguments = {"top_k": 4, "recall": 0.9, "samples": 30}
+    on_disk = Shortlist(store, HEAD, **arguments)  # type: ignore[arg-type]
+    in_memory = Shortlist(store.block(0, 300), HEAD, **arguments)  # type: ignore[arg-type]
+    assert on_disk.calibration.sizes == in_memory.calibration.sizes
+    queries = make_maps(5, 1, seed=3)
+    for one, other in zip(on_disk.search(queries), in_memory.search(queries), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_the_cheapest_sizes_lose_no_more_than_allowed() -> None:
+    ranks = np.array([[1, 2, 3, 900, 5], [1, 2, 3, 4, 50], [1, 2, 3, 4, 5]])
+    assert _cheapest_sizes(ranks, [1, 10, 100], 0)[1] == [900, 50, 5]
+    assert _cheapest_sizes(ranks, [1, 10, 100], 1)[1] == [900, 4, 4]  # the last image costs more at the later levels
+    assert _cheapest_sizes(ranks, [10, 1, 1], 1)[1] == [5, 50, 5]
+    assert _cheapest_sizes(ranks, [1, 10, 100], 2)[1] == [3, 3, 3]
+
+
+@pytest.mark.parametrize(("top_k", "recall"), [(0, 0.9), (300, 0.9), (4, 0.0), (4, 1.1)])
+def test_an_impossible_wish_is_refused(gallery: Tensor, top_k: int, recall: float) -> None:
+    with pytest.raises(ValueError, match=r"top_k is .*1\.\.299|recall is .*at most 1"):
+        Shortlist(gallery, HEAD, top_k=top_k, recall=recall)

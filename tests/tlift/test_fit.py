@@ -1,0 +1,128 @@
+"""What is learnt from simulated walks, whose truth is only used to measure."""
+
+import json
+
+import numpy as np
+import pytest
+from simulated import simulated
+
+from qaconv.metrics import evaluate_ranking
+from qaconv.tlift import fit
+
+
+@pytest.fixture(scope="module")
+def walks():
+    return simulated()
+
+
+@pytest.fixture(scope="module")
+def profile(walks):
+    return fitted(walks)
+
+
+def fitted(walks):
+    return fit(*walks.neighbours(), walks.camids, walks.times)
+
+
+def halves(walks):
+    query = np.arange(len(walks.pids)) % 4 == 0
+    return query, ~query
+
+
+def lifted(walks, profile):
+    query, gallery = halves(walks)
+    table = walks.table[np.ix_(query, gallery)]
+    return profile.lift(table, walks.camids[query], walks.times[query], walks.camids[gallery], walks.times[gallery])
+
+
+def mean_ap(walks, scores):
+    query, gallery = halves(walks)
+    return evaluate_ranking(
+        scores, walks.pids[query], walks.pids[gallery], walks.camids[query], walks.camids[gallery]
+    ).mean_average_precision
+
+
+def test_fitted_times_lift_far_above_appearance_alone(walks, profile):
+    query, gallery = halves(walks)
+    assert profile.active
+    assert mean_ap(walks, lifted(walks, profile)) > mean_ap(walks, walks.table[np.ix_(query, gallery)]) + 0.1
+
+
+def test_permuted_times_switch_the_profile_off_and_leave_the_scores(walks):
+    permuted = walks.permuted()
+    found = fitted(permuted)
+    query, gallery = halves(walks)
+    assert not found.active and "cannot" not in found.reason and "no signal" in found.reason
+    np.testing.assert_array_equal(lifted(permuted, found), walks.table[np.ix_(query, gallery)])
+
+
+def test_constant_clock_offset_per_camera_leaves_the_ranking(walks, profile):
+    shifted = walks.at(walks.times + np.array([0.0, 1024.0, -512.0, 4096.0])[walks.camids])
+    expected, found = lifted(walks, profile), lifted(shifted, fitted(shifted))
+    assert mean_ap(walks, found) == pytest.approx(mean_ap(walks, expected), abs=1e-3)
+    np.testing.assert_allclose(np.log(found), np.log(expected), atol=0.05)
+
+
+def test_order_of_sightings_changes_no_byte(walks, profile, tmp_path):
+    order = np.random.default_rng(1).permutation(len(walks.pids))
+    place = np.argsort(order)
+    indices, scores = walks.neighbours()
+    again = fit(place[indices[order]], scores[order], walks.camids[order], walks.times[order])
+    for name, each in (("a", profile), ("b", again)):
+        each.save(tmp_path / name)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_ten_minute_jump_is_found_within_its_hour_and_mended(walks, profile):
+    at = 4 * 3600.0
+    jumped = walks.at(walks.times + 600 * ((walks.camids == 2) & (walks.times > at)))
+    found = fitted(jumped)
+    (jump,) = [each for each in found.findings if each.kind == "jump"]
+    assert jump.camid == 2 and abs(jump.time_s - at) <= 3600
+    assert found.clocks[2].jumps[0][1] == pytest.approx(600, abs=30)
+    assert mean_ap(walks, lifted(jumped, found)) > mean_ap(walks, lifted(walks, profile)) - 0.03
+
+
+def test_drift_of_a_fifth_of_a_per_cent_costs_next_to_nothing(walks, profile):
+    drifted = walks.at(walks.times * (1 + 0.002 * (walks.camids == 1)))
+    assert mean_ap(walks, lifted(drifted, fitted(drifted))) > mean_ap(walks, lifted(walks, profile)) - 0.03
+
+
+def test_drift_of_half_a_per_cent_is_found_and_mended(walks):
+    found = fitted(walks.at(walks.times * (1 + 0.005 * (walks.camids == 1))))
+    assert {(each.camid, each.kind) for each in found.findings} == {(1, "drift")}
+    assert found.clocks[1].drift == pytest.approx(0.005, rel=0.3)
+
+
+def test_companions_stay_together_more_often_than_permuted_walks(profile):
+    curve = profile.evidence["comovement"]
+    assert curve["pairs"][0] > 10
+    assert curve["together"][0] > curve["control"][0] + 0.3
+    assert curve["together"][-1] < 0.2
+
+
+def test_estimated_purity_is_near_the_truth_or_below(walks, profile):
+    indices, scores = walks.neighbours()
+    across = walks.camids[indices] != walks.camids[:, None]
+    above = across & (scores >= profile.evidence["score_cut"])
+    best = np.argmax(np.where(across, scores, -1), axis=1)
+    chosen = above[np.arange(len(best)), best]
+    right = walks.pids[indices[np.arange(len(best)), best]] == walks.pids
+    assert right[chosen].mean() > profile.evidence["purity_above_cut"] - 0.15
+
+
+def test_sightings_without_times_leave_the_profile_off(walks):
+    found = fit(*walks.neighbours(), walks.camids, np.full(len(walks.pids), np.nan))
+    assert not found.active and found.span_s is None
+    assert {each.kind for each in found.findings} >= {"missing"}
+
+
+def test_profile_holds_no_nan(profile, tmp_path):
+    profile.save(tmp_path / "a.json")
+    assert json.loads((tmp_path / "a.json").read_text())["version"] == 2
+
+
+def test_score_outside_zero_and_one_is_refused(walks):
+    indices, scores = walks.neighbours()
+    with pytest.raises(ValueError, match=r"neighbour_scores: .* are not in \[0, 1\]"):
+        fit(indices, scores + 1, walks.camids, walks.times)
