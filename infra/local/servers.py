@@ -42,6 +42,7 @@ def prepare(environment: Environment) -> None:
     _write_secret(
         LOCAL / "mlflow_auth.ini",
         "[mlflow]\ndefault_permission = READ\n"
+        "auth_cache_ttl_seconds = 60\n"  # logging a model asks hundreds of times, and each hash takes long
         f"database_uri = {database}/mlflow_auth\n"
         f"admin_username = {environment['MLFLOW_TRACKING_USERNAME']}\n"
         f"admin_password = {environment['MLFLOW_TRACKING_PASSWORD']}\n"
