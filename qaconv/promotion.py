@@ -36,7 +36,8 @@ def promote(challenger: Release, rules: GateConfig) -> Outcome:
     with _alone(challenger.name):
         champion = find_release(challenger.name, "champion")
         outcome = _judge(challenger, champion, rules)
-        _tag(challenger, gate=outcome.verdict, promotion=outcome.reason)
+        if outcome.verdict != "unchanged":  # why it became champion is to be kept
+            _tag(challenger, gate=outcome.verdict, promotion=outcome.reason)
         if outcome.promoted:
             _replace(champion, challenger)
         elif champion:
