@@ -1,15 +1,19 @@
 # `make demo`: the whole workflow on the embedded camera networks. `make up`, `make status`, `make down`: the servers that
-# unattended work needs, on this machine. `make bench`: what the README's figures of speed come from. `make test`,
-# `make test-integration` (the production loop on real servers), `make lint`, `make lock`: for developers.
+# unattended work needs, on this machine. `make bench`: what the README's figures of speed come from; `make bench-serve`:
+# those of the service. `make test`, `make test-integration` (the production loop on real servers), `make lint`,
+# `make lock`: for developers.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: bench demo up status down test test-integration lint lock
+.PHONY: bench bench-serve demo up status down test test-integration lint lock
 
 demo: .venv/installed
 	python -m flows.retrain
 
 bench: .venv/installed
 	python -m benchmarks
+
+bench-serve: .venv/installed
+	python -m benchmarks.serve
 
 up status down: .venv/installed
 	python -m infra.local $@

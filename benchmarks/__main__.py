@@ -13,7 +13,7 @@ from qaconv.files import write_json
 
 FOLDER = Path(__file__).parent
 RESULTS = FOLDER / "results.json"
-NO_PARTS = ("__init__", "__main__", "machine", "table")
+NO_PARTS = ("__init__", "__main__", "machine", "serve", "table")  # serve has a command of its own
 PARTS = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in NO_PARTS)
 
 
@@ -29,7 +29,8 @@ def main(parts: list[str]) -> None:
         with console.status(part):
             for row in import_module(f"benchmarks.{part}").rows():
                 rows.append(row)
-                console.log(f"{part}, {row.what}: {row.ours.seconds:.3g} s")
+                beside = f", plain {row.plain.seconds:.3g} s" if row.plain else ""
+                console.log(f"{part}, {row.what}: {row.ours.seconds:.3g} s{beside}")
         shown += [(part, row) for row in rows]
         results[part] = {"machine": describe(), "rows": [row.as_dict() for row in rows]}
         write_json(RESULTS, results)

@@ -43,6 +43,7 @@ STEPS = {
     "features": Step(("features",)),
     "fit_tlift": Step(("fit_tlift",)),
     "evaluate": Step(("evaluate",)),
+    "report": Step(("report",)),
     "export": Step(("export",)),
 }
 METHODS = {"qaconv": "QAConv", "baseline": "baseline"}
@@ -79,9 +80,11 @@ def retrain(changes: dict[str, Any] | None = None, fan_out: bool = False) -> Ret
         metrics = tracking.load_metrics(params.deployments)
         release = register(params, metrics)
         outcome = promote(params, release)
+        report = publish_report(release, outcome)
     results = result_rows(params, metrics)
     create_table_artifact(results, key="results", description="rank-1 / mAP in per cent")
     create_markdown_artifact(_promotion_page(outcome), key="promotion")
+    create_markdown_artifact(f"[What the model can do, and examples]({report})", key="report")
     return Retraining(results, release, outcome)
 
 
@@ -121,6 +124,12 @@ def promote(params: Params, release: registry.Release) -> Outcome:
     outcome = promotion.promote(release, params.gate)
     get_run_logger().info(outcome.reason)
     return outcome
+
+
+@task(name="publish_report", **REACHES_A_STORE)
+def publish_report(release: registry.Release, outcome: Outcome) -> str:
+    """Logs the report with a word on this run and the champion; gives its address."""
+    return tracking.log_report(str(release), outcome.reason, outcome.figures)
 
 
 def result_rows(params: Params, metrics: Mapping[str, float]) -> list[dict[str, str]]:

@@ -6,7 +6,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -83,6 +84,27 @@ def export() -> None:
 
 
 @app.command()
+def report() -> None:
+    """Write the page that people look at, and its data."""
+    _run("report")
+
+
+@app.command()
+def import_checkpoint(
+    file: Annotated[Path, typer.Argument(help="A checkpoint.pth.tar of the authors' releases v1.0 to v2.1.")],
+    output: Annotated[Path, typer.Option(help="A folder for the network, such as artifacts/model/qaconv.")],
+    height: Annotated[int, typer.Option(help="Pixels that it was trained for.")] = 384,
+    width: Annotated[int, typer.Option(help="Pixels that it was trained for.")] = 128,
+) -> None:
+    """Write a checkpoint of the authors as a network of ours, and say which release it is of."""
+    with _refusing():
+        official, config = import_module("qaconv.models.official"), import_module("qaconv.config")
+        network, release = official.load_official(file, config.ImageConfig(height=height, width=width))
+        trained = {"data": {"official_checkpoint": file.name, "release": release}, "calibration": None}
+        import_module("qaconv.models.checkpoint").save_network(network, output, trained, {})
+        typer.echo(f"{file}: release {release}, {network.architecture.backbone.name}; written to {output}")
+
+
 def rollback(why: Annotated[str, typer.Option(help="Kept with the version that is left.")]) -> None:
     """Make the previous champion champion again."""
     with _refusing():
@@ -116,6 +138,45 @@ def recipe(name: Annotated[str, typer.Argument(help="demo, eccv2020 or cvpr2022.
     with _refusing():
         for change in write_recipe(name) or [f"params.yaml is that of {name} already"]:
             typer.echo(change)
+
+
+@app.command()
+def serve(
+    host: Annotated[str, typer.Option(help="Address; any but this machine's own needs keys.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8000,
+    state: Annotated[Path, typer.Option(help="Folder of the galleries; made where it is missing.")] = Path("galleries"),
+    keys: Annotated[Path | None, typer.Option(help="File of hashed keys, as serve-key writes it.")] = None,
+) -> None:
+    """Serve the champion: enrol, search and explain over HTTP, and a page at /."""
+    with _refusing():
+        _serving().serve(load_params(), host, port, state, keys)
+
+
+@app.command()
+def serve_key(
+    name: Annotated[str, typer.Argument(help="Of the key, as the log will name it.")],
+    keys: Annotated[Path, typer.Option(help="File of hashed keys.")],
+    scope: Annotated[list[str], typer.Option(help="search, enrol, delete or metrics; may be repeated.")],
+    deployment: Annotated[list[str] | None, typer.Option(help="Where; everywhere unless given.")] = None,
+) -> None:
+    """Make an API key, keep its hash in a file, and print the key once."""
+    with _refusing():
+        _serving().serve_key(name, keys, scope, deployment)
+
+
+@app.command()
+def enrol(
+    deployment: Deployment,
+    url: Annotated[str, typer.Option(help="Of the service.")] = "http://127.0.0.1:8000",
+) -> None:
+    """Enrol a deployment's gallery in the service; a key is read from QACONV_API_KEY."""
+    with _refusing():
+        _serving().enrol(deployment, url)
+
+
+def _serving() -> Any:
+    """qaconv/serving/commands.py, imported only now, as no stage needs it."""
+    return import_module("qaconv.serving.commands")
 
 
 def _run(stage: str, *of: str) -> None:

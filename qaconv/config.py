@@ -166,6 +166,12 @@ class EvaluateConfig(Settings):
     rerank: RerankConfig
 
 
+class ReportConfig(Settings):
+    """What may be seen in the report."""
+
+    blur: bool | Literal["auto"]  # heads; auto is every dataset but the embedded sites, which show nobody real
+
+
 class RegistryConfig(Settings):
     """Where a version goes."""
 
@@ -183,6 +189,16 @@ class GateConfig(Settings):
     max_encoder_ms: PositiveFloat  # for one crop, on one thread of the CPU that registers
 
 
+class ServeConfig(Settings):
+    """The service; no stage depends on it."""
+
+    memory_mb: PositiveInt  # of maps, for all galleries; half is kept for those of the next model
+    shortlist: PositiveInt  # sightings that a query is matched with in full
+    requests_per_minute: PositiveInt  # of each key
+    poll_s: PositiveFloat  # how often the registry is asked for its champion, and what has expired is deleted
+    retention_days: dict[Name, PositiveFloat]  # by deployment; without an entry, until it is deleted
+
+
 class Params(Settings):
     """All of params.yaml."""
 
@@ -196,8 +212,10 @@ class Params(Settings):
     methods: dict[str, MethodConfig]
     train: TrainConfig
     evaluate: EvaluateConfig
+    report: ReportConfig
     registry: RegistryConfig
     gate: GateConfig
+    serve: ServeConfig
     machine: MachineConfig
 
     @model_validator(mode="after")
@@ -210,6 +228,8 @@ class Params(Settings):
                 raise ValueError(f"{key} names one twice: {names}")
             if unknown:
                 raise ValueError(f"{key} names {unknown}; datasets has {sorted(self.datasets)}")
+        if unknown := sorted(set(self.serve.retention_days) - set(self.deployments)):
+            raise ValueError(f"serve.retention_days names {unknown}; deployments has {self.deployments}")
         return self
 
     @model_validator(mode="after")

@@ -24,7 +24,7 @@ from qaconv.files import replacing_folder, write_json
 from qaconv.loading import as_input
 from qaconv.metrics import Calibration
 from qaconv.models.backbone import Encoder
-from qaconv.models.checkpoint import Architecture, Network
+from qaconv.models.checkpoint import Network
 from qaconv.models.head import QAConv
 
 log = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ def export_network(
     network.head.eval()
     graphs = build_graphs(network)
     differences = prove(graphs, network, seed=seed)
-    contract = _contract(graphs, differences, network.architecture, data, calibration)
+    contract = _contract(graphs, differences, network, data, calibration)
     with replacing_folder(folder) as beside:
         for name, graph in graphs.items():
             (beside / f"{name}.onnx").write_bytes(graph)
@@ -191,13 +191,13 @@ MEANINGS: dict[str, dict[str, Any]] = {
 def _contract(
     graphs: Mapping[str, bytes],
     differences: Mapping[str, float],
-    architecture: Architecture,
+    network: Network,
     data: Mapping[str, Any],
     calibration: Calibration | None,
 ) -> dict[str, Any]:
     """What someone who serves the graphs must know, without this package."""
-    image, backbone = architecture.image, architecture.backbone
-    described = architecture.model_dump()
+    image, backbone = network.architecture.image, network.architecture.backbone
+    described = network.architecture.model_dump()
     described["backbone"]["weights"] = Path(backbone.weights).name  # a local file's folder is nobody's business
     models = {name: onnx.load_from_string(graph) for name, graph in graphs.items()}
     return {
@@ -222,6 +222,7 @@ def _contract(
             "better": "higher",
             "probability": _probability(calibration),
         },
+        "head": _head(network.head),
         "architecture": described,
         "training_data": dict(data),
     }
@@ -240,6 +241,20 @@ def _probability(calibration: Calibration | None) -> dict[str, Any] | str:
             "pairs_of_one_person": calibration.matches,
             "pairs_of_two_people": calibration.others,
         },
+    }
+
+
+def _head(head: QAConv) -> dict[str, Any]:
+    """The matcher as numbers, to explain a score: which place of an image adds how much to the logit."""
+    folded, norm = head.folded(), head.local_norm
+    assert norm.running_mean is not None and norm.running_var is not None
+    average = norm.running_mean - norm.bias * torch.sqrt(norm.running_var + norm.eps) / norm.weight
+    return {
+        "formula": "logit = bias + query . best cosine of each query location + gallery . the same of the gallery's",
+        "query": folded.query.tolist(),
+        "gallery": folded.gallery.tolist(),
+        "bias": float(folded.bias),
+        "average": float(average),  # the cosine that the norm makes 0: it says neither yes nor no
     }
 
 

@@ -4,7 +4,7 @@ Every rule is checked, so that one refusal names all that is wrong. The rules ar
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from qaconv.config import GateConfig
@@ -38,7 +38,7 @@ class Outcome:
     verdict: Literal["promoted", "refused", "unchanged"]
     reason: str
     checks: tuple[Check, ...] = ()
-    figures: Mapping[str, tuple[float, float]] | None = None
+    figures: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     @property
     def promoted(self) -> bool:

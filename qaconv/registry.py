@@ -1,10 +1,11 @@
 """Exported graphs go in; versions in MLflow's registry come out, each with the evidence that the gate judges it by.
 
-Three registered models belong together: `<name>-encoder` and `<name>-matcher` are the ONNX graphs, and `<name>` says
-which versions of them make a pair, and holds the contract and the temporal profiles that they are served by. So
+Three registered models belong together: `<name>-encoder` and `<name>-matcher` are the ONNX graphs, and `<name>` is
+the model that serves both: it says which versions of them it holds, with the contract and the temporal profiles. So
 encoder, matcher, contract and profiles of a version are found together or not at all.
 """
 
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -21,13 +22,12 @@ from mlflow.types import Schema, TensorSpec
 
 from qaconv.config import Params
 from qaconv.evidence import Evidence, collect
-from qaconv.files import write_json
+from qaconv.packaging import EVIDENCE, SERVED, log_served
 from qaconv.stages.places import METRICS, ONNX, TLIFT
 from qaconv.tracking import data_digests, git_tags, lock_digest
 
 GRAPHS = ("encoder", "matcher")
 DECIDING = ".qaconv.direct.mAP"  # the metric that people look at first, after the deployment's name
-EVIDENCE = "evidence.json"
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,8 @@ def register(params: Params, metrics: Mapping[str, float]) -> Release:
     }
     maps = {f"{name}{DECIDING}": repr(metrics[f"{name}{DECIDING}"]) for name in params.deployments}
     pair = {f"{graph}_version": str(version) for graph, version in graphs.items()}
-    release = _release(_version(name, {**digest, **pair}, {**git_tags(), **maps}, partial(_log_pair, params, pair)))
+    log = partial(_log_model, params, pair)
+    release = _release(_version(name, {**digest, **pair}, {**git_tags(), **maps}, log))
     for model, version in release.models.items():
         MlflowClient().set_registered_model_alias(model, "challenger", version)
     return release
@@ -87,10 +88,17 @@ def find_release(name: str, version: str) -> Release | None:
 def load_evidence(release: Release) -> Evidence | None:
     """What is known of a release; none for versions that were registered without."""
     uri = f"models:/{release.name}/{release.version}"
-    if EVIDENCE not in [file.path for file in list_artifacts(artifact_uri=uri) or ()]:
+    kept = list_artifacts(artifact_uri=f"{uri}/{Path(EVIDENCE).parent}") or ()
+    if Path(EVIDENCE).name not in [Path(file.path).name for file in kept]:
         return None
     with TemporaryDirectory() as folder:
         return Evidence.load(Path(download_artifacts(f"{uri}/{EVIDENCE}", dst_path=folder)))
+
+
+def download_served(name: str, version: str, folder: Path) -> None:
+    """Copies what a version serves by (graphs, contract, profiles) into an empty folder."""
+    found = download_artifacts(f"models:/{name}/{version}/{SERVED}")
+    shutil.copytree(found, folder, dirs_exist_ok=True)
 
 
 def aliases(release: Release) -> list[str]:
@@ -129,21 +137,11 @@ def _tensor_spec(value: onnx.ValueInfoProto) -> TensorSpec:
     return TensorSpec(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type), tuple(shape), value.name)
 
 
-def _log_pair(params: Params, pair: Mapping[str, str]) -> str:
-    """A model without weights of its own: which graphs belong together, and by what contract and profiles."""
-    model = mlflow.create_external_model(name=params.registry.model, model_type="re-identification")
-    client = MlflowClient()
+def _log_model(params: Params, pair: Mapping[str, str]) -> str:
+    """What serves both graphs, with the evidence for it."""
     evidence = collect(params.deployments, data_digests(params.deployments), METRICS, TLIFT, ONNX)
-    with TemporaryDirectory() as folder:
-        versions = Path(folder) / "versions.json"
-        write_json(versions, dict(pair))
-        evidence.save(Path(folder) / EVIDENCE)
-        client.log_model_artifact(model.model_id, str(versions))
-        client.log_model_artifact(model.model_id, str(Path(folder) / EVIDENCE))
-    client.log_model_artifact(model.model_id, str(ONNX / "contract.json"))
-    for deployment in params.deployments:
-        client.log_model_artifact(model.model_id, str(TLIFT / deployment / "qaconv.json"), f"tlift/{deployment}")
-    return str(model.model_uri)
+    profiles = {deployment: TLIFT / deployment / "qaconv.json" for deployment in params.deployments}
+    return log_served(params.registry.model, ONNX, profiles, pair, evidence)
 
 
 def _release(version: ModelVersion) -> Release:

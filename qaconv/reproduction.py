@@ -70,7 +70,7 @@ def reproduce(uri: str, project: Path = Path()) -> Reproduction:
         if tracked := _run(clone, "git", "ls-files", "*.dvc").split():
             _run(clone, "dvc", "pull", *tracked)
         log.info("%s: runs every stage of %s in %s", release, run.data.tags["git_commit"][:12], clone)
-        _run(clone, "dvc", "repro", "--no-run-cache", shown=True)
+        _run(clone, "dvc", "repro", "--force", "--no-run-cache", shown=True)
         old, new = _outputs(recorded / DVC_LOCK), _outputs(clone / DVC_LOCK)
         metrics = load_metrics(load_params(clone / PARAMS).deployments, clone)
         on_gpu = find_device(load_params(clone / PARAMS).machine.device).type != "cpu"

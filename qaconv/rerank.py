@@ -124,7 +124,8 @@ def find_neighbourhoods(
     indices = torch.zeros(images, count, dtype=torch.int64)
     farthest = torch.zeros(images, dtype=torch.float64)
     for rows, columns, tile in tiles:
-        own = torch.arange(max(rows.start, columns.start), min(rows.stop, columns.stop))
+        first = max(rows.start, columns.start)
+        own = torch.arange(first, max(first, min(rows.stop, columns.stop)))
         tile[own - rows.start, own - columns.start] = 0
         farthest[rows] = torch.maximum(farthest[rows], tile.amax(dim=1))
         near = tile.topk(min(count, tile.shape[1]), dim=1, largest=False, sorted=False)

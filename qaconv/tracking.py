@@ -10,6 +10,7 @@ from hashlib import sha256
 from itertools import product
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 import mlflow
 import pandas as pd
@@ -20,7 +21,8 @@ from mlflow.data.sources import LocalArtifactDatasetSource  # type: ignore[attr-
 
 from qaconv.config import METHODS, RANKINGS, Params
 from qaconv.errors import InputError
-from qaconv.stages.places import METRICS, MODELS, ONNX, PREPARED, TLIFT
+from qaconv.report import Run, add_run
+from qaconv.stages.places import METRICS, MODELS, ONNX, PREPARED, REPORT, TLIFT
 
 STORE = Path("mlflow.db")  # in the project's folder, where MLFLOW_TRACKING_URI names no other store
 ARTIFACTS = Path("mlartifacts")  # that store's files
@@ -67,6 +69,38 @@ def log_results(params: Params, metrics: Mapping[str, float]) -> None:
         mlflow.log_artifacts(str(TLIFT / deployment), f"tlift/{deployment}")
         for path in (METRICS / f"{deployment}.json", METRICS / "cmc" / f"{deployment}.csv"):
             mlflow.log_artifact(str(path), path.parent.as_posix())
+
+
+def log_report(model: str, verdict: str, champion: Mapping[str, tuple[float, float]]) -> str:
+    """Logs the report to the open run, with a word on that run in it.
+
+    Args:
+        model: what was registered.
+        verdict: whether it was promoted, and why.
+        champion: mAP in points, the model's and the champion's, by deployment.
+
+    Returns:
+        Where the report lies: a page of MLflow's where that is a server, or else a URI.
+    """
+    run = mlflow.active_run()
+    assert run is not None
+    of = run.info
+    tags = mlflow.get_run(of.run_id).data.tags
+    facts = {
+        "Model": model,
+        "Commit": tags["git_commit"] + (", with changes" if tags["git_dirty"] == "true" else ""),
+        "MLflow run": of.run_id,
+        "dvc.lock, sha256": lock_digest(),
+        "Prefect flow run": tags.get("flow_run_id", "none"),
+    }
+    server = _server()
+    links = {"MLflow run": f"{server}/#/experiments/{of.experiment_id}/runs/{of.run_id}"} if server else {}
+    if "flow_run_url" in tags:
+        links["Prefect flow run"] = tags["flow_run_url"]
+    page = (REPORT / "report.html").read_text(encoding="utf-8")
+    mlflow.log_text(add_run(page, Run(facts, links, verdict, champion)), "report/report.html")
+    mlflow.log_artifact(str(REPORT / "report.json"), "report")
+    return f"{links['MLflow run']}/artifacts" if server else f"{of.artifact_uri}/report/report.html"
 
 
 def load_metrics(deployments: Sequence[str], project: Path = Path()) -> dict[str, float]:
@@ -117,6 +151,12 @@ def lock_digest() -> str:
 def store_uri() -> str:
     """MLFLOW_TRACKING_URI, or else the SQLite file in the project's folder."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{STORE.resolve()}"
+
+
+def _server() -> str:
+    """The server's address as others may read it, without a password; nothing where the store is a database."""
+    uri = urlsplit(store_uri())
+    return urlunsplit(uri._replace(netloc=uri.netloc.rpartition("@")[2])) if uri.scheme.startswith("http") else ""
 
 
 def connect() -> str:

@@ -124,6 +124,11 @@ def test_contract_says_what_a_logit_is_worth_where_that_was_fitted(tmp_path: Pat
     assert told["fitted_on"]["pairs_of_one_person"] == 40
 
 
+def test_head_of_v1_is_exported_with_proof(tmp_path: Path) -> None:
+    export_network(make_network(pooled=False, head="v1"), DATA, tmp_path / "onnx", seed=7)
+    assert (tmp_path / "onnx" / "matcher.onnx").is_file()
+
+
 def test_each_graph_is_one_file_that_names_no_path_of_this_machine(exported: Path) -> None:
     assert sorted(path.name for path in exported.iterdir()) == ["contract.json", "encoder.onnx", "matcher.onnx"]
     for path in exported.iterdir():

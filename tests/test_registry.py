@@ -37,14 +37,14 @@ def test_the_first_version_becomes_challenger_and_champion(params: Params) -> No
 
 def test_a_version_says_which_graphs_contract_and_profiles_belong_together(params: Params) -> None:
     release, _ = retrain(params)
-    folder = Path(mlflow.artifacts.download_artifacts("models:/qaconv@champion"))
+    folder = Path(mlflow.artifacts.download_artifacts("models:/qaconv@champion")) / "artifacts/served"
     assert json.loads((folder / "versions.json").read_text()) == {"encoder_version": "1", "matcher_version": "1"}
     assert (folder / "contract.json").read_bytes() == Path("artifacts/onnx/contract.json").read_bytes()
-    assert sorted(path.name for path in (folder / "tlift").iterdir()) == ["mall", "station"]
+    assert sorted(path.name for path in (folder / "tlift").iterdir()) == ["mall.json", "station.json"]
     evidence = load_evidence(release)
     assert evidence is not None
     assert evidence.mean_average_precision("mall") == 0.5
-    assert evidence == Evidence.load(folder / "evidence.json")
+    assert evidence == Evidence.load(folder.parent / "evidence.json")
     tags = MlflowClient().get_model_version("qaconv", release.version).tags
     assert tags["station.qaconv.direct.mAP"] == "0.25"
     assert {"git_commit", "git_dirty", "dvc_lock", "encoder_version", "matcher_version", "promotion"} < tags.keys()
@@ -62,7 +62,7 @@ def test_a_registration_that_broke_off_is_taken_up_where_it_stopped(
     params: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as broken, pytest.raises(ConnectionError):
-        broken.setattr("qaconv.registry._log_pair", lambda *_: (_ for _ in ()).throw(ConnectionError()))
+        broken.setattr("qaconv.registry.log_served", lambda *_: (_ for _ in ()).throw(ConnectionError()))
         retrain(params)
     retrain(params)
     assert numbers() == dict.fromkeys(MODELS, 1)

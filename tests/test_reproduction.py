@@ -46,10 +46,10 @@ def test_a_version_is_made_again_from_its_commit_though_the_project_has_moved_on
 
 
 def test_an_output_that_comes_out_different_is_named(project: Path) -> None:
-    write(project / "evaluate.sh", (project / "evaluate.sh").read_text() + "date +%s%N >>metrics/$1_cmc.csv\n")
+    write(project / "evaluate.sh", (project / "evaluate.sh").read_text() + "date +%s%N >>metrics/cmc/$1.csv\n")
     retrain(project)
     differences = reproduce("models:/qaconv/1").differences
-    assert sorted(line.split(":")[0] for line in differences) == ["metrics/mall_cmc.csv", "metrics/station_cmc.csv"]
+    assert sorted(line.split(":")[0] for line in differences) == ["metrics/cmc/mall.csv", "metrics/cmc/station.csv"]
 
 
 def test_a_version_of_uncommitted_code_is_refused(project: Path) -> None:

@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qaconv.rerank import k_reciprocal
+from qaconv.rerank import find_neighbourhoods, k_reciprocal, k_reciprocal_sparse
 
 
 def plain_k_reciprocal(distances, queries, k1, k2, lambda_value):
@@ -58,6 +59,33 @@ def test_order_of_the_gallery_only_permutes_the_distances(seed):
     plain = k_reciprocal(table[:9, 9:], table[:9, :9], table[9:, 9:])
     moved = k_reciprocal(table[:9, 9:][:, order], table[:9, :9], table[9:, 9:][np.ix_(order, order)])
     np.testing.assert_allclose(moved, plain[:, order], atol=1e-9)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 45), st.sampled_from([(20, 6), (7, 3), (3, 8), (60, 2)]))
+def test_tiles_of_any_size_and_single_pairs_give_what_whole_tables_give(seed, size, neighbours):
+    k1, k2 = neighbours
+    table, asked = distances_of(seed), []
+    blocks = [slice(start, min(start + size, 40)) for start in range(0, 40, size)]
+    tiles = [(rows, columns, torch.tensor(table[rows, columns])) for columns in reversed(blocks) for rows in blocks]
+
+    def distances_of_pairs(rows, columns):
+        asked.extend(zip(rows.tolist(), columns.tolist(), strict=True))
+        return table[rows, columns]
+
+    found = find_neighbourhoods(tiles, 40, k1=k1, k2=k2)
+    streamed = k_reciprocal_sparse(table[:9, 9:], found, distances_of_pairs, k1=k1, k2=k2)
+    whole = k_reciprocal(table[:9, 9:], table[:9, :9], table[9:, 9:], k1=k1, k2=k2)
+    np.testing.assert_allclose(streamed, whole, atol=1e-12)
+    np.testing.assert_allclose(streamed, plain_k_reciprocal(table, 9, k1, k2, 0.3), atol=1e-9)
+    assert not {(row, column) for row, column in asked if column in found.indices[row]}
+
+
+def test_what_an_image_scores_against_itself_changes_nothing():
+    table = distances_of(1)
+    spoilt = table + 9 * np.eye(40)
+    plain = k_reciprocal(table[:9, 9:], table[:9, :9], table[9:, 9:])
+    np.testing.assert_array_equal(k_reciprocal(spoilt[:9, 9:], spoilt[:9, :9], spoilt[9:, 9:]), plain)
 
 
 def test_lambda_of_one_keeps_the_original_order():

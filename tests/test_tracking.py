@@ -9,9 +9,10 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from tracked_projects import made_up_metrics, write, write_project
 
+from qaconv import tracking
 from qaconv.config import Params
 from qaconv.errors import InputError
-from qaconv.tracking import git_tags, load_metrics, log_results, retraining_run
+from qaconv.tracking import git_tags, load_metrics, log_report, log_results, retraining_run
 
 
 @pytest.fixture
@@ -56,8 +57,10 @@ def test_a_run_holds_params_epochs_metrics_datasets_and_files(params: Params, tm
         "params.yaml",
         "dvc.lock",
         "contract.json",
-        "tlift/station.json",
-        "tlift/mall.json",
+        "tlift/station/qaconv.json",
+        "tlift/station/baseline.json",
+        "tlift/mall/qaconv.json",
+        "tlift/mall/baseline.json",
         "metrics/station.json",
         "metrics/cmc/station.csv",
         "metrics/mall.json",
@@ -127,7 +130,9 @@ def test_a_dataset_that_dvc_lock_does_not_know_is_refused(params: Params, tmp_pa
         log_results(params, load_metrics(params.deployments))
 
 
-def test_a_change_that_is_not_committed_makes_the_tree_dirty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_a_change_that_the_run_does_not_record_itself_makes_the_tree_dirty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     identity = ["-c", "user.name=A", "-c", "user.email=a@example.org"]
 
@@ -136,9 +141,37 @@ def test_a_change_that_is_not_committed_makes_the_tree_dirty(tmp_path: Path, mon
 
     git("init", "--quiet")
     assert git_tags() == {"git_commit": "none", "git_dirty": "true"}
-    write(tmp_path / "params.yaml", "seed: 1\n")
-    git("add", "params.yaml")
+    for name in ("params.yaml", "dvc.yaml"):
+        write(tmp_path / name, "seed: 1\n")
+    git("add", "--all")
     git("commit", "--quiet", "--message", "First")
     assert git_tags() == {"git_commit": git("rev-parse", "HEAD"), "git_dirty": "false"}
     write(tmp_path / "params.yaml", "seed: 2\n")
+    assert git_tags()["git_dirty"] == "false"
+    write(tmp_path / "dvc.yaml", "seed: 2\n")
     assert git_tags()["git_dirty"] == "true"
+
+
+def test_the_logged_report_names_commit_run_and_champion(params: Params, tmp_path: Path) -> None:
+    with retraining_run(params, {"flow_run_id": "f1", "flow_run_url": "https://prefect.example/runs/f1"}) as run_id:
+        address = log_report("qaconv version 2", "It replaces <version 1>.", {"mall": (50.0, 37.5)})
+    logged = tmp_path / "mlartifacts" / run_id / "artifacts" / "report"
+    assert address == (logged / "report.html").as_uri()
+    page = (logged / "report.html").read_text(encoding="utf-8")
+    assert page.startswith("<main>") and page.endswith("</main>")
+    for words in (
+        "qaconv version 2",
+        "It replaces &lt;version 1&gt;.",
+        run_id,
+        git_tags()["git_commit"],
+        sha256((tmp_path / "dvc.lock").read_bytes()).hexdigest(),
+        '<a href="https://prefect.example/runs/f1"><code>f1</code></a>',
+        "<td>50.0</td><td>37.5</td><td>+12.5</td>",
+    ):
+        assert words in page
+    assert (logged / "report.json").is_file()
+
+
+def test_a_report_in_a_server_is_linked_without_the_password_of_its_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://someone:secret@mlflow.example:5000")
+    assert tracking._server() == "http://mlflow.example:5000"

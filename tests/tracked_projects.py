@@ -18,6 +18,8 @@ from qaconv.config import METHODS, Params, load_params
 from qaconv.gate import Outcome
 from qaconv.promotion import promote
 from qaconv.registry import Release, register
+from qaconv.report.page import RUN
+from qaconv.tlift import TLiftProfile
 from qaconv.tracking import FIGURES, RANKINGS, load_metrics, retraining_run
 
 REPOSITORY = Path(__file__).parents[1]
@@ -61,6 +63,10 @@ stages:
       cmd: sh evaluate.sh ${item}
       deps: [artifacts/model, evaluate.sh, "made_up/metrics/${item}.json"]
       outs: ["metrics/${item}.json", "metrics/cmc/${item}.csv", "metrics/queries/${item}.parquet"]
+  report:
+    cmd: cp -r made_up/artifacts/report artifacts/
+    deps: [metrics]
+    outs: [artifacts/report]
   export:
     cmd: cp -r made_up/artifacts/onnx artifacts/
     deps: [artifacts/model/qaconv]
@@ -78,10 +84,12 @@ def write_project(folder: Path, maps: Mapping[str, float] = {"station": 0.25, "m
     for method in METHODS:
         write(folder / f"artifacts/model/{method}/history.csv", HISTORY)
     for deployment in maps:
-        profile = {"deployment": deployment, "active": True, "reason": ""}
-        write(folder / f"artifacts/tlift/{deployment}/qaconv.json", json.dumps(profile))
+        for method in METHODS:
+            write_profile(folder / f"artifacts/tlift/{deployment}/{method}.json", deployment)
         write(folder / f"metrics/cmc/{deployment}.csv", "rank,qaconv_direct\n1,0.5\n")
     measure_again(folder / "metrics", maps)
+    write(folder / "artifacts/report/report.html", f"<main>{RUN}</main>")
+    write(folder / "artifacts/report/report.json", "{}")
     write_graphs(folder / "artifacts/onnx")
     write_lock(folder, maps)
     copy_store(folder)
@@ -170,8 +178,21 @@ def write_graphs(folder: Path) -> None:
     ]
     maps = {name: (TensorProto.FLOAT, [count, 3, 2, 1]) for name, count in (("query_maps", "Q"), ("gallery_maps", "G"))}
     _save(folder / "matcher.onnx", steps, maps, {"logits": ["Q", "G"]})
-    graphs = {f"{name}.onnx": {"largest_difference_from_pytorch": 1e-6} for name in ("encoder", "matcher")}
-    write(folder / "contract.json", json.dumps({"score": {"better": "higher"}, "graphs": graphs}))
+    contract = {
+        "crop_resize": {"height": 4, "width": 2},
+        "graphs": {
+            f"{name}.onnx": {"sha256": name, "largest_difference_from_pytorch": 1e-6} for name in ("encoder", "matcher")
+        },
+        "head": {"query": [0.5, 0.5], "gallery": [0.5, 0.5], "bias": 0, "average": 0},
+        "score": {"better": "higher"},
+    }
+    write(folder / "contract.json", json.dumps(contract))
+
+
+def write_profile(path: Path, deployment: str) -> None:
+    """A temporal profile of three cameras, with the paper's parameters."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    TLiftProfile(deployment=deployment, camids=(0, 1, 2), active=True, reason="made up").save(path)
 
 
 def copy_store(folder: Path) -> None:

@@ -100,6 +100,6 @@ def best_of_grid(site: Site, profile: TLiftProfile, ranking: Ranking) -> tuple[f
 
 
 def _grid() -> Iterator[LiftParameters]:
-    for weight, alpha in product((0.5, 0.7, 1.0, 1.4, 2.0), (0.05, 0.2, 1.0, 5.0)):
+    for weight, alpha in product((0.5, 0.7, 1.0, 1.4, 2.0), (0.2, 1.0, 5.0)):
         for tau, sigma in product((30.0, 100.0), (10.0, 200.0)):
             yield LiftParameters(tau, sigma, 10, alpha, weight)

@@ -72,7 +72,7 @@ def two_days(seed: int) -> tuple[Day, Day]:
 
 def million_sightings() -> Callable[[], TLiftProfile]:
     """What fits a million sightings: five neighbours of each show its person, as far as drawn, and five another."""
-    walks = simulate(NetworkSettings(seed=1, cameras=50, people=64_000)).iloc[:MILLION]
+    walks = simulate(NetworkSettings(seed=1, cameras=50, people=70_000)).iloc[:MILLION]
     rng = np.random.default_rng(1)
     pids = walks["person"].to_numpy()
     first, count = np.searchsorted(pids, pids), np.bincount(pids)[pids]

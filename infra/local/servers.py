@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 PATIENCE_S = 600  # for a server's first start, which makes tables, on a busy machine
 DATABASES = {"mlflow": "MLFLOW_DATABASE_PASSWORD", "prefect": "PREFECT_DATABASE_PASSWORD"}
-BUCKETS = ("mlflow", "dvc", "incoming")
+BUCKETS = ("mlflow", "dvc")
 
 
 def prepare(environment: Environment) -> None:

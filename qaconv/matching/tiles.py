@@ -4,6 +4,7 @@ Q queries, G gallery images, C channels, H x W map size, S = H*W locations.
 """
 
 from collections.abc import Iterator
+from importlib.util import find_spec
 from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
@@ -20,6 +21,7 @@ from qaconv.models.head import FoldedHead, QAConv
 Maps = Tensor | NDArray[Any] | MapStore
 Engine = Literal["exact", "int8"]
 ENGINES = ("exact", "int8")
+MIRRORED_BLOCKS = 16  # of images that are matched with themselves, at least: 17/32 of the pairs are computed
 BLOCK_BYTES = 128 << 20  # of the float32 maps of one side of a tile
 
 
@@ -78,6 +80,8 @@ def logit_tiles(
     mirrored = query_maps is gallery_maps and torch.equal(folded.query, folded.gallery)
     size = max(1, BLOCK_BYTES // (4 * head.channels * head.height * head.width))
     queries, galleries = len(query_maps), len(gallery_maps)
+    if mirrored:  # a tile on the diagonal saves nothing, so there are several of them
+        size = min(size, -(-queries // MIRRORED_BLOCKS))
     with Progress(disable=not progress) as bar:
         task = bar.add_task(f"match {queries} x {galleries}", total=queries * galleries)
         for rows in blocks(queries, size):
@@ -97,6 +101,10 @@ def choose_matcher(folded: FoldedHead, device: torch.device | None) -> Matcher:
     device = device or torch.device("cpu")
     if device.type == "cpu" and len(folded.query) > 1 and (kernel := load_kernel()) is not None:
         return CompiledMatcher(folded, kernel)
+    if device.type == "cuda" and find_spec("triton"):
+        from qaconv.matching.cuda import TritonMatcher  # Triton comes with PyTorch for CUDA alone
+
+        return TritonMatcher(folded, device)
     return TorchMatcher(folded, device)
 
 

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from qaconv.manifest import JUNK
 
 SameCamera = Literal["drop", "keep"]
-BLOCK_PAIRS = 1 << 22  # looked at together: about 64 MB with what is made of them
+BLOCK_PAIRS = 1 << 21  # looked at together: up to 128 MB with what is made of them
 
 
 class PairScores(NamedTuple):

@@ -20,7 +20,7 @@ STRIDES = {"layer2": 8, "layer3": 16, "layer4": 32}
 # MobileNetV2 has no layers by name: the blocks of the same stride, as many of torchvision's `features`.
 MOBILENET_V2_BLOCKS = {"layer2": 7, "layer3": 14, "layer4": 18}  # to 32, 96, 320 channels
 
-CLASSIFIERS = ("fc.", "classifier.")
+CLASSIFIERS = ("fc.", "classifier.", "head.")
 
 
 def build_trunk(config: BackboneConfig) -> nn.Module:
@@ -66,6 +66,8 @@ class TimmTrunk(nn.Module):
                 raise InputError(f"{path}: backbone.weights for a timm backbone; legal is a .safetensors file")
             file = {"file": str(path)}
         try:
+            if file:  # timm itself passes over what is missing
+                _load(timm.create_model(name), path)
             probe: Any = timm.create_model(name, features_only=True)
             strides = list(probe.feature_info.reduction())
             if stride not in strides:

@@ -10,4 +10,5 @@ UNFINISHED = Path("artifacts/unfinished")  # <method>.pt: a killed training's st
 FEATURES = Path("artifacts/features")  # <deployment>/<method>/: a MapStore, query rows before gallery rows
 TLIFT = Path("artifacts/tlift")  # <deployment>/<method>.json, with pictures and their data
 ONNX = Path("artifacts/onnx")  # encoder.onnx, matcher.onnx, contract.json
+REPORT = Path("artifacts/report")  # report.html, report.json
 METRICS = Path("metrics")  # <deployment>.json; cmc/<deployment>.csv and other tables

@@ -3,7 +3,7 @@
 N sightings.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -63,7 +63,7 @@ class ClockMend:
         return mended
 
 
-def mend_times(mends: dict[int, ClockMend], camids: Ints, times: Floats) -> Floats:
+def mend_times(mends: Mapping[int, ClockMend], camids: Ints, times: Floats) -> Floats:
     """[N]: each camera's times as its mend reads them."""
     mended = times.copy()
     for camid, mend in mends.items():

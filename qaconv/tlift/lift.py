@@ -54,14 +54,24 @@ def temporal_lift(
     check_tables(score_table, query_camids, query_times, gallery_camids, gallery_times)
 
     lifted = np.empty_like(score_table)
+    queries_on = [np.flatnonzero(query_camids == camid) for camid in np.unique(query_camids)]
     for gallery_camid in np.unique(gallery_camids):
         seen = np.flatnonzero(gallery_camids == gallery_camid)
-        for query_camid in np.unique(query_camids):
-            pair = np.ix_(np.flatnonzero(query_camids == query_camid), seen)
-            of_pair, times = score_table[pair], query_times[pair[0][:, 0]]
-            pivots = find_pivots(of_pair, times, tau=tau, top_k=top_k, pivot_counts=pivot_counts)
-            weights = time_weights(pivots, gallery_times[seen], sigma)
-            lifted[pair] = np.multiply(np.add(weights, alpha, out=weights), of_pair, out=weights)
+        pivots = sparse.vstack(
+            [
+                find_pivots(
+                    score_table[np.ix_(asked, seen)],
+                    query_times[asked],
+                    tau=tau,
+                    top_k=top_k,
+                    pivot_counts=pivot_counts,
+                )
+                for asked in queries_on
+            ],
+            format="csr",
+        )
+        pairs = np.ix_(np.concatenate(queries_on), seen)
+        lifted[pairs] = (time_weights(pivots, gallery_times[seen], sigma) + alpha) * score_table[pairs]
     return lifted
 
 
@@ -131,7 +141,8 @@ def check_tables(
 
 def _best(scores: Floats, top_k: int) -> tuple[Ints, Ints, Floats]:
     """Row, column and value of each row's `top_k` best and of whatever ties with the last of them, row by row."""
-    last = -np.partition(-scores, top_k - 1, axis=1)[:, top_k - 1 : top_k]
+    place = scores.shape[1] - top_k
+    last = np.partition(scores, place, axis=1)[:, place : place + 1]
     row, column = np.nonzero(scores >= last)
     return row, column, scores[row, column]
 

@@ -104,6 +104,7 @@ def test_mean_colour_finds_people_of_one_colour_each_and_passes_over_junk_and_th
         ],
         columns=["folder", "name", "grey"],
     )
+    (tmp_path / "bounding_box_train").mkdir()
     for folder, name, grey in crops.itertuples(index=False):
         (tmp_path / folder).mkdir(exist_ok=True)
         Image.new("RGB", (8, 16), (grey, grey, grey)).save(tmp_path / folder / f"{name}s1_000001_01.jpg")

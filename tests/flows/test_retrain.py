@@ -68,8 +68,10 @@ def test_a_worse_challenger_is_refused_and_a_better_one_promoted(project: Path) 
     assert better.outcome.promoted
     assert registry.aliases(better.release) == ["challenger", "champion"]
 
-    page, table = Artifact.get("promotion"), Artifact.get("results")
+    page, table, report = (Artifact.get(key) for key in ("promotion", "results", "report"))
     assert page is not None
+    assert report is not None
+    assert "/report/report.html" in str(report.data)
     assert table is not None
     assert str(page.data).startswith(f"**Promoted.** {better.outcome.reason}")
     assert json.loads(str(table.data)) == better.results

@@ -33,7 +33,7 @@ shapes = st.tuples(st.integers(1, 9), st.integers(1, 5), st.integers(1, 4))
 counts = st.integers(1, 7)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(shapes, counts, counts, st.integers(0, 2**31), st.integers(1, 4))
 def test_exact_logits_are_the_heads_whatever_the_tiles(shape, queries, galleries, seed, images) -> None:
     head, query_maps = make_head(*shape, seed), make_maps(queries, *shape, seed + 1)
@@ -45,6 +45,16 @@ def test_exact_logits_are_the_heads_whatever_the_tiles(shape, queries, galleries
         own = score_matrix(query_maps, query_maps, head)
     np.testing.assert_allclose(logits, head(query_maps, gallery_maps).detach(), atol=1e-4)
     np.testing.assert_allclose(own, head(query_maps, query_maps).detach(), atol=1e-4)
+
+
+@settings(max_examples=20, deadline=None)
+@given(shapes, counts, counts, st.integers(0, 2**31))
+def test_8_bits_come_near_the_heads_logits(shape, queries, galleries, seed) -> None:
+    head, query_maps = make_head(*shape, seed), make_maps(queries, *shape, seed + 1)
+    gallery_maps = make_maps(galleries, *shape, seed + 2)
+    weights = head.folded().query.abs().sum() + head.folded().gallery.abs().sum()
+    logits = score_matrix(query_maps, gallery_maps, head, engine="int8")
+    np.testing.assert_allclose(logits, head(query_maps, gallery_maps).detach(), atol=float(0.03 * weights))
 
 
 @settings(max_examples=30, deadline=None)

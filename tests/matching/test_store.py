@@ -11,8 +11,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from qaconv.errors import InputError
-from qaconv.matching import MapStore
-from qaconv.matching.quantise import dequantise, quantise
+from qaconv.matching import MapStore, search, tiles
+from qaconv.matching.quantise import Codes, dequantise, quantise
+from qaconv.models import QAConv
 
 SHAPE = (4, 3, 2)
 
@@ -124,3 +125,23 @@ def test_what_does_not_fit_is_not_appended(tmp_path: Path, fault: str) -> None:
     with pytest.raises(ValueError, match=r"expected \[n, 4, 3, 2\], all finite|columns of lengths"):
         store.append(maps, ids, [0, 0], times)
     assert len(store) == 1
+
+
+def test_chosen_maps_come_in_the_order_asked_for(tmp_path: Path) -> None:
+    store, _ = fill(tmp_path, "int8", [3, 1, 4])
+    images = np.array([7, 0, 3, 3, 5])
+    assert torch.equal(store.take(images), store.block(0, 8)[images])
+
+
+def test_a_search_holds_no_more_of_a_store_than_a_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, maps = fill(tmp_path, "int8", [5, 5, 5])
+    asked = []
+
+    def recorded(start: int, stop: int) -> Codes:
+        asked.append(stop - start)
+        return MapStore.codes(store, start, stop)
+
+    monkeypatch.setattr(store, "codes", recorded)
+    monkeypatch.setattr(tiles, "BLOCK_BYTES", 2 * 4 * maps[0].numel())
+    search(maps[:3], store, QAConv(*SHAPE), top_k=2, engine="int8")
+    assert sum(asked) == 2 * 15 and max(asked) == 2  # two blocks of queries, each over the whole store

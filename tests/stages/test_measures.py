@@ -74,7 +74,7 @@ def test_the_curve_agrees_with_the_rates_in_the_figures(written):
 
 def test_tables_hold_both_methods(written):
     for name in ("camera_pairs", "reliability", "roc"):
-        assert set(pd.read_csv(written / f"shop_{name}.csv")["method"]) == {"qaconv", "baseline"}
+        assert set(pd.read_csv(written / f"{name}/shop.csv")["method"]) == {"qaconv", "baseline"}
 
 
 def test_without_a_calibration_there_is_no_error_of_one(tmp_path, monkeypatch):

@@ -1,16 +1,19 @@
 """The stages one after another, on a small site: each reads what the one before has written."""
 
 import json
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
 
-from qaconv.config import METHODS, Params
+from qaconv.config import METHODS, RANKINGS, Params
 from qaconv.errors import InputError
 from qaconv.manifest import JUNK
 from qaconv.matching import MapStore
+from qaconv.models.checkpoint import weights_digest
 from qaconv.stages.evaluate import evaluate
 from qaconv.stages.features import features
 from qaconv.stages.fit_tlift import fit_tlift
@@ -18,6 +21,7 @@ from qaconv.stages.places import FEATURES, METRICS, MODELS, PREPARED, SOURCES, T
 from qaconv.stages.prepare import prepare
 from qaconv.stages.sources import sources
 from qaconv.stages.train import train
+from qaconv.tlift import TLiftProfile
 
 TABLES = ("train", "holdout")
 PROJECT = Path(__file__).parent.parent.parent
@@ -80,9 +84,9 @@ def test_every_sighting_has_a_map_with_its_camera_and_time(project):
 def test_metrics_hold_each_method_ranked_four_ways(project):
     figures = json.loads((project / METRICS / "shop.json").read_text())
     for method in METHODS:
-        assert set(figures[method]) == {"direct", "reranked", "tlift", "reranked_tlift"}
-        for of in figures[method].values():
-            assert set(of) == {"rank1", "rank5", "rank10", "rank20", "mAP", "mINP"}
+        for ranking in RANKINGS:
+            of = figures[method][ranking]
+            assert set(of) >= {"rank1", "rank5", "rank10", "rank20", "mAP", "mINP"}
             assert 0 < of["mINP"] <= of["mAP"] <= 1 and of["rank1"] <= of["rank20"] <= 1
 
 
@@ -94,10 +98,35 @@ def test_plotted_curve_is_the_cmc_of_the_metrics(project):
     assert curve["baseline_tlift"].iloc[9] == pytest.approx(figures["baseline"]["tlift"]["rank10"], abs=1e-6)
 
 
-def test_profile_knows_the_cameras_of_query_and_gallery_and_uses_time(project):
-    profile = json.loads((project / TLIFT / "shop.json").read_text())
-    assert profile["camids"] == [0, 1, 2]
-    assert profile["active"] and "have a time" in profile["reason"]
+def test_each_model_has_a_profile_of_its_own_that_knows_the_cameras(project):
+    for method in METHODS:
+        profile = TLiftProfile.load(
+            project / TLIFT / "shop" / f"{method}.json", model=weights_digest(project / MODELS / method)
+        )
+        assert profile.camids == (0, 1, 2) and profile.deployment == "shop"
+        assert 0 < profile.evidence["share_with_a_neighbour_within_tau"] <= 1
+
+
+def test_pictures_come_with_the_numbers_they_are_drawn_from(project):
+    table = pd.read_csv(project / TLIFT / "shop" / "qaconv_transit.csv")
+    assert list(table.columns) == ["camera", "other", "gap_s", "from_centre_s", "log_ratio"]
+    for kind in ("transit", "comovement"):
+        assert (project / TLIFT / "shop" / f"qaconv_{kind}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_scrambled_pids_change_no_byte_of_a_profile(params, project, monkeypatch, tmp_path):
+    def scramble(frame):
+        tested = frame["split"] != "train"
+        return frame.assign(
+            pid=frame["pid"].where(~tested, 900 + np.random.default_rng(2).permutation(len(frame)) % 40)
+        )
+
+    change_manifest(project, tmp_path, scramble)
+    for folder in (FEATURES, MODELS):
+        shutil.copytree(project / folder, tmp_path / folder)
+    monkeypatch.chdir(tmp_path)
+    fit_tlift(params, "shop")
+    assert files(tmp_path / TLIFT) == files(project / TLIFT)
 
 
 def test_training_table_numbers_the_people_of_all_datasets_from_zero(params, project, monkeypatch):
@@ -160,15 +189,14 @@ def test_a_training_dataset_without_training_images_is_refused_by_name(params, p
     assert not SOURCES.exists()
 
 
-def test_a_deployment_of_which_only_some_sightings_have_a_time_is_refused(params, project, monkeypatch, tmp_path):
-    def forget_one_time(frame):
-        return frame.assign(time_s=frame["time_s"].mask(frame.index == frame.index[frame["split"] == "query"][0]))
-
-    change_manifest(project, tmp_path, forget_one_time)
+def test_maps_of_other_images_are_refused_by_folder(params, project, monkeypatch, tmp_path):
+    change_manifest(project, tmp_path, lambda frame: frame[frame.index != frame.index[-1]])
+    for folder in (FEATURES, MODELS):
+        shutil.copytree(project / folder, tmp_path / folder)
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match="1 of .* sightings have no time"):
+    with pytest.raises(InputError, match="artifacts/features/shop/qaconv: holds maps of other images"):
         fit_tlift(params, "shop")
-    assert not TLIFT.exists()
+    assert not (TLIFT / "shop").exists()
 
 
 def test_a_device_that_is_not_there_is_refused(params, project, monkeypatch):

@@ -1,0 +1,177 @@
+"""Engines against the plain table of cosines, each other and sgemm; what 8 bits cost in mAP; the shortlist; growth.
+
+Maps of simulated people where only time counts; where the ranking counts, the demo's trained network on its own crops.
+"""
+
+from collections.abc import Iterator
+from functools import cache, partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from benchmarks.machine import sgemm_rate
+from benchmarks.table import Bound, Row, compare
+from qaconv.config import load_params
+from qaconv.loading import Crops, as_input, encode
+from qaconv.manifest import JUNK, Manifest
+from qaconv.matching import Neighbours, Shortlist, score_matrix, search
+from qaconv.matching.torch_tiles import TorchMatcher
+from qaconv.metrics import evaluate_ranking
+from qaconv.models import QAConv
+from qaconv.models.checkpoint import Network, load_network
+from qaconv.stages.places import MODELS, PREPARED
+from qaconv.transforms import build_augmentation
+
+PAPER = (128, 24, 8)  # C, H, W
+DEMO = (64, 12, 6)
+SHORTLISTED = 20_000  # images of the gallery
+SHORTLIST_QUERIES = 64
+GALLERIES = (1_000, 10_000, 100_000)
+QUERIES = 16
+
+
+def rows() -> Iterator[Row]:
+    """Engines, what they cost in mAP, two stages, growth."""
+    for shape in (PAPER, DEMO):
+        yield from _engines(shape)
+    params = load_params()
+    for deployment in params.deployments:
+        yield _precision(deployment)
+    yield _two_stages()
+    for galleries in GALLERIES:
+        head, queries, gallery = _head(DEMO), _maps(QUERIES, DEMO, 1), _maps(galleries, DEMO, 2)
+        call = partial(search, queries, gallery, head, top_k=10, engine="int8")
+        bound = _products(DEMO, QUERIES * galleries)
+        yield compare(f"growth: {QUERIES} queries, gallery {galleries:,}, int8", None, call, bound=bound, items=QUERIES)
+
+
+def _engines(shape: tuple[int, int, int]) -> Iterator[Row]:
+    """At one map shape: exact against the plain table, against torch's tiles, and int8 against exact."""
+    pairs = 64 * 128
+    head, queries, gallery = _head(shape), _maps(64, shape, 1), _maps(128, shape, 2)
+    label, bound = "x".join(map(str, (*shape[1:], shape[0]))), _products(shape, pairs)
+    exact = partial(score_matrix, queries, gallery, head, engine="exact")
+    int8 = partial(score_matrix, queries, gallery, head, engine="int8")
+    difference = np.abs(exact() - plain_logits(head, queries, gallery).numpy()).max()
+    plain = partial(plain_logits, head, queries, gallery)
+    yield compare(
+        f"{label}: einsum, exact", plain, exact, bound=bound, items=pairs, note=f"differ by at most {difference:.0e}"
+    )
+    tiles, locations = TorchMatcher(head.folded(), torch.device("cpu")), _locations(gallery)
+    in_torch = partial(tiles.table, _locations(queries), locations)
+    yield compare(f"{label}: torch's tiles, exact", in_torch, exact, bound=bound, items=pairs)
+    yield compare(f"{label}: exact, int8", exact, int8, bound=bound, items=pairs, note="bound is float32's")
+
+
+@torch.no_grad()
+def plain_logits(head: QAConv, queries: Tensor, gallery: Tensor) -> Tensor:
+    """The formula as it stands: every pair's S x S table, then its maxima both ways."""
+    folded = head.folded()
+    table = torch.einsum("qcs,gct->qgst", queries.flatten(2), gallery.flatten(2))
+    return table.amax(dim=3) @ folded.query + table.amax(dim=2) @ folded.gallery + folded.bias
+
+
+def _precision(deployment: str) -> Row:
+    """What 8 bits change on one of the demo's deployments, and how much sooner they are done."""
+    network, manifest = _network(), Manifest.load(PREPARED / deployment)
+    query, gallery = manifest.split("query"), manifest.split("gallery")
+    gallery = gallery[gallery["pid"] != JUNK]
+    maps = [_encode(network, [manifest.root / image for image in part["image"]]) for part in (query, gallery)]
+    logits: dict[str, np.ndarray] = {}
+
+    def keep(engine: str) -> None:
+        logits[engine] = score_matrix(maps[0], maps[1], network.head, engine=engine)  # type: ignore[arg-type]
+
+    row = compare(f"{deployment}: exact, int8", partial(keep, "exact"), partial(keep, "int8"))
+    truth = (query["pid"], gallery["pid"], query["camid"], gallery["camid"])
+    figures = {engine: 100 * evaluate_ranking(of, *truth).mean_average_precision for engine, of in logits.items()}
+    difference = figures["int8"] - figures["exact"]
+    return Row(**{**vars(row), "note": f"mAP {figures['exact']:.2f}, int8 {difference:+.3f}"})
+
+
+def _two_stages() -> Row:
+    """Crops of all of the demo's sites, varied as in training until there are enough, queries of the two targets."""
+    network = _network()
+    queries = _encode(network, _crops("query")[:: len(_crops("query")) // SHORTLIST_QUERIES][:SHORTLIST_QUERIES])
+    gallery = _varied(network, _crops("gallery"), SHORTLISTED)
+    shortlist = Shortlist(gallery, network.head)
+    found: dict[str, Neighbours] = {}
+
+    def keep(name: str, call: partial[Neighbours]) -> None:
+        found[name] = call()
+
+    row = compare(
+        f"gallery {SHORTLISTED:,}: exact, shortlist",
+        partial(keep, "exact", partial(search, queries, gallery, network.head, top_k=10)),
+        partial(keep, "shortlist", partial(shortlist.search, queries)),
+        items=len(queries),
+    )
+    both = zip(found["exact"].indices, found["shortlist"].indices, strict=True)
+    recall = np.mean([len(set(one) & set(other)) / len(one) for one, other in both])
+    sizes = ", ".join(f"{size:,}" for size in shortlist.calibration.sizes)
+    note = f"finds {recall:.2%} of exact's top 10; {shortlist.calibration.recall:.2%} when sizes {sizes} were chosen"
+    return Row(**{**vars(row), "note": note})
+
+
+@cache
+def _network() -> Network:
+    return load_network(MODELS / "qaconv")[0]
+
+
+def _crops(split: str) -> list[Path]:
+    """All deployments' crops of one split; the gallery takes in the training images."""
+    paths = []
+    for deployment in load_params().deployments:
+        manifest = Manifest.load(PREPARED / deployment)
+        chosen = manifest.frame["split"] == split
+        if split == "gallery":
+            chosen |= manifest.frame["split"] == "train"
+        paths += [manifest.root / image for image in manifest.frame.loc[chosen, "image"]]
+    return paths
+
+
+def _encode(network: Network, paths: list[Path]) -> Tensor:
+    size = network.architecture.image
+    return encode(network.encoder, paths, size, batch_size=128, device=torch.device("cpu"), progress=False)
+
+
+@torch.inference_mode()
+def _varied(network: Network, paths: list[Path], count: int) -> Tensor:
+    """`count` maps: each crop as it is, then moved, mirrored, recoloured and occluded as in training."""
+    params = load_params()
+    crops, vary = Crops(paths, params.image), build_augmentation(params.augment, params.image)
+    maps, parts = _encode(network, paths), []
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        for start in range(0, count - len(maps), 128):
+            chosen = [index % len(paths) for index in range(start, min(start + 128, count - len(maps)))]
+            images = torch.stack([vary(crops[index]) for index in chosen])
+            parts.append(network.encoder(as_input(images, torch.device("cpu"))).float())
+    return torch.cat([maps, *parts]).clone()
+
+
+def _products(shape: tuple[int, int, int], pairs: int) -> Bound:
+    """All products of locations at sgemm's rate."""
+    channels, height, width = shape
+    return Bound(
+        f"sgemm at {sgemm_rate() / 1e9:.0f} GFLOP/s", 2 * pairs * (height * width) ** 2 * channels / sgemm_rate()
+    )
+
+
+def _head(shape: tuple[int, int, int]) -> QAConv:
+    return QAConv(*shape).eval()
+
+
+def _maps(count: int, shape: tuple[int, int, int], seed: int) -> Tensor:
+    """Unit maps [count, C, H, W] of a thousand simulated people, laid out as a store gives them."""
+    channels, height, width = shape
+    generator = torch.Generator().manual_seed(seed)
+    some = F.normalize(torch.randn(min(count, 1000), height * width, channels, generator=generator), dim=2)
+    return some.repeat(-(-count // 1000), 1, 1)[:count].transpose(1, 2).unflatten(2, (height, width))
+
+
+def _locations(maps: Tensor) -> Tensor:
+    return maps.flatten(2).transpose(1, 2).contiguous()

@@ -1,0 +1,213 @@
+"""The demo's encoder goes in; how fast the service enrols and searches, and what that costs in memory, comes out.
+
+`make bench-serve` runs it; the load comes from wrk (`apt-get install wrk`).
+"""
+
+import argparse
+import base64
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import httpx
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
+
+from qaconv.config import load_params
+from qaconv.files import write_json
+from qaconv.inference import ServedModel, read_crop
+from qaconv.manifest import JUNK, Manifest
+from qaconv.serving.gallery import Filter, Gallery
+from qaconv.serving.records import Sighting
+from qaconv.stages.places import ONNX, PREPARED, TLIFT
+
+DEPLOYMENT = "mall"
+ENROLLED = 10_000
+CLIENTS = 4  # searches at once
+BATCH = 64  # sightings a request, and crops of the bare encoder's batch
+TOP = 10
+PORT = 8765
+console = Console(soft_wrap=True, highlight=False)
+
+
+def main() -> None:
+    """Prints the figures."""
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--seconds", type=int, default=300, help="of the load")
+    seconds = arguments.parse_args().seconds
+    if shutil.which("wrk") is None:
+        sys.exit("wrk is not there; `apt-get install wrk` installs it")
+    with TemporaryDirectory() as scratch:
+        state = Path(scratch) / "galleries"
+        served = place_model(state)
+        queries, gallery = files("query"), files("gallery")
+        before = bare_rate(served, gallery)
+        with service(state) as (url, process):
+            enrolled = enrol_rate(url, gallery)
+            bare = (before + bare_rate(served, gallery)) / 2
+            console.print(f"enrolment: {enrolled:.0f} images/s, {enrolled / bare:.0%} of the bare encoder's {bare:.0f}")
+            console.print(f"search over {ENROLLED:,}, {CLIENTS} at once: {load(url, queries, seconds, Path(scratch))}")
+            console.print(f"memory of the service at most: {peak_memory(process):.0f} MB")
+        console.print(agreement(served, queries, gallery))
+
+
+def place_model(state: Path) -> Path:
+    """Puts what the demo exported where the service keeps the version in charge."""
+    served = state / "models" / "demo"
+    shutil.copytree(ONNX, served)
+    (served / "tlift").mkdir()
+    shutil.copy(TLIFT / DEPLOYMENT / "qaconv.json", served / "tlift" / f"{DEPLOYMENT}.json")
+    write_json(state / "models" / "in_charge.json", {"version": "demo"})
+    return served
+
+
+def files(split: str) -> list[tuple[bytes, int, float]]:
+    """Image, camera and time of a split's sightings but junk."""
+    manifest = Manifest.load(PREPARED / DEPLOYMENT)
+    rows = manifest.split(split).query(f"pid != {JUNK}")
+    return [
+        ((manifest.root / image).read_bytes(), int(camid), float(time_s))
+        for image, camid, time_s in zip(rows["image"], rows["camid"], rows["time_s"], strict=True)
+    ]
+
+
+def bare_rate(served: Path, gallery: list[tuple[bytes, int, float]], turns: int = 20) -> float:
+    """Images a second of the encoder alone on decoded crops: all cores on one batch, or a batch a core."""
+    batch = crops(ServedModel(served), gallery[:BATCH])
+    cores = os.cpu_count() or 1
+    rates = []
+    for threads, workers in ((cores, 1), (1, cores)):
+        model = ServedModel(served, threads=threads)
+        model.encode(batch)
+        with ThreadPoolExecutor(workers) as pool:
+            began = time.perf_counter()
+            list(pool.map(model.encode, [batch] * turns))
+            rates.append(turns * BATCH / (time.perf_counter() - began))
+    return max(rates)
+
+
+def crops(model: ServedModel, found: list[tuple[bytes, int, float]]) -> NDArray[np.uint8]:
+    return np.stack([read_crop(image, *model.crop_size) for image, *_ in found])
+
+
+@contextmanager
+def service(state: Path) -> Iterator[tuple[str, subprocess.Popen]]:
+    """`qaconv serve` on this machine, without a registry."""
+    command = [str(Path(sys.executable).parent / "qaconv"), "serve", "--state", str(state), "--port", str(PORT)]
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{state / 'none.db'}"}
+    with (state / "log").open("w") as log, subprocess.Popen(command, env=environment, stderr=log) as process:
+        try:
+            url = f"http://127.0.0.1:{PORT}"
+            wait_until_ready(url, process)
+            yield url, process
+        finally:
+            process.terminate()
+
+
+def wait_until_ready(url: str, process: subprocess.Popen) -> None:
+    while process.poll() is None:
+        try:
+            if httpx.get(f"{url}/readyz").is_success:
+                return
+        except httpx.TransportError:
+            time.sleep(0.2)
+    raise RuntimeError(f"the service has ended with {process.returncode}")
+
+
+def enrol_rate(url: str, gallery: list[tuple[bytes, int, float]]) -> float:
+    """Images a second over ENROLLED sightings, two requests at once; images repeat."""
+    bodies = []
+    for start in range(0, ENROLLED, BATCH):
+        chosen = [gallery[at % len(gallery)] for at in range(start, min(start + BATCH, ENROLLED))]
+        sightings = [{"image": text(image), "camid": camid, "time_s": time_s} for image, camid, time_s in chosen]
+        bodies.append(json.dumps({"sightings": sightings}))
+    path = f"{url}/v1/deployments/{DEPLOYMENT}/sightings"
+    headers = {"Content-Type": "application/json"}
+    with httpx.Client(timeout=60) as client, ThreadPoolExecutor(2) as pool:
+        client.post(path, content=bodies[0], headers=headers).raise_for_status()
+        began = time.perf_counter()
+        posting = pool.map(lambda body: client.post(path, content=body, headers=headers), bodies[1:])
+        for answer in track(posting, "enrol", total=len(bodies) - 1, console=console):
+            answer.raise_for_status()
+        return (ENROLLED - BATCH) / (time.perf_counter() - began)
+
+
+def load(url: str, queries: list[tuple[bytes, int, float]], seconds: int, scratch: Path) -> str:
+    """What wrk measures while it searches by one crop after the other."""
+    bodies = [
+        json.dumps({"queries": [{"image": text(image), "camid": camid, "time_s": time_s}], "top_k": TOP})
+        for image, camid, time_s in queries
+    ]
+    (scratch / "bodies").write_text("\n".join(bodies))
+    (scratch / "search.lua").write_text(SCRIPT.format(bodies=scratch / "bodies"))
+    command = ["wrk", "-t1", f"-c{CLIENTS}", f"-d{seconds}s", "--latency", "--timeout", "10s", "-s"]
+    address = f"{url}/v1/deployments/{DEPLOYMENT}/search"
+    said = subprocess.run(
+        [*command, scratch / "search.lua", address], capture_output=True, text=True, check=True
+    ).stdout
+    (median,), (slow,) = (re.findall(rf"{share}%\s+(\S+)", said) for share in (50, 99))
+    (count,) = re.findall(r"(\d+) requests in", said)
+    failed = re.findall(r"(Non-2xx.*|Socket errors.*)", said)
+    return f"median {median}, p99 {slow}, {int(count):,} searches in {seconds} s, {'; '.join(failed) or 'no errors'}"
+
+
+SCRIPT = """
+local bodies, at = {{}}, 0
+for line in io.lines("{bodies}") do bodies[#bodies + 1] = line end
+wrk.method, wrk.headers["Content-Type"] = "POST", "application/json"
+request = function()
+  at = at % #bodies + 1
+  return wrk.format(nil, nil, nil, bodies[at])
+end
+"""
+
+
+def peak_memory(process: subprocess.Popen) -> float:
+    (peak,) = re.findall(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{process.pid}/status").read_text())
+    return int(peak) / 1024
+
+
+def agreement(served: Path, queries: list[tuple[bytes, int, float]], gallery: list[tuple[bytes, int, float]]) -> str:
+    """How often a shortlist of the setting's share finds what matching everything finds."""
+    model = ServedModel(served)
+    size = round(load_params().serve.shortlist / ENROLLED * len(gallery))
+    kept = Gallery(len(gallery), model.map_shape)
+    sightings = [
+        Sighting(at, DEPLOYMENT, camid, time_s, None, 0) for at, (_, camid, time_s) in enumerate(gallery, start=1)
+    ]
+    for start in range(0, len(gallery), BATCH):
+        part = slice(start, start + BATCH)
+        kept.add(sightings[part], model.encode(crops(model, gallery[part])))
+    tops, first = 0.0, 0.0
+    for query in model.encode(crops(model, queries)):
+        some, everything = (best(kept, model, query, shortlist) for shortlist in (size, len(gallery)))
+        tops += len(set(some) & set(everything)) / TOP / len(queries)
+        first += (some[0] == everything[0]) / len(queries)
+    return (
+        f"shortlist of {size} of {len(gallery):,}: holds {tops:.1%} of the {TOP} best of full matching, "
+        f"and the best for {first:.1%} of {len(queries)} queries"
+    )
+
+
+def best(kept: Gallery, model: ServedModel, query: NDArray[np.float32], shortlist: int) -> list[int]:
+    found = kept.search(model, query, Filter(), shortlist)
+    return [int(sighting) for sighting in found.ids[np.argsort(-found.logits)][:TOP]]
+
+
+def text(image: bytes) -> str:
+    return base64.b64encode(image).decode()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""A deployment's name goes in; its temporal profiles are fitted anew, and what has changed is reported.
+
+`python -m flows.fit_deployment NAME`, in the project's folder: after a camera was moved or a clock set, or every night.
+"""
+
+import sys
+from pathlib import Path
+
+from prefect import flow, get_run_logger
+from prefect.artifacts import create_table_artifact
+from rich.console import Console
+
+from flows.retrain import Step, run_step
+from flows.stages import StageFailed
+from qaconv.config import METHODS, load_params
+from qaconv.errors import InputError
+from qaconv.tlift import TLiftProfile
+from qaconv.tlift.compare import compare
+
+PROFILES = Path("artifacts/tlift")
+
+
+@flow(name="fit_deployment")
+def fit_deployment(deployment: str) -> dict[str, list[str]]:
+    """Fits, and compares each profile with the one it replaces.
+
+    Returns:
+        Changes by method; empty where there was no profile or nothing changed.
+
+    Raises:
+        InputError: params.yaml is refused or has no such deployment.
+        StageFailed: the stage has failed.
+    """
+    params = load_params()
+    if deployment not in params.deployments:
+        raise InputError(f"params.yaml: deployments has no {deployment!r}; it has {params.deployments}")
+    paths = {method: PROFILES / deployment / f"{method}.json" for method in METHODS}
+    before = {method: TLiftProfile.load(path) for method, path in paths.items() if path.is_file()}
+    run_step.with_options(name="fit_tlift")(Step((f"fit_tlift@{deployment}",)), fan_out=False)
+    after = {method: TLiftProfile.load(path) for method, path in paths.items()}
+    changes = {method: compare(before[method], after[method]) if method in before else [] for method in METHODS}
+    for method, lines in changes.items():
+        for line in lines:
+            get_run_logger().warning("%s, %s: %s", deployment, method, line)
+    rows = [
+        {
+            "model": method,
+            "time": "used" if each.active else "off",
+            "why": each.reason,
+            "changed": "; ".join(changes[method]),
+        }
+        for method, each in after.items()
+    ]
+    create_table_artifact(rows, key=f"tlift-{deployment.lower().replace('_', '-')}", description="temporal profiles")
+    return changes
+
+
+def main() -> None:
+    """Runs the flow once."""
+    console = Console(markup=False, highlight=False, soft_wrap=True)
+    if len(sys.argv) != 2:
+        sys.exit("usage: python -m flows.fit_deployment NAME, one of deployments in params.yaml")
+    try:
+        changes = fit_deployment(sys.argv[1])
+    except (InputError, StageFailed) as error:
+        console.print(f"failed: {error}", style="bold red")
+        sys.exit(1)
+    for method, lines in changes.items():
+        console.print(f"{method}: {'; '.join(lines) or 'nothing has changed'}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,140 @@
+"""What was exported goes in; one MLflow model comes out that ranks crops without this repository, torch or a GPU."""
+
+import base64
+import json
+import shutil
+from collections.abc import Mapping
+from importlib.metadata import version
+from io import BytesIO
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import mlflow
+import numpy as np
+import pandas as pd
+from mlflow.models import ModelSignature
+from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
+from mlflow.types.schema import Array, Object, Property
+from PIL import Image
+
+from qaconv.evidence import Evidence
+from qaconv.inference.pyfunc import DEFAULTS
+
+PACKAGE = Path(__file__).parent
+SHIPPED = ("__init__.py", "errors.py", "files.py", "inference", "tlift")  # of this package, to run without it
+SERVED, EVIDENCE = "artifacts/served", "artifacts/evidence.json"  # where MLflow puts them within a version
+REQUIRED = ("mlflow", "numpy", "onnxruntime", "pandas", "pillow", "scipy")
+BLOCK = 8  # pixels of the example's blocks of colour
+
+
+def log_served(
+    name: str, onnx: Path, profiles: Mapping[str, Path], versions: Mapping[str, str], evidence: Evidence
+) -> str:
+    """Logs the model in the open run and gives its `models:/` address.
+
+    Args:
+        name: of the model.
+        onnx: the folder with encoder.onnx, matcher.onnx and contract.json.
+        profiles: files of the temporal profiles, by deployment.
+        versions: the registered versions of the graphs.
+        evidence: kept beside what serves, for the gate.
+    """
+    with TemporaryDirectory() as scratch:
+        served, code, known = (Path(scratch) / part for part in ("served", "qaconv", "evidence.json"))
+        evidence.save(known)
+        shutil.copytree(onnx, served)
+        (served / "versions.json").write_text(json.dumps(dict(versions)), encoding="utf-8")
+        (served / "tlift").mkdir()
+        for deployment, profile in profiles.items():
+            shutil.copy(profile, served / "tlift" / f"{deployment}.json")
+        _copy_code(code)
+        size = json.loads((served / "contract.json").read_text(encoding="utf-8"))["crop_resize"]
+        logged = mlflow.pyfunc.log_model(
+            name=name,
+            python_model=str(PACKAGE / "inference" / "pyfunc.py"),
+            artifacts={"served": str(served), "evidence": str(known)},
+            code_paths=[str(code)],
+            signature=SIGNATURE,
+            input_example=(example_crops(size["height"], size["width"]), DEFAULTS),
+            pip_requirements=[f"{package}=={version(package)}" for package in REQUIRED],
+        )
+    return str(logged.model_uri)
+
+
+def example_crops(height: int, width: int) -> pd.DataFrame:
+    """One query and two gallery images of coloured blocks, the first of them the query's own."""
+    rng = np.random.default_rng(0)
+    shape = (-(-height // BLOCK), -(-width // BLOCK), 3)
+    first, second = (_png(rng.integers(0, 256, shape, dtype=np.uint8), height, width) for _ in range(2))
+    return pd.DataFrame(
+        {
+            "role": ["query", "gallery", "gallery"],
+            "id": ["asked", "same", "other"],
+            "image": [first, first, second],
+            "camid": [0, 1, 1],
+            "time_s": [10.0, 40.0, 900.0],
+        }
+    )
+
+
+def _copy_code(folder: Path) -> None:
+    for part in SHIPPED:
+        if (PACKAGE / part).is_dir():
+            shutil.copytree(PACKAGE / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            folder.mkdir(exist_ok=True)
+            shutil.copy(PACKAGE / part, folder / part)
+
+
+def _png(blocks: np.ndarray, height: int, width: int) -> str:
+    pixels = blocks.repeat(BLOCK, axis=0).repeat(BLOCK, axis=1)[:height, :width]
+    file = BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return base64.b64encode(file.getvalue()).decode()
+
+
+_PLACE = Array(DataType.double)
+SIGNATURE = ModelSignature(
+    inputs=Schema(
+        [
+            ColSpec(DataType.string, "role"),
+            ColSpec(DataType.string, "id", required=False),
+            ColSpec(DataType.string, "image"),
+            ColSpec(DataType.long, "camid"),
+            ColSpec(DataType.double, "time_s", required=False),
+        ]
+    ),
+    outputs=Schema(
+        [
+            ColSpec(DataType.string, "query"),
+            ColSpec(DataType.string, "gallery"),
+            ColSpec(DataType.long, "rank"),
+            ColSpec(DataType.double, "score"),
+            ColSpec(DataType.double, "probability"),
+            ColSpec(DataType.boolean, "match"),
+            ColSpec(DataType.double, "lifted", required=False),
+            ColSpec(
+                Array(
+                    Object(
+                        [
+                            Property("query", _PLACE),
+                            Property("gallery", _PLACE),
+                            Property("cosine", DataType.double),
+                            Property("share", DataType.double),
+                            Property("asked_by", DataType.string),
+                        ]
+                    )
+                ),
+                "correspondences",
+            ),
+        ]
+    ),
+    params=ParamSchema(
+        [
+            ParamSpec("top_k", DataType.long, DEFAULTS["top_k"]),
+            ParamSpec("threshold", DataType.double, DEFAULTS["threshold"]),
+            ParamSpec("deployment", DataType.string, DEFAULTS["deployment"]),
+            ParamSpec("correspondences", DataType.long, DEFAULTS["correspondences"]),
+        ]
+    ),
+)

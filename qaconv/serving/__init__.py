@@ -1,0 +1,1 @@
+"""The service: galleries of sightings are kept, searched and explained over HTTP, with the registry's champion."""

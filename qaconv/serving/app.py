@@ -1,0 +1,226 @@
+"""A service and its keys go in; the HTTP application comes out: routes, and what is refused how."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import Depends, FastAPI, HTTPException, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.middleware.trustedhost import TrustedHostMiddleware
+from fastapi.responses import FileResponse, JSONResponse
+from fastapi.security import APIKeyHeader
+from fastapi.staticfiles import StaticFiles
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.routing import Match
+
+from qaconv.errors import InputError
+from qaconv.serving import schemas, service
+from qaconv.serving.gallery import Filter
+from qaconv.serving.gate import HEADER, Gate
+from qaconv.serving.keys import Caller, Keys
+from qaconv.serving.service import Full, NotFound, Service
+
+log = logging.getLogger(__name__)
+
+KEY = Depends(APIKeyHeader(name=HEADER, auto_error=False))  # read by Gate; here for the OpenAPI document
+PAGE = Path(__file__).parent / "static"
+Deployment = Annotated[str, "The camera network."]
+SightingId = schemas.Id
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    400: {"model": schemas.Problem, "description": "The body is not JSON."},
+    401: {"model": schemas.Problem, "description": "No key, or an unknown one."},
+    403: {"model": schemas.Problem, "description": "The key lacks the scope or the deployment."},
+    404: {"model": schemas.Problem, "description": "No such deployment or sighting."},
+    413: {"model": schemas.Problem, "description": "The body is too large."},
+    422: {"model": schemas.Problem, "description": "A value is not legal; the message names it."},
+    429: {"model": schemas.Problem, "description": "Too many requests; see Retry-After."},
+}
+FULL: dict[int | str, dict[str, Any]] = {507: {"model": schemas.Problem, "description": "There is no room for more."}}
+IMAGES: dict[int | str, dict[str, Any]] = {200: {"content": {kind: {} for kind in ("image/jpeg", "image/png")}}}
+
+
+def create_app(serving: Service, keys: Keys | None, requests_per_minute: int, host: str) -> FastAPI:
+    """The application.
+
+    Args:
+        serving: what answers.
+        keys: who may ask; None is anyone, for this machine's own use only.
+        requests_per_minute: of each key.
+        host: where it listens. Without keys no other name of it is answered, so that no web page that a browser has
+            open can reach it by a name of its own (DNS rebinding).
+    """
+    app = FastAPI(
+        title="QAConv Ops",
+        description="Galleries of sightings of people, by deployment: enrol, search, explain, delete.",
+        version=serving.in_charge.version,
+        docs_url=None,  # its page would come from another server
+        redoc_url=None,
+    )
+    _answer_errors(app)
+    _add_routes(app, serving)
+    _add_operations(app, serving)
+    app.mount("/static", StaticFiles(directory=PAGE), name="static")
+    if keys is None:
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=["localhost", "127.0.0.1", host])
+    app.add_middleware(Gate, keys=keys, requests_per_minute=requests_per_minute)
+    return app
+
+
+def _allowed(scope: str) -> Any:
+    """A dependency: the caller has the scope, and the path's deployment is one of the caller's."""
+
+    def check(
+        request: Request, key: Annotated[str | None, Depends(APIKeyHeader(name=HEADER, auto_error=False))]
+    ) -> Caller:
+        caller: Caller = request.state.caller
+        deployment = request.path_params.get("deployment")
+        if scope not in caller.scopes:
+            raise HTTPException(403, f"key {caller.name!r} lacks the scope {scope}; it has {sorted(caller.scopes)}")
+        if caller.deployments is not None and deployment is not None and deployment not in caller.deployments:
+            raise HTTPException(403, f"key {caller.name!r} is not for {deployment}")
+        return caller
+
+    return Depends(check)
+
+
+def _add_routes(app: FastAPI, serving: Service) -> None:
+    prefix = "/v1/deployments/{deployment}"
+
+    @app.get("/v1/deployments", responses=REFUSALS)
+    def list_deployments(caller: Annotated[Caller, _allowed("search")]) -> schemas.Deployments:
+        """The camera networks, and the model in charge."""
+        answering = serving.in_charge
+        return schemas.Deployments(
+            version=answering.version,
+            calibrated=answering.model.calibrated,
+            deployments=[
+                schemas.Deployment(
+                    name=name,
+                    sightings=len(gallery),
+                    cameras=sorted(answering.model.profiles[name].camids),
+                    times_count=answering.model.profiles[name].active,
+                    retention_days=serving.settings.retention_days.get(name),
+                )
+                for name, gallery in answering.galleries.items()
+                if caller.deployments is None or name in caller.deployments
+            ],
+        )
+
+    @app.post(f"{prefix}/sightings", status_code=201, responses={**REFUSALS, **FULL}, dependencies=[_allowed("enrol")])
+    def enrol(deployment: Deployment, body: schemas.Enrolment) -> schemas.Enrolled:
+        """Stores crops, all or none; they are on disk when this answers."""
+        new = [service.NewSighting(**dict(sighting)) for sighting in body.sightings]
+        return schemas.Enrolled(ids=serving.enrol(deployment, new))
+
+    @app.get(f"{prefix}/sightings", responses=REFUSALS, dependencies=[_allowed("search")])
+    def list_sightings(
+        deployment: Deployment,
+        after: Annotated[int, Query(ge=0, lt=2**63)] = 0,
+        limit: Annotated[int, Query(ge=1, le=500)] = 50,
+    ) -> schemas.Sightings:
+        """Stored sightings in the order of enrolment, from the one after `after`."""
+        found = serving.page(deployment, after, limit)
+        return schemas.Sightings(sightings=[_stored(sighting) for sighting in found])
+
+    @app.get(f"{prefix}/sightings/{{sighting}}", responses=REFUSALS, dependencies=[_allowed("search")])
+    def show_sighting(deployment: Deployment, sighting: SightingId) -> schemas.StoredSighting:
+        """Where and when one sighting was."""
+        return _stored(serving.sighting(deployment, sighting))
+
+    @app.get(
+        f"{prefix}/sightings/{{sighting}}/image",
+        response_class=Response,
+        responses={**REFUSALS, **IMAGES},
+        dependencies=[_allowed("search")],
+    )
+    def show_image(deployment: Deployment, sighting: SightingId) -> Response:
+        """The file as it was enrolled."""
+        crop = serving.crop(deployment, sighting)
+        return Response(crop, media_type="image/png" if crop.startswith(b"\x89PNG") else "image/jpeg")
+
+    @app.delete(f"{prefix}/sightings/{{sighting}}", responses=REFUSALS, dependencies=[_allowed("delete")])
+    def delete_sighting(deployment: Deployment, sighting: SightingId) -> schemas.Deleted:
+        """Overwrites one sighting's crop and map."""
+        return schemas.Deleted(deleted=serving.delete(deployment, [serving.sighting(deployment, sighting).id]))
+
+    @app.delete(f"{prefix}/people/{{person}}", responses=REFUSALS, dependencies=[_allowed("delete")])
+    def delete_person(deployment: Deployment, person: schemas.Person) -> schemas.Deleted:
+        """Overwrites all crops and maps that were enrolled with this word for who it is; none is fine."""
+        return schemas.Deleted(deleted=serving.delete_person(deployment, person))
+
+    @app.post(f"{prefix}/search", responses=REFUSALS, dependencies=[_allowed("search")])
+    def search(deployment: Deployment, body: schemas.SearchRequest) -> schemas.SearchAnswer:
+        """Each query's best sightings, by crop or stored sighting, among chosen cameras and times."""
+        queries = [service.Query(**dict(query)) for query in body.queries]
+        camids = None if body.camids is None else frozenset(body.camids)
+        only = Filter(camids, body.from_s, body.to_s)
+        version, results = serving.search(deployment, queries, only, body.top_k, body.threshold)
+        matches = [[schemas.Match(**vars(match)) for match in found] for found in results]
+        return schemas.SearchAnswer(version=version, results=matches)
+
+    @app.post(f"{prefix}/explain", responses=REFUSALS, dependencies=[_allowed("search")])
+    def explain(deployment: Deployment, body: schemas.ExplainRequest) -> schemas.Explanation:
+        """Which places of a query and a sighting answer each other, and what each adds to the score."""
+        found = serving.explain(deployment, service.Query(**dict(body.query)), body.sighting, body.limit)
+        return schemas.Explanation(correspondences=[schemas.Correspondence(**pair._asdict()) for pair in found])
+
+
+def _stored(sighting: service.Sighting) -> schemas.StoredSighting:
+    return schemas.StoredSighting(**{name: value for name, value in vars(sighting).items() if name != "deployment"})
+
+
+def _add_operations(app: FastAPI, serving: Service) -> None:
+    @app.get("/healthz")
+    def healthz() -> schemas.Health:
+        """The process answers."""
+        return schemas.Health(status="ok")
+
+    @app.get("/readyz", responses={503: {"model": schemas.Problem, "description": "The galleries can not be read."}})
+    def readyz() -> schemas.Health:
+        """The galleries can be read, and a model answers."""
+        try:
+            serving.records.count()
+        except Exception as error:
+            raise HTTPException(503, "the galleries can not be read") from error
+        return schemas.Health(status="ready", version=serving.in_charge.version)
+
+    @app.get(
+        "/metrics",
+        response_class=Response,
+        responses={**REFUSALS, 200: {"content": {"text/plain": {}}}},
+        dependencies=[_allowed("metrics")],
+    )
+    def metrics() -> Response:
+        """For Prometheus."""
+        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+    @app.get("/", include_in_schema=False)
+    def page() -> FileResponse:
+        return FileResponse(PAGE / "index.html")
+
+
+def _answer_errors(app: FastAPI) -> None:
+    """Each refusal is one sentence; what a request held, or where a fault lies in the code, is not in it."""
+
+    def answer(status: int, said: Callable[[Any], str]) -> Callable[[Request, Any], JSONResponse]:
+        return lambda request, error: JSONResponse({"detail": said(error)}, status)
+
+    def wrong_method(request: Request, error: Any) -> JSONResponse:
+        """Starlette would name the methods of the path's first route only."""
+        matching = [route for route in app.routes if route.matches(request.scope)[0] is not Match.NONE]
+        allowed = sorted({method for route in matching for method in getattr(route, "methods", None) or ()})
+        return JSONResponse({"detail": f"legal are {', '.join(allowed)}"}, 405, {"Allow": ", ".join(allowed)})
+
+    app.add_exception_handler(405, wrong_method)
+    app.add_exception_handler(InputError, answer(422, str))
+    app.add_exception_handler(NotFound, answer(404, str))
+    app.add_exception_handler(Full, answer(507, str))
+    app.add_exception_handler(
+        RequestValidationError,
+        answer(
+            422,
+            lambda error: "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()),
+        ),
+    )
+    app.add_exception_handler(Exception, answer(500, lambda error: "the service has failed; its log says more"))

@@ -1,0 +1,106 @@
+"""What is asked for on the command line goes in; a service that runs, a key or an enrolled gallery comes out."""
+
+import base64
+import ipaddress
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import httpx
+import uvicorn
+from rich.console import Console
+from rich.progress import track
+from threadpoolctl import threadpool_limits
+
+from qaconv.config import Params
+from qaconv.errors import InputError
+from qaconv.manifest import JUNK, Manifest
+from qaconv.serving.app import create_app
+from qaconv.serving.champion import Champions, Housekeeping
+from qaconv.serving.keys import Keys, add_key
+from qaconv.serving.observing import log_as_json, watch
+from qaconv.serving.records import Records
+from qaconv.serving.service import Service
+from qaconv.stages.places import PREPARED
+from qaconv.tracking import connect
+
+log = logging.getLogger(__name__)
+
+CONNECTIONS = 64  # at once; each may hold a body of gate.LARGEST_BODY
+BATCH = 64  # sightings a request
+
+
+def serve(params: Params, host: str, port: int, state: Path, keys: Path | None) -> None:
+    """Answers until it is stopped.
+
+    Raises:
+        InputError: there is no champion or no key, or the galleries do not fit into memory.
+    """
+    if keys is None and not _is_loopback(host):
+        raise InputError(f"--host {host}: others can reach it, and no keys are asked for; name a file with --keys")
+    connect()
+    champions = Champions(params.registry.model, state / "models")
+    version, model = champions.in_charge()
+    records = Records(state)
+    service = Service(records, params.serve, version, model)
+    watch(service)
+    housekeeping = Housekeeping(champions, service, params.serve.poll_s)
+    app = create_app(service, Keys(keys) if keys else None, params.serve.requests_per_minute, host)
+    log.info("%s version %s answers at http://%s:%d/", params.registry.model, version, host, port)
+    log_as_json()
+    housekeeping.start()
+    try:
+        with threadpool_limits(1):  # requests run side by side; each in many threads would only wait for the others
+            uvicorn.run(
+                app,
+                host=host,
+                port=port,
+                access_log=False,
+                log_config=None,
+                server_header=False,
+                limit_concurrency=CONNECTIONS,
+                timeout_graceful_shutdown=10,
+            )
+    finally:
+        housekeeping.stop()
+        records.close()
+
+
+def serve_key(name: str, keys: Path, scopes: Sequence[str], deployments: Sequence[str] | None) -> None:
+    """Prints a new key; the file keeps its hash."""
+    Console(soft_wrap=True, highlight=False, markup=False).print(add_key(keys, name, scopes, deployments))
+
+
+def enrol(deployment: str, url: str) -> None:
+    """Sends the gallery images of data/prepared/<deployment> but junk.
+
+    Raises:
+        InputError: nothing is prepared, or the service refuses or is away.
+    """
+    manifest = Manifest.load(PREPARED / deployment)
+    rows = manifest.split("gallery").query(f"pid != {JUNK}").to_dict("records")
+    headers = {"X-API-Key": os.environ.get("QACONV_API_KEY", "")}
+    try:
+        with httpx.Client(base_url=url, headers=headers, timeout=60) as client:
+            for start in track(range(0, len(rows), BATCH), f"enrol {len(rows)} sightings"):
+                sightings = [_sighting(manifest.root, row) for row in rows[start : start + BATCH]]
+                answer = client.post(f"/v1/deployments/{deployment}/sightings", json={"sightings": sightings})
+                if answer.is_error:
+                    raise InputError(f"{url}: refused: {answer.json().get('detail', answer.status_code)}")
+    except httpx.TransportError as error:
+        raise InputError(f"{url}: does not answer: {error}; `qaconv serve` starts the service") from error
+    log.info("%s: enrolled %d sightings", deployment, len(rows))
+
+
+def _sighting(root: Path, row: dict) -> dict[str, object]:
+    image = base64.b64encode((root / row["image"]).read_bytes()).decode()
+    time_s = row["time_s"] if row["time_s"] == row["time_s"] else None
+    return {"image": image, "camid": row["camid"], "time_s": time_s}
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,185 @@
+"""Sightings go in; they are on disk when a call returns, and gone from it when a call has deleted them.
+
+One SQLite file holds crops, where and when they were seen, and their maps, so that a sighting is there whole or not
+at all, whenever the process ends.
+"""
+
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS sightings (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, deployment TEXT NOT NULL, camid INTEGER NOT NULL, time_s REAL, person TEXT,
+    enrolled_s REAL NOT NULL, crop BLOB NOT NULL
+);
+CREATE INDEX IF NOT EXISTS by_person ON sightings (deployment, person);
+CREATE INDEX IF NOT EXISTS by_age ON sightings (deployment, enrolled_s);
+CREATE TABLE IF NOT EXISTS maps (
+    sighting INTEGER NOT NULL REFERENCES sightings ON DELETE CASCADE, encoder TEXT NOT NULL, map BLOB NOT NULL,
+    PRIMARY KEY (encoder, sighting)
+);
+CREATE INDEX IF NOT EXISTS by_sighting ON maps (sighting);
+"""
+COLUMNS = "id, deployment, camid, time_s, person, enrolled_s"
+READ = 512  # maps read at a time
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """Someone, seen by a camera.
+
+    Attributes:
+        id: given when it is enrolled, never again.
+        deployment: the camera network.
+        camid: the camera, from 0.
+        time_s: seconds on that camera's clock, where known.
+        person: the caller's own word for who it is, where given: what is deleted together.
+        enrolled_s: when it was enrolled, in seconds since 1970.
+    """
+
+    id: int
+    deployment: str
+    camid: int
+    time_s: float | None
+    person: str | None
+    enrolled_s: float
+
+
+class Records:
+    """The file `galleries.db` in a folder; safe to use from any thread.
+
+    Maps are float16, keyed by the digest of the encoder that made them.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._lock = threading.Lock()
+        self._connection = sqlite3.connect(folder / "galleries.db", check_same_thread=False, isolation_level=None)
+        for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "secure_delete = ON"):
+            self._connection.execute(f"PRAGMA {pragma}")
+        self._connection.executescript(SCHEMA)
+
+    def add(
+        self, rows: Sequence[tuple[str, int, float | None, str | None, float, bytes]], encoder: str, maps: NDArray
+    ) -> list[int]:
+        """Enrols rows of (deployment, camid, time_s, person, enrolled_s, crop) with maps [n, C, h, w]; gives ids."""
+        ids = []
+        with self._transaction() as connection:
+            for row, of in zip(rows, maps, strict=True):
+                cursor = connection.execute(
+                    "INSERT INTO sightings (deployment, camid, time_s, person, enrolled_s, crop) VALUES (?,?,?,?,?,?)",
+                    row,
+                )
+                assert cursor.lastrowid is not None
+                ids.append(cursor.lastrowid)
+                connection.execute("INSERT INTO maps VALUES (?,?,?)", (cursor.lastrowid, encoder, _bytes(of)))
+        return ids
+
+    def add_maps(self, ids: Sequence[int], encoder: str, maps: NDArray) -> None:
+        """Adds another encoder's maps [n, C, h, w]; a sighting that was deleted meanwhile is passed over."""
+        with self._transaction() as connection:
+            connection.executemany(
+                "INSERT OR REPLACE INTO maps SELECT id, ?, ? FROM sightings WHERE id = ?",
+                [(encoder, _bytes(of), sighting) for sighting, of in zip(ids, maps, strict=True)],
+            )
+
+    def delete(self, ids: Sequence[int]) -> None:
+        """Overwrites sightings, their crops and maps in the file, and empties its journal."""
+        with self._transaction() as connection:
+            connection.executemany("DELETE FROM sightings WHERE id = ?", [(sighting,) for sighting in ids])
+        self._query("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def forget_other_encoders(self, encoder: str) -> None:
+        """Deletes the maps that other encoders made."""
+        with self._transaction() as connection:
+            connection.execute("DELETE FROM maps WHERE encoder != ?", (encoder,))
+
+    def find(self, sighting: int) -> Sighting | None:
+        """One sighting."""
+        rows = self._query(f"SELECT {COLUMNS} FROM sightings WHERE id = ?", sighting)
+        return Sighting(*rows[0]) if rows else None
+
+    def of_person(self, deployment: str, person: str) -> list[int]:
+        """The ids of a person's sightings."""
+        rows = self._query("SELECT id FROM sightings WHERE deployment = ? AND person = ?", deployment, person)
+        return [sighting for (sighting,) in rows]
+
+    def older_than(self, deployment: str, enrolled_s: float) -> list[int]:
+        """The ids of what was enrolled before a moment."""
+        rows = self._query("SELECT id FROM sightings WHERE deployment = ? AND enrolled_s < ?", deployment, enrolled_s)
+        return [sighting for (sighting,) in rows]
+
+    def page(self, deployment: str, after: int, limit: int) -> list[Sighting]:
+        """Up to `limit` sightings with ids above `after`, in the order of enrolment."""
+        rows = self._query(
+            f"SELECT {COLUMNS} FROM sightings WHERE deployment = ? AND id > ? ORDER BY id LIMIT ?",
+            deployment, after, limit,
+        )  # fmt: skip
+        return [Sighting(*row) for row in rows]
+
+    def crop(self, sighting: int) -> bytes | None:
+        """The image file as it was enrolled."""
+        rows = self._query("SELECT crop FROM sightings WHERE id = ?", sighting)
+        return rows[0][0] if rows else None
+
+    def map_of(self, sighting: int, encoder: str, shape: tuple[int, int, int]) -> NDArray[np.float32] | None:
+        """One sighting's map [C, h, w]."""
+        rows = self._query("SELECT map FROM maps WHERE encoder = ? AND sighting = ?", encoder, sighting)
+        return _map(rows[0][0], shape).astype(np.float32) if rows else None
+
+    def lacking(self, encoder: str, limit: int) -> list[tuple[int, bytes]]:
+        """Up to `limit` ids and crops that an encoder has made no map of."""
+        return self._query(
+            "SELECT id, crop FROM sightings WHERE id NOT IN (SELECT sighting FROM maps WHERE encoder = ?) LIMIT ?",
+            encoder, limit,
+        )  # fmt: skip
+
+    def count(self) -> int:
+        return int(self._query("SELECT count(*) FROM sightings")[0][0])
+
+    def with_maps(
+        self, encoder: str, shape: tuple[int, int, int]
+    ) -> Iterator[tuple[list[Sighting], NDArray[np.float16]]]:
+        """All sightings with an encoder's maps, in blocks."""
+        after = 0
+        while rows := self._query(
+            f"SELECT {COLUMNS}, map FROM sightings JOIN maps ON sighting = id AND encoder = ? "
+            "WHERE id > ? ORDER BY id LIMIT ?",
+            encoder, after, READ,
+        ):  # fmt: skip
+            after = rows[-1][0]
+            yield [Sighting(*row[:-1]) for row in rows], np.stack([_map(row[-1], shape) for row in rows])
+
+    def close(self) -> None:
+        with self._lock:
+            self._connection.close()
+
+    def _query(self, statement: str, *values: object) -> list[tuple]:
+        with self._lock:
+            return self._connection.execute(statement, values).fetchall()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection
+            except BaseException:
+                self._connection.execute("ROLLBACK")
+                raise
+            self._connection.execute("COMMIT")
+
+
+def _bytes(of: NDArray) -> bytes:
+    return of.astype(np.float16).tobytes()
+
+
+def _map(data: bytes, shape: tuple[int, int, int]) -> NDArray[np.float16]:
+    return np.frombuffer(data, dtype=np.float16).reshape(shape)

@@ -1,0 +1,147 @@
+"""What the service is asked and what it answers, as JSON; the OpenAPI document is made of these."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, Base64Bytes, BaseModel, ConfigDict, Field, model_validator
+
+LARGEST_IMAGE = 1 << 20  # bytes of a crop's file
+Id = Annotated[int, Field(ge=1, lt=2**63, description="Of a stored sighting.")]
+Camera = Annotated[int, Field(ge=0, lt=2**31, description="Camera, counted from 0.")]
+Seconds = Annotated[
+    float, Field(allow_inf_nan=False, ge=-1e12, le=1e12, description="Seconds on the sighting camera's clock.")
+]
+Person = Annotated[
+    str, Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9._-]+$", description="Your own word for who it is.")
+]
+
+
+def _not_large(image: bytes) -> bytes:
+    if len(image) > LARGEST_IMAGE:
+        raise ValueError(f"has {len(image):,} bytes; legal are {LARGEST_IMAGE:,} at most")
+    return image
+
+
+Image = Annotated[
+    Base64Bytes,
+    AfterValidator(_not_large),
+    Field(description="A JPEG or PNG file in base64.", max_length=LARGEST_IMAGE * 4 // 3 + 4),
+]
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class EnrolSighting(Strict):
+    """A crop that shows one person."""
+
+    image: Image
+    camid: Camera
+    time_s: Seconds | None = None
+    person: Person | None = None
+
+
+class Enrolment(Strict):
+    sightings: Annotated[list[EnrolSighting], Field(min_length=1, max_length=256)]
+
+
+class Enrolled(BaseModel):
+    ids: list[int] = Field(description="Of the stored sightings, in the order of the request.")
+
+
+class SearchQuery(Strict):
+    """Either an image or a stored sighting. With camera and time, time counts as well as appearance."""
+
+    image: Image | None = None
+    sighting: Id | None = None
+    camid: Camera | None = None
+    time_s: Seconds | None = None
+
+    @model_validator(mode="after")
+    def _one_of(self) -> Self:
+        if (self.image is None) == (self.sighting is None):
+            raise ValueError("name an image or a sighting, and not both")
+        return self
+
+
+class SearchRequest(Strict):
+    queries: Annotated[list[SearchQuery], Field(min_length=1, max_length=64)]
+    top_k: Annotated[int, Field(ge=1, le=200)] = 10
+    threshold: Annotated[float, Field(ge=0, le=1, description="Probability from which it is a match.")] = 0.5
+    camids: Annotated[list[Camera], Field(max_length=1000)] | None = Field(None, description="Only these cameras.")
+    from_s: Seconds | None = None
+    to_s: Seconds | None = None
+
+
+class Match(BaseModel):
+    id: int
+    camid: int
+    time_s: float | None
+    score: float = Field(description="Logit; higher is a better match.")
+    probability: float = Field(description="That both show one person.")
+    match: bool = Field(description="Whether the probability reaches the threshold.")
+    lifted: float | None = Field(description="What ranks where times count; no probability.")
+
+
+class SearchAnswer(BaseModel):
+    version: str = Field(description="Of the model that answered.")
+    results: list[list[Match]] = Field(description="Best first, for each query.")
+
+
+class ExplainRequest(Strict):
+    query: SearchQuery
+    sighting: Id
+    limit: Annotated[int, Field(ge=1, le=200)] = 20
+
+
+class Correspondence(BaseModel):
+    query: tuple[float, float] = Field(description="Place (x, y) in shares of the image's width and height.")
+    gallery: tuple[float, float]
+    cosine: float
+    share: float = Field(description="Of the logit: positive speaks for one person, negative against.")
+    asked_by: Literal["query", "gallery"]
+
+
+class Explanation(BaseModel):
+    correspondences: list[Correspondence] = Field(description="Those that move the logit most, first.")
+
+
+class StoredSighting(BaseModel):
+    id: int
+    camid: int
+    time_s: float | None
+    person: str | None
+    enrolled_s: float = Field(description="Seconds since 1970.")
+
+
+class Sightings(BaseModel):
+    sightings: list[StoredSighting]
+
+
+class Deployment(BaseModel):
+    name: str
+    sightings: int
+    cameras: list[int] = Field(description="Those that its profile knows.")
+    times_count: bool = Field(description="Whether camera and time of a query lift scores.")
+    retention_days: float | None
+
+
+class Deployments(BaseModel):
+    version: str = Field(description="Of the model in charge.")
+    calibrated: bool = Field(description="Whether probabilities are calibrated.")
+    deployments: list[Deployment]
+
+
+class Deleted(BaseModel):
+    deleted: int
+
+
+class Health(BaseModel):
+    status: str
+    version: str | None = None
+
+
+class Problem(BaseModel):
+    """Why a request was refused."""
+
+    detail: str

@@ -1,0 +1,328 @@
+"""Crops go in, to be kept or to be asked about; ranked sightings and why come out, by the model in charge.
+
+Each method may be called from any thread. A sighting is on disk before it can be found.
+"""
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qaconv.config import ServeConfig
+from qaconv.errors import InputError
+from qaconv.inference import Correspondence, ServedModel, correspondences, read_crop
+from qaconv.serving.gallery import Filter, Gallery, sighting_bytes
+from qaconv.serving.records import Records, Sighting
+
+log = logging.getLogger(__name__)
+
+BATCH = 16  # crops encoded by one thread at a time: a search waits for no more than that
+DAY_S = 86_400
+
+
+class NotFound(LookupError):
+    """A deployment or a sighting that is not there."""
+
+
+class Full(RuntimeError):
+    """`serve.memory_mb` holds no more sightings."""
+
+
+@dataclass(frozen=True)
+class NewSighting:
+    """What is enrolled: an image file's bytes, and where and when."""
+
+    image: bytes
+    camid: int
+    time_s: float | None = None
+    person: str | None = None
+
+
+@dataclass(frozen=True)
+class Query:
+    """What is looked for: an image file's bytes, or a stored sighting; camera and time, where known, lift scores."""
+
+    image: bytes | None = None
+    sighting: int | None = None
+    camid: int | None = None
+    time_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Match:
+    """A stored sighting's place in the answer to a query."""
+
+    id: int
+    camid: int
+    time_s: float | None
+    score: float  # logit
+    probability: float
+    match: bool  # whether the probability reaches the threshold
+    lifted: float | None  # what ranks, where times count
+
+
+@dataclass(frozen=True)
+class InCharge:
+    """The version that answers, and its galleries by deployment."""
+
+    version: str
+    model: ServedModel
+    galleries: dict[str, Gallery]
+    capacity: int  # sightings in all
+
+
+class Service:
+    """Galleries per deployment behind one model.
+
+    Args:
+        records: what is on disk.
+        settings: memory, shortlist and retention.
+        version: the model's.
+        model: answers until `take_up` has another ready.
+    """
+
+    def __init__(self, records: Records, settings: ServeConfig, version: str, model: ServedModel) -> None:
+        self.records, self.settings = records, settings
+        self._pool = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="model")
+        self._change = threading.Lock()  # held while galleries change; searches do not wait for it
+        self.reencoding = False  # whether a model encodes what another one had encoded
+        self._encode_missing(model)
+        self.in_charge = self._galleries(version, model)
+
+    def enrol(self, deployment: str, sightings: Sequence[NewSighting]) -> list[int]:
+        """Stores sightings, all or none, and gives their ids.
+
+        Raises:
+            NotFound: no such deployment.
+            InputError: an image or a camera is refused.
+            Full: there is no room.
+        """
+        answering, _ = self._of(deployment)
+        self._check_cameras(answering.model, deployment, [new.camid for new in sightings])
+        self._check_room(answering, len(sightings))
+        maps = self._encode(answering.model, [new.image for new in sightings])
+        now = time.time()
+        rows = [(deployment, new.camid, new.time_s, new.person, now, new.image) for new in sightings]
+        with self._change:
+            current, gallery = self._of(deployment)
+            if current.model.encoder_digest != answering.model.encoder_digest:  # it changed hands in the meantime
+                maps = self._encode(current.model, [new.image for new in sightings])
+            self._check_room(current, len(sightings))
+            ids = self.records.add(rows, current.model.encoder_digest, maps)
+            stored = [Sighting(at, *row[:-1]) for at, row in zip(ids, rows, strict=True)]
+            gallery.add(stored, maps)
+        return ids
+
+    def search(
+        self, deployment: str, queries: Sequence[Query], only: Filter, top_k: int, threshold: float
+    ) -> tuple[str, list[list[Match]]]:
+        """The version that answered, and each query's `top_k` best sightings, best first; never the query itself.
+
+        Raises:
+            NotFound: no such deployment or sighting.
+            InputError: an image or a camera is refused.
+        """
+        answering, gallery = self._of(deployment)
+        resolved = [self._resolve(deployment, query) for query in queries]
+        self._check_cameras(answering.model, deployment, [query.camid for query in resolved if query.camid is not None])
+        maps = self._query_maps(answering.model, resolved)
+        tasks = [
+            self._pool.submit(self._rank, answering.model, gallery, deployment, query, of, only, top_k, threshold)
+            for query, of in zip(resolved, maps, strict=True)
+        ]
+        return answering.version, [task.result() for task in tasks]
+
+    def explain(self, deployment: str, query: Query, sighting: int, limit: int) -> list[Correspondence]:
+        """The correspondences of a query and a sighting that move the logit most.
+
+        Raises:
+            NotFound: no such deployment or sighting.
+            InputError: the image is refused.
+        """
+        answering, _ = self._of(deployment)
+        other = self._resolve(deployment, Query(sighting=sighting))
+        query_map, gallery_map = self._query_maps(answering.model, [self._resolve(deployment, query), other])
+        return correspondences(query_map, gallery_map, answering.model.head, limit)
+
+    def sighting(self, deployment: str, sighting: int) -> Sighting:
+        """One sighting.
+
+        Raises:
+            NotFound: the deployment has none of that id.
+        """
+        found = self.records.find(sighting)
+        if found is None or found.deployment != deployment:
+            raise NotFound(f"{deployment} has no sighting {sighting}")
+        return found
+
+    def crop(self, deployment: str, sighting: int) -> bytes:
+        """The image file of one sighting.
+
+        Raises:
+            NotFound: the deployment has none of that id.
+        """
+        self.sighting(deployment, sighting)
+        crop = self.records.crop(sighting)
+        if crop is None:  # deleted since
+            raise NotFound(f"{deployment} has no sighting {sighting}")
+        return crop
+
+    def page(self, deployment: str, after: int, limit: int) -> list[Sighting]:
+        """Up to `limit` sightings with ids above `after`, in the order of enrolment.
+
+        Raises:
+            NotFound: no such deployment.
+        """
+        self._of(deployment)
+        return self.records.page(deployment, after, limit)
+
+    def delete_person(self, deployment: str, person: str) -> int:
+        """Overwrites what was enrolled as this person, and gives the number of sightings.
+
+        Raises:
+            NotFound: no such deployment.
+        """
+        self._of(deployment)
+        return self.delete(deployment, self.records.of_person(deployment, person))
+
+    def delete(self, deployment: str, ids: Sequence[int]) -> int:
+        """Overwrites sightings on disk and in memory, and gives their number."""
+        with self._change:
+            self.records.delete(ids)
+            self._of(deployment)[1].remove(ids)
+        return len(ids)
+
+    def delete_expired(self) -> int:
+        """Deletes what is older than its deployment's retention, and gives the number."""
+        deleted = 0
+        for deployment, days in self.settings.retention_days.items():
+            if deployment in self.in_charge.galleries and (
+                expired := self.records.older_than(deployment, time.time() - days * DAY_S)
+            ):
+                deleted += self.delete(deployment, expired)
+                log.info("%s: deleted %d sightings, kept for %g days", deployment, len(expired), days)
+        return deleted
+
+    def take_up(self, version: str, model: ServedModel) -> None:
+        """Puts another version in charge once it has encoded every stored crop; until then the present one answers."""
+        self._encode_missing(model)
+        with self._change:
+            self._encode_missing(model)  # what was enrolled meanwhile: a batch or two
+            if model.encoder_digest == self.in_charge.model.encoder_digest and model.deployments == list(
+                self.in_charge.galleries
+            ):
+                self.in_charge = InCharge(version, model, self.in_charge.galleries, self.in_charge.capacity)
+            else:
+                self.in_charge = self._galleries(version, model)
+        log.info("version %s answers now", version)
+
+    def _of(self, deployment: str) -> tuple[InCharge, Gallery]:
+        answering = self.in_charge
+        if deployment not in answering.galleries:
+            raise NotFound(f"there is no deployment {deployment!r}; there are {', '.join(answering.galleries)}")
+        return answering, answering.galleries[deployment]
+
+    def _check_cameras(self, model: ServedModel, deployment: str, camids: Iterable[int]) -> None:
+        known = model.profiles[deployment].camids
+        if unknown := sorted(set(camids) - set(known)):
+            raise InputError(f"camid: {deployment} has no camera {unknown}; it has {list(known)}")
+
+    def _check_room(self, answering: InCharge, count: int) -> None:
+        stored = sum(map(len, answering.galleries.values()))
+        if stored + count > answering.capacity:
+            raise Full(f"{stored:,} sightings are stored; serve.memory_mb has room for {answering.capacity:,}")
+
+    def _resolve(self, deployment: str, query: Query) -> Query:
+        """A stored sighting's own camera and time, where the query names none."""
+        if query.sighting is None:
+            return query
+        stored = self.sighting(deployment, query.sighting)
+        camid = stored.camid if query.camid is None else query.camid
+        return Query(None, stored.id, camid, stored.time_s if query.time_s is None else query.time_s)
+
+    def _query_maps(self, model: ServedModel, queries: Sequence[Query]) -> list[NDArray[np.float32]]:
+        """Maps [C, h, w]: the stored ones, and those of new crops, encoded together."""
+        encoded = iter(self._encode(model, [query.image for query in queries if query.image is not None]))
+        return [
+            next(encoded) if query.sighting is None else self._stored_map(model, query.sighting) for query in queries
+        ]
+
+    def _stored_map(self, model: ServedModel, sighting: int) -> NDArray[np.float32]:
+        found = self.records.map_of(sighting, model.encoder_digest, model.map_shape)
+        if found is None:
+            raise NotFound(f"there is no sighting {sighting} any more")
+        return found
+
+    def _encode(self, model: ServedModel, images: Sequence[bytes]) -> NDArray[np.float32]:
+        """Image files to maps [n, C, h, w], on all threads."""
+        batches = [images[at : at + BATCH] for at in range(0, len(images), BATCH)]
+        maps = list(self._pool.map(lambda batch: model.encode(_read(model, batch)), batches))
+        return np.concatenate(maps) if maps else np.empty((0, *model.map_shape), dtype=np.float32)
+
+    def _rank(
+        self,
+        model: ServedModel,
+        gallery: Gallery,
+        deployment: str,
+        query: Query,
+        query_map: NDArray[np.float32],
+        only: Filter,
+        top_k: int,
+        threshold: float,
+    ) -> list[Match]:
+        found = gallery.search(model, query_map, only, max(self.settings.shortlist, top_k) + 1)
+        probability = model.probability(found.logits)
+        lifted = None
+        if query.camid is not None and query.time_s is not None and len(found.ids):
+            lifted = model.lift(
+                deployment, found.logits[None], [query.camid], [query.time_s], found.camids, found.times
+            )
+        ranking = found.logits if lifted is None else lifted[0]
+        order = [at for at in np.lexsort((found.ids, -ranking)) if found.ids[at] != query.sighting]
+        return [
+            Match(
+                id=int(found.ids[at]),
+                camid=int(found.camids[at]),
+                time_s=None if np.isnan(found.times[at]) else float(found.times[at]),
+                score=float(found.logits[at]),
+                probability=float(probability[at]),
+                match=bool(probability[at] >= threshold),
+                lifted=None if lifted is None else float(lifted[0, at]),
+            )
+            for at in order[:top_k]
+        ]
+
+    def _encode_missing(self, model: ServedModel) -> None:
+        """Stored crops that this encoder has made no map of, a batch at a time, so that searches come in between."""
+        while lacking := self.records.lacking(model.encoder_digest, BATCH):
+            self.reencoding = True
+            ids, crops = zip(*lacking, strict=True)
+            self.records.add_maps(ids, model.encoder_digest, self._encode(model, crops))
+        self.reencoding = False
+
+    def _galleries(self, version: str, model: ServedModel) -> InCharge:
+        """Every deployment's sightings, read from disk.
+
+        Raises:
+            InputError: they are more than memory is set to hold.
+        """
+        # Half of it, as a new model's galleries are filled beside the present ones.
+        capacity = self.settings.memory_mb * 2**20 // (2 * sighting_bytes(model.map_shape))
+        if (stored := self.records.count()) > capacity:
+            raise InputError(f"serve.memory_mb: holds {capacity:,} sightings; {stored:,} are stored")
+        galleries = {name: Gallery(capacity, model.map_shape) for name in model.deployments}
+        for sightings, maps in self.records.with_maps(model.encoder_digest, model.map_shape):
+            for name, gallery in galleries.items():
+                rows = [at for at, sighting in enumerate(sightings) if sighting.deployment == name]
+                gallery.add([sightings[at] for at in rows], maps[rows])
+        return InCharge(version, model, galleries, capacity)
+
+
+def _read(model: ServedModel, images: Sequence[bytes]) -> NDArray[np.uint8]:
+    return np.stack([read_crop(image, *model.crop_size) for image in images])

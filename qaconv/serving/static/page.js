@@ -1,0 +1,298 @@
+// What someone chooses on the page goes to the service; ranked sightings, their times, and why, are drawn.
+const $ = (id) => document.getElementById(id);
+const PAGE = 24; // stored sightings shown at a time
+const SHOWN = 24; // correspondences drawn
+const SVG = "http://www.w3.org/2000/svg";
+const state = { deployments: [], query: null, matches: [], chosen: null, pictures: new Map(), last: 0, run: 0 };
+
+$("deployment").addEventListener("change", openDeployment);
+$("file").addEventListener("change", () => $("file").files[0] && takeFile($("file").files[0]));
+$("search").addEventListener("click", search);
+$("more").addEventListener("click", showStored);
+$("threshold").addEventListener("input", markMatches);
+$("camera").addEventListener("change", sayWhetherTimeCounts);
+$("time").addEventListener("input", sayWhetherTimeCounts);
+$("key-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  sessionStorage.setItem("key", $("key").value);
+  start();
+});
+for (const [name, over] of [["dragover", true], ["dragleave", false], ["drop", false]]) {
+  $("drop").addEventListener(name, (event) => {
+    event.preventDefault();
+    $("drop").classList.toggle("over", over);
+    if (name === "drop" && event.dataTransfer.files[0]) takeFile(event.dataTransfer.files[0]);
+  });
+}
+for (const list of ["results", "stored"]) $(list).addEventListener("keydown", moveByArrows);
+start();
+
+async function start() {
+  try {
+    const found = await ask("/v1/deployments");
+    $("key-form").hidden = true;
+    state.deployments = found.deployments;
+    $("about").textContent = `model version ${found.version}` + (found.calibrated ? "" : ", probabilities not calibrated");
+    const before = $("deployment").value;
+    $("deployment").replaceChildren(...found.deployments.map(
+      (one) => new Option(`${one.name} (${one.sightings.toLocaleString("en")})`, one.name)));
+    const full = found.deployments.find((one) => one.name === before) ?? found.deployments.find((one) => one.sightings);
+    if (full) $("deployment").value = full.name;
+    await openDeployment();
+  } catch (fault) {
+    say(fault.message, true);
+  }
+}
+
+async function openDeployment() {
+  const one = deployment();
+  if (!one) return say("There is no deployment that this key may see.", true);
+  forgetPictures();
+  Object.assign(state, { query: null, matches: [], chosen: null, last: 0 });
+  $("camera").replaceChildren(new Option("unknown", ""), ...one.cameras.map((camid) => new Option(camid, camid)));
+  $("only-cameras").replaceChildren($("only-cameras").firstElementChild, ...one.cameras.map(cameraBox));
+  for (const id of ["stored", "results"]) $(id).replaceChildren();
+  for (const id of ["times", "query-image", "why"]) $(id).toggleAttribute("hidden", true);
+  $("drop-text").hidden = false;
+  $("search").disabled = true;
+  sayWhetherTimeCounts();
+  say(one.sightings ? "" : "This deployment has no sightings yet.");
+  await showStored();
+}
+
+async function showStored() {
+  const { sightings } = await ask(`${here()}/sightings?after=${state.last}&limit=${PAGE}`);
+  $("more").hidden = sightings.length < PAGE;
+  for (const sighting of sightings) {
+    const button = pictureButton(sighting, `Look for sighting ${sighting.id}, ${place(sighting)}`);
+    button.addEventListener("click", () => takeStored(sighting, button));
+    $("stored").append(item(button));
+    state.last = sighting.id;
+  }
+}
+
+function takeStored(sighting, button) {
+  choose($("stored"), button);
+  setQuery({ sighting: sighting.id }, button.querySelector("img").src);
+  $("camera").value = sighting.camid;
+  $("time").value = sighting.time_s ?? "";
+  sayWhetherTimeCounts();
+  search();
+}
+
+async function takeFile(file) {
+  const address = await new Promise((resolve) => {
+    const reader = new FileReader();
+    reader.onload = () => resolve(reader.result);
+    reader.readAsDataURL(file);
+  });
+  choose($("stored"), null);
+  setQuery({ image: address.slice(address.indexOf(",") + 1) }, address);
+  say("Say where and when it was seen, if you know, and search.");
+}
+
+function setQuery(query, address) {
+  state.query = query;
+  $("query-image").src = address;
+  $("query-image").hidden = false;
+  $("drop-text").hidden = true;
+  $("search").disabled = false;
+}
+
+async function search() {
+  const run = ++state.run;
+  const cameras = [...$("only-cameras").querySelectorAll("input")];
+  const body = { queries: [query()], top_k: 20, from_s: number("from"), to_s: number("to") };
+  if (!cameras.every((box) => box.checked)) body.camids = cameras.filter((box) => box.checked).map((box) => Number(box.value));
+  try {
+    say("Searching …");
+    const began = performance.now();
+    const answer = await ask(`${here()}/search`, body);
+    if (run !== state.run) return;
+    state.matches = answer.results[0];
+    say(`${state.matches.length} sightings in ${Math.round(performance.now() - began)} ms`);
+    showMatches();
+  } catch (fault) {
+    say(fault.message, true);
+  }
+}
+
+function showMatches() {
+  $("why").toggleAttribute("hidden", true);
+  $("why-text").textContent = "Choose a result to see which places of the two images answer each other.";
+  $("results").replaceChildren(...state.matches.map((match, at) => {
+    const button = pictureButton(match, "");
+    const said = document.createElement("span");
+    said.className = "said";
+    button.append(said);
+    button.addEventListener("click", () => explain(match, button));
+    match.button = button;
+    match.rank = at + 1;
+    return item(button);
+  }));
+  markMatches();
+}
+
+function markMatches() {
+  const threshold = Number($("threshold").value);
+  $("threshold-value").textContent = threshold.toFixed(2);
+  for (const match of state.matches) {
+    const isMatch = match.probability >= threshold;
+    match.button.classList.toggle("match", isMatch);
+    const [mark, likely, where] = [isMatch ? "✓ " : "– ", document.createElement("strong"), document.createElement("br")];
+    likely.textContent = mark + percent(match.probability);
+    match.button.querySelector(".said").replaceChildren(`${match.rank}. `, likely, where, place(match));
+    match.button.setAttribute("aria-label",
+      `Rank ${match.rank}, ${percent(match.probability)}, ${isMatch ? "a match" : "no match"}, ${place(match)}; show why`);
+  }
+  drawTimes(threshold);
+}
+
+function drawTimes(threshold) {
+  const timed = state.matches.filter((match) => match.time_s !== null);
+  $("times").toggleAttribute("hidden", !timed.length);
+  if (!timed.length) return;
+  const [asked, askedCamera] = [number("time"), $("camera").value];
+  const times = timed.map((match) => match.time_s).concat(asked === null ? [] : [asked]);
+  const [first, last] = [Math.min(...times), Math.max(...times)];
+  const cameras = [...new Set(timed.map((match) => match.camid).concat(
+    asked !== null && askedCamera !== "" ? [Number(askedCamera)] : []))].sort((a, b) => a - b);
+  const [left, step] = [78, 26];
+  const width = Math.max(180, $("line").clientWidth - left); // one unit is one pixel, so that text stays legible
+  const x = (time) => left + 10 + ((time - first) / (last - first || 1)) * (width - 20);
+  const y = (camid) => 14 + cameras.indexOf(camid) * step;
+  const foot = cameras.length * step + 16;
+  const parts = cameras.flatMap((camid) => [
+    svg("text", { x: 0, y: y(camid) + 4 }, `camera ${camid}`),
+    svg("line", { class: "rail", x1: left, x2: left + width, y1: y(camid), y2: y(camid) }),
+  ]);
+  for (const match of timed) {
+    const isMatch = match.probability >= threshold;
+    const dot = svg("circle", { class: `dot ${isMatch ? "match" : ""}`, cx: x(match.time_s), cy: y(match.camid), r: 5 });
+    dot.append(svg("title", {}, `rank ${match.rank}, ${percent(match.probability)}, ${place(match)}`));
+    parts.push(dot);
+  }
+  if (asked !== null && askedCamera !== "") {
+    const row = y(Number(askedCamera));
+    parts.push(svg("line", { class: "asked", x1: x(asked), x2: x(asked), y1: row - 10, y2: row + 10 }));
+  }
+  parts.push(svg("text", { x: left, y: foot }, clock(first)),
+    svg("text", { x: left + width, y: foot, "text-anchor": "end" }, clock(last)));
+  $("line").setAttribute("viewBox", `0 0 ${left + width} ${foot + 6}`);
+  $("line").replaceChildren(...parts);
+}
+
+async function explain(match, button) {
+  choose($("results"), button);
+  const run = state.run;
+  try {
+    const body = { query: query(), sighting: match.id, limit: SHOWN };
+    const { correspondences } = await ask(`${here()}/explain`, body);
+    if (run === state.run) drawWhy(match, correspondences);
+  } catch (fault) {
+    say(fault.message, true);
+  }
+}
+
+function drawWhy(match, pairs) {
+  const [width, height, gap] = [130, 260, 60];
+  const right = width + gap;
+  const largest = Math.max(...pairs.map((pair) => Math.abs(pair.share)), 1e-9);
+  const parts = [[$("query-image").src, 0], [match.button.querySelector("img").src, right]].map(([href, x]) =>
+    svg("image", { href, x, y: 0, width, height, preserveAspectRatio: "none" }));
+  for (const pair of pairs) {
+    const strength = Math.abs(pair.share) / largest;
+    const ends = { x1: pair.query[0] * width, y1: pair.query[1] * height, x2: right + pair.gallery[0] * width, y2: pair.gallery[1] * height };
+    const kind = pair.share >= 0 ? "for" : "against";
+    const line = svg("line", { ...ends, class: kind, "stroke-width": 1 + 2.5 * strength, "stroke-opacity": 0.35 + 0.6 * strength });
+    line.append(svg("title", {}, `${pair.share >= 0 ? "+" : ""}${pair.share.toFixed(2)} of the score, cosine ${pair.cosine.toFixed(2)}`));
+    parts.push(line);
+  }
+  const sums = [1, -1].map((sign) => pairs.filter((pair) => pair.share * sign > 0).length);
+  $("why-text").textContent = `Sighting ${match.id}, ${place(match)}: score ${match.score.toFixed(1)}, ` +
+    `${percent(match.probability)}. Of the ${pairs.length} correspondences that move the score most, ${sums[0]} speak for ` +
+    `one person (solid) and ${sums[1]} against (dashed); a thicker line moves it more.`;
+  $("why").setAttribute("viewBox", `0 0 ${right + width} ${height}`);
+  $("why").replaceChildren(...parts);
+  $("why").toggleAttribute("hidden", false);
+  if (matchMedia("(max-width: 60rem)").matches) $("why-title").scrollIntoView({ block: "start" });
+}
+
+async function ask(path, body) {
+  const answer = await fetch(path, {
+    method: body ? "POST" : "GET",
+    headers: { "X-API-Key": sessionStorage.getItem("key") ?? "", ...(body && { "Content-Type": "application/json" }) },
+    body: body && JSON.stringify(body),
+  });
+  if (answer.ok) return answer.headers.get("content-type").startsWith("image/") ? answer.blob() : answer.json();
+  if (answer.status === 401) $("key-form").hidden = false;
+  throw new Error((await answer.json().catch(() => ({}))).detail ?? `the service answers ${answer.status}`);
+}
+
+function pictureButton(sighting, label) {
+  const [button, image] = [document.createElement("button"), document.createElement("img")];
+  image.alt = "";
+  button.append(image);
+  button.setAttribute("aria-pressed", "false");
+  if (label) button.setAttribute("aria-label", label);
+  picture(sighting.id).then((address) => { image.src = address; }).catch(() => {});
+  return button;
+}
+
+function picture(id) { // fetched with the key, which an <img> could not send
+  const path = `${here()}/sightings/${id}/image`;
+  if (!state.pictures.has(path)) state.pictures.set(path, ask(path).then((blob) => URL.createObjectURL(blob)));
+  return state.pictures.get(path);
+}
+
+function forgetPictures() {
+  for (const address of state.pictures.values()) address.then(URL.revokeObjectURL).catch(() => {});
+  state.pictures.clear();
+}
+
+function moveByArrows(event) {
+  const buttons = [...event.currentTarget.querySelectorAll("button")];
+  const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+  const next = step && buttons[buttons.indexOf(document.activeElement) + step];
+  if (next) { event.preventDefault(); next.focus(); }
+}
+
+function cameraBox(camid) {
+  const [label, box] = [document.createElement("label"), document.createElement("input")];
+  Object.assign(box, { type: "checkbox", checked: true, value: camid });
+  label.append(box, ` ${camid}`);
+  return label;
+}
+
+function sayWhetherTimeCounts() {
+  const one = deployment();
+  $("lift").textContent = !one?.times_count ? "Times do not count here: appearance alone ranks."
+    : $("camera").value !== "" && number("time") !== null ? "Ranked by appearance and by who came by together."
+    : "With camera and time, who came by together counts as well.";
+}
+
+function choose(list, button) {
+  for (const one of list.querySelectorAll("button")) one.setAttribute("aria-pressed", String(one === button));
+}
+
+function query() {
+  return { ...state.query, camid: $("camera").value === "" ? null : Number($("camera").value), time_s: number("time") };
+}
+
+function item(child) { const one = document.createElement("li"); one.append(child); return one; }
+function deployment() { return state.deployments.find((one) => one.name === $("deployment").value); }
+function here() { return `/v1/deployments/${encodeURIComponent($("deployment").value)}`; }
+function number(id) { return $(id).value === "" ? null : Number($(id).value); }
+function percent(share) { return share > 0.9995 || share < 0.0005 ? (share > 0.5 ? ">\u00a099.9\u00a0%" : "<\u00a00.1\u00a0%") : `${(100 * share).toFixed(1)}\u00a0%`; }
+function place(one) { return `camera ${one.camid}${one.time_s === null ? "" : `, ${clock(one.time_s)}`}`; }
+function clock(seconds) {
+  const part = (size, of) => String(Math.floor(seconds / size) % of).padStart(2, "0");
+  return seconds < 0 ? `${seconds} s` : `${Math.floor(seconds / 3600)}:${part(60, 60)}:${part(1, 60)}`;
+}
+function say(text, fault = false) { $("status").textContent = text; $("status").classList.toggle("fault", fault); }
+function svg(name, attributes, text) {
+  const one = document.createElementNS(SVG, name);
+  for (const [key, value] of Object.entries(attributes)) one.setAttribute(key, value);
+  if (text !== undefined) one.textContent = text;
+  return one;
+}

@@ -1,0 +1,244 @@
+"""A model's maps, figures and profiles on every deployment go in; a page that stands alone, and its data, come out."""
+
+import json
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from rich.progress import track
+from scipy.special import expit
+
+from qaconv.config import METHODS, RANKINGS, Params
+from qaconv.errors import InputError
+from qaconv.files import replacing_folder, write_json
+from qaconv.manifest import JUNK, Manifest
+from qaconv.matching import MapStore, score_matrix
+from qaconv.metrics.verification import FALSE_MATCH_RATES
+from qaconv.models.checkpoint import load_network, weights_digest
+from qaconv.models.head import QAConv
+from qaconv.report import Report, render_page
+from qaconv.report.content import Explanation, Figure, Rows, Search, Target, TimeLine
+from qaconv.report.examples import OUTCOMES, Ranking, choose, explain, outcomes, search, time_line, worth_explaining
+from qaconv.report.pictures import data_uri
+from qaconv.stages.places import FEATURES, METRICS, MODELS, PREPARED, RAW, REPORT, TLIFT
+from qaconv.tlift import TLiftProfile
+from qaconv.tlift.clocks import mend_times
+
+log = logging.getLogger(__name__)
+
+EACH = 2  # examples of every outcome
+TABLES = ("cmc", "roc", "camera_pairs")  # metrics/<table>/<deployment>.csv
+PAIRS = 200_000  # about as many make the distributions of scores
+BINS = 40
+
+
+def report(params: Params) -> None:
+    """Writes artifacts/report: `report.html`, which needs no other file, and `report.json`, the same without pictures.
+
+    Raises:
+        InputError: a file of an earlier stage is missing or not what it should be.
+    """
+    head = load_network(MODELS / "qaconv")[0].head
+    content = Report(
+        trained={method: _read_json(MODELS / method / "model.json") for method in METHODS},
+        history={method: _read_table(MODELS / method / "history.csv") for method in METHODS},
+        seed=params.seed,
+        targets=[_target(params, name, head) for name in track(params.deployments, "gather examples")],
+    )
+    page = render_page(content, {target.name: _pictures(target) for target in content.targets})
+    with replacing_folder(REPORT) as beside:
+        (beside / "report.html").write_text(page, encoding="utf-8")
+        write_json(beside / "report.json", content.as_data())
+    log.info("%s: %.1f MB", REPORT / "report.html", len(page.encode()) / 1e6)
+
+
+def _target(params: Params, deployment: str, head: QAConv) -> Target:
+    manifest = Manifest.load(PREPARED / deployment)
+    sightings = manifest.frame[manifest.frame["split"] != "train"].reset_index(drop=True)
+    seen = _Seen(sightings, _open_maps(deployment, sightings), head)
+    measured = _read_json(METRICS / f"{deployment}.json")
+    queries = _read(pd.read_parquet, METRICS / "queries" / f"{deployment}.parquet").set_index("image")
+    before, after = (queries[f"qaconv_{ranking}_average_precision"] for ranking in ("direct", "tlift"))
+    ended = outcomes(queries["qaconv_direct_first_rank"])
+    searches, explanations = _searches(seen, ended, before, params.seed)
+    profile = TLIFT / deployment / "qaconv.json"
+    return Target(
+        name=deployment,
+        seen=deployment in params.train.datasets,
+        blurred=_blurs(params, deployment),
+        root=manifest.root.as_posix(),
+        queries=int(ended.notna().sum()),
+        gallery=len(seen.gallery),
+        cameras=int(sightings["camid"].nunique()),
+        digest=manifest.digest,
+        figures=_figures(measured),
+        gain=_figure(measured["qaconv_minus_baseline"]["direct"], "mAP"),
+        thresholds=_thresholds(measured),
+        tables={
+            **{name: _read_table(METRICS / name / f"{deployment}.csv") for name in TABLES},
+            "scores": _rows(_score_table(seen, params.seed)),
+        },
+        outcomes={outcome: int((ended == outcome).sum()) for outcome in OUTCOMES},
+        searches=searches,
+        explanations=explanations,
+        profile=_read_json(profile),
+        time_lines=_time_lines(seen, TLiftProfile.load(profile, model=seen.maps.model), before, after),
+    )
+
+
+class _Seen:
+    """A deployment's sightings with their maps.
+
+    Attributes:
+        frame: image, pid, camid, time_s, split; N rows, as in the maps.
+        gallery: rows of the gallery without junk.
+    """
+
+    def __init__(self, frame: pd.DataFrame, maps: MapStore, head: QAConv) -> None:
+        self.frame, self.maps, self.head = frame, maps, head
+        self.gallery = np.flatnonzero((frame["split"] == "gallery") & (frame["pid"] != JUNK))
+        self._rows = {image: row for row, image in enumerate(frame["image"])}
+
+    def row(self, image: str) -> int:
+        return self._rows[image]
+
+    def logits(self, rows: list[int]) -> NDArray[np.float32]:
+        """[len(rows), N]: some sightings against all."""
+        return score_matrix(torch.cat([self.maps.block(row, row + 1) for row in rows]), self.maps, self.head)
+
+
+def _open_maps(deployment: str, sightings: pd.DataFrame) -> MapStore:
+    folder = FEATURES / deployment / "qaconv"
+    maps = MapStore(folder, model=weights_digest(MODELS / "qaconv"))
+    if not np.array_equal(maps.ids, sightings["image"].to_numpy(dtype=object)):
+        raise InputError(f"{folder}: holds maps of other images than {PREPARED / deployment}; `dvc repro` writes them")
+    return maps
+
+
+def _searches(
+    seen: _Seen, ended: pd.Series, precisions: pd.Series, seed: int
+) -> tuple[list[Search], list[Explanation]]:
+    """Examples of every outcome; the first of each is explained."""
+    searches, explanations = [], []
+    for outcome, images in choose(ended, EACH, seed).items():
+        for image in images:
+            row = seen.row(image)
+            ranking = Ranking(seen.frame, row, seen.logits([row])[0])
+            searches.append(search(ranking, outcome, float(precisions[image])))
+            if image == images[0]:
+                explanations += [explain(ranking, at, seen.maps, seen.head) for at in worth_explaining(ranking)]
+    return searches, explanations
+
+
+def _time_lines(seen: _Seen, profile: TLiftProfile, before: pd.Series, after: pd.Series) -> list[TimeLine]:
+    """Of the query that time helped the most, and of the one that it helped the least."""
+    if not profile.active:
+        return []
+    gain = (after - before).dropna().sort_index()
+    lines = []
+    for image in dict.fromkeys([str(gain.idxmax()), str(gain.idxmin())]):
+        row = seen.row(image)
+        rows = _companions(seen.frame, row, profile)
+        logits = seen.logits(rows)
+        scores = expit(logits.astype(np.float64))
+        asking, answering = seen.frame.iloc[rows], seen.frame.iloc[seen.gallery]
+        lifted = scores.copy()
+        lifted[:, seen.gallery] = profile.lift(
+            scores[:, seen.gallery], asking["camid"], asking["time_s"], answering["camid"], answering["time_s"]
+        )
+        own = rows.index(row)
+        ranking = Ranking(seen.frame, row, logits[own])
+        lines.append(time_line(ranking, scores[own], lifted[own], float(before[image]), float(after[image])))
+    return lines
+
+
+def _companions(frame: pd.DataFrame, row: int, profile: TLiftProfile) -> list[int]:
+    """Queries on one camera within tau of a query, itself among them: the lift asks for no others."""
+    times = mend_times(dict(profile.clocks), frame["camid"].to_numpy(), frame["time_s"].to_numpy())
+    here = ((frame["split"] == "query") & (frame["camid"] == frame["camid"].iloc[row])).to_numpy()
+    near = np.abs(times - times[row]) < profile.parameters.tau_s
+    return sorted({row, *np.flatnonzero(here & near).tolist()})
+
+
+def _score_table(seen: _Seen, seed: int) -> pd.DataFrame:
+    """Scores of pairs of one person (matches) and of two (others): the share of its kind in each bin low..high.
+
+    Of queries drawn with the seed; matching all again would take as long as the evaluation.
+    """
+    asked = np.flatnonzero(seen.frame["split"] == "query")
+    count = max(20, PAIRS // len(seen.frame))
+    drawn = np.sort(np.random.default_rng(seed).permutation(asked)[:count]).tolist()
+    found: dict[str, list[NDArray]] = {"right": [], "wrong": []}
+    for row, scores in zip(drawn, seen.logits(drawn), strict=True):
+        ranking = Ranking(seen.frame, row, scores)
+        for verdict, kind in found.items():
+            kind.append(scores[ranking.order[ranking.verdicts[ranking.order] == verdict]])
+    matches, others = (np.concatenate(kind) for kind in found.values())
+    edges = np.linspace(
+        min(matches.min(initial=0), others.min(initial=0)), max(matches.max(initial=0), others.max(initial=0)), BINS + 1
+    )
+    shares = [np.histogram(kind, edges)[0] / max(1, len(kind)) for kind in (matches, others)]
+    return pd.DataFrame({"low": edges[:-1], "high": edges[1:], "matches": shares[0], "others": shares[1]})
+
+
+def _blurs(params: Params, deployment: str) -> bool:
+    """The embedded sites show nobody real."""
+    if params.report.blur == "auto":
+        return params.dataset(deployment).path not in [RAW / site for site in params.sites]
+    return params.report.blur
+
+
+def _figures(measured: Mapping[str, Any]) -> dict[str, dict[str, dict[str, Figure]]]:
+    return {
+        method: {
+            ranking: {name: _figure(measured[method][ranking], name) for name in ("rank1", "mAP")}
+            for ranking in RANKINGS
+        }
+        for method in METHODS
+    }
+
+
+def _figure(measured: Mapping[str, float], name: str) -> Figure:
+    return Figure(*(measured[name + end] for end in ("", "_low", "_high")))
+
+
+def _thresholds(measured: Mapping[str, Any]) -> Rows:
+    found = measured["qaconv"]["verification"]
+    return [
+        {
+            "false_match_rate": rate,
+            "threshold": found[f"threshold_at_{rate:g}"],
+            "true_match_rate": found[f"true_match_rate_at_{rate:g}"],
+        }
+        for rate in FALSE_MATCH_RATES
+    ]
+
+
+def _pictures(target: Target) -> dict[str, str]:
+    """Data URIs of the images that the page shows, by name."""
+    return {image: data_uri(Path(target.root) / image, blur=target.blurred) for image in target.images()}
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    return dict(_read(lambda at: json.loads(at.read_text(encoding="utf-8")), path))
+
+
+def _read_table(path: Path) -> Rows:
+    return _rows(_read(pd.read_csv, path))
+
+
+def _rows(table: pd.DataFrame) -> Rows:
+    return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
+
+
+def _read(reader: Callable[[Path], Any], path: Path) -> Any:
+    """What an earlier stage has written."""
+    try:
+        return reader(path)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read: {error}; `dvc repro` writes it") from error

@@ -1,0 +1,69 @@
+"""`qaconv serve` as a process, in a small project that has been run, for tests."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import yaml
+from tracked_projects import retrain, write, write_project
+
+from qaconv.config import load_params
+
+PATIENCE_S = 120  # on a busy machine
+MALL = "/v1/deployments/mall"
+
+
+def write_registered_project(folder: Path) -> None:
+    """The working folder must be `folder`. The service looks for a new champion every fifth of a second."""
+    write_project(folder)
+    settings = yaml.safe_load((folder / "params.yaml").read_text())
+    settings["serve"] |= {"poll_s": 0.2, "requests_per_minute": 1_000_000}
+    write(folder / "params.yaml", yaml.safe_dump(settings))
+    register_version()
+
+
+def register_version(encoder: str = "encoder", mean_map: float = 0.5) -> None:
+    """Registers what the project exported as a new champion, as if its encoder had this digest and this mAP."""
+    contract = json.loads(Path("artifacts/onnx/contract.json").read_text())
+    contract["graphs"]["encoder.onnx"]["sha256"] = encoder
+    write(Path("artifacts/onnx/contract.json"), json.dumps(contract))
+    params = load_params()
+    _, outcome = retrain(params, dict.fromkeys(params.deployments, mean_map))
+    assert outcome.promoted, outcome.reason
+
+
+@contextmanager
+def running(project: Path, *options: str) -> Iterator[tuple[httpx.Client, subprocess.Popen]]:
+    """A client of the service, and its process."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [str(Path(sys.executable).parent / "qaconv"), "serve", "--port", str(port), *options]
+    with (
+        (project / "service.log").open("a") as log,
+        subprocess.Popen(command, cwd=project, stderr=log, env={**os.environ, "COLUMNS": "200"}) as process,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE_S) as client,
+    ):
+        try:
+            _wait(client, process)
+            yield client, process
+        finally:
+            process.terminate()
+
+
+def _wait(client: httpx.Client, process: subprocess.Popen) -> None:
+    until = time.monotonic() + PATIENCE_S
+    while time.monotonic() < until and process.poll() is None:
+        try:
+            if client.get("/readyz").is_success:
+                return
+        except httpx.TransportError:
+            time.sleep(0.1)
+    raise RuntimeError(f"the service is not ready; its code is {process.poll()}")

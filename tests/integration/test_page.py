@@ -1,0 +1,95 @@
+import base64
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from running_service import MALL, PATIENCE_S, running, write_registered_project
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.remote.webdriver import WebDriver
+from selenium.webdriver.support.ui import WebDriverWait
+from test_service_process import image, sightings
+
+BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+pytestmark = pytest.mark.skipif(not (BROWSER and DRIVER), reason="needs `apt-get install chromium chromium-driver`")
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Of a service with a few sightings at the mall."""
+    project, home = tmp_path_factory.mktemp("project"), Path.cwd()
+    os.chdir(project)
+    try:
+        write_registered_project(project)
+        with running(project) as (client, _):
+            client.post(f"{MALL}/sightings", json=sightings(0, 6)).raise_for_status()
+            yield str(client.base_url)
+    finally:
+        os.chdir(home)
+
+
+@pytest.fixture(params=["light", "dark"])
+def page(address: str, request: pytest.FixtureRequest) -> Iterator[WebDriver]:
+    assert BROWSER
+    options = webdriver.ChromeOptions()
+    options.binary_location = BROWSER
+    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1300,900"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    with webdriver.Chrome(options, webdriver.ChromeService(DRIVER)) as browser:
+        scheme = {"features": [{"name": "prefers-color-scheme", "value": request.param}]}
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", scheme)
+        browser.get(address)
+        until(browser, "#stored img[src]", 6)
+        yield browser
+        assert browser.get_log("browser") == []
+
+
+def until(page: WebDriver, selector: str, count: int) -> list:
+    WebDriverWait(page, PATIENCE_S).until(lambda _: len(page.find_elements(By.CSS_SELECTOR, selector)) == count)
+    return page.find_elements(By.CSS_SELECTOR, selector)
+
+
+def test_a_stored_sighting_is_looked_for_and_a_result_explained_by_keyboard_alone(page: WebDriver) -> None:
+    page.find_element(By.CSS_SELECTOR, "#stored button").send_keys(Keys.ARROW_RIGHT)
+    page.switch_to.active_element.send_keys(Keys.ENTER)
+    first, *_ = until(page, "#results button", 5)
+    first.send_keys(Keys.ARROW_RIGHT)
+    page.switch_to.active_element.send_keys(Keys.ENTER)
+    until(page, "#why line", 4)  # two places an image, both ways
+    assert "Rank 2" in (page.switch_to.active_element.get_attribute("aria-label") or "")
+    assert "speak for one person" in page.find_element(By.ID, "why-text").text
+
+
+def test_a_file_is_looked_for_and_the_slider_decides_what_is_a_match(page: WebDriver, tmp_path: Path) -> None:
+    (tmp_path / "crop.png").write_bytes(base64.b64decode(image(2)))
+    page.find_element(By.ID, "file").send_keys(str(tmp_path / "crop.png"))
+    search = page.find_element(By.ID, "search")
+    WebDriverWait(page, PATIENCE_S).until(lambda _: search.is_enabled())
+    search.click()
+    until(page, "#results img[src]", 6)
+    slider = page.find_element(By.ID, "threshold")
+    slider.send_keys(Keys.HOME)
+    assert len(page.find_elements(By.CSS_SELECTOR, "#results .match")) == 6
+    assert len(page.find_elements(By.CSS_SELECTOR, "#line .dot.match")) == 6
+
+
+def test_nothing_is_wider_than_a_phone(page: WebDriver) -> None:
+    phone = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
+    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
+    page.find_element(By.CSS_SELECTOR, "#stored button").click()
+    until(page, "#results button", 5)
+    assert page.execute_script("return document.documentElement.scrollWidth") <= 390
+
+
+def test_a_refusal_is_said_on_the_page(page: WebDriver, tmp_path: Path) -> None:
+    (tmp_path / "crop.png").write_bytes(b"no image")
+    page.find_element(By.ID, "file").send_keys(str(tmp_path / "crop.png"))
+    search = page.find_element(By.ID, "search")
+    WebDriverWait(page, PATIENCE_S).until(lambda _: search.is_enabled())
+    search.click()
+    WebDriverWait(page, PATIENCE_S).until(lambda _: "no whole image" in page.find_element(By.ID, "status").text)
+    page.get_log("browser")  # Chromium notes the 422, and that what was chosen is no picture

@@ -1,0 +1,120 @@
+import base64
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+from running_service import MALL, PATIENCE_S, register_version, running, write_registered_project
+
+from qaconv.serving.keys import SCOPES, add_key
+
+KILLS = 3
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.chdir(tmp_path)
+    write_registered_project(tmp_path)
+    yield tmp_path
+
+
+def image(seed: int) -> str:
+    file = BytesIO()
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (8, 4, 3), dtype=np.uint8)).save(file, "PNG")
+    return base64.b64encode(file.getvalue()).decode()
+
+
+def sightings(first: int, count: int) -> dict[str, object]:
+    return {
+        "sightings": [{"image": image(at), "camid": at % 3, "time_s": float(at)} for at in range(first, first + count)]
+    }
+
+
+def stored(client: httpx.Client) -> list[int]:
+    ids: list[int] = []
+    while page := client.get(f"{MALL}/sightings", params={"after": ids[-1] if ids else 0, "limit": 500}).json()[
+        "sightings"
+    ]:
+        ids += [one["id"] for one in page]
+    return ids
+
+
+def test_the_service_keeps_what_its_document_says(project: Path) -> None:
+    key = add_key(project / "keys.json", "tester", SCOPES, None)
+    (project / "schemathesis.toml").write_text('[parameters]\n"path.deployment" = "mall"\n')
+    with running(project, "--keys", "keys.json") as (client, _):
+        client.headers["X-API-Key"] = key
+        client.post(f"{MALL}/sightings", json=sightings(0, 3)).raise_for_status()
+        command = [
+            str(Path(sys.executable).parent / "schemathesis"), "run", f"{client.base_url}/openapi.json",
+            "--max-examples", "25", "--seed", "7", "--header", f"X-API-Key: {key}",
+            # No schema can say what an image is: most of what is made up is refused.
+            "--exclude-checks", "positive_data_acceptance",
+        ]  # fmt: skip
+        done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-8000:]
+
+
+def test_what_was_enrolled_before_a_kill_is_there_after_it(project: Path) -> None:
+    answered: list[int] = []
+    for kill in range(KILLS):
+        with running(project) as (client, process):
+            assert set(answered) <= set(stored(client))
+            enrolling = threading.Thread(target=enrol_until_refused, args=(client, 1000 * kill, answered))
+            enrolling.start()
+            time.sleep(0.3 + 0.1 * kill)
+            process.kill()
+            enrolling.join()
+    with running(project) as (client, _):
+        ids = stored(client)
+        body = {"queries": [{"image": image(0)}], "top_k": 200}
+        found = client.post(f"{MALL}/search", json=body).json()["results"][0]
+        assert answered and set(answered) <= set(ids)
+        assert len(ids) % 8 == 0  # a request is enrolled whole or not at all
+        assert len(found) == min(len(ids), 200)
+
+
+def enrol_until_refused(client: httpx.Client, first: int, answered: list[int]) -> None:
+    try:
+        while True:
+            answered += client.post(f"{MALL}/sightings", json=sightings(first, 8)).raise_for_status().json()["ids"]
+            first += 8
+    except httpx.TransportError:
+        return
+
+
+def test_a_new_champion_is_taken_up_under_load_and_no_request_fails(project: Path) -> None:
+    answers: list[tuple[int, str, int]] = []
+    stop = threading.Event()
+
+    def keep_asking(base: httpx.URL) -> None:
+        with httpx.Client(base_url=base, timeout=PATIENCE_S) as client:
+            while not stop.is_set():
+                body = {"queries": [{"image": image(1)}], "top_k": 200}
+                answer = client.post(f"{MALL}/search", json=body)
+                answers.append((answer.status_code, answer.json().get("version"), len(answer.json()["results"][0])))
+
+    with running(project) as (client, _):
+        ids = client.post(f"{MALL}/sightings", json=sightings(0, 150)).json()["ids"]
+        asking = [threading.Thread(target=keep_asking, args=(client.base_url,)) for _ in range(3)]
+        for thread in asking:
+            thread.start()
+        register_version("another encoder", mean_map=0.9)
+        until = time.monotonic() + PATIENCE_S
+        while time.monotonic() < until and (not answers or answers[-1][1] != "2"):
+            time.sleep(0.1)
+        stop.set()
+        for thread in asking:
+            thread.join()
+    assert {version for _, version, _ in answers} == {"1", "2"}
+    assert {(status, count) for status, _, count in answers} == {(200, len(ids))}
+    with running(project) as (client, _):
+        assert client.get("/readyz").json()["version"] == "2" and stored(client) == ids

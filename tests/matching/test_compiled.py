@@ -1,0 +1,100 @@
+"""The compiled kernel gives what torch's tiles give, and where it cannot be built they take its place."""
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional as F
+
+from qaconv.matching.compiled import CompiledMatcher, load_kernel
+from qaconv.matching.quantise import dequantise, quantise
+from qaconv.matching.tiles import choose_matcher
+from qaconv.matching.torch_tiles import TorchMatcher
+from qaconv.models.head import FoldedHead
+
+CPU = torch.device("cpu")
+needs_kernel = pytest.mark.skipif(load_kernel() is None, reason="no C compiler, or a CPU without AVX2")
+
+
+def make_head(locations: int) -> FoldedHead:
+    """Weights of both signs, different for query and gallery."""
+    weights = torch.randn(2, locations, generator=torch.Generator().manual_seed(locations)) / locations
+    return FoldedHead(weights[0], weights[1], torch.tensor(-0.5))
+
+
+@needs_kernel
+@settings(max_examples=60, deadline=None)
+@given(st.integers(2, 40), st.integers(1, 19), st.integers(1, 4), st.integers(1, 4), st.integers(0, 2**31))
+def test_kernel_and_tiles_agree_for_floats_codes_and_chosen_pairs(
+    locations, channels, queries, galleries, seed
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    query, gallery = (
+        F.normalize(torch.randn(count, locations, channels, generator=generator), dim=2)
+        for count in (queries, galleries)
+    )
+    kernel = load_kernel()
+    assert kernel is not None
+    ours, plain = CompiledMatcher(make_head(locations), kernel), TorchMatcher(make_head(locations), CPU)
+    for one, other in ((query, gallery), (quantise(query), quantise(gallery))):
+        expected = plain.table(plain.prepare(one), other)
+        torch.testing.assert_close(ours.table(ours.prepare(one), other), expected, atol=1e-5, rtol=0)
+    rows = torch.randint(queries, (5,), generator=generator)
+    columns = torch.randint(galleries, (5,), generator=generator)
+    for matcher in (ours, plain):
+        found = matcher.pairs(matcher.prepare(quantise(query)), quantise(gallery), rows, columns)
+        torch.testing.assert_close(found, expected[rows, columns], atol=1e-5, rtol=0)
+
+
+@needs_kernel
+def test_codes_give_the_logits_of_the_maps_they_stand_for() -> None:
+    maps = F.normalize(torch.randn(5, 24, 30, generator=torch.Generator().manual_seed(0)), dim=2)
+    kernel, codes = load_kernel(), quantise(maps)
+    assert kernel is not None
+    matcher = CompiledMatcher(make_head(24), kernel)
+    expected = matcher.table(matcher.prepare(dequantise(codes)), dequantise(codes))
+    torch.testing.assert_close(matcher.table(matcher.prepare(codes), codes), expected, atol=1e-5, rtol=0)
+
+
+@pytest.fixture
+def no_kernel_yet() -> Iterator[None]:
+    load_kernel.cache_clear()
+    yield
+    load_kernel.cache_clear()
+
+
+@needs_kernel
+def test_the_kernel_is_built_once_and_then_found(
+    no_kernel_yet: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert load_kernel() is not None
+    (library,) = (tmp_path / "qaconv").iterdir()
+    written = library.stat().st_mtime_ns
+    load_kernel.cache_clear()
+    assert load_kernel() is not None
+    assert [path.stat().st_mtime_ns for path in (tmp_path / "qaconv").iterdir()] == [written]
+
+
+@pytest.mark.parametrize("fault", ["no compiler", "no instructions", "no cache"])
+def test_torchs_tiles_match_where_no_kernel_can_be_built(
+    fault: str, no_kernel_yet: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    if fault == "no compiler":
+        monkeypatch.setenv("PATH", str(tmp_path))
+    elif fault == "no instructions":
+        broken = tmp_path / "kernel.c"
+        broken.write_text("#error needs other instructions\n")
+        monkeypatch.setattr("qaconv.matching.compiled.SOURCE", broken)
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    else:
+        (tmp_path / "file").touch()
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    with caplog.at_level(logging.WARNING):
+        matchers = [choose_matcher(make_head(24), None) for _ in range(2)]
+    assert [type(matcher) for matcher in matchers] == [TorchMatcher, TorchMatcher]
+    assert len(caplog.records) == 1 and "torch's tiles" in caplog.text

@@ -1,0 +1,44 @@
+"""A service of two deployments with a model of two locations, for tests; its crops are 4 x 2 pixels."""
+
+import base64
+import json
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from tracked_projects import write, write_graphs, write_profile
+
+from qaconv.config import ServeConfig
+from qaconv.inference import ServedModel
+from qaconv.serving.records import Records
+from qaconv.serving.service import Service
+
+SETTINGS = ServeConfig(memory_mb=1, shortlist=500, requests_per_minute=10_000, poll_s=30, retention_days={})
+
+
+def small_model(folder: Path, encoder: str = "encoder") -> ServedModel:
+    """`encoder` stands for the digest of the encoder."""
+    write_graphs(folder)
+    contract = json.loads((folder / "contract.json").read_text())
+    contract["graphs"]["encoder.onnx"]["sha256"] = encoder
+    write(folder / "contract.json", json.dumps(contract))
+    for name in ("mall", "station"):
+        write_profile(folder / "tlift" / f"{name}.json", name)
+    return ServedModel(folder, threads=1)
+
+
+def small_service(folder: Path, settings: ServeConfig = SETTINGS) -> Service:
+    """Its galleries lie in `folder`, so that another one may go on with them."""
+    return Service(Records(folder / "state"), settings, "1", small_model(folder / "model"))
+
+
+def crop(seed: int) -> bytes:
+    """A PNG of noise."""
+    file = BytesIO()
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (8, 4, 3), dtype=np.uint8)).save(file, "PNG")
+    return file.getvalue()
+
+
+def text(image: bytes) -> str:
+    return base64.b64encode(image).decode()

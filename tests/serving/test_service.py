@@ -1,0 +1,167 @@
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small_service import SETTINGS, crop, small_model, small_service
+
+from qaconv.errors import InputError
+from qaconv.serving.gallery import Filter
+from qaconv.serving.service import Full, NewSighting, NotFound, Query, Service
+
+ANY = Filter()
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Service:
+    return small_service(tmp_path)
+
+
+def enrol(service: Service, count: int, person: str | None = None, first: int = 0) -> list[int]:
+    new = [NewSighting(crop(first + at), at % 3, 10.0 * at, person) for at in range(count)]
+    return service.enrol("mall", new)
+
+
+def find(service: Service, seed: int, only: Filter = ANY, top_k: int = 5) -> list[int]:
+    _, (matches,) = service.search("mall", [Query(crop(seed))], only, top_k, 0.5)
+    return [match.id for match in matches]
+
+
+def test_scores_are_those_of_the_matcher_on_the_encoders_maps(service: Service) -> None:
+    ids = enrol(service, 3)
+    model = service.in_charge.model
+    maps = np.concatenate([service._encode(model, [crop(at)]) for at in range(3)])
+    expected = model.score(maps[:1], maps.astype(np.float16))[0]
+    _, (matches,) = service.search("mall", [Query(crop(0))], ANY, 3, 0.5)
+    assert {match.id: match.score for match in matches} == dict(zip(ids, expected.tolist(), strict=True))
+    assert [match.score for match in matches] == sorted((match.score for match in matches), reverse=True)
+
+
+def test_a_restart_finds_what_was_enrolled_and_nothing_that_was_deleted(tmp_path: Path) -> None:
+    service = small_service(tmp_path)
+    ids = enrol(service, 6)
+    service.delete("mall", ids[:2])
+    found = find(service, 4)
+    service.records.close()
+    assert find(small_service(tmp_path), 4) == found
+    assert not set(ids[:2]) & set(found)
+
+
+def test_what_is_deleted_is_nowhere_in_the_files(service: Service, tmp_path: Path) -> None:
+    enrol(service, 2, person="ada")
+    enrol(service, 2, first=10)
+    assert service.delete_person("mall", "ada") == 2
+    left = b"".join(path.read_bytes() for path in (tmp_path / "state").rglob("*") if path.is_file())
+    assert crop(0)[20:] not in left and crop(1)[20:] not in left and b"ada" not in left
+    assert crop(10)[20:] in left
+
+
+def test_what_is_deleted_is_overwritten_in_memory(service: Service) -> None:
+    ids = enrol(service, 3)
+    service.delete("mall", [ids[0]])
+    gallery = service.in_charge.galleries["mall"]
+    assert len(gallery) == 2 and not gallery._maps[2].any() and not gallery._rows[2].any()
+    assert sorted(find(service, 0)) == ids[1:]
+
+
+def test_filters_keep_cameras_and_times(service: Service) -> None:
+    ids = enrol(service, 9)
+    assert sorted(find(service, 0, Filter(camids=frozenset([1])), 9)) == ids[1::3]
+    assert sorted(find(service, 0, Filter(from_s=20, to_s=50), 9)) == ids[2:6]
+    assert find(service, 0, Filter(camids=frozenset([2]), to_s=10), 9) == []
+
+
+def test_a_stored_sighting_finds_others_and_not_itself(service: Service) -> None:
+    ids = enrol(service, 4)
+    _, (matches,) = service.search("mall", [Query(sighting=ids[0])], ANY, 5, 0.5)
+    assert sorted(match.id for match in matches) == ids[1:]
+    assert all(match.lifted is not None for match in matches)  # its own camera and time are known
+
+
+def test_a_deployment_finds_nothing_of_another(service: Service) -> None:
+    ids = enrol(service, 2)
+    _, (matches,) = service.search("station", [Query(crop(0))], ANY, 5, 0.5)
+    assert matches == []
+    with pytest.raises(NotFound, match=f"station has no sighting {ids[0]}"):
+        service.crop("station", ids[0])
+
+
+def test_a_shortlist_has_fewer_sightings_with_the_scores_of_full_matching(tmp_path: Path) -> None:
+    short = small_service(tmp_path, SETTINGS.model_copy(update={"shortlist": 5}))
+    enrol(short, 60)
+    everything = Service(short.records, SETTINGS, "1", short.in_charge.model)
+
+    def scores(service: Service) -> dict[int, float]:
+        found = service.in_charge.galleries["mall"].search(
+            service.in_charge.model, np.ones((3, 2, 1), np.float32), ANY, service.settings.shortlist
+        )
+        return dict(zip(found.ids.tolist(), found.logits.tolist(), strict=True))
+
+    assert len(scores(short)) == 5 and len(scores(everything)) == 60
+    assert scores(short).items() <= scores(everything).items()
+
+
+def test_an_unknown_camera_is_refused_and_nothing_is_stored(service: Service) -> None:
+    with pytest.raises(InputError, match=r"camid: mall has no camera \[7\]; it has \[0, 1, 2\]"):
+        service.enrol("mall", [NewSighting(crop(0), 0), NewSighting(crop(1), 7)])
+    assert service.records.count() == 0
+
+
+def test_what_does_not_fit_into_memory_is_refused(tmp_path: Path) -> None:
+    service = small_service(tmp_path)
+    service.in_charge.__dict__["capacity"] = 3
+    enrol(service, 2)
+    with pytest.raises(Full, match="2 sightings are stored; serve.memory_mb has room for 3"):
+        enrol(service, 2)
+    assert service.records.count() == 2
+
+
+def test_retention_deletes_what_is_older_and_only_there(tmp_path: Path) -> None:
+    service = small_service(tmp_path, SETTINGS.model_copy(update={"retention_days": {"mall": 1}}))
+    old = enrol(service, 2)
+    service.records._connection.execute("UPDATE sightings SET enrolled_s = ?", (time.time() - 90_000,))
+    kept = service.enrol("station", [NewSighting(crop(0), 0)]) + enrol(service, 1, first=5)
+    assert service.delete_expired() == len(old)
+    assert service.records.count() == len(kept)
+
+
+def test_a_new_model_answers_once_everything_is_encoded_and_searches_never_stop(
+    service: Service, tmp_path: Path
+) -> None:
+    enrol(service, 40)
+    versions, lengths, stop = set(), set(), threading.Event()
+
+    def keep_asking() -> None:
+        while not stop.is_set():
+            version, (matches,) = service.search("mall", [Query(crop(0))], ANY, 50, 0.5)
+            versions.add(version)
+            lengths.add(len(matches))
+
+    asking = threading.Thread(target=keep_asking)
+    asking.start()
+    service.take_up("2", small_model(tmp_path / "new", "another encoder"))
+    while "2" not in versions and asking.is_alive():
+        time.sleep(0.01)
+    stop.set()
+    asking.join()
+    assert versions <= {"1", "2"} and lengths == {40}
+    assert service.records.lacking("another encoder", 1) == []
+
+
+def test_what_is_enrolled_after_a_change_of_models_is_found_among_the_old(service: Service, tmp_path: Path) -> None:
+    before = enrol(service, 2)
+    service.take_up("2", small_model(tmp_path / "new", "another encoder"))
+    service.records.forget_other_encoders("another encoder")
+    after = enrol(service, 2, first=2)
+    assert sorted(find(service, 0)) == before + after
+
+
+def test_correspondences_of_all_places_sum_to_the_logit(service: Service) -> None:
+    ids = enrol(service, 2)
+    pairs = service.explain("mall", Query(crop(0)), ids[1], 100)
+    maps = service._encode(service.in_charge.model, [crop(0), crop(1)]).reshape(2, 3, 2)
+    cosines = maps[0].T @ maps[1].astype(np.float16).astype(np.float32)
+    expected = 0.5 * (cosines.max(axis=0).sum() + cosines.max(axis=1).sum())
+    assert sum(pair.share for pair in pairs) == pytest.approx(expected, rel=1e-3)
+    assert {pair.asked_by for pair in pairs} == {"query", "gallery"} and len(pairs) == 4
