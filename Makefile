@@ -1,8 +1,10 @@
-# `make demo`: the whole workflow on the embedded camera networks. `make bench`: what the README's figures
-# of speed come from; `make bench-serve`: those of the service. `make test`, `make lint`, `make lock`: for developers.
+# `make demo`: the whole workflow on the embedded camera networks. `make up`, `make status`, `make down`: the servers that
+# unattended work needs, on this machine. `make bench`: what the README's figures of speed come from; `make bench-serve`:
+# those of the service. `make test`, `make test-integration` (the production loop on real servers), `make lint`,
+# `make lock`: for developers.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: bench bench-serve demo test lint lock
+.PHONY: bench bench-serve demo up status down test test-integration lint lock
 
 demo: .venv/installed
 	python -m flows.retrain
@@ -13,9 +15,15 @@ bench: .venv/installed
 bench-serve: .venv/installed
 	python -m benchmarks.serve
 
+up status down: .venv/installed
+	python -m infra.local $@
+
 test: .venv/installed
 	python -m pytest --ignore tests/flows --ignore tests/integration
 	python -m pytest tests/flows tests/integration
+
+test-integration: .venv/installed
+	python -m pytest -m production --durations 0 tests/integration/test_production.py
 
 lint: .venv/installed
 	ruff check
@@ -23,7 +31,7 @@ lint: .venv/installed
 	mypy
 
 lock:
-	uv pip compile --universal --python-version 3.11 pyproject.toml --extra dev --no-annotate \
+	uv pip compile --universal --python-version 3.11 pyproject.toml --extra dev --extra servers --no-annotate \
 		--custom-compile-command "make lock" -o requirements.lock
 
 .venv/installed: requirements.lock pyproject.toml

@@ -10,7 +10,7 @@ from prefect import flow, get_run_logger
 from prefect.artifacts import create_table_artifact
 from rich.console import Console
 
-from flows.retrain import run_stages
+from flows.retrain import Step, run_step
 from flows.stages import StageFailed
 from qaconv.config import METHODS, load_params
 from qaconv.errors import InputError
@@ -36,7 +36,7 @@ def fit_deployment(deployment: str) -> dict[str, list[str]]:
         raise InputError(f"params.yaml: deployments has no {deployment!r}; it has {params.deployments}")
     paths = {method: PROFILES / deployment / f"{method}.json" for method in METHODS}
     before = {method: TLiftProfile.load(path) for method, path in paths.items() if path.is_file()}
-    run_stages.with_options(name="fit_tlift")([f"fit_tlift@{deployment}"])
+    run_step.with_options(name="fit_tlift")(Step((f"fit_tlift@{deployment}",)), fan_out=False)
     after = {method: TLiftProfile.load(path) for method, path in paths.items()}
     changes = {method: compare(before[method], after[method]) if method in before else [] for method in METHODS}
     for method, lines in changes.items():

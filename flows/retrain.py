@@ -19,19 +19,32 @@ from prefect.tasks import exponential_backoff
 from rich.console import Console
 from rich.table import Table
 
+from flows.fan_out import spread
+from flows.params import change_params
 from flows.stages import StageFailed, reproduce
-from qaconv import registry, tracking
+from qaconv import promotion, registry, tracking
 from qaconv.config import Params, load_params
 from qaconv.errors import InputError
+from qaconv.gate import Outcome
 
-STEPS = {  # a task each, and the stages of dvc.yaml that it brings up to date
-    "prepare": ["prepare", "sources"],
-    "train": ["train"],
-    "features": ["features"],
-    "fit_tlift": ["fit_tlift"],
-    "evaluate": ["evaluate"],
-    "report": ["report"],
-    "export": ["export"],
+
+@dataclass(frozen=True)
+class Step:
+    """Stages of dvc.yaml that are brought up to date together, and the pool whose workers do it in a fan-out."""
+
+    stages: tuple[str, ...]
+    pool: str = "cpu"
+    together: bool = False  # on one worker, as they depend on each other
+
+
+STEPS = {
+    "prepare": Step(("prepare", "sources"), together=True),
+    "train": Step(("train",), pool="gpu"),
+    "features": Step(("features",)),
+    "fit_tlift": Step(("fit_tlift",)),
+    "evaluate": Step(("evaluate",)),
+    "report": Step(("report",)),
+    "export": Step(("export",)),
 }
 METHODS = {"qaconv": "QAConv", "baseline": "baseline"}
 RANKINGS = {"direct": "direct", "reranked": "re-ranked", "tlift": "TLift", "reranked_tlift": "both"}
@@ -43,36 +56,45 @@ class Retraining:
 
     results: list[dict[str, str]]
     release: registry.Release
-    promotion: registry.Promotion
+    outcome: Outcome
 
 
 @flow(name="retrain")
-def retrain() -> Retraining:
+def retrain(changes: dict[str, Any] | None = None, fan_out: bool = False) -> Retraining:
     """Brings every stage up to date, registers what was exported and promotes it if it is better.
+
+    Args:
+        changes: of params.yaml for this run, by dotted key; recorded with the run and its version.
+        fan_out: lets workers in clones of their own run the stages, rather than this process.
 
     Raises:
         InputError: params.yaml is refused, or a figure is missing.
         StageFailed: a stage has failed; the MLflow run is closed as FAILED.
     """
+    if changes:
+        change_params(changes)
     params = load_params()
     with tracking.retraining_run(params, _flow_tags()):
-        for step, stages in STEPS.items():
-            run_stages.with_options(name=step)(stages)
+        for name, step in STEPS.items():
+            run_step.with_options(name=name)(step, fan_out)
         metrics = tracking.load_metrics(params.deployments)
         release = register(params, metrics)
-        promotion = promote(params, release)
-        report = publish_report(release, promotion)
+        outcome = promote(params, release)
+        report = publish_report(release, outcome)
     results = result_rows(params, metrics)
     create_table_artifact(results, key="results", description="rank-1 / mAP in per cent")
-    create_markdown_artifact(_promotion_page(promotion), key="promotion")
+    create_markdown_artifact(_promotion_page(outcome), key="promotion")
     create_markdown_artifact(f"[What the model can do, and examples]({report})", key="report")
-    return Retraining(results, release, promotion)
+    return Retraining(results, release, outcome)
 
 
 @task(tags=["dvc"], cache_policy=NO_CACHE)
-def run_stages(stages: list[str]) -> None:
+def run_step(step: Step, fan_out: bool) -> None:
     """DVC knows what is up to date; a training that was killed resumes by itself, so nothing is retried."""
-    reproduce(stages, get_run_logger())
+    log = get_run_logger()
+    if fan_out:
+        spread(step.stages, step.pool, together=step.together, log=log)
+    reproduce(step.stages, log, pull=fan_out)
 
 
 def _worth_retrying(task: Any, task_run: Any, state: State) -> bool:
@@ -97,17 +119,17 @@ def register(params: Params, metrics: Mapping[str, float]) -> registry.Release:
 
 
 @task(name="promote", **REACHES_A_STORE)
-def promote(params: Params, release: registry.Release) -> registry.Promotion:
+def promote(params: Params, release: registry.Release) -> Outcome:
     """Moves the alias champion, or says why not."""
-    promotion = registry.promote(params, release)
-    get_run_logger().info(promotion.reason)
-    return promotion
+    outcome = promotion.promote(release, params.gate)
+    get_run_logger().info(outcome.reason)
+    return outcome
 
 
 @task(name="publish_report", **REACHES_A_STORE)
-def publish_report(release: registry.Release, promotion: registry.Promotion) -> str:
+def publish_report(release: registry.Release, outcome: Outcome) -> str:
     """Logs the report with a word on this run and the champion; gives its address."""
-    return tracking.log_report(f"{release.name} version {release.version}", promotion.reason, promotion.figures)
+    return tracking.log_report(str(release), outcome.reason, outcome.figures)
 
 
 def result_rows(params: Params, metrics: Mapping[str, float]) -> list[dict[str, str]]:
@@ -130,10 +152,10 @@ def _flow_tags() -> dict[str, str]:
     return {**tags, "flow_run_url": str(flow_run.ui_url)} if get_current_settings().ui_url else tags
 
 
-def _promotion_page(promotion: registry.Promotion) -> str:
-    rows = [f"| {target} | {new:.2f} | {old:.2f} |" for target, (new, old) in promotion.figures.items()]
-    table = ["", "| mAP, direct | challenger | champion |", "| --- | ---: | ---: |", *rows] if rows else []
-    return "\n".join([f"**{'Promoted' if promotion.promoted else 'Not promoted'}.** {promotion.reason}", *table])
+def _promotion_page(outcome: Outcome) -> str:
+    rules = [f"| {check.rule} | {'kept' if check.kept else '**broken**'} | {check.found} |" for check in outcome.checks]
+    table = ["", "| rule | | found |", "| --- | --- | --- |", *rules] if rules else []
+    return "\n".join([f"**{outcome.verdict.capitalize()}.** {outcome.reason}", *table])
 
 
 def main() -> None:
@@ -162,7 +184,7 @@ def _show(retraining: Retraining, console: Console) -> None:
     console.print(
         f"registered model  {release.name}, version {release.version}: {', '.join(registry.aliases(release))}"
     )
-    console.print(f"promotion         {retraining.promotion.reason}")
+    console.print(f"gate              {retraining.outcome.reason}")
     console.print(f"MLflow UI         {mlflow_ui}")
     console.print(f"Prefect UI        {server or f'{commands}/prefect server start'}")
 

@@ -19,18 +19,28 @@ class StageFailed(RuntimeError):
     """A stage has refused its input or has crashed; the message is its own."""
 
 
-def reproduce(stages: Sequence[str], log: Logger) -> None:
-    """Runs `dvc repro` in the working folder, each line of its output into `log` as it comes.
+def reproduce(stages: Sequence[str], log: Logger, *, pull: bool = False) -> None:
+    """Runs `dvc repro` in the working folder.
 
     Args:
         stages: names in dvc.yaml; the name of a `foreach` stands for all of its stages.
         log: where the output goes.
+        pull: whether what other clones have pushed is used, outputs and run cache.
 
     Raises:
         StageFailed: DVC or a stage has failed.
     """
+    run_dvc(["repro", *(["--pull"] if pull else []), *stages], log)
+
+
+def run_dvc(arguments: Sequence[str], log: Logger) -> None:
+    """Runs a command of DVC in the working folder, each line of its output into `log` as it comes.
+
+    Raises:
+        StageFailed: it has failed.
+    """
     said: deque[str] = deque(maxlen=KEPT_LINES)
-    command = ["dvc", "--wait-for-lock", "repro", *stages]
+    command = ["dvc", "--wait-for-lock", *arguments]
     with subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
@@ -38,7 +48,7 @@ def reproduce(stages: Sequence[str], log: Logger) -> None:
         text=True,
         encoding="utf-8",
         errors="replace",
-        env=_environment(),
+        env=dvc_environment(),
         start_new_session=True,
     ) as process:
         assert process.stdout is not None
@@ -55,7 +65,7 @@ def reproduce(stages: Sequence[str], log: Logger) -> None:
         raise StageFailed(_reason(list(said)) or f"{' '.join(command)} ended with {process.returncode}")
 
 
-def _environment() -> dict[str, str]:
+def dvc_environment() -> dict[str, str]:
     """With this Python's folder of commands first, where `dvc` and `qaconv` are, whoever started the flow."""
     commands = str(Path(sys.executable).parent)
     path = os.pathsep.join([commands, os.environ.get("PATH", os.defpath)])

@@ -105,6 +105,33 @@ def import_checkpoint(
         typer.echo(f"{file}: release {release}, {network.architecture.backbone.name}; written to {output}")
 
 
+def rollback(why: Annotated[str, typer.Option(help="Kept with the version that is left.")]) -> None:
+    """Make the previous champion champion again."""
+    with _refusing():
+        from qaconv import promotion, tracking
+
+        tracking.connect()
+        left, back = promotion.rollback(load_params().registry.model, why)
+        Console().print(f"{back} is the champion again; {left} stays refused: {why}", markup=False)
+
+
+@app.command()
+def reproduce(model: Annotated[str, typer.Argument(help="Such as models:/qaconv@champion.")]) -> None:
+    """Make a registered version again in a clean clone; ends with 1 if anything differs."""
+    with _refusing():
+        from qaconv import reproduction, tracking
+
+        tracking.connect()
+        made = reproduction.reproduce(model)
+        for note in made.notes:
+            Console().print(f"may differ: {note}", markup=False)
+        for difference in made.differences:
+            Console().print(f"differs: {difference}", markup=False)
+        Console().print(f"{made.release}: {len(made.differences)} of {made.compared} outputs and metrics differ")
+        if made.differences:
+            raise typer.Exit(1)
+
+
 @app.command()
 def recipe(name: Annotated[str, typer.Argument(help="demo, eccv2020 or cvpr2022.")]) -> None:
     """Write a recipe's values into params.yaml; every one of them may be changed there."""

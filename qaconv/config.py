@@ -173,11 +173,20 @@ class ReportConfig(Settings):
 
 
 class RegistryConfig(Settings):
-    """Where a version goes and when it becomes the champion."""
+    """Where a version goes."""
 
     model: Name
     experiment: str
-    min_gain: Annotated[float, Field(ge=0)]  # in mAP points, mean over the deployments, on direct matching
+
+
+class GateConfig(Settings):
+    """When a challenger becomes the champion: all of it must hold."""
+
+    min_gain: Annotated[float, Field(ge=0)]  # mAP points, direct matching, mean over the targets, with 95 % confidence
+    max_loss: Annotated[float, Field(ge=0)]  # mAP points that a single target may lose
+    max_onnx_difference: PositiveFloat  # of maps and logits from PyTorch's
+    max_megabytes: PositiveFloat  # of both graphs
+    max_encoder_ms: PositiveFloat  # for one crop, on one thread of the CPU that registers
 
 
 class ServeConfig(Settings):
@@ -205,6 +214,7 @@ class Params(Settings):
     evaluate: EvaluateConfig
     report: ReportConfig
     registry: RegistryConfig
+    gate: GateConfig
     serve: ServeConfig
     machine: MachineConfig
 

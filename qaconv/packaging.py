@@ -17,16 +17,19 @@ from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 from mlflow.types.schema import Array, Object, Property
 from PIL import Image
 
+from qaconv.evidence import Evidence
 from qaconv.inference.pyfunc import DEFAULTS
 
 PACKAGE = Path(__file__).parent
 SHIPPED = ("__init__.py", "errors.py", "files.py", "inference", "tlift")  # of this package, to run without it
-SERVED = "artifacts/served"  # where MLflow puts them within a version
+SERVED, EVIDENCE = "artifacts/served", "artifacts/evidence.json"  # where MLflow puts them within a version
 REQUIRED = ("mlflow", "numpy", "onnxruntime", "pandas", "pillow", "scipy")
 BLOCK = 8  # pixels of the example's blocks of colour
 
 
-def log_served(name: str, onnx: Path, profiles: Mapping[str, Path], versions: Mapping[str, str]) -> str:
+def log_served(
+    name: str, onnx: Path, profiles: Mapping[str, Path], versions: Mapping[str, str], evidence: Evidence
+) -> str:
     """Logs the model in the open run and gives its `models:/` address.
 
     Args:
@@ -34,9 +37,11 @@ def log_served(name: str, onnx: Path, profiles: Mapping[str, Path], versions: Ma
         onnx: the folder with encoder.onnx, matcher.onnx and contract.json.
         profiles: files of the temporal profiles, by deployment.
         versions: the registered versions of the graphs.
+        evidence: kept beside what serves, for the gate.
     """
     with TemporaryDirectory() as scratch:
-        served, code = Path(scratch) / "served", Path(scratch) / "qaconv"
+        served, code, known = (Path(scratch) / part for part in ("served", "qaconv", "evidence.json"))
+        evidence.save(known)
         shutil.copytree(onnx, served)
         (served / "versions.json").write_text(json.dumps(dict(versions)), encoding="utf-8")
         (served / "tlift").mkdir()
@@ -47,7 +52,7 @@ def log_served(name: str, onnx: Path, profiles: Mapping[str, Path], versions: Ma
         logged = mlflow.pyfunc.log_model(
             name=name,
             python_model=str(PACKAGE / "inference" / "pyfunc.py"),
-            artifacts={"served": str(served)},
+            artifacts={"served": str(served), "evidence": str(known)},
             code_paths=[str(code)],
             signature=SIGNATURE,
             input_example=(example_crops(size["height"], size["width"]), DEFAULTS),

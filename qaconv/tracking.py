@@ -103,7 +103,7 @@ def log_report(model: str, verdict: str, champion: Mapping[str, tuple[float, flo
     return f"{links['MLflow run']}/artifacts" if server else f"{of.artifact_uri}/report/report.html"
 
 
-def load_metrics(deployments: Sequence[str]) -> dict[str, float]:
+def load_metrics(deployments: Sequence[str], project: Path = Path()) -> dict[str, float]:
     """Figures of the deployments in [0, 1], and counts, by names such as `station.qaconv.direct.mAP`.
 
     Raises:
@@ -111,7 +111,7 @@ def load_metrics(deployments: Sequence[str]) -> dict[str, float]:
     """
     metrics = {}
     for deployment in deployments:
-        path = METRICS / f"{deployment}.json"
+        path = project / METRICS / f"{deployment}.json"
         if not path.is_file():
             raise InputError(f"{path}: is not there; `dvc repro evaluate` writes it")
         found = _flat(json.loads(path.read_text(encoding="utf-8")))
@@ -123,9 +123,10 @@ def load_metrics(deployments: Sequence[str]) -> dict[str, float]:
 
 
 def git_tags() -> dict[str, str]:
-    """The commit, or "none", and whether the working tree differs from it."""
+    """The commit, or "none", and whether the working tree differs from it but for what each run records itself."""
     commit = _git("rev-parse", "--verify", "HEAD")
-    return {"git_commit": commit or "none", "git_dirty": str(not commit or bool(_git("status", "--porcelain"))).lower()}
+    changed = _git("status", "--porcelain", "--", ".", ":!params.yaml", f":!{DVC_LOCK}")
+    return {"git_commit": commit or "none", "git_dirty": str(not commit or bool(changed)).lower()}
 
 
 def data_digests(datasets: Sequence[str]) -> dict[str, str]:
@@ -159,10 +160,9 @@ def _server() -> str:
 
 
 def connect() -> str:
-    """Points MLflow to the store, and gives its address."""
-    uri = store_uri()
-    mlflow.set_tracking_uri(uri)
-    return uri
+    """Lets every later call of MLflow go to that store, and gives its address."""
+    mlflow.set_tracking_uri(store_uri())
+    return store_uri()
 
 
 def _open_experiment(name: str) -> str:

@@ -130,7 +130,9 @@ def test_a_dataset_that_dvc_lock_does_not_know_is_refused(params: Params, tmp_pa
         log_results(params, load_metrics(params.deployments))
 
 
-def test_a_change_that_is_not_committed_makes_the_tree_dirty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_a_change_that_the_run_does_not_record_itself_makes_the_tree_dirty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     identity = ["-c", "user.name=A", "-c", "user.email=a@example.org"]
 
@@ -139,11 +141,14 @@ def test_a_change_that_is_not_committed_makes_the_tree_dirty(tmp_path: Path, mon
 
     git("init", "--quiet")
     assert git_tags() == {"git_commit": "none", "git_dirty": "true"}
-    write(tmp_path / "params.yaml", "seed: 1\n")
-    git("add", "params.yaml")
+    for name in ("params.yaml", "dvc.yaml"):
+        write(tmp_path / name, "seed: 1\n")
+    git("add", "--all")
     git("commit", "--quiet", "--message", "First")
     assert git_tags() == {"git_commit": git("rev-parse", "HEAD"), "git_dirty": "false"}
     write(tmp_path / "params.yaml", "seed: 2\n")
+    assert git_tags()["git_dirty"] == "false"
+    write(tmp_path / "dvc.yaml", "seed: 2\n")
     assert git_tags()["git_dirty"] == "true"
 
 

@@ -3,23 +3,31 @@
 import functools
 import json
 import shutil
+import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import onnx
+import pandas as pd
 import yaml
 from mlflow import MlflowClient
 from onnx import TensorProto, helper
 
 from qaconv.config import METHODS, Params, load_params
+from qaconv.gate import Outcome
+from qaconv.promotion import promote
+from qaconv.registry import Release, register
 from qaconv.report.page import RUN
 from qaconv.tlift import TLiftProfile
-from qaconv.tracking import FIGURES, RANKINGS
+from qaconv.tracking import FIGURES, RANKINGS, load_metrics, retraining_run
 
 REPOSITORY = Path(__file__).parents[1]
+MODELS = ("qaconv", "qaconv-encoder", "qaconv-matcher")
 HISTORY = "epoch,loss,accuracy,lr\n1,2.5,0.25,0.1\n2,1.5,0.5,0.01\n"
-EVALUATE = "cp made_up/metrics/$1.json metrics/ && mkdir -p metrics/cmc && cp made_up/metrics/cmc/$1.csv metrics/cmc/\n"
+EVALUATE = """mkdir -p metrics/cmc metrics/queries
+for file in $1.json cmc/$1.csv queries/$1.parquet; do cp made_up/metrics/$file metrics/$file; done
+"""
 STAGES = """
 stages:
   prepare:
@@ -34,7 +42,7 @@ stages:
   train:
     foreach: ${methods}
     do:
-      cmd: cp -r made_up/artifacts/model/${key} artifacts/model/
+      cmd: mkdir -p artifacts/model && cp -r made_up/artifacts/model/${key} artifacts/model/
       deps: [data/sources]
       outs: ["artifacts/model/${key}"]
   features:
@@ -46,7 +54,7 @@ stages:
   fit_tlift:
     foreach: ${deployments}
     do:
-      cmd: cp -r made_up/artifacts/tlift/${item} artifacts/tlift/
+      cmd: mkdir -p artifacts/tlift && cp -r made_up/artifacts/tlift/${item} artifacts/tlift/
       deps: ["data/prepared/${item}"]
       outs: ["artifacts/tlift/${item}"]
   evaluate:
@@ -54,7 +62,7 @@ stages:
     do:
       cmd: sh evaluate.sh ${item}
       deps: [artifacts/model, evaluate.sh, "made_up/metrics/${item}.json"]
-      outs: ["metrics/${item}.json", "metrics/cmc/${item}.csv"]
+      outs: ["metrics/${item}.json", "metrics/cmc/${item}.csv", "metrics/queries/${item}.parquet"]
   report:
     cmd: cp -r made_up/artifacts/report artifacts/
     deps: [metrics]
@@ -71,15 +79,15 @@ def write_project(folder: Path, maps: Mapping[str, float] = {"station": 0.25, "m
     """Params, outputs and dvc.lock of a project that has been run; `maps` is QAConv's direct mAP by deployment."""
     settings = yaml.safe_load((REPOSITORY / "params.yaml").read_text(encoding="utf-8"))
     settings["deployments"] = list(maps)
-    settings["registry"] = {"model": "qaconv", "experiment": "qaconv", "min_gain": 0.5}
+    settings["gate"]["min_gain"] = 0.5
     write(folder / "params.yaml", yaml.safe_dump(settings))
     for method in METHODS:
         write(folder / f"artifacts/model/{method}/history.csv", HISTORY)
-    for deployment, value in maps.items():
+    for deployment in maps:
         for method in METHODS:
             write_profile(folder / f"artifacts/tlift/{deployment}/{method}.json", deployment)
-        write(folder / f"metrics/{deployment}.json", json.dumps(made_up_metrics(value)))
         write(folder / f"metrics/cmc/{deployment}.csv", "rank,qaconv_direct\n1,0.5\n")
+    measure_again(folder / "metrics", maps)
     write(folder / "artifacts/report/report.html", f"<main>{RUN}</main>")
     write(folder / "artifacts/report/report.json", "{}")
     write_graphs(folder / "artifacts/onnx")
@@ -94,11 +102,16 @@ def write_pipeline(folder: Path) -> None:
     (folder / "dvc.lock").unlink()
     for name in ("artifacts", "metrics"):
         shutil.move(folder / name, folder / "made_up" / name)
-    for name in ("artifacts/model", "artifacts/tlift", "metrics"):
-        (folder / name).mkdir(parents=True)
     write(folder / "dvc.yaml", STAGES)
     write(folder / "evaluate.sh", EVALUATE)
     start_dvc(folder)
+
+
+def commit_all(folder: Path) -> None:
+    """Everything that lies in a project, in a commit of a repository that is made if there is none."""
+    author = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
+    for command in (["init", "--quiet"], ["add", "--all"], [*author, "commit", "--quiet", "--message", "A project"]):
+        subprocess.run(["git", *command], cwd=folder, check=True)
 
 
 def start_dvc(folder: Path) -> None:
@@ -111,6 +124,35 @@ def made_up_metrics(direct_map: float) -> dict[str, object]:
     metrics = {method: {ranking: dict.fromkeys(FIGURES, 0.125) for ranking in RANKINGS} for method in METHODS}
     metrics["qaconv"]["direct"]["mAP"] = direct_map
     return {**metrics, "queries": 10, "gallery": 40}
+
+
+def measure_again(folder: Path, maps: Mapping[str, float]) -> None:
+    """The files of `evaluate`, as if the model had other results."""
+    for deployment, value in maps.items():
+        write(folder / f"{deployment}.json", json.dumps(made_up_metrics(value)))
+        (folder / "queries").mkdir(parents=True, exist_ok=True)
+        made_up_queries(value).to_parquet(folder / f"queries/{deployment}.parquet")
+
+
+def retrain(params: Params, maps: Mapping[str, float] = {}) -> tuple[Release, Outcome]:
+    """Registers and promotes in the working folder, after the stages have given other results where `maps` has some."""
+    measure_again(Path("metrics"), maps)
+    if maps:
+        write_lock(Path(), maps)
+    with retraining_run(params, {}):
+        release = register(params, load_metrics(params.deployments))
+        return release, promote(release, params.gate)
+
+
+def pointed_to(alias: str) -> dict[str, str]:
+    """The version that an alias names, by registered model; SQLite's store gives numbers, a server strings."""
+    return {name: str(MlflowClient().get_registered_model(name).aliases.get(alias)) for name in MODELS}
+
+
+def made_up_queries(direct_map: float) -> pd.DataFrame:
+    """A table of queries, all of which have the same average precision."""
+    images = [f"{number}.png" for number in range(10)]
+    return pd.DataFrame({"image": images, "qaconv_direct_average_precision": direct_map})
 
 
 def write_lock(folder: Path, maps: Mapping[str, float]) -> None:
@@ -138,7 +180,9 @@ def write_graphs(folder: Path) -> None:
     _save(folder / "matcher.onnx", steps, maps, {"logits": ["Q", "G"]})
     contract = {
         "crop_resize": {"height": 4, "width": 2},
-        "graphs": {f"{name}.onnx": {"sha256": name} for name in ("encoder", "matcher")},
+        "graphs": {
+            f"{name}.onnx": {"sha256": name, "largest_difference_from_pytorch": 1e-6} for name in ("encoder", "matcher")
+        },
         "head": {"query": [0.5, 0.5], "gallery": [0.5, 0.5], "bias": 0, "average": 0},
         "score": {"better": "higher"},
     }

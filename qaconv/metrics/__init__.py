@@ -1,6 +1,6 @@
 """How good scores are: as a ranking, as a decision about two images, and as a probability."""
 
-from qaconv.metrics.bootstrap import Estimate, mean_with_interval, paired_difference
+from qaconv.metrics.bootstrap import Estimate, mean_paired_difference, mean_with_interval, paired_difference
 from qaconv.metrics.calibration import Calibration, Reliability, fit_calibration, measure_reliability
 from qaconv.metrics.ranking import RankingMetrics, evaluate_camera_pairs, evaluate_ranking
 from qaconv.metrics.verification import VerificationMetrics, evaluate_verification
@@ -15,6 +15,7 @@ __all__ = [
     "evaluate_ranking",
     "evaluate_verification",
     "fit_calibration",
+    "mean_paired_difference",
     "mean_with_interval",
     "measure_reliability",
     "paired_difference",

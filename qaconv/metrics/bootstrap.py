@@ -4,6 +4,7 @@ Queries are drawn with replacement, as many as there are; the interval is that o
 Queries of one person resemble each other, so for few people the true interval is wider.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,16 +55,35 @@ def paired_difference(first: ArrayLike, second: ArrayLike, *, seed: int) -> Esti
     Raises:
         ValueError: lengths differ, or other queries count in one than in the other.
     """
+    return mean_with_interval(_differences(first, second), seed=seed)
+
+
+def mean_paired_difference(pairs: Sequence[tuple[ArrayLike, ArrayLike]], *, seed: int) -> Estimate:
+    """`paired_difference`, mean over targets, each with queries of its own and the same weight.
+
+    Raises:
+        ValueError: as `paired_difference`.
+    """
+    differences = [_differences(first, second) for first, second in pairs]
+    differences = [of_queries[~np.isnan(of_queries)] for of_queries in differences]
+    seeds = np.random.SeedSequence(seed).spawn(len(pairs))
+    means = np.mean([_drawn_means(of, own) for of, own in zip(differences, seeds, strict=True)], axis=0)
+    value = np.mean([of_queries.mean() for of_queries in differences])
+    low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return Estimate(float(value), float(low), float(high), sum(map(len, differences)))
+
+
+def _differences(first: ArrayLike, second: ArrayLike) -> NDArray[np.float64]:
     one, other = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     if one.shape != other.shape or (np.isnan(one) != np.isnan(other)).any():
         raise ValueError(
             f"figures are of other queries: {int((~np.isnan(one)).sum())} of {len(one)} count in the first, "
             f"{int((~np.isnan(other)).sum())} of {len(other)} in the second"
         )
-    return mean_with_interval(one - other, seed=seed)
+    return one - other
 
 
-def _drawn_means(values: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
+def _drawn_means(values: NDArray[np.float64], seed: int | np.random.SeedSequence) -> NDArray[np.float64]:
     """[DRAWS]"""
     rng, count = np.random.default_rng(seed), len(values)
     rows = max(1, BLOCK_QUERIES // count)

@@ -12,7 +12,7 @@ from pathlib import Path
 from qaconv.errors import InputError
 from qaconv.files import replacing_folder, write_json
 from qaconv.inference import ServedModel
-from qaconv.registry import download_served, find_champion
+from qaconv.registry import download_served, find_release
 from qaconv.serving.service import Service
 
 log = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ class Champions:
         if self._pointer.is_file():
             version = str(json.loads(self._pointer.read_text(encoding="utf-8"))["version"])
             return version, ServedModel(self.folder / version, threads=THREADS)
-        champion = find_champion(self.name)
+        champion = find_release(self.name, "champion")
         if champion is None:
             raise InputError(f"{self.name}: has no champion; `make demo` registers one")
         model = self._fetch(champion.version)
@@ -49,7 +49,7 @@ class Champions:
 
     def follow(self, service: Service) -> bool:
         """Puts the registry's champion in charge if it is another; says whether it was."""
-        champion, before = find_champion(self.name), service.in_charge.version
+        champion, before = find_release(self.name, "champion"), service.in_charge.version
         if champion is None or champion.version == before:
             return False
         model = self._fetch(champion.version)

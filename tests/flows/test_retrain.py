@@ -9,7 +9,7 @@ from mlflow import MlflowClient
 from prefect import flow
 from prefect.artifacts import Artifact
 from prefect.client.orchestration import get_client
-from tracked_projects import EVALUATE, REPOSITORY, made_up_metrics, write, write_pipeline
+from tracked_projects import EVALUATE, REPOSITORY, measure_again, write, write_pipeline
 
 from flows.retrain import METHODS, RANKINGS, Retraining, register, retrain
 from flows.stages import StageFailed
@@ -33,8 +33,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def retrain_with(folder: Path, maps: Mapping[str, float]) -> Retraining:
-    for deployment, value in maps.items():
-        write(folder / f"made_up/metrics/{deployment}.json", json.dumps(made_up_metrics(value)))
+    measure_again(folder / "made_up/metrics", maps)
     return retrain()
 
 
@@ -62,11 +61,11 @@ def test_a_second_retraining_recomputes_and_registers_nothing(project: Path) -> 
 
 def test_a_worse_challenger_is_refused_and_a_better_one_promoted(project: Path) -> None:
     worse = retrain_with(project, {"station": 0.01, "mall": 0.01})
-    assert not worse.promotion.promoted
+    assert not worse.outcome.promoted
     assert registry.aliases(worse.release) == ["challenger"]
 
     better = retrain_with(project, {"station": 0.75, "mall": 0.5})
-    assert better.promotion.promoted
+    assert better.outcome.promoted
     assert registry.aliases(better.release) == ["challenger", "champion"]
 
     page, table, report = (Artifact.get(key) for key in ("promotion", "results", "report"))
@@ -74,7 +73,7 @@ def test_a_worse_challenger_is_refused_and_a_better_one_promoted(project: Path) 
     assert report is not None
     assert "/report/report.html" in str(report.data)
     assert table is not None
-    assert str(page.data).startswith(f"**Promoted.** {better.promotion.reason}")
+    assert str(page.data).startswith(f"**Promoted.** {better.outcome.reason}")
     assert json.loads(str(table.data)) == better.results
     assert [(row["target"], row["model"]) for row in better.results] == [
         (target, model) for target in ("station", "mall") for model in METHODS.values()

@@ -12,11 +12,9 @@ from pathlib import Path
 
 import httpx
 import yaml
-from tracked_projects import write, write_lock, write_project
+from tracked_projects import retrain, write, write_project
 
 from qaconv.config import load_params
-from qaconv.registry import promote, register
-from qaconv.tracking import load_metrics, retraining_run
 
 PATIENCE_S = 120  # on a busy machine
 MALL = "/v1/deployments/mall"
@@ -37,13 +35,8 @@ def register_version(encoder: str = "encoder", mean_map: float = 0.5) -> None:
     contract["graphs"]["encoder.onnx"]["sha256"] = encoder
     write(Path("artifacts/onnx/contract.json"), json.dumps(contract))
     params = load_params()
-    for deployment in params.deployments:
-        metrics = json.loads(Path(f"metrics/{deployment}.json").read_text())
-        metrics["qaconv"]["direct"]["mAP"] = mean_map
-        write(Path(f"metrics/{deployment}.json"), json.dumps(metrics))
-    write_lock(Path(), dict.fromkeys(params.deployments, mean_map))
-    with retraining_run(params, {}):
-        assert promote(params, register(params, load_metrics(params.deployments))).promoted
+    _, outcome = retrain(params, dict.fromkeys(params.deployments, mean_map))
+    assert outcome.promoted, outcome.reason
 
 
 @contextmanager

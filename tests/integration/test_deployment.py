@@ -12,7 +12,7 @@ import httpx
 import pytest
 from mlflow import MlflowClient
 from prefect.client.orchestration import SyncPrefectClient
-from tracked_projects import REPOSITORY, write_pipeline
+from tracked_projects import REPOSITORY, write, write_pipeline
 
 PATIENCE_S = 120  # for a server or a flow on a busy machine
 
@@ -25,6 +25,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("clone")
     write_pipeline(folder)
     (folder / "flows").symlink_to(REPOSITORY / "flows")
+    write(folder / "infra/prefect/check_out.sh", "true\n")
     return folder
 
 
@@ -68,7 +69,8 @@ def deployed(environment: dict[str, str]) -> Prefect:
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    prefect("work-pool", "create", "cpu", "--type", "process")
+    for pool in ("flows", "cpu", "gpu"):
+        prefect("work-pool", "create", pool, "--type", "process")
     prefect("deploy", "--all", "--prefect-file", "infra/prefect/prefect.yaml")
     return prefect
 
@@ -88,21 +90,22 @@ def wait_for_server(url: str, server: subprocess.Popen[bytes]) -> None:
     raise TimeoutError(f"no Prefect server at {url}")
 
 
-def test_retraining_is_scheduled_weekly_on_the_cpu_pool(environment: dict[str, str], deployed: Prefect) -> None:
+def test_retraining_is_scheduled_weekly_and_spreads_its_stages(environment: dict[str, str], deployed: Prefect) -> None:
     with SyncPrefectClient(environment["PREFECT_API_URL"]) as client:
         deployment = client.read_deployment_by_name("retrain/weekly")
     (schedule,) = deployment.schedules
     assert (schedule.slug, schedule.active) == ("weekly", True)
     assert schedule.schedule.model_dump() == {"cron": "0 2 * * 1", "timezone": "Etc/UTC", "day_or": True}
-    assert deployment.work_pool_name == "cpu"
-    assert deployment.pull_steps == [
-        {"prefect.deployments.steps.set_working_directory": {"directory": "{{ $QACONV_HOME }}"}}
-    ]
+    assert (deployment.work_pool_name, deployment.parameters) == ("flows", {"fan_out": True})
+    assert deployment.pull_steps is not None
+    steps = [step for pull in deployment.pull_steps for step in pull.items()]
+    assert [name.rpartition(".")[2] for name, _ in steps] == ["run_shell_script", "set_working_directory"]
+    assert {arguments["directory"] for _, arguments in steps} == {"{{ $QACONV_HOME }}"}
 
 
 def test_a_worker_retrains_in_its_clone(environment: dict[str, str], deployed: Prefect, clone: Path) -> None:
-    deployed("deployment", "run", "retrain/weekly")
-    deployed("worker", "start", "--pool", "cpu", "--run-once", QACONV_HOME=str(clone))
+    deployed("deployment", "run", "retrain/weekly", "--param", "fan_out=false")
+    deployed("worker", "start", "--pool", "flows", "--run-once", QACONV_HOME=str(clone))
     with SyncPrefectClient(environment["PREFECT_API_URL"]) as client:
         states = [run.state_name for run in client.read_flow_runs() if run.start_time]
     assert states == ["Completed"]

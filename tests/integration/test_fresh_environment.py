@@ -10,10 +10,7 @@ from pathlib import Path
 
 import mlflow
 import pytest
-from tracked_projects import write_project
-
-from qaconv.registry import promote, register
-from qaconv.tracking import load_metrics, retraining_run
+from tracked_projects import retrain, write_project
 
 PREDICT = """
 import json, sys
@@ -37,9 +34,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     project, home = tmp_path_factory.mktemp("project"), Path.cwd()
     os.chdir(project)
     try:
-        params = write_project(project)
-        with retraining_run(params, {}):
-            promote(params, register(params, load_metrics(params.deployments)))
+        retrain(write_project(project))
         yield Path(mlflow.artifacts.download_artifacts("models:/qaconv@champion"))
     finally:
         os.chdir(home)

@@ -1,0 +1,21 @@
+"""A reason goes in; the previous champion is champion again."""
+
+from prefect import flow, get_run_logger
+from prefect.artifacts import create_markdown_artifact
+
+from qaconv import promotion, tracking
+from qaconv.config import load_params
+
+
+@flow(name="rollback")
+def rollback(why: str) -> None:
+    """As `qaconv rollback --why`, for those who work in Prefect's pages.
+
+    Raises:
+        InputError: there is nothing to go back to, or `why` is empty.
+    """
+    tracking.connect()
+    left, back = promotion.rollback(load_params().registry.model, why)
+    said = f"{back} is the champion again; {left} stays refused: {why}"
+    get_run_logger().info(said)
+    create_markdown_artifact(f"**Rolled back.** {said}", key="promotion")

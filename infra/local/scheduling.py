@@ -1,0 +1,58 @@
+"""A Prefect server goes in; it knows the work pools, the limit of GPU slots, the deployments and the automations."""
+
+import json
+import subprocess
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import yaml
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.events.schemas.automations import AutomationCore
+
+from infra.local.environment import LOCAL, PROJECT, Environment
+from infra.local.supervisor import COMMANDS
+from qaconv.errors import InputError
+
+POOLS = ("flows", "cpu", "gpu")  # flows: what only orders and waits
+GPU_SLOTS = 1
+DEPLOYMENTS = Path("infra/prefect/prefect.yaml")
+AUTOMATIONS = PROJECT / "infra/prefect/automations.yaml"
+
+
+def set_up(environment: Environment) -> None:
+    """Makes what is missing and renews what the project's files say; runs and people's own objects stay.
+
+    Raises:
+        InputError: Prefect refuses a deployment.
+    """
+    with SyncPrefectClient(
+        environment["PREFECT_API_URL"], auth_string=environment["PREFECT_API_AUTH_STRING"]
+    ) as client:
+        for pool in POOLS:
+            client.create_work_pool(WorkPoolCreate(name=pool, type="process"), overwrite=True)
+        client.upsert_global_concurrency_limit_by_name("gpu", GPU_SLOTS)
+        for written in yaml.safe_load(AUTOMATIONS.read_text(encoding="utf-8"))["automations"]:
+            _automate(client, written)
+    _deploy(environment)
+
+
+def _automate(client: SyncPrefectClient, written: dict[str, Any]) -> None:
+    """An automation that is as written is left alone: Prefect forgets what it waits for when it is updated."""
+    digest = sha256(json.dumps(written, sort_keys=True).encode()).hexdigest()[:12]
+    automation = AutomationCore.model_validate({**written, "description": f"{AUTOMATIONS.name}, {digest}"})
+    known = client.read_automations_by_name(automation.name)
+    if not known:
+        client.create_automation(automation)
+    elif known[0].description != automation.description:
+        client.update_automation(known[0].id, automation)
+
+
+def _deploy(environment: Environment) -> None:
+    """By Prefect's own command, which reads prefect.yaml."""
+    command = [str(COMMANDS / "prefect"), "--no-prompt", "deploy", "--all", "--prefect-file", str(DEPLOYMENTS)]
+    variables = environment.for_processes() | {"PREFECT_HOME": str(LOCAL / "prefect")}
+    done = subprocess.run(command, cwd=PROJECT, env=variables, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise InputError(f"{DEPLOYMENTS}: Prefect refuses it: {(done.stdout + done.stderr).strip()}")

@@ -1,0 +1,189 @@
+"""An environment and a supervisor go in; servers that answer come out, with their databases, buckets and clones."""
+
+import json
+import logging
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import boto3
+import httpx
+import psycopg2
+from botocore.exceptions import BotoCoreError, ClientError
+from psycopg2 import sql
+
+from infra.local import scheduling
+from infra.local.environment import LOCAL, PROJECT, Environment
+from infra.local.supervisor import COMMANDS, WORKERS, Supervisor, postgres_commands
+from qaconv.errors import InputError
+from qaconv.files import replacing_file
+
+log = logging.getLogger(__name__)
+
+PATIENCE_S = 600  # for a server's first start, which makes tables, on a busy machine
+DATABASES = {"mlflow": "MLFLOW_DATABASE_PASSWORD", "prefect": "PREFECT_DATABASE_PASSWORD"}
+BUCKETS = ("mlflow", "dvc")
+
+
+def prepare(environment: Environment) -> None:
+    """Makes what the servers find when they start: folders, PostgreSQL's cluster, files with their secrets."""
+    for folder in ("log", "s3", "prefect", "clones"):
+        (LOCAL / folder).mkdir(mode=0o700, exist_ok=True)
+    if not (LOCAL / "postgres" / "PG_VERSION").exists():
+        _create_cluster(environment)
+    keys = {"accessKey": environment["AWS_ACCESS_KEY_ID"], "secretKey": environment["AWS_SECRET_ACCESS_KEY"]}
+    identity = {"name": "qaconv", "credentials": [keys], "actions": ["Admin", "Read", "Write", "List", "Tagging"]}
+    _write_secret(LOCAL / "s3.json", json.dumps({"identities": [identity]}))
+    database = f"postgresql+psycopg2://mlflow:{environment['MLFLOW_DATABASE_PASSWORD']}@127.0.0.1:{environment['POSTGRES_PORT']}"
+    _write_secret(
+        LOCAL / "mlflow_auth.ini",
+        "[mlflow]\ndefault_permission = READ\n"
+        "auth_cache_ttl_seconds = 60\n"  # logging a model asks hundreds of times, and each hash takes long
+        f"database_uri = {database}/mlflow_auth\n"
+        f"admin_username = {environment['MLFLOW_TRACKING_USERNAME']}\n"
+        f"admin_password = {environment['MLFLOW_TRACKING_PASSWORD']}\n"
+        "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n",
+    )
+
+
+def start_stores(environment: Environment, supervisor: Supervisor) -> None:
+    """PostgreSQL with its databases, S3 with its buckets."""
+    supervisor.start_program("postgres")
+    supervisor.start_program("s3")
+    _wait("postgres", lambda: _connect(environment).close(), psycopg2.OperationalError)
+    _create_databases(environment)
+    _wait("s3", lambda: _create_buckets(environment), BotoCoreError, ClientError)
+
+
+def start_servers(environment: Environment, supervisor: Supervisor) -> None:
+    """MLflow and Prefect, which keep what they know in the stores."""
+    supervisor.start_program("mlflow")
+    supervisor.start_program("prefect")
+    for name, path in (("mlflow", "/health"), ("prefect", "/api/ready")):
+        _wait(name, partial(_answers, environment, environment.address(name) + path), httpx.HTTPError)
+
+
+def start_workers(environment: Environment, supervisor: Supervisor) -> None:
+    """What Prefect has to know, and a worker a pool, each in its own clone."""
+    scheduling.set_up(environment)
+    for worker in WORKERS:
+        _clone(LOCAL / "clones" / worker)
+        supervisor.start_program(worker)
+
+
+def _create_cluster(environment: Environment) -> None:
+    """initdb, as the user that PostgreSQL will run as; whole or absent."""
+    user, folder, beside = environment["POSTGRES_USER"], LOCAL / "postgres", LOCAL / "postgres.new"
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir(mode=0o700)
+    password = LOCAL / "postgres.password"
+    _write_secret(password, environment["POSTGRES_PASSWORD"])
+    initdb = [postgres_commands() / "initdb", "-D", beside, "-U", "postgres", "--auth=scram-sha-256", "--encoding=UTF8"]
+    other = user if os.geteuid() == 0 else None
+    if other:
+        shutil.chown(beside, other)
+        shutil.chown(password, other)
+    try:
+        made = subprocess.run(
+            [*map(str, initdb), f"--pwfile={password}"],
+            user=other,
+            capture_output=True,
+            text=True,
+            cwd="/",
+            check=False,
+        )
+    finally:
+        password.unlink()
+    if made.returncode:
+        hint = f"; user {other} must be able to enter every folder above {LOCAL}" if other else ""
+        raise InputError(f"{folder}: PostgreSQL's cluster cannot be made: {made.stderr.strip()}{hint}")
+    beside.rename(folder)
+
+
+def _connect(environment: Environment) -> psycopg2.extensions.connection:
+    return psycopg2.connect(
+        host="127.0.0.1",
+        port=environment["POSTGRES_PORT"],
+        user="postgres",
+        password=environment["POSTGRES_PASSWORD"],
+        dbname="postgres",
+        connect_timeout=5,
+    )
+
+
+def _create_databases(environment: Environment) -> None:
+    """A role and a database each for MLflow, its users, and Prefect; those that exist stay."""
+    connection = _connect(environment)
+    connection.autocommit = True
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT rolname FROM pg_roles UNION SELECT datname FROM pg_database")
+        known = {row[0] for row in cursor.fetchall()}
+        for role, password in DATABASES.items():
+            if role not in known:
+                create = sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}")
+                cursor.execute(create.format(sql.Identifier(role), sql.Literal(environment[password])))
+        for database, owner in (("mlflow", "mlflow"), ("mlflow_auth", "mlflow"), ("prefect", "prefect")):
+            cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", (database,))
+            if cursor.fetchone() is None:
+                create = sql.SQL("CREATE DATABASE {} OWNER {}")
+                cursor.execute(create.format(sql.Identifier(database), sql.Identifier(owner)))
+    connection.close()
+
+
+def _create_buckets(environment: Environment) -> None:
+    client = boto3.client(
+        "s3",
+        endpoint_url=environment["AWS_ENDPOINT_URL"],
+        aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
+        region_name=environment["AWS_DEFAULT_REGION"],
+    )
+    known = {bucket["Name"] for bucket in client.list_buckets()["Buckets"]}
+    for bucket in BUCKETS:
+        if bucket not in known:
+            client.create_bucket(Bucket=bucket)
+
+
+def _answers(environment: Environment, url: str) -> None:
+    user, _, password = environment["PREFECT_API_AUTH_STRING"].partition(":")
+    httpx.get(url, auth=(user, password), timeout=5).raise_for_status()
+
+
+def _clone(folder: Path) -> None:
+    """A worker's own copy of the project, in which DVC works without another's lock; results meet in the S3 remote."""
+    if folder.exists():
+        return
+    beside = folder.with_name(f"{folder.name}.new")
+    shutil.rmtree(beside, ignore_errors=True)
+    subprocess.run(["git", "clone", "--quiet", str(PROJECT), str(beside)], check=True)
+    for setting in (["core.remote", "s3"], ["remote.s3.url", "s3://dvc"]):
+        subprocess.run([str(COMMANDS / "dvc"), "config", "--local", *setting], cwd=beside, check=True)
+    beside.rename(folder)
+
+
+def _write_secret(path: Path, text: str) -> None:
+    with replacing_file(path) as beside:
+        beside.touch(mode=0o600)
+        beside.write_text(text, encoding="utf-8")
+
+
+def _wait(name: str, attempt: Callable[[], None], *expected: type[Exception]) -> None:
+    """Until the attempt succeeds.
+
+    Raises:
+        InputError: it does not within ten minutes.
+    """
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            attempt()
+            log.info("%s answers", name)
+            return
+        except expected as error:
+            if time.monotonic() > deadline:
+                raise InputError(f"{name} does not answer: {error}; see {LOCAL}/log/{name}.log") from error
+            time.sleep(0.5)

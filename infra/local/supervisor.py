@@ -1,0 +1,92 @@
+"""Names of servers go in; supervisord, which outlives this process, starts, watches and stops them."""
+
+import os
+import subprocess
+import sys
+import time
+import xmlrpc.client
+from pathlib import Path
+from typing import Any
+
+from infra.local.environment import LOCAL, PROJECT, Environment
+from qaconv.errors import InputError
+
+COMMANDS = Path(sys.executable).parent
+CONFIG = Path(__file__).with_name("supervisord.conf")
+WORKERS = ("worker-flows", "worker-cpu-1", "worker-cpu-2", "worker-gpu")
+PATIENCE_S = 60
+ALREADY_STARTED = 60  # supervisor's fault code
+
+
+class Supervisor:
+    """supervisord of this project, by its XML-RPC door."""
+
+    def __init__(self, environment: Environment) -> None:
+        self._environment = environment
+        address = f"admin:{environment['SUPERVISOR_PASSWORD']}@127.0.0.1:{environment['SUPERVISOR_PORT']}"
+        self._calls: Any = xmlrpc.client.ServerProxy(f"http://{address}/RPC2").supervisor
+
+    def running(self) -> bool:
+        """Whether it answers."""
+        try:
+            return bool(self._calls.getState()["statename"] == "RUNNING")
+        except (OSError, xmlrpc.client.Error):
+            return False
+
+    def start(self) -> None:
+        """Starts supervisord itself, as a daemon; no server yet.
+
+        Raises:
+            InputError: it does not answer within a minute.
+        """
+        variables = self._environment.for_processes() | {
+            "LOCAL": str(LOCAL),
+            "PROJECT": str(PROJECT),
+            "COMMANDS": str(COMMANDS),
+            "POSTGRES_COMMANDS": str(postgres_commands()),
+            "PATH": os.pathsep.join([str(COMMANDS), os.environ.get("PATH", os.defpath)]),
+        }
+        identity = ["--user", "root"] if os.geteuid() == 0 else []
+        subprocess.run([COMMANDS / "supervisord", "--configuration", CONFIG, *identity], env=variables, check=True)
+        deadline = time.monotonic() + PATIENCE_S
+        while not self.running():
+            if time.monotonic() > deadline:
+                raise InputError(f"supervisord does not answer; {LOCAL}/log/supervisord.log says why")
+            time.sleep(0.1)
+
+    def start_program(self, name: str) -> None:
+        """Starts one server; fine if it runs."""
+        try:
+            self._calls.startProcess(name)
+        except xmlrpc.client.Fault as fault:
+            if fault.faultCode != ALREADY_STARTED:
+                raise InputError(f"{name} does not start: {fault.faultString}; see {LOCAL}/log/{name}.log") from fault
+
+    def stop(self) -> None:
+        """Stops everything, the latest started first, then supervisord itself; returns when nothing runs any more."""
+        process = self._calls.getPID()
+        self._calls.shutdown()
+        while Path(f"/proc/{process}").exists():
+            time.sleep(0.1)
+
+    def states(self) -> dict[str, str]:
+        """Each server's state: RUNNING, STARTING, BACKOFF, STOPPED, FATAL ...
+
+        Raises:
+            InputError: supervisord does not run.
+        """
+        if not self.running():
+            raise InputError("nothing runs; `make up` starts the servers")
+        return {entry["name"]: entry["statename"] for entry in self._calls.getAllProcessInfo()}
+
+
+def postgres_commands() -> Path:
+    """The folder of the newest PostgreSQL's commands, as Debian lays them out.
+
+    Raises:
+        InputError: there is none.
+    """
+    folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda folder: int(folder.parent.name))
+    if not folders:
+        raise InputError("PostgreSQL is not installed; `apt-get install postgresql` does it")
+    return folders[-1]

@@ -1,0 +1,109 @@
+"""What the stages have written goes in; what the gate looks at comes out, to be kept with each registered version."""
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pandas as pd
+
+from qaconv.errors import InputError
+from qaconv.files import write_json
+
+DECIDING = "qaconv_direct_average_precision"  # of the ranking that promotes, a column of a deployment's queries
+RUNS = 30  # of the encoder, of which the median counts
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known of one version.
+
+    Attributes:
+        average_precisions: of direct matching in [0, 1], by deployment and query image; queries that do not count are
+            left out.
+        data: DVC's digest of the data that it was measured on, by deployment.
+        differences: largest difference of each graph from PyTorch, by the graph's file.
+        megabytes: of the graphs together.
+        encoder_ms: median time of one crop through the encoder, on one thread of the CPU that registered it.
+        times: why each deployment's profile does not use times; empty where it does.
+    """
+
+    average_precisions: Mapping[str, Mapping[str, float]]
+    data: Mapping[str, str]
+    differences: Mapping[str, float]
+    megabytes: float
+    encoder_ms: float
+    times: Mapping[str, str]
+
+    def mean_average_precision(self, deployment: str) -> float:
+        """In [0, 1]."""
+        return float(np.mean(list(self.average_precisions[deployment].values())))
+
+    def save(self, path: Path) -> None:
+        """Writes JSON."""
+        write_json(path, asdict(self))
+
+    @classmethod
+    def load(cls, path: Path) -> "Evidence":
+        """Reads what `save` wrote."""
+        return cls(**json.loads(path.read_text(encoding="utf-8")))
+
+
+def collect(deployments: Sequence[str], data: Mapping[str, str], metrics: Path, profiles: Path, onnx: Path) -> Evidence:
+    """Reads the outputs of evaluate, fit_tlift and export, and measures the encoder's speed.
+
+    Args:
+        deployments: names.
+        data: digests, by deployment.
+        metrics: folder of `queries/<deployment>.parquet`.
+        profiles: folder of `<deployment>/qaconv.json`.
+        onnx: folder of the graphs and their contract.
+
+    Raises:
+        InputError: a file is missing; without evidence nothing is registered.
+    """
+    contract = _read_json(onnx / "contract.json")
+    graphs = contract["graphs"]
+    found = {name: _read_json(profiles / name / "qaconv.json") for name in deployments}
+    return Evidence(
+        average_precisions={name: _of_queries(metrics / "queries" / f"{name}.parquet") for name in deployments},
+        data=dict(data),
+        differences={name: float(graph["largest_difference_from_pytorch"]) for name, graph in graphs.items()},
+        megabytes=sum((onnx / name).stat().st_size for name in graphs) / 1e6,
+        encoder_ms=_measure_encoder(onnx / "encoder.onnx"),
+        times={name: "" if profile["active"] else profile["reason"] for name, profile in found.items()},
+    )
+
+
+def _of_queries(path: Path) -> dict[str, float]:
+    if not path.is_file():
+        raise InputError(f"{path}: is not there; `dvc repro evaluate` writes it")
+    table = pd.read_parquet(path)
+    if DECIDING not in table:
+        raise InputError(f"{path}: has no column {DECIDING}; it has {', '.join(table.columns)}")
+    return dict(table.set_index("image")[DECIDING].dropna())
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise InputError(f"{path}: is not there; `dvc repro` writes it")
+    return dict(json.loads(path.read_text(encoding="utf-8")))
+
+
+def _measure_encoder(path: Path) -> float:
+    """Median milliseconds of one crop; what else the machine does then slows some runs, seldom half of them."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    crops = session.get_inputs()[0]
+    feed = {crops.name: np.zeros((1, *crops.shape[1:]), dtype=np.uint8)}
+    took = []
+    for _ in range(RUNS):
+        start = time.perf_counter()
+        session.run(None, feed)
+        took.append(time.perf_counter() - start)
+    return float(1000 * np.median(took))

@@ -1,0 +1,161 @@
+"""A registered version goes in; the aliases champion and previous have moved, for all its models, or a reason why not.
+
+`<name>@champion` is what counts: it names a pair of graphs. The graphs' own aliases follow it, for those who load them
+by alias. One process at a time moves them, from whatever machine, by a lock that the registry itself holds.
+"""
+
+import os
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
+
+from qaconv.config import GateConfig
+from qaconv.errors import InputError
+from qaconv.gate import Outcome, decide
+from qaconv.registry import Release, find_release, load_evidence
+
+LOCK_WAIT_S = 60  # a promotion takes a second or two
+LOCK_STALE_S = 600  # whoever held it that long was killed
+REPLACED = "promoted_over"  # tag: the version that was champion before
+ROLLED_BACK = "rolled_back"  # tag: why
+
+
+def promote(challenger: Release, rules: GateConfig) -> Outcome:
+    """Makes the challenger champion if the gate lets it; the outcome is written to its tags.
+
+    A version that was rolled back stays refused, as nothing of it has changed.
+
+    Raises:
+        InputError: another promotion is under way.
+    """
+    with _alone(challenger.name):
+        champion = find_release(challenger.name, "champion")
+        outcome = _judge(challenger, champion, rules)
+        if outcome.verdict != "unchanged":  # why it became champion is to be kept
+            _tag(challenger, gate=outcome.verdict, promotion=outcome.reason)
+        if outcome.promoted:
+            _replace(champion, challenger)
+        elif champion:
+            _point("champion", champion.models)  # mends what a killed promotion may have left
+        return outcome
+
+
+def rollback(name: str, why: str) -> tuple[Release, Release]:
+    """Makes the previous champion champion again.
+
+    Args:
+        name: of the registered model.
+        why: kept with the version that is left.
+
+    Returns:
+        The version that was left, and the champion now.
+
+    Raises:
+        InputError: there is nothing to go back to, `why` is empty, or a promotion is under way.
+    """
+    if not why.strip():
+        raise InputError("--why is empty; legal is a sentence for those who ask later")
+    with _alone(name):
+        left, back = find_release(name, "champion"), find_release(name, "previous")
+        if left is None or back is None:
+            missing = "previous" if left else "champion"
+            raise InputError(f"{name}: no version bears the alias {missing}; there is nothing to go back to")
+        _point("champion", back.models)
+        before = MlflowClient().get_model_version(name, back.version).tags.get(REPLACED)
+        earlier = find_release(name, before) if before else None
+        _point("previous", earlier.models if earlier else dict.fromkeys(back.models))
+        _tag(left, **{ROLLED_BACK: why})
+        return left, back
+
+
+def _judge(challenger: Release, champion: Release | None, rules: GateConfig) -> Outcome:
+    if champion and champion.version == challenger.version:
+        return Outcome("unchanged", f"{challenger} is the champion already.")
+    if why := MlflowClient().get_model_version(challenger.name, challenger.version).tags.get(ROLLED_BACK):
+        return Outcome("refused", f"{challenger} was rolled back: {why}")
+    evidence = load_evidence(challenger)
+    if evidence is None:
+        return Outcome("refused", f"{challenger} has no evidence.json; what is not known is not promoted")
+    known = load_evidence(champion) if champion else None
+    if champion and known is None:
+        return Outcome("refused", f"{champion}, the champion, has no evidence.json to compare {challenger} with")
+    outcome = decide(evidence, known, rules)
+    said = "becomes the champion" if outcome.promoted else "is not promoted"
+    return Outcome(outcome.verdict, f"{challenger} {said}: {outcome.reason}.", outcome.checks, outcome.figures)
+
+
+def _replace(old: Release | None, new: Release) -> None:
+    """The way back first: a process killed in between leaves a champion whose alias is right."""
+    if old:
+        _tag(new, **{REPLACED: old.version})
+        _point("previous", old.models)
+    _point("champion", new.models)
+
+
+def _point(alias: str, models: Mapping[str, str | None]) -> None:
+    """Moves an alias to a version of each model, or away where that is none; if one fails, on none.
+
+    The model that names the pair comes last: a process killed in between leaves it on the old pair.
+    """
+    client = MlflowClient()
+    before: dict[str, str | None] = {}
+    try:
+        for name, version in models.items():
+            before[name] = client.get_registered_model(name).aliases.get(alias)
+            _set_alias(client, name, alias, version)
+    except BaseException:
+        for name, old in before.items():
+            _set_alias(client, name, alias, old)
+        raise
+
+
+def _set_alias(client: MlflowClient, name: str, alias: str, version: str | None) -> None:
+    if version is None:
+        client.delete_registered_model_alias(name, alias)
+    else:
+        client.set_registered_model_alias(name, alias, version)
+
+
+def _tag(release: Release, **tags: str) -> None:
+    for key, value in tags.items():
+        MlflowClient().set_model_version_tag(release.name, release.version, key, value)
+
+
+@contextmanager
+def _alone(name: str) -> Iterator[None]:
+    """Holds the name `<name>-promoting` in the registry, where no name can be created twice.
+
+    Raises:
+        InputError: another process holds it for longer than a minute.
+    """
+    client, lock = MlflowClient(), f"{name}-promoting"
+    deadline = time.monotonic() + LOCK_WAIT_S
+    while not _try_lock(client, lock):
+        if time.monotonic() > deadline:
+            holder = client.get_registered_model(lock).description
+            raise InputError(f"{name}: {holder} is promoting or rolling back; try again in ten minutes at the latest")
+        time.sleep(0.2)
+    try:
+        yield
+    finally:
+        client.delete_registered_model(lock)
+
+
+def _try_lock(client: MlflowClient, lock: str) -> bool:
+    try:
+        client.create_registered_model(lock, description=f"process {os.getpid()} on {socket.gethostname()}")
+        return True
+    except MlflowException as error:
+        if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
+            raise
+    try:
+        if time.time() - client.get_registered_model(lock).creation_timestamp / 1000 > LOCK_STALE_S:
+            client.delete_registered_model(lock)
+    except MlflowException:
+        pass  # its holder has just given it up
+    return False

@@ -1,0 +1,146 @@
+"""A registered version goes in; it is made again from its commit, settings and data, and what differs comes out.
+
+Nothing of the first time is used but the data that people brought: the clone's cache of DVC is empty.
+"""
+
+import logging
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import mlflow
+import yaml
+from mlflow import MlflowClient
+from mlflow.artifacts import download_artifacts
+
+from qaconv.config import load_params
+from qaconv.device import find_device
+from qaconv.errors import InputError
+from qaconv.registry import Release, find_release
+from qaconv.tracking import DVC_LOCK, load_metrics
+
+log = logging.getLogger(__name__)
+
+PARAMS = Path("params.yaml")
+URI = re.compile(r"models:/(?P<name>[A-Za-z0-9_-]+)[@/](?P<version>[A-Za-z0-9_-]+)")
+GPU_TOLERANCE = 0.005  # of a metric in [0, 1]: a GPU adds in another order each time
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """What came of it.
+
+    Attributes:
+        release: what was made again.
+        compared: how many outputs and metrics were compared.
+        differences: one sentence each; none means equal.
+        notes: what differs and may, such as the bytes of what a GPU trained.
+    """
+
+    release: Release
+    compared: int
+    differences: list[str]
+    notes: list[str]
+
+
+def reproduce(uri: str, project: Path = Path()) -> Reproduction:
+    """Makes a version again in a clean clone of `project`, which takes as long as it took the first time.
+
+    Args:
+        uri: `models:/<name>@<alias>` or `models:/<name>/<version>`.
+        project: a git repository that has the version's commit.
+
+    Raises:
+        InputError: there is no such version, what it was made of is not recorded, or a stage fails.
+    """
+    release = _find(uri)
+    with TemporaryDirectory(prefix="qaconv-reproduce-") as folder:
+        clone, recorded = Path(folder) / "clone", Path(folder) / "recorded"
+        run = _recorded_run(release, recorded)
+        _clone(project, clone, run.data.tags["git_commit"])
+        for path in (PARAMS, DVC_LOCK):
+            (clone / path).write_bytes((recorded / path).read_bytes())
+        _run(clone, "dvc", "config", "--local", "cache.dir", str(Path(folder) / "cache"))
+        if tracked := _run(clone, "git", "ls-files", "*.dvc").split():
+            _run(clone, "dvc", "pull", *tracked)
+        log.info("%s: runs every stage of %s in %s", release, run.data.tags["git_commit"][:12], clone)
+        _run(clone, "dvc", "repro", "--force", "--no-run-cache", shown=True)
+        old, new = _outputs(recorded / DVC_LOCK), _outputs(clone / DVC_LOCK)
+        metrics = load_metrics(load_params(clone / PARAMS).deployments, clone)
+        on_gpu = find_device(load_params(clone / PARAMS).machine.device).type != "cpu"
+    bytes_differ = [
+        f"{path}: was {old.get(path)}, is {new.get(path)}" for path in {**old, **new} if old.get(path) != new.get(path)
+    ]
+    known = {name: value for name, value in run.data.metrics.items() if name in metrics}
+    missing = [f"{name}: was not recorded" for name in metrics if name not in known]
+    values = list(_changed(known, metrics, GPU_TOLERANCE if on_gpu else 0.0))
+    differences, notes = ([], bytes_differ) if on_gpu else (bytes_differ, [])
+    return Reproduction(release, len(old) + len(metrics), [*differences, *missing, *values], notes)
+
+
+def _find(uri: str) -> Release:
+    parts = URI.fullmatch(uri)
+    if parts is None:
+        raise InputError(f"{uri}: is no version; legal is models:/NAME@ALIAS or models:/NAME/VERSION")
+    try:
+        release = find_release(parts["name"], parts["version"])
+    except mlflow.MlflowException as error:
+        raise InputError(f"{uri}: {error.message}") from error
+    if release is None or release.run_id is None:
+        raise InputError(f"{uri}: is not in the registry")
+    return release
+
+
+def _recorded_run(release: Release, folder: Path) -> mlflow.entities.Run:
+    """The run that registered a version, and its params.yaml and dvc.lock in `folder`."""
+    assert release.run_id is not None
+    run = MlflowClient().get_run(release.run_id)
+    tags = MlflowClient().get_model_version(release.name, release.version).tags
+    if tags["git_commit"] == "none" or tags["git_dirty"] == "true":
+        raise InputError(f"{release}: cannot be reproduced, as its code was in no commit when it was registered")
+    for path in (PARAMS, DVC_LOCK):
+        download_artifacts(run_id=release.run_id, artifact_path=str(path), dst_path=str(folder))
+    if sha256((folder / DVC_LOCK).read_bytes()).hexdigest() != tags["dvc_lock"]:
+        raise InputError(f"{release}: its run's {DVC_LOCK} is not the one that it was registered with")
+    return run
+
+
+def _clone(project: Path, clone: Path, commit: str) -> None:
+    _run(project, "git", "clone", "--quiet", "--no-checkout", str(project.resolve()), str(clone))
+    _run(clone, "git", "checkout", "--quiet", "--detach", commit)
+
+
+def _run(folder: Path, *command: str, shown: bool = False) -> str:
+    """What a command prints, with this Python's commands and the folder's code before all others."""
+    commands = str(Path(sys.executable).parent)
+    path = os.pathsep.join([commands, os.environ.get("PATH", os.defpath)])
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env={**os.environ, "PATH": path, "PYTHONPATH": str(folder.resolve())},
+        stdout=None if shown else subprocess.PIPE,
+        stderr=None if shown else subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise InputError(f"`{' '.join(command)}` ended with {done.returncode} {(done.stderr or '').strip()}".rstrip())
+    return done.stdout or ""
+
+
+def _outputs(lock: Path) -> dict[str, str]:
+    """DVC's digest of each output, by its path."""
+    stages = yaml.safe_load(lock.read_text(encoding="utf-8"))["stages"]
+    return {out["path"]: out["md5"] for stage in stages.values() for out in stage.get("outs", ())}
+
+
+def _changed(old: dict[str, float], new: dict[str, float], tolerance: float) -> Iterator[str]:
+    for name, value in old.items():
+        if abs(new[name] - value) > tolerance:
+            yield f"{name}: was {value!r}, is {new[name]!r}; at most {tolerance:g} apart is asked for"

@@ -1,0 +1,42 @@
+from pathlib import Path
+
+import pytest
+from tracked_projects import REPOSITORY
+
+from flows.params import change_params
+from qaconv.config import load_params
+from qaconv.errors import InputError
+
+
+@pytest.fixture
+def params(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "params.yaml"
+    path.write_bytes((REPOSITORY / "params.yaml").read_bytes())
+    return path
+
+
+def test_only_what_is_named_changes(params: Path) -> None:
+    before = load_params()
+    change_params({"train.epochs": 9, "seed": 8})
+    after = load_params()
+    assert (after.train.epochs, after.seed) == (9, 8)
+    assert after.model_copy(update={"train": before.train, "seed": before.seed}) == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"train.epoch": 9}, "has no train.epoch to change"),
+        ({"seed.deep": 9}, "has no seed.deep to change"),
+        ({"train.epochs": -1}, "train.epochs"),
+    ],
+)
+def test_a_key_that_is_not_there_or_an_impossible_value_is_refused_and_nothing_changes(
+    params: Path, changes: dict, said: str
+) -> None:
+    before = params.read_bytes()
+    with pytest.raises(InputError, match=said):
+        change_params(changes)
+    assert params.read_bytes() == before
+    assert list(params.parent.iterdir()) == [params]

@@ -1,0 +1,92 @@
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qaconv.config import GateConfig
+from qaconv.evidence import Evidence
+from qaconv.gate import decide
+
+RULES = GateConfig(min_gain=0.5, max_loss=2, max_onnx_difference=1e-4, max_megabytes=10, max_encoder_ms=20)
+
+
+def evidence(**precisions: list[float]) -> Evidence:
+    """Of targets with these queries' average precisions, and nothing to object to."""
+    return Evidence(
+        average_precisions={
+            name: {str(number): value for number, value in enumerate(values)} for name, values in precisions.items()
+        },
+        data=dict.fromkeys(precisions, "same data"),
+        differences={"encoder.onnx": 1e-6, "matcher.onnx": 1e-6},
+        megabytes=3,
+        encoder_ms=5,
+        times=dict.fromkeys(precisions, ""),
+    )
+
+
+@given(st.floats(0, 1))
+def test_a_tie_never_promotes(value: float) -> None:
+    rules = RULES.model_copy(update={"min_gain": 0})
+    assert not decide(evidence(mall=[value] * 5), evidence(mall=[value] * 5), rules).promoted
+
+
+def test_a_gain_of_exactly_the_minimum_promotes() -> None:
+    assert decide(evidence(mall=[0.405] * 5), evidence(mall=[0.4] * 5), RULES).promoted
+    assert not decide(evidence(mall=[0.4049] * 5), evidence(mall=[0.4] * 5), RULES).promoted
+
+
+def test_a_gain_that_another_draw_of_queries_could_undo_does_not_promote() -> None:
+    outcome = decide(evidence(mall=[0.8, 0.24] * 20), evidence(mall=[0.5, 0.5] * 20), RULES)
+    assert outcome.figures is not None
+    assert outcome.figures["mall"][0] > outcome.figures["mall"][1] + RULES.min_gain
+    assert outcome.verdict == "refused"
+    assert "with 95 % confidence" in outcome.reason
+
+
+def test_a_target_that_loses_too_much_refuses_whatever_the_mean_gains() -> None:
+    outcome = decide(evidence(mall=[0.9] * 5, shop=[0.37] * 5), evidence(mall=[0.4] * 5, shop=[0.4] * 5), RULES)
+    assert outcome.verdict == "refused"
+    assert outcome.reason == ("no loss on shop: shop changes by -3.00 points; a loss of at most 2 is allowed")
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ({"differences": {"encoder.onnx": 1e-3}}, "ONNX agreement: the graphs are within 1.0e-03 of PyTorch"),
+        ({"megabytes": 11}, "size: the graphs have 11.0 MB; at most 10 is asked for"),
+        ({"encoder_ms": 21}, "latency: a crop takes the encoder 21.0 ms; at most 20 is asked for"),
+    ],
+)
+def test_a_first_version_must_keep_the_budgets_too(fault: dict, said: str) -> None:
+    assert decide(evidence(mall=[0.5]), None, RULES).promoted
+    outcome = decide(replace(evidence(mall=[0.5]), **fault), None, RULES)
+    assert outcome.verdict == "refused"
+    assert said in outcome.reason
+
+
+def test_one_refusal_names_everything_that_is_wrong() -> None:
+    challenger = replace(evidence(mall=[0.3] * 5), megabytes=11, times={"mall": "clocks of two cameras disagree"})
+    reason = decide(challenger, evidence(mall=[0.4] * 5), RULES).reason
+    for said in ("size:", "times of mall are no longer used: clocks of two cameras disagree", "gain:", "no loss on"):
+        assert said in reason
+
+
+def test_targets_of_only_one_version_are_named_and_not_compared() -> None:
+    outcome = decide(evidence(mall=[0.5] * 5, market=[0.1] * 5), evidence(mall=[0.4] * 5, shop=[0.9] * 5), RULES)
+    assert outcome.promoted
+    assert outcome.figures == {"mall": (50.0, 40.0)}
+    assert outcome.reason.endswith("not compared, as only one was measured on the present data: market, shop")
+
+
+def test_figures_on_data_that_has_changed_since_are_not_compared() -> None:
+    champion = replace(evidence(mall=[0.4] * 5, shop=[0.9] * 5), data={"mall": "same data", "shop": "older data"})
+    outcome = decide(evidence(mall=[0.5] * 5, shop=[0.1] * 5), champion, RULES)
+    assert outcome.promoted
+    assert outcome.figures == {"mall": (50.0, 40.0)}
+
+
+def test_versions_without_a_common_target_are_not_compared_and_the_champion_stays() -> None:
+    outcome = decide(evidence(market=[0.5]), evidence(mall=[0.4]), RULES)
+    assert outcome.verdict == "refused"
+    assert "no target was measured for both" in outcome.reason

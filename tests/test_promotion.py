@@ -1,0 +1,154 @@
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from tracked_projects import MODELS, pointed_to, retrain, write_project
+
+from qaconv import promotion
+from qaconv.config import Params
+from qaconv.errors import InputError
+from qaconv.promotion import promote, rollback
+from qaconv.registry import find_release
+
+NOTHING = dict.fromkeys(MODELS, "None")
+BETTER = {"station": 0.27, "mall": 0.5}
+BEST = {"station": 0.5, "mall": 0.6}
+
+
+@pytest.fixture
+def params(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
+    """Of a project that has run all stages, which is the working folder."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.chdir(tmp_path)
+    return write_project(tmp_path)
+
+
+def version(number: int) -> dict[str, str]:
+    return dict.fromkeys(MODELS, str(number))
+
+
+def test_a_better_challenger_replaces_the_champion_which_stays_the_way_back(params: Params) -> None:
+    retrain(params)
+    _, outcome = retrain(params, BETTER)
+    assert outcome.verdict == "promoted"
+    assert outcome.reason.startswith("qaconv version 2 becomes the champion: direct mAP, mean over mall, station")
+    assert "changes by +1.00 points" in outcome.reason
+    assert pointed_to("champion") == pointed_to("challenger") == version(2)
+    assert pointed_to("previous") == version(1)
+
+
+def test_a_worse_challenger_leaves_the_champion_and_says_why(params: Params) -> None:
+    retrain(params)
+    worse, outcome = retrain(params, {"station": 0.25, "mall": 0.4})
+    assert outcome.verdict == "refused"
+    assert "qaconv version 2 is not promoted" in outcome.reason
+    assert "changes by -5.00 points" in outcome.reason
+    assert pointed_to("champion") == version(1)
+    assert pointed_to("challenger") == version(2)
+    assert pointed_to("previous") == NOTHING
+    tags = MlflowClient().get_model_version("qaconv", worse.version).tags
+    assert (tags["gate"], tags["promotion"]) == ("refused", outcome.reason)
+
+
+def test_a_version_without_evidence_is_refused(params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(promotion, "load_evidence", lambda _: None)
+    _, outcome = retrain(params)
+    assert outcome.verdict == "refused"
+    assert "no evidence.json" in outcome.reason
+    assert pointed_to("champion") == NOTHING
+
+
+@pytest.mark.parametrize("failing", ["qaconv-matcher", "qaconv"])
+def test_a_promotion_that_fails_half_way_leaves_the_old_champion_whole(
+    params: Params, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    point = MlflowClient.set_registered_model_alias
+    refused = "1"
+
+    def fail(self: MlflowClient, name: str, alias: str, version: str) -> None:
+        if (name, alias, version) == (failing, "champion", refused):
+            raise ConnectionError("the registry is gone")
+        point(self, name, alias, version)
+
+    monkeypatch.setattr(MlflowClient, "set_registered_model_alias", fail)
+    with pytest.raises(ConnectionError):
+        retrain(params)
+    assert pointed_to("champion") == dict.fromkeys(MODELS, "None")
+    refused = "2"
+    retrain(params)
+    with pytest.raises(ConnectionError):
+        retrain(params, {"station": 0.5, "mall": 0.5})
+    assert pointed_to("champion") == dict.fromkeys(MODELS, "1")
+
+
+def test_what_a_killed_promotion_left_is_mended_by_the_next(params: Params) -> None:
+    retrain(params)
+    retrain(params, {"station": 0.25, "mall": 0.4})
+    MlflowClient().set_registered_model_alias("qaconv-encoder", "champion", "2")
+    retrain(params)
+    assert pointed_to("champion") == dict.fromkeys(MODELS, "1")
+
+
+def test_rolling_back_goes_one_version_back_each_time_and_keeps_why(params: Params) -> None:
+    for maps in ({}, BETTER, BEST):
+        retrain(params, maps)
+    assert (pointed_to("champion"), pointed_to("previous")) == (version(3), version(2))
+    left, back = rollback("qaconv", "it confuses twins")
+    assert (left.version, back.version) == ("3", "2")
+    assert (pointed_to("champion"), pointed_to("previous")) == (version(2), version(1))
+    assert MlflowClient().get_model_version("qaconv", "3").tags["rolled_back"] == "it confuses twins"
+    rollback("qaconv", "this one too")
+    assert (pointed_to("champion"), pointed_to("previous")) == (version(1), NOTHING)
+    with pytest.raises(InputError, match="no version bears the alias previous; there is nothing to go back to"):
+        rollback("qaconv", "again")
+
+
+def test_a_version_that_was_rolled_back_does_not_return_by_itself(params: Params) -> None:
+    retrain(params)
+    retrain(params, BETTER)
+    rollback("qaconv", "it confuses twins")
+    _, outcome = retrain(params)
+    assert (outcome.verdict, outcome.reason) == ("refused", "qaconv version 2 was rolled back: it confuses twins")
+    assert pointed_to("champion") == version(1)
+
+
+def test_rolling_back_without_saying_why_is_refused(params: Params) -> None:
+    with pytest.raises(InputError, match="--why is empty"):
+        rollback("qaconv", " ")
+
+
+def test_of_two_promotions_at_once_the_better_wins_and_neither_is_half_done(params: Params) -> None:
+    retrain(params)
+    strict = params.gate.model_copy(update={"min_gain": 100.0})
+    lenient = params.model_copy(update={"gate": strict})
+    retrain(lenient, BETTER)
+    retrain(lenient, BEST)
+    releases = [release for number in "23" if (release := find_release("qaconv", number))]
+    threads = [threading.Thread(target=promote, args=(release, params.gate)) for release in releases]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert pointed_to("champion") == version(3)
+    assert pointed_to("previous") in (version(1), version(2))
+
+
+def test_a_promotion_under_way_is_waited_for_and_then_named(params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    retrain(params)
+    retrain(params, BETTER)
+    monkeypatch.setattr(promotion, "LOCK_WAIT_S", 0.1)
+    MlflowClient().create_registered_model("qaconv-promoting", description="process 12 on elsewhere")
+    with pytest.raises(InputError, match="process 12 on elsewhere is promoting or rolling back"):
+        rollback("qaconv", "it confuses twins")
+    assert pointed_to("champion") == version(2)
+
+
+def test_the_lock_of_a_killed_promotion_does_not_last(params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    retrain(params)
+    MlflowClient().create_registered_model("qaconv-promoting")
+    monkeypatch.setattr(promotion, "LOCK_STALE_S", 0.1)
+    time.sleep(0.2)
+    retrain(params, BETTER)
+    assert pointed_to("champion") == version(2)

@@ -1,0 +1,73 @@
+import subprocess
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from tracked_projects import commit_all, write, write_pipeline
+
+from qaconv.config import Params, load_params
+from qaconv.errors import InputError
+from qaconv.promotion import promote
+from qaconv.registry import register
+from qaconv.reproduction import reproduce
+from qaconv.tracking import load_metrics, log_results, retraining_run
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A git repository whose stages copy made-up files; it is the working folder."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.chdir(tmp_path)
+    write_pipeline(tmp_path)
+    write(tmp_path / ".gitignore", "mlflow.db\nmlartifacts\n/data\n/artifacts\n/metrics\n.dvc/cache\n.dvc/tmp\n")
+    return tmp_path
+
+
+def retrain(folder: Path) -> Params:
+    """Commits, runs every stage and registers."""
+    commit_all(folder)
+    subprocess.run(["dvc", "repro"], check=True, capture_output=True)
+    params = load_params()
+    with retraining_run(params, {}):
+        metrics = load_metrics(params.deployments)
+        log_results(params, metrics)
+        promote(register(params, metrics), params.gate)
+    return params
+
+
+def test_a_version_is_made_again_from_its_commit_though_the_project_has_moved_on(project: Path) -> None:
+    retrain(project)
+    write(project / "params.yaml", "nonsense: true\n")
+    commit_all(project)
+    made = reproduce("models:/qaconv@champion")
+    assert made.release.version == "1"
+    assert made.differences == []
+    assert made.compared > 20
+
+
+def test_an_output_that_comes_out_different_is_named(project: Path) -> None:
+    write(project / "evaluate.sh", (project / "evaluate.sh").read_text() + "date +%s%N >>metrics/cmc/$1.csv\n")
+    retrain(project)
+    differences = reproduce("models:/qaconv/1").differences
+    assert sorted(line.split(":")[0] for line in differences) == ["metrics/cmc/mall.csv", "metrics/cmc/station.csv"]
+
+
+def test_a_version_of_uncommitted_code_is_refused(project: Path) -> None:
+    retrain(project)
+    MlflowClient().set_model_version_tag("qaconv", "1", "git_dirty", "true")
+    with pytest.raises(InputError, match="qaconv version 1: cannot be reproduced, as its code was in no commit"):
+        reproduce("models:/qaconv@champion")
+
+
+@pytest.mark.parametrize(
+    ("uri", "said"),
+    [
+        ("qaconv", "is no version; legal is"),
+        ("models:/qaconv@nobody", "is not in the registry"),
+        ("models:/x/1", "x/1: "),
+    ],
+)
+def test_what_is_no_version_is_refused(project: Path, uri: str, said: str) -> None:
+    retrain(project)
+    with pytest.raises(InputError, match=said):
+        reproduce(uri)
