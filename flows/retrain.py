@@ -47,7 +47,7 @@ STEPS = {
     "export": Step(("export",)),
 }
 METHODS = {"qaconv": "QAConv", "baseline": "baseline"}
-RANKINGS = {"direct": "direct", "reranked": "re-ranked", "tlift": "TLift", "reranked_tlift": "both"}
+RANKINGS = {"direct": "direct", "reranked": "re-ranked", "tlift": "lifted", "reranked_tlift": "both"}
 
 
 @dataclass(frozen=True)
