@@ -21,7 +21,7 @@ def main(parts: list[str]) -> None:
     """Runs the parts one after another; those that are not named keep the rows of their last run."""
     if unknown := [part for part in parts if part not in PARTS]:
         sys.exit(f"refused: there is no part {', '.join(unknown)}; legal are {', '.join(PARTS)}")
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 180)
     results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
     shown = []
     for part in parts or PARTS:

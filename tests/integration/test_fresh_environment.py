@@ -31,13 +31,12 @@ print(json.dumps(ranked[["query", "gallery", "rank", "match"]].values.tolist()))
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The registered champion, as a folder."""
-    project, home = tmp_path_factory.mktemp("project"), Path.cwd()
-    os.chdir(project)
-    try:
+    project = tmp_path_factory.mktemp("project")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        patch.chdir(project)
         retrain(write_project(project))
         yield Path(mlflow.artifacts.download_artifacts("models:/qaconv@champion"))
-    finally:
-        os.chdir(home)
 
 
 @pytest.fixture(scope="module")

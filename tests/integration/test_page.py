@@ -1,5 +1,4 @@
 import base64
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,15 +19,14 @@ pytestmark = pytest.mark.skipif(not (BROWSER and DRIVER), reason="needs `apt-get
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Of a service with a few sightings at the mall."""
-    project, home = tmp_path_factory.mktemp("project"), Path.cwd()
-    os.chdir(project)
-    try:
+    project = tmp_path_factory.mktemp("project")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        patch.chdir(project)
         write_registered_project(project)
         with running(project) as (client, _):
             client.post(f"{MALL}/sightings", json=sightings(0, 6)).raise_for_status()
             yield str(client.base_url)
-    finally:
-        os.chdir(home)
 
 
 @pytest.fixture(params=["light", "dark"])
