@@ -22,10 +22,11 @@ from rich.table import Table
 from flows.fan_out import spread
 from flows.params import change_params
 from flows.stages import StageFailed, reproduce
-from qaconv import promotion, registry, tracking
+from qaconv import registry, tracking
 from qaconv.config import Params, load_params
 from qaconv.errors import InputError
 from qaconv.gate import Outcome
+from qaconv.registry import promotion
 
 
 @dataclass(frozen=True)

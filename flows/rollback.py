@@ -3,8 +3,9 @@
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact
 
-from qaconv import promotion, tracking
+from qaconv import tracking
 from qaconv.config import load_params
+from qaconv.registry import promotion
 
 
 @flow(name="rollback")

@@ -105,10 +105,12 @@ def import_checkpoint(
         typer.echo(f"{file}: release {release}, {network.architecture.backbone.name}; written to {output}")
 
 
+@app.command()
 def rollback(why: Annotated[str, typer.Option(help="Kept with the version that is left.")]) -> None:
     """Make the previous champion champion again."""
     with _refusing():
-        from qaconv import promotion, tracking
+        from qaconv import tracking
+        from qaconv.registry import promotion
 
         tracking.connect()
         left, back = promotion.rollback(load_params().registry.model, why)
@@ -119,7 +121,8 @@ def rollback(why: Annotated[str, typer.Option(help="Kept with the version that i
 def reproduce(model: Annotated[str, typer.Argument(help="Such as models:/qaconv@champion.")]) -> None:
     """Make a registered version again in a clean clone; ends with 1 if anything differs."""
     with _refusing():
-        from qaconv import reproduction, tracking
+        from qaconv import tracking
+        from qaconv.registry import reproduction
 
         tracking.connect()
         made = reproduction.reproduce(model)

@@ -16,8 +16,8 @@ from onnx import TensorProto, helper
 
 from qaconv.config import METHODS, Params, load_params
 from qaconv.gate import Outcome
-from qaconv.promotion import promote
 from qaconv.registry import Release, register
+from qaconv.registry.promotion import promote
 from qaconv.report.page import RUN
 from qaconv.tlift import TLiftProfile
 from qaconv.tracking import FIGURES, RANKINGS, load_metrics, retraining_run

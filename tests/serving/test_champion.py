@@ -4,7 +4,7 @@ import pytest
 from small_service import SETTINGS
 from tracked_projects import retrain, write_project
 
-from qaconv.promotion import rollback
+from qaconv.registry.promotion import rollback
 from qaconv.serving.champion import Champions
 from qaconv.serving.records import Records
 from qaconv.serving.service import Service

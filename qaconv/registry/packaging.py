@@ -20,7 +20,7 @@ from PIL import Image
 from qaconv.evidence import Evidence
 from qaconv.inference.pyfunc import DEFAULTS
 
-PACKAGE = Path(__file__).parent
+PACKAGE = Path(__file__).parents[1]  # qaconv
 SHIPPED = ("__init__.py", "errors.py", "files.py", "inference", "tlift")  # of this package, to run without it
 SERVED, EVIDENCE = "artifacts/served", "artifacts/evidence.json"  # where MLflow puts them within a version
 REQUIRED = ("mlflow", "numpy", "onnxruntime", "pandas", "pillow", "scipy")

@@ -7,9 +7,9 @@ from tracked_projects import commit_all, write, write_pipeline
 
 from qaconv.config import Params, load_params
 from qaconv.errors import InputError
-from qaconv.promotion import promote
 from qaconv.registry import register
-from qaconv.reproduction import reproduce
+from qaconv.registry.promotion import promote
+from qaconv.registry.reproduction import reproduce
 from qaconv.tracking import load_metrics, log_results, retraining_run
 
 

@@ -22,7 +22,7 @@ from mlflow.types import Schema, TensorSpec
 
 from qaconv.config import Params
 from qaconv.evidence import Evidence, collect
-from qaconv.packaging import EVIDENCE, SERVED, log_served
+from qaconv.registry.packaging import EVIDENCE, SERVED, log_served
 from qaconv.stages.places import METRICS, ONNX, TLIFT
 from qaconv.tracking import data_digests, git_tags, lock_digest
 

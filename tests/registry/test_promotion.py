@@ -6,11 +6,10 @@ import pytest
 from mlflow import MlflowClient
 from tracked_projects import MODELS, pointed_to, retrain, write_project
 
-from qaconv import promotion
 from qaconv.config import Params
 from qaconv.errors import InputError
-from qaconv.promotion import promote, rollback
-from qaconv.registry import find_release
+from qaconv.registry import find_release, promotion
+from qaconv.registry.promotion import promote, rollback
 
 NOTHING = dict.fromkeys(MODELS, "None")
 BETTER = {"station": 0.27, "mall": 0.5}
