@@ -12,7 +12,7 @@ from torch import Tensor
 from benchmarks.machine import memory_bandwidth
 from benchmarks.table import Bound, Row, compare
 from qaconv.metrics import evaluate_ranking
-from qaconv.rerank import find_neighbourhoods, k_reciprocal_sparse
+from qaconv.rerank import NeighbourhoodFinder, k_reciprocal_sparse
 
 K1, K2, LAMBDA = 20, 6, 0.3
 CHANNELS = 64
@@ -64,10 +64,12 @@ def rows() -> Iterator[Row]:
 def our_rerank(sightings: Sightings) -> NDArray:
     """[Q, G] by neighbours streamed from tiles."""
     vectors, queries = sightings.vectors, sightings.queries
-    found = find_neighbourhoods(_tiles(vectors), len(vectors), k1=K1, k2=K2)
+    finder = NeighbourhoodFinder(len(vectors), max(K1 + 1, K2))
+    for tile in _tiles(vectors):
+        finder.add(*tile)
     across = (1 - vectors[:queries] @ vectors[queries:].T).clamp_(min=0).numpy()
     pairs = partial(_pair_distances, vectors)
-    return k_reciprocal_sparse(across, found, pairs, k1=K1, k2=K2, lambda_value=LAMBDA)
+    return k_reciprocal_sparse(across, finder.found(), pairs, k1=K1, k2=K2, lambda_value=LAMBDA)
 
 
 def plain_rerank(sightings: Sightings) -> NDArray:

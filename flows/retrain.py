@@ -42,6 +42,7 @@ STEPS = {
     "prepare": Step(("prepare", "sources"), together=True),
     "train": Step(("train",), pool="gpu"),
     "features": Step(("features",)),
+    "match": Step(("match",)),
     "fit_tlift": Step(("fit_tlift",)),
     "evaluate": Step(("evaluate",)),
     "report": Step(("report",)),

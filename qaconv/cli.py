@@ -66,6 +66,12 @@ def features(deployment: Deployment) -> None:
 
 
 @app.command()
+def match(deployment: Deployment) -> None:
+    """Match all sightings of a deployment with each other."""
+    _run("match", deployment)
+
+
+@app.command()
 def fit_tlift(deployment: Deployment) -> None:
     """Write a deployment's temporal profile."""
     _run("fit_tlift", deployment)

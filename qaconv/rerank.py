@@ -5,7 +5,7 @@ single pairs, so no table of all pairs is needed. Q queries, G gallery images, N
 K neighbours.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,10 +66,10 @@ def k_reciprocal(
         if part.shape != (size, size):
             raise ValueError(f"{name} has shape {part.shape}; expected {(size, size)}")
     table = np.block([[among_queries, across], [across.T, among_gallery]])
-    everything = slice(0, len(table))
-    found = find_neighbourhoods([(everything, everything, torch.from_numpy(table))], len(table), k1=k1, k2=k2)
+    finder, everything = NeighbourhoodFinder(len(table), max(k1 + 1, k2)), slice(0, len(table))
+    finder.add(everything, everything, torch.from_numpy(table))
     return k_reciprocal_sparse(
-        across, found, lambda rows, columns: table[rows, columns], k1=k1, k2=k2, lambda_value=lambda_value
+        across, finder.found(), lambda rows, columns: table[rows, columns], k1=k1, k2=k2, lambda_value=lambda_value
     )
 
 
@@ -86,7 +86,7 @@ def k_reciprocal_sparse(
 
     Args:
         query_gallery: [Q, G].
-        found: by `find_neighbourhoods`, for the same k1 and k2.
+        found: at least k1 + 1 and k2 of each image's nearest.
         distances_of: those [n] of n pairs, given the indices [n] of either side; for the pairs that are in a
             neighbourhood without being near enough to be in `found`.
         k1: as in `k_reciprocal`.
@@ -107,38 +107,46 @@ def k_reciprocal_sparse(
     return result
 
 
-def find_neighbourhoods(
-    tiles: Iterable[tuple[slice, slice, Tensor]], images: int, *, k1: int, k2: int
-) -> Neighbourhoods:
-    """Each image's nearest, as many as k1 and k2 ask for, and its farthest.
+class NeighbourhoodFinder:
+    """Each image's nearest and its farthest, out of the tiles of a table of distances.
 
     Args:
-        tiles: rows, columns and their distances, in any order, which together are the table [N, N]. They are written
-            to: an image's distance to itself becomes 0, whatever the score of a crop against itself.
         images: N.
-        k1: as in `k_reciprocal`.
-        k2: the same.
+        count: K, how many of the nearest; re-ranking asks for k1 + 1 and for k2.
     """
-    count = min(max(k1 + 1, k2), images)
-    distances = torch.full((images, count), torch.inf, dtype=torch.float64)
-    indices = torch.zeros(images, count, dtype=torch.int64)
-    farthest = torch.zeros(images, dtype=torch.float64)
-    for rows, columns, tile in tiles:
+
+    def __init__(self, images: int, count: int) -> None:
+        self._count = min(count, images)
+        self._distances = torch.full((images, self._count), torch.inf, dtype=torch.float64)
+        self._indices = torch.zeros(images, self._count, dtype=torch.int64)
+        self._farthest = torch.zeros(images, dtype=torch.float64)
+
+    def add(self, rows: slice, columns: slice, tile: Tensor) -> None:
+        """The distances of some images to some others, in any order; together the tiles are the table [N, N].
+
+        A tile is written to: an image's distance to itself becomes 0, whatever the score of a crop against itself.
+        """
         first = max(rows.start, columns.start)
         own = torch.arange(first, max(first, min(rows.stop, columns.stop)))
         tile[own - rows.start, own - columns.start] = 0
-        farthest[rows] = torch.maximum(farthest[rows], tile.amax(dim=1))
-        near = tile.topk(min(count, tile.shape[1]), dim=1, largest=False, sorted=False)
-        candidates = torch.cat([distances[rows], near.values], dim=1)
-        named = torch.cat([indices[rows], near.indices + columns.start], dim=1)
-        distances[rows], kept = candidates.topk(count, dim=1, largest=False, sorted=False)
-        indices[rows] = named.gather(1, kept)
-    order = np.lexsort((indices.numpy(), distances.numpy()), axis=1)
-    return Neighbourhoods(
-        np.take_along_axis(indices.numpy(), order, axis=1),
-        np.take_along_axis(distances.numpy(), order, axis=1),
-        farthest.numpy(),
-    )
+        if not tile.numel():
+            return
+        self._farthest[rows] = torch.maximum(self._farthest[rows], tile.amax(dim=1))
+        near = tile.topk(min(self._count, tile.shape[1]), dim=1, largest=False, sorted=False)
+        candidates = torch.cat([self._distances[rows], near.values], dim=1)
+        named = torch.cat([self._indices[rows], near.indices + columns.start], dim=1)
+        self._distances[rows], kept = candidates.topk(self._count, dim=1, largest=False, sorted=False)
+        self._indices[rows] = named.gather(1, kept)
+
+    def found(self) -> Neighbourhoods:
+        """Equal distances in the order of the images."""
+        indices, distances = self._indices.numpy(), self._distances.numpy()
+        order = np.lexsort((indices, distances), axis=1)
+        return Neighbourhoods(
+            np.take_along_axis(indices, order, axis=1),
+            np.take_along_axis(distances, order, axis=1),
+            self._farthest.numpy(),
+        )
 
 
 def _encode(found: Neighbourhoods, distances_of: Distances, k1: int) -> sparse.csr_array:

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qaconv.rerank import find_neighbourhoods, k_reciprocal, k_reciprocal_sparse
+from qaconv.rerank import NeighbourhoodFinder, k_reciprocal, k_reciprocal_sparse
 
 
 def plain_k_reciprocal(distances, queries, k1, k2, lambda_value):
@@ -62,8 +62,13 @@ def test_order_of_the_gallery_only_permutes_the_distances(seed):
 
 
 @settings(max_examples=15, deadline=None)
-@given(st.integers(0, 2**32 - 1), st.integers(1, 45), st.sampled_from([(20, 6), (7, 3), (3, 8), (60, 2)]))
-def test_tiles_of_any_size_and_single_pairs_give_what_whole_tables_give(seed, size, neighbours):
+@given(
+    st.integers(0, 2**32 - 1),
+    st.integers(1, 45),
+    st.sampled_from([(20, 6), (7, 3), (3, 8), (60, 2)]),
+    st.integers(0, 9),
+)
+def test_tiles_of_any_size_and_single_pairs_give_what_whole_tables_give(seed, size, neighbours, wider):
     k1, k2 = neighbours
     table, asked = distances_of(seed), []
     blocks = [slice(start, min(start + size, 40)) for start in range(0, 40, size)]
@@ -73,7 +78,10 @@ def test_tiles_of_any_size_and_single_pairs_give_what_whole_tables_give(seed, si
         asked.extend(zip(rows.tolist(), columns.tolist(), strict=True))
         return table[rows, columns]
 
-    found = find_neighbourhoods(tiles, 40, k1=k1, k2=k2)
+    finder = NeighbourhoodFinder(40, max(k1 + 1, k2) + wider)
+    for tile in tiles:
+        finder.add(*tile)
+    found = finder.found()
     streamed = k_reciprocal_sparse(table[:9, 9:], found, distances_of_pairs, k1=k1, k2=k2)
     whole = k_reciprocal(table[:9, 9:], table[:9, :9], table[9:, 9:], k1=k1, k2=k2)
     np.testing.assert_allclose(streamed, whole, atol=1e-12)

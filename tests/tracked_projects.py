@@ -51,6 +51,12 @@ stages:
       cmd: mkdir -p artifacts/features && echo ${item} >artifacts/features/${item}
       deps: [artifacts/model, "data/prepared/${item}"]
       outs: ["artifacts/features/${item}"]
+  match:
+    foreach: ${deployments}
+    do:
+      cmd: mkdir -p artifacts/matches && echo ${item} >artifacts/matches/${item}
+      deps: ["artifacts/features/${item}"]
+      outs: ["artifacts/matches/${item}"]
   fit_tlift:
     foreach: ${deployments}
     do:

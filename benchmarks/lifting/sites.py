@@ -5,16 +5,13 @@ from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
+from scipy.special import expit
 
-from qaconv.config import load_params
 from qaconv.manifest import JUNK, Manifest
-from qaconv.matching import MapStore
 from qaconv.metrics import evaluate_ranking
-from qaconv.models.checkpoint import load_network
-from qaconv.stages.fit_tlift import Matched, match_sightings
-from qaconv.stages.places import FEATURES, MODELS, PREPARED
+from qaconv.stages.match import Matches
+from qaconv.stages.places import PREPARED
 from qaconv.tlift import TLiftProfile, fit, temporal_lift
 from qaconv.tlift.profile import LiftParameters, Ranking
 
@@ -30,15 +27,16 @@ class Site:
     pids: NDArray[np.int64]
     camids: NDArray[np.int64]
     times: NDArray[np.float64]
-    matched: Matched
+    matches: Matches
 
     @property
     def queries(self) -> int:
-        return len(self.matched.direct_table)
+        return len(self.matches.logits)
 
     def table(self, ranking: Ranking) -> NDArray[np.floating]:
         """[Q, G] scores in [0, 1]."""
-        return self.matched.direct_table if ranking == "direct" else self.matched.reranked_table
+        direct = ranking == "direct"
+        return expit(self.matches.logits.astype(np.float64)) if direct else self.matches.reranked
 
     def split(self, times: NDArray[np.float64] | None = None) -> tuple[NDArray, NDArray, NDArray, NDArray]:
         """Query camids and times, gallery camids and times."""
@@ -48,11 +46,11 @@ class Site:
     def fit(self, times: NDArray[np.float64] | None = None) -> TLiftProfile:
         """A profile from all sightings."""
         return fit(
-            self.matched.indices,
-            self.matched.scores,
+            self.matches.neighbours,
+            expit(self.matches.neighbour_logits),
             self.camids,
             self.times if times is None else times,
-            reranked_scores=self.matched.reranked,
+            reranked_scores=self.matches.neighbours_reranked(),
             deployment=self.name,
         )
 
@@ -68,16 +66,12 @@ class Site:
 
 
 def load_site(name: str, method: str) -> Site:
-    """One of the demo's deployments, once `dvc repro features` has encoded it."""
-    params = load_params()
+    """A deployment, once `dvc repro match` has matched it."""
     frame = Manifest.load(PREPARED / name).frame.query("split != 'train'")
-    store = MapStore(FEATURES / name / method)
-    head = load_network(MODELS / method)[0].head
     queries = int((frame["split"] == "query").sum())
-    matched = match_sightings(store.block(0, len(store)), head, queries, params.evaluate.rerank, torch.device("cpu"))
     pids = frame["pid"].to_numpy()
     assert (pids[:queries] != JUNK).all()
-    return Site(name, method, pids, frame["camid"].to_numpy(), frame["time_s"].to_numpy(), matched)
+    return Site(name, method, pids, frame["camid"].to_numpy(), frame["time_s"].to_numpy(), Matches.load(name, method))
 
 
 def lifted(site: Site, profile: TLiftProfile, ranking: Ranking, times: NDArray | None = None) -> NDArray:

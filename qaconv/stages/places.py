@@ -8,6 +8,7 @@ SOURCES = Path("data/sources")  # the training table
 MODELS = Path("artifacts/model")  # <method>/: weights.safetensors, model.json, history.csv
 UNFINISHED = Path("artifacts/unfinished")  # <method>.pt: a killed training's state
 FEATURES = Path("artifacts/features")  # <deployment>/<method>/: a MapStore, query rows before gallery rows
+MATCHES = Path("artifacts/matches")  # <deployment>/<method>.safetensors: logits, neighbours, re-ranked scores
 TLIFT = Path("artifacts/tlift")  # <deployment>/<method>.json, with pictures and their data
 ONNX = Path("artifacts/onnx")  # encoder.onnx, matcher.onnx, contract.json
 REPORT = Path("artifacts/report")  # report.html, report.json

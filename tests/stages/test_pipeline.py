@@ -17,7 +17,8 @@ from qaconv.models.checkpoint import weights_digest
 from qaconv.stages.evaluate import evaluate
 from qaconv.stages.features import features
 from qaconv.stages.fit_tlift import fit_tlift
-from qaconv.stages.places import FEATURES, METRICS, MODELS, PREPARED, SOURCES, TLIFT
+from qaconv.stages.match import match
+from qaconv.stages.places import FEATURES, MATCHES, METRICS, MODELS, PREPARED, SOURCES, TLIFT
 from qaconv.stages.prepare import prepare
 from qaconv.stages.sources import sources
 from qaconv.stages.train import train
@@ -56,6 +57,7 @@ def run_all(params):
     for method in METHODS:
         train(params, method)
     features(params, "shop")
+    match(params, "shop")
     fit_tlift(params, "shop")
     evaluate(params, "shop")
 
@@ -125,6 +127,7 @@ def test_scrambled_pids_change_no_byte_of_a_profile(params, project, monkeypatch
     for folder in (FEATURES, MODELS):
         shutil.copytree(project / folder, tmp_path / folder)
     monkeypatch.chdir(tmp_path)
+    match(params, "shop")
     fit_tlift(params, "shop")
     assert files(tmp_path / TLIFT) == files(project / TLIFT)
 
@@ -195,8 +198,8 @@ def test_maps_of_other_images_are_refused_by_folder(params, project, monkeypatch
         shutil.copytree(project / folder, tmp_path / folder)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match="artifacts/features/shop/qaconv: holds maps of other images"):
-        fit_tlift(params, "shop")
-    assert not (TLIFT / "shop").exists()
+        match(params, "shop")
+    assert not (MATCHES / "shop").exists()
 
 
 def test_a_device_that_is_not_there_is_refused(params, project, monkeypatch):

@@ -15,6 +15,7 @@ from qaconv.models.checkpoint import Architecture, build_network, save_network
 from qaconv.stages.evaluate import evaluate
 from qaconv.stages.features import features
 from qaconv.stages.fit_tlift import fit_tlift
+from qaconv.stages.match import match
 from qaconv.stages.places import FEATURES, METRICS, MODELS, REPORT
 from qaconv.stages.prepare import prepare
 from qaconv.stages.report import _blurs, report
@@ -54,6 +55,7 @@ def project(params, tmp_path_factory):
             }
             save_network(network, MODELS / method, trained, {"history.csv": HISTORY})
         features(params, "shop")
+        match(params, "shop")
         fit_tlift(params, "shop")
         evaluate(params, "shop")
         report(params)
