@@ -4,6 +4,8 @@ Whoever passes one camera together passes the next one together too: the best ma
 when to look for the query itself. Q queries, G gallery images, K pivots; q and g of them on one pair of cameras.
 """
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
 
 import numpy as np
@@ -12,7 +14,8 @@ from scipy import sparse
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-BLOCK = 512  # queries whose neighbours are compared at a time, so that memory does not grow with q x q
+REACH = 4.3  # sigmas from a pivot beyond which it weighs nothing: exp(-18.5) = 1e-8
+GROUP = 16  # columns that are looked through together for a row's best
 
 
 def temporal_lift(
@@ -55,23 +58,19 @@ def temporal_lift(
 
     lifted = np.empty_like(score_table)
     queries_on = [np.flatnonzero(query_camids == camid) for camid in np.unique(query_camids)]
-    for gallery_camid in np.unique(gallery_camids):
+
+    def lift_on(gallery_camid: object) -> None:
         seen = np.flatnonzero(gallery_camids == gallery_camid)
-        pivots = sparse.vstack(
-            [
-                find_pivots(
-                    score_table[np.ix_(asked, seen)],
-                    query_times[asked],
-                    tau=tau,
-                    top_k=top_k,
-                    pivot_counts=pivot_counts,
-                )
-                for asked in queries_on
-            ],
-            format="csr",
-        )
-        pairs = np.ix_(np.concatenate(queries_on), seen)
-        lifted[pairs] = (time_weights(pivots, gallery_times[seen], sigma) + alpha) * score_table[pairs]
+        for asked in queries_on:
+            table = score_table[asked[:, None], seen]
+            pivots = find_pivots(table, query_times[asked], tau=tau, top_k=top_k, pivot_counts=pivot_counts)
+            weights = time_weights(pivots, gallery_times[seen], sigma)
+            weights += alpha
+            table *= weights
+            lifted[asked[:, None], seen] = table
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(lift_on, np.unique(gallery_camids)))
     return lifted
 
 
@@ -102,7 +101,7 @@ def find_pivots(
         asked, named_by = asked[asked != named_by], named_by[asked != named_by]
     # Each query's candidates: the best of all its neighbours, one after another.
     lengths = np.diff(first)[named_by]
-    candidate = np.repeat(first[named_by] - np.cumsum(lengths) + lengths, lengths) + np.arange(lengths.sum())
+    candidate = _ranges(first[named_by], lengths)
     query = np.repeat(asked, lengths)
     keep = value[candidate] >= _kth_best(query, value[candidate], queries, top_k)[query]
     query, pivot = query[keep], column[candidate[keep]]
@@ -114,10 +113,19 @@ def find_pivots(
 
 def time_weights(pivots: sparse.csr_array, gallery_times: Floats, sigma: float) -> Floats:
     """Mean over each query's pivots of exp(-(difference in time / sigma)^2): [q, g]; 0 for a query without any."""
+    order = np.argsort(gallery_times)
+    times = gallery_times[order]
     used, column = np.unique(pivots.indices, return_inverse=True)
-    closeness = np.exp(-(((gallery_times[used, None] - gallery_times) / sigma) ** 2))
-    named = sparse.csr_array((pivots.data, column, pivots.indptr), shape=(pivots.shape[0], len(used)))
-    return (named @ closeness) / np.maximum(named.sum(axis=1), 1)[:, None]
+    around = gallery_times[used]
+    first = np.searchsorted(times, around - REACH * sigma)
+    lengths = np.searchsorted(times, around + REACH * sigma, side="right") - first
+    near = _ranges(first, lengths)
+    closeness = np.exp(-(((np.repeat(around, lengths) - times[near]) / sigma) ** 2))
+    shape = (len(used), len(times))
+    banded = sparse.csr_array((closeness, order[near], np.append(0, np.cumsum(lengths))), shape=shape)
+    counts = np.maximum(pivots.sum(axis=1), 1)
+    shares = pivots.data / np.repeat(counts, np.diff(pivots.indptr))
+    return (sparse.csr_array((shares, column, pivots.indptr), shape=(pivots.shape[0], len(used))) @ banded).toarray()
 
 
 def check_tables(
@@ -135,24 +143,38 @@ def check_tables(
             f"{galleries} gallery camids and {len(gallery_times)} gallery times"
         )
     for name, values in (("scores", scores), ("query_times", query_times), ("gallery_times", gallery_times)):
-        if not np.isfinite(values).all():
+        if not np.isfinite(values.sum()):
             raise ValueError(f"{name}: {int((~np.isfinite(values)).sum())} of {values.size} are not finite numbers")
 
 
 def _best(scores: Floats, top_k: int) -> tuple[Ints, Ints, Floats]:
-    """Row, column and value of each row's `top_k` best and of whatever ties with the last of them, row by row."""
-    place = scores.shape[1] - top_k
-    last = np.partition(scores, place, axis=1)[:, place : place + 1]
-    row, column = np.nonzero(scores >= last)
-    return row, column, scores[row, column]
+    """Row, column and value of each row's `top_k` best and of whatever ties with the last of them, row by row.
+
+    The K-th best of the maxima of groups of columns is no better than the K-th best of all, so that nearly
+    everything is passed over at first sight.
+    """
+    rows, columns = scores.shape
+    groups = max(columns // GROUP, top_k)
+    whole = scores[:, : columns // groups * groups]
+    maxima = whole.reshape(rows, -1, groups).max(axis=1)
+    bound = np.partition(maxima, groups - top_k, axis=1)[:, groups - top_k]
+    row, column = np.nonzero(scores >= bound[:, None])
+    value = scores[row, column]
+    kept = value >= _kth_best(row, value, rows, top_k)[row]
+    return row[kept], column[kept], value[kept]
 
 
 def _neighbours(times: Floats, tau: float) -> tuple[Ints, Ints]:
     """Pairs of queries less than tau apart, each query with itself among them; sorted by the first."""
-    starts = range(0, len(times), BLOCK)
-    found = [np.nonzero(np.abs(times[start : start + BLOCK, None] - times) < tau) for start in starts]
-    asked = np.concatenate([first + start for (first, _), start in zip(found, starts, strict=True)])
-    return asked, np.concatenate([second for _, second in found])
+    order = np.argsort(times)
+    ordered = times[order]
+    first, last = np.searchsorted(ordered, times - tau, side="right"), np.searchsorted(ordered, times + tau)
+    return np.repeat(np.arange(len(times)), last - first), order[_ranges(first, last - first)]
+
+
+def _ranges(first: Ints, lengths: Ints) -> Ints:
+    """first[0], first[0] + 1, ... of the first length, then first[1], and so on."""
+    return np.arange(lengths.sum()) + np.repeat(first - np.cumsum(lengths) + lengths, lengths)
 
 
 def _kth_best(query: Ints, value: Floats, queries: int, top_k: int) -> Floats:

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qaconv.tlift import temporal_lift
-from qaconv.tlift.lift import find_pivots, time_weights
+from qaconv.tlift.lift import _best, find_pivots, time_weights
 
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -38,11 +38,23 @@ def sightings(seed, queries=9, galleries=17):
     )
 
 
+@settings(deadline=None)
 @given(SEEDS, st.integers(1, 12), st.sampled_from(["each", "once"]))
 def test_lifted_scores_equal_the_plain_loops(seed, top_k, counts):
     data = sightings(seed)
     lifted = temporal_lift(*data, tau=150, sigma=200, top_k=top_k, alpha=0.2, pivot_counts=counts)
-    np.testing.assert_allclose(lifted, plain_lift(*data, 150, 200, top_k, 0.2, counts == "once"), rtol=1e-9)
+    np.testing.assert_allclose(lifted, plain_lift(*data, 150, 200, top_k, 0.2, counts == "once"), rtol=1e-6)
+
+
+@settings(max_examples=20, deadline=None)
+@given(SEEDS, st.integers(1, 40), st.integers(1, 500))
+def test_the_best_of_a_long_row_are_those_of_sorting_it(seed, top_k, columns):
+    scores = np.round(np.random.default_rng(seed).random((5, columns)) ** 3, 2)  # with ties
+    row, column, value = _best(scores, min(top_k, columns))
+    last = np.sort(scores, axis=1)[:, -min(top_k, columns)]
+    expected = np.nonzero(scores >= last[:, None])
+    assert (row.tolist(), column.tolist()) == tuple(map(np.ndarray.tolist, expected))
+    assert (value == scores[expected]).all()
 
 
 def test_a_pivot_that_two_neighbours_name_weighs_twice_or_once():
