@@ -1,10 +1,10 @@
 # `make demo`: the whole workflow on the embedded camera networks. `make up`, `make status`, `make down`: the servers that
-# unattended work needs, on this machine. `make bench`: what the README's figures of speed come from; `make bench-serve`:
+# unattended work needs, on this machine; `make backup to=FOLDER`, `make restore from=FOLDER`. `make bench`: what the README's figures of speed come from; `make bench-serve`:
 # those of the service. `make test`, `make test-integration` (the production loop on real servers), `make lint`,
 # `make lock`: for developers.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: bench bench-serve demo up status down test test-integration lint lock
+.PHONY: bench bench-serve demo up status down backup restore test test-integration lint lock
 
 demo: .venv/installed
 	python -m flows.retrain
@@ -17,6 +17,12 @@ bench-serve: .venv/installed
 
 up status down: .venv/installed
 	python -m infra.local $@
+
+backup: .venv/installed
+	python -m infra.local backup "$(to)"
+
+restore: .venv/installed
+	python -m infra.local restore "$(from)"
 
 test: .venv/installed
 	python -m pytest --ignore tests/flows --ignore tests/integration

@@ -21,14 +21,27 @@ from prefect.runtime import flow_run
 from prefect.states import State
 from prefect.tasks import exponential_backoff
 
-from flows.stages import StageFailed, dvc_environment, reproduce, run_dvc
+from flows.stages import StageFailed, dvc_environment, pull_tracked, reproduce, run_dvc
 from qaconv import tracking
 
 PARAMS = Path("params.yaml")
 CRASHES = 3  # of a worker over one and the same stages; then the fault is not the worker's
+LEASE_S = 90.0  # of a slot: as long as a run without heartbeats is not yet called crashed
 SLOTS = {"gpu": "gpu"}  # the concurrency limit that a pool's stages take a slot of
 
 Logger = logging.Logger | logging.LoggerAdapter[logging.Logger]
+
+
+def _may_pass(task: Any, task_run: Any, state: State) -> bool:
+    """The remote may be back in a moment; what a stage refuses, a person must mend."""
+    return "refused: " not in str(state.result(raise_on_failure=False))
+
+
+ASKS_THE_REMOTE: dict[str, Any] = {
+    "retries": 4,
+    "retry_delay_seconds": exponential_backoff(backoff_factor=5),
+    "retry_condition_fn": _may_pass,
+}
 
 
 def spread(stages: Sequence[str], pool: str, *, together: bool, log: Logger) -> None:
@@ -95,25 +108,18 @@ def stage(stages: list[str], params: str, pool: str) -> None:
     """
     PARAMS.write_text(params, encoding="utf-8")
     if pool in SLOTS:
-        with concurrency(SLOTS[pool], occupy=1, strict=True):
+        # A dead worker's slot is free again soon; a training goes on though the server is away for longer.
+        slot = concurrency(SLOTS[pool], strict=True, lease_duration=LEASE_S, raise_on_lease_renewal_failure=False)
+        with slot:
             make_and_push(stages)
     else:
         make_and_push(stages)
 
 
-def _worth_retrying(task: Any, task_run: Any, state: State) -> bool:
-    """The remote may be back in a moment; what a stage refuses, a person must mend."""
-    return not str(state.result(raise_on_failure=False)).startswith("refused: ")
-
-
-@task(
-    cache_policy=NO_CACHE,
-    retries=4,
-    retry_delay_seconds=exponential_backoff(backoff_factor=5),
-    retry_condition_fn=_worth_retrying,
-)
+@task(cache_policy=NO_CACHE, **ASKS_THE_REMOTE)
 def make_and_push(stages: list[str]) -> None:
     """A stage that is done is not done again by a further try: DVC knows it."""
     log = get_run_logger()
+    pull_tracked(log)
     reproduce(stages, log, pull=True)
     run_dvc(["push", "--run-cache", "--with-deps", *stages], log)

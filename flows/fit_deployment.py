@@ -10,6 +10,7 @@ from prefect import flow, get_run_logger
 from prefect.artifacts import create_table_artifact
 from rich.console import Console
 
+from flows.fan_out import make_and_push
 from flows.retrain import Step, run_step
 from flows.stages import StageFailed
 from qaconv.config import METHODS, load_params
@@ -21,8 +22,12 @@ PROFILES = Path("artifacts/tlift")
 
 
 @flow(name="fit_deployment")
-def fit_deployment(deployment: str) -> dict[str, list[str]]:
+def fit_deployment(deployment: str, on_worker: bool = False) -> dict[str, list[str]]:
     """Fits, and compares each profile with the one it replaces.
+
+    Args:
+        deployment: its name in params.yaml.
+        on_worker: takes what it needs from DVC's remote, and pushes what it has made.
 
     Returns:
         Changes by method; empty where there was no profile or nothing changed.
@@ -36,7 +41,10 @@ def fit_deployment(deployment: str) -> dict[str, list[str]]:
         raise InputError(f"params.yaml: deployments has no {deployment!r}; it has {params.deployments}")
     paths = {method: PROFILES / deployment / f"{method}.json" for method in METHODS}
     before = {method: TLiftProfile.load(path) for method, path in paths.items() if path.is_file()}
-    run_step.with_options(name="fit_tlift")(Step((f"fit_tlift@{deployment}",)), fan_out=False)
+    if on_worker:
+        make_and_push([f"fit_tlift@{deployment}"])
+    else:
+        run_step.with_options(name="fit_tlift")(Step((f"fit_tlift@{deployment}",)), fan_out=False)
     after = {method: TLiftProfile.load(path) for method, path in paths.items()}
     changes = {method: compare(before[method], after[method]) if method in before else [] for method in METHODS}
     for method, lines in changes.items():

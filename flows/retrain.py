@@ -19,9 +19,10 @@ from prefect.tasks import exponential_backoff
 from rich.console import Console
 from rich.table import Table
 
-from flows.fan_out import spread
+from flows.events import announce
+from flows.fan_out import ASKS_THE_REMOTE, spread
 from flows.params import change_params
-from flows.stages import StageFailed, reproduce
+from flows.stages import StageFailed, pull_tracked, reproduce
 from qaconv import registry, tracking
 from qaconv.config import Params, load_params
 from qaconv.errors import InputError
@@ -76,9 +77,12 @@ def retrain(changes: dict[str, Any] | None = None, fan_out: bool = False) -> Ret
     if changes:
         change_params(changes)
     params = load_params()
+    if fan_out:
+        pull_tracked(get_run_logger())
     with tracking.retraining_run(params, _flow_tags()):
         for name, step in STEPS.items():
-            run_step.with_options(name=name)(step, fan_out)
+            tries = ASKS_THE_REMOTE if fan_out else {}
+            run_step.with_options(name=name, **tries)(step, fan_out)
         metrics = tracking.load_metrics(params.deployments)
         release = register(params, metrics)
         outcome = promote(params, release)
@@ -92,7 +96,7 @@ def retrain(changes: dict[str, Any] | None = None, fan_out: bool = False) -> Ret
 
 @task(tags=["dvc"], cache_policy=NO_CACHE)
 def run_step(step: Step, fan_out: bool) -> None:
-    """DVC knows what is up to date; a training that was killed resumes by itself, so nothing is retried."""
+    """DVC knows what is up to date, and a further try finds the workers' runs: only DVC's remote is asked again."""
     log = get_run_logger()
     if fan_out:
         spread(step.stages, step.pool, together=step.together, log=log)
@@ -125,6 +129,8 @@ def promote(params: Params, release: registry.Release) -> Outcome:
     """Moves the alias champion, or says why not."""
     outcome = promotion.promote(release, params.gate)
     get_run_logger().info(outcome.reason)
+    if outcome.verdict != "unchanged":
+        announce("model.promoted" if outcome.promoted else "model.refused", release.name, outcome.reason)
     return outcome
 
 

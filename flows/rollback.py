@@ -3,6 +3,7 @@
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact
 
+from flows.events import announce
 from qaconv import tracking
 from qaconv.config import load_params
 from qaconv.registry import promotion
@@ -16,7 +17,9 @@ def rollback(why: str) -> None:
         InputError: there is nothing to go back to, or `why` is empty.
     """
     tracking.connect()
-    left, back = promotion.rollback(load_params().registry.model, why)
+    name = load_params().registry.model
+    left, back = promotion.rollback(name, why)
     said = f"{back} is the champion again; {left} stays refused: {why}"
     get_run_logger().info(said)
+    announce("model.rolled_back", name, said)
     create_markdown_artifact(f"**Rolled back.** {said}", key="promotion")

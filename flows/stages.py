@@ -33,6 +33,13 @@ def reproduce(stages: Sequence[str], log: Logger, *, pull: bool = False) -> None
     run_dvc(["repro", *(["--pull"] if pull else []), *stages], log)
 
 
+def pull_tracked(log: Logger) -> None:
+    """Brings the data that people or `flows/ingest.py` gave to DVC: no stage makes it, so no run cache has it."""
+    listed = subprocess.run(["git", "ls-files", "*.dvc"], capture_output=True, text=True, check=True).stdout
+    if listed:
+        run_dvc(["pull", "--force", *listed.splitlines()], log)
+
+
 def run_dvc(arguments: Sequence[str], log: Logger) -> None:
     """Runs a command of DVC in the working folder, each line of its output into `log` as it comes.
 

@@ -189,6 +189,25 @@ class GateConfig(Settings):
     max_encoder_ms: PositiveFloat  # for one crop, on one thread of the CPU that registers
 
 
+class IngestConfig(Settings):
+    """What a batch of new sightings must keep to be taken in."""
+
+    max_share_change: Share  # of each camera among the images, against those that were there before
+    share_from: PositiveInt  # images, of the batch and of the dataset, from which on shares are compared
+
+
+class WatchConfig(Settings):
+    """When new sightings count as drifted from what the champion was measured on."""
+
+    sightings: Annotated[int, Field(ge=10)]  # the newest before and since the champion, that are looked at
+    fewest: Annotated[int, Field(ge=10)]  # of either; fewer are no evidence
+    max_score_change: Share  # Kolmogorov-Smirnov distance of the best scores
+    max_confident_drop: Share  # of the share of sightings with a match that is more likely than not
+    max_share_change: Share  # of each camera among the sightings
+    min_transit_gain: Share  # of the old gain that matches have from their times
+    start: bool  # whether a finding starts fit_deployment (cameras, clocks, transits) or retrain (scores)
+
+
 class ServeConfig(Settings):
     """The service; no stage depends on it."""
 
@@ -215,6 +234,8 @@ class Params(Settings):
     report: ReportConfig
     registry: RegistryConfig
     gate: GateConfig
+    ingest: IngestConfig
+    watch: WatchConfig
     serve: ServeConfig
     machine: MachineConfig
 

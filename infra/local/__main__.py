@@ -1,16 +1,20 @@
 """`make up`, `make status`, `make down`: PostgreSQL, S3, MLflow, Prefect and its workers, on 127.0.0.1 alone.
 
+`make backup to=FOLDER` and `make restore from=FOLDER` keep what they know, and bring it back.
+
 infra/local/supervisord.conf says what runs; what it keeps, and its secrets, lie in .local/.
 """
 
 import logging
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from infra.local import servers
+from infra.local import backup, servers
 from infra.local.environment import ENV, LOCAL, Environment
 from infra.local.supervisor import Supervisor
 from qaconv.errors import InputError
@@ -23,14 +27,8 @@ console = Console(highlight=False, soft_wrap=True)
 def up() -> None:
     """Start what is not running, wait until it answers, and print where it is. May be run again at any time."""
     environment = Environment.load_or_create()
-    supervisor = Supervisor(environment)
-    if not supervisor.running():
-        environment.check_ports()
-        servers.prepare(environment)
-        supervisor.start()
-    for stage in (servers.start_stores, servers.start_servers, servers.start_workers):
-        stage(environment, supervisor)
-    _show(environment, supervisor)
+    _start(environment, servers.start_stores, servers.start_servers, servers.start_workers)
+    _show(environment)
 
 
 @app.command()
@@ -38,7 +36,7 @@ def status() -> None:
     """Print what runs and where; ends with 1 unless everything does."""
     environment = Environment.load()
     supervisor = Supervisor(environment)
-    _show(environment, supervisor)
+    _show(environment)
     if any(state != "RUNNING" for state in supervisor.states().values()):
         raise typer.Exit(1)
 
@@ -54,9 +52,36 @@ def down() -> None:
     console.print(f"stopped; what it keeps is in {LOCAL}")
 
 
-def _show(environment: Environment, supervisor: Supervisor) -> None:
+@app.command("backup")
+def back_up(folder: Path) -> None:
+    """Write all that the servers know, secrets among it, into a new folder; they go on running."""
+    backup.dump(Environment.load(), folder.resolve())
+
+
+@app.command()
+def restore(folder: Path) -> None:
+    """Start servers that know what a backup holds, where there are none yet."""
+    backup.restore_secrets(folder)
+    environment = Environment.load()
+    _start(environment, servers.start_stores)
+    backup.fill_stores(environment, folder)
+    _start(environment, servers.start_servers, servers.start_workers)
+    _show(environment)
+
+
+def _start(environment: Environment, *stages: Callable[[Environment, Supervisor], None]) -> None:
+    supervisor = Supervisor(environment)
+    if not supervisor.running():
+        environment.check_ports()
+        servers.prepare(environment)
+        supervisor.start()
+    for stage in stages:
+        stage(environment, supervisor)
+
+
+def _show(environment: Environment) -> None:
     table = Table("server", "state", "address")
-    for name, state in supervisor.states().items():
+    for name, state in Supervisor(environment).states().items():
         colour = "green" if state == "RUNNING" else "red"
         table.add_row(name, f"[{colour}]{state.lower()}", environment.address(name))
     console.print(table)

@@ -25,6 +25,7 @@ PORTS = {
     "MLFLOW": 17500,
     "PREFECT": 17420,
 }
+WEBHOOK = "QACONV_WEBHOOK_URL"  # people's own
 GRPC_OFFSET = 10000  # SeaweedFS's own: each of its doors has a second one that far up
 ADDRESSES = {  # of those that people look at
     "postgres": "127.0.0.1:{POSTGRES_PORT}",
@@ -65,12 +66,17 @@ class Environment:
             with replacing_file(ENV) as beside:
                 beside.touch(mode=0o600)
                 text = "# Ports may be changed while nothing runs.\n"
+                text += f"# {WEBHOOK}=https://... is told what people should know; then `make up`.\n"
                 text += "".join(f"{name}={value}\n" for name, value in _fresh().items())
                 beside.write_text(text, encoding="utf-8")
         return cls.load()
 
     def __getitem__(self, name: str) -> str:
         return self.variables[name]
+
+    def get(self, name: str) -> str | None:
+        """A variable that need not be there."""
+        return self.variables.get(name)
 
     def for_processes(self) -> dict[str, str]:
         """What every server and worker sees: this process's own variables, and ours before them."""

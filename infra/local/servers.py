@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import boto3
 import httpx
@@ -25,8 +26,12 @@ from qaconv.files import replacing_file
 log = logging.getLogger(__name__)
 
 PATIENCE_S = 600  # for a server's first start, which makes tables, on a busy machine
-DATABASES = {"mlflow": "MLFLOW_DATABASE_PASSWORD", "prefect": "PREFECT_DATABASE_PASSWORD"}
-BUCKETS = ("mlflow", "dvc")
+DATABASES = {  # owner, and the variable of its password
+    "mlflow": ("mlflow", "MLFLOW_DATABASE_PASSWORD"),
+    "mlflow_auth": ("mlflow", "MLFLOW_DATABASE_PASSWORD"),
+    "prefect": ("prefect", "PREFECT_DATABASE_PASSWORD"),
+}
+BUCKETS = ("mlflow", "dvc", "incoming", "quarantine")
 
 
 def prepare(environment: Environment) -> None:
@@ -70,9 +75,22 @@ def start_servers(environment: Environment, supervisor: Supervisor) -> None:
 def start_workers(environment: Environment, supervisor: Supervisor) -> None:
     """What Prefect has to know, and a worker a pool, each in its own clone."""
     scheduling.set_up(environment)
+    # What flows/ingest.py commits comes into what is checked out here, unless something here is in no commit.
+    subprocess.run(["git", "config", "receive.denyCurrentBranch", "updateInstead"], cwd=PROJECT, check=True)
     for worker in WORKERS:
         _clone(LOCAL / "clones" / worker)
         supervisor.start_program(worker)
+
+
+def s3_client(environment: Environment) -> Any:
+    """boto3's, to the S3 of these servers."""
+    return boto3.client(
+        "s3",
+        endpoint_url=environment["AWS_ENDPOINT_URL"],
+        aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
+        region_name=environment["AWS_DEFAULT_REGION"],
+    )
 
 
 def _create_cluster(environment: Environment) -> None:
@@ -120,13 +138,13 @@ def _create_databases(environment: Environment) -> None:
     connection = _connect(environment)
     connection.autocommit = True
     with connection.cursor() as cursor:
-        cursor.execute("SELECT rolname FROM pg_roles UNION SELECT datname FROM pg_database")
+        cursor.execute("SELECT rolname FROM pg_roles")
         known = {row[0] for row in cursor.fetchall()}
-        for role, password in DATABASES.items():
+        for role, password in set(DATABASES.values()):
             if role not in known:
                 create = sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}")
                 cursor.execute(create.format(sql.Identifier(role), sql.Literal(environment[password])))
-        for database, owner in (("mlflow", "mlflow"), ("mlflow_auth", "mlflow"), ("prefect", "prefect")):
+        for database, (owner, _) in DATABASES.items():
             cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", (database,))
             if cursor.fetchone() is None:
                 create = sql.SQL("CREATE DATABASE {} OWNER {}")
@@ -135,13 +153,7 @@ def _create_databases(environment: Environment) -> None:
 
 
 def _create_buckets(environment: Environment) -> None:
-    client = boto3.client(
-        "s3",
-        endpoint_url=environment["AWS_ENDPOINT_URL"],
-        aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
-        region_name=environment["AWS_DEFAULT_REGION"],
-    )
+    client = s3_client(environment)
     known = {bucket["Name"] for bucket in client.list_buckets()["Buckets"]}
     for bucket in BUCKETS:
         if bucket not in known:

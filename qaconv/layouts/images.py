@@ -35,7 +35,7 @@ def with_images_verified(manifest: Manifest) -> Manifest:
         raise InputError(f"{manifest.root}: there are no images")
     with ThreadPool(os.cpu_count()) as pool:  # threads do: Pillow and hashlib let go of the interpreter while they work
         results = track(
-            pool.imap(_digest_and_fault, paths, chunksize=16),
+            pool.imap(digest_and_fault, paths, chunksize=16),
             f"reading {manifest.root}",
             total=len(paths),
             console=Console(stderr=True),
@@ -52,7 +52,7 @@ def with_images_verified(manifest: Manifest) -> Manifest:
     return replace(manifest, images_digest=sha256("".join(digests).encode()).hexdigest())
 
 
-def _digest_and_fault(path: Path) -> tuple[str, str | None]:
+def digest_and_fault(path: Path) -> tuple[str, str | None]:
     """The sha256 of a file, and what keeps it from being decoded, if anything does."""
     try:
         content = path.read_bytes()

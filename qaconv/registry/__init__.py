@@ -21,9 +21,12 @@ from mlflow.models import ModelSignature
 from mlflow.types import Schema, TensorSpec
 
 from qaconv.config import Params
+from qaconv.errors import InputError
 from qaconv.evidence import Evidence, collect
+from qaconv.inference import ServedModel
 from qaconv.registry.packaging import EVIDENCE, SERVED, log_served
 from qaconv.stages.places import METRICS, ONNX, TLIFT
+from qaconv.tlift import TLiftProfile
 from qaconv.tracking import data_digests, git_tags, lock_digest
 
 GRAPHS = ("encoder", "matcher")
@@ -85,6 +88,27 @@ def find_release(name: str, version: str) -> Release | None:
     return None if number is None else _release(client.get_model_version(name, number))
 
 
+def find_champion(name: str) -> Release:
+    """The release that bears the alias champion.
+
+    Raises:
+        InputError: there is none.
+    """
+    try:
+        champion = find_release(name, "champion")
+    except mlflow.MlflowException as error:
+        raise InputError(f"{name}: {error.message}") from error
+    if champion is None:
+        raise InputError(f"{name}: no version bears the alias champion")
+    return champion
+
+
+def started_s(release: Release) -> float:
+    """When the retraining that registered a release began, in seconds since 1970; it has seen nothing later."""
+    assert release.run_id is not None
+    return float(MlflowClient().get_run(release.run_id).info.start_time) / 1000
+
+
 def load_evidence(release: Release) -> Evidence | None:
     """What is known of a release; none for versions that were registered without."""
     uri = f"models:/{release.name}/{release.version}"
@@ -99,6 +123,14 @@ def download_served(name: str, version: str, folder: Path) -> None:
     """Copies what a version serves by (graphs, contract, profiles) into an empty folder."""
     found = download_artifacts(f"models:/{name}/{version}/{SERVED}")
     shutil.copytree(found, folder, dirs_exist_ok=True)
+
+
+def load_served(release: Release) -> tuple[ServedModel, Mapping[str, TLiftProfile]]:
+    """What a release serves by, and its temporal profiles by deployment, in memory."""
+    with TemporaryDirectory() as folder:
+        download_served(release.name, release.version, Path(folder))
+        model = ServedModel(Path(folder))
+        return model, model.profiles
 
 
 def aliases(release: Release) -> list[str]:

@@ -1,146 +1,79 @@
-"""The production loop on the real servers of `make up`, from nothing, with a small project."""
+"""The production loop on the real servers of `make up`, from nothing; each test goes on where the last has ended."""
 
-import os
+import json
 import shutil
 import socket
 import subprocess
-import sys
 import tempfile
-import time
+import threading
 from collections.abc import Iterator, Mapping
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from typing import Any
-from uuid import UUID
 
-import boto3
 import httpx
 import mlflow
+import pandas as pd
 import psycopg2
 import pytest
-import yaml
 from botocore.exceptions import ClientError
-from dotenv import dotenv_values
 from mlflow import MlflowClient
-from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.objects import State
-from tracked_projects import REPOSITORY
+from PIL import Image
+from running_stack import Stack, make, wait_for, write_small_project
+
+from qaconv.camnet.render import render_site
+from qaconv.config import SiteConfig
+from qaconv.layouts import market1501
+from qaconv.manifest import Manifest
 
 pytestmark = pytest.mark.production
 
-PATIENCE_S = 1800  # for a run, on a busy machine
-EXPERIMENTS = "/api/2.0/mlflow/experiments/search?max_results=1"
-SMALL = {
-    "sites": {
-        "campus": {"seed": 1, "cameras": 3, "people": 24, "train_share": 0.7},
-        "mall": {"seed": 3, "cameras": 3, "people": 12},
-    },
-    "datasets": {name: {"layout": "market1501", "path": f"data/raw/{name}"} for name in ("campus", "mall")},
-    "deployments": ["campus", "mall"],
-}
-SMALL_TRAIN = {"identities_per_batch": 4, "images_per_identity": 2, "epochs": 2, "lr_drop_epoch": 2}
-
-
-class Stack:
-    """A clone of the project in which `make up` has been run."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.variables = {name: value or "" for name, value in dotenv_values(folder / ".local/env").items()}
-
-    def client(self) -> SyncPrefectClient:
-        return SyncPrefectClient(self["PREFECT_API_URL"], auth_string=self["PREFECT_API_AUTH_STRING"])
-
-    def __getitem__(self, name: str) -> str:
-        return self.variables[name]
-
-    def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """A command in the project's folder, with .local/env and this project's code."""
-        return run(self.folder, *command, check=check, **self.variables)
-
-    def start(self, deployment: str, **parameters: Any) -> UUID:
-        with self.client() as client:
-            found = client.read_deployment_by_name(deployment)
-            return client.create_flow_run_from_deployment(found.id, parameters=parameters).id
-
-    def state(self, flow_run: UUID) -> State:
-        with self.client() as client:
-            state = client.read_flow_run(flow_run).state
-        assert state is not None
-        return state
-
-    def wait(self, flow_run: UUID) -> State:
-        deadline = time.monotonic() + PATIENCE_S
-        while not (state := self.state(flow_run)).is_final():
-            assert time.monotonic() < deadline, state
-            time.sleep(1)
-        return state
-
-    def stages_run(self, flow_run: UUID) -> list[str]:
-        """Names of the stages that a retraining has given to workers."""
-        with self.client() as client:
-            runs = client.read_flow_runs()
-        started = self.started(flow_run)
-        return sorted(run.name for run in runs if run.name != "" and run.created >= started and "@" in run.name)
-
-    def started(self, flow_run: UUID) -> Any:
-        with self.client() as client:
-            return client.read_flow_run(flow_run).created
-
-
-def run(folder: Path, *command: str, check: bool = True, **variables: str) -> subprocess.CompletedProcess[str]:
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MLFLOW_"))}
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = {**inherited, "PATH": path, "PYTHONPATH": str(folder), **variables}
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=check)
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports of which the ten thousandth above is free too, as SeaweedFS needs it."""
-    found: list[int] = []
-    for port in range(18000, 22000):
-        try:
-            with socket.socket() as one, socket.socket() as other:
-                one.bind(("127.0.0.1", port))
-                other.bind(("127.0.0.1", port + 10000))
-        except OSError:
-            continue
-        found.append(port)
-        if len(found) == count:
-            return found
-    raise RuntimeError("too few ports are free")
+EQUIPPED = {"backbone.neck_channels": 32}  # what the better challenger has more than the first champion
+AWAY_S = 15.0
+WEBHOOK_PORT = 27500
 
 
 @pytest.fixture(scope="module")
-def stack() -> Iterator[Stack]:
+def told() -> Iterator[list[dict[str, str]]]:
+    """What people were told by the webhook, as it comes in."""
+    messages: list[dict[str, str]] = []
+
+    class Receiver(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            messages.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", WEBHOOK_PORT), Receiver) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield messages
+        server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def stack(told: list[dict[str, str]]) -> Iterator[Stack]:
     """Everything that `make up` starts, stopped at the end."""
     home = Path(tempfile.mkdtemp(prefix="qaconv-production-"))
     home.chmod(0o711)  # PostgreSQL's own user goes through; pytest lets nobody into its folders
     folder = home / "project"
-    subprocess.run(["git", "clone", "--quiet", str(REPOSITORY), str(folder)], check=True)
-    settings = yaml.safe_load((folder / "params.yaml").read_text(encoding="utf-8"))
-    settings = {**settings, **SMALL, "train": settings["train"] | SMALL_TRAIN}
-    (folder / "params.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
-    (folder / "dvc.lock").unlink()
-    commit(folder, "A small project")
-    run(folder, "python", "-c", "from infra.local.environment import Environment; Environment.load_or_create()")
-    env = folder / ".local/env"
-    lines = env.read_text(encoding="utf-8").splitlines()
-    names = [line.split("=")[0] for line in lines if line.partition("=")[0].endswith("_PORT")]
-    ports = dict(zip(names, free_ports(len(names)), strict=True))
-    lines = [f"{name}={ports[name]}" if (name := line.split("=")[0]) in ports else line for line in lines]
-    env.write_text("\n".join(lines) + "\n", encoding="utf-8")
     try:
-        up = run(folder, "python", "-m", "infra.local", "up", check=False)
+        write_small_project(folder, QACONV_WEBHOOK_URL=f"http://127.0.0.1:{WEBHOOK_PORT}")
+        up = make(folder, "up")
         assert up.returncode == 0, up.stdout + up.stderr
         yield Stack(folder)
     finally:
-        run(folder, "python", "-m", "infra.local", "down", check=False)
+        make(folder, "down")
         shutil.rmtree(home, ignore_errors=True)
 
 
-def commit(folder: Path, subject: str) -> None:
-    author = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
-    subprocess.run(["git", *author, "commit", "--quiet", "--all", "--message", subject], cwd=folder, check=True)
+@pytest.fixture(scope="module")
+def sightings(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
+    """Of a shop with three cameras, for two uploads."""
+    folder = tmp_path_factory.mktemp("shop")
+    render_site(SiteConfig(seed=3, cameras=3, people=16), folder, processes=1)
+    return market1501.read(folder, "shop")
 
 
 @pytest.fixture
@@ -156,17 +89,62 @@ def aliases(registry: MlflowClient) -> Mapping[str, str]:
     return {alias: str(version) for alias, version in registry.get_registered_model("qaconv").aliases.items()}
 
 
+def versions(registry: MlflowClient) -> dict[str, int]:
+    """How many each registered model has."""
+    return {
+        each.name: len(registry.search_model_versions(f"name = '{each.name}'"))
+        for each in registry.search_registered_models()
+    }
+
+
+def upload(stack: Stack, batch: str, rows: pd.DataFrame, root: Path) -> None:
+    """Images, then the table that names them."""
+    s3 = stack.s3()
+    for image in rows["image"]:
+        s3.upload_file(str(root / image), "incoming", f"shop/{batch}/{image}")
+    table = rows[["image", "pid", "camid", "time_s", "split"]].to_csv(index=False)
+    s3.put_object(Bucket="incoming", Key=f"shop/{batch}/sightings.csv", Body=table.encode())
+
+
+def keys(stack: Stack, bucket: str) -> list[str]:
+    return [each["Key"] for each in stack.s3().list_objects_v2(Bucket=bucket).get("Contents", ())]
+
+
+def head(stack: Stack) -> str:
+    return stack.run("git", "rev-parse", "HEAD").stdout.strip()
+
+
 def test_starting_again_changes_nothing_and_everything_is_on_this_machine_alone(stack: Stack) -> None:
     before = (stack.folder / ".local/env").read_bytes()
-    again = stack.run("python", "-m", "infra.local", "up")
+    again = make(stack.folder, "up")
+    assert again.returncode == 0 and "worker-gpu" in again.stdout
     assert (stack.folder / ".local/env").read_bytes() == before
-    assert "worker-gpu" in again.stdout
-    assert stack.run("python", "-m", "infra.local", "status").returncode == 0
+    assert make(stack.folder, "status").returncode == 0
     assert (stack.folder / ".local/env").stat().st_mode & 0o077 == 0
     listening = subprocess.run(["ss", "-ltnH"], capture_output=True, text=True, check=True).stdout
     ours = [value for name, value in stack.variables.items() if name.endswith("_PORT")]
     doors = [line.split()[3] for line in listening.splitlines()]
     assert {door for door in doors if door.rpartition(":")[2] in ours} == {f"127.0.0.1:{port}" for port in ours}
+
+
+def test_schedules_plan_their_runs(stack: Stack) -> None:
+    def planned() -> set[str] | None:
+        with stack.prefect() as client:
+            found = {each.name: each.id for each in client.read_deployments() if each.schedules}
+            runs = {run.deployment_id for run in client.read_flow_runs() if run.state and run.state.is_scheduled()}
+        return set(found) if runs >= set(found.values()) else None
+
+    assert wait_for(planned) == {"weekly", "hourly", "daily"}
+    with stack.prefect() as client:  # from here on nothing runs but what a test starts
+        for each in client.read_deployments():
+            if each.schedules:
+                client.set_deployment_paused_state(each.id, True)
+        for run in client.read_flow_runs():
+            client.delete_flow_run(run.id)
+        for each in client.read_deployments():
+            for schedule in each.schedules:
+                client.update_deployment_schedule(each.id, schedule.id, active=False)
+            client.set_deployment_paused_state(each.id, False)
 
 
 def test_each_server_refuses_wrong_credentials(stack: Stack) -> None:
@@ -182,44 +160,127 @@ def test_each_server_refuses_wrong_credentials(stack: Stack) -> None:
         assert httpx.get(url, auth=("admin", "wrong")).status_code == 401
         assert httpx.get(url, auth=("admin", right)).status_code == 200
     with pytest.raises(ClientError, match="SignatureDoesNotMatch"):
-        boto3.client(
-            "s3",
-            endpoint_url=stack["AWS_ENDPOINT_URL"],
-            aws_access_key_id=stack["AWS_ACCESS_KEY_ID"],
-            aws_secret_access_key="wrong",
-            region_name=stack["AWS_DEFAULT_REGION"],
-        ).list_objects_v2(Bucket="mlflow")
+        stack.s3("wrong").list_objects_v2(Bucket="mlflow")
     with pytest.raises(psycopg2.OperationalError, match="password authentication failed"):
         psycopg2.connect(host="127.0.0.1", port=stack["POSTGRES_PORT"], user="postgres", password="wrong")
 
 
-def test_a_retraining_on_workers_makes_a_champion(stack: Stack, registry: MlflowClient) -> None:
-    flow_run = stack.start("retrain/weekly")
-    state = stack.wait(flow_run)
-    assert state.is_completed(), state.message
-    assert {"train@qaconv", "train@baseline", "evaluate@campus", "evaluate@mall"} <= set(stack.stages_run(flow_run))
-    assert aliases(registry) == {"challenger": "1", "champion": "1"}
+def test_new_sightings_are_versioned_and_the_broken_one_is_in_quarantine(
+    stack: Stack, sightings: Manifest, told: list[dict[str, str]]
+) -> None:
+    first = sightings.frame[sightings.frame["pid"] <= 8]
+    (sightings.root / first["image"].iloc[-1]).write_bytes(b"no image")
+    before = head(stack)
+    upload(stack, "monday", first, sightings.root)
+    stack.complete("ingest/hourly")
+    after = head(stack)
+    assert after != before
+    assert stack.run("git", "show", "--format=%s", "--name-only").stdout.split("\n\n") == [
+        "Take in shop/monday",
+        "data/raw/shop.dvc\n",
+    ]
+    assert keys(stack, "incoming") == []
+    assert f"shop/monday/{first['image'].iloc[-1]}" in keys(stack, "quarantine")
+    report = json.loads(stack.s3().get_object(Bucket="quarantine", Key="shop/monday/report.json")["Body"].read())
+    assert report["images"] == {first["image"].iloc[-1]: "is not an image"}
+    upload(stack, "again", first[:-1], sightings.root)
+    stack.complete("ingest/hourly")
+    assert head(stack) == after
+    wait_for(lambda: [each for each in told if each["event"] == "qaconv.dataset.quarantined"] or None)
 
 
-def test_a_second_retraining_gives_nothing_to_workers_and_registers_nothing(
-    stack: Stack, registry: MlflowClient
+def test_a_retraining_whose_worker_is_killed_in_the_middle_makes_a_champion(
+    stack: Stack, registry: MlflowClient, told: list[dict[str, str]]
 ) -> None:
     flow_run = stack.start("retrain/weekly")
-    assert stack.wait(flow_run).is_completed()
-    assert stack.stages_run(flow_run) == []
+    unfinished = stack.folder / ".local/clones/worker-gpu/artifacts/unfinished/qaconv.pt"
+    wait_for(lambda: unfinished.exists() or None, every_s=0.02)
+    stack.kill_tree("worker-gpu")
+    assert stack.finish(flow_run).is_completed()
+    runs = [run for run in stack.stage_runs(flow_run) if run.name == "train@qaconv"]
+    assert sorted(run.state_name or "" for run in runs) == ["Completed", "Crashed"]
+    assert "unfinished/qaconv.pt: resumes at" in (stack.folder / ".local/log/worker-gpu.log").read_text(
+        encoding="utf-8"
+    )
     assert aliases(registry) == {"challenger": "1", "champion": "1"}
+    wait_for(lambda: {"qaconv.model.promoted", "prefect.flow-run.Crashed"} <= {each["event"] for each in told} or None)
 
 
-def test_the_champion_can_be_made_again_with_equal_digests(stack: Stack) -> None:
+def test_the_champion_made_again_without_a_disturbance_has_equal_digests(stack: Stack) -> None:
     made = stack.run("qaconv", "reproduce", "models:/qaconv@champion", check=False)
     assert made.returncode == 0, made.stdout + made.stderr
     assert "qaconv version 1: 0 of" in made.stdout
 
 
+def test_a_second_retraining_gives_nothing_to_workers_and_registers_nothing(
+    stack: Stack, registry: MlflowClient
+) -> None:
+    flow_run = stack.complete("retrain/weekly")
+    assert stack.stage_runs(flow_run) == []
+    assert versions(registry) == {"qaconv": 1, "qaconv-encoder": 1, "qaconv-matcher": 1}
+
+
+def test_a_better_challenger_is_promoted_though_each_server_is_away_for_a_while(
+    stack: Stack, registry: MlflowClient
+) -> None:
+    flow_run = stack.start("retrain/weekly", changes=EQUIPPED)
+    for server, at_work in (("s3", "train@baseline"), ("prefect", "features@shop"), ("mlflow", "report")):
+        stack.wait_for_stage(flow_run, at_work)
+        stack.take_away(server, AWAY_S)
+    assert stack.finish(flow_run).is_completed()
+    assert aliases(registry) == {"challenger": "2", "champion": "2", "previous": "1"}
+    assert versions(registry) == {"qaconv": 2, "qaconv-encoder": 2, "qaconv-matcher": 2}
+    names = [run.name for run in stack.stage_runs(flow_run)]
+    assert len(names) == len(set(names))  # no stage was given to two workers
+    assert len(registry.search_runs(["1"], "attributes.status = 'FINISHED'")) == 3
+
+
 def test_a_challenger_that_loses_is_refused_with_its_reason(stack: Stack, registry: MlflowClient) -> None:
-    flow_run = stack.start("retrain/weekly", changes={"train.epochs": 1, "train.lr_drop_epoch": 1, "train.lr": 1e-8})
-    assert stack.wait(flow_run).is_completed()
-    assert aliases(registry) == {"challenger": "2", "champion": "1"}
-    tags = registry.get_model_version("qaconv", "2").tags
+    stack.complete("retrain/weekly", changes={"backbone.neck_channels": 2})
+    assert aliases(registry) == {"challenger": "3", "champion": "2", "previous": "1"}
+    tags = registry.get_model_version("qaconv", "3").tags
     assert tags["gate"] == "refused"
     assert "a gain whose lower end is at least 0 is asked for" in tags["promotion"]
+
+
+def test_rolling_back_brings_the_previous_champion_back_with_its_graphs(stack: Stack, registry: MlflowClient) -> None:
+    stack.complete("rollback/rollback", why="the new one confuses twins")
+    assert aliases(registry) == {"challenger": "3", "champion": "1"}
+    assert registry.get_model_version("qaconv", "2").tags["rolled_back"] == "the new one confuses twins"
+    assert registry.get_registered_model("qaconv-encoder").aliases["champion"] == "1"
+
+
+def test_sightings_that_have_drifted_are_told(stack: Stack, sightings: Manifest, told: list[dict[str, str]]) -> None:
+    second = sightings.frame[sightings.frame["pid"] > 8]
+    for image in second["image"]:  # lens fogged over
+        with Image.open(sightings.root / image) as crop:
+            crop.resize((2, 2)).resize(crop.size).save(sightings.root / image, quality=20)
+    second = second.assign(time_s=second["time_s"].where(second["camid"] != 1))  # and a clock lost
+    upload(stack, "tuesday", second, sightings.root)
+    stack.complete("ingest/hourly")
+    stack.complete("watch/daily")
+    drifted = wait_for(lambda: [each for each in told if each["event"] == "qaconv.deployment.drifted"] or None)
+    assert drifted[0]["about"] == "shop"
+    assert "clocks: camera 1, missing" in drifted[0]["text"]
+
+
+def test_a_backup_restored_where_nothing_is_brings_the_champion_back(stack: Stack, registry: MlflowClient) -> None:
+    backup = stack.folder.parent / "backup"
+    assert make(stack.folder, "backup", str(backup)).returncode == 0
+    assert make(stack.folder, "down").returncode == 0
+    shutil.rmtree(stack.folder / ".local")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", int(stack["MLFLOW_PORT"])))
+        taken.listen()
+        refused = make(stack.folder, "restore", str(backup))
+        assert refused.returncode == 2
+        assert f"mlflow {stack['MLFLOW_PORT']}" in refused.stdout
+    shutil.rmtree(stack.folder / ".local")
+    restored = make(stack.folder, "restore", str(backup))
+    assert restored.returncode == 0, restored.stdout + restored.stderr
+    assert aliases(registry) == {"challenger": "3", "champion": "1"}
+    model = mlflow.pyfunc.load_model("models:/qaconv@champion")
+    ranked = model.predict(model.input_example, params={"deployment": "", "top_k": 2})
+    assert len(ranked) == 2
+    with stack.prefect() as client:
+        assert any(run.name == "train@qaconv" for run in client.read_flow_runs())
