@@ -9,11 +9,11 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from infra.local.environment import ENV, Environment
+from infra.local.environment import ENV, LOCAL, Environment
 from infra.local.servers import BUCKETS, DATABASES, s3_client
 from infra.local.supervisor import postgres_commands
 from qaconv.errors import InputError
-from qaconv.files import replacing_folder
+from qaconv.files import replacing_file, replacing_folder
 
 log = logging.getLogger(__name__)
 
@@ -42,18 +42,20 @@ def dump(environment: Environment, folder: Path) -> None:
 
 
 def restore_secrets(folder: Path) -> None:
-    """The first step: .local/env as it was, so that the databases' passwords fit.
+    """The first step: .local/env as it was, so that passwords fit; one that is there stays, with its ports.
 
     Raises:
-        InputError: there is an .local/env already, or the folder is no backup.
+        InputError: there are databases already, or the folder is no backup.
     """
-    if ENV.exists():
-        raise InputError(f"{ENV}: exists; a backup is restored where nothing is: move {ENV.parent} away first")
+    if (LOCAL / "postgres").exists():
+        raise InputError(f"{LOCAL}: holds databases; a backup is restored where nothing is: move it away first")
     if not (folder / "env").is_file():
         raise InputError(f"{folder}: holds no backup; `make backup` writes one")
-    ENV.parent.mkdir(mode=0o711, exist_ok=True)
-    shutil.copy(folder / "env", ENV)
-    ENV.chmod(0o600)
+    if not ENV.exists():
+        LOCAL.mkdir(mode=0o711, exist_ok=True)
+        with replacing_file(ENV) as beside:
+            shutil.copyfile(folder / "env", beside)
+            beside.chmod(0o600)
 
 
 def fill_stores(environment: Environment, folder: Path) -> None:
