@@ -33,6 +33,7 @@ SMALL = {
     "image": {"height": 48, "width": 24},
 }
 TRAIN = {"identities_per_batch": 4, "images_per_identity": 2, "epochs": 2, "lr_drop_epoch": 2}
+STATES = ["Scheduled", "Pending", "Running", "Completed"]  # of a run that goes well, in this order
 WEAK = {"neck_channels": 1}  # a map of one channel says yes or no, and so the first champion can be beaten
 
 
@@ -94,9 +95,12 @@ class Stack:
         assert created is not None
         return [each for each in runs if each.created and each.created > created and each.parameters.get("stages")]
 
-    def wait_for_stage(self, since: UUID, name: str) -> None:
-        """Until it has been given to a worker."""
-        wait_for(lambda: [run for run in self.stage_runs(since) if run.name == name] or None)
+    def wait_for_stage(self, since: UUID, name: str, state: str) -> None:
+        """Until the stage's run is in a state, or in one after it."""
+        later = STATES[STATES.index(state) :]
+        wait_for(
+            lambda: [run for run in self.stage_runs(since) if run.name == name and run.state_name in later] or None
+        )
 
     def take_away(self, server: str, seconds: float) -> None:
         """A server is stopped, and is back after some seconds."""
