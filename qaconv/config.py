@@ -148,7 +148,8 @@ class MachineConfig(Settings):
     """Where the work runs; nothing here changes a result beyond a device's rounding."""
 
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")]  # auto is CUDA where there is one
-    workers: Annotated[int, Field(ge=0)]  # processes that read images beside the main one
+    processes: PositiveInt  # that train together, a GPU each; torchrun's own number goes first
+    workers: Annotated[int, Field(ge=0)]  # processes that read images beside each of those
     checkpoint_every_steps: PositiveInt  # a killed training resumes from here
 
 
