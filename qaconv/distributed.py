@@ -57,7 +57,6 @@ def launch(processes: int, call: Callable[..., None], *arguments: Any) -> int:
         "TORCHELASTIC_USE_AGENT_STORE": "True",  # the store is this process's
         "WORLD_SIZE": str(processes),
         "LOCAL_WORLD_SIZE": str(processes),
-        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes))),
     }
     context = spawn(_call, (group, call, arguments), processes, join=False)
     try:
@@ -75,6 +74,8 @@ def launch(processes: int, call: Callable[..., None], *arguments: Any) -> int:
 
 def _call(rank: int, group: dict[str, str], call: Callable[..., None], arguments: tuple[Any, ...]) -> None:
     os.environ.update(group, RANK=str(rank), LOCAL_RANK=str(rank))
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // int(group["WORLD_SIZE"])))
     call(*arguments)
 
 
