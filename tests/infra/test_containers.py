@@ -62,9 +62,12 @@ def test_a_work_pool_s_template_makes_a_job_and_uses_every_variable(pool):
     made_by_prefect = {"name": "stage", "command": ["prefect", "flow-run", "execute"], "env": [], "labels": {}}
     defaults = {name: each["default"] for name, each in variables.items() if "default" in each}
     job = apply_values(template["job_configuration"], {**defaults, **made_by_prefect})["job_manifest"]
+    pod = job["spec"]["template"]["spec"]
+    # Prefect refuses a template without these two in the pod's spec, from where Kubernetes drops them.
+    assert (pod.pop("parallelism"), pod.pop("completions"), pod["containers"][0]["name"]) == (1, 1, "prefect-job")
     kubernetes_validate.validate(job, "1.37", strict=True)
     assert all(f"{{{{ {name} }}}}" in json.dumps(template["job_configuration"]) for name in variables)
-    limits = job["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]
+    limits = pod["containers"][0]["resources"]["limits"]
     assert limits.get("nvidia.com/gpu") == (1 if pool == "gpu" else None)
 
 
