@@ -1,6 +1,7 @@
 """The command line: one command a stage, as dvc.yaml calls them."""
 
 import logging
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -32,7 +33,7 @@ def configure() -> None:
     at_terminal = sys.stderr.isatty()  # elsewhere the reader, such as Prefect, adds the time itself
     handler = RichHandler(console=Console(stderr=True), show_path=False, show_time=at_terminal, show_level=at_terminal)
     logging.basicConfig(format="%(message)s", datefmt="%X", handlers=[handler])
-    logging.getLogger("qaconv").setLevel(logging.INFO)
+    logging.getLogger("qaconv").setLevel(logging.INFO if _tells() else logging.WARNING)
 
 
 @app.command()
@@ -55,8 +56,13 @@ def sources() -> None:
 
 @app.command()
 def train(method: Method) -> None:
-    """Train a network; a killed training goes on where it was."""
-    _run("train", method)
+    """Train a network; a killed training goes on where it was. Several processes: machine.processes, or torchrun."""
+    with _refusing():
+        distributed, processes = import_module("qaconv.distributed"), load_params().machine.processes
+    if processes == 1 or distributed.launched():
+        _run("train", method)
+    elif code := distributed.launch(processes, _command, ["train", "--method", method]):
+        raise typer.Exit(code)
 
 
 @app.command()
@@ -188,6 +194,15 @@ def _serving() -> Any:
     return import_module("qaconv.serving.commands")
 
 
+def _command(arguments: list[str]) -> None:
+    """What one of several processes runs; it says what a single one would, if it is its machine's first."""
+    app(arguments)
+
+
+def _tells() -> bool:
+    return os.environ.get("LOCAL_RANK", "0") == "0"
+
+
 def _run(stage: str, *of: str) -> None:
     """Runs qaconv/stages/<stage>.py, imported only now: torch takes seconds."""
     with _refusing():
@@ -200,5 +215,6 @@ def _refusing() -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        Console(stderr=True).print(Text.assemble(("refused: ", "bold red"), str(error)), soft_wrap=True)
+        if _tells():
+            Console(stderr=True).print(Text.assemble(("refused: ", "bold red"), str(error)), soft_wrap=True)
         raise typer.Exit(2) from error

@@ -148,7 +148,8 @@ class MachineConfig(Settings):
     """Where the work runs; nothing here changes a result beyond a device's rounding."""
 
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")]  # auto is CUDA where there is one
-    workers: Annotated[int, Field(ge=0)]  # processes that read images beside the main one
+    processes: PositiveInt  # that train together, a GPU each; torchrun's own number goes first
+    workers: Annotated[int, Field(ge=0)]  # processes that read images beside each of those
     checkpoint_every_steps: PositiveInt  # a killed training resumes from here
 
 
@@ -184,6 +185,8 @@ class GateConfig(Settings):
 
     min_gain: Annotated[float, Field(ge=0)]  # mAP points, direct matching, mean over the targets, with 95 % confidence
     max_loss: Annotated[float, Field(ge=0)]  # mAP points that a single target may lose
+    max_calibration_error: Share  # of the probabilities, at even odds, on every target
+    max_bad_clocks: Share  # of a target's cameras: those of which times had to be left out, where times are used
     max_onnx_difference: PositiveFloat  # of maps and logits from PyTorch's
     max_megabytes: PositiveFloat  # of both graphs
     max_encoder_ms: PositiveFloat  # for one crop, on one thread of the CPU that registers

@@ -15,7 +15,21 @@ from qaconv.errors import InputError
 from qaconv.files import write_json
 
 DECIDING = "qaconv_direct_average_precision"  # of the ranking that promotes, a column of a deployment's queries
+LEFT_OUT = "left out"  # what a profile says was done with times that cannot be used
 RUNS = 30  # of the encoder, of which the median counts
+
+
+@dataclass(frozen=True)
+class Clocks:
+    """Of one deployment.
+
+    Attributes:
+        cameras: how many there are.
+        left_out: why some or all times of a camera were not used, by camid.
+    """
+
+    cameras: int
+    left_out: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -30,6 +44,9 @@ class Evidence:
         megabytes: of the graphs together.
         encoder_ms: median time of one crop through the encoder, on one thread of the CPU that registered it.
         times: why each deployment's profile does not use times; empty where it does.
+        calibration_errors: of probabilities at even odds, in [0, 1], by deployment; without an entry where no source
+            people were held out to fit them.
+        clocks: what fitting the profile found about them, by deployment.
     """
 
     average_precisions: Mapping[str, Mapping[str, float]]
@@ -38,6 +55,8 @@ class Evidence:
     megabytes: float
     encoder_ms: float
     times: Mapping[str, str]
+    calibration_errors: Mapping[str, float]
+    clocks: Mapping[str, Clocks]
 
     def mean_average_precision(self, deployment: str) -> float:
         """In [0, 1]."""
@@ -49,8 +68,9 @@ class Evidence:
 
     @classmethod
     def load(cls, path: Path) -> "Evidence":
-        """Reads what `save` wrote."""
-        return cls(**json.loads(path.read_text(encoding="utf-8")))
+        """Reads what `save` wrote; of what an older version did not keep, nothing is known."""
+        values = {"calibration_errors": {}, "clocks": {}} | json.loads(path.read_text(encoding="utf-8"))
+        return cls(**{**values, "clocks": {name: Clocks(**each) for name, each in values["clocks"].items()}})
 
 
 def collect(deployments: Sequence[str], data: Mapping[str, str], metrics: Path, profiles: Path, onnx: Path) -> Evidence:
@@ -59,7 +79,7 @@ def collect(deployments: Sequence[str], data: Mapping[str, str], metrics: Path, 
     Args:
         deployments: names.
         data: digests, by deployment.
-        metrics: folder of `queries/<deployment>.parquet`.
+        metrics: folder of `<deployment>.json` and `queries/<deployment>.parquet`.
         profiles: folder of `<deployment>/qaconv.json`.
         onnx: folder of the graphs and their contract.
 
@@ -76,6 +96,8 @@ def collect(deployments: Sequence[str], data: Mapping[str, str], metrics: Path, 
         megabytes=sum((onnx / name).stat().st_size for name in graphs) / 1e6,
         encoder_ms=_measure_encoder(onnx / "encoder.onnx"),
         times={name: "" if profile["active"] else profile["reason"] for name, profile in found.items()},
+        calibration_errors=_calibration_errors(deployments, metrics),
+        clocks={name: _clocks(profile) for name, profile in found.items()},
     )
 
 
@@ -86,6 +108,20 @@ def _of_queries(path: Path) -> dict[str, float]:
     if DECIDING not in table:
         raise InputError(f"{path}: has no column {DECIDING}; it has {', '.join(table.columns)}")
     return dict(table.set_index("image")[DECIDING].dropna())
+
+
+def _calibration_errors(deployments: Sequence[str], metrics: Path) -> dict[str, float]:
+    figures = {name: _read_json(metrics / f"{name}.json")["qaconv"] for name in deployments}
+    return {name: of["calibration_error"] for name, of in figures.items() if "calibration_error" in of}
+
+
+def _clocks(profile: Mapping[str, Any]) -> Clocks:
+    bad = [finding for finding in profile["findings"] if finding["done"] == LEFT_OUT]
+    cameras = sorted({finding["camid"] for finding in bad})
+    said = {
+        str(camid): "; ".join(finding["detail"] for finding in bad if finding["camid"] == camid) for camid in cameras
+    }
+    return Clocks(len(profile["camids"]), said)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

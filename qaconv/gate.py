@@ -53,7 +53,7 @@ def decide(challenger: Evidence, champion: Evidence | None, rules: GateConfig) -
         champion: of the present one, if there is one.
         rules: params.yaml's.
     """
-    checks = list(_budgets(challenger, rules))
+    checks = [*_budgets(challenger, rules), *_calibration(challenger, rules), *_clocks(challenger, rules)]
     if champion is None:
         return _outcome(checks, "there was no champion", {})
     checks += _times(challenger, champion)
@@ -88,12 +88,44 @@ def _budgets(challenger: Evidence, rules: GateConfig) -> Iterator[Check]:
     yield Check("latency", challenger.encoder_ms <= rules.max_encoder_ms, found)
 
 
+def _calibration(challenger: Evidence, rules: GateConfig) -> Iterator[Check]:
+    """A probability that people see must mean what it says."""
+    for name in challenger.average_precisions:
+        error = challenger.calibration_errors.get(name)
+        if error is None:
+            found = f"nothing is known of the probabilities on {name}; train.holdout_share above 0 measures them"
+            yield Check(f"calibration on {name}", False, found)
+            continue
+        found = (
+            f"probabilities on {name} are off by {100 * error:.1f} points on average; at most "
+            f"{100 * rules.max_calibration_error:g} is asked for"
+        )
+        yield Check(f"calibration on {name}", error <= rules.max_calibration_error, found)
+
+
+def _clocks(challenger: Evidence, rules: GateConfig) -> Iterator[Check]:
+    """Where times are used, most cameras must have such as can be used; elsewhere no clock does harm."""
+    for name in challenger.average_precisions:
+        if challenger.times.get(name) != "":
+            continue
+        clocks = challenger.clocks.get(name)
+        if clocks is None:
+            yield Check(f"clocks of {name}", False, f"nothing is known of the clocks of {name}, whose times are used")
+            continue
+        said = "".join(f"; camera {camid}: {why}" for camid, why in clocks.left_out.items())
+        found = (
+            f"times of {len(clocks.left_out)} of {clocks.cameras} cameras of {name} were left out; a share of at most "
+            f"{rules.max_bad_clocks:g} is allowed{said}"
+        )
+        yield Check(f"clocks of {name}", len(clocks.left_out) <= rules.max_bad_clocks * clocks.cameras, found)
+
+
 def _times(challenger: Evidence, champion: Evidence) -> Iterator[Check]:
     """A deployment whose times served the champion must not lose them unnoticed."""
     for name, why in challenger.times.items():
         if champion.times.get(name) == "":
             found = f"times of {name} are no longer used: {why}" if why else f"times of {name} are used"
-            yield Check(f"clocks of {name}", not why, found)
+            yield Check(f"times of {name}", not why, found)
 
 
 def _gain(challenger: Evidence, champion: Evidence, common: list[str], rules: GateConfig) -> Check:

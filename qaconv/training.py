@@ -2,11 +2,14 @@
 
 The state on disk holds everything that the next step depends on, and each draw of an image carries its own seed, so
 a resumed run ends with the weights of one that was never stopped: bit for bit on the CPU, with as many threads.
+Several processes may train together (qaconv/distributed.py); the first one writes.
 """
 
 import logging
 import time
 from dataclasses import dataclass, field
+from functools import partial
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ from numpy.typing import NDArray
 from rich.progress import track
 from torch import Tensor, nn
 
+from qaconv import distributed
 from qaconv.config import MethodConfig, TrainConfig
 from qaconv.errors import InputError
 from qaconv.files import replacing_file
@@ -75,10 +79,17 @@ def train(
     while state.epoch < state.last_epoch:
         if state.batches is None:
             rng = np.random.default_rng([seed, state.epoch])
-            state.batches = _draw_batches(network, crops, labels, domains, config, method, rng, device, workers)
+            draw = partial(_draw_batches, network, crops, labels, domains, config, method, rng, device, workers)
+            state.batches = distributed.from_first(draw)
         started, first = time.monotonic(), state.step
-        left = state.batches[state.step :]
-        batches = track(training_batches(crops, left, workers), f"epoch {state.epoch + 1}", len(left), transient=True)
+        left = [distributed.share(batch) for batch in state.batches[state.step :]]
+        batches = track(
+            training_batches(crops, left, workers),
+            f"epoch {state.epoch + 1}",
+            len(left),
+            transient=True,
+            disable=not distributed.is_first(),
+        )
         for images, targets in batches:
             outcome = learner.step(as_input(images, device), targets.to(device), state.epoch)
             state.add(outcome)
@@ -88,7 +99,8 @@ def train(
         rate = (state.step - first) * config.identities_per_batch * config.images_per_identity / max(seconds, 1e-9)
         row = state.close_epoch(learner.lr)
         if holdout and config.lr_drop_by == "holdout":
-            row["holdout_map"] = holdout.mean_average_precision(network, device=device, workers=workers)
+            measure = partial(holdout.mean_average_precision, network, device=device, workers=workers)
+            row["holdout_map"] = distributed.from_first(measure)
         log.info(
             "epoch %d of %d: %s, %.0f images/s",
             row["epoch"],
@@ -109,6 +121,7 @@ class _Learner:
         self, network: Network, config: TrainConfig, method: MethodConfig, device: torch.device, *, people: int
     ) -> None:
         self.encoder = network.encoder.to(device).to(memory_format=torch.channels_last)  # quicker convolutions
+        self.encode = distributed.spread(self.encoder)
         self.loss = build_loss(method.loss, network.head, margin=config.margin, people=people).to(device)
         self.first_loss = PairwiseMatchingLoss(network.head).to(device)
         self.first_epochs = warm_up(config, method)
@@ -137,11 +150,13 @@ class _Learner:
         loss = self.first_loss if epoch < self.first_epochs else self.loss
         loss.train()
         with torch.autocast(self.device.type, self.half, enabled=self.config.amp):
-            outcome: Outcome = loss(self.encoder(images), targets)
+            maps = distributed.gather(self.encode(images))
+            outcome: Outcome = loss(maps, distributed.gather(targets))
         if not torch.isfinite(outcome.loss):
             raise InputError(f"training: the loss is {outcome.loss.item()}; lower train.lr in params.yaml")
         self.optimiser.zero_grad(set_to_none=True)
         self.scaler.scale(outcome.loss).backward()
+        distributed.average_gradients(loss)
         self.scaler.unscale_(self.optimiser)
         if self.config.clip_norm:
             for part in (self.encoder, self.loss):  # apart, as theirs: a steep head must not shrink the encoder's step
@@ -173,17 +188,15 @@ class _State:
         self.accuracy_sum += outcome.accuracy.item()
 
     def close_epoch(self, lr: float) -> dict[str, float]:
-        row = {
-            "epoch": self.epoch + 1,
-            "loss": self.loss_sum / self.step,
-            "accuracy": self.accuracy_sum / self.step,
-            "lr": lr,
-        }
+        loss, accuracy = distributed.from_first(lambda: (self.loss_sum, self.accuracy_sum))
+        row = {"epoch": self.epoch + 1, "loss": loss / self.step, "accuracy": accuracy / self.step, "lr": lr}
         self.history.append(row)
         self.epoch, self.step, self.batches, self.loss_sum, self.accuracy_sum = self.epoch + 1, 0, None, 0.0, 0.0
         return row
 
     def save(self, path: Path, fingerprint: str, learner: _Learner) -> None:
+        if not distributed.is_first():
+            return
         values = {
             **vars(self),
             "batches": None if self.batches is None else [[tuple(draw) for draw in batch] for batch in self.batches],
@@ -194,9 +207,10 @@ class _State:
 
     @classmethod
     def load(cls, path: Path, fingerprint: str, learner: _Learner) -> "_State | None":
-        if not path.is_file():
+        content = distributed.from_first(lambda: path.read_bytes() if path.is_file() else None)
+        if content is None:
             return None
-        saved = torch.load(path, map_location=learner.device, weights_only=True)
+        saved = torch.load(BytesIO(content), map_location=learner.device, weights_only=True)
         if saved["fingerprint"] != fingerprint:
             log.warning("%s: is of a run with other parameters or data; training starts anew", path)
             return None

@@ -36,6 +36,7 @@ def test_the_project_s_own_params_are_legal():
         (lambda values: values["methods"].pop("baseline"), ["methods", "baseline"]),
         (lambda values: values["methods"]["qaconv"].update(loss="identity"), ["methods.qaconv", "pooled"]),
         (lambda values: values["machine"].update(device="gpu"), ["machine.device", "gpu"]),
+        (lambda values: values["machine"].update(processes=0), ["machine.processes", "greater than 0"]),
         (lambda values: values["sites"]["mall"].update(cameras=1), ["sites.mall.cameras", "2"]),
     ],
 )

@@ -1,14 +1,24 @@
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from qaconv.config import GateConfig
-from qaconv.evidence import Evidence
+from qaconv.evidence import Clocks, Evidence
 from qaconv.gate import decide
 
-RULES = GateConfig(min_gain=0.5, max_loss=2, max_onnx_difference=1e-4, max_megabytes=10, max_encoder_ms=20)
+RULES = GateConfig(
+    min_gain=0.5,
+    max_loss=2,
+    max_calibration_error=0.1,
+    max_bad_clocks=0.25,
+    max_onnx_difference=1e-4,
+    max_megabytes=10,
+    max_encoder_ms=20,
+)
 
 
 def evidence(**precisions: list[float]) -> Evidence:
@@ -22,6 +32,8 @@ def evidence(**precisions: list[float]) -> Evidence:
         megabytes=3,
         encoder_ms=5,
         times=dict.fromkeys(precisions, ""),
+        calibration_errors=dict.fromkeys(precisions, 0.02),
+        clocks=dict.fromkeys(precisions, Clocks(4, {})),
     )
 
 
@@ -56,6 +68,17 @@ def test_a_target_that_loses_too_much_refuses_whatever_the_mean_gains() -> None:
         ({"differences": {"encoder.onnx": 1e-3}}, "ONNX agreement: the graphs are within 1.0e-03 of PyTorch"),
         ({"megabytes": 11}, "size: the graphs have 11.0 MB; at most 10 is asked for"),
         ({"encoder_ms": 21}, "latency: a crop takes the encoder 21.0 ms; at most 20 is asked for"),
+        (
+            {"calibration_errors": {"mall": 0.104}},
+            "calibration on mall: probabilities on mall are off by 10.4 points on average; at most 10 is asked for",
+        ),
+        ({"calibration_errors": {}}, "nothing is known of the probabilities on mall; train.holdout_share above 0"),
+        (
+            {"clocks": {"mall": Clocks(4, {"1": "9 of 9 sightings have no time", "3": "its times span 25 times"})}},
+            "clocks of mall: times of 2 of 4 cameras of mall were left out; a share of at most 0.25 is allowed; "
+            "camera 1: 9 of 9 sightings have no time; camera 3: its times span 25 times",
+        ),
+        ({"clocks": {}}, "clocks of mall: nothing is known of the clocks of mall, whose times are used"),
     ],
 )
 def test_a_first_version_must_keep_the_budgets_too(fault: dict, said: str) -> None:
@@ -63,6 +86,25 @@ def test_a_first_version_must_keep_the_budgets_too(fault: dict, said: str) -> No
     outcome = decide(replace(evidence(mall=[0.5]), **fault), None, RULES)
     assert outcome.verdict == "refused"
     assert said in outcome.reason
+
+
+def test_limits_of_calibration_and_clocks_are_still_legal() -> None:
+    edge = {"calibration_errors": {"mall": 0.1}, "clocks": {"mall": Clocks(4, {"1": "9 of 9 sightings have no time"})}}
+    assert decide(replace(evidence(mall=[0.5]), **edge), None, RULES).promoted
+
+
+def test_clocks_where_times_are_not_used_refuse_nothing() -> None:
+    unused = {"times": {"mall": "no camera has times"}, "clocks": {"mall": Clocks(1, {"0": "no time"})}}
+    assert decide(replace(evidence(mall=[0.5]), **unused), None, RULES).promoted
+
+
+def test_evidence_of_an_older_version_knows_nothing_of_calibration_and_clocks(tmp_path: Path) -> None:
+    evidence(mall=[0.5]).save(tmp_path / "evidence.json")
+    written = json.loads((tmp_path / "evidence.json").read_text())
+    del written["calibration_errors"], written["clocks"]
+    (tmp_path / "evidence.json").write_text(json.dumps(written))
+    reason = decide(Evidence.load(tmp_path / "evidence.json"), None, RULES).reason
+    assert "nothing is known of the probabilities" in reason and "nothing is known of the clocks" in reason
 
 
 def test_one_refusal_names_everything_that_is_wrong() -> None:

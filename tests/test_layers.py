@@ -8,6 +8,7 @@ PROJECT = Path(__file__).parent.parent
 LAYERS = [
     ["errors", "files", "device"],
     ["config", "manifest"],
+    ["distributed"],
     ["recipes"],
     ["layouts", "camnet"],
     ["transforms", "samplers", "loading", "models", "intake"],

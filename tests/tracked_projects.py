@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import onnx
 import pandas as pd
@@ -125,10 +126,13 @@ def start_dvc(folder: Path) -> None:
     write(folder / ".dvc/config", "[core]\n    analytics = false\n    no_scm = true\n    check_update = false\n")
 
 
-def made_up_metrics(direct_map: float) -> dict[str, object]:
+def made_up_metrics(direct_map: float) -> dict[str, Any]:
     """A metrics file's content: every figure is 0.125 but QAConv's direct mAP."""
-    metrics = {method: {ranking: dict.fromkeys(FIGURES, 0.125) for ranking in RANKINGS} for method in METHODS}
+    metrics: dict[str, Any] = {
+        method: {ranking: dict.fromkeys(FIGURES, 0.125) for ranking in RANKINGS} for method in METHODS
+    }
     metrics["qaconv"]["direct"]["mAP"] = direct_map
+    metrics["qaconv"]["calibration_error"] = 0.03125
     return {**metrics, "queries": 10, "gallery": 40}
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 
 from qaconv.config import Params
-from qaconv.device import find_device
+from qaconv.distributed import is_first, joined
 from qaconv.holdout import Holdout
 from qaconv.loading import Crops, TrainingCrops
 from qaconv.models.checkpoint import Architecture, build_network, save_network
@@ -28,8 +28,12 @@ def train(params: Params, method: str) -> None:
     Raises:
         InputError: the method is unknown, or its device is not there.
     """
+    with joined(params.machine) as device:
+        _train(params, method, device)
+
+
+def _train(params: Params, method: str, device: torch.device) -> None:
     chosen = params.method(method)
-    device = find_device(params.machine.device)
     table = pd.read_parquet(SOURCES / "train.parquet")
     summary = json.loads((SOURCES / "summary.json").read_text(encoding="utf-8"))
 
@@ -63,6 +67,8 @@ def train(params: Params, method: str) -> None:
         state_path=unfinished,
         fingerprint=sha256(json.dumps(described, sort_keys=True).encode()).hexdigest(),
     )
+    if not is_first():
+        return
     calibration = holdout.calibrate(network, device=device, workers=params.machine.workers) if holdout else None
     trained = {**recipe, "calibration": asdict(calibration) if calibration else None}
     save_network(network, MODELS / method, trained, {"history.csv": history.to_csv(index=False, lineterminator="\n")})

@@ -1,0 +1,42 @@
+#!/bin/sh
+# One server of this image, with its secrets from the environment: serve.sh s3, mlflow, prefect, or set-up (which ends).
+set -eu
+umask 077
+case $1 in
+s3)
+  cat >/tmp/s3.json <<END
+{"identities": [{"name": "qaconv", "actions": ["Admin", "Read", "Write", "List", "Tagging"],
+  "credentials": [{"accessKey": "$AWS_ACCESS_KEY_ID", "secretKey": "$AWS_SECRET_ACCESS_KEY"}]}]}
+END
+  # Only S3's door leads out of the container; the inner ones ask for the tokens of WEED_JWT_*.
+  exec weed server -ip=127.0.0.1 -ip.bind=127.0.0.1 -dir=/data -master.volumeSizeLimitMB=1024 -master.telemetry=false \
+    -volume.max=0 -s3 -s3.ip.bind=0.0.0.0 -s3.port=8333 -s3.port.iceberg=0 -s3.port.lance=0 -s3.config=/tmp/s3.json
+  ;;
+mlflow)
+  database=postgresql+psycopg2://mlflow:$MLFLOW_DATABASE_PASSWORD@postgres:5432
+  cat >/tmp/mlflow_auth.ini <<END
+[mlflow]
+default_permission = READ
+auth_cache_ttl_seconds = 60
+database_uri = $database/mlflow_auth
+admin_username = $MLFLOW_TRACKING_USERNAME
+admin_password = $MLFLOW_TRACKING_PASSWORD
+authorization_function = mlflow.server.auth:authenticate_request_basic_auth
+END
+  export MLFLOW_AUTH_CONFIG_PATH=/tmp/mlflow_auth.ini MLFLOW_BACKEND_STORE_URI="$database/mlflow"
+  exec mlflow server --app-name basic-auth --host 0.0.0.0 --port 5000 --allowed-hosts "mlflow:5000,localhost:5000" \
+    --artifacts-destination s3://mlflow
+  ;;
+prefect)
+  export PREFECT_API_DATABASE_CONNECTION_URL="postgresql+asyncpg://prefect:$PREFECT_DATABASE_PASSWORD@postgres:5432/prefect"
+  export PREFECT_SERVER_API_AUTH_STRING="$PREFECT_API_AUTH_STRING"
+  exec prefect server start --host 0.0.0.0 --port 4200
+  ;;
+set-up)
+  exec sh /opt/qaconv/infra/docker/set_up.sh "$2"
+  ;;
+*)
+  echo "serve.sh $1: legal are s3, mlflow, prefect, set-up" >&2
+  exit 2
+  ;;
+esac

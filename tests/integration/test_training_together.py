@@ -1,0 +1,72 @@
+"""`qaconv train` in a folder of its own, by itself and as one of several processes."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from qaconv.config import load_params
+from qaconv.stages.prepare import prepare
+from qaconv.stages.sources import sources
+
+PROJECT = Path(__file__).parents[2]
+COMMANDS = Path(sys.executable).parent
+WEIGHTS = Path("artifacts/model/qaconv/weights.safetensors")
+TRAIN = ["qaconv", "train", "--method", "qaconv"]
+
+
+@pytest.fixture
+def folder(site_folder, tmp_path, monkeypatch):
+    """The working folder: a project whose training table is there."""
+    monkeypatch.chdir(tmp_path)
+    set_params(PROJECT / "params.yaml", datasets={"shop": {"layout": "market1501", "path": str(site_folder)}})
+    values = yaml.safe_load(Path("params.yaml").read_text())
+    values.update(deployments=["shop"], image={"height": 32, "width": 16})
+    values["backbone"].update(neck_channels=8)
+    values["train"].update(datasets=["shop"], identities_per_batch=4, images_per_identity=2, epochs=1, lr_drop_epoch=1)
+    values["train"].update(lr=1e-3, backbone_lr=1e-3, holdout_share=0.25)
+    Path("params.yaml").write_text(yaml.safe_dump(values))
+    prepare(load_params(), "shop")
+    sources(load_params())
+    return tmp_path
+
+
+def set_params(source, **changes):
+    values = yaml.safe_load(source.read_text())
+    for name, change in changes.items():
+        values[name] = values[name] | change if name in ("machine", "train") else change
+    Path("params.yaml").write_text(yaml.safe_dump(values))
+
+
+def train(*before):
+    command = [str(COMMANDS / before[0]), *before[1:]] if before else []
+    return subprocess.run([*command, str(COMMANDS / TRAIN[0]), *TRAIN[1:]], capture_output=True, text=True, check=False)
+
+
+def test_processes_of_params_yaml_and_of_torchrun_train_what_one_does(folder):
+    assert train().returncode == 0
+    alone = load_file(WEIGHTS)
+    by_torchrun = train("torchrun", "--standalone", "--nproc-per-node", "2", "--no-python")
+    assert by_torchrun.returncode == 0, by_torchrun.stderr
+    from_torchrun = load_file(WEIGHTS)
+    set_params(Path("params.yaml"), machine={"processes": 2})
+    by_itself = train()
+    assert by_itself.returncode == 0, by_itself.stderr
+    assert by_itself.stderr.count("2 processes train together") == 1
+    together = load_file(WEIGHTS)
+    for name, value in alone.items():
+        torch.testing.assert_close(together[name], value, rtol=1e-5, atol=1e-5)
+        assert torch.equal(together[name], from_torchrun[name])
+    assert not (folder / "artifacts/unfinished/qaconv.pt").exists()
+
+
+def test_what_processes_refuse_together_is_said_once(folder):
+    set_params(Path("params.yaml"), machine={"processes": 3})
+    done = train()
+    assert done.returncode == 2
+    assert done.stderr.count("refused: params.yaml: batches have 8 images") == 1
+    assert not WEIGHTS.exists()
