@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from qaconv.errors import InputError
 from qaconv.tlift import TLiftProfile
 
-GALLERY_TILE = 64  # images matched at a time: S x S cosines of each stay in a core's cache
+GALLERY_TILE = 16  # images matched at a time: S x S cosines of each stay in a core's cache
 
 
 @dataclass(frozen=True)
