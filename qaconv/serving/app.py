@@ -94,6 +94,8 @@ def _add_routes(app: FastAPI, serving: Service) -> None:
         return schemas.Deployments(
             version=answering.version,
             calibrated=answering.model.calibrated,
+            thresholds=[schemas.Threshold(**one._asdict()) for one in answering.model.thresholds],
+            threshold=answering.model.threshold,
             deployments=[
                 schemas.Deployment(
                     name=name,
@@ -155,9 +157,9 @@ def _add_routes(app: FastAPI, serving: Service) -> None:
         queries = [service.Query(**dict(query)) for query in body.queries]
         camids = None if body.camids is None else frozenset(body.camids)
         only = Filter(camids, body.from_s, body.to_s)
-        version, results = serving.search(deployment, queries, only, body.top_k, body.threshold)
-        matches = [[schemas.Match(**vars(match)) for match in found] for found in results]
-        return schemas.SearchAnswer(version=version, results=matches)
+        answer = serving.search(deployment, queries, only, body.top_k, body.threshold)
+        matches = [[schemas.Match(**vars(match)) for match in found] for found in answer.results]
+        return schemas.SearchAnswer(version=answer.version, threshold=answer.threshold, results=matches)
 
     @app.post(f"{prefix}/explain", responses=REFUSALS, dependencies=[_allowed("search")])
     def explain(deployment: Deployment, body: schemas.ExplainRequest) -> schemas.Explanation:

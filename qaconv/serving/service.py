@@ -68,6 +68,21 @@ class Match:
 
 
 @dataclass(frozen=True)
+class Answer:
+    """What a search found.
+
+    Attributes:
+        version: of the model that answered.
+        threshold: the probability from which a sighting is a match.
+        results: of each query, best first.
+    """
+
+    version: str
+    threshold: float
+    results: list[list[Match]]
+
+
+@dataclass(frozen=True)
 class InCharge:
     """The version that answers, and its galleries by deployment."""
 
@@ -120,9 +135,9 @@ class Service:
         return ids
 
     def search(
-        self, deployment: str, queries: Sequence[Query], only: Filter, top_k: int, threshold: float
-    ) -> tuple[str, list[list[Match]]]:
-        """The version that answered, and each query's `top_k` best sightings, best first; never the query itself.
+        self, deployment: str, queries: Sequence[Query], only: Filter, top_k: int, threshold: float | None = None
+    ) -> Answer:
+        """Each query's `top_k` best sightings, never the query itself; matches from a probability, or the model's own.
 
         Raises:
             NotFound: no such deployment or sighting.
@@ -132,11 +147,13 @@ class Service:
         resolved = [self._resolve(deployment, query) for query in queries]
         self._check_cameras(answering.model, deployment, [query.camid for query in resolved if query.camid is not None])
         maps = self._query_maps(answering.model, resolved)
+        if threshold is None:
+            threshold = answering.model.threshold
         tasks = [
             self._pool.submit(self._rank, answering.model, gallery, deployment, query, of, only, top_k, threshold)
             for query, of in zip(resolved, maps, strict=True)
         ]
-        return answering.version, [task.result() for task in tasks]
+        return Answer(answering.version, threshold, [task.result() for task in tasks])
 
     def explain(self, deployment: str, query: Query, sighting: int, limit: int) -> list[Correspondence]:
         """The correspondences of a query and a sighting that move the logit most.
