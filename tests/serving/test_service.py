@@ -8,7 +8,8 @@ from small_service import SETTINGS, crop, small_model, small_service
 
 from qaconv.errors import InputError
 from qaconv.serving.gallery import Filter
-from qaconv.serving.service import Full, NewSighting, NotFound, Query, Service
+from qaconv.serving.service import Full, NotFound, Service
+from qaconv.serving.values import NewSighting, Query
 
 ANY = Filter()
 
