@@ -24,6 +24,7 @@ from qaconv.stages.places import REPORT
 HERE = Path(__file__).parent
 QUERY = 40  # of the deployment's queries, in the manifest's order
 TALLEST = 1320  # pixels of the narrow page
+WIDE = 890  # pixels of the report, with its margins
 COLOURS = 256
 PATIENCE_S = 60
 
@@ -40,7 +41,7 @@ def main() -> None:
                     page.get(url)
                     search(page, Path(scratch) / "query.jpg")
                     save(page.get_screenshot_as_png(), HERE / f"{name}.png")
-    with browser(820, 900, "light") as page:
+    with browser(900, 900, "light") as page:
         page.get((REPORT / "report.html").resolve().as_uri())
         save(near_miss(page), HERE / "report.png")
 
@@ -98,7 +99,7 @@ def near_miss(page: WebDriver) -> bytes:
         _clip(page, min(box["x"] for box in part), part[0]["y"], part[-1]["y"] + part[-1]["height"])
         for part in (boxes[:2], boxes[2:])
     ]
-    whole = Image.new("RGB", (800, sum(piece.height for piece in pieces)), "white")
+    whole = Image.new("RGB", (WIDE, sum(piece.height for piece in pieces)), "white")
     top = 0
     for piece in pieces:
         whole.paste(piece, (0, top))
@@ -109,7 +110,7 @@ def near_miss(page: WebDriver) -> bytes:
 
 
 def _clip(page: WebDriver, left: float, top: float, bottom: float) -> Image.Image:
-    clip = {"x": left - 10, "y": top - 5, "width": 800, "height": bottom - top + 10, "scale": 1}
+    clip = {"x": left - 10, "y": top - 5, "width": WIDE, "height": bottom - top + 10, "scale": 1}
     said = page.execute_cdp_cmd("Page.captureScreenshot", {"clip": clip, "captureBeyondViewport": True})
     return Image.open(BytesIO(base64.b64decode(said["data"]))).convert("RGB")
 
