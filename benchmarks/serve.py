@@ -34,7 +34,7 @@ from qaconv.stages.places import ONNX, PREPARED, TLIFT
 
 DEPLOYMENT = "mall"
 ENROLLED = 10_000
-CLIENTS = 4  # searches at once
+CLIENTS = 4  # requests at once
 BATCH = 64  # sightings a request, and crops of the bare encoder's batch
 TOP = 10
 PORT = 8765
@@ -126,7 +126,7 @@ def wait_until_ready(url: str, process: subprocess.Popen) -> None:
 
 
 def enrol_rate(url: str, gallery: list[tuple[bytes, int, float]]) -> float:
-    """Images a second over ENROLLED sightings, two requests at once; images repeat."""
+    """Images a second over ENROLLED sightings, CLIENTS requests at once; images repeat."""
     bodies = []
     for start in range(0, ENROLLED, BATCH):
         chosen = [gallery[at % len(gallery)] for at in range(start, min(start + BATCH, ENROLLED))]
@@ -134,7 +134,7 @@ def enrol_rate(url: str, gallery: list[tuple[bytes, int, float]]) -> float:
         bodies.append(json.dumps({"sightings": sightings}))
     path = f"{url}/v1/deployments/{DEPLOYMENT}/sightings"
     headers = {"Content-Type": "application/json"}
-    with httpx.Client(timeout=60) as client, ThreadPoolExecutor(2) as pool:
+    with httpx.Client(timeout=60) as client, ThreadPoolExecutor(CLIENTS) as pool:
         client.post(path, content=bodies[0], headers=headers).raise_for_status()
         began = time.perf_counter()
         posting = pool.map(lambda body: client.post(path, content=body, headers=headers), bodies[1:])

@@ -22,7 +22,7 @@ from qaconv.config import ImageConfig
 from qaconv.errors import InputError
 from qaconv.files import replacing_folder, write_json
 from qaconv.loading import as_input
-from qaconv.metrics import Calibration
+from qaconv.metrics import Calibration, VerificationMetrics
 from qaconv.models.backbone import Encoder
 from qaconv.models.checkpoint import Network
 from qaconv.models.head import QAConv
@@ -30,13 +30,20 @@ from qaconv.models.head import QAConv
 log = logging.getLogger(__name__)
 
 OPSET = 18  # what torch's exporter writes by itself, and every server in use runs
+LEAST_MISTAKES = 10  # distinct pairs above a threshold: its false match rate is then known to about a third
 TOLERANCE = 1e-4  # largest difference from PyTorch, of maps and of logits
 BATCH_SIZES = (1, 2, 7)  # of the proof: one, the size that was traced, and neither
 BLOCK = 8  # pixels; single pixels of noise would average out, and all maps look alike
 
 
 def export_network(
-    network: Network, data: Mapping[str, Any], folder: Path, *, calibration: Calibration | None = None, seed: int
+    network: Network,
+    data: Mapping[str, Any],
+    folder: Path,
+    *,
+    calibration: Calibration | None = None,
+    verification: VerificationMetrics | None = None,
+    seed: int,
 ) -> None:
     """Writes `encoder.onnx`, `matcher.onnx` and `contract.json`; the same network gives the same bytes.
 
@@ -45,6 +52,7 @@ def export_network(
         data: what it was trained on, with digests; goes into the contract.
         folder: replaced whole.
         calibration: what a logit is worth, where people were held out to find it; goes into the contract.
+        verification: of images of those people, each with every other: the contract's thresholds.
         seed: of the random crops on which ONNX Runtime and PyTorch are compared.
 
     Raises:
@@ -54,7 +62,7 @@ def export_network(
     network.head.eval()
     graphs = build_graphs(network)
     differences = prove(graphs, network, seed=seed)
-    contract = _contract(graphs, differences, network, data, calibration)
+    contract = _contract(graphs, differences, network, data, calibration, verification)
     with replacing_folder(folder) as beside:
         for name, graph in graphs.items():
             (beside / f"{name}.onnx").write_bytes(graph)
@@ -194,6 +202,7 @@ def _contract(
     network: Network,
     data: Mapping[str, Any],
     calibration: Calibration | None,
+    verification: VerificationMetrics | None,
 ) -> dict[str, Any]:
     """What someone who serves the graphs must know, without this package."""
     image, backbone = network.architecture.image, network.architecture.backbone
@@ -221,6 +230,7 @@ def _contract(
             "kind": "logit",
             "better": "higher",
             "probability": _probability(calibration),
+            "decision": _decision(verification),
         },
         "head": _head(network.head),
         "architecture": described,
@@ -236,11 +246,33 @@ def _probability(calibration: Calibration | None) -> dict[str, Any] | str:
         "prior": "the share of pairs of one person among the pairs that are compared, in (0, 1); yours to say",
         "scale": calibration.scale,
         "offset": calibration.offset,
-        "fitted_on": {
-            "data": "people of the training datasets whom training did not see",
-            "pairs_of_one_person": calibration.matches,
-            "pairs_of_two_people": calibration.others,
-        },
+        "fitted_on": _held_out(calibration),
+    }
+
+
+def _decision(verification: VerificationMetrics | None) -> dict[str, Any] | str:
+    """Thresholds of the false match rates that the pairs can tell; each pair of images is among them both ways."""
+    if verification is None:
+        return "nobody was held out to choose a threshold on"
+    found = zip(verification.false_match_rates, verification.thresholds, verification.true_match_rates, strict=True)
+    return {
+        "formula": "one person if logit > threshold",
+        "false_match_rate": "the share of pairs of two people that are then taken for one, on people as in training; "
+        "another camera network's differs",
+        "thresholds": [
+            {"false_match_rate": rate, "threshold": threshold, "true_match_rate": right}
+            for rate, threshold, right in found
+            if rate * verification.others / 2 >= LEAST_MISTAKES
+        ],
+        "measured_on": _held_out(verification),
+    }
+
+
+def _held_out(pairs: Calibration | VerificationMetrics) -> dict[str, Any]:
+    return {
+        "data": "people of the training datasets whom training did not see",
+        "pairs_of_one_person": pairs.matches,
+        "pairs_of_two_people": pairs.others,
     }
 
 

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -94,13 +95,24 @@ def log_report(model: str, verdict: str, champion: Mapping[str, tuple[float, flo
         "Prefect flow run": tags.get("flow_run_id", "none"),
     }
     server = _server()
-    links = {"MLflow run": f"{server}/#/experiments/{of.experiment_id}/runs/{of.run_id}"} if server else {}
+    links = {}
+    if server:
+        links["MLflow run"] = f"{server}/#/experiments/{of.experiment_id}/runs/{of.run_id}"
+        links["dvc.lock, sha256"] = f"{links['MLflow run']}/artifacts/{DVC_LOCK.name}"  # as it was, with all data's md5
+    if commit_page := _commit_page(_git("remote", "get-url", "origin"), tags["git_commit"]):
+        links["Commit"] = commit_page
     if "flow_run_url" in tags:
         links["Prefect flow run"] = tags["flow_run_url"]
     page = (REPORT / "report.html").read_text(encoding="utf-8")
     mlflow.log_text(add_run(page, Run(facts, links, verdict, champion)), "report/report.html")
     mlflow.log_artifact(str(REPORT / "report.json"), "report")
     return f"{links['MLflow run']}/artifacts" if server else f"{of.artifact_uri}/report/report.html"
+
+
+def _commit_page(remote: str, commit: str) -> str:
+    """Where a forge such as GitHub or GitLab shows a commit; empty for a remote that is a folder, or none."""
+    found = re.fullmatch(r"(?:https?://(?:[^@/]+@)?|(?:ssh://)?git@)([^/:]+)(?::\d+)?[/:](.+?)(?:\.git)?/?", remote)
+    return f"https://{found[1]}/{found[2]}/commit/{commit}" if found else ""
 
 
 def load_metrics(deployments: Sequence[str], project: Path = Path()) -> dict[str, float]:

@@ -18,7 +18,7 @@ from qaconv import export
 from qaconv.config import BackboneConfig, ImageConfig, Params
 from qaconv.errors import InputError
 from qaconv.export import TOLERANCE, export_network
-from qaconv.metrics import Calibration
+from qaconv.metrics import Calibration, VerificationMetrics
 from qaconv.models.checkpoint import Architecture, Network, build_network, save_network
 from qaconv.stages.export import export as export_stage
 from qaconv.stages.places import MODELS, ONNX
@@ -122,6 +122,14 @@ def test_contract_says_what_a_logit_is_worth_where_that_was_fitted(tmp_path: Pat
     odds = told["scale"] * logit + told["offset"] + math.log(prior / (1 - prior))
     assert 1 / (1 + math.exp(-odds)) == pytest.approx(fitted.probability(logit, prior=prior))
     assert told["fitted_on"]["pairs_of_one_person"] == 40
+
+
+def test_contract_has_the_thresholds_that_the_pairs_can_tell_and_no_stricter_ones(tmp_path: Path) -> None:
+    found = VerificationMetrics((0.01, 0.001, 0.0001), (1.5, 2.5, 3.5), (0.9, 0.8, 0.7), 40, 20_000, np.empty((2, 0)))
+    export_network(make_network(pooled=True), DATA, tmp_path / "onnx", verification=found, seed=7)
+    told = json.loads((tmp_path / "onnx" / "contract.json").read_text())["score"]["decision"]
+    assert [(one["false_match_rate"], one["threshold"]) for one in told["thresholds"]] == [(0.01, 1.5), (0.001, 2.5)]
+    assert told["measured_on"]["pairs_of_two_people"] == 20_000
 
 
 def test_head_of_v1_is_exported_with_proof(tmp_path: Path) -> None:

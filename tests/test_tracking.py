@@ -175,3 +175,21 @@ def test_the_logged_report_names_commit_run_and_champion(params: Params, tmp_pat
 def test_a_report_in_a_server_is_linked_without_the_password_of_its_address(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://someone:secret@mlflow.example:5000")
     assert tracking._server() == "http://mlflow.example:5000"
+
+
+@pytest.mark.parametrize(
+    "remote",
+    [
+        "https://github.com/team/people.git",
+        "https://name:secret@github.com/team/people",
+        "git@github.com:team/people.git",
+        "ssh://git@github.com:22/team/people.git",
+    ],
+)
+def test_a_commit_is_linked_where_its_forge_shows_it_and_no_secret_is_in_the_link(remote):
+    assert tracking._commit_page(remote, "abc") == "https://github.com/team/people/commit/abc"
+
+
+@pytest.mark.parametrize("remote", ["", "/srv/people.git", "file:///srv/people.git"])
+def test_a_commit_of_no_forge_is_not_linked(remote):
+    assert tracking._commit_page(remote, "abc") == ""

@@ -5,6 +5,6 @@ A registered version carries this package with it; everything imported here is i
 
 from qaconv.inference.correspondences import Correspondence, correspondences
 from qaconv.inference.crops import read_crop
-from qaconv.inference.model import ServedModel
+from qaconv.inference.model import ServedModel, Threshold
 
-__all__ = ["Correspondence", "ServedModel", "correspondences", "read_crop"]
+__all__ = ["Correspondence", "ServedModel", "Threshold", "correspondences", "read_crop"]

@@ -7,6 +7,7 @@ import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import onnxruntime
@@ -15,7 +16,22 @@ from numpy.typing import ArrayLike, NDArray
 from qaconv.errors import InputError
 from qaconv.tlift import TLiftProfile
 
-GALLERY_TILE = 64  # images matched at a time: S x S cosines of each stay in a core's cache
+EVEN = 0.5  # as likely one person as two
+GALLERY_TILE = 16  # images matched at a time: S x S cosines of each stay in a core's cache
+
+
+class Threshold(NamedTuple):
+    """From where a pair is taken for one person.
+
+    Attributes:
+        false_match_rate: share of pairs of two people that it lets through, on people held out of training.
+        probability: of its logit, at even odds.
+        true_match_rate: share of pairs of one person that it finds there.
+    """
+
+    false_match_rate: float
+    probability: float
+    true_match_rate: float
 
 
 @dataclass(frozen=True)
@@ -101,6 +117,21 @@ class ServedModel:
             line = self.contract["score"]["probability"]
             values = line["scale"] * values + line["offset"]
         return _sigmoid(values)
+
+    @cached_property
+    def thresholds(self) -> list[Threshold]:
+        """Those that the held out people could tell, the strictest last; none without such people."""
+        decision = self.contract["score"].get("decision")
+        found = decision["thresholds"] if isinstance(decision, dict) else []
+        return [
+            Threshold(one["false_match_rate"], float(self.probability(one["threshold"])), one["true_match_rate"])
+            for one in found
+        ]
+
+    @property
+    def threshold(self) -> float:
+        """The probability from which a pair is a match unless the caller says otherwise: the strictest, or 0.5."""
+        return self.thresholds[-1].probability if self.thresholds else EVEN
 
     def lift(
         self,

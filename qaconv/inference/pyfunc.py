@@ -36,14 +36,15 @@ class Ranker(PythonModel):
             context: not used.
             model_input: a row a crop: `role` (query or gallery), `image` (a JPEG or PNG file in base64), `camid`, and
                 where known `time_s` (seconds on that camera's clock) and `id` (a name; else the row's number).
-            params: `top_k` gallery images a query; `threshold`, the probability from which it is a match;
-                `deployment`, whose temporal profile lifts scores ("" lifts none); `correspondences` a pair.
+            params: `top_k` gallery images a query; `threshold`, the probability from which it is a match, else
+                `ServedModel.threshold`; `deployment`, whose temporal profile lifts scores ("" lifts none);
+                `correspondences` a pair.
 
         Returns:
             query and gallery (ids), rank (from 1), score (logit), probability, match, lifted (what ranks where times
             count, else NaN) and correspondences.
         """
-        asked = {**DEFAULTS, **(params or {})}
+        asked = {"threshold": self.model.threshold, **DEFAULTS, **(params or {})}
         sides = [_side(model_input, role) for role in ROLES]
         query_maps, gallery_maps = (self._maps(side["image"]) for side in sides)
         query, gallery = sides
@@ -82,7 +83,7 @@ class Ranker(PythonModel):
         return np.concatenate([self.model.encode(crops[at : at + BATCH]) for at in range(0, len(crops), BATCH)])
 
 
-DEFAULTS: dict[str, Any] = {"top_k": 10, "threshold": 0.5, "deployment": "", "correspondences": 5}
+DEFAULTS: dict[str, Any] = {"top_k": 10, "deployment": "", "correspondences": 5}
 COLUMNS = ["query", "gallery", "rank", "score", "probability", "match", "lifted", "correspondences"]
 
 

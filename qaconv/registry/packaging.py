@@ -8,6 +8,7 @@ from importlib.metadata import version
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import mlflow
 import numpy as np
@@ -18,6 +19,7 @@ from mlflow.types.schema import Array, Object, Property
 from PIL import Image
 
 from qaconv.evidence import Evidence
+from qaconv.inference import ServedModel
 from qaconv.inference.pyfunc import DEFAULTS
 
 PACKAGE = Path(__file__).parents[1]  # qaconv
@@ -48,14 +50,15 @@ def log_served(
         for deployment, profile in profiles.items():
             shutil.copy(profile, served / "tlift" / f"{deployment}.json")
         _copy_code(code)
-        size = json.loads((served / "contract.json").read_text(encoding="utf-8"))["crop_resize"]
+        model = ServedModel(served)
+        params = {"threshold": model.threshold, **DEFAULTS}
         logged = mlflow.pyfunc.log_model(
             name=name,
             python_model=str(PACKAGE / "inference" / "pyfunc.py"),
             artifacts={"served": str(served), "evidence": str(known)},
             code_paths=[str(code)],
-            signature=SIGNATURE,
-            input_example=(example_crops(size["height"], size["width"]), DEFAULTS),
+            signature=ModelSignature(INPUTS, OUTPUTS, _schema(params)),
+            input_example=(example_crops(*model.crop_size), params),
             pip_requirements=[f"{package}=={version(package)}" for package in REQUIRED],
         )
     return str(logged.model_uri)
@@ -93,48 +96,39 @@ def _png(blocks: np.ndarray, height: int, width: int) -> str:
     return base64.b64encode(file.getvalue()).decode()
 
 
+def _schema(params: Mapping[str, Any]) -> ParamSchema:
+    kinds = {int: DataType.long, float: DataType.double, str: DataType.string}
+    return ParamSchema([ParamSpec(name, kinds[type(default)], default) for name, default in params.items()])
+
+
+INPUTS = Schema(
+    [
+        ColSpec(DataType.string, "role"),
+        ColSpec(DataType.string, "id", required=False),
+        ColSpec(DataType.string, "image"),
+        ColSpec(DataType.long, "camid"),
+        ColSpec(DataType.double, "time_s", required=False),
+    ]
+)
 _PLACE = Array(DataType.double)
-SIGNATURE = ModelSignature(
-    inputs=Schema(
-        [
-            ColSpec(DataType.string, "role"),
-            ColSpec(DataType.string, "id", required=False),
-            ColSpec(DataType.string, "image"),
-            ColSpec(DataType.long, "camid"),
-            ColSpec(DataType.double, "time_s", required=False),
-        ]
-    ),
-    outputs=Schema(
-        [
-            ColSpec(DataType.string, "query"),
-            ColSpec(DataType.string, "gallery"),
-            ColSpec(DataType.long, "rank"),
-            ColSpec(DataType.double, "score"),
-            ColSpec(DataType.double, "probability"),
-            ColSpec(DataType.boolean, "match"),
-            ColSpec(DataType.double, "lifted", required=False),
-            ColSpec(
-                Array(
-                    Object(
-                        [
-                            Property("query", _PLACE),
-                            Property("gallery", _PLACE),
-                            Property("cosine", DataType.double),
-                            Property("share", DataType.double),
-                            Property("asked_by", DataType.string),
-                        ]
-                    )
-                ),
-                "correspondences",
-            ),
-        ]
-    ),
-    params=ParamSchema(
-        [
-            ParamSpec("top_k", DataType.long, DEFAULTS["top_k"]),
-            ParamSpec("threshold", DataType.double, DEFAULTS["threshold"]),
-            ParamSpec("deployment", DataType.string, DEFAULTS["deployment"]),
-            ParamSpec("correspondences", DataType.long, DEFAULTS["correspondences"]),
-        ]
-    ),
+_CORRESPONDENCE = Object(
+    [
+        Property("query", _PLACE),
+        Property("gallery", _PLACE),
+        Property("cosine", DataType.double),
+        Property("share", DataType.double),
+        Property("asked_by", DataType.string),
+    ]
+)
+OUTPUTS = Schema(
+    [
+        ColSpec(DataType.string, "query"),
+        ColSpec(DataType.string, "gallery"),
+        ColSpec(DataType.long, "rank"),
+        ColSpec(DataType.double, "score"),
+        ColSpec(DataType.double, "probability"),
+        ColSpec(DataType.boolean, "match"),
+        ColSpec(DataType.double, "lifted", required=False),
+        ColSpec(Array(_CORRESPONDENCE), "correspondences"),
+    ]
 )

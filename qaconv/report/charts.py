@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from qaconv.report.content import Figure, Rows, Target
 
@@ -11,6 +12,7 @@ LEFT, RIGHT, TOP, BOTTOM = 40.0, 18.0, 24.0, 40.0  # margins
 SHARES = (0, 0.2, 0.4, 0.6, 0.8, 1)
 RANKS = 20  # of the CMC
 LEAST_RATE = 1e-4  # of the ROC
+TRANSIT_WIDTH, TRANSIT_HEIGHT = 160.0, 70.0
 ROW = 46.0  # height of a target on the opening chart
 
 
@@ -107,6 +109,42 @@ def score_chart(rows: Rows, thresholds: Rows) -> Chart:
     curves = [Curve(label, kind, _steps(x, y, edges, [row[kind] for row in rows])) for label, kind in kinds]
     marks = [(x.at(row["threshold"]), f"1 in {round(1 / row['false_match_rate']):,}") for row in thresholds]
     return Chart(x, y, curves, marks)
+
+
+@dataclass(frozen=True)
+class Transit:
+    """How long people take between two cameras: a small chart of likelihood over chance, on one scale for all pairs.
+
+    Attributes:
+        camera: the first.
+        other: the second.
+        likeliest_s: the gap between their clocks that is the likeliest.
+        d: the area between the curve and what chance gives.
+        chance: where that stands.
+    """
+
+    camera: int
+    other: int
+    likeliest_s: float
+    d: str
+    chance: float
+
+
+def transit_charts(rows: Rows) -> list[Transit]:
+    """A chart a pair of cameras, of rows camera, other, gap_s, from_centre_s and log_ratio."""
+    if not rows:
+        return []
+    ratios = [row["log_ratio"] for row in rows]
+    x = Axis(rows[0]["from_centre_s"], rows[-1]["from_centre_s"], 2, TRANSIT_WIDTH - 2)
+    y = Axis(min(0, *ratios), max(ratios), TRANSIT_HEIGHT - 2, 2)
+    charts = []
+    for (camera, other), pair in groupby(rows, lambda row: (row["camera"], row["other"])):
+        found = list(pair)
+        across = [found[0]["from_centre_s"], *(row["from_centre_s"] for row in found), found[-1]["from_centre_s"]]
+        d = _line(x, y, across, [0, *(row["log_ratio"] for row in found), 0]) + "Z"
+        likeliest = max(found, key=lambda row: row["log_ratio"])
+        charts.append(Transit(camera, other, likeliest["gap_s"], d, y.at(0)))
+    return charts
 
 
 @dataclass(frozen=True)

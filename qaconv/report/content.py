@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 Outcome = Literal["success", "near miss", "failure"]
 Verdict = Literal["right", "wrong", "junk", "same camera"]
+TRANSIT_S = 600  # of gaps between two cameras that are shown, around the pair's usual one
 Rows = Sequence[Mapping[str, Any]]  # of a table: a mapping from column to value each
 
 
@@ -185,7 +186,7 @@ class Target:
         figures: rank1 and mAP by method and ranking.
         gain: mAP of QAConv less that of the baseline, direct, on the same queries.
         thresholds: false_match_rate, threshold (a logit) and true_match_rate of QAConv's direct scores, a row each.
-        tables: further figures by name: cmc, roc, camera_pairs, scores.
+        tables: further figures by name: cmc, roc, camera_pairs, scores, transit.
         outcomes: how many queries ended how.
         searches: examples.
         explanations: of some of them.

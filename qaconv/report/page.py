@@ -7,7 +7,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from qaconv.report import charts, drawings
-from qaconv.report.content import Figure, Report, Target
+from qaconv.report.content import TRANSIT_S, Figure, Report, Target
 
 RUN = "<!-- the run -->"  # where `add_run` writes
 
@@ -90,6 +90,7 @@ def _templates() -> Environment:
     )
     environment.filters |= {"percent": _percent, "interval": _interval, "signed": "{:+.2f}".format, "g": "{:g}".format}
     environment.globals |= {"charts": charts, "drawings": drawings, "METHODS": METHODS, "RANKINGS": RANKINGS}
+    environment.globals["transit_s"] = TRANSIT_S
     return environment
 
 

@@ -15,10 +15,11 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.routing import Match
 
 from qaconv.errors import InputError
-from qaconv.serving import schemas, service
+from qaconv.serving import schemas, values
 from qaconv.serving.gallery import Filter
 from qaconv.serving.gate import HEADER, Gate
 from qaconv.serving.keys import Caller, Keys
+from qaconv.serving.records import Sighting
 from qaconv.serving.service import Full, NotFound, Service
 
 log = logging.getLogger(__name__)
@@ -94,6 +95,8 @@ def _add_routes(app: FastAPI, serving: Service) -> None:
         return schemas.Deployments(
             version=answering.version,
             calibrated=answering.model.calibrated,
+            thresholds=[schemas.Threshold(**one._asdict()) for one in answering.model.thresholds],
+            threshold=answering.model.threshold,
             deployments=[
                 schemas.Deployment(
                     name=name,
@@ -110,7 +113,7 @@ def _add_routes(app: FastAPI, serving: Service) -> None:
     @app.post(f"{prefix}/sightings", status_code=201, responses={**REFUSALS, **FULL}, dependencies=[_allowed("enrol")])
     def enrol(deployment: Deployment, body: schemas.Enrolment) -> schemas.Enrolled:
         """Stores crops, all or none; they are on disk when this answers."""
-        new = [service.NewSighting(**dict(sighting)) for sighting in body.sightings]
+        new = [values.NewSighting(**dict(sighting)) for sighting in body.sightings]
         return schemas.Enrolled(ids=serving.enrol(deployment, new))
 
     @app.get(f"{prefix}/sightings", responses=REFUSALS, dependencies=[_allowed("search")])
@@ -152,21 +155,21 @@ def _add_routes(app: FastAPI, serving: Service) -> None:
     @app.post(f"{prefix}/search", responses=REFUSALS, dependencies=[_allowed("search")])
     def search(deployment: Deployment, body: schemas.SearchRequest) -> schemas.SearchAnswer:
         """Each query's best sightings, by crop or stored sighting, among chosen cameras and times."""
-        queries = [service.Query(**dict(query)) for query in body.queries]
+        queries = [values.Query(**dict(query)) for query in body.queries]
         camids = None if body.camids is None else frozenset(body.camids)
         only = Filter(camids, body.from_s, body.to_s)
-        version, results = serving.search(deployment, queries, only, body.top_k, body.threshold)
-        matches = [[schemas.Match(**vars(match)) for match in found] for found in results]
-        return schemas.SearchAnswer(version=version, results=matches)
+        answer = serving.search(deployment, queries, only, body.top_k, body.threshold)
+        matches = [[schemas.Match(**vars(match)) for match in found] for found in answer.results]
+        return schemas.SearchAnswer(version=answer.version, threshold=answer.threshold, results=matches)
 
     @app.post(f"{prefix}/explain", responses=REFUSALS, dependencies=[_allowed("search")])
     def explain(deployment: Deployment, body: schemas.ExplainRequest) -> schemas.Explanation:
         """Which places of a query and a sighting answer each other, and what each adds to the score."""
-        found = serving.explain(deployment, service.Query(**dict(body.query)), body.sighting, body.limit)
+        found = serving.explain(deployment, values.Query(**dict(body.query)), body.sighting, body.limit)
         return schemas.Explanation(correspondences=[schemas.Correspondence(**pair._asdict()) for pair in found])
 
 
-def _stored(sighting: service.Sighting) -> schemas.StoredSighting:
+def _stored(sighting: Sighting) -> schemas.StoredSighting:
     return schemas.StoredSighting(**{name: value for name, value in vars(sighting).items() if name != "deployment"})
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from qaconv.inference.model import Head, ServedModel
 from qaconv.serving.records import Sighting
 
-ROWS_TILE = 1024  # sightings whose rows are compared at a time
+ROWS_TILE = 512  # sightings whose rows are compared at a time: h x h cosines of each stay in a core's cache
 
 
 @dataclass(frozen=True)
@@ -63,13 +63,14 @@ class Gallery:
 
     def add(self, sightings: Sequence[Sighting], maps: NDArray) -> None:
         """Adds sightings with maps [n, C, h, w]; the caller keeps to the capacity."""
+        rows = _rows(maps)
         with self._lock:
             new = slice(self._size, self._size + len(sightings))
             self._ids[new] = [sighting.id for sighting in sightings]
             self._camids[new] = [sighting.camid for sighting in sightings]
             self._times[new] = [np.nan if (time := sighting.time_s) is None else time for sighting in sightings]
             self._maps[new] = maps
-            self._rows[new] = _rows(maps)
+            self._rows[new] = rows
             self._size = new.stop
 
     def remove(self, ids: Sequence[int]) -> None:
@@ -111,13 +112,14 @@ class Gallery:
 
     def _coarse(self, query: NDArray[np.float32], head: Head) -> NDArray[np.float32]:
         """Rows [h, C] against those of all sightings: scores [G] that sort much as logits do."""
-        height, channels = query.shape
+        height = len(query)
         of_query, of_gallery = (weights.reshape(height, -1).sum(axis=1) for weights in (head.query, head.gallery))
         scores = np.empty(self._size, dtype=np.float32)
         for start in range(0, self._size, ROWS_TILE):
             tile = self._rows[start : min(start + ROWS_TILE, self._size)]
-            cosines = (tile.reshape(-1, channels) @ query.T).reshape(-1, height, height)  # [tile, gallery, query]
-            scores[start : start + len(tile)] = cosines.max(axis=1) @ of_query + cosines.max(axis=2) @ of_gallery
+            # [gallery row, query row, sighting]: sightings stand last, so that a maximum is one of long vectors.
+            cosines = query @ tile.transpose(1, 2, 0)
+            scores[start : start + len(tile)] = of_query @ cosines.max(axis=0) + of_gallery @ cosines.max(axis=1)
         return scores
 
 

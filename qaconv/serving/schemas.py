@@ -67,7 +67,9 @@ class SearchQuery(Strict):
 class SearchRequest(Strict):
     queries: Annotated[list[SearchQuery], Field(min_length=1, max_length=64)]
     top_k: Annotated[int, Field(ge=1, le=200)] = 10
-    threshold: Annotated[float, Field(ge=0, le=1, description="Probability from which it is a match.")] = 0.5
+    threshold: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        None, description="Probability from which it is a match; without one, the strictest of the model's thresholds."
+    )
     camids: Annotated[list[Camera], Field(max_length=1000)] | None = Field(None, description="Only these cameras.")
     from_s: Seconds | None = None
     to_s: Seconds | None = None
@@ -85,6 +87,7 @@ class Match(BaseModel):
 
 class SearchAnswer(BaseModel):
     version: str = Field(description="Of the model that answered.")
+    threshold: float = Field(description="Probability from which `match` is true.")
     results: list[list[Match]] = Field(description="Best first, for each query.")
 
 
@@ -126,9 +129,19 @@ class Deployment(BaseModel):
     retention_days: float | None
 
 
+class Threshold(BaseModel):
+    """Chosen on people as in training, whom training did not see; on another camera network the rates differ."""
+
+    false_match_rate: float = Field(description="Share of pairs of two people that it takes for one.")
+    probability: float
+    true_match_rate: float = Field(description="Share of pairs of one person that it finds.")
+
+
 class Deployments(BaseModel):
     version: str = Field(description="Of the model in charge.")
     calibrated: bool = Field(description="Whether probabilities are calibrated.")
+    thresholds: list[Threshold] = Field(description="The strictest last; empty where no people were held out.")
+    threshold: float = Field(description="Probability from which a sighting is a match unless a search says another.")
     deployments: list[Deployment]
 
 

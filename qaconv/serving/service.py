@@ -19,10 +19,11 @@ from qaconv.errors import InputError
 from qaconv.inference import Correspondence, ServedModel, correspondences, read_crop
 from qaconv.serving.gallery import Filter, Gallery, sighting_bytes
 from qaconv.serving.records import Records, Sighting
+from qaconv.serving.values import Answer, Match, NewSighting, Query
 
 log = logging.getLogger(__name__)
 
-BATCH = 16  # crops encoded by one thread at a time: a search waits for no more than that
+BATCH = 32  # crops encoded by one thread at a time: a search waits for no more than that
 DAY_S = 86_400
 
 
@@ -32,39 +33,6 @@ class NotFound(LookupError):
 
 class Full(RuntimeError):
     """`serve.memory_mb` holds no more sightings."""
-
-
-@dataclass(frozen=True)
-class NewSighting:
-    """What is enrolled: an image file's bytes, and where and when."""
-
-    image: bytes
-    camid: int
-    time_s: float | None = None
-    person: str | None = None
-
-
-@dataclass(frozen=True)
-class Query:
-    """What is looked for: an image file's bytes, or a stored sighting; camera and time, where known, lift scores."""
-
-    image: bytes | None = None
-    sighting: int | None = None
-    camid: int | None = None
-    time_s: float | None = None
-
-
-@dataclass(frozen=True)
-class Match:
-    """A stored sighting's place in the answer to a query."""
-
-    id: int
-    camid: int
-    time_s: float | None
-    score: float  # logit
-    probability: float
-    match: bool  # whether the probability reaches the threshold
-    lifted: float | None  # what ranks, where times count
 
 
 @dataclass(frozen=True)
@@ -106,13 +74,13 @@ class Service:
         answering, _ = self._of(deployment)
         self._check_cameras(answering.model, deployment, [new.camid for new in sightings])
         self._check_room(answering, len(sightings))
-        maps = self._encode(answering.model, [new.image for new in sightings])
+        maps = self._encode_to_keep(answering.model, sightings)
         now = time.time()
         rows = [(deployment, new.camid, new.time_s, new.person, now, new.image) for new in sightings]
         with self._change:
             current, gallery = self._of(deployment)
             if current.model.encoder_digest != answering.model.encoder_digest:  # it changed hands in the meantime
-                maps = self._encode(current.model, [new.image for new in sightings])
+                maps = self._encode_to_keep(current.model, sightings)
             self._check_room(current, len(sightings))
             ids = self.records.add(rows, current.model.encoder_digest, maps)
             stored = [Sighting(at, *row[:-1]) for at, row in zip(ids, rows, strict=True)]
@@ -120,9 +88,9 @@ class Service:
         return ids
 
     def search(
-        self, deployment: str, queries: Sequence[Query], only: Filter, top_k: int, threshold: float
-    ) -> tuple[str, list[list[Match]]]:
-        """The version that answered, and each query's `top_k` best sightings, best first; never the query itself.
+        self, deployment: str, queries: Sequence[Query], only: Filter, top_k: int, threshold: float | None = None
+    ) -> Answer:
+        """Each query's `top_k` best sightings, never the query itself; matches from a probability, or the model's own.
 
         Raises:
             NotFound: no such deployment or sighting.
@@ -132,11 +100,13 @@ class Service:
         resolved = [self._resolve(deployment, query) for query in queries]
         self._check_cameras(answering.model, deployment, [query.camid for query in resolved if query.camid is not None])
         maps = self._query_maps(answering.model, resolved)
+        if threshold is None:
+            threshold = answering.model.threshold
         tasks = [
             self._pool.submit(self._rank, answering.model, gallery, deployment, query, of, only, top_k, threshold)
             for query, of in zip(resolved, maps, strict=True)
         ]
-        return answering.version, [task.result() for task in tasks]
+        return Answer(answering.version, threshold, [task.result() for task in tasks])
 
     def explain(self, deployment: str, query: Query, sighting: int, limit: int) -> list[Correspondence]:
         """The correspondences of a query and a sighting that move the logit most.
@@ -258,6 +228,10 @@ class Service:
         if found is None:
             raise NotFound(f"there is no sighting {sighting} any more")
         return found
+
+    def _encode_to_keep(self, model: ServedModel, sightings: Sequence[NewSighting]) -> NDArray[np.float16]:
+        """Maps as they lie on disk and in memory, so that a search finds the same before and after a restart."""
+        return self._encode(model, [new.image for new in sightings]).astype(np.float16)
 
     def _encode(self, model: ServedModel, images: Sequence[bytes]) -> NDArray[np.float32]:
         """Image files to maps [n, C, h, w], on all threads."""

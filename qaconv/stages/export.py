@@ -1,10 +1,19 @@
-"""The trained network goes in; what is served comes out."""
+"""The trained network goes in, and people whom it has not seen; what is served comes out."""
+
+from pathlib import Path
+
+import pandas as pd
+import torch
 
 from qaconv.config import Params
 from qaconv.export import export_network
-from qaconv.metrics import Calibration
-from qaconv.models.checkpoint import load_network
-from qaconv.stages.places import MODELS, ONNX
+from qaconv.loading import encode
+from qaconv.matching import score_matrix
+from qaconv.metrics import Calibration, VerificationMetrics, evaluate_verification
+from qaconv.models.checkpoint import Network, load_network
+from qaconv.stages.places import MODELS, ONNX, SOURCES
+
+BATCH_SIZE = 32  # images encoded at a time
 
 
 def export(params: Params) -> None:
@@ -15,5 +24,21 @@ def export(params: Params) -> None:
     """
     network, trained = load_network(MODELS / "qaconv")
     fitted = trained["calibration"]
-    calibration = Calibration(**fitted) if fitted else None
-    export_network(network, trained["data"], ONNX, calibration=calibration, seed=params.seed)
+    export_network(
+        network,
+        trained["data"],
+        ONNX,
+        calibration=Calibration(**fitted) if fitted else None,
+        verification=_verify(network) if fitted else None,
+        seed=params.seed,
+    )
+
+
+def _verify(network: Network) -> VerificationMetrics:
+    """Decides on the pairs of images of the people whom training held back."""
+    table = pd.read_parquet(SOURCES / "holdout.parquet")
+    people, cameras = table["label"].to_numpy(), table.groupby(["domain", "camid"]).ngroup().to_numpy()
+    paths, cpu = [Path(path) for path in table["path"]], torch.device("cpu")
+    maps = encode(network.encoder, paths, network.architecture.image, batch_size=BATCH_SIZE, device=cpu, progress=False)
+    scores = score_matrix(maps, maps, network.head, device=cpu)
+    return evaluate_verification(scores, people, people, cameras, cameras)

@@ -22,7 +22,7 @@ from qaconv.metrics.verification import FALSE_MATCH_RATES
 from qaconv.models.checkpoint import load_network, weights_digest
 from qaconv.models.head import QAConv
 from qaconv.report import Report, render_page
-from qaconv.report.content import Explanation, Figure, Rows, Search, Target, TimeLine
+from qaconv.report.content import TRANSIT_S, Explanation, Figure, Rows, Search, Target, TimeLine
 from qaconv.report.examples import OUTCOMES, Ranking, choose, explain, outcomes, search, time_line, worth_explaining
 from qaconv.report.pictures import data_uri
 from qaconv.stages.places import FEATURES, METRICS, MODELS, PREPARED, RAW, REPORT, TLIFT
@@ -82,6 +82,7 @@ def _target(params: Params, deployment: str, head: QAConv) -> Target:
         tables={
             **{name: _read_table(METRICS / name / f"{deployment}.csv") for name in TABLES},
             "scores": _rows(_score_table(seen, params.seed)),
+            "transit": _transit(TLIFT / deployment / "qaconv_transit.csv"),
         },
         outcomes={outcome: int((ended == outcome).sum()) for outcome in OUTCOMES},
         searches=searches,
@@ -184,6 +185,14 @@ def _score_table(seen: _Seen, seed: int) -> pd.DataFrame:
     )
     shares = [np.histogram(kind, edges)[0] / max(1, len(kind)) for kind in (matches, others)]
     return pd.DataFrame({"low": edges[:-1], "high": edges[1:], "matches": shares[0], "others": shares[1]})
+
+
+def _transit(path: Path) -> Rows:
+    """What the profile says of gaps between cameras; there is no such file where nothing could be fitted."""
+    if not path.is_file():
+        return []
+    table = pd.read_csv(path)
+    return _rows(table[table["from_centre_s"].abs() <= TRANSIT_S])
 
 
 def _blurs(params: Params, deployment: str) -> bool:

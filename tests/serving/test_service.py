@@ -8,7 +8,8 @@ from small_service import SETTINGS, crop, small_model, small_service
 
 from qaconv.errors import InputError
 from qaconv.serving.gallery import Filter
-from qaconv.serving.service import Full, NewSighting, NotFound, Query, Service
+from qaconv.serving.service import Full, NotFound, Service
+from qaconv.serving.values import NewSighting, Query
 
 ANY = Filter()
 
@@ -24,7 +25,7 @@ def enrol(service: Service, count: int, person: str | None = None, first: int = 
 
 
 def find(service: Service, seed: int, only: Filter = ANY, top_k: int = 5) -> list[int]:
-    _, (matches,) = service.search("mall", [Query(crop(seed))], only, top_k, 0.5)
+    (matches,) = service.search("mall", [Query(crop(seed))], only, top_k).results
     return [match.id for match in matches]
 
 
@@ -33,9 +34,26 @@ def test_scores_are_those_of_the_matcher_on_the_encoders_maps(service: Service) 
     model = service.in_charge.model
     maps = np.concatenate([service._encode(model, [crop(at)]) for at in range(3)])
     expected = model.score(maps[:1], maps.astype(np.float16))[0]
-    _, (matches,) = service.search("mall", [Query(crop(0))], ANY, 3, 0.5)
+    (matches,) = service.search("mall", [Query(crop(0))], ANY, 3).results
     assert {match.id: match.score for match in matches} == dict(zip(ids, expected.tolist(), strict=True))
     assert [match.score for match in matches] == sorted((match.score for match in matches), reverse=True)
+
+
+def test_without_a_threshold_the_models_strictest_decides(tmp_path: Path) -> None:
+    service = small_service(tmp_path)
+    enrol(service, 6)
+    told = service.in_charge.model.contract["score"]
+    told["probability"] = {"scale": 1e-6, "offset": 0}
+    logits = sorted(match.score for match in service.search("mall", [Query(crop(0))], ANY, 6, 0.5).results[0])
+    rows = [
+        {"false_match_rate": rate, "threshold": logits[at], "true_match_rate": 0.5}
+        for rate, at in ((0.01, 1), (0.001, 4))
+    ]
+    told["decision"] = {"thresholds": rows}
+    answer = service.search("mall", [Query(crop(0))], ANY, 6)
+    assert answer.threshold == pytest.approx(1 / (1 + np.exp(-1e-6 * logits[4])))
+    assert [match.match for match in answer.results[0]] == [True, True, False, False, False, False]
+    assert [match.match for match in service.search("mall", [Query(crop(0))], ANY, 6, 0.0).results[0]] == [True] * 6
 
 
 def test_a_restart_finds_what_was_enrolled_and_nothing_that_was_deleted(tmp_path: Path) -> None:
@@ -74,14 +92,14 @@ def test_filters_keep_cameras_and_times(service: Service) -> None:
 
 def test_a_stored_sighting_finds_others_and_not_itself(service: Service) -> None:
     ids = enrol(service, 4)
-    _, (matches,) = service.search("mall", [Query(sighting=ids[0])], ANY, 5, 0.5)
+    (matches,) = service.search("mall", [Query(sighting=ids[0])], ANY, 5).results
     assert sorted(match.id for match in matches) == ids[1:]
     assert all(match.lifted is not None for match in matches)  # its own camera and time are known
 
 
 def test_a_deployment_finds_nothing_of_another(service: Service) -> None:
     ids = enrol(service, 2)
-    _, (matches,) = service.search("station", [Query(crop(0))], ANY, 5, 0.5)
+    (matches,) = service.search("station", [Query(crop(0))], ANY, 5).results
     assert matches == []
     with pytest.raises(NotFound, match=f"station has no sighting {ids[0]}"):
         service.crop("station", ids[0])
@@ -134,9 +152,9 @@ def test_a_new_model_answers_once_everything_is_encoded_and_searches_never_stop(
 
     def keep_asking() -> None:
         while not stop.is_set():
-            version, (matches,) = service.search("mall", [Query(crop(0))], ANY, 50, 0.5)
-            versions.add(version)
-            lengths.add(len(matches))
+            answer = service.search("mall", [Query(crop(0))], ANY, 50)
+            versions.add(answer.version)
+            lengths.add(len(answer.results[0]))
 
     asking = threading.Thread(target=keep_asking)
     asking.start()

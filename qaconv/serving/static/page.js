@@ -33,6 +33,7 @@ async function start() {
     $("key-form").hidden = true;
     state.deployments = found.deployments;
     $("about").textContent = `model version ${found.version}` + (found.calibrated ? "" : ", probabilities not calibrated");
+    offerThresholds(found);
     const before = $("deployment").value;
     $("deployment").replaceChildren(...found.deployments.map(
       (one) => new Option(`${one.name} (${one.sightings.toLocaleString("en")})`, one.name)));
@@ -42,6 +43,18 @@ async function start() {
   } catch (fault) {
     say(fault.message, true);
   }
+}
+
+function offerThresholds(found) {
+  $("threshold").value = found.threshold;
+  $("threshold-value").textContent = Number($("threshold").value).toFixed(3);
+  $("thresholds").hidden = !found.thresholds.length;
+  $("thresholds").replaceChildren($("thresholds-title"), ...found.thresholds.map((one) => {
+    const button = document.createElement("button");
+    button.textContent = `1 of ${Math.round(1 / one.false_match_rate).toLocaleString("en")} pairs`;
+    button.addEventListener("click", () => { $("threshold").value = one.probability; markMatches(); });
+    return button;
+  }));
 }
 
 async function openDeployment() {
@@ -135,7 +148,7 @@ function showMatches() {
 
 function markMatches() {
   const threshold = Number($("threshold").value);
-  $("threshold-value").textContent = threshold.toFixed(2);
+  $("threshold-value").textContent = threshold.toFixed(3);
   for (const match of state.matches) {
     const isMatch = match.probability >= threshold;
     match.button.classList.toggle("match", isMatch);

@@ -1,0 +1,124 @@
+"""What the demo has left goes in; README's pictures of page and report come out: `python -m docs.images.draw`.
+
+It needs `apt-get install chromium chromium-driver`.
+"""
+
+import base64
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import httpx
+from PIL import Image
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.remote.webdriver import WebDriver
+from selenium.webdriver.support.ui import WebDriverWait
+
+from benchmarks.serve import BATCH, DEPLOYMENT, files, place_model, service, text
+from qaconv.stages.places import REPORT
+
+HERE = Path(__file__).parent
+QUERY = 40  # of the deployment's queries, in the manifest's order
+TALLEST = 1320  # pixels of the narrow page
+WIDE = 890  # pixels of the report, with its margins
+COLOURS = 256
+PATIENCE_S = 60
+
+
+def main() -> None:
+    """Writes page.png, page_phone.png and report.png beside this file."""
+    with TemporaryDirectory() as scratch:
+        state = Path(scratch) / "galleries"
+        place_model(state)
+        with service(state) as (url, _):
+            enrol(url)
+            for name, width, height, scheme in (("page", 1320, 757, "light"), ("page_phone", 390, TALLEST, "dark")):
+                with browser(width, height, scheme) as page:
+                    page.get(url)
+                    search(page, Path(scratch) / "query.jpg")
+                    save(page.get_screenshot_as_png(), HERE / f"{name}.png")
+    with browser(900, 900, "light") as page:
+        page.get((REPORT / "report.html").resolve().as_uri())
+        save(near_miss(page), HERE / "report.png")
+
+
+def enrol(url: str) -> None:
+    sightings = [{"image": text(image), "camid": camid, "time_s": at} for image, camid, at in files("gallery")]
+    for start in range(0, len(sightings), BATCH):
+        body = {"sightings": sightings[start : start + BATCH]}
+        httpx.post(f"{url}/v1/deployments/{DEPLOYMENT}/sightings", json=body, timeout=PATIENCE_S).raise_for_status()
+
+
+@contextmanager
+def browser(width: int, height: int, scheme: str) -> Iterator[WebDriver]:
+    """Headless Chromium with a window of this size; scheme is light or dark."""
+    options = webdriver.ChromeOptions()
+    options.binary_location = shutil.which("chromium") or ""
+    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--hide-scrollbars"):
+        options.add_argument(argument)
+    with webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver"))) as page:
+        media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+        page.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
+        page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        yield page
+
+
+def search(page: WebDriver, crop: Path) -> None:
+    """Looks for one of the queries, and asks why the first answer was given."""
+    image, camid, time_s = files("query")[QUERY]
+    crop.write_bytes(image)
+    wait = WebDriverWait(page, PATIENCE_S)
+    wait.until(lambda _: page.find_elements(By.CSS_SELECTOR, "#stored img[src]"))
+    page.find_element(By.ID, "file").send_keys(str(crop))
+    button = page.find_element(By.ID, "search")
+    wait.until(lambda _: button.is_enabled())
+    for name, value in (("camera", camid), ("time", round(time_s, 2))):
+        page.execute_script("document.getElementById(arguments[0]).value = arguments[1]", name, str(value))
+    page.execute_script("document.getElementById('time').dispatchEvent(new Event('input'))")
+    button.click()
+    wait.until(lambda _: len(page.find_elements(By.CSS_SELECTOR, "#results img[src]")) == 20)
+    page.find_element(By.CSS_SELECTOR, "#results button").click()
+    wait.until(lambda _: page.find_elements(By.CSS_SELECTOR, "#why line"))
+    page.execute_script("document.activeElement.blur(); scrollTo(0, 0)")
+
+
+def near_miss(page: WebDriver) -> bytes:
+    """The deployment's first search that ends as a near miss, and the explanation of its first answer."""
+    section = page.find_element(By.XPATH, f"//section[h2[@id='{DEPLOYMENT}']]")
+    shown = section.find_elements(
+        By.XPATH, "(.//h4[starts-with(., 'Near miss')])[1] | (.//figure[h4[contains(., 'Wrong')]])[1]"
+    )
+    listed = section.find_element(By.XPATH, "(.//h4[starts-with(., 'Near miss')])[1]/following-sibling::div[1]")
+    boxes = [part.rect for part in (shown[0], listed, shown[1])]
+    pieces = [
+        _clip(page, min(box["x"] for box in part), part[0]["y"], part[-1]["y"] + part[-1]["height"])
+        for part in (boxes[:2], boxes[2:])
+    ]
+    whole = Image.new("RGB", (WIDE, sum(piece.height for piece in pieces)), "white")
+    top = 0
+    for piece in pieces:
+        whole.paste(piece, (0, top))
+        top += piece.height
+    file = BytesIO()
+    whole.save(file, "PNG")
+    return file.getvalue()
+
+
+def _clip(page: WebDriver, left: float, top: float, bottom: float) -> Image.Image:
+    clip = {"x": left - 10, "y": top - 5, "width": WIDE, "height": bottom - top + 10, "scale": 1}
+    said = page.execute_cdp_cmd("Page.captureScreenshot", {"clip": clip, "captureBeyondViewport": True})
+    return Image.open(BytesIO(base64.b64decode(said["data"]))).convert("RGB")
+
+
+def save(png: bytes, path: Path) -> None:
+    """A palette is a third of the bytes, and nothing to be seen is lost of drawn pictures."""
+    Image.open(BytesIO(png)).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)
+
+
+if __name__ == "__main__":
+    main()
