@@ -76,7 +76,7 @@ def retrain(changes: dict[str, Any] | None = None, fan_out: bool = False) -> Ret
     if changes:
         change_params(changes)
     params = load_params()
-    with tracking.retraining_run(params, _flow_tags()):
+    with tracking.retraining_run(params, flow_tags()):
         for name, step in STEPS.items():
             run_step.with_options(name=name)(step, fan_out)
         metrics = tracking.load_metrics(params.deployments)
@@ -148,7 +148,7 @@ def result_rows(params: Params, metrics: Mapping[str, float]) -> list[dict[str, 
     ]
 
 
-def _flow_tags() -> dict[str, str]:
+def flow_tags() -> dict[str, str]:
     """Lead from the MLflow run to the flow run; a temporary server has no page to lead to."""
     tags = {"flow_run_id": str(flow_run.id)}
     return {**tags, "flow_run_url": str(flow_run.ui_url)} if get_current_settings().ui_url else tags
