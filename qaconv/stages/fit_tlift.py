@@ -2,6 +2,7 @@
 
 import logging
 
+import numpy as np
 from scipy.special import expit
 
 from qaconv.config import METHODS, Params
@@ -10,7 +11,8 @@ from qaconv.manifest import Manifest
 from qaconv.stages.match import Matches
 from qaconv.stages.places import PREPARED, TLIFT
 from qaconv.tlift import fit
-from qaconv.tlift.pictures import draw_profile
+from qaconv.tlift.clocks import Finding
+from qaconv.tlift.pictures import draw_profile, draw_rank_changes
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +23,8 @@ def fit_tlift(params: Params, deployment: str) -> None:
     Raises:
         InputError: the sightings have not been matched.
     """
-    sightings = Manifest.load(PREPARED / deployment).frame.query("split != 'train'")
+    manifest = Manifest.load(PREPARED / deployment)
+    sightings = manifest.frame.query("split != 'train'")
     with replacing_folder(TLIFT / deployment) as beside:
         for method in METHODS:
             matches = Matches.load(deployment, method)
@@ -30,12 +33,17 @@ def fit_tlift(params: Params, deployment: str) -> None:
                 expit(matches.neighbour_logits),
                 sightings["camid"].to_numpy(),
                 sightings["time_s"].to_numpy(),
-                reranked_scores=matches.neighbours_reranked(),
+                reranked=matches.nearest_reranked(),
+                known=[Finding(**each) for each in manifest.clocks],
                 deployment=deployment,
                 model=matches.model,
             )
             profile.save(beside / f"{method}.json")
             draw_profile(profile, beside, method)
+            asked, seen = (sightings[sightings["split"] == split] for split in ("query", "gallery"))
+            scores = expit(matches.logits.astype(np.float64))
+            lifted = profile.lift(scores, asked["camid"], asked["time_s"], seen["camid"], seen["time_s"])
+            draw_rank_changes(scores, lifted, asked["camid"], asked["time_s"], beside, method)
             log.info("%s, %s: time is %s: %s", deployment, method, "used" if profile.active else "off", profile.reason)
             for finding in profile.findings:
                 log.info("  camera %d, %s: %s: %s", finding.camid, finding.kind, finding.detail, finding.done)

@@ -4,6 +4,7 @@ N sightings, k neighbours of each, M pairs of sightings on two cameras.
 """
 
 import logging
+from collections.abc import Sequence
 from dataclasses import asdict
 from hashlib import sha256
 from typing import Any
@@ -15,11 +16,11 @@ from scipy.sparse.csgraph import connected_components
 
 from qaconv.tlift.calibration import calibrate
 from qaconv.tlift.choose import Choice, choose_parameters
-from qaconv.tlift.clocks import check_clocks, find_duplicates, mend_times
+from qaconv.tlift.clocks import Finding, check_clocks, find_duplicates, mend_times
 from qaconv.tlift.comovement import CoMovement, measure_comovement
 from qaconv.tlift.matches import Pairs, cross_camera_pairs
 from qaconv.tlift.mending import mend_clocks
-from qaconv.tlift.mixture import Mixture, confident, fit_mixture
+from qaconv.tlift.mixture import Mixture, beside_companions, confident, fit_mixture, judge_by, start_weights
 from qaconv.tlift.profile import TLiftProfile, TransitTable
 
 Floats = NDArray[np.float64]
@@ -41,7 +42,8 @@ def fit(
     camids: ArrayLike,
     times: ArrayLike,
     *,
-    reranked_scores: ArrayLike | None = None,
+    reranked: tuple[ArrayLike, ArrayLike] | None = None,
+    known: Sequence[Finding] = (),
     deployment: str = "",
     model: str = "",
     seed: int = 0,
@@ -53,7 +55,9 @@ def fit(
         neighbour_scores: [N, k], theirs, in [0, 1].
         camids: [N].
         times: [N] seconds on the camera's clock, NaN where unknown.
-        reranked_scores: [N, k] of the same neighbours, 1 - the re-ranked distance; NaN where there is none.
+        reranked: indices [N, j] and scores [N, j] of each sighting's nearest by 1 - the re-ranked distance; scores are
+            NaN where there are none, such as for the gallery.
+        known: what the order of recording showed of the clocks to whoever read the sightings.
         deployment: the camera network's name.
         model: digest of the network whose scores these are.
         seed: of the permuted control.
@@ -61,10 +65,9 @@ def fit(
     Raises:
         ValueError: shapes do not fit, or a score is not a number in [0, 1].
     """
-    indices, scores, camids, times, reranked = _canonical(
-        neighbour_indices, neighbour_scores, camids, times, reranked_scores
-    )
-    findings, used = check_clocks(camids, times)
+    indices, scores, camids, times, order = _canonical(neighbour_indices, neighbour_scores, camids, times)
+    checked, used = check_clocks(camids, times)
+    findings = [*known, *checked]
     found: dict[str, Any] = {
         "deployment": deployment,
         "model": model,
@@ -80,15 +83,17 @@ def fit(
 
     sure = confident(pairs)
     matches = _renumbered(used, pairs.first[pairs.mutual], pairs.second[pairs.mutual])
-    mends, changed = mend_clocks(camids[used], times[used], *matches)
+    mends, changed = mend_clocks(camids[used], times[used], *matches, start_weights(pairs)[pairs.mutual])
     times = np.where(used, mend_times(mends, camids, times), np.nanmedian(times))
-    findings += changed + find_duplicates(camids, times, indices)
+    findings += find_duplicates(camids, times, indices)
     mixture = fit_mixture(pairs, camids, times)
     gain, controls = mixture.gain(sure), _controls(pairs, camids, times, used, np.random.default_rng(seed))
+    mixture, companions = beside_companions(mixture, pairs, camids, times)
     calibrations = {"direct": calibrate(pairs.score, mixture.posterior)}
     if reranked is not None:
-        known, likely = _reranked_pairs(indices, reranked, pairs, mixture)
-        calibrations["reranked"] = calibrate(known, likely)
+        again = cross_camera_pairs(*_reordered(*map(np.asarray, reranked), order), camids)
+        again = again.keep(used[again.first] & used[again.second])
+        calibrations["reranked"] = calibrate(again.score, judge_by(mixture, again, camids, times))
     choice = choose_parameters(pairs, mixture, calibrations["direct"], camids, times)
     active = gain > max(LEAST_GAIN, LEAST_RATIO * max(controls))
     return TLiftProfile(
@@ -99,19 +104,18 @@ def fit(
         parameters=choice.parameters,
         transit=_table(mixture),
         calibrations=calibrations,
-        clocks=mends,
-        findings=tuple(findings),
-        evidence=_evidence(pairs, mixture, indices, scores, camids, times, choice, gain, controls, seed),
+        clocks=mends if active else {},
+        findings=tuple(findings + changed if active else findings),
+        evidence=_evidence(pairs, mixture, indices, scores, camids, times, choice, gain, controls, companions, seed),
     )
 
 
 def _canonical(
-    indices: ArrayLike, scores: ArrayLike, camids: ArrayLike, times: ArrayLike, reranked: ArrayLike | None
-) -> tuple[Ints, Floats, Ints, Floats, Floats | None]:
-    """Sightings sorted by camera, time and best score, so that their order on the way in does not matter."""
+    indices: ArrayLike, scores: ArrayLike, camids: ArrayLike, times: ArrayLike
+) -> tuple[Ints, Floats, Ints, Floats, Ints]:
+    """Sightings sorted by camera, time and best scores, so that their order on the way in does not matter, and how."""
     index, score = np.asarray(indices, dtype=np.int64), np.asarray(scores, dtype=np.float64)
     camid, time = np.asarray(camids, dtype=np.int64), np.asarray(times, dtype=np.float64)
-    again = None if reranked is None else np.asarray(reranked, dtype=np.float64)
     if index.shape != score.shape or index.shape != (len(camid), index.shape[-1]) or len(time) != len(camid):
         raise ValueError(
             f"neighbour_indices have shape {index.shape} and neighbour_scores {score.shape}, "
@@ -120,9 +124,14 @@ def _canonical(
     if not ((score >= 0) & (score <= 1)).all():
         raise ValueError(f"neighbour_scores: {int((~((score >= 0) & (score <= 1))).sum())} are not in [0, 1]")
     order = np.lexsort((*score.T[::-1], np.nan_to_num(time), camid))
+    return *_reordered(index, score, order), camid[order], time[order], order
+
+
+def _reordered(indices: Ints, scores: Floats, order: Ints) -> tuple[Ints, Floats]:
+    """Neighbours of sightings that are numbered in another order from now on."""
     place = np.empty(len(order), dtype=np.int64)
     place[order] = np.arange(len(order))
-    return place[index[order]], score[order], camid[order], time[order], None if again is None else again[order]
+    return place[indices[order]], scores[order]
 
 
 def _renumbered(used: NDArray[np.bool_], first: Ints, second: Ints) -> tuple[Ints, Ints]:
@@ -144,18 +153,6 @@ def _controls(
     return gains
 
 
-def _reranked_pairs(indices: Ints, reranked: Floats, pairs: Pairs, mixture: Mixture) -> tuple[Floats, Floats]:
-    """Re-ranked scores and how likely each shows one person, for the pairs that have one."""
-    count = len(indices)
-    one, other = np.repeat(np.arange(count), indices.shape[1]), indices.ravel()
-    key = np.minimum(one, other) * count + np.maximum(one, other)
-    of_pairs = np.minimum(pairs.first, pairs.second) * count + np.maximum(pairs.first, pairs.second)
-    order = np.argsort(of_pairs)
-    at = np.minimum(np.searchsorted(of_pairs, key, sorter=order), len(order) - 1)
-    known = (of_pairs[order[at]] == key) & ~np.isnan(reranked.ravel())
-    return reranked.ravel()[known], mixture.posterior[order[at[known]]]
-
-
 def _table(mixture: Mixture) -> TransitTable:
     centres = [None if np.isnan(centre) else round(float(centre), 3) for centre in mixture.axis.centres]
     return TransitTable(centres, float(mixture.axis.reach), np.round(np.log(mixture.ratio), 3).tolist())
@@ -171,6 +168,7 @@ def _evidence(
     choice: Choice,
     gain: float,
     controls: list[float],
+    companions: float,
     seed: int,
 ) -> dict[str, Any]:
     cut = _cut(pairs, mixture)
@@ -188,6 +186,7 @@ def _evidence(
         "matches_above_cut": int(kept.sum()),
         "purity_above_cut": round(float(mixture.posterior[kept].mean()), 3) if kept.any() else None,
         "bandwidth_bins": mixture.bandwidth,
+        "companions_share": round(companions, 5),
         "share_with_a_neighbour_within_tau": round(neighbours, 3),
         "dwell_s": _dwell(times, indices, same_visit),
         "comovement": asdict(_comovement(pairs, kept, mixture, indices, same_visit, times, seed)),

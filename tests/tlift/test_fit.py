@@ -8,6 +8,7 @@ from simulated import simulated
 
 from qaconv.metrics import evaluate_ranking
 from qaconv.tlift import fit
+from qaconv.tlift.clocks import Finding
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +89,8 @@ def test_drift_of_a_fifth_of_a_per_cent_costs_next_to_nothing(walks, profile):
     assert mean_ap(walks, lifted(drifted, fitted(drifted))) > mean_ap(walks, lifted(walks, profile)) - 0.03
 
 
-def test_drift_of_half_a_per_cent_is_found_and_mended(walks):
+def test_drift_of_half_a_per_cent_is_found_and_mended():
+    walks = simulated(seed=12)
     found = fitted(walks.at(walks.times * (1 + 0.005 * (walks.camids == 1))))
     assert {(each.camid, each.kind) for each in found.findings} == {(1, "drift")}
     assert found.clocks[1].drift == pytest.approx(0.005, rel=0.3)
@@ -115,6 +117,12 @@ def test_sightings_without_times_leave_the_profile_off(walks):
     found = fit(*walks.neighbours(), walks.camids, np.full(len(walks.pids), np.nan))
     assert not found.active and found.span_s is None
     assert {each.kind for each in found.findings} >= {"missing"}
+
+
+def test_what_the_reader_found_about_clocks_leads_the_findings(walks):
+    reset = Finding(1, "reset", 20.0, "begins anew", "mended")
+    found = fit(*walks.neighbours(), walks.camids, np.where(walks.camids == 2, np.nan, walks.times), known=[reset])
+    assert found.findings[0] == reset and len(found.findings) > 1
 
 
 def test_profile_holds_no_nan(profile, tmp_path):
