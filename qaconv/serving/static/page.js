@@ -156,7 +156,7 @@ function markMatches() {
     likely.textContent = mark + percent(match.probability);
     match.button.querySelector(".said").replaceChildren(`${match.rank}. `, likely, where, place(match));
     match.button.setAttribute("aria-label",
-      `Rank ${match.rank}, ${percent(match.probability)}, ${isMatch ? "a match" : "no match"}, ${place(match)}; show why`);
+      `Rank ${match.rank}. ${mark}${percent(match.probability)} ${place(match)}, ${isMatch ? "a match" : "no match"}; show why`);
   }
   drawTimes(threshold);
 }
