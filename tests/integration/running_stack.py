@@ -103,10 +103,16 @@ class Stack:
         )
 
     def take_away(self, server: str, seconds: float) -> None:
-        """A server is stopped, and is back after some seconds."""
+        """A server is stopped for some seconds; it is back, and listens, when this ends."""
         self.supervisor.stopProcess(server)
         time.sleep(seconds)
         self.supervisor.startProcess(server)
+
+        def listens() -> bool | None:
+            with socket.socket() as door:
+                return door.connect_ex(("127.0.0.1", int(self[f"{server.upper()}_PORT"]))) == 0 or None
+
+        wait_for(listens)
 
     def kill_tree(self, program: str) -> None:
         """As if the machine had died: the program and all below it, at once; supervisord starts the program again."""
