@@ -37,6 +37,7 @@ class Manifest:
         root: the folder that `image` is relative to.
         notes: what the reader found out and a person may want to know, such as a dataset's version.
         images_digest: sha256 over the images' bytes, in the frame's order; empty until the images have been read.
+        clocks: what the reader mended in the order of recording: camid, kind, time_s, detail and done of each.
 
     Raises:
         InputError: a column is missing or has the wrong type, a split is unknown, a camera id is negative, a time is
@@ -48,6 +49,7 @@ class Manifest:
     root: Path
     notes: dict[str, str] = field(default_factory=dict)
     images_digest: str = ""
+    clocks: list[dict[str, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "frame", _checked(self.frame, self.root))
@@ -87,7 +89,7 @@ class Manifest:
             "time_span_s": [float(times.min()), float(times.max())] if len(times) else None,
             "images_without_time": int(self.frame["time_s"].isna().sum()),
             "notes": self.notes,
-        }
+        } | ({"clocks": self.clocks} if self.clocks else {})
 
     def save(self, folder: Path) -> None:
         """Writes `manifest.parquet` and `summary.json`; the same manifest gives the same bytes."""
@@ -107,7 +109,7 @@ class Manifest:
             raise InputError(f"{folder}: holds no manifest.parquet; `dvc repro prepare` writes it")
         summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
         frame = pq.read_table(folder / "manifest.parquet").to_pandas()
-        return cls(frame, Path(summary["root"]), summary["notes"], summary["images_digest"])
+        return cls(frame, Path(summary["root"]), summary["notes"], summary["images_digest"], summary.get("clocks", []))
 
 
 def _checked(frame: pd.DataFrame, root: Path) -> pd.DataFrame:

@@ -42,11 +42,13 @@ def test_order_of_rows_changes_no_byte(rows: list[tuple[Any, ...]]) -> None:
 
 
 def test_load_gives_back_what_was_saved(tmp_path: Path) -> None:
-    manifest = Manifest(frame_of(), Path("raw/campus"), {"version": "1"}, images_digest="abc")
+    clocks = [{"camid": 2, "kind": "reset", "time_s": 80.0, "detail": "begins anew", "done": "mended"}]
+    manifest = Manifest(frame_of(), Path("raw/campus"), {"version": "1"}, images_digest="abc", clocks=clocks)
     manifest.save(tmp_path / "m")
     loaded = Manifest.load(tmp_path / "m")
     pd.testing.assert_frame_equal(loaded.frame, manifest.frame)
     assert (loaded.root, loaded.notes, loaded.digest) == (Path("raw/campus"), {"version": "1"}, manifest.digest)
+    assert loaded.clocks == clocks
     assert saved_bytes(loaded) == saved_bytes(manifest)
 
 

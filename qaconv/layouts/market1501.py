@@ -27,7 +27,8 @@ def read(root: Path, domain: str, *, official_time: bool = False) -> Manifest:
     starts = _session_starts(rows[rows["pid"] != JUNK], official_time)
     start = [starts.get(session, 0) for session in zip(rows["camera"], rows["session"], strict=True)]
     time_s = (rows["frame"] + start) / FRAMES_PER_SECOND
-    return Manifest(rows.assign(camid=rows["camera"] - 1, time_s=time_s, domain=domain), root)
+    frame = rows.assign(camid=rows["camera"] - 1, time_s=time_s, domain=domain)
+    return Manifest(frame, root, clocks=_clocks(starts))
 
 
 def _session_starts(rows: pd.DataFrame, official_time: bool) -> dict[tuple[Any, Any], int]:
@@ -39,3 +40,18 @@ def _session_starts(rows: pd.DataFrame, official_time: bool) -> dict[tuple[Any, 
             starts[camera, session] = start
             start += frames + (start if official_time else 0)
     return starts
+
+
+def _clocks(starts: dict[tuple[Any, Any], int]) -> list[dict[str, Any]]:
+    """A finding for each session that began anew; its time is where the sessions before it end."""
+    return [
+        {
+            "camid": int(camera) - 1,
+            "kind": "reset",
+            "time_s": start / FRAMES_PER_SECOND,
+            "detail": f"session {session} begins anew; {start / FRAMES_PER_SECOND:+.0f} s in it",
+            "done": "mended",
+        }
+        for (camera, session), start in starts.items()
+        if start
+    ]

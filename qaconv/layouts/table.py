@@ -1,14 +1,18 @@
-"""Your own images, listed in a CSV or Parquet file with columns image, pid, camid, time_s and split -> manifest."""
+"""Your own images, listed in a CSV or Parquet file with columns image, pid, camid, time_s, split -> manifest."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from qaconv.errors import InputError, name_first
+from qaconv.layouts.recorded import mend_order
 from qaconv.manifest import JUNK, SPLITS, Manifest
 
 COLUMNS = ("image", "pid", "camid", "time_s", "split")
+ORDER = "order"  # may be left out
+NUMBERS = ("pid", "camid", "time_s", ORDER)
 
 
 def read(root: Path, domain: str) -> Manifest:
@@ -17,12 +21,13 @@ def read(root: Path, domain: str) -> Manifest:
     Args:
         root: the .csv or .parquet file. `image` is a path below its folder; `pid` a whole number, -1 for junk and 0
             for a distractor; `camid` a whole number from 0; `time_s` the seconds on that camera's clock, or empty;
-            `split` one of train, query, gallery. Other columns are passed over.
+            `split` one of train, query, gallery. A column `order`, a number that grows as a camera records, lets
+            times that run backwards be found and clocks that began anew be mended. Other columns are passed over.
         domain: what to call the camera network.
     """
     text = _read_text(root)
     folder = root.parent
-    number = {name: pd.to_numeric(text[name], errors="coerce") for name in ("pid", "camid", "time_s")}
+    number = {name: pd.to_numeric(text[name], errors="coerce") for name in text.columns.intersection(NUMBERS)}
     for refused, fault in (
         (text["image"] == "", "have no image"),
         (text["camid"] == "", "have no camid (cameras count from 0)"),
@@ -30,12 +35,16 @@ def read(root: Path, domain: str) -> Manifest:
         (~_whole_from(JUNK, number["pid"]), f"have a pid that is not a whole number from {JUNK}"),
         ((text["time_s"] != "") & ~np.isfinite(number["time_s"]), "have a time_s that is neither seconds nor empty"),
         (~text["split"].isin(SPLITS), f"have a split that is none of {', '.join(SPLITS)}"),
+        (~np.isfinite(number.get(ORDER, number["camid"])), "have an order that is not a number"),
         (_leads_out_of(folder, text["image"]), f"have an image that leads out of the folder {folder}"),
     ):
         if refused.any():
             rows = [f"row {row + 1}: {','.join(text.loc[row])}" for row in text.index[refused]]
             raise InputError(f"{root}: {len(rows)} rows {fault}:{name_first(rows)}")
-    return Manifest(text.assign(**number, domain=domain), folder)
+    clocks: list[dict[str, Any]] = []
+    if ORDER in number:
+        number["time_s"], clocks = mend_order(number["camid"], number[ORDER], number["time_s"])
+    return Manifest(text.assign(**number, domain=domain), folder, clocks=clocks)
 
 
 def _read_text(path: Path) -> pd.DataFrame:
@@ -49,7 +58,7 @@ def _read_text(path: Path) -> pd.DataFrame:
     missing = [name for name in COLUMNS if name not in frame.columns]
     if missing:
         raise InputError(f"{path}: lacks the columns {', '.join(missing)}; it has {', '.join(map(str, frame.columns))}")
-    frame = frame[list(COLUMNS)].astype(object)
+    frame = frame[frame.columns.intersection([*COLUMNS, ORDER])].astype(object)
     return frame.where(frame.notna(), "").astype(str).reset_index(drop=True)
 
 

@@ -10,6 +10,7 @@ from qaconv.manifest import Manifest
 from qaconv.stages.match import Matches
 from qaconv.stages.places import PREPARED, TLIFT
 from qaconv.tlift import fit
+from qaconv.tlift.clocks import Finding
 from qaconv.tlift.pictures import draw_profile
 
 log = logging.getLogger(__name__)
@@ -21,7 +22,8 @@ def fit_tlift(params: Params, deployment: str) -> None:
     Raises:
         InputError: the sightings have not been matched.
     """
-    sightings = Manifest.load(PREPARED / deployment).frame.query("split != 'train'")
+    manifest = Manifest.load(PREPARED / deployment)
+    sightings = manifest.frame.query("split != 'train'")
     with replacing_folder(TLIFT / deployment) as beside:
         for method in METHODS:
             matches = Matches.load(deployment, method)
@@ -31,6 +33,7 @@ def fit_tlift(params: Params, deployment: str) -> None:
                 sightings["camid"].to_numpy(),
                 sightings["time_s"].to_numpy(),
                 reranked_scores=matches.neighbours_reranked(),
+                known=[Finding(**each) for each in manifest.clocks],
                 deployment=deployment,
                 model=matches.model,
             )

@@ -18,6 +18,8 @@ def prepare(params: Params, name: str) -> None:
     dataset = params.dataset(name)
     manifest = layouts.read(dataset.layout, dataset.path, domain=name, **dataset.options)
     manifest.save(PREPARED / name)
+    for found in manifest.clocks:
+        log.info("%s camera %d, %s: %s: %s", name, *(found[key] for key in ("camid", "kind", "detail", "done")))
     for split, counts in manifest.summary()["splits"].items():
         log.info(
             "%s %s: %s images of %s people on %s cameras, and %s junk",

@@ -28,7 +28,7 @@ class Finding:
 
     Attributes:
         camid: the camera.
-        kind: missing, impossible, unit, few, gap, duplicates, jump or drift.
+        kind: reset, backwards, missing, impossible, unit, few, gap, duplicates, jump or drift.
         time_s: where on the camera's clock, or None where it concerns all of it.
         detail: what was found, for people.
         done: mended, left out, kept.

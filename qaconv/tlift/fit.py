@@ -4,6 +4,7 @@ N sightings, k neighbours of each, M pairs of sightings on two cameras.
 """
 
 import logging
+from collections.abc import Sequence
 from dataclasses import asdict
 from hashlib import sha256
 from typing import Any
@@ -15,7 +16,7 @@ from scipy.sparse.csgraph import connected_components
 
 from qaconv.tlift.calibration import calibrate
 from qaconv.tlift.choose import Choice, choose_parameters
-from qaconv.tlift.clocks import check_clocks, find_duplicates, mend_times
+from qaconv.tlift.clocks import Finding, check_clocks, find_duplicates, mend_times
 from qaconv.tlift.comovement import CoMovement, measure_comovement
 from qaconv.tlift.matches import Pairs, cross_camera_pairs
 from qaconv.tlift.mending import mend_clocks
@@ -42,6 +43,7 @@ def fit(
     times: ArrayLike,
     *,
     reranked_scores: ArrayLike | None = None,
+    known: Sequence[Finding] = (),
     deployment: str = "",
     model: str = "",
     seed: int = 0,
@@ -54,6 +56,7 @@ def fit(
         camids: [N].
         times: [N] seconds on the camera's clock, NaN where unknown.
         reranked_scores: [N, k] of the same neighbours, 1 - the re-ranked distance; NaN where there is none.
+        known: what the order of recording showed of the clocks to whoever read the sightings.
         deployment: the camera network's name.
         model: digest of the network whose scores these are.
         seed: of the permuted control.
@@ -64,7 +67,8 @@ def fit(
     indices, scores, camids, times, reranked = _canonical(
         neighbour_indices, neighbour_scores, camids, times, reranked_scores
     )
-    findings, used = check_clocks(camids, times)
+    checked, used = check_clocks(camids, times)
+    findings = [*known, *checked]
     found: dict[str, Any] = {
         "deployment": deployment,
         "model": model,

@@ -67,6 +67,15 @@ def test_longest_session_of_any_split_counts_and_junk_does_not(tmp_path: Path) -
     assert layouts.read("market1501", tmp_path).split("query")["time_s"].tolist() == [4.0]
 
 
+def test_sessions_that_were_joined_are_on_the_record(tmp_path: Path) -> None:
+    for folder in market1501.FOLDERS.values():
+        (tmp_path / folder).mkdir()
+    for name in ("0001_c2s1_000250_00.jpg", "0001_c2s2_000025_00.jpg", "0001_c1s1_000025_00.jpg"):
+        (tmp_path / "query" / name).touch()
+    clocks = market1501.read(tmp_path, "market").clocks
+    assert [(each["camid"], each["kind"], each["time_s"]) for each in clocks] == [(1, "reset", 10.0)]
+
+
 def test_doubled_suffix_and_what_file_managers_leave_are_as_in_the_original(tmp_path: Path) -> None:
     write_noise(tmp_path / "query/1488_c1s6_023021_00.jpg.jpg", 0)
     for folder in market1501.FOLDERS.values():

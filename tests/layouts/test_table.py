@@ -83,6 +83,23 @@ def test_impossible_value_is_shown_with_its_row(
     assert "\n  row 2: " in str(refusal.value)
 
 
+@pytest.mark.parametrize("name", ["shop.csv", "shop.parquet"])
+def test_clock_that_began_anew_is_mended_by_the_order_of_recording(
+    name: str, tmp_path: Path, rows: pd.DataFrame
+) -> None:
+    again = rows.assign(camid=[0, 0, 0], time_s=[40.0, 500.0, 20.0])
+    assert layouts.read("table", save(again, tmp_path / name)).clocks == []
+    manifest = layouts.read("table", save(again.assign(order=[1, 2, 3]), tmp_path / name))
+    assert manifest.frame["time_s"].tolist() == [40, 500, 500]
+    assert [(each["kind"], each["time_s"], each["done"]) for each in manifest.clocks] == [("reset", 20, "mended")]
+
+
+def test_order_that_is_no_number_is_shown_with_its_row(tmp_path: Path, rows: pd.DataFrame) -> None:
+    path = save(rows.assign(order=[1, None, 3]), tmp_path / "shop.csv")
+    with pytest.raises(InputError, match=r"1 rows have an order that is not a number:\n  row 2: "):
+        layouts.read("table", path)
+
+
 def test_many_rows_without_a_camera_are_counted(tmp_path: Path, rows: pd.DataFrame) -> None:
     path = save(pd.concat([rows] * 5, ignore_index=True).assign(camid=None), tmp_path / "shop.csv")
     with pytest.raises(InputError, match=r"15 rows have no camid(.|\n)*15 in all"):

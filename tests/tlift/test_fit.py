@@ -8,6 +8,7 @@ from simulated import simulated
 
 from qaconv.metrics import evaluate_ranking
 from qaconv.tlift import fit
+from qaconv.tlift.clocks import Finding
 
 
 @pytest.fixture(scope="module")
@@ -115,6 +116,12 @@ def test_sightings_without_times_leave_the_profile_off(walks):
     found = fit(*walks.neighbours(), walks.camids, np.full(len(walks.pids), np.nan))
     assert not found.active and found.span_s is None
     assert {each.kind for each in found.findings} >= {"missing"}
+
+
+def test_what_the_reader_found_about_clocks_leads_the_findings(walks):
+    reset = Finding(1, "reset", 20.0, "begins anew", "mended")
+    found = fit(*walks.neighbours(), walks.camids, np.where(walks.camids == 2, np.nan, walks.times), known=[reset])
+    assert found.findings[0] == reset and len(found.findings) > 1
 
 
 def test_profile_holds_no_nan(profile, tmp_path):
