@@ -34,7 +34,7 @@ FIGURES = ("rank1", "rank5", "rank10", "rank20", "mAP", "mINP")
 
 @contextmanager
 def retraining_run(params: Params, flow: Mapping[str, str]) -> Iterator[str]:
-    """Opens the MLflow run of one retraining in the project's folder; an exception closes it FAILED.
+    """Opens the MLflow run of a retraining, or of a fit, in the project's folder; an exception closes it FAILED.
 
     Args:
         params: logged, one parameter a setting.
@@ -67,9 +67,14 @@ def log_results(params: Params, metrics: Mapping[str, float]) -> None:
     for path in (Path("params.yaml"), DVC_LOCK, ONNX / "contract.json"):
         mlflow.log_artifact(str(path))
     for deployment in params.deployments:
-        mlflow.log_artifacts(str(TLIFT / deployment), f"tlift/{deployment}")
+        log_profiles(deployment)
         for path in (METRICS / f"{deployment}.json", METRICS / "cmc" / f"{deployment}.csv"):
             mlflow.log_artifact(str(path), path.parent.as_posix())
+
+
+def log_profiles(deployment: str) -> None:
+    """Logs a deployment's temporal profiles with their pictures to the open run."""
+    mlflow.log_artifacts(str(TLIFT / deployment), f"tlift/{deployment}")
 
 
 def log_report(model: str, verdict: str, champion: Mapping[str, tuple[float, float]]) -> str:

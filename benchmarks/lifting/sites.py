@@ -50,7 +50,7 @@ class Site:
             expit(self.matches.neighbour_logits),
             self.camids,
             self.times if times is None else times,
-            reranked_scores=self.matches.neighbours_reranked(),
+            reranked=self.matches.nearest_reranked(),
             deployment=self.name,
         )
 

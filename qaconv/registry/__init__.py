@@ -30,6 +30,7 @@ from qaconv.tlift import TLiftProfile
 from qaconv.tracking import data_digests, git_tags, lock_digest
 
 GRAPHS = ("encoder", "matcher")
+WEIGHTS = "weights"  # tag: digest of the network that was exported, which its temporal profiles name
 DECIDING = ".qaconv.direct.mAP"  # the metric that people look at first, after the deployment's name
 
 
@@ -75,10 +76,29 @@ def register(params: Params, metrics: Mapping[str, float]) -> Release:
     maps = {f"{name}{DECIDING}": repr(metrics[f"{name}{DECIDING}"]) for name in params.deployments}
     pair = {f"{graph}_version": str(version) for graph, version in graphs.items()}
     log = partial(_log_model, params, pair)
-    release = _release(_version(name, {**digest, **pair}, {**git_tags(), **maps}, log))
+    weights = {WEIGHTS: _profile(params.deployments[0]).model}
+    release = _release(_version(name, {**digest, **pair}, {**git_tags(), **maps, **weights}, log))
     for model, version in release.models.items():
         MlflowClient().set_registered_model_alias(model, "challenger", version)
     return release
+
+
+def link_profile(name: str, deployment: str, run_id: str) -> list[str]:
+    """Tags every version of the model that a deployment's profile was fitted for with the run that logged it.
+
+    Args:
+        name: of the registered model.
+        deployment: whose profile in artifacts/tlift it is.
+        run_id: the MLflow run.
+
+    Returns:
+        The versions; none where the profile's model was never registered.
+    """
+    fitted_for = _profile(deployment).model
+    versions = MlflowClient().search_model_versions(f"name = '{name}' and tags.{WEIGHTS} = '{fitted_for}'")
+    for version in versions:
+        MlflowClient().set_model_version_tag(name, version.version, f"tlift.{deployment}", run_id)
+    return sorted((str(version.version) for version in versions), key=int)
 
 
 def find_release(name: str, version: str) -> Release | None:
@@ -174,6 +194,11 @@ def _log_model(params: Params, pair: Mapping[str, str]) -> str:
     evidence = collect(params.deployments, data_digests(params.deployments), METRICS, TLIFT, ONNX)
     profiles = {deployment: TLIFT / deployment / "qaconv.json" for deployment in params.deployments}
     return log_served(params.registry.model, ONNX, profiles, pair, evidence)
+
+
+def _profile(deployment: str) -> TLiftProfile:
+    """The served model's."""
+    return TLiftProfile.load(TLIFT / deployment / "qaconv.json")
 
 
 def _release(version: ModelVersion) -> Release:

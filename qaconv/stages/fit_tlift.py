@@ -32,7 +32,7 @@ def fit_tlift(params: Params, deployment: str) -> None:
                 expit(matches.neighbour_logits),
                 sightings["camid"].to_numpy(),
                 sightings["time_s"].to_numpy(),
-                reranked_scores=matches.neighbours_reranked(),
+                reranked=matches.nearest_reranked(),
                 known=[Finding(**each) for each in manifest.clocks],
                 deployment=deployment,
                 model=matches.model,

@@ -83,15 +83,13 @@ class Matches:
             arrays = {field.name: file.get_tensor(field.name) for field in fields(cls)[:-1]}
             return cls(**arrays, model=file.metadata()["model"])
 
-    def neighbours_reranked(self) -> NDArray[np.float64]:
-        """[N, k]: the re-ranked score of each neighbour; NaN for two queries, and for two gallery images."""
-        queries = len(self.reranked)
-        sighting = np.repeat(np.arange(len(self.neighbours)), self.neighbours.shape[1])
-        query, gallery = np.minimum(sighting, self.neighbours.ravel()), np.maximum(sighting, self.neighbours.ravel())
-        known = (query < queries) & (gallery >= queries)
-        scores = np.full(len(sighting), np.nan)
-        scores[known] = self.reranked[query[known], gallery[known] - queries]
-        return scores.reshape(self.neighbours.shape)
+    def nearest_reranked(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """[N, k] both: each query's best of the gallery by re-ranked score, and their scores; NaN for the gallery."""
+        queries, width = len(self.reranked), min(NEIGHBOURS, self.reranked.shape[1])
+        indices, scores = np.zeros((len(self.neighbours), width), np.int64), np.full((len(self.neighbours), width), np.nan)
+        best = np.argsort(-self.reranked, axis=1, kind="stable")[:, :width]
+        indices[:queries], scores[:queries] = queries + best, np.take_along_axis(self.reranked, best, axis=1)
+        return indices, scores
 
 
 def match_sightings(

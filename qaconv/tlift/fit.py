@@ -20,7 +20,7 @@ from qaconv.tlift.clocks import Finding, check_clocks, find_duplicates, mend_tim
 from qaconv.tlift.comovement import CoMovement, measure_comovement
 from qaconv.tlift.matches import Pairs, cross_camera_pairs
 from qaconv.tlift.mending import mend_clocks
-from qaconv.tlift.mixture import Mixture, confident, fit_mixture
+from qaconv.tlift.mixture import Mixture, confident, fit_mixture, judge_by
 from qaconv.tlift.profile import TLiftProfile, TransitTable
 
 Floats = NDArray[np.float64]
@@ -42,7 +42,7 @@ def fit(
     camids: ArrayLike,
     times: ArrayLike,
     *,
-    reranked_scores: ArrayLike | None = None,
+    reranked: tuple[ArrayLike, ArrayLike] | None = None,
     known: Sequence[Finding] = (),
     deployment: str = "",
     model: str = "",
@@ -55,7 +55,8 @@ def fit(
         neighbour_scores: [N, k], theirs, in [0, 1].
         camids: [N].
         times: [N] seconds on the camera's clock, NaN where unknown.
-        reranked_scores: [N, k] of the same neighbours, 1 - the re-ranked distance; NaN where there is none.
+        reranked: indices [N, j] and scores [N, j] of each sighting's nearest by 1 - the re-ranked distance; scores are
+            NaN where there are none, such as for the gallery.
         known: what the order of recording showed of the clocks to whoever read the sightings.
         deployment: the camera network's name.
         model: digest of the network whose scores these are.
@@ -64,9 +65,7 @@ def fit(
     Raises:
         ValueError: shapes do not fit, or a score is not a number in [0, 1].
     """
-    indices, scores, camids, times, reranked = _canonical(
-        neighbour_indices, neighbour_scores, camids, times, reranked_scores
-    )
+    indices, scores, camids, times, order = _canonical(neighbour_indices, neighbour_scores, camids, times)
     checked, used = check_clocks(camids, times)
     findings = [*known, *checked]
     found: dict[str, Any] = {
@@ -91,8 +90,9 @@ def fit(
     gain, controls = mixture.gain(sure), _controls(pairs, camids, times, used, np.random.default_rng(seed))
     calibrations = {"direct": calibrate(pairs.score, mixture.posterior)}
     if reranked is not None:
-        known, likely = _reranked_pairs(indices, reranked, pairs, mixture)
-        calibrations["reranked"] = calibrate(known, likely)
+        again = cross_camera_pairs(*_reordered(*map(np.asarray, reranked), order), camids)
+        again = again.keep(used[again.first] & used[again.second])
+        calibrations["reranked"] = calibrate(again.score, judge_by(mixture, again, camids, times))
     choice = choose_parameters(pairs, mixture, calibrations["direct"], camids, times)
     active = gain > max(LEAST_GAIN, LEAST_RATIO * max(controls))
     return TLiftProfile(
@@ -110,12 +110,11 @@ def fit(
 
 
 def _canonical(
-    indices: ArrayLike, scores: ArrayLike, camids: ArrayLike, times: ArrayLike, reranked: ArrayLike | None
-) -> tuple[Ints, Floats, Ints, Floats, Floats | None]:
-    """Sightings sorted by camera, time and best score, so that their order on the way in does not matter."""
+    indices: ArrayLike, scores: ArrayLike, camids: ArrayLike, times: ArrayLike
+) -> tuple[Ints, Floats, Ints, Floats, Ints]:
+    """Sightings sorted by camera, time and best scores, so that their order on the way in does not matter, and how."""
     index, score = np.asarray(indices, dtype=np.int64), np.asarray(scores, dtype=np.float64)
     camid, time = np.asarray(camids, dtype=np.int64), np.asarray(times, dtype=np.float64)
-    again = None if reranked is None else np.asarray(reranked, dtype=np.float64)
     if index.shape != score.shape or index.shape != (len(camid), index.shape[-1]) or len(time) != len(camid):
         raise ValueError(
             f"neighbour_indices have shape {index.shape} and neighbour_scores {score.shape}, "
@@ -124,9 +123,14 @@ def _canonical(
     if not ((score >= 0) & (score <= 1)).all():
         raise ValueError(f"neighbour_scores: {int((~((score >= 0) & (score <= 1))).sum())} are not in [0, 1]")
     order = np.lexsort((*score.T[::-1], np.nan_to_num(time), camid))
+    return *_reordered(index, score, order), camid[order], time[order], order
+
+
+def _reordered(indices: Ints, scores: Floats, order: Ints) -> tuple[Ints, Floats]:
+    """Neighbours of sightings that are numbered in another order from now on."""
     place = np.empty(len(order), dtype=np.int64)
     place[order] = np.arange(len(order))
-    return place[index[order]], score[order], camid[order], time[order], None if again is None else again[order]
+    return place[indices[order]], scores[order]
 
 
 def _renumbered(used: NDArray[np.bool_], first: Ints, second: Ints) -> tuple[Ints, Ints]:
@@ -146,18 +150,6 @@ def _controls(
             permuted[mine] = times[rng.permutation(mine)]
         gains.append(fit_mixture(pairs, camids, permuted).gain(confident(pairs)))
     return gains
-
-
-def _reranked_pairs(indices: Ints, reranked: Floats, pairs: Pairs, mixture: Mixture) -> tuple[Floats, Floats]:
-    """Re-ranked scores and how likely each shows one person, for the pairs that have one."""
-    count = len(indices)
-    one, other = np.repeat(np.arange(count), indices.shape[1]), indices.ravel()
-    key = np.minimum(one, other) * count + np.maximum(one, other)
-    of_pairs = np.minimum(pairs.first, pairs.second) * count + np.maximum(pairs.first, pairs.second)
-    order = np.argsort(of_pairs)
-    at = np.minimum(np.searchsorted(of_pairs, key, sorter=order), len(order) - 1)
-    known = (of_pairs[order[at]] == key) & ~np.isnan(reranked.ravel())
-    return reranked.ravel()[known], mixture.posterior[order[at[known]]]
 
 
 def _table(mixture: Mixture) -> TransitTable:

@@ -42,12 +42,12 @@ def cross_camera_pairs(indices: Ints, scores: Floats, camids: Ints) -> Pairs:
 
     Args:
         indices: [N, k].
-        scores: [N, k].
+        scores: [N, k], NaN where there is no neighbour.
         camids: [N].
     """
     count, width = indices.shape
     one, other, score = np.repeat(np.arange(count), width), indices.ravel(), scores.ravel()
-    across = camids[one] != camids[other]
+    across = (camids[one] != camids[other]) & ~np.isnan(score)
     one, other, score = one[across], other[across], score[across]
     mutual = _best_on_camera(one, other, score, camids)
     swapped = camids[one] > camids[other]

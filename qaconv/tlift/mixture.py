@@ -101,6 +101,25 @@ def fit_mixture(pairs: Pairs, camids: Ints, times: Floats) -> Mixture:
     return Mixture(axis, halves, ratio, posterior, prior, seen, half, pair, bandwidth)
 
 
+def judge_by(mixture: Mixture, pairs: Pairs, camids: Ints, times: Floats) -> Floats:
+    """[M]: how likely each pair shows one person by scores of another kind; the transit times are the mixture's.
+
+    Args:
+        mixture: fitted.
+        pairs: with their scores of the other kind; none of them mutual.
+        camids: [N].
+        times: [N] seconds.
+    """
+    pair = _numbers(mixture.axis.camids, camids[pairs.first], camids[pairs.second])
+    bins = mixture.axis.bins(times[pairs.second] - times[pairs.first], pair)
+    seen, rank = mixture.halves[halves_of(pairs.first, camids, times), pair, bins], _score_bins(pairs)
+    prior = np.full(len(pairs), 0.1)
+    for _ in range(2 * ROUNDS):  # from a start that no score has told
+        posterior = prior * seen / (prior * seen + 1 - prior)
+        prior = _shares(posterior, rank, pairs.mutual)
+    return posterior
+
+
 def halves_of(sightings: Ints, camids: Ints, times: Floats) -> Ints:
     """0 or 1 for each sighting: by turns of its camera's time."""
     start = np.full(int(camids.max()) + 1, np.inf)
