@@ -4,16 +4,18 @@
 """
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
-from prefect import flow, get_run_logger
+from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_table_artifact
 from rich.console import Console
 
 from flows.fan_out import make_and_push
-from flows.retrain import Step, run_step
+from flows.retrain import REACHES_A_STORE, Step, flow_tags, run_step
 from flows.stages import StageFailed
-from qaconv.config import METHODS, load_params
+from qaconv import registry, tracking
+from qaconv.config import METHODS, Params, load_params
 from qaconv.errors import InputError
 from qaconv.tlift import TLiftProfile
 from qaconv.tlift.compare import compare
@@ -23,7 +25,7 @@ PROFILES = Path("artifacts/tlift")
 
 @flow(name="fit_deployment")
 def fit_deployment(deployment: str, on_worker: bool = False) -> dict[str, list[str]]:
-    """Fits, and compares each profile with the one it replaces.
+    """Fits, compares each profile with the one it replaces, and logs it beside the model version it belongs to.
 
     Args:
         deployment: its name in params.yaml.
@@ -34,33 +36,47 @@ def fit_deployment(deployment: str, on_worker: bool = False) -> dict[str, list[s
 
     Raises:
         InputError: params.yaml is refused or has no such deployment.
-        StageFailed: the stage has failed.
+        StageFailed: the stage has failed; the MLflow run is closed as FAILED.
     """
     params = load_params()
     if deployment not in params.deployments:
         raise InputError(f"params.yaml: deployments has no {deployment!r}; it has {params.deployments}")
     paths = {method: PROFILES / deployment / f"{method}.json" for method in METHODS}
     before = {method: TLiftProfile.load(path) for method, path in paths.items() if path.is_file()}
-    if on_worker:
-        make_and_push([f"fit_tlift@{deployment}"])
-    else:
-        run_step.with_options(name="fit_tlift")(Step((f"fit_tlift@{deployment}",)), fan_out=False)
-    after = {method: TLiftProfile.load(path) for method, path in paths.items()}
-    changes = {method: compare(before[method], after[method]) if method in before else [] for method in METHODS}
+    with tracking.retraining_run(params, {**flow_tags(), "deployment": deployment}) as run_id:
+        if on_worker:
+            make_and_push([f"fit_tlift@{deployment}"])
+        else:
+            run_step.with_options(name="fit_tlift")(Step((f"fit_tlift@{deployment}",)), fan_out=False)
+        after = {method: TLiftProfile.load(path) for method, path in paths.items()}
+        changes = {method: compare(before[method], after[method]) if method in before else [] for method in METHODS}
+        publish(params, deployment, run_id)
     for method, lines in changes.items():
         for line in lines:
             get_run_logger().warning("%s, %s: %s", deployment, method, line)
-    rows = [
+    key = f"tlift-{deployment.lower().replace('_', '-')}"
+    create_table_artifact(_rows(after, changes), key=key, description="temporal profiles")
+    return changes
+
+
+@task(name="publish", **REACHES_A_STORE)
+def publish(params: Params, deployment: str, run_id: str) -> None:
+    """Logs the profiles and links them to the versions of the model that they were fitted for."""
+    tracking.log_profiles(deployment)
+    linked = registry.link_profile(params.registry.model, deployment, run_id)
+    get_run_logger().info("%s: linked to versions %s of %s", deployment, linked or "none", params.registry.model)
+
+
+def _rows(profiles: Mapping[str, TLiftProfile], changes: Mapping[str, list[str]]) -> list[dict[str, str]]:
+    return [
         {
             "model": method,
             "time": "used" if each.active else "off",
             "why": each.reason,
             "changed": "; ".join(changes[method]),
         }
-        for method, each in after.items()
+        for method, each in profiles.items()
     ]
-    create_table_artifact(rows, key=f"tlift-{deployment.lower().replace('_', '-')}", description="temporal profiles")
-    return changes
 
 
 def main() -> None:

@@ -79,7 +79,7 @@ def retrain(changes: dict[str, Any] | None = None, fan_out: bool = False) -> Ret
     params = load_params()
     if fan_out:
         pull_tracked(get_run_logger())
-    with tracking.retraining_run(params, _flow_tags()):
+    with tracking.retraining_run(params, flow_tags()):
         for name, step in STEPS.items():
             tries = ASKS_THE_REMOTE if fan_out else {}
             run_step.with_options(name=name, **tries)(step, fan_out)
@@ -154,7 +154,7 @@ def result_rows(params: Params, metrics: Mapping[str, float]) -> list[dict[str, 
     ]
 
 
-def _flow_tags() -> dict[str, str]:
+def flow_tags() -> dict[str, str]:
     """Lead from the MLflow run to the flow run; a temporary server has no page to lead to."""
     tags = {"flow_run_id": str(flow_run.id)}
     return {**tags, "flow_run_url": str(flow_run.ui_url)} if get_current_settings().ui_url else tags

@@ -62,7 +62,7 @@ stages:
     foreach: ${deployments}
     do:
       cmd: mkdir -p artifacts/tlift && cp -r made_up/artifacts/tlift/${item} artifacts/tlift/
-      deps: ["data/prepared/${item}"]
+      deps: ["data/prepared/${item}", "made_up/artifacts/tlift/${item}"]
       outs: ["artifacts/tlift/${item}"]
   evaluate:
     foreach: ${deployments}
@@ -79,6 +79,7 @@ stages:
     deps: [artifacts/model/qaconv]
     outs: [artifacts/onnx]
 """
+MODEL = "b" * 64
 MD5 = f"{'a' * 32}.dir"
 
 
@@ -202,7 +203,7 @@ def write_graphs(folder: Path) -> None:
 def write_profile(path: Path, deployment: str) -> None:
     """A temporal profile of three cameras, with the paper's parameters."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    TLiftProfile(deployment=deployment, camids=(0, 1, 2), active=True, reason="made up").save(path)
+    TLiftProfile(deployment=deployment, camids=(0, 1, 2), active=True, reason="made up", model=MODEL).save(path)
 
 
 def copy_store(folder: Path) -> None:

@@ -1,0 +1,96 @@
+"""A deployment that is fitted anew, in a project whose stages copy made-up profiles."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.artifacts import list_artifacts
+from prefect.artifacts import Artifact
+from tracked_projects import MODEL, write_pipeline
+
+from flows.fit_deployment import fit_deployment
+from flows.retrain import retrain
+from flows.stages import StageFailed
+from qaconv.config import METHODS
+from qaconv.errors import InputError
+from qaconv.tlift import TLiftProfile
+from qaconv.tlift.profile import TransitTable
+
+pytestmark = pytest.mark.usefixtures("prefect_server")
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Retrained once, with two profiles for `station`; it is the working folder."""
+    folder = tmp_path_factory.mktemp("project")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        patch.chdir(folder)
+        write_pipeline(folder)
+        see_next(folder, (60.0, 80.0, 20.0))
+        retrain()
+        yield folder
+
+
+def see_next(folder: Path, centres: tuple[float, ...], model: str = MODEL) -> None:
+    """What the next fit of `station` will come to."""
+    table = TransitTable(list(centres), 1.0, [[0.0] * 20] * 3)
+    profile = TLiftProfile("station", (0, 1, 2), True, "made up", model=model, transit=table)
+    for method in METHODS:
+        replace(profile, evidence={"gain_nats": 2.0}).save(folder / f"made_up/artifacts/tlift/station/{method}.json")
+
+
+def fitted_run() -> tuple[str, str, dict[str, str]]:
+    """Id, status and tags of the newest MLflow run."""
+    experiment = MlflowClient().get_experiment_by_name("qaconv")
+    assert experiment is not None
+    run = MlflowClient().search_runs([experiment.experiment_id], max_results=1)[0]
+    return run.info.run_id, run.info.status, run.data.tags
+
+
+def test_a_clock_that_was_set_is_reported_and_its_profile_lies_beside_the_model_s_version(project: Path) -> None:
+    see_next(project, (60.0, 680.0, 620.0))
+    changes = fit_deployment("station")
+    assert "camera 2: most of its transit times moved; was it moved, or its clock set?" in changes["qaconv"]
+    run_id, status, tags = fitted_run()
+    assert status == "FINISHED"
+    assert tags["deployment"] == "station"
+    logged = {Path(file.path).name for file in list_artifacts(run_id=run_id, artifact_path="tlift/station") or ()}
+    assert logged == {"qaconv.json", "baseline.json"}
+    (version,) = MlflowClient().search_model_versions("name = 'qaconv'")
+    assert version.tags["tlift.station"] == run_id
+    table = Artifact.get("tlift-station")
+    assert table is not None
+    rows = json.loads(str(table.data))
+    assert [row["model"] for row in rows] == list(METHODS)
+    assert "transit times moved by +600 s" in rows[0]["changed"]
+
+
+def test_a_fit_that_finds_nothing_new_changes_nothing(project: Path) -> None:
+    fit_deployment("station")
+    assert fit_deployment("station") == {method: [] for method in METHODS}
+
+
+def test_a_profile_of_a_model_that_was_never_registered_is_linked_to_none(project: Path) -> None:
+    before = MlflowClient().search_model_versions("name = 'qaconv'")[0].tags
+    see_next(project, (60.0, 80.0, 20.0), model="c" * 64)
+    fit_deployment("station")
+    assert MlflowClient().search_model_versions("name = 'qaconv'")[0].tags == before
+
+
+def test_a_stage_that_fails_closes_the_run_as_failed(project: Path) -> None:
+    (project / "made_up/artifacts/tlift/station").rename(project / "away")
+    try:
+        with pytest.raises(StageFailed):
+            fit_deployment("station")
+    finally:
+        (project / "away").rename(project / "made_up/artifacts/tlift/station")
+    assert fitted_run()[1] == "FAILED"
+
+
+def test_an_unknown_deployment_is_refused_with_the_known_ones(project: Path) -> None:
+    with pytest.raises(InputError, match=r"deployments has no 'garage'; it has \['station', 'mall'\]"):
+        fit_deployment("garage")
