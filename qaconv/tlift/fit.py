@@ -20,7 +20,7 @@ from qaconv.tlift.clocks import Finding, check_clocks, find_duplicates, mend_tim
 from qaconv.tlift.comovement import CoMovement, measure_comovement
 from qaconv.tlift.matches import Pairs, cross_camera_pairs
 from qaconv.tlift.mending import mend_clocks
-from qaconv.tlift.mixture import Mixture, confident, fit_mixture, judge_by
+from qaconv.tlift.mixture import Mixture, confident, fit_mixture, judge_by, start_weights
 from qaconv.tlift.profile import TLiftProfile, TransitTable
 
 Floats = NDArray[np.float64]
@@ -83,7 +83,7 @@ def fit(
 
     sure = confident(pairs)
     matches = _renumbered(used, pairs.first[pairs.mutual], pairs.second[pairs.mutual])
-    mends, changed = mend_clocks(camids[used], times[used], *matches)
+    mends, changed = mend_clocks(camids[used], times[used], *matches, start_weights(pairs)[pairs.mutual])
     times = np.where(used, mend_times(mends, camids, times), np.nanmedian(times))
     findings += changed + find_duplicates(camids, times, indices)
     mixture = fit_mixture(pairs, camids, times)

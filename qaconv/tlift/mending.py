@@ -1,11 +1,14 @@
 """Mutual best matches go in; clocks that drift or jump against the others come out, with how to read them.
 
-Where two clocks run alike, the gaps of one pair of cameras lie at a few walking times; a clock that drifts smears them,
-and one that jumps doubles them. A change of one camera's clock is accepted where it makes the gaps of all its pairs so
-much more concentrated that chance does not explain it. M matches.
+Where two clocks run alike, the gaps of one pair of cameras lie at a few walking times; a clock that drifts smears
+them, and one that jumps doubles them. A change of one camera's clock is accepted where it concentrates the gaps of its
+pairs by more nats than chance gives the best of as many changes as were tried, even with the pair that gains most left
+out: a clock that is wrong is wrong against every other camera, while one pair alone may change its ways at noon.
+M matches, W walks.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,18 +19,36 @@ from qaconv.tlift.clocks import ClockMend, Finding, mend_times
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-STEP = 10.0  # seconds: gaps are counted in bins so wide
+STEP = 10.0  # seconds: gaps are counted in bins so wide, and crops so close are of one pass
 REACH = 3600.0  # seconds: the farthest jump that is looked for
+BINS = int(4 * REACH / STEP)  # around the median gap of a pair
 DRIFTS = np.concatenate([-np.geomspace(5e-3, 4e-4, 16), np.geomspace(4e-4, 5e-3, 16)])  # half a per cent at most
 BOUNDARIES_PER_HOUR = 2
-FEWEST_MATCHES = 20  # on either side of a jump
-LEAST_GAIN = 18.0  # nats; on simulated networks nothing wrong gained 15
+FEWEST_WALKS = 8  # on either side of a jump
+BEST_SHIFTS = 3  # of each boundary, that are looked at closely: the way there and back may pass for one another
 LEAST_JUMP = 30.0  # seconds: a smaller one is no worse than a walker's pace
-FLOOR = 1e-3  # share of gaps that lie anywhere within the reach
-CROPS = 4.0  # matches of one walk, as crops of one pass say the same
+FLOOR = 0.4  # share of false matches, whose gaps lie anywhere
+OWN = float(gaussian_filter1d(np.eye(1, 99, 49)[0], 1.0)[49])  # what a walk adds to its own bin under the filter
 
 
-def mend_clocks(camids: Ints, times: Floats, first: Ints, second: Ints) -> tuple[dict[int, ClockMend], list[Finding]]:
+@dataclass(frozen=True)
+class _Walks:
+    """Matches that crops of one pass on either camera make, taken together.
+
+    Attributes:
+        camids: [2, W], of the two cameras.
+        times: [2, W] seconds, the means of the crops.
+        weight: [W], how likely one of the matches is right.
+    """
+
+    camids: Ints
+    times: Floats
+    weight: Floats
+
+
+def mend_clocks(
+    camids: Ints, times: Floats, first: Ints, second: Ints, likely: Floats
+) -> tuple[dict[int, ClockMend], list[Finding]]:
     """Reads the matches again and again, each time mending what concentrates them most.
 
     Args:
@@ -35,15 +56,16 @@ def mend_clocks(camids: Ints, times: Floats, first: Ints, second: Ints) -> tuple
         times: [N] seconds.
         first: [M], one sighting of each match.
         second: [M], the other.
+        likely: [M] in [0, 1), how likely each is right.
 
     Returns:
         How to read the clocks that need it, and what was found, in the order of their weight.
     """
+    walks = _gather(camids, times, first, second, likely)
     mends: dict[int, ClockMend] = {}
     findings: list[Finding] = []
     for _ in range(2 * len(np.unique(camids))):
-        mended = mend_times(mends, camids, times)
-        best = max(_proposals(camids, times, mended, first, second), default=None, key=lambda found: found[0])
+        best = max(_proposals(walks, mends), default=None, key=lambda found: found[0])
         if best is None:
             break
         gain, camid, drift, jump = best
@@ -57,71 +79,93 @@ def mend_clocks(camids: Ints, times: Floats, first: Ints, second: Ints) -> tuple
     return mends, findings
 
 
+def _gather(camids: Ints, times: Floats, first: Ints, second: Ints, likely: Floats) -> _Walks:
+    """One walk from matches whose crops are of the same passes."""
+    order = np.lexsort((times, camids))
+    apart = (np.diff(times[order]) > STEP) | (np.diff(camids[order]) != 0)
+    passes = np.empty(len(order), dtype=np.int64)
+    passes[order] = np.concatenate([[0], np.cumsum(apart)])
+    _, some, walk = np.unique(passes[first] * len(order) + passes[second], return_index=True, return_inverse=True)
+    crops = np.bincount(walk)
+    means = [np.bincount(walk, times[side]) / crops for side in (first, second)]
+    weight = 1 - np.exp(np.bincount(walk, np.log1p(-likely)))
+    return _Walks(np.stack([camids[first[some]], camids[second[some]]]), np.stack(means), weight)
+
+
 def _proposals(
-    camids: Ints, times: Floats, mended: Floats, first: Ints, second: Ints
+    walks: _Walks, mends: dict[int, ClockMend]
 ) -> Iterator[tuple[float, int, float, tuple[float, float] | None]]:
     """Gain, camera, drift and jump of what would concentrate one camera's gaps enough, seen from that camera."""
-    for camid in np.unique(camids):
-        of_first, of_second = camids[first] == camid, camids[second] == camid
-        mine = of_first | of_second
-        here, there = np.where(of_first, first, second)[mine], np.where(of_first, second, first)[mine]
-        if len(here) < 2 * FEWEST_MATCHES:
+    cameras = np.unique(walks.camids)
+    mended = np.stack([mend_times(mends, *side) for side in zip(walks.camids, walks.times, strict=True)])
+    for camid in cameras:
+        own = walks.camids == camid
+        mine = own.any(axis=0)
+        if mine.sum() < 2 * FEWEST_WALKS:
             continue
-        gaps, partner, at = mended[here] - mended[there], camids[there], times[here]
-        into = at - times[camids == camid].min()
-        before = _concentration(gaps, partner)
-        drifted = [(_concentration(gaps - drift * into, partner) - before, drift) for drift in DRIFTS]
-        gain, drift = max(drifted)
-        if gain > LEAST_GAIN:
-            yield gain, int(camid), float(drift), None
-        for boundary in _boundaries(at):
-            seconds = _shift(gaps, partner, at >= boundary)
-            gain = _concentration(gaps - np.where(at >= boundary, seconds, 0.0), partner) - before
-            if abs(seconds) >= LEAST_JUMP and gain > LEAST_GAIN:
-                yield gain, int(camid), 0.0, (float(boundary), seconds)
+        side = own[:, mine].argmax(axis=0)
+        here, there = (np.take_along_axis(mended[:, mine], at[None], axis=0)[0] for at in (side, 1 - side))
+        partner = np.take_along_axis(walks.camids[:, mine], (1 - side)[None], axis=0)[0]
+        at = np.take_along_axis(walks.times[:, mine], side[None], axis=0)[0]
+        gaps, weight = here - there, walks.weight[mine]
+        boundaries = _boundaries(at)
+        tried = len(cameras) * (len(DRIFTS) + len(boundaries) * 2 * REACH / STEP)
+        before = _concentration(gaps, partner, weight)
+        changes: list[tuple[float, tuple[float, float] | None]] = [(float(drift), None) for drift in DRIFTS]
+        for boundary in boundaries:
+            shifts = _shifts(gaps, partner, weight, at >= boundary)
+            changes += [(0.0, (float(boundary), shift)) for shift in shifts if abs(shift) >= LEAST_JUMP]
+        for drift, jump in changes:
+            late = drift * (at - at.min()) if jump is None else np.where(at >= jump[0], jump[1], 0.0)
+            gain = _concentration(gaps - late, partner, weight) - before
+            gain = float(gain.sum() - max(gain.max(), 0.0))
+            if gain > np.log(tried):
+                yield gain, int(camid), drift, jump
 
 
 def _boundaries(at: Floats) -> Floats:
-    """Where a jump may lie: between sightings, with enough of them on both sides."""
+    """Where a jump may lie: between walks, with enough of them on both sides."""
     ordered = np.sort(at)
-    low, high = ordered[FEWEST_MATCHES], ordered[-FEWEST_MATCHES]
-    return np.arange(low, high, 3600.0 / BOUNDARIES_PER_HOUR)
+    return np.arange(ordered[FEWEST_WALKS], ordered[-FEWEST_WALKS], 3600.0 / BOUNDARIES_PER_HOUR)
 
 
-def _concentration(gaps: Floats, partner: Ints) -> float:
-    """Log likelihood of each gap under the others of its pair of cameras, in walks."""
-    total = 0.0
-    for camid in np.unique(partner):
-        mine = gaps[partner == camid]
-        bins = _bins(mine, float(np.median(mine)))
-        density = gaussian_filter1d(np.bincount(bins, minlength=_BINS).astype(float), 1.0, mode="constant")
-        own = CROPS * 0.4  # what the crops of one walk add to their own bin under the filter
-        others = np.maximum(density[bins] - own, 0) / max(len(mine) - CROPS, 1.0)
-        total += float(np.log(FLOOR / 10 + others).sum())
-    return total / CROPS
-
-
-def _shift(gaps: Floats, partner: Ints, after: NDArray[np.bool_]) -> float:
-    """Seconds by which the later gaps lie beyond the earlier ones, over all partners together."""
-    fit = np.zeros(2 * _BINS - 1)
+def _concentration(gaps: Floats, partner: Ints, weight: Floats) -> Floats:
+    """For each other camera, the log likelihood of its gaps, each under the others of them."""
+    found = []
     for camid in np.unique(partner):
         mine = partner == camid
-        if min((mine & after).sum(), (mine & ~after).sum()) < 5:
+        own = weight[mine]
+        bins = _bins(gaps[mine], float(np.median(gaps[mine])))
+        density = gaussian_filter1d(np.bincount(bins, own, minlength=BINS + 1)[:BINS], 1.0, mode="constant")
+        others = np.maximum(np.append(density, 0.0)[bins] - OWN * own, 0) / max(own.sum() - own.mean(), 1e-9)
+        found.append(float((own * np.log(FLOOR / BINS + (1 - FLOOR) * others)).sum()))
+    return np.array(found)
+
+
+def _shifts(gaps: Floats, partner: Ints, weight: Floats, after: NDArray[np.bool_]) -> list[float]:
+    """Seconds by which the later gaps may lie beyond the earlier ones, over all partners together; likeliest first."""
+    fit = np.zeros(2 * BINS - 1)
+    for camid in np.unique(partner):
+        mine = partner == camid
+        if min((mine & after).sum(), (mine & ~after).sum()) < 3:
             continue
         centre = float(np.median(gaps[mine]))
         early, late = (
-            np.bincount(_bins(gaps[mine & side], centre), minlength=_BINS).astype(float) for side in (~after, after)
+            np.bincount(_bins(gaps[side], centre), weight[side], minlength=BINS + 1)[:BINS]
+            for side in (mine & ~after, mine & after)
         )
-        early = gaussian_filter1d(early / early.sum(), 1.0, mode="constant")
-        expected = np.log(FLOOR / 10 + early) - np.log(FLOOR / 10)
-        fit += np.correlate(late, expected, mode="full")
-    lags = np.arange(-_BINS + 1, _BINS) * STEP
-    fit[np.abs(lags) > REACH] = 0
-    return float(lags[np.argmax(fit)]) if fit.any() else 0.0
-
-
-_BINS = int(4 * REACH / STEP)
+        early = gaussian_filter1d(early / max(early.sum(), 1e-9), 1.0, mode="constant")
+        fit += np.correlate(late, np.log(FLOOR / BINS + (1 - FLOOR) * early) - np.log(FLOOR / BINS), mode="full")
+    lags = np.arange(-BINS + 1, BINS) * STEP
+    lags, fit = lags[np.abs(lags) <= REACH], fit[np.abs(lags) <= REACH]
+    found: list[float] = []
+    while fit.any() and len(found) < BEST_SHIFTS:
+        found.append(float(lags[np.argmax(fit)]))
+        fit = np.where(np.abs(lags - found[-1]) <= LEAST_JUMP, -np.inf, fit)
+    return found
 
 
 def _bins(gaps: Floats, centre: float) -> Ints:
-    return np.clip((gaps - centre) / STEP + _BINS / 2, 0, _BINS - 1).astype(np.int64)
+    """Each gap's bin; BINS for those that lie beyond."""
+    bins = np.floor((gaps - centre) / STEP + BINS / 2).astype(np.int64)
+    return np.where((bins >= 0) & (bins < BINS), bins, BINS)

@@ -62,6 +62,11 @@ def confident(pairs: Pairs) -> NDArray[np.bool_]:
     return pairs.mutual & (pairs.score >= np.median(pairs.score[pairs.mutual]))
 
 
+def start_weights(pairs: Pairs) -> Floats:
+    """[M]: how likely each pair shows one person, before anything is known of time."""
+    return np.where(pairs.mutual, np.where(confident(pairs), 0.8, 0.3), 0.0)
+
+
 def fit_mixture(pairs: Pairs, camids: Ints, times: Floats) -> Mixture:
     """Learns transit times and odds from each other.
 
@@ -76,7 +81,7 @@ def fit_mixture(pairs: Pairs, camids: Ints, times: Floats) -> Mixture:
     pair = _numbers(cameras, camids[pairs.first], camids[pairs.second])
     axis = build_axis(camids, times, gaps[sure], pair[sure], pairs.score[sure])
     bins, half, rank = axis.bins(gaps, pair), halves_of(pairs.first, camids, times), _score_bins(pairs)
-    start = np.where(pairs.mutual, np.where(sure, 0.8, 0.3), 0.0)
+    start = start_weights(pairs)
 
     def judge(weights: Floats, bandwidth: float) -> Floats:
         """[2, P, B]: half h is judged by what the other half has shown."""
