@@ -86,7 +86,10 @@ class Matches:
     def nearest_reranked(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """[N, k] both: each query's best of the gallery by re-ranked score, and their scores; NaN for the gallery."""
         queries, width = len(self.reranked), min(NEIGHBOURS, self.reranked.shape[1])
-        indices, scores = np.zeros((len(self.neighbours), width), np.int64), np.full((len(self.neighbours), width), np.nan)
+        indices, scores = (
+            np.zeros((len(self.neighbours), width), np.int64),
+            np.full((len(self.neighbours), width), np.nan),
+        )
         best = np.argsort(-self.reranked, axis=1, kind="stable")[:, :width]
         indices[:queries], scores[:queries] = queries + best, np.take_along_axis(self.reranked, best, axis=1)
         return indices, scores

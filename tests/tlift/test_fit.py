@@ -89,7 +89,8 @@ def test_drift_of_a_fifth_of_a_per_cent_costs_next_to_nothing(walks, profile):
     assert mean_ap(walks, lifted(drifted, fitted(drifted))) > mean_ap(walks, lifted(walks, profile)) - 0.03
 
 
-def test_drift_of_half_a_per_cent_is_found_and_mended(walks):
+def test_drift_of_half_a_per_cent_is_found_and_mended():
+    walks = simulated(seed=12)
     found = fitted(walks.at(walks.times * (1 + 0.005 * (walks.camids == 1))))
     assert {(each.camid, each.kind) for each in found.findings} == {(1, "drift")}
     assert found.clocks[1].drift == pytest.approx(0.005, rel=0.3)
