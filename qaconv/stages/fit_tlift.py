@@ -2,6 +2,7 @@
 
 import logging
 
+import numpy as np
 from scipy.special import expit
 
 from qaconv.config import METHODS, Params
@@ -11,7 +12,7 @@ from qaconv.stages.match import Matches
 from qaconv.stages.places import PREPARED, TLIFT
 from qaconv.tlift import fit
 from qaconv.tlift.clocks import Finding
-from qaconv.tlift.pictures import draw_profile
+from qaconv.tlift.pictures import draw_profile, draw_rank_changes
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +40,10 @@ def fit_tlift(params: Params, deployment: str) -> None:
             )
             profile.save(beside / f"{method}.json")
             draw_profile(profile, beside, method)
+            asked, seen = (sightings[sightings["split"] == split] for split in ("query", "gallery"))
+            scores = expit(matches.logits.astype(np.float64))
+            lifted = profile.lift(scores, asked["camid"], asked["time_s"], seen["camid"], seen["time_s"])
+            draw_rank_changes(scores, lifted, asked["camid"], asked["time_s"], beside, method)
             log.info("%s, %s: time is %s: %s", deployment, method, "used" if profile.active else "off", profile.reason)
             for finding in profile.findings:
                 log.info("  camera %d, %s: %s: %s", finding.camid, finding.kind, finding.detail, finding.done)

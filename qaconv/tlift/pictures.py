@@ -7,6 +7,7 @@ import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 
 from qaconv.files import replacing_file
 from qaconv.tlift.profile import TLiftProfile
@@ -37,6 +38,38 @@ def draw_profile(profile: TLiftProfile, folder: Path, name: str) -> None:
             frame.to_csv(beside, index=False, lineterminator="\n", float_format="%.4f")
         with replacing_file(folder / f"{name}_{kind}.png") as beside:
             figure.savefig(beside, format="png", dpi=80, metadata={"Software": None})
+
+
+def draw_rank_changes(
+    before: ArrayLike, after: ArrayLike, camids: ArrayLike, times: ArrayLike, folder: Path, name: str
+) -> None:
+    """Writes <name>_ranks.png and .csv: what the lift moved, along the day, without a label.
+
+    Args:
+        before: scores [Q, G].
+        after: the same, lifted.
+        camids: [Q] of the queries.
+        times: [Q] seconds.
+        folder: is there.
+        name: of the model.
+    """
+    frame = rank_frame(before, after, camids, times)
+    with replacing_file(folder / f"{name}_ranks.csv") as beside:
+        frame.to_csv(beside, index=False, lineterminator="\n", float_format="%.4f")
+    with replacing_file(folder / f"{name}_ranks.png") as beside:
+        _rank_changes(frame).savefig(beside, format="png", dpi=80, metadata={"Software": None})
+
+
+def rank_frame(before: ArrayLike, after: ArrayLike, camids: ArrayLike, times: ArrayLike) -> pd.DataFrame:
+    """One row a query, by time: the rank that its first image had before, and the one that its former first has now."""
+    tables = np.asarray(before), np.asarray(after)
+    firsts = [table.argmax(axis=1) for table in tables]
+    ranks = [
+        1 + (table > np.take_along_axis(table, first[:, None], axis=1)).sum(axis=1)
+        for table, first in zip(tables, reversed(firsts), strict=True)
+    ]
+    frame = pd.DataFrame({"camid": camids, "time_s": times, "new_first_was": ranks[0], "old_first_is": ranks[1]})
+    return frame.sort_values(["time_s", "camid"], kind="stable", ignore_index=True)
 
 
 def transit_frame(profile: TLiftProfile) -> pd.DataFrame:
@@ -88,6 +121,25 @@ def _transit_grid(profile: TLiftProfile, frame: pd.DataFrame) -> Figure:
         axes.set_ylim(-5, top)
     figure.suptitle(f"{profile.deployment}: log of transit times against chance", fontsize=10)
     figure.supxlabel("seconds from the first camera's clock to the second's", fontsize=8)
+    return figure
+
+
+def _rank_changes(frame: pd.DataFrame) -> Figure:
+    """Above, where the images that are first now stood; below, where those stand that were first."""
+    figure = Figure(figsize=(7.2, 4.2), layout="constrained")
+    rows = figure.subplots(2, 1, sharex=True)
+    for axes, column, label in zip(
+        rows, ("new_first_was", "old_first_is"), ("first now: rank before", "first before: rank now"), strict=True
+    ):
+        moved = frame[column] > 1
+        axes.scatter(frame["time_s"][~moved] / 3600, frame[column][~moved], s=5, color=GREY)
+        axes.scatter(frame["time_s"][moved] / 3600, frame[column][moved], s=7, color=BLUE)
+        axes.set_yscale("log")
+        axes.set_ylim(max(2.0, float(frame[column].max())) * 1.3, 0.8)
+        axes.set_ylabel(label, fontsize=8)
+        axes.set_title(f"{int(moved.sum())} of {len(frame)} queries moved", fontsize=9)
+        axes.tick_params(labelsize=7)
+    rows[1].set_xlabel("hours, when the query was seen", fontsize=8)
     return figure
 
 

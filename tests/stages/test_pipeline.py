@@ -112,7 +112,7 @@ def test_each_model_has_a_profile_of_its_own_that_knows_the_cameras(project):
 def test_pictures_come_with_the_numbers_they_are_drawn_from(project):
     table = pd.read_csv(project / TLIFT / "shop" / "qaconv_transit.csv")
     assert list(table.columns) == ["camera", "other", "gap_s", "from_centre_s", "log_ratio"]
-    for kind in ("transit", "comovement"):
+    for kind in ("transit", "comovement", "ranks"):
         assert (project / TLIFT / "shop" / f"qaconv_{kind}.png").read_bytes().startswith(b"\x89PNG")
 
 
