@@ -27,7 +27,7 @@ from qaconv.tlift.profile import LiftParameters, TransitTable
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-TRANSIT_WEIGHTS = (0.5, 0.7, 1.0, 1.4)
+TRANSIT_WEIGHTS = (0.5, 0.7, 1.0)  # likelihood ratios count once, or less where there are few to learn them from
 TAUS_S, SIGMAS_S, TOP_KS = (30.0, 100.0), (10.0, 50.0, 200.0), (5, 10)
 ALPHAS = (0.2, 1.0, 5.0)
 QUERY_EVERY = 5  # sightings of a camera, in time: about the share of queries in a deployment

@@ -20,7 +20,7 @@ from qaconv.tlift.clocks import Finding, check_clocks, find_duplicates, mend_tim
 from qaconv.tlift.comovement import CoMovement, measure_comovement
 from qaconv.tlift.matches import Pairs, cross_camera_pairs
 from qaconv.tlift.mending import mend_clocks
-from qaconv.tlift.mixture import Mixture, confident, fit_mixture, judge_by, start_weights
+from qaconv.tlift.mixture import Mixture, beside_companions, confident, fit_mixture, judge_by, start_weights
 from qaconv.tlift.profile import TLiftProfile, TransitTable
 
 Floats = NDArray[np.float64]
@@ -85,9 +85,10 @@ def fit(
     matches = _renumbered(used, pairs.first[pairs.mutual], pairs.second[pairs.mutual])
     mends, changed = mend_clocks(camids[used], times[used], *matches, start_weights(pairs)[pairs.mutual])
     times = np.where(used, mend_times(mends, camids, times), np.nanmedian(times))
-    findings += changed + find_duplicates(camids, times, indices)
+    findings += find_duplicates(camids, times, indices)
     mixture = fit_mixture(pairs, camids, times)
     gain, controls = mixture.gain(sure), _controls(pairs, camids, times, used, np.random.default_rng(seed))
+    mixture, companions = beside_companions(mixture, pairs, camids, times)
     calibrations = {"direct": calibrate(pairs.score, mixture.posterior)}
     if reranked is not None:
         again = cross_camera_pairs(*_reordered(*map(np.asarray, reranked), order), camids)
@@ -103,9 +104,9 @@ def fit(
         parameters=choice.parameters,
         transit=_table(mixture),
         calibrations=calibrations,
-        clocks=mends,
-        findings=tuple(findings),
-        evidence=_evidence(pairs, mixture, indices, scores, camids, times, choice, gain, controls, seed),
+        clocks=mends if active else {},
+        findings=tuple(findings + changed if active else findings),
+        evidence=_evidence(pairs, mixture, indices, scores, camids, times, choice, gain, controls, companions, seed),
     )
 
 
@@ -167,6 +168,7 @@ def _evidence(
     choice: Choice,
     gain: float,
     controls: list[float],
+    companions: float,
     seed: int,
 ) -> dict[str, Any]:
     cut = _cut(pairs, mixture)
@@ -184,6 +186,7 @@ def _evidence(
         "matches_above_cut": int(kept.sum()),
         "purity_above_cut": round(float(mixture.posterior[kept].mean()), 3) if kept.any() else None,
         "bandwidth_bins": mixture.bandwidth,
+        "companions_share": round(companions, 5),
         "share_with_a_neighbour_within_tau": round(neighbours, 3),
         "dwell_s": _dwell(times, indices, same_visit),
         "comovement": asdict(_comovement(pairs, kept, mixture, indices, same_visit, times, seed)),

@@ -6,7 +6,7 @@ Dempster et al., 1977): P(same | score, gap) / P(other | score, gap) = odds(scor
 The transit times that judge a pair come from the other half of the day only; else each pair would confirm itself.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 ROUNDS = 8
+MOST_SIGHTINGS = 1000  # whose gaps among each other show how many walk together
 SURPRISE = 0.01  # share of one person's gaps that no statistic foresees: the floor of every likelihood ratio
 BLOCKS = 8  # of each camera's time, by turns of one half and of the other
 BANDWIDTHS = (1.0, 2.0, 4.0)  # bins; the one that foresees the other half best is taken
@@ -104,6 +105,38 @@ def fit_mixture(pairs: Pairs, camids: Ints, times: Floats) -> Mixture:
     whole = transit_density(axis, bins, pair, posterior, bandwidth)
     ratio = SURPRISE + (1 - SURPRISE) * whole / axis.chance
     return Mixture(axis, halves, ratio, posterior, prior, seen, half, pair, bandwidth)
+
+
+def beside_companions(mixture: Mixture, pairs: Pairs, camids: Ints, times: Floats) -> tuple[Mixture, float]:
+    """Likelihood ratios against unrelated people and companions together, and the companions' share of the others.
+
+    Whoever walks beside somebody has that person's gaps. Among pairs of sightings whatever their looks, the gaps show
+    how many are of one person or of companions; those of one person are known from their looks.
+
+    Args:
+        mixture: fitted.
+        pairs: that it was fitted on.
+        camids: [N].
+        times: [N] seconds.
+    """
+    order = np.lexsort((times, camids))
+    some = order[:: max(1, len(order) // MOST_SIGHTINGS)]
+    one, other = np.nonzero(camids[some][:, None] < camids[some])
+    first, second = some[one], some[other]
+    pair = _numbers(mixture.axis.camids, camids[first], camids[second])
+    ratio = mixture.ratio[pair, mixture.axis.bins(times[second] - times[first], pair)]
+    together = 0.01
+    for _ in range(2 * ROUNDS):
+        together = float((together * ratio / (1 - together + together * ratio)).mean())
+    sampled = np.isin(pairs.first, some) & np.isin(pairs.second, some)
+    same = float(mixture.posterior[sampled].sum()) / len(ratio)
+    share = max(together - same, 0.0) / (1 - same)
+
+    def against(ratios: Floats) -> Floats:
+        return ratios / (1 - share + share * ratios)
+
+    seen = against(mixture.seen_ratio)
+    return replace(mixture, halves=against(mixture.halves), ratio=against(mixture.ratio), seen_ratio=seen), share
 
 
 def judge_by(mixture: Mixture, pairs: Pairs, camids: Ints, times: Floats) -> Floats:
