@@ -223,6 +223,8 @@ class SharedBatchNorm(nn.BatchNorm2d):
         centred = values - mean[:, None, None]
         variance = _Sum.apply(centred.square().mean(axes)) / processes
         count = processes * maps.numel() // maps.shape[1]
+        assert self.num_batches_tracked is not None and self.momentum is not None  # as a trunk's norms have them
+        assert self.running_mean is not None and self.running_var is not None
         with torch.no_grad():
             self.num_batches_tracked += 1
             self.running_mean.lerp_(mean, self.momentum)

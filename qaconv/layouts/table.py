@@ -27,7 +27,7 @@ def read(root: Path, domain: str) -> Manifest:
     """
     text = _read_text(root)
     folder = root.parent
-    number = {name: pd.to_numeric(text[name], errors="coerce") for name in text.columns.intersection(NUMBERS)}
+    number = {name: pd.to_numeric(text[name], errors="coerce") for name in text.columns.intersection(list(NUMBERS))}
     for refused, fault in (
         (text["image"] == "", "have no image"),
         (text["camid"] == "", "have no camid (cameras count from 0)"),

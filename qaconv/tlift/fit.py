@@ -91,7 +91,7 @@ def fit(
     mixture, companions = beside_companions(mixture, pairs, camids, times)
     calibrations = {"direct": calibrate(pairs.score, mixture.posterior)}
     if reranked is not None:
-        again = cross_camera_pairs(*_reordered(*map(np.asarray, reranked), order), camids)
+        again = cross_camera_pairs(*_reordered(np.asarray(reranked[0]), np.asarray(reranked[1]), order), camids)
         again = again.keep(used[again.first] & used[again.second])
         calibrations["reranked"] = calibrate(again.score, judge_by(mixture, again, camids, times))
     choice = choose_parameters(pairs, mixture, calibrations["direct"], camids, times)

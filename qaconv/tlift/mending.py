@@ -117,8 +117,8 @@ def _proposals(
             changes += [(0.0, (float(boundary), shift)) for shift in shifts if abs(shift) >= LEAST_JUMP]
         for drift, jump in changes:
             late = drift * (at - at.min()) if jump is None else np.where(at >= jump[0], jump[1], 0.0)
-            gain = _concentration(gaps - late, partner, weight) - before
-            gain = float(gain.sum() - max(gain.max(), 0.0))
+            gains = _concentration(gaps - late, partner, weight) - before
+            gain = float(gains.sum() - max(gains.max(), 0.0))
             if gain > np.log(tried):
                 yield gain, int(camid), drift, jump
 
