@@ -239,7 +239,7 @@ def test_a_challenger_that_loses_is_refused_with_its_reason(stack: Stack, regist
     assert aliases(registry) == {"challenger": "3", "champion": "2", "previous": "1"}
     tags = registry.get_model_version("qaconv", "3").tags
     assert tags["gate"] == "refused"
-    assert "a gain whose lower end is at least 0 is asked for" in tags["promotion"]
+    assert "more than 0, with a lower end of at least 0" in tags["promotion"]
 
 
 def test_rolling_back_brings_the_previous_champion_back_with_its_graphs(stack: Stack, registry: MlflowClient) -> None:
