@@ -133,7 +133,8 @@ def _gain(challenger: Evidence, champion: Evidence, common: list[str], rules: Ga
     gain = _points(mean_paired_difference(pairs, seed=SEED))
     found = (
         f"direct mAP, mean over {', '.join(common)}, changes by {gain.value:+.2f} points, {gain.low:+.2f} to "
-        f"{gain.high:+.2f} with 95 % confidence; asked for is more than 0, with a lower end of at least {rules.min_gain:g}"
+        f"{gain.high:+.2f} with 95 % confidence; asked for is more than 0, with a lower end of at least "
+        f"{rules.min_gain:g}"
     )
     return Check("gain", gain.value > 0 and gain.low >= rules.min_gain, found)
 

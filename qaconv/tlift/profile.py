@@ -118,7 +118,7 @@ class TLiftProfile:
         """Lifted scores [Q, G]: (weight + alpha) * odds(score) * (transit / chance) ** transit_weight.
 
         The weight is TLift's, with pivots chosen by odds and transit times together. Gallery images of the query's own
-        camera, and those without a time, get the mean of the row's (weight + alpha) and no transit time.
+        camera, and those without a time, get the geometric mean of the factors that time gives the row's others.
 
         Args:
             scores: [Q, G] in [0, 1].
@@ -153,27 +153,28 @@ class TLiftProfile:
                     continue
                 pair = np.ix_(asked, found)
                 times = query_times[asked], gallery_times[found]
-                lifted[pair], weights = self._lift_pair(lifted[pair], *times, int(query_camid), int(gallery_camid))
-                total[asked] += weights
+                factors = self._log_factors(lifted[pair], *times, int(query_camid), int(gallery_camid))
+                lifted[pair] += factors
+                total[asked] += factors.sum(axis=1)
                 seen[asked] += len(found)
                 neutral[pair] = False
-        mean = np.log(np.divide(total, seen, out=np.ones_like(total), where=seen > 0))
+        mean = np.divide(total, seen, out=np.zeros_like(total), where=seen > 0)
         lifted += np.where(neutral, mean[:, None], 0.0)
         return np.exp(lifted, out=lifted)
 
-    def _lift_pair(
+    def _log_factors(
         self, log_odds: Floats, query_times: Floats, gallery_times: Floats, query_camid: int, gallery_camid: int
-    ) -> tuple[Floats, Floats]:
-        """Log of the lifted scores [q, g] on two cameras, and the sum [q] of weight + alpha."""
-        chosen = self.parameters
+    ) -> Floats:
+        """Log of (weight + alpha) * (transit / chance) ** transit_weight, [q, g], on two cameras."""
+        chosen, factors = self.parameters, np.zeros(log_odds.shape)
         if chosen.transit_weight:
             sign = 1.0 if query_camid < gallery_camid else -1.0
             number = self._pair_numbers[min(query_camid, gallery_camid), max(query_camid, gallery_camid)]
             gaps = sign * (gallery_times - query_times[:, None])
-            log_odds = log_odds + chosen.transit_weight * self.transit(number, gaps)
-        pivots = find_pivots(log_odds, query_times, tau=chosen.tau_s, top_k=chosen.top_k)
+            factors += chosen.transit_weight * self.transit(number, gaps)
+        pivots = find_pivots(log_odds + factors, query_times, tau=chosen.tau_s, top_k=chosen.top_k)
         weights = time_weights(pivots, gallery_times, chosen.sigma_s) + chosen.alpha
-        return log_odds + np.log(np.maximum(weights, TINY)), weights.sum(axis=1)
+        return factors + np.log(np.maximum(weights, TINY))
 
     @property
     def _pair_numbers(self) -> dict[tuple[int, int], int]:
