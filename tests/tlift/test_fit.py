@@ -57,11 +57,12 @@ def test_permuted_times_switch_the_profile_off_and_leave_the_scores(walks):
     np.testing.assert_array_equal(lifted(permuted, found), walks.table[np.ix_(query, gallery)])
 
 
-def test_constant_clock_offset_per_camera_leaves_the_ranking(walks, profile):
-    shifted = walks.at(walks.times + np.array([0.0, 1024.0, -512.0, 4096.0])[walks.camids])
-    expected, found = lifted(walks, profile), lifted(shifted, fitted(shifted))
+def test_constant_clock_offset_per_camera_leaves_the_ranking(walks):
+    exact = walks.at(np.round(64 * walks.times) / 64)  # adding an offset rounds nothing, which could settle a near tie
+    shifted = exact.at(exact.times + np.array([0.0, 1024.0, -512.0, 4096.0])[exact.camids])
+    expected, found = lifted(exact, fitted(exact)), lifted(shifted, fitted(shifted))
     assert mean_ap(walks, found) == pytest.approx(mean_ap(walks, expected), abs=1e-3)
-    assert (np.abs(np.log(found) - np.log(expected)) < 0.05).mean() > 0.999  # of near ties, another may be a pivot
+    np.testing.assert_allclose(np.log(found), np.log(expected), atol=0.05)
 
 
 def test_order_of_sightings_changes_no_byte(walks, profile, tmp_path):
