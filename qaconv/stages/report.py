@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 from rich.progress import track
 from scipy.special import expit
@@ -17,7 +16,7 @@ from qaconv.config import METHODS, RANKINGS, Params
 from qaconv.errors import InputError
 from qaconv.files import replacing_folder, write_json
 from qaconv.manifest import JUNK, Manifest
-from qaconv.matching import MapStore, score_matrix
+from qaconv.matching import MapStore
 from qaconv.metrics.verification import FALSE_MATCH_RATES
 from qaconv.models.checkpoint import load_network, weights_digest
 from qaconv.models.head import QAConv
@@ -25,6 +24,7 @@ from qaconv.report import Report, render_page
 from qaconv.report.content import TRANSIT_S, Explanation, Figure, Rows, Search, Target, TimeLine
 from qaconv.report.examples import OUTCOMES, Ranking, choose, explain, outcomes, search, time_line, worth_explaining
 from qaconv.report.pictures import data_uri
+from qaconv.stages.match import Matches
 from qaconv.stages.places import FEATURES, METRICS, MODELS, PREPARED, RAW, REPORT, TLIFT
 from qaconv.tlift import TLiftProfile
 from qaconv.tlift.clocks import mend_times
@@ -60,7 +60,7 @@ def report(params: Params) -> None:
 def _target(params: Params, deployment: str, head: QAConv) -> Target:
     manifest = Manifest.load(PREPARED / deployment)
     sightings = manifest.frame[manifest.frame["split"] != "train"].reset_index(drop=True)
-    seen = _Seen(sightings, _open_maps(deployment, sightings), head)
+    seen = _Seen(sightings, _open_maps(deployment, sightings), head, Matches.load(deployment, "qaconv"))
     measured = _read_json(METRICS / f"{deployment}.json")
     queries = _read(pd.read_parquet, METRICS / "queries" / f"{deployment}.parquet").set_index("image")
     before, after = (queries[f"qaconv_{ranking}_average_precision"] for ranking in ("direct", "tlift"))
@@ -93,15 +93,15 @@ def _target(params: Params, deployment: str, head: QAConv) -> Target:
 
 
 class _Seen:
-    """A deployment's sightings with their maps.
+    """A deployment's sightings with their maps and matches.
 
     Attributes:
         frame: image, pid, camid, time_s, split; N rows, as in the maps.
         gallery: rows of the gallery without junk.
     """
 
-    def __init__(self, frame: pd.DataFrame, maps: MapStore, head: QAConv) -> None:
-        self.frame, self.maps, self.head = frame, maps, head
+    def __init__(self, frame: pd.DataFrame, maps: MapStore, head: QAConv, matches: Matches) -> None:
+        self.frame, self.maps, self.head, self._matches = frame, maps, head, matches
         self.gallery = np.flatnonzero((frame["split"] == "gallery") & (frame["pid"] != JUNK))
         self._rows = {image: row for row, image in enumerate(frame["image"])}
 
@@ -109,8 +109,9 @@ class _Seen:
         return self._rows[image]
 
     def logits(self, rows: list[int]) -> NDArray[np.float32]:
-        """[len(rows), N]: some sightings against all."""
-        return score_matrix(torch.cat([self.maps.block(row, row + 1) for row in rows]), self.maps, self.head)
+        """[len(rows), N]: some queries against the gallery, NaN where the other sighting is a query."""
+        found = self._matches.logits[rows]
+        return np.pad(found, ((0, 0), (len(self.frame) - found.shape[1], 0)), constant_values=np.nan)
 
 
 def _open_maps(deployment: str, sightings: pd.DataFrame) -> MapStore:
@@ -167,9 +168,9 @@ def _companions(frame: pd.DataFrame, row: int, profile: TLiftProfile) -> list[in
 
 
 def _score_table(seen: _Seen, seed: int) -> pd.DataFrame:
-    """Scores of pairs of one person (matches) and of two (others): the share of its kind in each bin low..high.
+    """Scores of pairs of one person (matches) and of two (others), of queries drawn with the seed, for a steady size.
 
-    Of queries drawn with the seed; matching all again would take as long as the evaluation.
+    Of each kind the share in each bin low..high.
     """
     asked = np.flatnonzero(seen.frame["split"] == "query")
     count = max(20, PAIRS // len(seen.frame))
