@@ -35,10 +35,18 @@ def dump(environment: Environment, folder: Path) -> None:
         for bucket in BUCKETS:
             for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket):
                 for each in page.get("Contents", ()):
-                    path = beside / "s3" / bucket / each["Key"]
+                    path = _place(beside / "s3" / bucket, each["Key"])
                     path.parent.mkdir(parents=True, exist_ok=True)
                     client.download_file(bucket, each["Key"], str(path))
     log.info("%s: holds secrets; keep it as you keep %s", folder, ENV)
+
+
+def _place(root: Path, key: str) -> Path:
+    """Where an object goes; whoever may write to a bucket may choose its keys."""
+    path = root / key
+    if not path.resolve().is_relative_to(root.resolve()):
+        raise InputError(f"s3://{root.name}/{key}: leads out of the backup; remove that object, or give it another key")
+    return path
 
 
 def restore_secrets(folder: Path) -> None:
