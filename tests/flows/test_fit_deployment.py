@@ -1,7 +1,6 @@
 """A deployment that is fitted anew, in a project whose stages copy made-up profiles."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.artifacts import list_artifacts
 from prefect.artifacts import Artifact
-from tracked_projects import MODEL, write_pipeline
+from tracked_projects import MODEL
 
 from flows.fit_deployment import fit_deployment
 from flows.retrain import retrain
@@ -23,16 +22,11 @@ pytestmark = pytest.mark.usefixtures("prefect_server")
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Retrained once, with two profiles for `station`; it is the working folder."""
-    folder = tmp_path_factory.mktemp("project")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        patch.chdir(folder)
-        write_pipeline(folder)
-        see_next(folder, (60.0, 80.0, 20.0))
-        retrain()
-        yield folder
+def project(pipeline: Path) -> Path:
+    """Retrained once, with two profiles for `station`."""
+    see_next(pipeline, (60.0, 80.0, 20.0))
+    retrain()
+    return pipeline
 
 
 def see_next(folder: Path, centres: tuple[float, ...], model: str = MODEL) -> None:

@@ -1,6 +1,6 @@
 import contextlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from uuid import UUID
 
@@ -9,7 +9,7 @@ from mlflow import MlflowClient
 from prefect import flow
 from prefect.artifacts import Artifact
 from prefect.client.orchestration import get_client
-from tracked_projects import EVALUATE, REPOSITORY, measure_again, write, write_pipeline
+from tracked_projects import EVALUATE, REPOSITORY, measure_again, write
 
 from flows.retrain import METHODS, RANKINGS, Retraining, register, retrain
 from flows.stages import StageFailed
@@ -21,15 +21,10 @@ pytestmark = pytest.mark.usefixtures("prefect_server")
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A project whose stages copy made-up files, retrained once; it is the working folder."""
-    folder = tmp_path_factory.mktemp("project")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        patch.chdir(folder)
-        write_pipeline(folder)
-        retrain()
-        yield folder
+def project(pipeline: Path) -> Path:
+    """Retrained once."""
+    retrain()
+    return pipeline
 
 
 def retrain_with(folder: Path, maps: Mapping[str, float]) -> Retraining:
