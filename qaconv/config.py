@@ -187,7 +187,7 @@ class GateConfig(Settings):
     max_loss: Annotated[float, Field(ge=0)]  # mAP points that a single target may lose
     max_calibration_error: Share  # of the probabilities, at even odds, on every target
     max_bad_clocks: Share  # of a target's cameras: those of which times had to be left out, where times are used
-    max_onnx_difference: PositiveFloat  # of maps and logits from PyTorch's
+    max_onnx_difference: PositiveFloat  # from PyTorch's, as a share of the largest where above 1
     max_megabytes: PositiveFloat  # of both graphs
     max_encoder_ms: PositiveFloat  # for one crop, on one thread of the CPU that registers
 

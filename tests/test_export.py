@@ -1,5 +1,6 @@
 """What is served agrees with what was trained, or is not written."""
 
+import copy
 import json
 import math
 from collections.abc import Callable
@@ -137,6 +138,20 @@ def test_head_of_v1_is_exported_with_proof(tmp_path: Path) -> None:
     assert (tmp_path / "onnx" / "matcher.onnx").is_file()
 
 
+def test_logits_in_the_thousands_are_held_to_the_share_of_them_that_float32_can_keep(
+    network: Network, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    large = copy.deepcopy(network)
+    with torch.no_grad():
+        large.head.logit_norm.weight.mul_(1e4)
+    export_network(large, DATA, tmp_path / "large", seed=7)
+    graphs = {graph: (tmp_path / "large" / f"{graph}.onnx").read_bytes() for graph in ("encoder", "matcher")}
+    graphs["matcher"] = damaged(tmp_path / "large" / "matcher.onnx", _a_thousandth_more)
+    monkeypatch.setattr(export, "build_graphs", lambda network: graphs)
+    with pytest.raises(InputError, match=r"matcher\.onnx: not exported: differs from PyTorch"):
+        export_network(large, DATA, tmp_path / "damaged", seed=7)
+
+
 def test_each_graph_is_one_file_that_names_no_path_of_this_machine(exported: Path) -> None:
     assert sorted(path.name for path in exported.iterdir()) == ["contract.json", "encoder.onnx", "matcher.onnx"]
     for path in exported.iterdir():
@@ -173,6 +188,10 @@ def _weight_off_by_one(values: NDArray[np.float32]) -> None:
 
 def _weights_not_numbers(values: NDArray[np.float32]) -> None:
     values[:] = np.nan
+
+
+def _a_thousandth_more(values: NDArray[np.float32]) -> None:
+    values *= 1.001
 
 
 def _crops_scaled_twice(values: NDArray[np.float32]) -> None:

@@ -270,6 +270,7 @@ def test_a_backup_restored_where_nothing_is_brings_the_champion_back(stack: Stac
     assert make(stack.folder, "down").returncode == 0
     shutil.rmtree(stack.folder / ".local")
     with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # what the server has just closed may linger
         taken.bind(("127.0.0.1", int(stack["MLFLOW_PORT"])))
         taken.listen()
         refused = make(stack.folder, "restore", str(backup))
