@@ -93,11 +93,15 @@ def _precision(deployment: str) -> Row:
 
 
 def _two_stages() -> Row:
-    """Crops of all of the demo's sites, varied as in training until there are enough, queries of the two targets."""
+    """Crops of all of the demo's sites, varied as in training until there are enough; the sizes by other queries."""
     network = _network()
-    queries = _encode(network, _crops("query")[:: len(_crops("query")) // SHORTLIST_QUERIES][:SHORTLIST_QUERIES])
+    crops = _crops("query")
+    searched = np.zeros(len(crops), dtype=bool)
+    searched[:: len(crops) // SHORTLIST_QUERIES] = True
+    maps = _encode(network, crops)
+    queries, samples = maps[searched][:SHORTLIST_QUERIES], maps[~searched]
     gallery = _varied(network, _crops("gallery"), SHORTLISTED)
-    shortlist = Shortlist(gallery, network.head)
+    shortlist = Shortlist(gallery, network.head, queries=samples)
     found: dict[str, Neighbours] = {}
 
     def keep(name: str, call: partial[Neighbours]) -> None:

@@ -40,7 +40,7 @@ class Level(NamedTuple):
 
 
 class Calibration(NamedTuple):
-    """What the sizes were chosen from: images of the gallery, each searched among the others; no label is used."""
+    """What the sizes were chosen from: sample queries, or images of the gallery among its others; no label is used."""
 
     columns: list[int]  # [L] of each level's maps
     sizes: list[int]  # [L] images that each level passes on
@@ -56,21 +56,23 @@ class Shortlist:
     """A gallery with its coarser maps, held in memory: about 1.5 bytes for each of an image's C*H*W values.
 
     It may miss what coarse maps rank low although single locations match well: a small part in common, say. How often
-    is `calibration.recall`, measured on images of the gallery itself; queries that differ from them more than they do
-    from each other may fare worse.
+    is `calibration.recall`, for queries like those that the sizes were chosen by. The gallery's own images find closer
+    matches in it than images of another day or camera do, so give some of those where there are any.
 
     Args:
         gallery: maps [G, C, H, W] of at least two images, or a store; the exact matches read it.
         head: its running statistics are used.
         top_k: how many neighbours a search returns, 1..G-1.
         recall: share of the exact top_k that the levels must pass on, on the samples.
-        samples: images of the gallery that are searched exactly to choose the sizes.
+        queries: maps [*, C, H, W] to choose the sizes by, of images that are not in the gallery; its own unless given.
+        samples: how many of them are searched exactly for that.
         seed: of their choice.
         device: where to match; the CPU unless given.
         progress: show a bar.
 
     Raises:
-        ValueError: an impossible top_k or recall, or maps of another shape than the head was made for.
+        ValueError: an impossible top_k or recall, no image in queries, or maps of another shape than the head was made
+            for.
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class Shortlist:
         *,
         top_k: int = 10,
         recall: float = 0.997,
+        queries: Maps | None = None,
         samples: int = 200,
         seed: int = 0,
         device: torch.device | None = None,
@@ -89,6 +92,8 @@ class Shortlist:
             raise ValueError(f"top_k is {top_k}; legal is 1..{len(gallery) - 1}, one less than the gallery's size")
         if not 0 < recall <= 1:
             raise ValueError(f"recall is {recall}; legal is above 0 and at most 1")
+        if queries is not None and not len(queries):
+            raise ValueError("queries holds no maps; legal is one or more, or None for the gallery's own")
         self.top_k = top_k
         self._maps = gallery
         self._shape = (head.height, head.width)
@@ -97,7 +102,7 @@ class Shortlist:
             Level(columns, choose_matcher(_coarse_head(head, columns), device), codes, len(gallery))
             for columns, codes in _pyramid(gallery, head, progress).items()
         ]
-        self.calibration = self._calibrate(recall, samples, seed, progress)
+        self.calibration = self._calibrate(queries, recall, samples, seed, progress)
         sizes = self.calibration.sizes
         self._levels = [level._replace(size=size) for level, size in zip(self._levels, sizes, strict=True)]
         log.info(
@@ -132,16 +137,17 @@ class Shortlist:
         return best_first(logits, kept, self.top_k)
 
     @torch.no_grad()
-    def _calibrate(self, recall: float, samples: int, seed: int, progress: bool) -> Calibration:
-        """Searches some of the gallery among the rest at every level and exactly."""
-        count = len(self._maps)
+    def _calibrate(self, queries: Maps | None, recall: float, samples: int, seed: int, progress: bool) -> Calibration:
+        """Searches some of the queries, or some of the gallery among the rest, at every level and exactly."""
+        source = self._maps if queries is None else queries
+        count = len(source)
         chosen = np.sort(np.random.default_rng(seed).choice(count, min(samples, count), replace=False))
         ranks = []
         for rows in track(list(self._chunks(len(chosen))), "choose the shortlist", disable=not progress):
-            own = torch.from_numpy(chosen[rows])
-            queries = _take(self._maps, own)
-            top = self._exact_table(queries).scatter_(1, own[:, None], -torch.inf).topk(self.top_k, dim=1).indices
-            ranks.append(torch.stack([_ranks(self._table(queries, level), own, top) for level in self._levels]))
+            images = torch.from_numpy(chosen[rows])
+            maps, own = _take(source, images), images[:, None][:, : int(queries is None)]  # [n, 1], or [n, 0]
+            top = self._exact_table(maps).scatter_(1, own, -torch.inf).topk(self.top_k, dim=1).indices
+            ranks.append(torch.stack([_ranks(self._table(maps, level), own, top) for level in self._levels]))
         ranked = torch.cat(ranks, dim=1).numpy()
         costs = [level.columns**2 for level in self._levels[1:]] + [FLOAT_COST * self._shape[1] ** 2]
         misses = int((1 - recall) * ranked.shape[1])
@@ -220,8 +226,8 @@ def _take(maps: Maps, images: Tensor) -> Tensor:
 
 
 def _ranks(logits: Tensor, own: Tensor, wanted: Tensor) -> Tensor:
-    """Where the wanted columns [Q, k] stand in each row of logits [Q, G] without its own image, from 1; flat."""
-    logits.scatter_(1, own[:, None], -torch.inf)
+    """Where the wanted columns [Q, k] stand in each row of logits [Q, G] without its own [Q, 0 or 1], from 1; flat."""
+    logits.scatter_(1, own, -torch.inf)
     ordered = logits.sort(dim=1).values
     places = torch.searchsorted(ordered, logits.gather(1, wanted))
     return (logits.shape[1] - places).flatten()

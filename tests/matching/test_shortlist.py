@@ -1,4 +1,4 @@
-"""A shortlist's sizes are chosen from the gallery, and what it passes on is matched exactly."""
+"""A shortlist's sizes are chosen from the gallery or from queries, and what it passes on is matched exactly."""
 
 from pathlib import Path
 
@@ -17,11 +17,11 @@ HEAD = QAConv(*SHAPE)
 torch.nn.init.zeros_(HEAD.weight.bias)
 
 
-def make_maps(people: int, images: int, seed: int) -> Tensor:
-    """Maps of some people, each seen several times with noise."""
-    generator = torch.Generator().manual_seed(seed)
-    maps = torch.randn(people, *SHAPE, generator=generator).repeat_interleave(images, dim=0)
-    return F.normalize(maps + torch.randn(maps.shape, generator=generator), dim=1)
+def make_maps(people: int, images: int, seed: int, noise: float = 1.0) -> Tensor:
+    """Maps of some people, the same for each seed, each seen several times with noise that is the seed's own."""
+    first = torch.randn(people, *SHAPE, generator=torch.Generator().manual_seed(0))
+    maps = first.repeat_interleave(images, dim=0)
+    return F.normalize(maps + noise * torch.randn(maps.shape, generator=torch.Generator().manual_seed(seed)), dim=1)
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +53,17 @@ def test_the_sizes_hold_the_recall_on_the_samples_and_pass_on_less_at_each_level
     assert curve.shape == (3, 4) and (np.diff(curve) >= 0).all() and (curve[:, -1] == 1).all()
 
 
+def test_sizes_chosen_by_queries_hold_for_other_queries_of_their_kind_and_the_gallerys_own_do_not() -> None:
+    gallery, queries = make_maps(60, 5, seed=1, noise=0.5), make_maps(60, 4, seed=2, noise=2.5)
+    samples, others = queries[::2], queries[1::2]
+    exact = search(others, gallery, HEAD, top_k=4).indices
+    recalls = []
+    for chosen_by in (samples, None):
+        found = Shortlist(gallery, HEAD, top_k=4, recall=0.95, queries=chosen_by).search(others).indices
+        recalls.append(np.mean([len(set(one) & set(other)) / 4 for one, other in zip(found, exact, strict=True)]))
+    assert recalls[0] > 0.9 and recalls[1] < 0.5
+
+
 def test_levels_that_pass_on_everything_find_what_exact_search_finds(gallery: Tensor) -> None:
     everything = Shortlist(gallery, HEAD, top_k=4, recall=1.0, samples=len(gallery))
     queries = gallery[::7]
@@ -82,6 +93,11 @@ def test_the_cheapest_sizes_lose_no_more_than_allowed() -> None:
     assert _cheapest_sizes(ranks, [1, 100, 1000], 1)[1] == [900, 4, 4]  # the last image costs more at the later levels
     assert _cheapest_sizes(ranks, [10, 1, 1], 1)[1] == [5, 50, 5]
     assert _cheapest_sizes(ranks, [1, 10, 100], 2)[1] == [3, 3, 3]
+
+
+def test_no_queries_to_choose_by_are_refused(gallery: Tensor) -> None:
+    with pytest.raises(ValueError, match="queries holds no maps"):
+        Shortlist(gallery, HEAD, top_k=4, queries=gallery[:0])
 
 
 @pytest.mark.parametrize(("top_k", "recall"), [(0, 0.9), (300, 0.9), (4, 0.0), (4, 1.1)])
