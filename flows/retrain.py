@@ -44,6 +44,7 @@ STEPS = {
     "train": Step(("train",), pool="gpu"),
     "features": Step(("features",)),
     "match": Step(("match",)),
+    "rerank": Step(("rerank",)),
     "fit_tlift": Step(("fit_tlift",)),
     "evaluate": Step(("evaluate",)),
     "report": Step(("report",)),

@@ -26,6 +26,8 @@ Dataset = Annotated[str, typer.Option(help="A key of datasets in params.yaml.")]
 Method = Annotated[str, typer.Option(help="A key of methods in params.yaml: qaconv or baseline.")]
 Deployment = Annotated[str, typer.Option(help="One of deployments in params.yaml.")]
 
+Part = Annotated[int, typer.Option(help="One of evaluate.parts in params.yaml.")]
+
 
 @app.callback()
 def configure() -> None:
@@ -72,9 +74,15 @@ def features(deployment: Deployment) -> None:
 
 
 @app.command()
-def match(deployment: Deployment) -> None:
-    """Match all sightings of a deployment with each other."""
-    _run("match", deployment)
+def match(deployment: Deployment, part: Part = 1) -> None:
+    """Match a part of a deployment's sightings with all of them."""
+    _run("match", deployment, part)
+
+
+@app.command()
+def rerank(deployment: Deployment) -> None:
+    """Re-rank a deployment's gallery by who else is near."""
+    _run("rerank", deployment)
 
 
 @app.command()
@@ -203,7 +211,7 @@ def _tells() -> bool:
     return os.environ.get("LOCAL_RANK", "0") == "0"
 
 
-def _run(stage: str, *of: str) -> None:
+def _run(stage: str, *of: str | int) -> None:
     """Runs qaconv/stages/<stage>.py, imported only now: torch takes seconds."""
     with _refusing():
         getattr(import_module(f"qaconv.stages.{stage}"), stage)(load_params(), *of)

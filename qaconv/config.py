@@ -164,7 +164,15 @@ class RerankConfig(Settings):
 class EvaluateConfig(Settings):
     batch_size: PositiveInt  # images encoded at a time
     engine: Literal["exact", "int8"]  # how maps are matched; int8 is faster and within 0.1 mAP points of exact
+    parts: tuple[PositiveInt, ...]  # 1 and on: shares of a target's sightings, each matched by a stage of its own
     rerank: RerankConfig
+
+    @field_validator("parts")
+    @classmethod
+    def _count_from_one(cls, parts: tuple[int, ...]) -> tuple[int, ...]:
+        if not parts or parts != tuple(range(1, len(parts) + 1)):
+            raise ValueError("legal is [1], [1, 2], [1, 2, 3] and so on")
+        return parts
 
 
 class ReportConfig(Settings):

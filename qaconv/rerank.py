@@ -113,16 +113,18 @@ class NeighbourhoodFinder:
     Args:
         images: N.
         count: K, how many of the nearest; re-ranking asks for k1 + 1 and for k2.
+        rows: whose; all N unless given.
     """
 
-    def __init__(self, images: int, count: int) -> None:
-        self._count = min(count, images)
-        self._distances = torch.full((images, self._count), torch.inf, dtype=torch.float64)
-        self._indices = torch.zeros(images, self._count, dtype=torch.int64)
-        self._farthest = torch.zeros(images, dtype=torch.float64)
+    def __init__(self, images: int, count: int, rows: slice | None = None) -> None:
+        rows = rows or slice(0, images)
+        self._first, asking, self._count = rows.start, rows.stop - rows.start, min(count, images)
+        self._distances = torch.full((asking, self._count), torch.inf, dtype=torch.float64)
+        self._indices = torch.zeros(asking, self._count, dtype=torch.int64)
+        self._farthest = torch.zeros(asking, dtype=torch.float64)
 
     def add(self, rows: slice, columns: slice, tile: Tensor) -> None:
-        """The distances of some images to some others, in any order; together the tiles are the table [N, N].
+        """The distances of some images to some others, in any order; together the tiles are the table of `rows` x N.
 
         A tile is written to: an image's distance to itself becomes 0, whatever the score of a crop against itself.
         """
@@ -131,12 +133,13 @@ class NeighbourhoodFinder:
         tile[own - rows.start, own - columns.start] = 0
         if not tile.numel():
             return
-        self._farthest[rows] = torch.maximum(self._farthest[rows], tile.amax(dim=1))
+        asking = slice(rows.start - self._first, rows.stop - self._first)
+        self._farthest[asking] = torch.maximum(self._farthest[asking], tile.amax(dim=1))
         near = tile.topk(min(self._count, tile.shape[1]), dim=1, largest=False, sorted=False)
-        candidates = torch.cat([self._distances[rows], near.values], dim=1)
-        named = torch.cat([self._indices[rows], near.indices + columns.start], dim=1)
-        self._distances[rows], kept = candidates.topk(self._count, dim=1, largest=False, sorted=False)
-        self._indices[rows] = named.gather(1, kept)
+        candidates = torch.cat([self._distances[asking], near.values], dim=1)
+        named = torch.cat([self._indices[asking], near.indices + columns.start], dim=1)
+        self._distances[asking], kept = candidates.topk(self._count, dim=1, largest=False, sorted=False)
+        self._indices[asking] = named.gather(1, kept)
 
     def found(self) -> Neighbourhoods:
         """Equal distances in the order of the images."""

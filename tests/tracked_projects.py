@@ -53,11 +53,18 @@ stages:
       deps: [artifacts/model, "data/prepared/${item}"]
       outs: ["artifacts/features/${item}"]
   match:
+    matrix:
+      deployment: ${deployments}
+      part: ${evaluate.parts}
+    cmd: mkdir -p artifacts/matches/${item.deployment} && echo >artifacts/matches/${item.deployment}/${item.part}
+    deps: ["artifacts/features/${item.deployment}"]
+    outs: ["artifacts/matches/${item.deployment}/${item.part}"]
+  rerank:
     foreach: ${deployments}
     do:
-      cmd: mkdir -p artifacts/matches && echo ${item} >artifacts/matches/${item}
-      deps: ["artifacts/features/${item}"]
-      outs: ["artifacts/matches/${item}"]
+      cmd: mkdir -p artifacts/reranked && ls artifacts/matches/${item} >artifacts/reranked/${item}
+      deps: ["artifacts/matches/${item}"]
+      outs: ["artifacts/reranked/${item}"]
   fit_tlift:
     foreach: ${deployments}
     do:

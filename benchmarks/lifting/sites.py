@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
+from qaconv.config import load_params
 from qaconv.manifest import JUNK, Manifest
 from qaconv.metrics import evaluate_ranking
-from qaconv.stages.match import Matches
+from qaconv.stages.matches import Matches
 from qaconv.stages.places import PREPARED
 from qaconv.tlift import TLiftProfile, fit, temporal_lift
 from qaconv.tlift.profile import LiftParameters, Ranking
@@ -66,12 +67,13 @@ class Site:
 
 
 def load_site(name: str, method: str) -> Site:
-    """A deployment, once `dvc repro match` has matched it."""
+    """A deployment, once `dvc repro rerank` has matched it."""
     frame = Manifest.load(PREPARED / name).frame.query("split != 'train'")
     queries = int((frame["split"] == "query").sum())
     pids = frame["pid"].to_numpy()
     assert (pids[:queries] != JUNK).all()
-    return Site(name, method, pids, frame["camid"].to_numpy(), frame["time_s"].to_numpy(), Matches.load(name, method))
+    matches = Matches.load(name, method, load_params().evaluate.parts)
+    return Site(name, method, pids, frame["camid"].to_numpy(), frame["time_s"].to_numpy(), matches)
 
 
 def lifted(site: Site, profile: TLiftProfile, ranking: Ranking, times: NDArray | None = None) -> NDArray:

@@ -77,6 +77,7 @@ def start_workers(environment: Environment, supervisor: Supervisor) -> None:
     scheduling.set_up(environment)
     # What flows/ingest.py commits comes into what is checked out here, unless something here is in no commit.
     subprocess.run(["git", "config", "receive.denyCurrentBranch", "updateInstead"], cwd=PROJECT, check=True)
+    _point_dvc_to_s3(PROJECT)
     for worker in WORKERS:
         _clone(LOCAL / "clones" / worker)
         supervisor.start_program(worker)
@@ -172,9 +173,16 @@ def _clone(folder: Path) -> None:
     beside = folder.with_name(f"{folder.name}.new")
     shutil.rmtree(beside, ignore_errors=True)
     subprocess.run(["git", "clone", "--quiet", str(PROJECT), str(beside)], check=True)
-    for setting in (["core.remote", "s3"], ["remote.s3.url", "s3://dvc"]):
-        subprocess.run([str(COMMANDS / "dvc"), "config", "--local", *setting], cwd=beside, check=True)
+    _point_dvc_to_s3(beside)
     beside.rename(folder)
+
+
+def _point_dvc_to_s3(folder: Path) -> None:
+    """In `.dvc/config.local`, where no other default remote is set: `dvc pull` then brings what the workers made."""
+    dvc = str(COMMANDS / "dvc")
+    if not subprocess.run([dvc, "config", "core.remote"], cwd=folder, capture_output=True, check=False).stdout:
+        for setting in (["core.remote", "s3"], ["remote.s3.url", "s3://dvc"]):
+            subprocess.run([dvc, "config", "--local", *setting], cwd=folder, check=True)
 
 
 def _write_secret(path: Path, text: str) -> None:

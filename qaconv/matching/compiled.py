@@ -51,8 +51,9 @@ class CompiledMatcher:
         # Maps of fewer locations are filled up with copies of the last one, which change no maximum and weigh nothing.
         self._locations = max(len(folded.query), kernel.least_locations())
         self._panels = -(-self._locations // self._lanes)
-        self._gallery_weights = _pad(folded.gallery, self._locations)
-        self._query_weights = _pad(folded.query, self._panels * self._lanes)
+        self._gallery_weights, self._query_weights = (
+            _pad(weights, self._panels * self._lanes) for weights in (folded.gallery, folded.query)
+        )
         self._bias = folded.bias.item()
 
     def prepare(self, queries: Block) -> Packed:
@@ -88,7 +89,7 @@ class CompiledMatcher:
         logits = torch.empty(count)
 
         def run(first: int) -> None:
-            scratch = torch.empty((self._locations + self._panels + 1) * VECTOR_BYTES, dtype=torch.uint8)
+            scratch = torch.empty((self._locations + 2 * self._panels + 1) * VECTOR_BYTES, dtype=torch.uint8)
             self._kernel.match(
                 int8,
                 ctypes.byref(gallery_side),

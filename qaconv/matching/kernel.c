@@ -47,7 +47,7 @@ int multiplies_int8(void) { return 0; }
 
 typedef struct {
     const float *maps;    /* gallery [G][S][steps], queries [Q][P][steps][LANES] */
-    const float *weights; /* gallery [S], queries [P * LANES] */
+    const float *weights; /* [P * LANES] */
     const float *scales;  /* of int8: gallery [G][S], queries [Q][P * LANES] */
     const ints *offsets;  /* of int8, queries alone: -128 times the sum of codes [Q][P] */
 } side;
@@ -114,8 +114,17 @@ INLINE float largest(vec x) {
 #endif
 }
 
+/* The same steps for either side, so that two maps have one logit to the last bit, whichever of them asks. */
+static __attribute__((noinline)) float weighted_sum(const vec *answers, const vec *weights, int panels) {
+    vec total = {0};
+    for (int p = 0; p < panels; p++) total += answers[p] * weights[p];
+    float sum = 0;
+    for (int lane = 0; lane < LANES; lane++) sum += total[lane];
+    return sum;
+}
+
 /* logits[i] of the pairs first..last; pair i is query_index[i] and gallery_index[i], or without those the table's
-   entry i / galleries and i % galleries. At least ROWS locations; scratch holds S + P vectors, aligned to one. */
+   entry i / galleries and i % galleries. At least ROWS locations; scratch holds S + 2 P vectors, aligned to one. */
 void match(int int8, const side *gallery, const side *queries, float bias, const int64_t *query_index,
            const int64_t *gallery_index, int64_t galleries, int64_t first, int64_t last, int locations, int steps,
            void *scratch, float *logits) {
@@ -138,18 +147,14 @@ void match(int int8, const side *gallery, const side *queries, float bias, const
                                             offsets + p, steps, of_gallery + row, of_query + p);
             }
 
-        vec total = {0};
-        for (int p = 0; p < panels; p++) {
-            vec weighted = of_query[p] * ((const vec *)queries->weights)[p];
-            if (int8) weighted = weighted * query_scales[p];
-            total += weighted;
+        float *answers = (float *)(of_query + panels);
+        for (int s = 0; s < panels * LANES; s++) {
+            float answer = s < locations ? largest(of_gallery[s]) : 0;
+            answers[s] = int8 && s < locations ? answer * map_scales[s] : answer;
         }
-        float logit = bias;
-        for (int lane = 0; lane < LANES; lane++) logit += total[lane];
-        for (int s = 0; s < locations; s++) {
-            float weighted = largest(of_gallery[s]) * gallery->weights[s];
-            logit += int8 ? weighted * map_scales[s] : weighted;
-        }
-        logits[pair] = logit;
+        if (int8)
+            for (int p = 0; p < panels; p++) of_query[p] *= query_scales[p];
+        logits[pair] = weighted_sum((const vec *)answers, (const vec *)gallery->weights, panels) +
+                       weighted_sum(of_query, (const vec *)queries->weights, panels) + bias;
     }
 }

@@ -33,7 +33,9 @@ class TorchMatcher:
         maps, folded = self._floats(gallery), self._folded
         galleries, locations, _ = maps.shape
         if locations == 1:  # the table is the product: no maximum is taken
-            return (queries.squeeze(1) @ maps.squeeze(1).T * (folded.query + folded.gallery) + folded.bias).cpu()
+            # In float64, so that other blocks of the same images round to the same float32.
+            cosines = (queries.squeeze(1).double() @ maps.squeeze(1).double().T).float()
+            return (cosines * (folded.query + folded.gallery) + folded.bias).cpu()
         logits = torch.empty(len(queries), galleries, device=self._device)
         width = max(1, TABLE_BYTES // (4 * locations * locations))
         for start in range(0, galleries, width):

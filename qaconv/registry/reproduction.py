@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from configparser import ConfigParser
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -114,6 +115,14 @@ def _recorded_run(release: Release, folder: Path) -> mlflow.entities.Run:
 def _clone(project: Path, clone: Path, commit: str) -> None:
     _run(project, "git", "clone", "--quiet", "--no-checkout", str(project.resolve()), str(clone))
     _run(clone, "git", "checkout", "--quiet", "--detach", commit)
+    # Remotes that this machine alone knows; a path in them starts where the file lies.
+    local = ConfigParser(interpolation=None)
+    local.read(project / ".dvc/config.local", encoding="utf-8")
+    for section in local.values():
+        if "://" not in (url := section.get("url", "://")):
+            section["url"] = str((project / ".dvc" / url).resolve())
+    with (clone / ".dvc/config.local").open("w", encoding="utf-8") as file:
+        local.write(file)
 
 
 def _run(folder: Path, *command: str, shown: bool = False) -> str:

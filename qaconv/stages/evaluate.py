@@ -12,7 +12,7 @@ from qaconv.errors import InputError
 from qaconv.manifest import JUNK, Manifest
 from qaconv.metrics import Calibration
 from qaconv.models.checkpoint import load_network
-from qaconv.stages.match import Matches
+from qaconv.stages.matches import Matches
 from qaconv.stages.measures import measure, write_measures
 from qaconv.stages.places import MODELS, PREPARED, TLIFT
 from qaconv.tlift import TLiftProfile
@@ -34,7 +34,7 @@ def evaluate(params: Params, deployment: str) -> None:
         )
     measures = {}
     for method in METHODS:
-        matches = Matches.load(deployment, method)
+        matches = Matches.load(deployment, method, params.evaluate.parts)
         profile = TLiftProfile.load(TLIFT / deployment / f"{method}.json", model=matches.model)
         fitted = load_network(MODELS / method)[1]["calibration"]
         rankings = _rankings(matches, standing, profile, query, gallery[standing])

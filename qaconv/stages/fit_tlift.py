@@ -8,7 +8,7 @@ from scipy.special import expit
 from qaconv.config import METHODS, Params
 from qaconv.files import replacing_folder
 from qaconv.manifest import Manifest
-from qaconv.stages.match import Matches
+from qaconv.stages.matches import Matches
 from qaconv.stages.places import PREPARED, TLIFT
 from qaconv.tlift import fit
 from qaconv.tlift.clocks import Finding
@@ -27,7 +27,7 @@ def fit_tlift(params: Params, deployment: str) -> None:
     sightings = manifest.frame.query("split != 'train'")
     with replacing_folder(TLIFT / deployment) as beside:
         for method in METHODS:
-            matches = Matches.load(deployment, method)
+            matches = Matches.load(deployment, method, params.evaluate.parts)
             profile = fit(
                 matches.neighbours,
                 expit(matches.neighbour_logits),

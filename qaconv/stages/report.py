@@ -18,14 +18,14 @@ from qaconv.files import replacing_folder, write_json
 from qaconv.manifest import JUNK, Manifest
 from qaconv.matching import MapStore
 from qaconv.metrics.verification import FALSE_MATCH_RATES
-from qaconv.models.checkpoint import load_network, weights_digest
+from qaconv.models.checkpoint import load_network
 from qaconv.models.head import QAConv
 from qaconv.report import Report, render_page
 from qaconv.report.content import TRANSIT_S, Explanation, Figure, Rows, Search, Target, TimeLine
 from qaconv.report.examples import OUTCOMES, Ranking, choose, explain, outcomes, search, time_line, worth_explaining
 from qaconv.report.pictures import data_uri
-from qaconv.stages.match import Matches
-from qaconv.stages.places import FEATURES, METRICS, MODELS, PREPARED, RAW, REPORT, TLIFT
+from qaconv.stages.matches import Matches, open_maps
+from qaconv.stages.places import METRICS, MODELS, PREPARED, RAW, REPORT, TLIFT
 from qaconv.tlift import TLiftProfile
 from qaconv.tlift.clocks import mend_times
 
@@ -60,7 +60,8 @@ def report(params: Params) -> None:
 def _target(params: Params, deployment: str, head: QAConv) -> Target:
     manifest = Manifest.load(PREPARED / deployment)
     sightings = manifest.frame[manifest.frame["split"] != "train"].reset_index(drop=True)
-    seen = _Seen(sightings, _open_maps(deployment, sightings), head, Matches.load(deployment, "qaconv"))
+    maps = open_maps(deployment, "qaconv", sightings["image"])
+    seen = _Seen(sightings, maps, head, Matches.load(deployment, "qaconv", params.evaluate.parts))
     measured = _read_json(METRICS / f"{deployment}.json")
     queries = _read(pd.read_parquet, METRICS / "queries" / f"{deployment}.parquet").set_index("image")
     before, after = (queries[f"qaconv_{ranking}_average_precision"] for ranking in ("direct", "tlift"))
@@ -112,14 +113,6 @@ class _Seen:
         """[len(rows), N]: some queries against the gallery, NaN where the other sighting is a query."""
         found = self._matches.logits[rows]
         return np.pad(found, ((0, 0), (len(self.frame) - found.shape[1], 0)), constant_values=np.nan)
-
-
-def _open_maps(deployment: str, sightings: pd.DataFrame) -> MapStore:
-    folder = FEATURES / deployment / "qaconv"
-    maps = MapStore(folder, model=weights_digest(MODELS / "qaconv"))
-    if not np.array_equal(maps.ids, sightings["image"].to_numpy(dtype=object)):
-        raise InputError(f"{folder}: holds maps of other images than {PREPARED / deployment}; `dvc repro` writes them")
-    return maps
 
 
 def _searches(

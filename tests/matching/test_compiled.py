@@ -51,6 +51,20 @@ def test_kernel_and_tiles_agree_for_floats_codes_and_chosen_pairs(
 
 
 @needs_kernel
+@settings(max_examples=40, deadline=None)
+@given(st.integers(2, 40), st.integers(1, 19), st.integers(0, 2**31))
+def test_two_images_have_one_logit_to_the_bit_whichever_asks(locations, channels, seed) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    maps = F.normalize(torch.randn(5, locations, channels, generator=generator), dim=2)
+    kernel, weights = load_kernel(), make_head(locations).query
+    assert kernel is not None
+    matcher = CompiledMatcher(FoldedHead(weights, weights, torch.tensor(0.3)), kernel)
+    for block in (maps, quantise(maps)):
+        table = matcher.table(matcher.prepare(block), block)
+        assert torch.equal(table, table.T)
+
+
+@needs_kernel
 def test_codes_give_the_logits_of_the_maps_they_stand_for() -> None:
     maps = F.normalize(torch.randn(5, 24, 30, generator=torch.Generator().manual_seed(0)), dim=2)
     kernel, codes = load_kernel(), quantise(maps)

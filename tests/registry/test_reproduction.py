@@ -45,6 +45,20 @@ def test_a_version_is_made_again_from_its_commit_though_the_project_has_moved_on
     assert made.compared > 20
 
 
+def test_data_that_people_brought_comes_from_the_remote_that_this_machine_alone_knows(project: Path) -> None:
+    write(project / "data" / "brought.csv", "image,pid\n")
+    write(project / ".gitignore", (project / ".gitignore").read_text().replace("/data\n", "/data/*\n!/data/*.dvc\n"))
+    remote = project.parent / f"{project.name}-remote"
+    for command in (
+        ["remote", "add", "--local", "--default", "here", f"../{remote.name}"],
+        ["add", "data/brought.csv"],
+        ["push"],
+    ):
+        subprocess.run(["dvc", *command], check=True, capture_output=True)
+    retrain(project)
+    assert reproduce("models:/qaconv@champion").differences == []
+
+
 def test_an_output_that_comes_out_different_is_named(project: Path) -> None:
     write(project / "evaluate.sh", (project / "evaluate.sh").read_text() + "date +%s%N >>metrics/cmc/$1.csv\n")
     retrain(project)

@@ -13,13 +13,16 @@ from qaconv.config import METHODS, RANKINGS, Params
 from qaconv.errors import InputError
 from qaconv.manifest import JUNK
 from qaconv.matching import MapStore
+from qaconv.matching.compiled import load_kernel
 from qaconv.models.checkpoint import weights_digest
 from qaconv.stages.evaluate import evaluate
 from qaconv.stages.features import features
 from qaconv.stages.fit_tlift import fit_tlift
 from qaconv.stages.match import match
+from qaconv.stages.matches import Matches
 from qaconv.stages.places import FEATURES, MATCHES, METRICS, MODELS, PREPARED, SOURCES, TLIFT
 from qaconv.stages.prepare import prepare
+from qaconv.stages.rerank import rerank
 from qaconv.stages.sources import sources
 from qaconv.stages.train import train
 from qaconv.tlift import TLiftProfile
@@ -57,7 +60,8 @@ def run_all(params):
     for method in METHODS:
         train(params, method)
     features(params, "shop")
-    match(params, "shop")
+    match(params, "shop", 1)
+    rerank(params, "shop")
     fit_tlift(params, "shop")
     evaluate(params, "shop")
 
@@ -127,7 +131,8 @@ def test_scrambled_pids_change_no_byte_of_a_profile(params, project, monkeypatch
     for folder in (FEATURES, MODELS):
         shutil.copytree(project / folder, tmp_path / folder)
     monkeypatch.chdir(tmp_path)
-    match(params, "shop")
+    match(params, "shop", 1)
+    rerank(params, "shop")
     fit_tlift(params, "shop")
     assert files(tmp_path / TLIFT) == files(project / TLIFT)
 
@@ -198,8 +203,55 @@ def test_maps_of_other_images_are_refused_by_folder(params, project, monkeypatch
         shutil.copytree(project / folder, tmp_path / folder)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match="artifacts/features/shop/qaconv: holds maps of other images"):
-        match(params, "shop")
-    assert not (MATCHES / "shop").exists()
+        match(params, "shop", 1)
+    assert not (MATCHES / "shop" / "1").exists()
+
+
+@pytest.fixture
+def split(params, project, tmp_path, monkeypatch):
+    """Parameters for three parts, in a project whose maps are still to be matched."""
+    for folder in (PREPARED, FEATURES, MODELS):
+        shutil.copytree(project / folder, tmp_path / folder)
+    monkeypatch.chdir(tmp_path)
+    return params.model_copy(update={"evaluate": params.evaluate.model_copy(update={"parts": (1, 2, 3)})})
+
+
+def test_parts_that_were_matched_apart_and_in_any_order_join_to_the_whole(params, project, split, monkeypatch):
+    for part in (3, 1, 2):
+        match(split, "shop", part)
+    rerank(split, "shop")
+    joined = [Matches.load("shop", method, split.evaluate.parts) for method in METHODS]
+    monkeypatch.chdir(project)
+    for method, found in zip(METHODS, joined, strict=True):
+        whole = Matches.load("shop", method, params.evaluate.parts)
+        assert found.reranked_without_junk.shape[1] < found.reranked.shape[1]
+        assert found.model == whole.model
+        np.testing.assert_allclose(found.logits, whole.logits, rtol=0, atol=1e-5)
+        if load_kernel() is not None:  # to the bit, or re-ranking would jump where two sightings are nearly as near
+            # The baseline, hardly trained, has equal distances, of which any may be the last that is kept.
+            fields = (
+                ("neighbours", "neighbour_logits", "reranked", "reranked_without_junk") if method == "qaconv" else ()
+            )
+            for field in ("logits", *fields):
+                assert (getattr(found, field) == getattr(whole, field)).all(), field
+
+
+def test_the_parts_of_another_split_are_removed_by_match_and_refused_by_what_reads_them(params, split):
+    for part in (1, 2, 3):
+        match(split, "shop", part)
+    match(params, "shop", 1)
+    assert [path.name for path in (MATCHES / "shop").iterdir()] == ["1"]
+    shutil.copytree(MATCHES / "shop" / "1", MATCHES / "shop" / "2")
+    with pytest.raises(InputError, match=r"matches/shop/2: is of another split than evaluate.parts .*\[1\]; remove it"):
+        rerank(params, "shop")
+    with pytest.raises(InputError, match="matches/shop/3/qaconv.safetensors does not exist; `dvc repro match` writes"):
+        rerank(split, "shop")
+
+
+def test_a_part_that_there_is_not_is_refused(split):
+    with pytest.raises(InputError, match=r"--part is 4; legal is one of evaluate.parts in params.yaml, \(1, 2, 3\)"):
+        match(split, "shop", 4)
+    assert not MATCHES.exists()
 
 
 def test_a_device_that_is_not_there_is_refused(params, project, monkeypatch):

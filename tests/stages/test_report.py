@@ -19,6 +19,7 @@ from qaconv.stages.match import match
 from qaconv.stages.places import FEATURES, METRICS, MODELS, REPORT
 from qaconv.stages.prepare import prepare
 from qaconv.stages.report import _blurs, report
+from qaconv.stages.rerank import rerank
 
 PROJECT = Path(__file__).parents[2]
 HISTORY = "epoch,loss\n1,2.5\n"
@@ -55,7 +56,8 @@ def project(params, tmp_path_factory):
             }
             save_network(network, MODELS / method, trained, {"history.csv": HISTORY})
         features(params, "shop")
-        match(params, "shop")
+        match(params, "shop", 1)
+        rerank(params, "shop")
         fit_tlift(params, "shop")
         evaluate(params, "shop")
         report(params)

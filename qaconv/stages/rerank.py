@@ -1,0 +1,66 @@
+"""What each of a deployment's sightings found among all goes in; scores that heed who else is near come out."""
+
+from functools import partial
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from qaconv.config import METHODS, EvaluateConfig, Params
+from qaconv.device import find_device
+from qaconv.files import replacing_folder
+from qaconv.manifest import JUNK, Manifest
+from qaconv.matching import score_pairs
+from qaconv.models import QAConv
+from qaconv.models.checkpoint import load_network
+from qaconv.rerank import Distances, Neighbourhoods, k_reciprocal_sparse
+from qaconv.stages.matches import as_distances, load_parts, open_maps, save_reranked
+from qaconv.stages.places import MODELS, PREPARED, RERANKED
+
+
+def rerank(params: Params, deployment: str) -> None:
+    """Writes artifacts/reranked/<deployment>/<method>.safetensors for each method.
+
+    Raises:
+        InputError: the sightings have not been matched, or were with another network; or the device is not there.
+    """
+    sightings = Manifest.load(PREPARED / deployment).frame.query("split != 'train'")
+    standing = np.flatnonzero((sightings["split"] == "query") | (sightings["pid"] != JUNK))
+    queries, device = int((sightings["split"] == "query").sum()), find_device(params.machine.device)
+    settings = params.evaluate
+    with replacing_folder(RERANKED / deployment) as beside:
+        for method in METHODS:
+            store = open_maps(deployment, method, sightings["image"])
+            matched = load_parts(deployment, method, settings.parts)
+            head = load_network(MODELS / method)[0].head
+            pairs = partial(_pair_distances, store.block(0, len(store)), head, settings, device)
+            scores, without_junk = _rerank(matched.logits, matched.everything, pairs, settings), None
+            if matched.without_junk is not matched.everything:
+                logits = matched.logits[:, standing[queries:] - queries]
+                renumbered = partial(_renumbered_pairs, pairs, standing)
+                without_junk = _rerank(logits, matched.without_junk, renumbered, settings)
+            save_reranked(beside / f"{method}.safetensors", scores, without_junk, matched.model)
+
+
+def _rerank(
+    logits: NDArray[np.float32], found: Neighbourhoods, pairs: Distances, settings: EvaluateConfig
+) -> NDArray[np.float32]:
+    return 1 - k_reciprocal_sparse(as_distances(logits), found, pairs, **settings.rerank.model_dump())
+
+
+def _pair_distances(
+    maps: Tensor,
+    head: QAConv,
+    settings: EvaluateConfig,
+    device: torch.device,
+    rows: NDArray[np.integer],
+    columns: NDArray[np.integer],
+) -> NDArray[np.float32]:
+    return as_distances(score_pairs(maps, rows, columns, head, engine=settings.engine, device=device))
+
+
+def _renumbered_pairs(
+    pairs: Distances, standing: NDArray[np.integer], rows: NDArray[np.integer], columns: NDArray[np.integer]
+) -> NDArray[np.floating]:
+    return pairs(standing[rows], standing[columns])
