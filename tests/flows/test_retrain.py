@@ -83,18 +83,18 @@ def test_a_refusing_stage_fails_the_flow_and_the_run_with_its_message(project: P
     write(project / "evaluate.sh", 'echo "refused: $1 has no gallery" >&2; exit 2\n')
     before = number_of_versions()
     try:
-        with pytest.raises(StageFailed, match=r"^refused: station has no gallery$"):
+        with pytest.raises(StageFailed, match=r"^refused: (station|mall) has no gallery$") as failed:  # as DVC goes
             retrain()
     finally:
         write(project / "evaluate.sh", EVALUATE)
     status, tags = newest_run()
     assert status == "FAILED"
-    assert tags["failure"] == "refused: station has no gallery"
+    assert tags["failure"] == str(failed.value)
     with get_client(sync_client=True) as client:
         state = client.read_flow_run(UUID(tags["flow_run_id"])).state
     assert state is not None
     assert state.is_failed()
-    assert "refused: station has no gallery" in str(state.message)
+    assert str(failed.value) in str(state.message)
     assert number_of_versions() == before
 
 
