@@ -87,12 +87,10 @@ def load_parts(deployment: str, method: str, parts: Sequence[int]) -> Part:
     if len(set(models)) > 1:
         raise InputError(f"{folder}: its parts were made with different networks; run `dvc repro match`")
     joined = {name: np.concatenate([of[name] for of in arrays]) for name in arrays[0]}
-    everything, without_junk = (
-        Neighbourhoods(*(joined[prefix + name] for name in NEAR)) if prefix + "indices" in joined else None
-        for prefix in ("", WITHOUT_JUNK)
-    )
-    assert everything is not None
-    return Part(joined["logits"], everything, without_junk or everything, models[0])
+    everything = without_junk = Neighbourhoods(*(joined[name] for name in NEAR))
+    if WITHOUT_JUNK + NEAR[0] in joined:
+        without_junk = Neighbourhoods(*(joined[WITHOUT_JUNK + name] for name in NEAR))
+    return Part(joined["logits"], everything, without_junk, models[0])
 
 
 @dataclass(frozen=True)
