@@ -28,6 +28,7 @@ from qaconv.config import Params, load_params
 from qaconv.errors import InputError
 from qaconv.gate import Outcome
 from qaconv.registry import promotion
+from qaconv.registry.descriptions import result_rows
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,6 @@ STEPS = {
     "report": Step(("report",)),
     "export": Step(("export",)),
 }
-METHODS = {"qaconv": "QAConv", "baseline": "baseline"}
-RANKINGS = {"direct": "direct", "reranked": "re-ranked", "tlift": "lifted", "reranked_tlift": "both"}
 
 
 @dataclass(frozen=True)
@@ -141,23 +140,9 @@ def publish_report(release: registry.Release, outcome: Outcome) -> str:
     return tracking.log_report(str(release), outcome.reason, outcome.figures)
 
 
-def result_rows(params: Params, metrics: Mapping[str, float]) -> list[dict[str, str]]:
-    """A row a target and method: rank-1 / mAP in per cent, by kind of ranking."""
-    return [
-        {"target": target, "model": title}
-        | {
-            column: f"{100 * metrics[f'{target}.{method}.{ranking}.rank1']:.1f}"
-            f" / {100 * metrics[f'{target}.{method}.{ranking}.mAP']:.1f}"
-            for ranking, column in RANKINGS.items()
-        }
-        for target in params.deployments
-        for method, title in METHODS.items()
-    ]
-
-
 def flow_tags() -> dict[str, str]:
-    """Lead from the MLflow run to the flow run; a temporary server has no page to lead to."""
-    tags = {"flow_run_id": str(flow_run.id)}
+    """Lead from the MLflow run to the flow run, whose name it bears; a temporary server has no page to lead to."""
+    tags = {"flow_run_id": str(flow_run.id), "mlflow.runName": str(flow_run.name)}
     return {**tags, "flow_run_url": str(flow_run.ui_url)} if get_current_settings().ui_url else tags
 
 

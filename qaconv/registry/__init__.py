@@ -24,6 +24,7 @@ from qaconv.config import Params
 from qaconv.errors import InputError
 from qaconv.evidence import Evidence, collect
 from qaconv.inference import ServedModel
+from qaconv.registry.descriptions import describe
 from qaconv.registry.packaging import EVIDENCE, SERVED, log_served
 from qaconv.stages.places import METRICS, ONNX, TLIFT
 from qaconv.tlift import TLiftProfile
@@ -60,7 +61,7 @@ class Release:
 
 
 def register(params: Params, metrics: Mapping[str, float]) -> Release:
-    """Registers what was exported, in the open run, and makes it the challenger.
+    """Registers what was exported, in the open run, makes it the challenger and describes it.
 
     Each version is found again by the digest of dvc.lock: what is registered already stays as it is, and an attempt
     that broke off is taken up where it stopped.
@@ -80,6 +81,7 @@ def register(params: Params, metrics: Mapping[str, float]) -> Release:
     release = _release(_version(name, {**digest, **pair}, {**git_tags(), **maps, **weights}, log))
     for model, version in release.models.items():
         MlflowClient().set_registered_model_alias(model, "challenger", version)
+    describe(name, release.version, params, metrics)
     return release
 
 

@@ -11,11 +11,12 @@ from prefect.artifacts import Artifact
 from prefect.client.orchestration import get_client
 from tracked_projects import EVALUATE, REPOSITORY, measure_again, write
 
-from flows.retrain import METHODS, RANKINGS, Retraining, register, retrain
+from flows.retrain import Retraining, register, retrain
 from flows.stages import StageFailed
 from qaconv import registry, tracking
 from qaconv.config import load_params
 from qaconv.errors import InputError
+from qaconv.registry.descriptions import COLUMNS, TITLES
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -71,12 +72,10 @@ def test_a_worse_challenger_is_refused_and_a_better_one_promoted(project: Path) 
     assert str(page.data).startswith(f"**Promoted.** {better.outcome.reason}")
     assert json.loads(str(table.data)) == better.results
     assert [(row["target"], row["model"]) for row in better.results] == [
-        (target, model) for target in ("station", "mall") for model in METHODS.values()
+        (target, model) for target in ("station", "mall") for model in TITLES.values()
     ]
     assert better.results[0]["direct"] == "12.5 / 75.0"
-    assert better.results[3] == {"target": "mall", "model": "baseline"} | dict.fromkeys(
-        RANKINGS.values(), "12.5 / 12.5"
-    )
+    assert better.results[3] == {"target": "mall", "model": "baseline"} | dict.fromkeys(COLUMNS.values(), "12.5 / 12.5")
 
 
 def test_a_refusing_stage_fails_the_flow_and_the_run_with_its_message(project: Path) -> None:

@@ -50,6 +50,18 @@ def test_a_version_says_which_graphs_contract_and_profiles_belong_together(param
     assert {"git_commit", "git_dirty", "dvc_lock", "encoder_version", "matcher_version", "promotion"} < tags.keys()
 
 
+def test_the_registry_says_what_a_version_is_and_how_good_and_keeps_what_people_wrote(params: Params) -> None:
+    retrain(params)
+    client = MlflowClient()
+    assert "| station | QAConv | " in client.get_model_version("qaconv", "1").description
+    assert "models:/qaconv@champion" in client.get_registered_model("qaconv").description
+    client.update_registered_model("qaconv-encoder", "ours")
+    client.update_model_version("qaconv", "1", "the one from spring")
+    retrain(params)
+    assert client.get_registered_model("qaconv-encoder").description == "ours"
+    assert client.get_model_version("qaconv", "1").description == "the one from spring"
+
+
 def test_the_same_lock_registers_nothing_new(params: Params) -> None:
     first, _ = retrain(params)
     again, outcome = retrain(params)
