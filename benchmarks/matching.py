@@ -29,7 +29,7 @@ from qaconv.transforms import build_augmentation
 PAPER = (128, 24, 8)  # C, H, W
 DEMO = (64, 12, 6)
 SHORTLISTED = 20_000  # images of the gallery
-SHORTLIST_QUERIES = 64
+SHORTLIST_QUERIES = 128
 GALLERIES = (1_000, 10_000, 100_000)
 QUERIES = 16
 

@@ -129,6 +129,10 @@ void match(int int8, const side *gallery, const side *queries, float bias, const
         int64_t q = query_index ? query_index[pair] : pair / galleries;
         int64_t g = gallery_index ? gallery_index[pair] : pair % galleries;
         const float *map = gallery->maps + g * locations * steps;
+        if (gallery_index && pair + 1 < last) { /* chosen pairs lie far apart: the next one is fetched meanwhile */
+            const float *next_map = gallery->maps + gallery_index[pair + 1] * locations * steps;
+            for (int i = 0; i < locations * steps; i += 16) __builtin_prefetch(next_map + i);
+        }
         if (int8) { /* once a pair: in the inner loop it would take the multiplication's ports */
             const int32_t *codes = (const int32_t *)map;
             for (int i = 0; i < locations * steps; i++) raised[i] = codes[i] ^ (int32_t)0x80808080;

@@ -84,7 +84,7 @@ class Shortlist:
         head: QAConv,
         *,
         top_k: int = 10,
-        recall: float = 0.995,
+        recall: float = 0.998,
         queries: Maps | None = None,
         samples: int = 400,
         seed: int = 0,
