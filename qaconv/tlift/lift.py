@@ -20,7 +20,7 @@ REACH = 4.3  # sigmas from a pivot beyond which it weighs nothing: exp(-18.5) = 
 UNDERFLOW = 700.0  # exp(-700) is 1e-304; where it gives 0, exp takes ten times as long
 GROUP = 16  # columns that are looked through together for a row's best
 ROWS = 64  # whose columns a thread puts into another order at a time
-ENTRIES = 1 << 20  # weights at a time: 8 MB
+ENTRIES = 1 << 19  # weights at a time: 4 MB
 
 
 def temporal_lift(
@@ -68,7 +68,8 @@ def temporal_lift(
     # While it is worked on, the table's columns lie by camera and time: a camera is a slice, and so is what is near.
     seen = [np.flatnonzero(gallery_camids == camid) for camid in np.unique(gallery_camids)]
     order = np.concatenate([columns[np.argsort(gallery_times[columns])] for columns in seen])
-    back, times = np.argsort(order), gallery_times[order]
+    back, times = np.empty_like(order), gallery_times[order]
+    back[order] = np.arange(len(order))
     neighbours = find_neighbours(query_camids, query_times, tau=tau)
 
     def gather(rows: range) -> None:
