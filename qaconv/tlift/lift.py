@@ -89,10 +89,11 @@ def temporal_lift(
 
     cameras = [slice(*ends) for ends in pairwise(np.cumsum([0, *map(len, seen)]))]
     parts = [range(start, min(start + ROWS, len(lifted))) for start in range(0, len(lifted), ROWS)]
-    with ThreadPoolExecutor(min(len(parts), os.cpu_count() or 1)) as pool:  # a thread more would slow a single query
-        list(pool.map(gather, parts))
-        list(pool.map(lift_on, cameras))
-        list(pool.map(put_back, parts))
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        each = pool.map if len(parts) > 1 else map  # of a single query's time threads would be half
+        list(each(gather, parts))
+        list(each(lift_on, cameras))
+        list(each(put_back, parts))
     return lifted
 
 
