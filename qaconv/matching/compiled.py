@@ -89,7 +89,8 @@ class CompiledMatcher:
         logits = torch.empty(count)
 
         def run(first: int) -> None:
-            scratch = torch.empty((self._locations + 2 * self._panels + 1) * VECTOR_BYTES, dtype=torch.uint8)
+            vectors = self._locations + 2 * self._panels + 1
+            scratch = torch.empty(vectors * VECTOR_BYTES + 4 * self._locations * steps, dtype=torch.uint8)
             self._kernel.match(
                 int8,
                 ctypes.byref(gallery_side),

@@ -29,18 +29,11 @@ int least_locations(void) { return ROWS; }
 
 #if defined(__AVX512VNNI__)
 int multiplies_int8(void) { return 1; }
-/* The instruction takes unsigned times signed: the gallery's codes are raised by 128, and `offsets` take it back.
-   The empty assembly keeps gcc from raising a word before it spreads it to all lanes, which is slower. */
-INLINE ints raised(vec codes) {
-    ints signed_codes = (ints)codes;
-    __asm__("" : "+v"(signed_codes));
-    return signed_codes ^ (int32_t)0x80808080;
-}
+/* The instruction takes unsigned times signed: the gallery's codes are raised by 128, and `offsets` take it back. */
 #define DOT4(sum, query, gallery) (ints)_mm512_dpbusd_epi32((__m512i)(sum), (__m512i)(gallery), (__m512i)(query))
 #define TO_FLOAT(x) _mm512_cvtepi32_ps((__m512i)(x))
 #else
 int multiplies_int8(void) { return 0; }
-#define raised(codes) ((ints)(codes))
 #define DOT4(sum, query, gallery) ((void)(gallery), (sum))
 #define TO_FLOAT(x) ((vec)(x))
 #endif
@@ -67,7 +60,7 @@ INLINE void tile(int int8, int panels, const float *gallery, const float *galler
         UNROLLED for (int r = 0; r < ROWS; r++) {
             vec one = gallery[r * steps + step] - (vec){0};
             if (int8) {
-                ints codes = raised(one);
+                ints codes = (ints)one;
                 integers[0][r] = DOT4(integers[0][r], first, codes);
                 if (panels == 2) integers[1][r] = DOT4(integers[1][r], second, codes);
             } else {
@@ -124,16 +117,27 @@ static __attribute__((noinline)) float weighted_sum(const vec *answers, const ve
 }
 
 /* logits[i] of the pairs first..last; pair i is query_index[i] and gallery_index[i], or without those the table's
-   entry i / galleries and i % galleries. At least ROWS locations; scratch holds S + 2 P vectors, aligned to one. */
+   entry i / galleries and i % galleries. At least ROWS locations; scratch holds S + 2 P vectors
+   and, of int8, a map; aligned to a vector. */
 void match(int int8, const side *gallery, const side *queries, float bias, const int64_t *query_index,
            const int64_t *gallery_index, int64_t galleries, int64_t first, int64_t last, int locations, int steps,
            void *scratch, float *logits) {
     int panels = (locations + LANES - 1) / LANES;
     vec *of_gallery = scratch, *of_query = of_gallery + locations;
+    int32_t *raised = (int32_t *)(of_query + 2 * panels);
     for (int64_t pair = first; pair < last; pair++) {
         int64_t q = query_index ? query_index[pair] : pair / galleries;
         int64_t g = gallery_index ? gallery_index[pair] : pair % galleries;
         const float *map = gallery->maps + g * locations * steps;
+        if (gallery_index && pair + 1 < last) { /* chosen pairs lie far apart: the next one is fetched meanwhile */
+            const float *next_map = gallery->maps + gallery_index[pair + 1] * locations * steps;
+            for (int i = 0; i < locations * steps; i += 16) __builtin_prefetch(next_map + i);
+        }
+        if (int8) { /* once a pair: in the inner loop it would take the multiplication's ports */
+            const int32_t *codes = (const int32_t *)map;
+            for (int i = 0; i < locations * steps; i++) raised[i] = codes[i] ^ (int32_t)0x80808080;
+            map = (const float *)raised;
+        }
         const vec *packed = (const vec *)queries->maps + q * panels * steps;
         const float *map_scales = int8 ? gallery->scales + g * locations : 0;
         const vec *query_scales = int8 ? (const vec *)queries->scales + q * panels : 0;

@@ -22,15 +22,17 @@ Block = Tensor | Codes  # maps of some images: float32 [N, S, C], or codes
 
 
 def quantise(locations: Tensor) -> Codes:
-    """float32 [N, S, C] to codes, each location's largest channel at 127.
+    """float32 [N, S, C] to codes, each location's largest channel at 127 and its length kept.
 
-    The error of a channel is at most half a scale and a rounding of float16. Scales have float16's 11 bits, so that
-    127 times a scale is exact and `quantise(dequantise(codes))` gives the same codes and scales. They are no smaller
-    than float16's normal numbers, which a location of unit length does not come near.
+    What rounding adds along a location moves its cosines with everything that is like it; a scale that keeps the length
+    takes that back, and with it more than half the error of a logit. Scales have float16's 11 bits, so that 127 times a
+    scale is exact and `quantise(dequantise(codes))` gives the same codes and scales. They are no smaller than float16's
+    normal numbers, which a location of unit length does not come near.
     """
-    scales = (locations.abs().amax(dim=2) / LEVELS).half().clamp_min_(torch.finfo(torch.float16).tiny)
-    codes = (locations / scales.float().unsqueeze(2)).round_().clamp_(-LEVELS, LEVELS)
-    return Codes(codes.to(torch.int8), scales)
+    steps = (locations.abs().amax(dim=2, keepdim=True) / LEVELS).clamp_min_(torch.finfo(torch.float16).tiny)
+    codes = (locations / steps).round_()
+    scales = locations.norm(dim=2) / codes.norm(dim=2).clamp_min_(1)  # a location of zeros has codes of length 0
+    return Codes(codes.to(torch.int8), scales.half().clamp_min_(torch.finfo(torch.float16).tiny))
 
 
 def dequantise(codes: Codes) -> Tensor:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from rich.progress import track
+from scipy.stats import binom
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -27,7 +28,8 @@ log = logging.getLogger(__name__)
 
 TABLE_ENTRIES = 1 << 24  # logits at a time: 64 MB
 POOLED_AT_ONCE = 1024  # images
-FLOAT_COST = 4  # of a float product against one of 8 bits
+FLOAT_COST = 2  # of a float product against one of 8 bits
+CONFIDENCE = 0.95  # that the recall asked for is reached on other queries of the samples' kind
 
 
 class Level(NamedTuple):
@@ -63,7 +65,8 @@ class Shortlist:
         gallery: maps [G, C, H, W] of at least two images, or a store; the exact matches read it.
         head: its running statistics are used.
         top_k: how many neighbours a search returns, 1..G-1.
-        recall: share of the exact top_k that the levels must pass on, on the samples.
+        recall: share of the exact top_k that the levels pass on, with a confidence of 95 per cent, for queries like the
+            samples; of the samples' own they pass on more.
         queries: maps [*, C, H, W] to choose the sizes by, of images that are not in the gallery; its own unless given.
         samples: how many of them are searched exactly for that.
         seed: of their choice.
@@ -81,9 +84,9 @@ class Shortlist:
         head: QAConv,
         *,
         top_k: int = 10,
-        recall: float = 0.997,
+        recall: float = 0.998,
         queries: Maps | None = None,
-        samples: int = 200,
+        samples: int = 400,
         seed: int = 0,
         device: torch.device | None = None,
         progress: bool = False,
@@ -150,8 +153,7 @@ class Shortlist:
             ranks.append(torch.stack([_ranks(self._table(maps, level), own, top) for level in self._levels]))
         ranked = torch.cat(ranks, dim=1).numpy()
         costs = [level.columns**2 for level in self._levels[1:]] + [FLOAT_COST * self._shape[1] ** 2]
-        misses = int((1 - recall) * ranked.shape[1])
-        sizes = _cheapest_sizes(ranked, costs, misses)[1]
+        sizes = _cheapest_sizes(ranked, costs, _allowed_misses(ranked.shape[1], recall))[1]
         sizes = np.minimum.accumulate(np.maximum(sizes, self.top_k)).tolist()
         found = (ranked <= np.array(sizes)[:, None]).all(axis=0).mean()
         return Calibration([level.columns for level in self._levels], sizes, float(found), ranked)
@@ -231,6 +233,14 @@ def _ranks(logits: Tensor, own: Tensor, wanted: Tensor) -> Tensor:
     ordered = logits.sort(dim=1).values
     places = torch.searchsorted(ordered, logits.gather(1, wanted))
     return (logits.shape[1] - places).flatten()
+
+
+def _allowed_misses(wanted: int, recall: float) -> int:
+    """How many of the samples' wanted images may be lost, so that CONFIDENCE is left that the recall is as asked.
+
+    The one-sided limit of Clopper and Pearson (Biometrika 1934), as if each image were lost or found by itself.
+    """
+    return max(0, int(binom.ppf(1 - CONFIDENCE, wanted, 1 - recall)) - 1)
 
 
 def _cheapest_sizes(ranks: NDArray[np.int64], costs: Sequence[float], misses: int) -> tuple[float, list[int]]:

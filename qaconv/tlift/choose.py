@@ -19,7 +19,7 @@ from scipy import sparse
 from scipy.special import logsumexp
 
 from qaconv.tlift.calibration import Calibration
-from qaconv.tlift.lift import find_pivots, time_weights
+from qaconv.tlift.lift import find_neighbours, find_pivots, time_weights
 from qaconv.tlift.matches import Pairs
 from qaconv.tlift.mixture import Mixture, halves_of
 from qaconv.tlift.profile import LiftParameters, TransitTable
@@ -154,11 +154,11 @@ def _table(mixture: Mixture, half: int) -> TransitTable:
     return TransitTable(centres, mixture.axis.reach, np.log(mixture.halves[half]))
 
 
-def _hidden_pivots(asked: _Asked, weight: float, tau: float, top_k: int) -> sparse.csr_array:
+def _hidden_pivots(asked: _Asked, weight: float, tau: float, top_k: int) -> sparse.coo_array:
     """TLift's pivots of each query by its companions alone."""
-    return find_pivots(
-        asked.log_odds + weight * asked.log_ratio, asked.query_times, tau=tau, top_k=top_k, with_itself=False
-    )
+    one_camera = np.zeros(len(asked.query_times))
+    companions = find_neighbours(one_camera, asked.query_times, tau=tau, with_itself=False)
+    return find_pivots(asked.log_odds + weight * asked.log_ratio, companions, top_k=top_k)
 
 
 def _foresight(asked: list[_Asked], weight: float, log_weights: list[Floats] | None) -> float:

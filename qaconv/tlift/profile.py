@@ -17,7 +17,7 @@ from qaconv.errors import InputError
 from qaconv.files import write_json
 from qaconv.tlift.calibration import Calibration
 from qaconv.tlift.clocks import ClockMend, Finding, mend_times
-from qaconv.tlift.lift import check_tables, find_pivots, time_weights
+from qaconv.tlift.lift import check_tables, find_neighbours, find_pivots, time_weights
 from qaconv.tlift.transit import BIN, SCALE
 
 VERSION = 2
@@ -172,7 +172,8 @@ class TLiftProfile:
             number = self._pair_numbers[min(query_camid, gallery_camid), max(query_camid, gallery_camid)]
             gaps = sign * (gallery_times - query_times[:, None])
             factors += chosen.transit_weight * self.transit(number, gaps)
-        pivots = find_pivots(log_odds + factors, query_times, tau=chosen.tau_s, top_k=chosen.top_k)
+        neighbours = find_neighbours(np.full(len(query_times), query_camid), query_times, tau=chosen.tau_s)
+        pivots = find_pivots(log_odds + factors, neighbours, top_k=chosen.top_k)
         weights = time_weights(pivots, gallery_times, chosen.sigma_s) + chosen.alpha
         return factors + np.log(np.maximum(weights, TINY))
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from qaconv.matching import MapStore, Shortlist, search
-from qaconv.matching.shortlist import _cheapest_sizes
+from qaconv.matching.shortlist import _allowed_misses, _cheapest_sizes
 from qaconv.models import QAConv
 
 SHAPE = (8, 6, 5)
@@ -93,6 +93,13 @@ def test_the_cheapest_sizes_lose_no_more_than_allowed() -> None:
     assert _cheapest_sizes(ranks, [1, 100, 1000], 1)[1] == [900, 4, 4]  # the last image costs more at the later levels
     assert _cheapest_sizes(ranks, [10, 1, 1], 1)[1] == [5, 50, 5]
     assert _cheapest_sizes(ranks, [1, 10, 100], 2)[1] == [3, 3, 3]
+
+
+def test_so_few_misses_are_allowed_that_a_recall_below_the_wish_would_seldom_show_as_few() -> None:
+    draws = np.random.default_rng(0).binomial(4000, 0.002, size=20_000)  # misses of a recall that is just the wish
+    allowed = _allowed_misses(4000, 0.998)
+    assert (draws <= allowed).mean() < 0.05 < (draws <= allowed + 1).mean() + 0.01
+    assert _allowed_misses(4000, 1.0) == _allowed_misses(10, 0.998) == 0
 
 
 def test_no_queries_to_choose_by_are_refused(gallery: Tensor) -> None:

@@ -58,6 +58,12 @@ def test_quantising_codes_again_changes_nothing(seed: int, channels: int, size: 
     assert torch.equal(once.codes, again.codes) and torch.equal(once.scales, again.scales)
 
 
+def test_a_location_keeps_its_length_in_8_bits() -> None:
+    locations = torch.randn(50, 6, 64, generator=torch.Generator().manual_seed(0))
+    kept = dequantise(quantise(locations)).norm(dim=2) / locations.norm(dim=2)
+    torch.testing.assert_close(kept, torch.ones_like(kept), atol=2**-11, rtol=0)
+
+
 def test_the_same_maps_are_the_same_bytes(tmp_path: Path) -> None:
     for name in ("one", "other"):
         fill(tmp_path / name, "int8", [3, 2])

@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qaconv.tlift import temporal_lift
-from qaconv.tlift.lift import _best, find_pivots, time_weights
+from qaconv.tlift import lift, temporal_lift
+from qaconv.tlift.lift import _best, find_neighbours, find_pivots, time_weights
 
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -39,11 +39,26 @@ def sightings(seed, queries=9, galleries=17):
 
 
 @settings(deadline=None)
-@given(SEEDS, st.integers(1, 12), st.sampled_from(["each", "once"]))
-def test_lifted_scores_equal_the_plain_loops(seed, top_k, counts):
+@given(SEEDS, st.integers(1, 12), st.sampled_from([20, 200]), st.sampled_from(["each", "once"]), st.integers(1, 60))
+def test_lifted_scores_equal_the_plain_loops_however_many_are_weighed_together(seed, top_k, sigma, counts, entries):
     data = sightings(seed)
-    lifted = temporal_lift(*data, tau=150, sigma=200, top_k=top_k, alpha=0.2, pivot_counts=counts)
-    np.testing.assert_allclose(lifted, plain_lift(*data, 150, 200, top_k, 0.2, counts == "once"), rtol=1e-6)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lift, "ENTRIES", entries)
+        patch.setattr(lift, "ROWS", 1 + entries % 4)
+        lifted = temporal_lift(*data, tau=150, sigma=sigma, top_k=top_k, alpha=0.2, pivot_counts=counts)
+    np.testing.assert_allclose(lifted, plain_lift(*data, 150, sigma, top_k, 0.2, counts == "once"), rtol=1e-6)
+
+
+def test_scores_in_float32_are_lifted_as_the_same_numbers_in_float64():
+    scores, *seen = sightings(1)
+    single = scores.astype(np.float32)
+    np.testing.assert_array_equal(temporal_lift(single, *seen), temporal_lift(single.astype(np.float64), *seen))
+
+
+@pytest.mark.parametrize(("queries", "galleries"), [(0, 3), (2, 0)])
+def test_a_table_without_entries_stays_one(queries, galleries):
+    seen = (np.zeros(queries), np.zeros(queries), np.zeros(galleries), np.zeros(galleries))
+    assert temporal_lift(np.zeros((queries, galleries)), *seen).shape == (queries, galleries)
 
 
 @settings(max_examples=20, deadline=None)
@@ -65,7 +80,8 @@ def test_a_pivot_that_two_neighbours_name_weighs_twice_or_once():
 
 def test_companions_alone_say_nothing_of_a_query_without_any():
     scores, times = np.array([[0.9, 0.2]]), np.array([0.0])
-    pivots = find_pivots(scores, times, tau=100, top_k=1, with_itself=False)
+    alone = find_neighbours(np.zeros(1), times, tau=100, with_itself=False)
+    pivots = find_pivots(scores, alone, top_k=1)
     assert time_weights(pivots, np.array([0.0, 5.0]), 10.0).tolist() == [[0.0, 0.0]]
 
 
