@@ -184,6 +184,7 @@ def _evidence(
         "held_out_matches": choice.matches,
         "score_cut": round(float(cut), 6),
         "matches_above_cut": int(kept.sum()),
+        "matches_by_pair": _matches_by_pair(pairs, mixture),
         "purity_above_cut": round(float(mixture.posterior[kept].mean()), 3) if kept.any() else None,
         "bandwidth_bins": mixture.bandwidth,
         "companions_share": round(companions, 5),
@@ -191,6 +192,12 @@ def _evidence(
         "dwell_s": _dwell(times, indices, same_visit),
         "comovement": asdict(_comovement(pairs, kept, mixture, indices, same_visit, times, seed)),
     }
+
+
+def _matches_by_pair(pairs: Pairs, mixture: Mixture) -> list[float]:
+    """[P]: about how many mutual matches between two cameras are right."""
+    likely = np.where(pairs.mutual, mixture.posterior, 0.0)
+    return np.round(np.bincount(mixture.pair, likely, minlength=len(mixture.axis.centres)), 1).tolist()
 
 
 def _cut(pairs: Pairs, mixture: Mixture) -> float:
