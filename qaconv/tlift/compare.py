@@ -6,6 +6,7 @@ gaps they foresee little was moved, or its clock was set: then they foresee them
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
 
 import numpy as np
@@ -103,4 +104,4 @@ def _seen(old: TLiftProfile, new: TLiftProfile) -> Iterator[_Seen]:
         now = new.transit(number, gaps)
         share = np.exp(now) * np.cosh(at)
         share /= share.sum()
-        yield _Seen(pair, matches, gaps, share, float(share @ now), lambda gaps, was=was: old.transit(was, gaps))
+        yield _Seen(pair, matches, gaps, share, float(share @ now), partial(old.transit, was))
