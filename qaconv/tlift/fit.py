@@ -184,13 +184,20 @@ def _evidence(
         "held_out_matches": choice.matches,
         "score_cut": round(float(cut), 6),
         "matches_above_cut": int(kept.sum()),
+        "matches_by_pair": _matches_by_pair(pairs, mixture),
         "purity_above_cut": round(float(mixture.posterior[kept].mean()), 3) if kept.any() else None,
         "bandwidth_bins": mixture.bandwidth,
         "companions_share": round(companions, 5),
-        "share_with_a_neighbour_within_tau": round(neighbours, 3),
+        "share_with_a_neighbour_within_tau": neighbours,
         "dwell_s": _dwell(times, indices, same_visit),
         "comovement": asdict(_comovement(pairs, kept, mixture, indices, same_visit, times, seed)),
     }
+
+
+def _matches_by_pair(pairs: Pairs, mixture: Mixture) -> list[float]:
+    """[P]: about how many mutual matches between two cameras are right."""
+    likely = np.where(pairs.mutual, mixture.posterior, 0.0)
+    return np.round(np.bincount(mixture.pair, likely, minlength=len(mixture.axis.centres)), 1).tolist()
 
 
 def _cut(pairs: Pairs, mixture: Mixture) -> float:
@@ -201,11 +208,12 @@ def _cut(pairs: Pairs, mixture: Mixture) -> float:
     return float(pairs.score[order[pure[-1]]]) if len(pure) else float(pairs.score[order[0]])
 
 
-def _share_with_neighbours(camids: Ints, times: Floats, tau: float) -> float:
-    """Share of sightings that another of their camera lies within tau of."""
+def _share_with_neighbours(camids: Ints, times: Floats, tau: float) -> dict[str, float]:
+    """By camera: share of its sightings that another of them lies within tau of."""
     order = np.lexsort((times, camids))
     close = (np.diff(times[order]) < tau) & (np.diff(camids[order]) == 0)
-    return float((np.append(close, False) | np.insert(close, 0, False)).mean())
+    shared = np.append(close, False) | np.insert(close, 0, False)
+    return {str(camid): round(float(shared[camids[order] == camid].mean()), 3) for camid in np.unique(camids)}
 
 
 def _dwell(times: Floats, indices: Ints, same_visit: NDArray[np.bool_]) -> list[float] | None:

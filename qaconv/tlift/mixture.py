@@ -18,7 +18,7 @@ from qaconv.tlift.transit import TransitAxis, build_axis, transit_density
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-ROUNDS = 8
+ROUNDS = 5  # on each axis
 MOST_SIGHTINGS = 1000  # whose gaps among each other show how many walk together
 SURPRISE = 0.01  # share of one person's gaps that no statistic foresees: the floor of every likelihood ratio
 BLOCKS = 8  # of each camera's time, by turns of one half and of the other
@@ -71,34 +71,39 @@ def start_weights(pairs: Pairs) -> Floats:
 def fit_mixture(pairs: Pairs, camids: Ints, times: Floats) -> Mixture:
     """Learns transit times and odds from each other.
 
+    Twice, as the axis is finest around each pair's centre, and where that lies shows once matches have been judged.
+
     Args:
         pairs: at least one of them mutual.
         camids: [N].
         times: [N] seconds.
     """
-    sure = confident(pairs)
-    gaps = times[pairs.second] - times[pairs.first]
-    cameras = np.unique(camids)
-    pair = _numbers(cameras, camids[pairs.first], camids[pairs.second])
-    axis = build_axis(camids, times, gaps[sure], pair[sure], pairs.score[sure])
-    bins, half, rank = axis.bins(gaps, pair), halves_of(pairs.first, camids, times), _score_bins(pairs)
     start = start_weights(pairs)
+    begun = _by_turns(pairs, camids, times, start, np.clip(start, 0.001, 0.9))
+    return _by_turns(pairs, camids, times, begun.posterior, begun.prior)
 
-    def judge(weights: Floats, bandwidth: float) -> Floats:
+
+def _by_turns(pairs: Pairs, camids: Ints, times: Floats, posterior: Floats, prior: Floats) -> Mixture:
+    """From how likely each pair shows one person, and how likely by its score alone."""
+    gaps, likely = times[pairs.second] - times[pairs.first], pairs.mutual & (posterior > 0.5)
+    pair = _numbers(np.unique(camids), camids[pairs.first], camids[pairs.second])
+    axis = build_axis(camids, times, gaps[likely], pair[likely], posterior[likely])
+    bins, half, rank = axis.bins(gaps, pair), halves_of(pairs.first, camids, times), _score_bins(pairs)
+
+    def judge(bandwidth: float) -> Floats:
         """[2, P, B]: half h is judged by what the other half has shown."""
         learnt = [
-            transit_density(axis, bins[half != h], pair[half != h], weights[half != h], bandwidth) for h in (0, 1)
+            transit_density(axis, bins[half != h], pair[half != h], posterior[half != h], bandwidth) for h in (0, 1)
         ]
         return SURPRISE + (1 - SURPRISE) * np.stack(learnt) / axis.chance
 
-    def foresight(width: float) -> float:
-        seen = judge(start, width)[half, pair, bins][pairs.mutual]
-        return float(np.log1p(start[pairs.mutual] * (seen - 1)).sum())
+    def foresight(bandwidth: float) -> float:
+        seen = judge(bandwidth)[half, pair, bins][pairs.mutual]
+        return float(np.log1p(posterior[pairs.mutual] * (seen - 1)).sum())
 
     bandwidth = max(BANDWIDTHS, key=foresight)
-    posterior, prior = start, np.clip(start, 0.001, 0.9)
     for _ in range(ROUNDS):
-        halves = judge(posterior, bandwidth)
+        halves = judge(bandwidth)
         seen = halves[half, pair, bins]
         posterior = prior * seen / (prior * seen + 1 - prior)
         prior = _shares(posterior, rank, pairs.mutual)
@@ -126,7 +131,7 @@ def beside_companions(mixture: Mixture, pairs: Pairs, camids: Ints, times: Float
     pair = _numbers(mixture.axis.camids, camids[first], camids[second])
     ratio = mixture.ratio[pair, mixture.axis.bins(times[second] - times[first], pair)]
     together = 0.01
-    for _ in range(2 * ROUNDS):
+    for _ in range(3 * ROUNDS):
         together = float((together * ratio / (1 - together + together * ratio)).mean())
     sampled = np.isin(pairs.first, some) & np.isin(pairs.second, some)
     same = float(mixture.posterior[sampled].sum()) / len(ratio)
@@ -152,7 +157,7 @@ def judge_by(mixture: Mixture, pairs: Pairs, camids: Ints, times: Floats) -> Flo
     bins = mixture.axis.bins(times[pairs.second] - times[pairs.first], pair)
     seen, rank = mixture.halves[halves_of(pairs.first, camids, times), pair, bins], _score_bins(pairs)
     prior = np.full(len(pairs), 0.1)
-    for _ in range(2 * ROUNDS):  # from a start that no score has told
+    for _ in range(3 * ROUNDS):  # from a start that no score has told
         posterior = prior * seen / (prior * seen + 1 - prior)
         prior = _shares(posterior, rank, pairs.mutual)
     return posterior

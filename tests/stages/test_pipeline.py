@@ -110,7 +110,8 @@ def test_each_model_has_a_profile_of_its_own_that_knows_the_cameras(project):
             project / TLIFT / "shop" / f"{method}.json", model=weights_digest(project / MODELS / method)
         )
         assert profile.camids == (0, 1, 2) and profile.deployment == "shop"
-        assert 0 < profile.evidence["share_with_a_neighbour_within_tau"] <= 1
+        shares = profile.evidence["share_with_a_neighbour_within_tau"]
+        assert set(shares) == {"0", "1", "2"} and 0 < max(shares.values()) <= 1
 
 
 def test_pictures_come_with_the_numbers_they_are_drawn_from(project):

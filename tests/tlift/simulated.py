@@ -34,9 +34,9 @@ class Sightings:
         return self.at(times)
 
 
-def simulated(seed=11, people=70, cameras=4, noise=0.33):
-    """Looks are unit vectors of 24 numbers with noise; the logit is 12 times the cosine, less 5."""
-    walks = simulate(NetworkSettings(seed=seed, cameras=cameras, people=people))
+def simulated(seed=11, people=70, cameras=4, noise=0.33, days=1, day=0):
+    """One of `days`: looks are unit vectors of 24 numbers with noise; the logit is 12 times the cosine, less 5."""
+    walks = simulate(NetworkSettings(seed=seed, cameras=cameras, people=people, days=days)).query("day == @day")
     rng = np.random.default_rng(seed)
     looks = rng.normal(size=(people, 24))
     looks /= np.linalg.norm(looks, axis=1, keepdims=True)

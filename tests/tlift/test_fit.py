@@ -104,6 +104,14 @@ def test_companions_stay_together_more_often_than_permuted_walks(profile):
     assert curve["together"][-1] < 0.2
 
 
+def test_share_of_sightings_with_a_companion_in_the_window_is_told_by_camera(walks, profile):
+    tau, shares = profile.parameters.tau_s, profile.evidence["share_with_a_neighbour_within_tau"]
+    for camid in range(4):
+        times = walks.times[walks.camids == camid]
+        near = (np.abs(times[:, None] - times) < tau).sum(axis=1) > 1
+        assert shares[str(camid)] == pytest.approx(near.mean(), abs=1e-3)
+
+
 def test_estimated_purity_is_near_the_truth_or_below(walks, profile):
     indices, scores = walks.neighbours()
     across = walks.camids[indices] != walks.camids[:, None]

@@ -85,6 +85,7 @@ def test_companions_alone_say_nothing_of_a_query_without_any():
     assert time_weights(pivots, np.array([0.0, 5.0]), 10.0).tolist() == [[0.0, 0.0]]
 
 
+@settings(deadline=None)
 @given(SEEDS)
 def test_constant_clock_offset_changes_no_lifted_score(seed):
     scores, query_camids, query_times, gallery_camids, gallery_times = sightings(seed)
