@@ -32,11 +32,14 @@ from qaconv.registry import promotion
 
 @dataclass(frozen=True)
 class Step:
-    """Stages of dvc.yaml that are brought up to date together, and the pool whose workers do it in a fan-out."""
+    """Stages of dvc.yaml that are brought up to date before the next step, and the pool whose workers do it in a fan-out.
+
+    A worker does all of a target's (what follows `@` in a stage's name), one after the other.
+    """
 
     stages: tuple[str, ...]
     pool: str = "cpu"
-    together: bool = False  # on one worker, as they depend on each other
+    together: bool = False  # all targets on one worker, with what they depend on
 
 
 STEPS = {
@@ -44,11 +47,8 @@ STEPS = {
     "train": Step(("train",), pool="gpu"),
     "features": Step(("features",)),
     "match": Step(("match",)),
-    "rerank": Step(("rerank",)),
-    "fit_tlift": Step(("fit_tlift",)),
-    "evaluate": Step(("evaluate",)),
-    "report": Step(("report",)),
-    "export": Step(("export",)),
+    "evaluate": Step(("rerank", "fit_tlift", "evaluate")),
+    "report": Step(("report", "export")),
 }
 METHODS = {"qaconv": "QAConv", "baseline": "baseline"}
 RANKINGS = {"direct": "direct", "reranked": "re-ranked", "tlift": "lifted", "reranked_tlift": "both"}
