@@ -36,7 +36,8 @@ BUCKETS = ("mlflow", "dvc", "incoming", "quarantine")
 
 def prepare(environment: Environment) -> None:
     """Makes what the servers find when they start: folders, PostgreSQL's cluster, files with their secrets."""
-    for folder in ("log", "s3", "prefect", "clones"):
+    shutil.rmtree(LOCAL / "tmp", ignore_errors=True)  # what killed processes have left
+    for folder in ("log", "s3", "prefect", "clones", "tmp"):
         (LOCAL / folder).mkdir(mode=0o700, exist_ok=True)
     if not (LOCAL / "postgres" / "PG_VERSION").exists():
         _create_cluster(environment)

@@ -45,6 +45,7 @@ class Supervisor:
             "COMMANDS": str(COMMANDS),
             "POSTGRES_COMMANDS": str(postgres_commands()),
             "PATH": os.pathsep.join([str(COMMANDS), os.environ.get("PATH", os.defpath)]),
+            "TMPDIR": str(LOCAL / "tmp"),  # Prefect's workers want a folder there that another user's may have made
         }
         identity = ["--user", "root"] if os.geteuid() == 0 else []
         subprocess.run([COMMANDS / "supervisord", "--configuration", CONFIG, *identity], env=variables, check=True)
