@@ -25,7 +25,7 @@ from flows.stages import StageFailed, dvc_environment, pull_tracked, reproduce, 
 from qaconv import tracking
 
 PARAMS = Path("params.yaml")
-CRASHES = 3  # of a worker over one and the same stages; then the fault is not the worker's
+CRASHES = 3  # of workers over one and the same run; then the fault is not the workers'
 POLL_S = 1.0  # between two looks at whether a worker is done
 LEASE_S = 90.0  # of a slot: as long as a run without heartbeats is not yet called crashed
 SLOTS = {"gpu": "gpu"}  # the concurrency limit that a pool's stages take a slot of

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from flows.events import announce
-from flows.fan_out import ASKS_THE_REMOTE, spread
+from flows.fan_out import ASKS_THE_REMOTE, CRASHES, spread
 from flows.params import change_params
 from flows.stages import StageFailed, pull_tracked, reproduce
 from qaconv import registry, tracking
@@ -75,6 +75,8 @@ def retrain(changes: dict[str, Any] | None = None, fan_out: bool = False) -> Ret
         InputError: params.yaml is refused, or a figure is missing.
         StageFailed: a stage has failed; the MLflow run is closed as FAILED.
     """
+    if flow_run.run_count > CRASHES:
+        raise StageFailed(f"{CRASHES} workers have died over it")
     if changes:
         change_params(changes)
     params = load_params()

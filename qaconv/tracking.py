@@ -36,6 +36,8 @@ FIGURES = ("rank1", "rank5", "rank10", "rank20", "mAP", "mINP")
 def retraining_run(params: Params, flow: Mapping[str, str]) -> Iterator[str]:
     """Opens the MLflow run of a retraining, or of a fit, in the project's folder; an exception closes it FAILED.
 
+    One that a killed process has left open is gone on with, where the flow run is taken up again.
+
     Args:
         params: logged, one parameter a setting.
         flow: tags that lead to the flow run, such as flow_run_id.
@@ -44,7 +46,8 @@ def retraining_run(params: Params, flow: Mapping[str, str]) -> Iterator[str]:
         The run's id.
     """
     experiment = _open_experiment(params.registry.experiment)
-    with mlflow.start_run(experiment_id=experiment, tags={**git_tags(), **flow}) as run:
+    tags = {**git_tags(), **flow}
+    with mlflow.start_run(_left_open(experiment, tags), experiment, tags=tags) as run:
         mlflow.log_params(_flat(params.model_dump(mode="json")))
         try:
             yield run.info.run_id
@@ -190,6 +193,13 @@ def _open_experiment(name: str) -> str:
     # A server decides where files go; a database alone would put them into ./mlruns.
     location = None if uri.startswith("http") else ARTIFACTS.resolve().as_uri()
     return str(client.create_experiment(name, artifact_location=location))
+
+
+def _left_open(experiment: str, tags: Mapping[str, str]) -> str | None:
+    """The run of the same flow run, at the same commit, that nothing has closed."""
+    same = " and ".join(f"tags.{name} = '{tags.get(name, '')}'" for name in ("flow_run_id", "git_commit"))
+    found = MlflowClient().search_runs([experiment], f"{same} and attributes.status = 'RUNNING'")
+    return found[0].info.run_id if found else None
 
 
 def _log_datasets(params: Params) -> None:

@@ -76,6 +76,22 @@ def test_a_dataset_trained_on_and_measured_is_logged_once_with_both_roles(params
     assert roles == {"station": "training and evaluation", "mall": "evaluation"}
 
 
+def test_a_flow_run_that_is_taken_up_again_goes_on_with_the_run_that_its_killed_process_left_open(
+    params: Params,
+) -> None:
+    flow = {"flow_run_id": "f1"}
+    with retraining_run(params, flow) as closed:
+        pass
+    with retraining_run(params, flow) as killed:
+        assert killed != closed
+    MlflowClient().update_run(killed, status="RUNNING")
+    with retraining_run(params, {"flow_run_id": "f2"}) as other:
+        assert other != killed
+    with retraining_run(params, flow) as taken_up:
+        assert taken_up == killed
+    assert read_run(killed).info.status == "FINISHED"
+
+
 def test_an_exception_closes_the_run_failed_with_its_message(params: Params) -> None:
     with pytest.raises(InputError), retraining_run(params, {}) as run_id:
         raise InputError("station: has no images")
