@@ -236,7 +236,7 @@ def test_a_better_challenger_is_promoted_though_each_server_is_away_for_a_while(
 
 
 def test_a_challenger_that_loses_is_refused_with_its_reason(stack: Stack, registry: MlflowClient) -> None:
-    stack.complete("retrain/weekly", changes={"backbone.neck_channels": 2}, fan_out=False)
+    stack.complete("retrain/weekly", changes={"backbone.neck_channels": 3}, fan_out=False)
     assert aliases(registry) == {"challenger": "3", "champion": "2", "previous": "1"}
     tags = registry.get_model_version("qaconv", "3").tags
     assert tags["gate"] == "refused"
