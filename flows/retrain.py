@@ -32,7 +32,7 @@ from qaconv.registry import promotion
 
 @dataclass(frozen=True)
 class Step:
-    """Stages of dvc.yaml that are brought up to date before the next step, and the pool whose workers do it in a fan-out.
+    """Stages of dvc.yaml that are brought up to date together, and the pool whose workers do it in a fan-out.
 
     A worker does all of a target's (what follows `@` in a stage's name), one after the other.
     """

@@ -82,6 +82,9 @@ def start_workers(environment: Environment, supervisor: Supervisor) -> None:
     for worker in WORKERS:
         _clone(LOCAL / "clones" / worker)
         supervisor.start_program(worker)
+    for worker in WORKERS:
+        here = partial(scheduling.expect_worker, environment, worker, supervisor.started_s(worker))
+        _wait(worker, here, LookupError)
 
 
 def s3_client(environment: Environment) -> Any:

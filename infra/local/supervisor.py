@@ -63,6 +63,10 @@ class Supervisor:
             if fault.faultCode != ALREADY_STARTED:
                 raise InputError(f"{name} does not start: {fault.faultString}; see {LOCAL}/log/{name}.log") from fault
 
+    def started_s(self, name: str) -> float:
+        """When the process of a server was started, in seconds since 1970."""
+        return float(self._calls.getProcessInfo(name)["start"])
+
     def stop(self) -> None:
         """Stops everything, the latest started first, then supervisord itself; returns when nothing runs any more."""
         process = self._calls.getPID()
