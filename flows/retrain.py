@@ -123,8 +123,10 @@ REACHES_A_STORE: dict[str, Any] = {
 @task(name="register", **REACHES_A_STORE)
 def register(params: Params, metrics: Mapping[str, float]) -> registry.Release:
     """Logs the results and registers the models; the same dvc.lock gives the version it gave before."""
-    tracking.log_results(params, metrics)
-    return registry.register(params, metrics)
+    tracking.log_files(params)
+    release = registry.register(params, metrics)
+    tracking.log_figures(metrics)
+    return release
 
 
 @task(name="promote", **REACHES_A_STORE)

@@ -59,13 +59,8 @@ def retraining_run(params: Params, flow: Mapping[str, str]) -> Iterator[str]:
                 mlflow.set_tag("dvc_lock", lock_digest())
 
 
-def log_results(params: Params, metrics: Mapping[str, float]) -> None:
-    """Logs to the open run: each epoch, metrics by target, datasets by DVC's digests, and the files people look at."""
-    for method in METHODS:
-        for row in pd.read_csv(MODELS / method / "history.csv").to_dict("records"):
-            epoch = int(row.pop("epoch"))
-            mlflow.log_metrics({f"train.{method}.{name}": value for name, value in row.items()}, step=epoch)
-    mlflow.log_metrics(dict(metrics))
+def log_files(params: Params) -> None:
+    """Logs to the open run: datasets by DVC's digests, what reproduction starts from, and the files people look at."""
     _log_datasets(params)
     for path in (Path("params.yaml"), DVC_LOCK, ONNX / "contract.json"):
         mlflow.log_artifact(str(path))
@@ -73,6 +68,18 @@ def log_results(params: Params, metrics: Mapping[str, float]) -> None:
         log_profiles(deployment)
         for path in (METRICS / f"{deployment}.json", METRICS / "cmc" / f"{deployment}.csv"):
             mlflow.log_artifact(str(path), path.parent.as_posix())
+
+
+def log_figures(metrics: Mapping[str, float]) -> None:
+    """Logs to the open run, and to the models logged in it: each epoch, and metrics by target.
+
+    After the models, as MLflow would else ask for the history of every metric, one by one, for each model.
+    """
+    for method in METHODS:
+        for row in pd.read_csv(MODELS / method / "history.csv").to_dict("records"):
+            epoch = int(row.pop("epoch"))
+            mlflow.log_metrics({f"train.{method}.{name}": value for name, value in row.items()}, step=epoch)
+    mlflow.log_metrics(dict(metrics))
 
 
 def log_profiles(deployment: str) -> None:

@@ -12,7 +12,7 @@ from tracked_projects import made_up_metrics, write, write_project
 from qaconv import tracking
 from qaconv.config import Params
 from qaconv.errors import InputError
-from qaconv.tracking import git_tags, load_metrics, log_report, log_results, retraining_run
+from qaconv.tracking import git_tags, load_metrics, log_figures, log_files, log_report, retraining_run
 
 
 @pytest.fixture
@@ -29,7 +29,8 @@ def read_run(run_id: str) -> Run:
 
 def test_a_run_holds_params_epochs_metrics_datasets_and_files(params: Params, tmp_path: Path) -> None:
     with retraining_run(params, {"flow_run_id": "f1"}) as run_id:
-        log_results(params, load_metrics(params.deployments))
+        log_files(params)
+        log_figures(load_metrics(params.deployments))
     run = read_run(run_id)
     assert run.info.status == "FINISHED"
     assert run.data.params["train.lr"] == str(params.train.lr)
@@ -71,7 +72,8 @@ def test_a_run_holds_params_epochs_metrics_datasets_and_files(params: Params, tm
 def test_a_dataset_trained_on_and_measured_is_logged_once_with_both_roles(params: Params, tmp_path: Path) -> None:
     params = params.model_copy(update={"train": params.train.model_copy(update={"datasets": ["station"]})})
     with retraining_run(params, {}) as run_id:
-        log_results(params, load_metrics(params.deployments))
+        log_files(params)
+        log_figures(load_metrics(params.deployments))
     roles = {entry.dataset.name: entry.tags[0].value for entry in read_run(run_id).inputs.dataset_inputs}
     assert roles == {"station": "training and evaluation", "mall": "evaluation"}
 
@@ -143,7 +145,8 @@ def test_a_figure_that_is_missing_or_no_number_is_refused_and_never_zero(
 def test_a_dataset_that_dvc_lock_does_not_know_is_refused(params: Params, tmp_path: Path) -> None:
     write(tmp_path / "dvc.lock", "schema: '2.0'\nstages: {}\n")
     with pytest.raises(InputError, match=r"dvc\.lock: has no output data/prepared/campus"), retraining_run(params, {}):
-        log_results(params, load_metrics(params.deployments))
+        log_files(params)
+        log_figures(load_metrics(params.deployments))
 
 
 def test_only_a_change_that_the_run_does_not_record_itself_makes_the_tree_dirty(
