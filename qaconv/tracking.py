@@ -203,10 +203,13 @@ def _open_experiment(name: str) -> str:
 
 
 def _left_open(experiment: str, tags: Mapping[str, str]) -> str | None:
-    """The run of the same flow run, at the same commit, that nothing has closed."""
-    same = " and ".join(f"tags.{name} = '{tags.get(name, '')}'" for name in ("flow_run_id", "git_commit"))
-    found = MlflowClient().search_runs([experiment], f"{same} and attributes.status = 'RUNNING'")
-    return found[0].info.run_id if found else None
+    """The run of the same flow run that nothing has closed; if it is of another commit, it is closed as KILLED."""
+    same = f"tags.flow_run_id = '{tags.get('flow_run_id', '')}' and attributes.status = 'RUNNING'"
+    for run in MlflowClient().search_runs([experiment], same):
+        if run.data.tags["git_commit"] == tags["git_commit"]:
+            return str(run.info.run_id)
+        MlflowClient().set_terminated(run.info.run_id, "KILLED")
+    return None
 
 
 def _log_datasets(params: Params) -> None:

@@ -94,6 +94,18 @@ def test_a_flow_run_that_is_taken_up_again_goes_on_with_the_run_that_its_killed_
     assert read_run(killed).info.status == "FINISHED"
 
 
+def test_a_run_that_a_killed_process_left_open_at_another_commit_is_closed(
+    params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with retraining_run(params, {"flow_run_id": "f1"}) as killed:
+        pass
+    MlflowClient().update_run(killed, status="RUNNING")
+    monkeypatch.setattr(tracking, "git_tags", lambda: {"git_commit": "another", "git_dirty": "false"})
+    with retraining_run(params, {"flow_run_id": "f1"}) as taken_up:
+        assert taken_up != killed
+    assert read_run(killed).info.status == "KILLED"
+
+
 def test_an_exception_closes_the_run_failed_with_its_message(params: Params) -> None:
     with pytest.raises(InputError), retraining_run(params, {}) as run_id:
         raise InputError("station: has no images")
