@@ -25,7 +25,8 @@ from flows.stages import StageFailed, dvc_environment, pull_tracked, reproduce, 
 from qaconv import tracking
 
 PARAMS = Path("params.yaml")
-CRASHES = 3  # of a worker over one and the same stages; then the fault is not the worker's
+CRASHES = 3  # of workers over one and the same run; then the fault is not the workers'
+POLL_S = 1.0  # between two looks at whether a worker is done
 LEASE_S = 90.0  # of a slot: as long as a run without heartbeats is not yet called crashed
 SLOTS = {"gpu": "gpu"}  # the concurrency limit that a pool's stages take a slot of
 
@@ -45,10 +46,10 @@ ASKS_THE_REMOTE: dict[str, Any] = {
 
 
 def spread(stages: Sequence[str], pool: str, *, together: bool, log: Logger) -> None:
-    """Runs what is out of date on the workers of a pool, each stage on one that is free.
+    """Runs what is out of date on the workers of a pool, each target's stages on one that is free.
 
     Args:
-        stages: names in dvc.yaml; what they depend on is up to date, unless they go together.
+        stages: names in dvc.yaml, in their order; what else they depend on is up to date, unless they go together.
         pool: a work pool with a deployment `stage/<pool>`.
         together: on one worker, with what they depend on.
         log: says what is up to date.
@@ -60,11 +61,23 @@ def spread(stages: Sequence[str], pool: str, *, together: bool, log: Logger) -> 
     if not outdated:
         log.info("%s: up to date, nothing is run", ", ".join(stages))
         return
-    units = [list(stages)] if together else [[name] for name in outdated]
+    units = [list(stages)] if together else share_out(stages, outdated)
     futures = [run_on_worker.with_options(name=" ".join(unit)).submit(unit, pool) for unit in units]
     wait(futures)
     for future in futures:
         future.result()
+
+
+def share_out(stages: Sequence[str], outdated: Sequence[str]) -> list[list[str]]:
+    """What one worker each does: a stage without a target, or all stages of a target, as they depend on each other.
+
+    Args:
+        stages: names in dvc.yaml, in their order.
+        outdated: those of them to be done, each with its target.
+    """
+    targets = dict.fromkeys(target for name in outdated if (target := name.partition("@")[2]))
+    alone = [[name] for name in outdated if "@" not in name]
+    return alone + [[f"{stage}@{target}" for stage in stages] for target in targets]
 
 
 def find_outdated(stages: Sequence[str], *, with_deps: bool) -> list[str]:
@@ -84,6 +97,7 @@ def run_on_worker(stages: list[str], pool: str) -> None:
             f"stage/{pool}",
             flow_run_name=" ".join(stages),
             parameters={"stages": stages, "params": PARAMS.read_text(encoding="utf-8"), "pool": pool},
+            poll_interval=POLL_S,
             job_variables={"env": {"QACONV_COMMIT": tracking.git_tags()["git_commit"]}},
             # A flow that is taken up again after a crash finds the runs that it has asked for.
             idempotency_key=f"{flow_run.root_flow_run_id}-{'-'.join(stages)}-{attempt}",

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from flows.events import announce
-from flows.fan_out import ASKS_THE_REMOTE, spread
+from flows.fan_out import ASKS_THE_REMOTE, CRASHES, spread
 from flows.params import change_params
 from flows.stages import StageFailed, pull_tracked, reproduce
 from qaconv import registry, tracking
@@ -33,11 +33,14 @@ from qaconv.registry.descriptions import result_rows
 
 @dataclass(frozen=True)
 class Step:
-    """Stages of dvc.yaml that are brought up to date together, and the pool whose workers do it in a fan-out."""
+    """Stages of dvc.yaml that are brought up to date together, and the pool whose workers do it in a fan-out.
+
+    A worker does all of a target's (what follows `@` in a stage's name), one after the other.
+    """
 
     stages: tuple[str, ...]
     pool: str = "cpu"
-    together: bool = False  # on one worker, as they depend on each other
+    together: bool = False  # all targets on one worker, with what they depend on
 
 
 STEPS = {
@@ -45,11 +48,8 @@ STEPS = {
     "train": Step(("train",), pool="gpu"),
     "features": Step(("features",)),
     "match": Step(("match",)),
-    "rerank": Step(("rerank",)),
-    "fit_tlift": Step(("fit_tlift",)),
-    "evaluate": Step(("evaluate",)),
-    "report": Step(("report",)),
-    "export": Step(("export",)),
+    "evaluate": Step(("rerank", "fit_tlift", "evaluate")),
+    "report": Step(("report", "export")),
 }
 
 
@@ -74,6 +74,8 @@ def retrain(changes: dict[str, Any] | None = None, fan_out: bool = False) -> Ret
         InputError: params.yaml is refused, or a figure is missing.
         StageFailed: a stage has failed; the MLflow run is closed as FAILED.
     """
+    if flow_run.run_count > CRASHES:
+        raise StageFailed(f"{CRASHES} workers have died over it")
     if changes:
         change_params(changes)
     params = load_params()
@@ -120,8 +122,10 @@ REACHES_A_STORE: dict[str, Any] = {
 @task(name="register", **REACHES_A_STORE)
 def register(params: Params, metrics: Mapping[str, float]) -> registry.Release:
     """Logs the results and registers the models; the same dvc.lock gives the version it gave before."""
-    tracking.log_results(params, metrics)
-    return registry.register(params, metrics)
+    tracking.log_files(params)
+    release = registry.register(params, metrics)
+    tracking.log_figures(metrics)
+    return release
 
 
 @task(name="promote", **REACHES_A_STORE)

@@ -36,6 +36,8 @@ FIGURES = ("rank1", "rank5", "rank10", "rank20", "mAP", "mINP")
 def retraining_run(params: Params, flow: Mapping[str, str]) -> Iterator[str]:
     """Opens the MLflow run of a retraining, or of a fit, in the project's folder; an exception closes it FAILED.
 
+    One that a killed process has left open is gone on with, where the flow run is taken up again.
+
     Args:
         params: logged, one parameter a setting.
         flow: tags that lead to the flow run, such as flow_run_id.
@@ -44,7 +46,8 @@ def retraining_run(params: Params, flow: Mapping[str, str]) -> Iterator[str]:
         The run's id.
     """
     experiment = _open_experiment(params.registry.experiment)
-    with mlflow.start_run(experiment_id=experiment, tags={**git_tags(), **flow}) as run:
+    tags = {**git_tags(), **flow}
+    with mlflow.start_run(_left_open(experiment, tags), experiment, tags=tags) as run:
         mlflow.log_params(_flat(params.model_dump(mode="json")))
         try:
             yield run.info.run_id
@@ -56,13 +59,8 @@ def retraining_run(params: Params, flow: Mapping[str, str]) -> Iterator[str]:
                 mlflow.set_tag("dvc_lock", lock_digest())
 
 
-def log_results(params: Params, metrics: Mapping[str, float]) -> None:
-    """Logs to the open run: each epoch, metrics by target, datasets by DVC's digests, and the files people look at."""
-    for method in METHODS:
-        for row in pd.read_csv(MODELS / method / "history.csv").to_dict("records"):
-            epoch = int(row.pop("epoch"))
-            mlflow.log_metrics({f"train.{method}.{name}": value for name, value in row.items()}, step=epoch)
-    mlflow.log_metrics(dict(metrics))
+def log_files(params: Params) -> None:
+    """Logs to the open run: datasets by DVC's digests, what reproduction starts from, and the files people look at."""
     _log_datasets(params)
     for path in (Path("params.yaml"), DVC_LOCK, ONNX / "contract.json"):
         mlflow.log_artifact(str(path))
@@ -70,6 +68,18 @@ def log_results(params: Params, metrics: Mapping[str, float]) -> None:
         log_profiles(deployment)
         for path in (METRICS / f"{deployment}.json", METRICS / "cmc" / f"{deployment}.csv"):
             mlflow.log_artifact(str(path), path.parent.as_posix())
+
+
+def log_figures(metrics: Mapping[str, float]) -> None:
+    """Logs to the open run, and to the models logged in it: each epoch, and metrics by target.
+
+    After the models, as MLflow would else ask for the history of every metric, one by one, for each model.
+    """
+    for method in METHODS:
+        for row in pd.read_csv(MODELS / method / "history.csv").to_dict("records"):
+            epoch = int(row.pop("epoch"))
+            mlflow.log_metrics({f"train.{method}.{name}": value for name, value in row.items()}, step=epoch)
+    mlflow.log_metrics(dict(metrics))
 
 
 def log_profiles(deployment: str) -> None:
@@ -190,6 +200,16 @@ def _open_experiment(name: str) -> str:
     # A server decides where files go; a database alone would put them into ./mlruns.
     location = None if uri.startswith("http") else ARTIFACTS.resolve().as_uri()
     return str(client.create_experiment(name, artifact_location=location))
+
+
+def _left_open(experiment: str, tags: Mapping[str, str]) -> str | None:
+    """The run of the same flow run that nothing has closed; if it is of another commit, it is closed as KILLED."""
+    same = f"tags.flow_run_id = '{tags.get('flow_run_id', '')}' and attributes.status = 'RUNNING'"
+    for run in MlflowClient().search_runs([experiment], same):
+        if run.data.tags["git_commit"] == tags["git_commit"]:
+            return str(run.info.run_id)
+        MlflowClient().set_terminated(run.info.run_id, "KILLED")
+    return None
 
 
 def _log_datasets(params: Params) -> None:

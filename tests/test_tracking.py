@@ -12,7 +12,7 @@ from tracked_projects import made_up_metrics, write, write_project
 from qaconv import tracking
 from qaconv.config import Params
 from qaconv.errors import InputError
-from qaconv.tracking import git_tags, load_metrics, log_report, log_results, retraining_run
+from qaconv.tracking import git_tags, load_metrics, log_figures, log_files, log_report, retraining_run
 
 
 @pytest.fixture
@@ -29,7 +29,8 @@ def read_run(run_id: str) -> Run:
 
 def test_a_run_holds_params_epochs_metrics_datasets_and_files(params: Params, tmp_path: Path) -> None:
     with retraining_run(params, {"flow_run_id": "f1"}) as run_id:
-        log_results(params, load_metrics(params.deployments))
+        log_files(params)
+        log_figures(load_metrics(params.deployments))
     run = read_run(run_id)
     assert run.info.status == "FINISHED"
     assert run.data.params["train.lr"] == str(params.train.lr)
@@ -71,9 +72,38 @@ def test_a_run_holds_params_epochs_metrics_datasets_and_files(params: Params, tm
 def test_a_dataset_trained_on_and_measured_is_logged_once_with_both_roles(params: Params, tmp_path: Path) -> None:
     params = params.model_copy(update={"train": params.train.model_copy(update={"datasets": ["station"]})})
     with retraining_run(params, {}) as run_id:
-        log_results(params, load_metrics(params.deployments))
+        log_files(params)
+        log_figures(load_metrics(params.deployments))
     roles = {entry.dataset.name: entry.tags[0].value for entry in read_run(run_id).inputs.dataset_inputs}
     assert roles == {"station": "training and evaluation", "mall": "evaluation"}
+
+
+def test_a_flow_run_that_is_taken_up_again_goes_on_with_the_run_that_its_killed_process_left_open(
+    params: Params,
+) -> None:
+    flow = {"flow_run_id": "f1"}
+    with retraining_run(params, flow) as closed:
+        pass
+    with retraining_run(params, flow) as killed:
+        assert killed != closed
+    MlflowClient().update_run(killed, status="RUNNING")
+    with retraining_run(params, {"flow_run_id": "f2"}) as other:
+        assert other != killed
+    with retraining_run(params, flow) as taken_up:
+        assert taken_up == killed
+    assert read_run(killed).info.status == "FINISHED"
+
+
+def test_a_run_that_a_killed_process_left_open_at_another_commit_is_closed(
+    params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with retraining_run(params, {"flow_run_id": "f1"}) as killed:
+        pass
+    MlflowClient().update_run(killed, status="RUNNING")
+    monkeypatch.setattr(tracking, "git_tags", lambda: {"git_commit": "another", "git_dirty": "false"})
+    with retraining_run(params, {"flow_run_id": "f1"}) as taken_up:
+        assert taken_up != killed
+    assert read_run(killed).info.status == "KILLED"
 
 
 def test_an_exception_closes_the_run_failed_with_its_message(params: Params) -> None:
@@ -127,7 +157,8 @@ def test_a_figure_that_is_missing_or_no_number_is_refused_and_never_zero(
 def test_a_dataset_that_dvc_lock_does_not_know_is_refused(params: Params, tmp_path: Path) -> None:
     write(tmp_path / "dvc.lock", "schema: '2.0'\nstages: {}\n")
     with pytest.raises(InputError, match=r"dvc\.lock: has no output data/prepared/campus"), retraining_run(params, {}):
-        log_results(params, load_metrics(params.deployments))
+        log_files(params)
+        log_figures(load_metrics(params.deployments))
 
 
 def test_only_a_change_that_the_run_does_not_record_itself_makes_the_tree_dirty(

@@ -24,12 +24,18 @@ admin_password = $MLFLOW_TRACKING_PASSWORD
 authorization_function = mlflow.server.auth:authenticate_request_basic_auth
 END
   export MLFLOW_AUTH_CONFIG_PATH=/tmp/mlflow_auth.ini MLFLOW_BACKEND_STORE_URI="$database/mlflow"
+  export MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false  # eight processes for judges of language models
   exec mlflow server --app-name basic-auth --host 0.0.0.0 --port 5000 --allowed-hosts "mlflow:5000,localhost:5000" \
     --artifacts-destination s3://mlflow
   ;;
 prefect)
   export PREFECT_API_DATABASE_CONNECTION_URL="postgresql+asyncpg://prefect:$PREFECT_DATABASE_PASSWORD@postgres:5432/prefect"
+  # Events that wait for earlier ones are kept in the database, not in this process.
+  export PREFECT_SERVER_EVENTS_CAUSAL_ORDERING=prefect.server.events.ordering.db
+  # Slots that are held are kept on the volume: a server that forgets who holds them would never give them again.
+  export PREFECT_HOME=/data PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE=prefect.server.concurrency.lease_storage.filesystem
   export PREFECT_SERVER_API_AUTH_STRING="$PREFECT_API_AUTH_STRING"
+  export PREFECT_SERVER_UI_STATIC_DIRECTORY=/tmp/pages  # it writes its address into its pages, and may not where pip put them
   exec prefect server start --host 0.0.0.0 --port 4200
   ;;
 set-up)

@@ -30,15 +30,26 @@ def set_up(environment: Environment) -> None:
     Raises:
         InputError: Prefect refuses a deployment.
     """
-    with SyncPrefectClient(
-        environment["PREFECT_API_URL"], auth_string=environment["PREFECT_API_AUTH_STRING"]
-    ) as client:
+    with _client(environment) as client:
         for pool in POOLS:
             client.create_work_pool(WorkPoolCreate(name=pool, type="process"), overwrite=True)
         client.upsert_global_concurrency_limit_by_name("gpu", GPU_SLOTS)
         for written in _automations(environment):
             _automate(client, written)
     _deploy(environment)
+
+
+def expect_worker(environment: Environment, name: str, since_s: float) -> None:
+    """Raises LookupError unless a worker, such as `worker-cpu-1`, has told the server since then that it is there."""
+    with _client(environment) as client:
+        workers = client.read_workers_for_work_pool(name.split("-")[1])
+    beats = [each.last_heartbeat_time for each in workers if each.name == name]
+    if not any(beat and beat.timestamp() >= since_s for beat in beats):
+        raise LookupError("Prefect's server has not heard of it")
+
+
+def _client(environment: Environment) -> SyncPrefectClient:
+    return SyncPrefectClient(environment["PREFECT_API_URL"], auth_string=environment["PREFECT_API_AUTH_STRING"])
 
 
 def _automations(environment: Environment) -> list[dict[str, Any]]:

@@ -36,7 +36,8 @@ BUCKETS = ("mlflow", "dvc", "incoming", "quarantine")
 
 def prepare(environment: Environment) -> None:
     """Makes what the servers find when they start: folders, PostgreSQL's cluster, files with their secrets."""
-    for folder in ("log", "s3", "prefect", "clones"):
+    shutil.rmtree(LOCAL / "tmp", ignore_errors=True)  # what killed processes have left
+    for folder in ("log", "s3", "prefect", "clones", "tmp"):
         (LOCAL / folder).mkdir(mode=0o700, exist_ok=True)
     if not (LOCAL / "postgres" / "PG_VERSION").exists():
         _create_cluster(environment)
@@ -81,6 +82,9 @@ def start_workers(environment: Environment, supervisor: Supervisor) -> None:
     for worker in WORKERS:
         _clone(LOCAL / "clones" / worker)
         supervisor.start_program(worker)
+    for worker in WORKERS:
+        here = partial(scheduling.expect_worker, environment, worker, supervisor.started_s(worker))
+        _wait(worker, here, LookupError)
 
 
 def s3_client(environment: Environment) -> Any:

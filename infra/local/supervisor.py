@@ -45,6 +45,7 @@ class Supervisor:
             "COMMANDS": str(COMMANDS),
             "POSTGRES_COMMANDS": str(postgres_commands()),
             "PATH": os.pathsep.join([str(COMMANDS), os.environ.get("PATH", os.defpath)]),
+            "TMPDIR": str(LOCAL / "tmp"),  # Prefect's workers want a folder there that another user's may have made
         }
         identity = ["--user", "root"] if os.geteuid() == 0 else []
         subprocess.run([COMMANDS / "supervisord", "--configuration", CONFIG, *identity], env=variables, check=True)
@@ -61,6 +62,10 @@ class Supervisor:
         except xmlrpc.client.Fault as fault:
             if fault.faultCode != ALREADY_STARTED:
                 raise InputError(f"{name} does not start: {fault.faultString}; see {LOCAL}/log/{name}.log") from fault
+
+    def started_s(self, name: str) -> float:
+        """When the process of a server was started, in seconds since 1970."""
+        return float(self._calls.getProcessInfo(name)["start"])
 
     def stop(self) -> None:
         """Stops everything, the latest started first, then supervisord itself; returns when nothing runs any more."""

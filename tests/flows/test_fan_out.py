@@ -5,7 +5,7 @@ import pytest
 from tracked_projects import start_dvc, write
 
 from flows import fan_out
-from flows.fan_out import find_outdated, spread
+from flows.fan_out import find_outdated, share_out, spread
 from flows.stages import StageFailed, reproduce
 
 log = logging.getLogger(__name__)
@@ -36,6 +36,14 @@ def test_stages_are_named_one_by_one_where_they_are_out_of_date(project: Path) -
     write(project / "source", "two")
     assert find_outdated(["second@a"], with_deps=False) == []
     assert find_outdated(["second@a"], with_deps=True) == ["first"]
+
+
+def test_a_worker_does_what_follows_the_stage_of_its_target_that_is_out_of_date() -> None:
+    stages = ["rerank", "fit_tlift", "evaluate"]
+    assert share_out(stages, ["rerank@mall"]) == [["rerank@mall", "fit_tlift@mall", "evaluate@mall"]]
+    assert len(share_out(stages, ["evaluate@shop", "rerank@mall", "evaluate@mall"])) == 2
+    assert share_out(["match"], ["match@mall-1", "match@mall-2"]) == [["match@mall-1"], ["match@mall-2"]]
+    assert share_out(["report", "export"], ["report", "export"]) == [["report"], ["export"]]
 
 
 def test_what_is_up_to_date_is_given_to_no_worker_and_the_log_says_so(

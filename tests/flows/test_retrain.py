@@ -109,7 +109,8 @@ def test_a_store_that_fails_is_tried_again_and_what_a_person_must_mend_is_not(
             raise fault
         return "registered"
 
-    monkeypatch.setattr(tracking, "log_results", lambda *_: None)
+    monkeypatch.setattr(tracking, "log_files", lambda *_: None)
+    monkeypatch.setattr(tracking, "log_figures", lambda *_: None)
     monkeypatch.setattr(registry, "register", fail_once)
     with contextlib.suppress(InputError):
         flow(lambda: register(load_params(REPOSITORY / "params.yaml"), {}), name="register-only")()

@@ -34,7 +34,7 @@ SMALL = {
 }
 TRAIN = {"identities_per_batch": 4, "images_per_identity": 2, "epochs": 2, "lr_drop_epoch": 2}
 STATES = ["Scheduled", "Pending", "Running", "Completed"]  # of a run that goes well, in this order
-WEAK = {"neck_channels": 1}  # a map of one channel says yes or no, and so the first champion can be beaten
+WEAK = {"neck_channels": 2}  # maps of two channels say little, and so the first champion can be beaten
 
 
 class Stack:

@@ -29,37 +29,50 @@ pytestmark = pytest.mark.production
 
 EQUIPPED = {"backbone.neck_channels": 32}  # what the better challenger has more than the first champion
 AWAY_S = 15.0
-WEBHOOK_PORT = 27500
+
+
+class Webhook(HTTPServer):
+    """Keeps what people are told, as it comes in."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Receiver)
+        self.messages: list[dict[str, str]] = []
+
+
+class Receiver(BaseHTTPRequestHandler):
+    server: Webhook
+
+    def do_POST(self) -> None:
+        self.server.messages.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        self.send_response(204)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
 
 
 @pytest.fixture(scope="module")
-def told() -> Iterator[list[dict[str, str]]]:
-    """What people were told by the webhook, as it comes in."""
-    messages: list[dict[str, str]] = []
-
-    class Receiver(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            messages.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(204)
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with HTTPServer(("127.0.0.1", WEBHOOK_PORT), Receiver) as server:
+def webhook() -> Iterator[Webhook]:
+    with Webhook() as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield messages
+        yield server
         server.shutdown()
 
 
 @pytest.fixture(scope="module")
-def stack(told: list[dict[str, str]]) -> Iterator[Stack]:
+def told(webhook: Webhook) -> list[dict[str, str]]:
+    """What people were told by the webhook."""
+    return webhook.messages
+
+
+@pytest.fixture(scope="module")
+def stack(webhook: Webhook) -> Iterator[Stack]:
     """Everything that `make up` starts, stopped at the end."""
     home = Path(tempfile.mkdtemp(prefix="qaconv-production-"))
     home.chmod(0o711)  # PostgreSQL's own user goes through; pytest lets nobody into its folders
     folder = home / "project"
     try:
-        write_small_project(folder, QACONV_WEBHOOK_URL=f"http://127.0.0.1:{WEBHOOK_PORT}")
+        write_small_project(folder, QACONV_WEBHOOK_URL=f"http://127.0.0.1:{webhook.server_port}")
         up = make(folder, "up")
         assert up.returncode == 0, up.stdout + up.stderr
         yield Stack(folder)
@@ -219,12 +232,13 @@ def test_a_better_challenger_is_promoted_though_each_server_is_away_for_a_while(
 ) -> None:
     before = len(registry.search_runs(["1"]))
     flow_run = stack.start("retrain/weekly", changes=EQUIPPED)
-    for server, stage, state in (
-        ("s3", "train@baseline", "Pending"),
-        ("prefect", "features@shop", "Running"),
-        ("mlflow", "export", "Completed"),  # what comes next is the registration
+    for server, stages, state in (
+        ("s3", ["train@baseline"], "Pending"),
+        ("prefect", ["features@shop"], "Running"),
+        ("mlflow", ["report", "export"], "Completed"),  # what comes next is the registration
     ):
-        stack.wait_for_stage(flow_run, stage, state)
+        for stage in stages:
+            stack.wait_for_stage(flow_run, stage, state)
         stack.take_away(server, AWAY_S)
     assert stack.finish(flow_run).is_completed()
     assert aliases(registry) == {"challenger": "2", "champion": "2", "previous": "1"}
@@ -235,7 +249,7 @@ def test_a_better_challenger_is_promoted_though_each_server_is_away_for_a_while(
 
 
 def test_a_challenger_that_loses_is_refused_with_its_reason(stack: Stack, registry: MlflowClient) -> None:
-    stack.complete("retrain/weekly", changes={"backbone.neck_channels": 2}, fan_out=False)
+    stack.complete("retrain/weekly", changes={"backbone.neck_channels": 3}, fan_out=False)
     assert aliases(registry) == {"challenger": "3", "champion": "2", "previous": "1"}
     tags = registry.get_model_version("qaconv", "3").tags
     assert tags["gate"] == "refused"

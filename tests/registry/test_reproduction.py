@@ -10,7 +10,7 @@ from qaconv.errors import InputError
 from qaconv.registry import register
 from qaconv.registry.promotion import promote
 from qaconv.registry.reproduction import reproduce
-from qaconv.tracking import load_metrics, log_results, retraining_run
+from qaconv.tracking import load_metrics, log_figures, log_files, retraining_run
 
 
 @pytest.fixture
@@ -30,7 +30,8 @@ def retrain(folder: Path) -> Params:
     params = load_params()
     with retraining_run(params, {}):
         metrics = load_metrics(params.deployments)
-        log_results(params, metrics)
+        log_files(params)
+        log_figures(metrics)
         promote(register(params, metrics), params.gate)
     return params
 
