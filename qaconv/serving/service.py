@@ -234,9 +234,10 @@ class Service:
         return self._encode(model, [new.image for new in sightings]).astype(np.float16)
 
     def _encode(self, model: ServedModel, images: Sequence[bytes]) -> NDArray[np.float32]:
-        """Image files to maps [n, C, h, w], on all threads."""
+        """Image files to maps [n, C, h, w]: the caller's thread reads a batch while the pool encodes those before."""
         batches = [images[at : at + BATCH] for at in range(0, len(images), BATCH)]
-        maps = list(self._pool.map(lambda batch: model.encode(_read(model, batch)), batches))
+        tasks = [self._pool.submit(model.encode, _read(model, batch)) for batch in batches]
+        maps = [task.result() for task in tasks]
         return np.concatenate(maps) if maps else np.empty((0, *model.map_shape), dtype=np.float32)
 
     def _rank(
