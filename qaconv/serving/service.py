@@ -28,7 +28,7 @@ DAY_S = 86_400
 
 
 class NotFound(LookupError):
-    """A deployment or a sighting that is not there."""
+    """A deployment, a camera or a sighting that is not there."""
 
 
 class Full(RuntimeError):
@@ -67,8 +67,8 @@ class Service:
         """Stores sightings, all or none, and gives their ids.
 
         Raises:
-            NotFound: no such deployment.
-            InputError: an image or a camera is refused.
+            NotFound: no such deployment or camera.
+            InputError: an image is refused.
             Full: there is no room.
         """
         answering, _ = self._of(deployment)
@@ -93,8 +93,8 @@ class Service:
         """Each query's `top_k` best sightings, never the query itself; matches from a probability, or the model's own.
 
         Raises:
-            NotFound: no such deployment or sighting.
-            InputError: an image or a camera is refused.
+            NotFound: no such deployment, camera or sighting.
+            InputError: an image is refused.
         """
         answering, gallery = self._of(deployment)
         resolved = [self._resolve(deployment, query) for query in queries]
@@ -201,7 +201,7 @@ class Service:
     def _check_cameras(self, model: ServedModel, deployment: str, camids: Iterable[int]) -> None:
         known = model.profiles[deployment].camids
         if unknown := sorted(set(camids) - set(known)):
-            raise InputError(f"camid: {deployment} has no camera {unknown}; it has {list(known)}")
+            raise NotFound(f"camid: {deployment} has no camera {unknown}; it has {list(known)}")
 
     def _check_room(self, answering: InCharge, count: int) -> None:
         stored = sum(map(len, answering.galleries.values()))
