@@ -5,8 +5,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from qaconv.gate import Comparison
-from qaconv.metrics import Estimate
 from qaconv.report.page import RUN, Run, add_run
 from qaconv.report.pictures import HEAD, data_uri
 
@@ -37,12 +35,6 @@ def test_blur_takes_the_detail_from_the_head_part_and_leaves_the_rest(crop):
 def test_the_picture_carries_no_metadata_of_the_file(crop):
     assert b"private" in crop.read_bytes()
     assert b"private" not in b64decode(data_uri(crop, blur=False).split(",")[1])
-
-
-def test_the_champion_stands_beside_the_model_with_the_interval_of_the_gain():
-    champion = {"mall": Comparison(50.0, 40.04, Estimate(9.96, 8.5, 11.25, 5))}
-    page = add_run(RUN, Run({}, {}, "Promoted.", champion))
-    assert "<td>50.0</td><td>40.0</td><td>+10.0<small>+8.5 to +11.2</small></td>" in page
 
 
 def test_a_page_that_has_a_run_already_is_refused():
