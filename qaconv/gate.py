@@ -24,6 +24,15 @@ class Check:
 
 
 @dataclass(frozen=True)
+class Comparison:
+    """On one target, mAP of direct matching in points: the challenger's, the champion's, and the gain by queries."""
+
+    challenger: float
+    champion: float
+    gain: Estimate
+
+
+@dataclass(frozen=True)
 class Outcome:
     """What was decided about a challenger.
 
@@ -31,14 +40,13 @@ class Outcome:
         verdict: unchanged is a challenger that is the champion already.
         reason: for a person, in a sentence or two.
         checks: every rule that was looked at.
-        figures: mAP of direct matching in points, the challenger's and the champion's, by target that both were
-            measured on with the same data.
+        figures: by target that both were measured on with the same data.
     """
 
     verdict: Literal["promoted", "refused", "unchanged"]
     reason: str
     checks: tuple[Check, ...] = ()
-    figures: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    figures: Mapping[str, Comparison] = field(default_factory=dict)
 
     @property
     def promoted(self) -> bool:
@@ -67,12 +75,9 @@ def decide(challenger: Evidence, champion: Evidence | None, rules: GateConfig) -
     if not common:
         found = "no target was measured for both on the same data; keep one of the champion's targets as it is"
         return _outcome([*checks, Check("comparison", False, found)], "", {})
-    figures = {
-        name: (100 * challenger.mean_average_precision(name), 100 * champion.mean_average_precision(name))
-        for name in common
-    }
+    figures = {name: _comparison(challenger, champion, name) for name in common}
     gain = _gain(challenger, champion, common, rules)
-    checks += [gain, *_losses(challenger, champion, common, rules)]
+    checks += [gain, *_losses(figures, rules)]
     left_out = f"; not compared, as only one was measured on the present data: {', '.join(alone)}" if alone else ""
     return _outcome(checks, gain.found + left_out, figures)
 
@@ -139,11 +144,17 @@ def _gain(challenger: Evidence, champion: Evidence, common: list[str], rules: Ga
     return Check("gain", gain.value > 0 and gain.low >= rules.min_gain, found)
 
 
-def _losses(challenger: Evidence, champion: Evidence, common: list[str], rules: GateConfig) -> Iterator[Check]:
-    for name in common:
-        change = _points(paired_difference(*_pair(challenger, champion, name), seed=SEED))
-        found = f"{name} changes by {change.value:+.2f} points; a loss of at most {rules.max_loss:g} is allowed"
-        yield Check(f"no loss on {name}", change.value >= -rules.max_loss, found)
+def _comparison(challenger: Evidence, champion: Evidence, name: str) -> Comparison:
+    gain = _points(paired_difference(*_pair(challenger, champion, name), seed=SEED))
+    new, old = (100 * of.mean_average_precision(name) for of in (challenger, champion))
+    return Comparison(new, old, gain)
+
+
+def _losses(figures: Mapping[str, Comparison], rules: GateConfig) -> Iterator[Check]:
+    for name, of in figures.items():
+        change = of.gain.value
+        found = f"{name} changes by {change:+.2f} points; a loss of at most {rules.max_loss:g} is allowed"
+        yield Check(f"no loss on {name}", change >= -rules.max_loss, found)
 
 
 def _pair(challenger: Evidence, champion: Evidence, name: str) -> tuple[list[float], list[float]]:
@@ -158,7 +169,7 @@ def _points(estimate: Estimate) -> Estimate:
     return Estimate(value, low, high, estimate.queries)
 
 
-def _outcome(checks: list[Check], why: str, figures: Mapping[str, tuple[float, float]]) -> Outcome:
+def _outcome(checks: list[Check], why: str, figures: Mapping[str, Comparison]) -> Outcome:
     broken = [check for check in checks if not check.kept]
     reason = "; ".join(f"{check.rule}: {check.found}" for check in broken) if broken else why
     return Outcome("refused" if broken else "promoted", reason, tuple(checks), figures)

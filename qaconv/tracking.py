@@ -22,6 +22,7 @@ from mlflow.data.sources import LocalArtifactDatasetSource  # type: ignore[attr-
 
 from qaconv.config import METHODS, RANKINGS, Params
 from qaconv.errors import InputError
+from qaconv.gate import Comparison
 from qaconv.report import Run, add_run
 from qaconv.stages.places import METRICS, MODELS, ONNX, PREPARED, REPORT, TLIFT
 
@@ -87,13 +88,13 @@ def log_profiles(deployment: str) -> None:
     mlflow.log_artifacts(str(TLIFT / deployment), f"tlift/{deployment}")
 
 
-def log_report(model: str, verdict: str, champion: Mapping[str, tuple[float, float]]) -> str:
+def log_report(model: str, verdict: str, champion: Mapping[str, Comparison]) -> str:
     """Logs the report to the open run, with a word on that run in it.
 
     Args:
         model: what was registered.
         verdict: whether it was promoted, and why.
-        champion: mAP in points, the model's and the champion's, by deployment.
+        champion: the model beside the champion, by deployment.
 
     Returns:
         Where the report lies: a page of MLflow's where that is a server, or else a URI.

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from qaconv.config import GateConfig
 from qaconv.evidence import Clocks, Evidence
-from qaconv.gate import decide
+from qaconv.gate import Comparison, decide
+from qaconv.metrics import Estimate
 
 RULES = GateConfig(
     min_gain=0.5,
@@ -50,8 +51,9 @@ def test_a_gain_of_exactly_the_minimum_promotes() -> None:
 
 def test_a_gain_that_another_draw_of_queries_could_undo_does_not_promote() -> None:
     outcome = decide(evidence(mall=[0.8, 0.24] * 20), evidence(mall=[0.5, 0.5] * 20), RULES)
-    assert outcome.figures is not None
-    assert outcome.figures["mall"][0] > outcome.figures["mall"][1] + RULES.min_gain
+    found = outcome.figures["mall"]
+    assert found.challenger > found.champion + RULES.min_gain
+    assert found.gain.low < 0 < found.gain.value < found.gain.high
     assert outcome.verdict == "refused"
     assert "with 95 % confidence" in outcome.reason
 
@@ -117,7 +119,7 @@ def test_one_refusal_names_everything_that_is_wrong() -> None:
 def test_targets_of_only_one_version_are_named_and_not_compared() -> None:
     outcome = decide(evidence(mall=[0.5] * 5, market=[0.1] * 5), evidence(mall=[0.4] * 5, shop=[0.9] * 5), RULES)
     assert outcome.promoted
-    assert outcome.figures == {"mall": (50.0, 40.0)}
+    assert outcome.figures == {"mall": Comparison(50.0, 40.0, Estimate(10.0, 10.0, 10.0, 5))}
     assert outcome.reason.endswith("not compared, as only one was measured on the present data: market, shop")
 
 
@@ -125,7 +127,7 @@ def test_figures_on_data_that_has_changed_since_are_not_compared() -> None:
     champion = replace(evidence(mall=[0.4] * 5, shop=[0.9] * 5), data={"mall": "same data", "shop": "older data"})
     outcome = decide(evidence(mall=[0.5] * 5, shop=[0.1] * 5), champion, RULES)
     assert outcome.promoted
-    assert outcome.figures == {"mall": (50.0, 40.0)}
+    assert outcome.figures == {"mall": Comparison(50.0, 40.0, Estimate(10.0, 10.0, 10.0, 5))}
 
 
 def test_versions_without_a_common_target_are_not_compared_and_the_champion_stays() -> None:

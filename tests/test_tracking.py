@@ -12,6 +12,8 @@ from tracked_projects import made_up_metrics, write, write_project
 from qaconv import tracking
 from qaconv.config import Params
 from qaconv.errors import InputError
+from qaconv.gate import Comparison
+from qaconv.metrics import Estimate
 from qaconv.tracking import git_tags, load_metrics, log_figures, log_files, log_report, retraining_run
 
 
@@ -185,7 +187,8 @@ def test_only_a_change_that_the_run_does_not_record_itself_makes_the_tree_dirty(
 
 def test_the_logged_report_names_commit_run_and_champion(params: Params, tmp_path: Path) -> None:
     with retraining_run(params, {"flow_run_id": "f1", "flow_run_url": "https://prefect.example/runs/f1"}) as run_id:
-        address = log_report("qaconv version 2", "It replaces <version 1>.", {"mall": (50.0, 37.5)})
+        champion = {"mall": Comparison(50.0, 37.5, Estimate(12.5, 9.0, 15.75, 20))}
+        address = log_report("qaconv version 2", "It replaces <version 1>.", champion)
     logged = tmp_path / "mlartifacts" / run_id / "artifacts" / "report"
     assert address == (logged / "report.html").as_uri()
     page = (logged / "report.html").read_text(encoding="utf-8")
@@ -197,7 +200,7 @@ def test_the_logged_report_names_commit_run_and_champion(params: Params, tmp_pat
         git_tags()["git_commit"],
         sha256((tmp_path / "dvc.lock").read_bytes()).hexdigest(),
         '<a href="https://prefect.example/runs/f1"><code>f1</code></a>',
-        "<td>50.0</td><td>37.5</td><td>+12.5</td>",
+        "<td>50.0</td><td>37.5</td><td>+12.5<small>+9.0 to +15.8</small></td>",
     ):
         assert words in page
     assert (logged / "report.json").is_file()

@@ -25,7 +25,7 @@ from qaconv.inference.pyfunc import DEFAULTS
 PACKAGE = Path(__file__).parents[1]  # qaconv
 SHIPPED = ("__init__.py", "errors.py", "files.py", "inference", "tlift")  # of this package, to run without it
 SERVED, EVIDENCE = "artifacts/served", "artifacts/evidence.json"  # where MLflow puts them within a version
-REQUIRED = ("mlflow", "numpy", "onnxruntime", "pandas", "pillow", "scipy")
+REQUIRED = ("mlflow", "numpy", "onnxruntime", "pandas", "pillow", "scipy", "simplejpeg")
 BLOCK = 8  # pixels of the example's blocks of colour
 
 

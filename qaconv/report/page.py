@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from qaconv.gate import Comparison
 from qaconv.report import charts, drawings
 from qaconv.report.content import TRANSIT_S, Figure, Report, Target
 
@@ -37,13 +38,13 @@ class Run:
         facts: what to say by name, such as the commit.
         links: addresses of some of these.
         verdict: whether the model was promoted, and why.
-        champion: mAP in points, the model's and the champion's, by target.
+        champion: the model beside the champion, by target.
     """
 
     facts: Mapping[str, str]
     links: Mapping[str, str]
     verdict: str
-    champion: Mapping[str, tuple[float, float]]
+    champion: Mapping[str, Comparison]
 
 
 def add_run(page: str, run: Run) -> str:

@@ -32,7 +32,7 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
     400: {"model": schemas.Problem, "description": "The body is not JSON."},
     401: {"model": schemas.Problem, "description": "No key, or an unknown one."},
     403: {"model": schemas.Problem, "description": "The key lacks the scope or the deployment."},
-    404: {"model": schemas.Problem, "description": "No such deployment or sighting."},
+    404: {"model": schemas.Problem, "description": "No such deployment, camera or sighting."},
     413: {"model": schemas.Problem, "description": "The body is too large."},
     422: {"model": schemas.Problem, "description": "A value is not legal; the message names it."},
     429: {"model": schemas.Problem, "description": "Too many requests; see Retry-After."},
@@ -119,7 +119,7 @@ def _add_routes(app: FastAPI, serving: Service) -> None:
     @app.get(f"{prefix}/sightings", responses=REFUSALS, dependencies=[_allowed("search")])
     def list_sightings(
         deployment: Deployment,
-        after: Annotated[int, Query(ge=0, lt=2**63)] = 0,
+        after: Annotated[int, Query(ge=0, lt=schemas.IDS)] = 0,
         limit: Annotated[int, Query(ge=1, le=500)] = 50,
     ) -> schemas.Sightings:
         """Stored sightings in the order of enrolment, from the one after `after`."""

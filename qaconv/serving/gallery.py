@@ -125,5 +125,6 @@ class Gallery:
 
 def _rows(maps: NDArray) -> NDArray[np.float32]:
     """Maps [n, C, h, w] to the unit vectors of their rows [n, h, C]."""
-    rows = maps.astype(np.float32).mean(axis=3).transpose(0, 2, 1)
+    width = np.ones(maps.shape[3], dtype=np.float32)  # a product sums so short an axis several times as fast as sum()
+    rows = (maps.astype(np.float32) @ width).transpose(0, 2, 1)
     return rows / np.maximum(np.linalg.norm(rows, axis=2, keepdims=True), 1e-12)

@@ -16,6 +16,7 @@ def log_as_json() -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(_Json())
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+    logging.captureWarnings(True)  # Pillow's of a bomb would be lines of text between those of JSON
 
 
 def watch(service: Service) -> None:

@@ -28,7 +28,7 @@ CREATE TABLE IF NOT EXISTS maps (
 CREATE INDEX IF NOT EXISTS by_sighting ON maps (sighting);
 """
 COLUMNS = "id, deployment, camid, time_s, person, enrolled_s"
-PAGE_BYTES = 16384
+PAGE_BYTES = 65536  # rows share a page: a third less is written than in smaller ones, of which each map fills one
 READ = 512  # maps read at a time
 
 
@@ -63,8 +63,7 @@ class Records:
         folder.mkdir(parents=True, exist_ok=True)
         self._lock = threading.Lock()
         self._connection = sqlite3.connect(folder / "galleries.db", check_same_thread=False, isolation_level=None)
-        # A crop and its map then take a page or two; of a file that is there the size stays as it is.
-        self._connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
+        self._connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")  # of a file that is there it stays as it is
         for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "secure_delete = ON"):
             self._connection.execute(f"PRAGMA {pragma}")
         self._connection.executescript(SCHEMA)

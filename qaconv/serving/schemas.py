@@ -1,12 +1,21 @@
 """What the service is asked and what it answers, as JSON; the OpenAPI document is made of these."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Base64Bytes, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Base64Bytes, BaseModel, BeforeValidator, ConfigDict, Field
 
 LARGEST_IMAGE = 1 << 20  # bytes of a crop's file
-Id = Annotated[int, Field(ge=1, lt=2**63, description="Of a stored sighting.")]
-Camera = Annotated[int, Field(ge=0, lt=2**31, description="Camera, counted from 0.")]
+IDS = 2**53  # a number of JSON, which browsers read as a double, is exact below it
+
+
+def _whole(value: object) -> object:
+    """JSON Schema takes 1.0 for an integer."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+WHOLE = BeforeValidator(_whole)
+Id = Annotated[int, Field(ge=1, lt=IDS, description="Of a stored sighting."), WHOLE]
+Camera = Annotated[int, Field(ge=0, lt=2**31, description="Camera, counted from 0."), WHOLE]
 Seconds = Annotated[
     float, Field(allow_inf_nan=False, ge=-1e12, le=1e12, description="Seconds on the sighting camera's clock.")
 ]
@@ -24,12 +33,14 @@ def _not_large(image: bytes) -> bytes:
 Image = Annotated[
     Base64Bytes,
     AfterValidator(_not_large),
-    Field(description="A JPEG or PNG file in base64.", max_length=LARGEST_IMAGE * 4 // 3 + 4),
+    Field(description="A JPEG or PNG file in base64.", max_length=LARGEST_IMAGE * 4 // 3 + 4, strict=False),
 ]
 
 
 class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    """Takes what the document says and nothing like it: no further fields, and no true for 1."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
 
 
 class EnrolSighting(Strict):
@@ -49,24 +60,28 @@ class Enrolled(BaseModel):
     ids: list[int] = Field(description="Of the stored sightings, in the order of the request.")
 
 
-class SearchQuery(Strict):
-    """Either an image or a stored sighting. With camera and time, time counts as well as appearance."""
+class ImageQuery(Strict):
+    """By a crop. With its camera and time, time counts as well as appearance."""
 
-    image: Image | None = None
-    sighting: Id | None = None
+    image: Image
     camid: Camera | None = None
     time_s: Seconds | None = None
 
-    @model_validator(mode="after")
-    def _one_of(self) -> Self:
-        if (self.image is None) == (self.sighting is None):
-            raise ValueError("name an image or a sighting, and not both")
-        return self
+
+class SightingQuery(Strict):
+    """By a stored sighting, whose own camera and time hold unless others are named."""
+
+    sighting: Id
+    camid: Camera | None = None
+    time_s: Seconds | None = None
+
+
+SearchQuery = ImageQuery | SightingQuery
 
 
 class SearchRequest(Strict):
     queries: Annotated[list[SearchQuery], Field(min_length=1, max_length=64)]
-    top_k: Annotated[int, Field(ge=1, le=200)] = 10
+    top_k: Annotated[int, Field(ge=1, le=200), WHOLE] = 10
     threshold: Annotated[float, Field(ge=0, le=1)] | None = Field(
         None, description="Probability from which it is a match; without one, the strictest of the model's thresholds."
     )
@@ -94,7 +109,7 @@ class SearchAnswer(BaseModel):
 class ExplainRequest(Strict):
     query: SearchQuery
     sighting: Id
-    limit: Annotated[int, Field(ge=1, le=200)] = 20
+    limit: Annotated[int, Field(ge=1, le=200), WHOLE] = 20
 
 
 class Correspondence(BaseModel):

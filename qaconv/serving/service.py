@@ -28,7 +28,7 @@ DAY_S = 86_400
 
 
 class NotFound(LookupError):
-    """A deployment or a sighting that is not there."""
+    """A deployment, a camera or a sighting that is not there."""
 
 
 class Full(RuntimeError):
@@ -67,8 +67,8 @@ class Service:
         """Stores sightings, all or none, and gives their ids.
 
         Raises:
-            NotFound: no such deployment.
-            InputError: an image or a camera is refused.
+            NotFound: no such deployment or camera.
+            InputError: an image is refused.
             Full: there is no room.
         """
         answering, _ = self._of(deployment)
@@ -93,8 +93,8 @@ class Service:
         """Each query's `top_k` best sightings, never the query itself; matches from a probability, or the model's own.
 
         Raises:
-            NotFound: no such deployment or sighting.
-            InputError: an image or a camera is refused.
+            NotFound: no such deployment, camera or sighting.
+            InputError: an image is refused.
         """
         answering, gallery = self._of(deployment)
         resolved = [self._resolve(deployment, query) for query in queries]
@@ -201,7 +201,7 @@ class Service:
     def _check_cameras(self, model: ServedModel, deployment: str, camids: Iterable[int]) -> None:
         known = model.profiles[deployment].camids
         if unknown := sorted(set(camids) - set(known)):
-            raise InputError(f"camid: {deployment} has no camera {unknown}; it has {list(known)}")
+            raise NotFound(f"camid: {deployment} has no camera {unknown}; it has {list(known)}")
 
     def _check_room(self, answering: InCharge, count: int) -> None:
         stored = sum(map(len, answering.galleries.values()))
@@ -234,9 +234,10 @@ class Service:
         return self._encode(model, [new.image for new in sightings]).astype(np.float16)
 
     def _encode(self, model: ServedModel, images: Sequence[bytes]) -> NDArray[np.float32]:
-        """Image files to maps [n, C, h, w], on all threads."""
+        """Image files to maps [n, C, h, w]: the caller's thread reads a batch while the pool encodes those before."""
         batches = [images[at : at + BATCH] for at in range(0, len(images), BATCH)]
-        maps = list(self._pool.map(lambda batch: model.encode(_read(model, batch)), batches))
+        tasks = [self._pool.submit(model.encode, _read(model, batch)) for batch in batches]
+        maps = [task.result() for task in tasks]
         return np.concatenate(maps) if maps else np.empty((0, *model.map_shape), dtype=np.float32)
 
     def _rank(

@@ -137,3 +137,11 @@ def test_every_answer_that_the_document_promises_has_a_schema(service: Service) 
         for method, operation in methods.items():
             assert operation["description"], f"{method} {path}"
             assert all(answer.get("content") for answer in operation["responses"].values()), f"{method} {path}"
+
+
+@pytest.mark.parametrize(
+    ("value", "status"), [({"camid": 1.0}, 201), ({"camid": True}, 422), ({"camid": "1"}, 422), ({"time_s": True}, 422)]
+)
+def test_a_number_is_taken_as_json_schema_means_it(service: Service, value: dict[str, object], status: int) -> None:
+    answer = client(service).post(f"{MALL}/sightings", json={"sightings": [sighting(0, **value)]})
+    assert answer.status_code == status

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from small_service import SETTINGS, crop, small_model, small_service
 
-from qaconv.errors import InputError
 from qaconv.serving.gallery import Filter
 from qaconv.serving.service import Full, NotFound, Service
 from qaconv.serving.values import NewSighting, Query
@@ -121,7 +120,7 @@ def test_a_shortlist_has_fewer_sightings_with_the_scores_of_full_matching(tmp_pa
 
 
 def test_an_unknown_camera_is_refused_and_nothing_is_stored(service: Service) -> None:
-    with pytest.raises(InputError, match=r"camid: mall has no camera \[7\]; it has \[0, 1, 2\]"):
+    with pytest.raises(NotFound, match=r"camid: mall has no camera \[7\]; it has \[0, 1, 2\]"):
         service.enrol("mall", [NewSighting(crop(0), 0), NewSighting(crop(1), 7)])
     assert service.records.count() == 0
 

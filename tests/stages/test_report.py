@@ -16,7 +16,7 @@ from qaconv.stages.evaluate import evaluate
 from qaconv.stages.features import features
 from qaconv.stages.fit_tlift import fit_tlift
 from qaconv.stages.match import match
-from qaconv.stages.places import FEATURES, METRICS, MODELS, REPORT
+from qaconv.stages.places import FEATURES, METRICS, MODELS, REPORT, TLIFT
 from qaconv.stages.prepare import prepare
 from qaconv.stages.report import _blurs, report
 from qaconv.stages.rerank import rerank
@@ -194,3 +194,19 @@ def test_maps_of_other_images_are_refused(params, project, monkeypatch):
     with pytest.raises(InputError, match=f"{FEATURES}/shop/qaconv: holds maps of other images"):
         report(params)
     manifest.write_bytes(content)
+
+
+def test_each_row_of_who_moves_together_has_its_own_shares_and_none_where_there_are_no_pairs(
+    params, project, monkeypatch
+):
+    monkeypatch.chdir(project)
+    path = TLIFT / "shop" / "qaconv.json"
+    content = path.read_text()
+    pairs = {"edges": [0, 2, 5, 10], "pairs": [8, 4, 0], "together": [0.5, 0.25, 0.0], "control": [0.1, 0.2, 0.0]}
+    path.write_text(json.dumps(json.loads(content) | {"evidence": {"comovement": pairs}}))
+    report(params)
+    page = (REPORT / "report.html").read_text()
+    path.write_text(content)
+    rows = ("0–2</th><td>8</td><td>50.0 %</td><td>10.0 %", "2–5</th><td>4</td><td>25.0 %</td><td>20.0 %")
+    for row in (*rows, "5–10</th><td>0</td><td>–</td><td>–"):
+        assert row in page

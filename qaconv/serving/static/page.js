@@ -152,9 +152,9 @@ function markMatches() {
   for (const match of state.matches) {
     const isMatch = match.probability >= threshold;
     match.button.classList.toggle("match", isMatch);
-    const [mark, likely, where] = [isMatch ? "✓ " : "– ", document.createElement("strong"), document.createElement("br")];
+    const [mark, likely] = [isMatch ? "✓ " : "– ", document.createElement("strong")];
     likely.textContent = mark + percent(match.probability);
-    match.button.querySelector(".said").replaceChildren(`${match.rank}. `, likely, where, place(match));
+    match.button.querySelector(".said").replaceChildren(likely, `${match.rank}. ${place(match)}`);
     match.button.setAttribute("aria-label",
       `Rank ${match.rank}. ${mark}${percent(match.probability)} ${place(match)}, ${isMatch ? "a match" : "no match"}; show why`);
   }
