@@ -13,7 +13,7 @@ from qaconv.tlift import temporal_lift
 
 QUERIES, GALLERY, CAMERAS, SPAN_S = 3368, 15_913, 6, 18_000.0
 PLAIN_QUERIES = 100  # that the loops are timed on; the rest takes as long each
-ONE_TURNS = 21  # of a single query, which takes milliseconds
+ONE_TURNS = 21  # of a single query
 
 
 def rows() -> Iterator[Row]:
@@ -37,9 +37,14 @@ def rows() -> Iterator[Row]:
     )
     yield replace(row, plain=whole)
     one = (scores[:1], where[0][:1], where[1][:1])
-    yield compare(
-        f"TLift, one query x {GALLERY:,}", None, partial(temporal_lift, *one, *there), turns=ONE_TURNS, items=1
+    row = compare(
+        f"TLift, one query x {GALLERY:,}",
+        None,
+        lambda: [temporal_lift(*one, *there) for _ in range(ONE_TURNS)],
+        items=1,
+        note=f"one of {ONE_TURNS} in a row, as in a service",
     )
+    yield replace(row, ours=replace(row.ours, seconds=row.ours.seconds / ONE_TURNS))
 
 
 def _plain_lift(
