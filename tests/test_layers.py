@@ -51,7 +51,7 @@ def test_imports_run_down_the_layers(path):
 def test_the_library_knows_no_orchestrator_and_mlflow_only_where_it_belongs(path):
     tools = {dotted.split(".")[0] for dotted in imports(path)}
     assert not tools & {"prefect", "dvc", "flows"}
-    if path.name not in ("tracking.py", "pyfunc.py") and path.parent.name != "registry":
+    if path.name != "tracking.py" and path.parent.name != "registry":
         assert "mlflow" not in tools
 
 

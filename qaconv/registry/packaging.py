@@ -20,7 +20,7 @@ from PIL import Image
 
 from qaconv.evidence import Evidence
 from qaconv.inference import ServedModel
-from qaconv.inference.pyfunc import DEFAULTS
+from qaconv.registry.pyfunc import DEFAULTS
 
 PACKAGE = Path(__file__).parents[1]  # qaconv
 SHIPPED = ("__init__.py", "errors.py", "files.py", "inference", "tlift")  # of this package, to run without it
@@ -54,7 +54,7 @@ def log_served(
         params = {"threshold": model.threshold, **DEFAULTS}
         logged = mlflow.pyfunc.log_model(
             name=name,
-            python_model=str(PACKAGE / "inference" / "pyfunc.py"),
+            python_model=str(Path(__file__).with_name("pyfunc.py")),
             artifacts={"served": str(served), "evidence": str(known)},
             code_paths=[str(code)],
             signature=ModelSignature(INPUTS, OUTPUTS, _schema(params)),
