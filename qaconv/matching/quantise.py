@@ -29,10 +29,12 @@ def quantise(locations: Tensor) -> Codes:
     scale is exact and `quantise(dequantise(codes))` gives the same codes and scales. They are no smaller than float16's
     normal numbers, which a location of unit length does not come near.
     """
-    steps = (locations.abs().amax(dim=2, keepdim=True) / LEVELS).clamp_min_(torch.finfo(torch.float16).tiny)
+    least = torch.finfo(torch.float16).tiny
+    steps = (locations.abs().amax(dim=2, keepdim=True) / LEVELS).clamp_min_(least)
     codes = (locations / steps).round_()
     scales = locations.norm(dim=2) / codes.norm(dim=2).clamp_min_(1)  # a location of zeros has codes of length 0
-    return Codes(codes.to(torch.int8), scales.half().clamp_min_(torch.finfo(torch.float16).tiny))
+    scales[steps.squeeze(2) == least] = least  # of which no code is at 127, so that another scale would move codes
+    return Codes(codes.to(torch.int8), scales.half().clamp_min_(least))
 
 
 def dequantise(codes: Codes) -> Tensor:
