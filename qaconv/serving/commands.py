@@ -28,7 +28,7 @@ from qaconv.tracking import connect
 log = logging.getLogger(__name__)
 
 CONNECTIONS = 64  # at once; each may hold a body of gate.LARGEST_BODY
-BATCH = 64  # sightings a request
+BATCH = 128  # sightings a request
 
 
 def serve(params: Params, host: str, port: int, state: Path, keys: Path | None) -> None:

@@ -72,16 +72,16 @@ class Records:
         self, rows: Sequence[tuple[str, int, float | None, str | None, float, bytes]], encoder: str, maps: NDArray
     ) -> list[int]:
         """Enrols rows of (deployment, camid, time_s, person, enrolled_s, crop) with maps [n, C, h, w]; gives ids."""
-        ids = []
         with self._transaction() as connection:
-            for row, of in zip(rows, maps, strict=True):
-                cursor = connection.execute(
-                    "INSERT INTO sightings (deployment, camid, time_s, person, enrolled_s, crop) VALUES (?,?,?,?,?,?)",
-                    row,
-                )
-                assert cursor.lastrowid is not None
-                ids.append(cursor.lastrowid)
-                connection.execute("INSERT INTO maps VALUES (?,?,?)", (cursor.lastrowid, encoder, _bytes(of)))
+            connection.executemany(
+                "INSERT INTO sightings (deployment, camid, time_s, person, enrolled_s, crop) VALUES (?,?,?,?,?,?)", rows
+            )
+            (last,) = connection.execute("SELECT last_insert_rowid()").fetchone()
+            ids = list(range(last - len(rows) + 1, last + 1))  # one after the other, as nothing else writes meanwhile
+            connection.executemany(
+                "INSERT INTO maps VALUES (?,?,?)",
+                [(sighting, encoder, _bytes(of)) for sighting, of in zip(ids, maps, strict=True)],
+            )
         return ids
 
     def add_maps(self, ids: Sequence[int], encoder: str, maps: NDArray) -> None:
@@ -180,7 +180,7 @@ class Records:
 
 
 def _bytes(of: NDArray) -> bytes:
-    return of.astype(np.float16).tobytes()
+    return of.astype(np.float16, copy=False).tobytes()
 
 
 def _map(data: bytes, shape: tuple[int, int, int]) -> NDArray[np.float16]:
