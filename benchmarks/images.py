@@ -6,7 +6,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import onnxruntime
 import torch
 from PIL import Image
 from torch import Tensor
@@ -16,13 +15,14 @@ from benchmarks.machine import sgemm_rate
 from benchmarks.table import Bound, Row, compare
 from qaconv.camnet.render import render_site
 from qaconv.config import BackboneConfig, ImageConfig, SiteConfig
-from qaconv.export import build_graphs
-from qaconv.loading import Crops, encode
+from qaconv.encoding import fastest
+from qaconv.loading import Crops, Encode, encode_batches, in_torch
 from qaconv.models.checkpoint import Architecture, Network, build_network
 from qaconv.transforms import resize
 
 SITE = SiteConfig(seed=1, cameras=4, people=24)
 IMAGES = 384
+BATCH = 16  # crops encoded at a time
 SMALL, LARGE = ImageConfig(height=96, width=48), ImageConfig(height=384, width=128)  # the demo's; the papers'
 CPU = torch.device("cpu")
 
@@ -52,25 +52,22 @@ def rows() -> Iterator[Row]:
         yield compare(
             "files to maps 96 x 48, ResNet-18 to layer2",
             partial(_read_then_encode, network, paths),
-            partial(encode, network.encoder, paths, SMALL, batch_size=32, device=CPU, progress=False),
+            partial(_files_to_maps, fastest(network, CPU), paths),
             items=count,
             bound=_encoder_bound(network, count),
             note="plain reads a batch of 256, then encodes it",
         )
-        large = torch.stack([resize(picture, LARGE) for picture in pictures[:16]])
+        large = torch.stack([resize(picture, LARGE) for picture in pictures[:32]])
         yield from _encoding("encode 384 x 128, ResNet-50 to layer3", _network("resnet50", "layer3", 128, LARGE), large)
 
 
 def _encoding(what: str, network: Network, images: Tensor) -> Iterator[Row]:
-    """Eager PyTorch as a plain user calls it, against ours and against the graph that is shipped."""
+    """Eager PyTorch as a plain user calls it, against PyTorch and ONNX Runtime as we do."""
     bound = _encoder_bound(network, len(images))
-    ours = partial(_encode, network, images, 32, torch.channels_last)
-    plain = partial(_encode, network, images, len(images), torch.contiguous_format)
-    yield compare(f"{what}: batches of 32, channels last", plain, ours, items=len(images), bound=bound)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    session = onnxruntime.InferenceSession(build_graphs(network)["encoder"], options)
-    yield compare(f"{what}: ONNX Runtime", plain, partial(_run, session, images), items=len(images), bound=bound)
+    plain = partial(_encode, network, images, len(images))
+    for name, ours in (("PyTorch", in_torch(network.encoder, CPU)), ("ONNX Runtime", fastest(network, CPU))):
+        call = partial(_each, ours, images.split(BATCH))
+        yield compare(f"{what}: eager PyTorch, {name}", plain, call, items=len(images), bound=bound)
 
 
 def _encoder_bound(network: Network, count: int) -> Bound:
@@ -84,21 +81,20 @@ def _encoder_bound(network: Network, count: int) -> Bound:
 
     hooks = [module.register_forward_hook(add) for module in network.encoder.modules()]
     image = network.architecture.image
-    _encode(network, torch.zeros(1, 3, image.height, image.width, dtype=torch.uint8), 1, torch.contiguous_format)
+    _encode(network, torch.zeros(1, 3, image.height, image.width, dtype=torch.uint8), 1)
     for hook in hooks:
         hook.remove()
     return Bound(f"sgemm at {sgemm_rate() / 1e9:.0f} GFLOP/s", count * operations[0] / sgemm_rate())
 
 
 @torch.inference_mode()
-def _encode(network: Network, images: Tensor, batch_size: int, memory_format: torch.memory_format) -> list[Tensor]:
-    encoder = network.encoder.eval().to(memory_format=memory_format)
-    return [encoder((part.float() / 255).contiguous(memory_format=memory_format)) for part in images.split(batch_size)]
+def _encode(network: Network, images: Tensor, batch_size: int) -> list[Tensor]:
+    encoder = network.encoder.eval().to(memory_format=torch.contiguous_format)
+    return [encoder(part.float() / 255) for part in images.split(batch_size)]
 
 
-def _run(session: onnxruntime.InferenceSession, images: Tensor) -> list:
-    crops = images.permute(0, 2, 3, 1).contiguous().numpy()
-    return [session.run(None, {"images": crops[at : at + 32]}) for at in range(0, len(crops), 32)]
+def _files_to_maps(encode: Encode, paths: list[Path]) -> list[Tensor]:
+    return list(encode_batches(encode, paths, SMALL, batch_size=BATCH, progress=False))
 
 
 def _read_then_encode(network: Network, paths: list[Path]) -> list[Tensor]:
@@ -106,7 +102,7 @@ def _read_then_encode(network: Network, paths: list[Path]) -> list[Tensor]:
     maps = []
     for start in range(0, len(crops), 256):
         images = torch.stack([crops[row] for row in range(start, min(start + 256, len(crops)))])
-        maps += _encode(network, images, 256, torch.contiguous_format)
+        maps += _encode(network, images, 256)
     return maps
 
 

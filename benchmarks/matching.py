@@ -16,7 +16,8 @@ from torch.nn import functional as F
 from benchmarks.machine import sgemm_rate
 from benchmarks.table import Bound, Row, compare
 from qaconv.config import load_params
-from qaconv.loading import Crops, as_input, encode
+from qaconv.encoding import fastest
+from qaconv.loading import Crops, Encode, encode_batches
 from qaconv.manifest import JUNK, Manifest
 from qaconv.matching import Neighbours, Shortlist, score_matrix, search
 from qaconv.matching.torch_tiles import TorchMatcher
@@ -32,6 +33,7 @@ SHORTLISTED = 20_000  # images of the gallery
 SHORTLIST_QUERIES = 128
 GALLERIES = (1_000, 10_000, 100_000)
 QUERIES = 16
+BATCH = 16  # crops encoded at a time
 
 
 def rows() -> Iterator[Row]:
@@ -81,7 +83,7 @@ def _precision(deployment: str) -> Row:
     network, manifest = _network(), Manifest.load(PREPARED / deployment)
     query, gallery = manifest.split("query"), manifest.split("gallery")
     gallery = gallery[gallery["pid"] != JUNK]
-    maps = [_encode(network, [manifest.root / image for image in part["image"]]) for part in (query, gallery)]
+    maps = [_encode([manifest.root / image for image in part["image"]]) for part in (query, gallery)]
     logits: dict[str, np.ndarray] = {}
 
     def keep(engine: str) -> None:
@@ -100,9 +102,9 @@ def _two_stages() -> Row:
     crops = _crops("query")
     searched = np.zeros(len(crops), dtype=bool)
     searched[:: len(crops) // SHORTLIST_QUERIES] = True
-    maps = _encode(network, crops)
+    maps = _encode(crops)
     queries, samples = maps[searched][:SHORTLIST_QUERIES], maps[~searched]
-    gallery = _varied(network, _crops("gallery"), SHORTLISTED)
+    gallery = _varied(_crops("gallery"), SHORTLISTED)
     shortlist = Shortlist(gallery, network.head, queries=samples)
     found: dict[str, Neighbours] = {}
 
@@ -127,6 +129,11 @@ def _network() -> Network:
     return load_network(MODELS / "qaconv")[0]
 
 
+@cache
+def _encoder() -> Encode:
+    return fastest(_network(), torch.device("cpu"))
+
+
 def _crops(split: str) -> list[Path]:
     """All deployments' crops of one split; the gallery takes in the training images."""
     paths = []
@@ -139,23 +146,21 @@ def _crops(split: str) -> list[Path]:
     return paths
 
 
-def _encode(network: Network, paths: list[Path]) -> Tensor:
-    size = network.architecture.image
-    return encode(network.encoder, paths, size, batch_size=128, device=torch.device("cpu"), progress=False)
+def _encode(paths: list[Path]) -> Tensor:
+    size = _network().architecture.image
+    return torch.cat(list(encode_batches(_encoder(), paths, size, batch_size=BATCH, progress=False)))
 
 
-@torch.inference_mode()
-def _varied(network: Network, paths: list[Path], count: int) -> Tensor:
+def _varied(paths: list[Path], count: int) -> Tensor:
     """`count` maps: each crop as it is, then moved, mirrored, recoloured and occluded as in training."""
     params = load_params()
     crops, vary = Crops(paths, params.image), build_augmentation(params.augment, params.image)
-    maps, parts = _encode(network, paths), []
+    maps, parts = _encode(paths), []
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        for start in range(0, count - len(maps), 128):
-            chosen = [index % len(paths) for index in range(start, min(start + 128, count - len(maps)))]
-            images = torch.stack([vary(crops[index]) for index in chosen])
-            parts.append(network.encoder(as_input(images, torch.device("cpu"))).float())
+        for start in range(0, count - len(maps), BATCH):
+            chosen = [index % len(paths) for index in range(start, min(start + BATCH, count - len(maps)))]
+            parts.append(_encoder()(torch.stack([vary(crops[index]) for index in chosen])))
     return torch.cat([maps, *parts]).clone()
 
 

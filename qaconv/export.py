@@ -15,21 +15,19 @@ import onnx
 import onnxruntime
 import torch
 from numpy.typing import NDArray
-from onnx_ir.passes.common import ClearMetadataAndDocStringPass
-from torch import Tensor, nn
+from torch import Tensor
 
 from qaconv.config import ImageConfig
 from qaconv.errors import InputError
 from qaconv.files import replacing_folder, write_json
+from qaconv.graphs import encoder_graph, matcher_graph
 from qaconv.loading import as_input
 from qaconv.metrics import Calibration, VerificationMetrics
-from qaconv.models.backbone import Encoder
 from qaconv.models.checkpoint import Network
 from qaconv.models.head import QAConv
 
 log = logging.getLogger(__name__)
 
-OPSET = 18  # what torch's exporter writes by itself, and every server in use runs
 LEAST_MISTAKES = 10  # distinct pairs above a threshold: its false match rate is then known to about a third
 TOLERANCE = 1e-4  # largest difference from PyTorch, as a share of the largest value where that is above 1
 BATCH_SIZES = (1, 2, 7)  # of the proof: one, the size that was traced, and neither
@@ -60,7 +58,7 @@ def export_network(
     """
     network.encoder.eval()
     network.head.eval()
-    graphs = build_graphs(network)
+    graphs = {"encoder": encoder_graph(network), "matcher": matcher_graph(network)}
     differences = prove(graphs, network, seed=seed)
     contract = _contract(graphs, differences, network, data, calibration, verification)
     with replacing_folder(folder) as beside:
@@ -68,72 +66,6 @@ def export_network(
             (beside / f"{name}.onnx").write_bytes(graph)
             log.info("%s.onnx: %s bytes, within %.1e of PyTorch", name, f"{len(graph):,}", differences[name])
         write_json(beside / "contract.json", contract)
-
-
-def build_graphs(network: Network) -> dict[str, bytes]:
-    """The graphs "encoder" and "matcher" as serialised ONNX models, valid by `onnx.checker`.
-
-    encoder: images uint8 [N, H, W, 3], RGB, to maps float32 [N, C, h, w] of unit length over C.
-    matcher: query_maps [Q, C, h, w] and gallery_maps [G, C, h, w] to logits [Q, G]. It holds the cosines of all
-    pairs at once, 4*S*S bytes each, so a server cuts a large gallery into batches.
-    """
-    image, head = network.architecture.image, network.head
-    crops = torch.zeros(2, image.height, image.width, 3, dtype=torch.uint8)
-    queries, galleries = (torch.zeros(count, head.channels, head.height, head.width) for count in (2, 3))
-    return {
-        "encoder": _to_onnx(_CropEncoder(network.encoder), {"images": crops}, ["N"], "maps"),
-        "matcher": _to_onnx(_Matcher(head), {"query_maps": queries, "gallery_maps": galleries}, ["Q", "G"], "logits"),
-    }
-
-
-class _CropEncoder(nn.Module):
-    """The encoder as it is served: crops as decoders give them, so that scaling cannot be done twice or forgotten."""
-
-    def __init__(self, encoder: Encoder) -> None:
-        super().__init__()
-        self.encoder = encoder
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.encoder(images.permute(0, 3, 1, 2).float() / 255)
-
-
-class _Matcher(nn.Module):
-    """The head as it is served: one product, two maxima, two weightings."""
-
-    query: Tensor
-    gallery: Tensor
-    bias: Tensor
-
-    def __init__(self, head: QAConv) -> None:
-        super().__init__()
-        self.head = head
-        for name, value in head.folded()._asdict().items():
-            self.register_buffer(name, value)
-
-    def forward(self, query_maps: Tensor, gallery_maps: Tensor) -> Tensor:
-        table = self.head.cosines(query_maps, gallery_maps)
-        of_query, of_gallery = table.amax(dim=3), table.amax(dim=1)  # [Q, S, G], [Q, G, S]
-        # The weights stand on the left of the first: transposed and put on the right, as a vector, ONNX Runtime 1.32
-        # fuses them into a FusedMatMul whose numbers are wrong from the second gallery image on.
-        return self.query @ of_query + of_gallery @ self.gallery + self.bias
-
-
-def _to_onnx(module: nn.Module, inputs: Mapping[str, Tensor], counts: list[str], output: str) -> bytes:
-    """Traces `module`; the first dimension of each input is dynamic and bears the name in `counts`."""
-    program = torch.onnx.export(
-        module.eval(),
-        tuple(inputs.values()),
-        dynamo=True,
-        opset_version=OPSET,
-        verbose=False,
-        input_names=list(inputs),
-        output_names=[output],
-        dynamic_shapes=tuple({0: torch.export.Dim(count)} for count in counts),
-    )
-    assert program is not None  # it is None only where a file was named
-    ClearMetadataAndDocStringPass()(program.model)  # stack traces with this machine's paths
-    onnx.checker.check_model(program.model_proto, full_check=True)
-    return program.model_proto.SerializeToString(deterministic=True)
 
 
 @torch.inference_mode()

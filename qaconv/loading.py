@@ -1,7 +1,7 @@
 """Image files go in; batches for the network come out."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,6 +17,8 @@ from qaconv.samplers import Draw
 from qaconv.transforms import resize
 
 BATCHES_AHEAD = 2  # read while one is encoded
+
+Encode = Callable[[Tensor], Tensor]  # uint8 images [B, 3, H, W] to maps float32 [B, C, h, w] on the CPU
 
 
 class Crops(Dataset[Tensor]):
@@ -58,41 +60,31 @@ def training_batches(
     yield from DataLoader(crops, batch_sampler=batches, num_workers=workers)
 
 
-def encode(
-    encoder: nn.Module,
-    paths: Sequence[Path],
-    size: ImageConfig,
-    *,
-    batch_size: int,
-    device: torch.device,
-    workers: int = 0,
-    progress: bool = True,
-) -> Tensor:
-    """Image files to maps float32 [N, C, h, w] on the CPU; the encoder is put in eval mode."""
-    batches = encode_batches(
-        encoder, paths, size, batch_size=batch_size, device=device, workers=workers, progress=progress
-    )
-    return torch.cat(list(batches))
-
-
 def encode_batches(
-    encoder: nn.Module,
+    encode: Encode,
     paths: Sequence[Path],
     size: ImageConfig,
     *,
     batch_size: int,
-    device: torch.device,
     workers: int = 0,
     progress: bool = True,
 ) -> Iterator[Tensor]:
-    """As `encode`, a batch at a time; the next ones are read in threads while one is encoded."""
-    encoder.eval().to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    """Image files to maps float32 [B, C, h, w], a batch at a time; the next ones are read in threads meanwhile."""
     batches = read_ahead(Crops(paths, size), batch_size, threads=max(1, workers))
     total = -(-len(paths) // batch_size)
-    for images in track(batches, f"encode {len(paths)} images", total=total, disable=not progress):
-        with torch.inference_mode():
-            maps = encoder(as_input(images, device).contiguous(memory_format=torch.channels_last)).float().cpu()
-        yield maps.contiguous()
+    yield from map(encode, track(batches, f"encode {len(paths)} images", total=total, disable=not progress))
+
+
+def in_torch(encoder: nn.Module, device: torch.device) -> Encode:
+    """By PyTorch, on any device; the encoder is put in eval mode."""
+    encoder.eval().to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    @torch.inference_mode()
+    def encode(images: Tensor) -> Tensor:
+        maps = encoder(as_input(images, device).contiguous(memory_format=torch.channels_last))
+        return maps.float().cpu().contiguous()
+
+    return encode
 
 
 def read_ahead(crops: Crops, batch_size: int, *, threads: int) -> Iterator[Tensor]:

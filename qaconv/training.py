@@ -25,7 +25,7 @@ from qaconv.config import MethodConfig, TrainConfig
 from qaconv.errors import InputError
 from qaconv.files import replacing_file
 from qaconv.holdout import Holdout
-from qaconv.loading import TrainingCrops, as_input, encode, training_batches
+from qaconv.loading import TrainingCrops, as_input, encode_batches, in_torch, training_batches
 from qaconv.matching import score_matrix
 from qaconv.models.checkpoint import Network
 from qaconv.models.losses import Outcome, PairwiseMatchingLoss, build_loss
@@ -267,9 +267,9 @@ def _graph(
     """Logits [I, I] among one image of each identity."""
     started = time.monotonic()
     paths = [crops.crops.paths[index] for index in chosen]
-    maps = encode(
-        network.encoder, paths, crops.crops.size, batch_size=256, device=device, workers=workers, progress=False
-    )
+    encode = in_torch(network.encoder, device)
+    batches = encode_batches(encode, paths, crops.crops.size, batch_size=256, workers=workers, progress=False)
+    maps = torch.cat(list(batches))
     encoded = time.monotonic()
     scores = score_matrix(maps, maps, network.head, device=device)
     seconds = time.monotonic() - encoded

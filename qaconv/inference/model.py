@@ -69,7 +69,7 @@ class ServedModel:
     def __init__(self, folder: Path, *, threads: int = 0) -> None:
         try:
             self.contract = json.loads((folder / "contract.json").read_text(encoding="utf-8"))
-            self._encoder, self._matcher = (_session(folder / f"{name}.onnx", threads) for name in GRAPHS)
+            self._encoder, self._matcher = (open_graph(folder / f"{name}.onnx", threads) for name in GRAPHS)
             size, head = self.contract["crop_resize"], self.contract["head"]
             self.crop_size = (int(size["height"]), int(size["width"]))
             self.encoder_digest: str = self.contract["graphs"]["encoder.onnx"]["sha256"]
@@ -156,15 +156,19 @@ class ServedModel:
 GRAPHS = ("encoder", "matcher")
 
 
-def _session(path: Path, threads: int) -> onnxruntime.InferenceSession:
-    """`threads` 0 is one for each core."""
+def open_graph(graph: Path | bytes, threads: int = 0) -> onnxruntime.InferenceSession:
+    """A graph on the CPU; `threads` 0 is one for each core.
+
+    Raises:
+        InputError: the file is missing.
+    """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     # Idle threads would otherwise spin, and take the processor from whoever decodes the next crop.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    if not path.is_file():
-        raise InputError(f"{path}: is not there")
-    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    if isinstance(graph, Path) and not graph.is_file():
+        raise InputError(f"{graph}: is not there")
+    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
 
 def _sigmoid(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from qaconv.config import METHODS, Params
 from qaconv.device import find_device
+from qaconv.encoding import fastest
 from qaconv.errors import InputError
 from qaconv.files import replacing_folder
 from qaconv.loading import encode_batches
@@ -44,11 +45,10 @@ def features(params: Params, deployment: str) -> None:
             # Not float16: re-ranking asks who is among the nearest, and jumps where rounding swaps two of them.
             store = MapStore.create(beside / method, shape, dtype="float32", model=weights_digest(MODELS / method))
             batches = encode_batches(
-                network.encoder.to(device),
+                fastest(network, device),
                 [manifest.root / image for image in sightings["image"]],
                 network.architecture.image,
                 batch_size=params.evaluate.batch_size,
-                device=device,
                 workers=params.machine.workers,
             )
             for maps in _shards(batches, params.evaluate.batch_size):

@@ -1,0 +1,56 @@
+"""Crops become the same maps whatever encodes them, and however they are cut into batches."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from qaconv.config import BackboneConfig, ImageConfig
+from qaconv.encoding import fastest
+from qaconv.loading import Crops, encode_batches, in_torch
+from qaconv.models.checkpoint import Architecture, Network, build_network
+
+CPU = torch.device("cpu")
+SIZE = ImageConfig(height=32, width=24)
+
+
+def make_network(*, pooled: bool) -> Network:
+    backbone = BackboneConfig(name="resnet18", last_layer="layer2", neck_channels=8, weights="none")
+    return build_network(Architecture(backbone=backbone, image=SIZE, pooled=pooled), seed=1)
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> list[Path]:
+    """Seven files of noise in squares, no two alike."""
+    rng = np.random.default_rng(3)
+    paths = [tmp_path / f"{index}.png" for index in range(7)]
+    for path in paths:
+        Image.fromarray(rng.integers(0, 256, (8, 4, 3), dtype=np.uint8)).resize((48, 96), 0).save(path)
+    return paths
+
+
+@pytest.mark.parametrize("pooled", [False, True])
+def test_onnx_runtime_and_pytorch_make_the_same_maps(pooled: bool, paths: list[Path]) -> None:
+    network = make_network(pooled=pooled)
+    network.encoder.train()  # whoever encodes puts it in eval mode
+    onnx, torch_ = (
+        torch.cat(list(encode_batches(encode, paths, SIZE, batch_size=3, progress=False)))
+        for encode in (fastest(network, CPU), in_torch(network.encoder, CPU))
+    )
+    assert onnx.dtype == torch.float32 and onnx.is_contiguous()
+    torch.testing.assert_close(onnx, torch_, rtol=0, atol=1e-5)
+    assert (onnx[0] - onnx[1]).abs().max() > 0.01
+
+
+@pytest.mark.parametrize(("batch_size", "workers"), [(1, 0), (2, 3), (7, 1), (100, 2)])
+def test_maps_come_in_the_order_of_the_files_however_they_are_cut(
+    batch_size: int, workers: int, paths: list[Path]
+) -> None:
+    encode = fastest(make_network(pooled=False), CPU)
+    crops = Crops(paths, SIZE)
+    one_by_one = [encode(crops[row][None]) for row in range(len(paths))]
+    batches = list(encode_batches(encode, paths, SIZE, batch_size=batch_size, workers=workers, progress=False))
+    assert [len(batch) for batch in batches[:-1]] == [batch_size] * (len(batches) - 1)
+    torch.testing.assert_close(torch.cat(batches), torch.cat(one_by_one), rtol=0, atol=1e-5)
