@@ -8,6 +8,7 @@ import logging
 import os
 import shutil
 import subprocess
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from hashlib import sha256
@@ -32,9 +33,9 @@ VECTOR_BYTES = 64  # of the widest vectors, which scratch memory is aligned to
 class Packed(NamedTuple):
     """Queries as kernel.c reads them: panels of neighbouring locations, filled up with copies of the last one."""
 
-    maps: Tensor  # float32 [Q, P, C, lanes], or int8 [Q, P, C / 4, lanes, 4]
+    maps: Tensor  # float32 [Q, P, C, lanes], bfloat16 [Q, P, steps, lanes, 2], or int8 [Q, P, steps, lanes, 4]
     scales: Tensor | None  # of int8: float32 [Q, P * lanes]
-    offsets: Tensor | None  # of int8: int32 [Q, P * lanes]
+    offsets: Tensor | None  # of int8 without AMX: int32 [Q, P * lanes]
 
 
 class CompiledMatcher:
@@ -43,13 +44,15 @@ class CompiledMatcher:
     Args:
         folded: the head.
         kernel: as `load_kernel` gives it.
+        amx: multiply by tiles where the CPU can: floats in two parts of 8 bits, which moves a logit by about 1e-6.
     """
 
-    def __init__(self, folded: FoldedHead, kernel: ctypes.CDLL) -> None:
+    def __init__(self, folded: FoldedHead, kernel: ctypes.CDLL, *, amx: bool = True) -> None:
         self._kernel = kernel
+        self._amx = amx and bool(kernel.has_amx())
         self._lanes: int = kernel.lanes()
         # Maps of fewer locations are filled up with copies of the last one, which change no maximum and weigh nothing.
-        self._locations = max(len(folded.query), kernel.least_locations())
+        self._locations = max(len(folded.query), kernel.least_locations(self._amx))
         self._panels = -(-self._locations // self._lanes)
         self._gallery_weights, self._query_weights = (
             _pad(weights, self._panels * self._lanes) for weights in (folded.gallery, folded.query)
@@ -58,68 +61,85 @@ class CompiledMatcher:
 
     def prepare(self, queries: Block) -> Packed:
         """Packs a block of queries for `table` and `pairs`."""
-        block = self._fitted(queries)
-        maps = block.codes if isinstance(block, Codes) else block
+        block, tile = self._fitted(queries), self._kernel.side()
+        if isinstance(block, Codes):
+            maps, parts = _fill(block.codes, 4 * tile) if self._amx else block.codes, 4  # parts make a step
+        else:
+            maps, parts = (_split(block, 2 * tile), 2) if self._amx else (block, 1)
         width = self._panels * self._lanes
-        grouped = _repeat_last(maps, width).unflatten(1, (self._panels, self._lanes))
+        grouped = _repeat_last(maps, width).unflatten(2, (-1, parts)).unflatten(1, (self._panels, self._lanes))
+        packed = grouped.transpose(2, 3).contiguous()
         if not isinstance(block, Codes):
-            return Packed(grouped.transpose(2, 3).contiguous(), None, None)
-        offsets = -128 * grouped.sum(dim=3, dtype=torch.int32).flatten(1)
-        words = grouped.unflatten(3, (-1, 4)).transpose(2, 3)
-        return Packed(words.contiguous(), _repeat_last(block.scales.float(), width).contiguous(), offsets)
+            return Packed(packed, None, None)
+        scales = _repeat_last(block.scales.float(), width).contiguous()
+        if self._amx:
+            return Packed(packed, scales, None)
+        return Packed(packed, scales, -128 * grouped.sum(dim=(3, 4), dtype=torch.int32).flatten(1))
 
     def table(self, queries: Packed, gallery: Block) -> Tensor:
         """Logits [Q, G] of all pairs."""
-        shape = (len(queries.maps), len(gallery.codes if isinstance(gallery, Codes) else gallery))
-        return self._match(queries, gallery, None, None, shape[0] * shape[1]).reshape(shape)
+        block = self._fitted(gallery)
+        count = len(block.codes if isinstance(block, Codes) else block)
+        logits = torch.empty(len(queries.maps), count)
+        self._match(self._kernel.match_table, queries, block, count, logits)
+        return logits
 
     def pairs(self, queries: Packed, gallery: Block, query_index: Tensor, gallery_index: Tensor) -> Tensor:
         """Logits [n] of n pairs, given as int64 [n] into both blocks."""
-        return self._match(queries, gallery, query_index, gallery_index, len(query_index))
+        logits = torch.empty(len(query_index))
+        match, indices = self._kernel.match_pairs, map(_address, (query_index, gallery_index))
+        self._match(match, queries, self._fitted(gallery), len(query_index), logits, *indices)
+        return logits
 
     def _match(
-        self, queries: Packed, gallery: Block, query_index: Tensor | None, gallery_index: Tensor | None, count: int
-    ) -> Tensor:
-        block = self._fitted(gallery)
-        maps, scales = (block.codes, block.scales.float()) if isinstance(block, Codes) else (block, None)
-        int8 = scales is not None
-        gallery_side = _Side(*map(_address, (maps, self._gallery_weights, scales, None)))
-        query_side = _Side(*map(_address, (queries.maps, self._query_weights, queries.scales, queries.offsets)))
-        steps = maps.shape[2] // (4 if int8 else 1)
-        logits = torch.empty(count)
+        self,
+        match: Callable[..., None],
+        queries: Packed,
+        gallery: Block,
+        count: int,
+        logits: Tensor,
+        *indices: ctypes.c_void_p,
+    ) -> None:
+        """Calls `match` for shares of 0..count, in threads."""
+        maps, scales = gallery if isinstance(gallery, Codes) else (gallery, None)
+        scales = None if scales is None else scales.float()
+        steps = queries.maps.shape[2]
+        block = _Block(
+            _Side(*map(_address, (maps, self._gallery_weights, scales, None))),
+            _Side(*map(_address, (queries.maps, self._query_weights, queries.scales, queries.offsets))),
+            len(queries.maps),
+            len(maps),
+            scales is not None,
+            self._amx,
+            self._locations,
+            maps.shape[2] * maps.element_size() // 4,
+            steps,
+            self._bias,
+        )
+        vectors = 4 * self._kernel.side() + self._locations + 2 * self._panels + 1
+        scratch_bytes = vectors * VECTOR_BYTES + 4 * self._kernel.kept() * self._locations * steps
 
         def run(first: int) -> None:
-            vectors = self._locations + 2 * self._panels + 1
-            scratch = torch.empty(vectors * VECTOR_BYTES + 4 * self._locations * steps, dtype=torch.uint8)
-            self._kernel.match(
-                int8,
-                ctypes.byref(gallery_side),
-                ctypes.byref(query_side),
-                ctypes.c_float(self._bias),
-                _address(query_index),
-                _address(gallery_index),
-                ctypes.c_int64(len(maps)),
+            scratch = torch.empty(scratch_bytes, dtype=torch.uint8)
+            match(
+                ctypes.byref(block),
                 ctypes.c_int64(first),
                 ctypes.c_int64(min(first + share, count)),
-                self._locations,
-                steps,
                 ctypes.c_void_p(-(-scratch.data_ptr() // VECTOR_BYTES) * VECTOR_BYTES),
                 _address(logits),
+                *indices,
             )
 
         threads = torch.get_num_threads()
         share = max(1, -(-count // (4 * threads)))  # several shares a thread: none waits long for the slowest
         with ThreadPoolExecutor(threads) as pool:  # ctypes lets go of Python's lock
             list(pool.map(run, range(0, count, share)))
-        return logits
 
     def _fitted(self, block: Block) -> Block:
         """The block as the kernel can read it: enough locations, and whole words of four codes."""
         if isinstance(block, Codes) and self._kernel.multiplies_int8():
             codes, scales = (_repeat_last(part, self._locations) for part in block)
-            if missing := -codes.shape[2] % 4:  # F.pad copies, even where nothing is missing
-                codes = F.pad(codes, (0, missing))
-            return Codes(codes.contiguous(), scales.contiguous())
+            return Codes(_fill(codes, 4).contiguous(), scales.contiguous())
         maps = dequantise(block) if isinstance(block, Codes) else block
         return _repeat_last(maps, self._locations).contiguous()
 
@@ -133,7 +153,7 @@ def load_kernel() -> ctypes.CDLL | None:
     """
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None:
-        log.warning("there is no C compiler (cc, gcc, clang): matching takes torch's tiles, at about half the speed")
+        log.warning("there is no C compiler (cc, gcc, clang): matching takes torch's tiles, which are slower")
         return None
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "qaconv"
     try:
@@ -147,16 +167,27 @@ def load_kernel() -> ctypes.CDLL | None:
     except (OSError, subprocess.CalledProcessError) as error:
         reason = (getattr(error, "stderr", "") or str(error)).strip().splitlines()
         log.warning(
-            "the matching kernel cannot be built: %s; matching takes torch's tiles, at about half the speed",
+            "the matching kernel cannot be built: %s; matching takes torch's tiles, which are slower",
             next((line for line in reason if "error" in line), reason[-1]),
         )
         return None
 
 
 class _Side(ctypes.Structure):
-    """kernel.c's `side`."""
+    """kernel.c's `side_of`."""
 
     _fields_ = [(name, ctypes.c_void_p) for name in ("maps", "weights", "scales", "offsets")]
+
+
+class _Block(ctypes.Structure):
+    """kernel.c's `block`."""
+
+    _fields_ = [
+        *((name, _Side) for name in ("gallery", "queries")),
+        *((name, ctypes.c_int64) for name in ("query_count", "gallery_count")),
+        *((name, ctypes.c_int32) for name in ("int8", "amx", "locations", "words", "steps")),
+        ("bias", ctypes.c_float),
+    ]
 
 
 def _run(command: list[str]) -> str:
@@ -169,6 +200,19 @@ def _address(tensor: Tensor | None) -> ctypes.c_void_p:
 
 def _pad(weights: Tensor, count: int) -> Tensor:
     return F.pad(weights, (0, count - len(weights))).contiguous()
+
+
+def _split(maps: Tensor, tile: int) -> Tensor:
+    """float32 [Q, S, C] to bfloat16 [Q, S, steps * 2]: high parts, then low and high of each; both fill whole tiles."""
+    high = maps.bfloat16()
+    low = (maps - high.float()).bfloat16()
+    return torch.cat([_fill(high, tile), _fill(torch.stack([low, high], dim=3).flatten(2), tile)], dim=2)
+
+
+def _fill(maps: Tensor, multiple: int) -> Tensor:
+    """Zeros after the last channel, up to a multiple of so many; unchanged where it is one."""
+    missing = -maps.shape[2] % multiple
+    return F.pad(maps, (0, missing)) if missing else maps
 
 
 def _repeat_last(locations: Tensor, count: int) -> Tensor:

@@ -28,9 +28,11 @@ def make_head(locations: int) -> FoldedHead:
 
 @needs_kernel
 @settings(max_examples=60, deadline=None)
-@given(st.integers(2, 40), st.integers(1, 19), st.integers(1, 4), st.integers(1, 4), st.integers(0, 2**31))
+@given(
+    st.integers(2, 70), st.integers(1, 70), st.integers(1, 4), st.integers(1, 6), st.booleans(), st.integers(0, 2**31)
+)
 def test_kernel_and_tiles_agree_for_floats_codes_and_chosen_pairs(
-    locations, channels, queries, galleries, seed
+    locations, channels, queries, galleries, amx, seed
 ) -> None:
     generator = torch.Generator().manual_seed(seed)
     query, gallery = (
@@ -39,26 +41,28 @@ def test_kernel_and_tiles_agree_for_floats_codes_and_chosen_pairs(
     )
     kernel = load_kernel()
     assert kernel is not None
-    ours, plain = CompiledMatcher(make_head(locations), kernel), TorchMatcher(make_head(locations), CPU)
-    for one, other in ((query, gallery), (quantise(query), quantise(gallery))):
-        expected = plain.table(plain.prepare(one), other)
-        torch.testing.assert_close(ours.table(ours.prepare(one), other), expected, atol=1e-5, rtol=0)
+    ours = CompiledMatcher(make_head(locations), kernel, amx=amx)
+    plain = TorchMatcher(make_head(locations), CPU)
     rows = torch.randint(queries, (5,), generator=generator)
     columns = torch.randint(galleries, (5,), generator=generator)
-    for matcher in (ours, plain):
-        found = matcher.pairs(matcher.prepare(quantise(query)), quantise(gallery), rows, columns)
+    for one, other in ((query, gallery), (quantise(query), quantise(gallery))):
+        expected = plain.table(plain.prepare(one), other)
+        table = ours.table(ours.prepare(one), other)
+        torch.testing.assert_close(table, expected, atol=1e-5, rtol=0)
+        assert torch.equal(ours.pairs(ours.prepare(one), other, rows, columns), table[rows, columns])
+        found = plain.pairs(plain.prepare(one), other, rows, columns)
         torch.testing.assert_close(found, expected[rows, columns], atol=1e-5, rtol=0)
 
 
 @needs_kernel
 @settings(max_examples=40, deadline=None)
-@given(st.integers(2, 40), st.integers(1, 19), st.integers(0, 2**31))
-def test_two_images_have_one_logit_to_the_bit_whichever_asks(locations, channels, seed) -> None:
+@given(st.integers(2, 70), st.integers(1, 70), st.booleans(), st.integers(0, 2**31))
+def test_two_images_have_one_logit_to_the_bit_whichever_asks(locations, channels, amx, seed) -> None:
     generator = torch.Generator().manual_seed(seed)
     maps = F.normalize(torch.randn(5, locations, channels, generator=generator), dim=2)
     kernel, weights = load_kernel(), make_head(locations).query
     assert kernel is not None
-    matcher = CompiledMatcher(FoldedHead(weights, weights, torch.tensor(0.3)), kernel)
+    matcher = CompiledMatcher(FoldedHead(weights, weights, torch.tensor(0.3)), kernel, amx=amx)
     for block in (maps, quantise(maps)):
         table = matcher.table(matcher.prepare(block), block)
         assert torch.equal(table, table.T)
