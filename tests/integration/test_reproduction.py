@@ -83,6 +83,5 @@ def test_a_version_of_uncommitted_code_is_refused(project: Path) -> None:
     ],
 )
 def test_what_is_no_version_is_refused(project: Path, uri: str, said: str) -> None:
-    retrain(project)
     with pytest.raises(InputError, match=said):
         reproduce(uri)
