@@ -2,8 +2,8 @@
 
 Where two clocks run alike, the gaps of one pair of cameras lie at a few walking times; a clock that drifts smears
 them, and one that jumps doubles them. A change of one camera's clock is accepted where it concentrates the gaps of its
-pairs by more nats than chance gives the best of as many changes as were tried, even with the pair that gains most left
-out: a clock that is wrong is wrong against every other camera, while one pair alone may change its ways at noon.
+pairs by more nats than chance gives the best of as many changes as were tried, and not those of one pair alone: a clock
+that is wrong is wrong against every other camera, while one pair may change its ways at noon.
 Two people who look alike can give a camera many gaps that are wrong by the same seconds. So crops of one pass make one
 walk, all walks that may be one pass's share one person between them, and no pass gains more than MOST_OF_A_PASS.
 W walks, P partners of a camera, L shifts.
@@ -34,7 +34,7 @@ BOUNDARIES_PER_HOUR = 4
 FEWEST_WALKS = 8  # on either side of a jump
 BEST_SHIFTS = 3  # of each boundary, that are looked at closely: the way there and back may pass for one another
 LEAST_JUMP = 30.0  # seconds: a smaller one is no worse than a walker's pace
-MOST_OF_A_PASS = 3.0  # nats that one pass may gain or lose
+MOST_OF_A_PASS = 2.0  # nats that one pass may gain or lose
 FALSE_ALARMS = 0.05  # that chance alone may give, in all that is tried at once
 FLOOR = 0.1  # share of one person's gaps that lie anywhere
 OWN = float(gaussian_filter1d(np.eye(1, 99, 49)[0], 1.0)[49])  # what a walk adds to its own bin under the filter
@@ -210,11 +210,11 @@ def _log_likelihood(seen: _Seen, late: Floats | float) -> Floats:
 
 
 def _gain(seen: _Seen, gains: Floats) -> float:
-    """Sum of [W] gains, each pass's bounded, without the partner that gains most."""
+    """Sum of [W] gains, each pass's bounded; 0 where one partner alone gains."""
     of_pass = np.bincount(seen.passes, gains)
     bounded = np.clip(of_pass, -MOST_OF_A_PASS, MOST_OF_A_PASS) / np.where(of_pass == 0, 1.0, of_pass)
     by_partner = np.bincount(seen.partner, gains * bounded[seen.passes])
-    return float(by_partner.sum() - max(by_partner.max(), 0.0))
+    return float(by_partner.sum()) if by_partner.sum() > by_partner.max() else 0.0
 
 
 def _shifts(seen: _Seen, after: Bools) -> list[float]:
