@@ -20,7 +20,7 @@ from qaconv.tlift.clocks import Finding, check_clocks, find_duplicates, mend_tim
 from qaconv.tlift.comovement import CoMovement, measure_comovement
 from qaconv.tlift.matches import Pairs, cross_camera_pairs
 from qaconv.tlift.mending import mend_clocks
-from qaconv.tlift.mixture import Mixture, beside_companions, confident, fit_mixture, judge_by, start_weights
+from qaconv.tlift.mixture import Mixture, beside_companions, confident, fit_mixture, judge_by
 from qaconv.tlift.profile import TLiftProfile, TransitTable
 
 Floats = NDArray[np.float64]
@@ -82,11 +82,14 @@ def fit(
         return TLiftProfile(**found, active=False, reason=reason, findings=tuple(findings))
 
     sure = confident(pairs)
-    matches = _renumbered(used, pairs.first[pairs.mutual], pairs.second[pairs.mutual])
-    mends, changed = mend_clocks(camids[used], times[used], *matches, start_weights(pairs)[pairs.mutual])
-    times = np.where(used, mend_times(mends, camids, times), np.nanmedian(times))
-    findings += find_duplicates(camids, times, indices)
+    times = np.where(used, times, np.median(times[used]))
     mixture = fit_mixture(pairs, camids, times)
+    ends = _renumbered(used, pairs.first, pairs.second)
+    mends, changed = mend_clocks(camids[used], times[used], *ends, mixture.prior)
+    if mends:
+        times = np.where(used, mend_times(mends, camids, times), times)
+        mixture = fit_mixture(pairs, camids, times)
+    findings += find_duplicates(camids, times, indices)
     gain, controls = mixture.gain(sure), _controls(pairs, camids, times, used, np.random.default_rng(seed))
     mixture, companions = beside_companions(mixture, pairs, camids, times)
     calibrations = {"direct": calibrate(pairs.score, mixture.posterior)}

@@ -1,10 +1,12 @@
-"""Mutual best matches go in; clocks that drift or jump against the others come out, with how to read them.
+"""Pairs that may show one person go in; clocks that drift or jump against the others come out, with how to read them.
 
 Where two clocks run alike, the gaps of one pair of cameras lie at a few walking times; a clock that drifts smears
 them, and one that jumps doubles them. A change of one camera's clock is accepted where it concentrates the gaps of its
-pairs by more nats than chance gives the best of as many changes as were tried, even with the pair that gains most left
-out: a clock that is wrong is wrong against every other camera, while one pair alone may change its ways at noon.
-M matches, W walks.
+pairs by more nats than chance gives the best of as many changes as were tried, and not those of one pair alone: a clock
+that is wrong is wrong against every other camera, while one pair may change its ways at noon.
+Two people who look alike can give a camera many gaps that are wrong by the same seconds. So crops of one pass make one
+walk, all walks that may be one pass's share one person between them, and no pass gains more than MOST_OF_A_PASS.
+W walks, P partners of a camera, L shifts.
 """
 
 from collections.abc import Iterator
@@ -13,55 +15,96 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
+from scipy.signal import fftconvolve
 
 from qaconv.tlift.clocks import ClockMend, Finding, mend_times
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
 
-STEP = 10.0  # seconds: gaps are counted in bins so wide, and crops so close are of one pass
+STEP = 10.0  # seconds: gaps are counted in bins so wide, and crops so close are of one pass ...
+LONGEST_PASS = 30.0  # seconds: ... but where there is always somebody, no pass is longer
+LEAST_LIKELY = 0.05  # pairs that are less likely to show one person are not looked at
+MOST_WALKS = 5000  # of a camera, its likeliest: as many show any change
 REACH = 3600.0  # seconds: the farthest jump that is looked for
 BINS = int(4 * REACH / STEP)  # around the median gap of a pair
 DRIFTS = np.concatenate([-np.geomspace(5e-3, 4e-4, 16), np.geomspace(4e-4, 5e-3, 16)])  # half a per cent at most
-BOUNDARIES_PER_HOUR = 2
+BOUNDARIES_PER_HOUR = 4
 FEWEST_WALKS = 8  # on either side of a jump
 BEST_SHIFTS = 3  # of each boundary, that are looked at closely: the way there and back may pass for one another
 LEAST_JUMP = 30.0  # seconds: a smaller one is no worse than a walker's pace
-FLOOR = 0.4  # share of false matches, whose gaps lie anywhere
+MOST_OF_A_PASS = 2.0  # nats that one pass may gain or lose
+FALSE_ALARMS = 0.05  # that chance alone may give, in all that is tried at once
+FLOOR = 0.1  # share of one person's gaps that lie anywhere
 OWN = float(gaussian_filter1d(np.eye(1, 99, 49)[0], 1.0)[49])  # what a walk adds to its own bin under the filter
 
 
 @dataclass(frozen=True)
 class _Walks:
-    """Matches that crops of one pass on either camera make, taken together.
+    """Pairs that crops of one pass on either camera make, taken together.
 
     Attributes:
         camids: [2, W], of the two cameras.
         times: [2, W] seconds, the means of the crops.
-        weight: [W], how likely one of the matches is right.
+        passes: [2, W] numbers.
+        weight: [W], how likely one person walked it.
     """
 
     camids: Ints
     times: Floats
+    passes: Ints
     weight: Floats
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """The walks of one camera, as it sees them.
+
+    Attributes:
+        at: [W] seconds on its clock as it is.
+        gaps: [W] seconds from the other camera to it, by clocks as far as they are mended.
+        partner: [W], 0 to P - 1.
+        passes: [W], 0 and up, on this camera.
+        weight: [W].
+        centres: [P], the median gaps.
+    """
+
+    at: Floats
+    gaps: Floats
+    partner: Ints
+    passes: Ints
+    weight: Floats
+    centres: Floats
+
+    def bins(self, late: Floats | float = 0.0) -> Ints:
+        """[W]: each gap's bin were the camera `late` seconds late; BINS for those that lie beyond."""
+        bins = np.floor((self.gaps - late - self.centres[self.partner]) / STEP + BINS / 2).astype(np.int64)
+        return np.where((bins >= 0) & (bins < BINS), bins, BINS)
+
+    def counts(self, bins: Ints, weight: Floats) -> Floats:
+        """[P, BINS + 1]."""
+        at = self.partner * (BINS + 1) + bins
+        return np.bincount(at, weight, minlength=len(self.centres) * (BINS + 1)).reshape(-1, BINS + 1)
 
 
 def mend_clocks(
     camids: Ints, times: Floats, first: Ints, second: Ints, likely: Floats
 ) -> tuple[dict[int, ClockMend], list[Finding]]:
-    """Reads the matches again and again, each time mending what concentrates them most.
+    """Reads the pairs again and again, each time mending what concentrates them most.
 
     Args:
         camids: [N].
         times: [N] seconds.
-        first: [M], one sighting of each match.
+        first: [M], one sighting of each pair, which is on another camera than
         second: [M], the other.
-        likely: [M] in [0, 1), how likely each is right.
+        likely: [M] in [0, 1], how likely each shows one person by its score alone.
 
     Returns:
         How to read the clocks that need it, and what was found, in the order of their weight.
     """
-    walks = _gather(camids, times, first, second, likely)
+    looked = likely >= LEAST_LIKELY
+    walks = _gather(camids, times, first[looked], second[looked], likely[looked])
     mends: dict[int, ClockMend] = {}
     findings: list[Finding] = []
     for _ in range(2 * len(np.unique(camids))):
@@ -75,21 +118,39 @@ def mend_clocks(
         detail = (
             f"jumps by {jump[1]:+.0f} s" if jump else f"gains {100 * drift:+.3f} per cent on the other cameras"
         ) + f" ({gain:.0f} nats)"
-        findings.append(Finding(camid, "jump" if jump else "drift", jump[0] if jump else None, detail, "mended"))
+        kind, since = ("jump", jump[0]) if jump else ("drift", old.origin_s)
+        findings.append(Finding(camid, kind, since, detail, "mended"))
     return mends, findings
 
 
 def _gather(camids: Ints, times: Floats, first: Ints, second: Ints, likely: Floats) -> _Walks:
-    """One walk from matches whose crops are of the same passes."""
+    """One walk from pairs whose crops are of the same passes, as likely as the likeliest of them.
+
+    A pass is of one person, whom the other camera has mostly seen once: no more than that is shared out.
+    """
+    of = _passes(camids, times)
+    _, some, walk = np.unique(of[first] * len(of) + of[second], return_index=True, return_inverse=True)
+    weight = np.zeros(len(some))
+    np.maximum.at(weight, walk, likely)
+    total = np.bincount(walk, likely)
+    means = np.stack([np.bincount(walk, likely * times[side]) / total for side in (first, second)])
+    camid, passes = (each[np.stack([first[some], second[some]])] for each in (camids, of))
+    others = camid[::-1]
+    _, seen = np.unique(passes * (camids.max() + 1) + others, return_inverse=True)
+    shared = np.bincount(seen.ravel(), np.tile(weight, 2))[seen.reshape(passes.shape)]
+    return _Walks(camid, means, passes, weight / np.maximum(shared.max(axis=0), 1.0))
+
+
+def _passes(camids: Ints, times: Floats) -> Ints:
+    """[N]: sightings of one camera that follow each other within STEP, for LONGEST_PASS at most."""
     order = np.lexsort((times, camids))
-    apart = (np.diff(times[order]) > STEP) | (np.diff(camids[order]) != 0)
+    ordered = times[order]
+    apart = np.concatenate([[True], (np.diff(ordered) > STEP) | (np.diff(camids[order]) != 0)])
+    start = ordered[np.maximum.accumulate(np.where(apart, np.arange(len(order)), 0))]
+    piece = (ordered - start) // LONGEST_PASS
     passes = np.empty(len(order), dtype=np.int64)
-    passes[order] = np.concatenate([[0], np.cumsum(apart)])
-    _, some, walk = np.unique(passes[first] * len(order) + passes[second], return_index=True, return_inverse=True)
-    crops = np.bincount(walk)
-    means = [np.bincount(walk, times[side]) / crops for side in (first, second)]
-    weight = 1 - np.exp(np.bincount(walk, np.log1p(-likely)))
-    return _Walks(np.stack([camids[first[some]], camids[second[some]]]), np.stack(means), weight)
+    passes[order] = np.cumsum(apart | np.concatenate([[False], np.diff(piece) != 0])) - 1
+    return passes
 
 
 def _proposals(
@@ -99,28 +160,34 @@ def _proposals(
     cameras = np.unique(walks.camids)
     mended = np.stack([mend_times(mends, *side) for side in zip(walks.camids, walks.times, strict=True)])
     for camid in cameras:
-        own = walks.camids == camid
-        mine = own.any(axis=0)
-        if mine.sum() < 2 * FEWEST_WALKS:
+        seen = _seen_by(camid, walks, mended)
+        if len(seen.at) < 2 * FEWEST_WALKS:
             continue
-        side = own[:, mine].argmax(axis=0)
-        here, there = (np.take_along_axis(mended[:, mine], at[None], axis=0)[0] for at in (side, 1 - side))
-        partner = np.take_along_axis(walks.camids[:, mine], (1 - side)[None], axis=0)[0]
-        at = np.take_along_axis(walks.times[:, mine], side[None], axis=0)[0]
-        gaps, weight = here - there, walks.weight[mine]
-        boundaries = _boundaries(at)
+        boundaries = _boundaries(seen.at)
         tried = len(cameras) * (len(DRIFTS) + len(boundaries) * 2 * REACH / STEP)
-        before = _concentration(gaps, partner, weight)
         changes: list[tuple[float, tuple[float, float] | None]] = [(float(drift), None) for drift in DRIFTS]
         for boundary in boundaries:
-            shifts = _shifts(gaps, partner, weight, at >= boundary)
+            shifts = _shifts(seen, seen.at >= boundary)
             changes += [(0.0, (float(boundary), shift)) for shift in shifts if abs(shift) >= LEAST_JUMP]
+        before = _log_likelihood(seen, 0.0)
         for drift, jump in changes:
-            late = drift * (at - at.min()) if jump is None else np.where(at >= jump[0], jump[1], 0.0)
-            gains = _concentration(gaps - late, partner, weight) - before
-            gain = float(gains.sum() - max(gains.max(), 0.0))
-            if gain > np.log(tried):
+            late = drift * (seen.at - seen.at.min()) if jump is None else np.where(seen.at >= jump[0], jump[1], 0.0)
+            gain = _gain(seen, _log_likelihood(seen, late) - before)
+            if gain > np.log(tried / FALSE_ALARMS):
                 yield gain, int(camid), drift, jump
+
+
+def _seen_by(camid: int, walks: _Walks, mended: Floats) -> _Seen:
+    own = walks.camids == camid
+    mine = np.flatnonzero(own.any(axis=0))
+    mine = np.sort(mine[np.argsort(-walks.weight[mine], kind="stable")[:MOST_WALKS]])
+    here = own[:, mine].argmax(axis=0)
+    there = 1 - here
+    gaps = mended[here, mine] - mended[there, mine]
+    cameras, partner = np.unique(walks.camids[there, mine], return_inverse=True)
+    _, passes = np.unique(walks.passes[here, mine], return_inverse=True)
+    centres = np.array([np.median(gaps[partner == number]) for number in range(len(cameras))])
+    return _Seen(walks.times[here, mine], gaps, partner, passes, walks.weight[mine], centres)
 
 
 def _boundaries(at: Floats) -> Floats:
@@ -129,43 +196,47 @@ def _boundaries(at: Floats) -> Floats:
     return np.arange(ordered[FEWEST_WALKS], ordered[-FEWEST_WALKS], 3600.0 / BOUNDARIES_PER_HOUR)
 
 
-def _concentration(gaps: Floats, partner: Ints, weight: Floats) -> Floats:
-    """For each other camera, the log likelihood of its gaps, each under the others of them."""
-    found = []
-    for camid in np.unique(partner):
-        mine = partner == camid
-        own = weight[mine]
-        bins = _bins(gaps[mine], float(np.median(gaps[mine])))
-        density = gaussian_filter1d(np.bincount(bins, own, minlength=BINS + 1)[:BINS], 1.0, mode="constant")
-        others = np.maximum(np.append(density, 0.0)[bins] - OWN * own, 0) / max(own.sum() - own.mean(), 1e-9)
-        found.append(float((own * np.log(FLOOR / BINS + (1 - FLOOR) * others)).sum()))
-    return np.array(found)
+def _log_likelihood(seen: _Seen, late: Floats | float) -> Floats:
+    """[W]: of each gap against chance, judged by the others between its two cameras."""
+    bins, weight = seen.bins(late), seen.weight
+    for _ in range(2):  # the first time tells walks from chance
+        counts = seen.counts(bins, weight)
+        density = gaussian_filter1d(counts[:, :BINS], 1.0, axis=1, mode="constant")
+        others = np.maximum(np.pad(density, ((0, 0), (0, 1)))[seen.partner, bins] - OWN * weight, 0)
+        others /= np.maximum(counts.sum(axis=1)[seen.partner] - weight, 1e-9)
+        ratio = FLOOR + (1 - FLOOR) * others * BINS
+        weight = seen.weight * ratio / (1 - seen.weight + seen.weight * ratio)
+    return np.log1p(seen.weight * (ratio - 1))
 
 
-def _shifts(gaps: Floats, partner: Ints, weight: Floats, after: NDArray[np.bool_]) -> list[float]:
+def _gain(seen: _Seen, gains: Floats) -> float:
+    """Sum of [W] gains, each pass's bounded; 0 where one partner alone gains."""
+    of_pass = np.bincount(seen.passes, gains)
+    bounded = np.clip(of_pass, -MOST_OF_A_PASS, MOST_OF_A_PASS) / np.where(of_pass == 0, 1.0, of_pass)
+    by_partner = np.bincount(seen.partner, gains * bounded[seen.passes])
+    return float(by_partner.sum()) if by_partner.sum() > by_partner.max() else 0.0
+
+
+def _shifts(seen: _Seen, after: Bools) -> list[float]:
     """Seconds by which the later gaps may lie beyond the earlier ones, over all partners together; likeliest first."""
-    fit = np.zeros(2 * BINS - 1)
-    for camid in np.unique(partner):
-        mine = partner == camid
-        if min((mine & after).sum(), (mine & ~after).sum()) < 3:
-            continue
-        centre = float(np.median(gaps[mine]))
-        early, late = (
-            np.bincount(_bins(gaps[side], centre), weight[side], minlength=BINS + 1)[:BINS]
-            for side in (mine & ~after, mine & after)
-        )
-        early = gaussian_filter1d(early / max(early.sum(), 1e-9), 1.0, mode="constant")
-        fit += np.correlate(late, np.log(FLOOR / BINS + (1 - FLOOR) * early) - np.log(FLOOR / BINS), mode="full")
+    bins = seen.bins()
+    early, late = (seen.counts(bins, np.where(side, seen.weight, 0.0))[:, :BINS] for side in (~after, after))
+    fit = (_correlated(late, _log_ratio(early)) + _correlated(_log_ratio(late), early)).sum(axis=0)
     lags = np.arange(-BINS + 1, BINS) * STEP
     lags, fit = lags[np.abs(lags) <= REACH], fit[np.abs(lags) <= REACH]
     found: list[float] = []
-    while fit.any() and len(found) < BEST_SHIFTS:
+    while len(found) < BEST_SHIFTS:
         found.append(float(lags[np.argmax(fit)]))
         fit = np.where(np.abs(lags - found[-1]) <= LEAST_JUMP, -np.inf, fit)
     return found
 
 
-def _bins(gaps: Floats, centre: float) -> Ints:
-    """Each gap's bin; BINS for those that lie beyond."""
-    bins = np.floor((gaps - centre) / STEP + BINS / 2).astype(np.int64)
-    return np.where((bins >= 0) & (bins < BINS), bins, BINS)
+def _log_ratio(counts: Floats) -> Floats:
+    """[P, BINS], 0 where nothing was seen."""
+    density = gaussian_filter1d(counts, 1.0, axis=1, mode="constant") / np.maximum(counts.sum(axis=1), 1e-9)[:, None]
+    return np.log1p((1 / FLOOR - 1) * density * BINS)
+
+
+def _correlated(one: Floats, other: Floats) -> Floats:
+    """[P, 2 BINS - 1], for `one` later than `other` by 1 - BINS to BINS - 1 bins."""
+    return np.asarray(fftconvolve(one, other[:, ::-1], axes=1))
