@@ -33,7 +33,7 @@ VECTOR_BYTES = 64  # of the widest vectors, which scratch memory is aligned to
 class Packed(NamedTuple):
     """Queries as kernel.c reads them: panels of neighbouring locations, filled up with copies of the last one."""
 
-    maps: Tensor  # float32 [Q, P, C, lanes], bfloat16 [Q, P, steps, lanes, 2], or int8 [Q, P, steps, lanes, 4]
+    maps: Tensor  # [Q, P, steps, lanes] of 32 bits: a float32, two bfloat16 or four int8
     scales: Tensor | None  # of int8: float32 [Q, P * lanes]
     offsets: Tensor | None  # of int8 without AMX: int32 [Q, P * lanes]
 
@@ -67,14 +67,15 @@ class CompiledMatcher:
         else:
             maps, parts = (_split(block, 2 * tile), 2) if self._amx else (block, 1)
         width = self._panels * self._lanes
-        grouped = _repeat_last(maps, width).unflatten(2, (-1, parts)).unflatten(1, (self._panels, self._lanes))
-        packed = grouped.transpose(2, 3).contiguous()
+        maps = _repeat_last(maps, width).contiguous()
+        steps = maps.view(torch.float32) if parts > 1 else maps  # whole steps are moved, not their parts
+        packed = steps.unflatten(1, (self._panels, self._lanes)).transpose(2, 3).contiguous()
         if not isinstance(block, Codes):
             return Packed(packed, None, None)
         scales = _repeat_last(block.scales.float(), width).contiguous()
         if self._amx:
             return Packed(packed, scales, None)
-        return Packed(packed, scales, -128 * grouped.sum(dim=(3, 4), dtype=torch.int32).flatten(1))
+        return Packed(packed, scales, -128 * maps.sum(dim=2, dtype=torch.int32))
 
     def table(self, queries: Packed, gallery: Block) -> Tensor:
         """Logits [Q, G] of all pairs."""
