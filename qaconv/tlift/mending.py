@@ -85,7 +85,8 @@ class _Seen:
     def counts(self, bins: Ints, weight: Floats) -> Floats:
         """[P, BINS + 1]."""
         at = self.partner * (BINS + 1) + bins
-        return np.bincount(at, weight, minlength=len(self.centres) * (BINS + 1)).reshape(-1, BINS + 1)
+        counted = np.bincount(at, weight, minlength=len(self.centres) * (BINS + 1))
+        return counted.astype(np.float64).reshape(-1, BINS + 1)
 
 
 def mend_clocks(
