@@ -14,7 +14,7 @@ from torchvision.io import ImageReadMode, decode_jpeg, read_file
 from benchmarks.machine import sgemm_rate
 from benchmarks.table import Bound, Row, compare
 from qaconv.camnet.render import render_site
-from qaconv.config import BackboneConfig, ImageConfig, SiteConfig
+from qaconv.config import BackboneConfig, ImageConfig, SiteConfig, load_params
 from qaconv.encoding import fastest
 from qaconv.loading import Crops, Encode, encode_batches, in_torch
 from qaconv.models.checkpoint import Architecture, Network, build_network
@@ -22,7 +22,7 @@ from qaconv.transforms import resize
 
 SITE = SiteConfig(seed=1, cameras=4, people=24)
 IMAGES = 384
-BATCH = 16  # crops encoded at a time
+BATCH = load_params().evaluate.batch_size  # crops encoded at a time
 SMALL, LARGE = ImageConfig(height=96, width=48), ImageConfig(height=384, width=128)  # the demo's; the papers'
 CPU = torch.device("cpu")
 

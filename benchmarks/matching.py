@@ -20,6 +20,7 @@ from qaconv.encoding import fastest
 from qaconv.loading import Crops, Encode, encode_batches
 from qaconv.manifest import JUNK, Manifest
 from qaconv.matching import Neighbours, Shortlist, score_matrix, search
+from qaconv.matching.compiled import CompiledMatcher, load_kernel
 from qaconv.matching.torch_tiles import TorchMatcher
 from qaconv.metrics import evaluate_ranking
 from qaconv.models import QAConv
@@ -33,7 +34,7 @@ SHORTLISTED = 20_000  # images of the gallery
 SHORTLIST_QUERIES = 128
 GALLERIES = (1_000, 10_000, 100_000)
 QUERIES = 16
-BATCH = 16  # crops encoded at a time
+BATCH = load_params().evaluate.batch_size  # crops encoded at a time
 
 
 def rows() -> Iterator[Row]:
@@ -67,6 +68,10 @@ def _engines(shape: tuple[int, int, int]) -> Iterator[Row]:
     tiles, locations = TorchMatcher(head.folded(), torch.device("cpu")), _locations(gallery)
     in_torch = partial(tiles.table, _locations(queries), locations)
     yield compare(f"{label}: torch's tiles, exact", in_torch, exact, bound=bound, items=pairs)
+    if (kernel := load_kernel()) is not None:
+        vectors = CompiledMatcher(head.folded(), kernel, amx=False)
+        in_vectors = partial(vectors.table, vectors.prepare(_locations(queries)), locations)
+        yield compare(f"{label}: the kernel without AMX, exact", in_vectors, exact, bound=bound, items=pairs)
     yield compare(f"{label}: exact, int8", exact, int8, bound=bound, items=pairs, note="bound is float32's")
 
 

@@ -29,7 +29,7 @@ class Finding:
     Attributes:
         camid: the camera.
         kind: reset, backwards, missing, impossible, unit, few, gap, duplicates, jump or drift.
-        time_s: where on the camera's clock, or None where it concerns all of it.
+        time_s: on the camera's clock, where it begins; None where the sightings concerned have no time.
         detail: what was found, for people.
         done: mended, left out, kept.
     """
@@ -96,7 +96,7 @@ def check_clocks(camids: Ints, times: Floats) -> tuple[list[Finding], Bools]:
                 f"its times span {span / float(np.median(others)):.0f} times those of the other cameras: "
                 "frames or milliseconds instead of seconds?"
             )
-            findings.append(Finding(camid, "unit", None, detail, UNMENDED))
+            findings.append(Finding(camid, "unit", float(times[mine & used].min()), detail, UNMENDED))
             used &= ~mine
             continue
         findings += _outliers(camid, mine, times, used)
@@ -146,7 +146,8 @@ def _outliers(camid: int, mine: Bools, times: Floats, used: Bools) -> list[Findi
 def _few_or_gap(camid: int, times: Floats, everywhere: Floats) -> list[Finding]:
     if len(times) < FEWEST_SIGHTINGS:
         detail = f"{len(times)} sightings with a time; {FEWEST_SIGHTINGS} are needed for statistics of its own"
-        return [Finding(camid, "few", None, detail, "pooled statistics")]
+        first = float(times.min()) if len(times) else None
+        return [Finding(camid, "few", first, detail, "pooled statistics")]
     ordered = np.sort(times)
     widest = int(np.argmax(np.diff(ordered)))
     start, end = ordered[widest], ordered[widest + 1]

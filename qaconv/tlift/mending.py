@@ -3,7 +3,8 @@
 Where two clocks run alike, the gaps of one pair of cameras lie at a few walking times; a clock that drifts smears
 them, and one that jumps doubles them. A change of one camera's clock is accepted where it concentrates the gaps of its
 pairs by more nats than chance gives the best of as many changes as were tried, and not those of one pair alone: a clock
-that is wrong is wrong against every other camera, while one pair may change its ways at noon.
+that is wrong is wrong against every other camera, while one pair may change its ways at noon. Drift must gain as much
+without the pair that gains most: chance imitates it more readily, and unmended it costs next to nothing.
 Two people who look alike can give a camera many gaps that are wrong by the same seconds. So crops of one pass make one
 walk, all walks that may be one pass's share one person between them, and no pass gains more than MOST_OF_A_PASS.
 W walks, P partners of a camera, L shifts.
@@ -97,9 +98,9 @@ def mend_clocks(
     Args:
         camids: [N].
         times: [N] seconds.
-        first: [M], one sighting of each pair, which is on another camera than
-        second: [M], the other.
-        likely: [M] in [0, 1], how likely each shows one person by its score alone.
+        first: [pairs], one sighting of each pair.
+        second: [pairs], the other, on another camera.
+        likely: [pairs] in [0, 1], how likely each shows one person by its score alone.
 
     Returns:
         How to read the clocks that need it, and what was found, in the order of their weight.
@@ -172,9 +173,11 @@ def _proposals(
             changes += [(0.0, (float(boundary), shift)) for shift in shifts if abs(shift) >= LEAST_JUMP]
         before = _log_likelihood(seen, 0.0)
         for drift, jump in changes:
-            late = drift * (seen.at - seen.at.min()) if jump is None else np.where(seen.at >= jump[0], jump[1], 0.0)
-            gain = _gain(seen, _log_likelihood(seen, late) - before)
-            if gain > np.log(tried / FALSE_ALARMS):
+            late = drift * (seen.at - seen.at.min()) if jump is None else _jumped(seen.at >= jump[0], jump[1])
+            by_partner = _gains(seen, _log_likelihood(seen, late) - before)
+            others = float(by_partner.sum() - by_partner.max())
+            gain = others if jump is None else float(by_partner.sum())
+            if others > 0 and gain > np.log(tried / FALSE_ALARMS):
                 yield gain, int(camid), drift, jump
 
 
@@ -197,6 +200,11 @@ def _boundaries(at: Floats) -> Floats:
     return np.arange(ordered[FEWEST_WALKS], ordered[-FEWEST_WALKS], 3600.0 / BOUNDARIES_PER_HOUR)
 
 
+def _jumped(after: Bools, shift: float) -> Floats:
+    """[W] seconds, moving the fewer gaps, before or after: the many stay where they are among those of chance."""
+    return shift * (after.astype(np.float64) - float(after.mean() > 0.5))
+
+
 def _log_likelihood(seen: _Seen, late: Floats | float) -> Floats:
     """[W]: of each gap against chance, judged by the others between its two cameras."""
     bins, weight = seen.bins(late), seen.weight
@@ -210,12 +218,12 @@ def _log_likelihood(seen: _Seen, late: Floats | float) -> Floats:
     return np.log1p(seen.weight * (ratio - 1))
 
 
-def _gain(seen: _Seen, gains: Floats) -> float:
-    """Sum of [W] gains, each pass's bounded; 0 where one partner alone gains."""
+def _gains(seen: _Seen, gains: Floats) -> Floats:
+    """[P]: sums of [W] gains, each pass's bounded."""
     of_pass = np.bincount(seen.passes, gains)
     bounded = np.clip(of_pass, -MOST_OF_A_PASS, MOST_OF_A_PASS) / np.where(of_pass == 0, 1.0, of_pass)
-    by_partner = np.bincount(seen.partner, gains * bounded[seen.passes])
-    return float(by_partner.sum()) if by_partner.sum() > by_partner.max() else 0.0
+    by_partner: Floats = np.bincount(seen.partner, gains * bounded[seen.passes]).astype(np.float64)
+    return by_partner
 
 
 def _shifts(seen: _Seen, after: Bools) -> list[float]:

@@ -44,6 +44,12 @@ def test_camera_that_saw_nothing_for_long_is_named():
     assert (1, "gap", "kept") in kinds(times)[0]
 
 
+def test_findings_that_concern_a_whole_camera_name_its_first_time():
+    times, camids = np.append(np.where(CAMIDS == 2, TIMES * 25, TIMES), 100.0), np.append(CAMIDS, 3)
+    named = {each.kind: each.time_s for each in check_clocks(camids, times)[0]}
+    assert named == {"unit": 25 * TIMES[CAMIDS == 2].min(), "few": 100.0}
+
+
 def test_one_crop_stored_twice_is_named():
     times = TIMES.copy()
     times[4] = times[5]
