@@ -106,7 +106,7 @@ def mend_clocks(
         How to read the clocks that need it, and what was found, in the order of their weight.
     """
     looked = likely >= LEAST_LIKELY
-    walks = _gather(camids, times, first[looked], second[looked], likely[looked])
+    walks = _by_camera(_gather(camids, times, first[looked], second[looked], likely[looked]))
     mends: dict[int, ClockMend] = {}
     findings: list[Finding] = []
     for _ in range(2 * len(np.unique(camids))):
@@ -155,18 +155,34 @@ def _passes(camids: Ints, times: Floats) -> Ints:
     return passes
 
 
+def _by_camera(walks: _Walks) -> dict[int, _Walks]:
+    """The likeliest MOST_WALKS of each camera, its own side first."""
+    found = {}
+    for camid in np.unique(walks.camids).tolist():
+        own = walks.camids == camid
+        mine = np.flatnonzero(own.any(axis=0))
+        mine = np.sort(mine[np.argsort(-walks.weight[mine], kind="stable")[:MOST_WALKS]])
+        here = own[:, mine].argmax(axis=0)
+        sides = np.stack([here, 1 - here])
+        found[camid] = _Walks(
+            np.take_along_axis(walks.camids[:, mine], sides, axis=0),
+            np.take_along_axis(walks.times[:, mine], sides, axis=0),
+            np.take_along_axis(walks.passes[:, mine], sides, axis=0),
+            walks.weight[mine],
+        )
+    return found
+
+
 def _proposals(
-    walks: _Walks, mends: dict[int, ClockMend]
+    walks: dict[int, _Walks], mends: dict[int, ClockMend]
 ) -> Iterator[tuple[float, int, float, tuple[float, float] | None]]:
     """Gain, camera, drift and jump of what would concentrate one camera's gaps enough, seen from that camera."""
-    cameras = np.unique(walks.camids)
-    mended = np.stack([mend_times(mends, *side) for side in zip(walks.camids, walks.times, strict=True)])
-    for camid in cameras:
-        seen = _seen_by(camid, walks, mended)
+    for camid, own in walks.items():
+        seen = _see(own, mends)
         if len(seen.at) < 2 * FEWEST_WALKS:
             continue
         boundaries = _boundaries(seen.at)
-        tried = len(cameras) * (len(DRIFTS) + len(boundaries) * 2 * REACH / STEP)
+        tried = len(walks) * (len(DRIFTS) + len(boundaries) * 2 * REACH / STEP)
         changes: list[tuple[float, tuple[float, float] | None]] = [(float(drift), None) for drift in DRIFTS]
         for boundary in boundaries:
             shifts = _shifts(seen, seen.at >= boundary)
@@ -178,20 +194,17 @@ def _proposals(
             others = float(by_partner.sum() - by_partner.max())
             gain = others if jump is None else float(by_partner.sum())
             if others > 0 and gain > np.log(tried / FALSE_ALARMS):
-                yield gain, int(camid), drift, jump
+                yield gain, camid, drift, jump
 
 
-def _seen_by(camid: int, walks: _Walks, mended: Floats) -> _Seen:
-    own = walks.camids == camid
-    mine = np.flatnonzero(own.any(axis=0))
-    mine = np.sort(mine[np.argsort(-walks.weight[mine], kind="stable")[:MOST_WALKS]])
-    here = own[:, mine].argmax(axis=0)
-    there = 1 - here
-    gaps = mended[here, mine] - mended[there, mine]
-    cameras, partner = np.unique(walks.camids[there, mine], return_inverse=True)
-    _, passes = np.unique(walks.passes[here, mine], return_inverse=True)
+def _see(walks: _Walks, mends: dict[int, ClockMend]) -> _Seen:
+    """What one of `_by_camera` shows with clocks as far as they are mended."""
+    here, there = (mend_times(mends, *side) for side in zip(walks.camids, walks.times, strict=True))
+    cameras, partner = np.unique(walks.camids[1], return_inverse=True)
+    _, passes = np.unique(walks.passes[0], return_inverse=True)
+    gaps = here - there
     centres = np.array([np.median(gaps[partner == number]) for number in range(len(cameras))])
-    return _Seen(walks.times[here, mine], gaps, partner, passes, walks.weight[mine], centres)
+    return _Seen(walks.times[0], gaps, partner, passes, walks.weight, centres)
 
 
 def _boundaries(at: Floats) -> Floats:
