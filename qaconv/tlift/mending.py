@@ -5,6 +5,8 @@ them, and one that jumps doubles them. A change of one camera's clock is accepte
 pairs by more nats than chance gives the best of as many changes as were tried, and not those of one pair alone: a clock
 that is wrong is wrong against every other camera, while one pair may change its ways at noon. Drift must gain as much
 without the pair that gains most: chance imitates it more readily, and unmended it costs next to nothing.
+Half of what a jump gains must be of the gaps it moves: they and those they come to lie among make each other likely.
+Pairs whose gaps tell no more than chance, as those of cameras far apart, say nothing: their noise alone is many nats.
 Two people who look alike can give a camera many gaps that are wrong by the same seconds. So crops of one pass make one
 walk, all walks that may be one pass's share one person between them, and no pass gains more than MOST_OF_A_PASS.
 W walks, P partners of a camera, L shifts.
@@ -15,8 +17,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.fft import irfft, next_fast_len, rfft
 from scipy.ndimage import gaussian_filter1d
-from scipy.signal import fftconvolve
 
 from qaconv.tlift.clocks import ClockMend, Finding, mend_times
 
@@ -29,14 +31,15 @@ LONGEST_PASS = 30.0  # seconds: ... but where there is always somebody, no pass 
 LEAST_LIKELY = 0.05  # pairs that are less likely to show one person are not looked at
 MOST_WALKS = 5000  # of a camera, its likeliest: as many show any change
 REACH = 3600.0  # seconds: the farthest jump that is looked for
-BINS = int(4 * REACH / STEP)  # around the median gap of a pair
+FARTHEST = int(REACH / STEP)  # the same in bins
+BINS = 4 * FARTHEST  # around the median gap of a pair
 DRIFTS = np.concatenate([-np.geomspace(5e-3, 4e-4, 16), np.geomspace(4e-4, 5e-3, 16)])  # half a per cent at most
 BOUNDARIES_PER_HOUR = 4
 FEWEST_WALKS = 8  # on either side of a jump
 BEST_SHIFTS = 3  # of each boundary, that are looked at closely: the way there and back may pass for one another
-LEAST_JUMP = 60.0  # seconds: a smaller one is hardly more than what paces differ by
+LEAST_CHANGE = 60.0  # seconds, in the end: less is hardly more than what paces differ by
 MOST_OF_A_PASS = 2.0  # nats that one pass may gain or lose
-FALSE_ALARMS = 0.05  # that chance alone may give, in all that is tried at once
+FALSE_ALARMS = 0.01  # that chance alone may give, in all that is tried at once
 FLOOR = 0.1  # share of one person's gaps that lie anywhere
 OWN = float(gaussian_filter1d(np.eye(1, 99, 49)[0], 1.0)[49])  # what a walk adds to its own bin under the filter
 
@@ -113,13 +116,13 @@ def mend_clocks(
         best = max(_proposals(walks, mends), default=None, key=lambda found: found[0])
         if best is None:
             break
-        gain, camid, drift, jump = best
+        nats, camid, drift, jump = best
         old = mends.get(camid, ClockMend(origin_s=float(times[camids == camid].min())))
         jumps = sorted([*old.jumps, jump]) if jump else list(old.jumps)
         mends[camid] = ClockMend(old.drift + drift, old.origin_s, jumps)
         detail = (
             f"jumps by {jump[1]:+.0f} s" if jump else f"gains {100 * drift:+.3f} per cent on the other cameras"
-        ) + f" ({gain:.0f} nats)"
+        ) + f" ({nats:.0f} nats)"
         kind, since = ("jump", jump[0]) if jump else ("drift", old.origin_s)
         findings.append(Finding(camid, kind, since, detail, "mended"))
     return mends, findings
@@ -176,25 +179,28 @@ def _by_camera(walks: _Walks) -> dict[int, _Walks]:
 def _proposals(
     walks: dict[int, _Walks], mends: dict[int, ClockMend]
 ) -> Iterator[tuple[float, int, float, tuple[float, float] | None]]:
-    """Gain, camera, drift and jump of what would concentrate one camera's gaps enough, seen from that camera."""
+    """Nats, camera, drift and jump of what would concentrate one camera's gaps enough, seen from that camera."""
     for camid, own in walks.items():
         seen = _see(own, mends)
         if len(seen.at) < 2 * FEWEST_WALKS:
             continue
-        boundaries = _boundaries(seen.at)
+        boundaries, span = _boundaries(seen.at), np.ptp(seen.at)
         tried = len(walks) * (len(DRIFTS) + len(boundaries) * 2 * REACH / STEP)
-        changes: list[tuple[float, tuple[float, float] | None]] = [(float(drift), None) for drift in DRIFTS]
+        changes: list[tuple[float, tuple[float, float] | None]] = [
+            (float(drift), None) for drift in DRIFTS if abs(drift) * span >= LEAST_CHANGE
+        ]
         for boundary in boundaries:
             shifts = _shifts(seen, seen.at >= boundary)
-            changes += [(0.0, (float(boundary), shift)) for shift in shifts if abs(shift) >= LEAST_JUMP]
+            changes += [(0.0, (float(boundary), shift)) for shift in shifts if abs(shift) >= LEAST_CHANGE]
         before = _log_likelihood(seen, 0.0)
         for drift, jump in changes:
             late = drift * (seen.at - seen.at.min()) if jump is None else _jumped(seen.at >= jump[0], jump[1])
-            by_partner = _gains(seen, _log_likelihood(seen, late) - before)
+            gains = _bounded(seen, _log_likelihood(seen, late) - before)
+            by_partner = np.bincount(seen.partner, gains)
             others = float(by_partner.sum() - by_partner.max())
-            gain = others if jump is None else float(by_partner.sum())
-            if others > 0 and gain > np.log(tried / FALSE_ALARMS):
-                yield gain, camid, drift, jump
+            nats = min(float(by_partner.sum()), 2 * float(gains[late != 0].sum())) if jump else others
+            if others > 0 and nats > np.log(tried / FALSE_ALARMS):
+                yield nats, camid, drift, jump
 
 
 def _see(walks: _Walks, mends: dict[int, ClockMend]) -> _Seen:
@@ -219,7 +225,7 @@ def _jumped(after: Bools, shift: float) -> Floats:
 
 
 def _log_likelihood(seen: _Seen, late: Floats | float) -> Floats:
-    """[W]: of each gap against chance, judged by the others between its two cameras."""
+    """[W]: of each gap against chance, judged by the others between its two cameras where these tell more than chance."""
     bins, weight = seen.bins(late), seen.weight
     for _ in range(2):  # the first time tells walks from chance
         counts = seen.counts(bins, weight)
@@ -228,28 +234,29 @@ def _log_likelihood(seen: _Seen, late: Floats | float) -> Floats:
         others /= np.maximum(counts.sum(axis=1)[seen.partner] - weight, 1e-9)
         ratio = FLOOR + (1 - FLOOR) * others * BINS
         weight = seen.weight * ratio / (1 - seen.weight + seen.weight * ratio)
-    return np.log1p(seen.weight * (ratio - 1))
+    found = np.log1p(seen.weight * (ratio - 1))
+    return np.where((np.bincount(seen.partner, found) > 0)[seen.partner], found, 0.0)
 
 
-def _gains(seen: _Seen, gains: Floats) -> Floats:
-    """[P]: sums of [W] gains, each pass's bounded."""
+def _bounded(seen: _Seen, gains: Floats) -> Floats:
+    """[W]: gains, those of a pass made smaller together where they are more than one pass may have."""
     of_pass = np.bincount(seen.passes, gains)
     bounded = np.clip(of_pass, -MOST_OF_A_PASS, MOST_OF_A_PASS) / np.where(of_pass == 0, 1.0, of_pass)
-    by_partner: Floats = np.bincount(seen.partner, gains * bounded[seen.passes]).astype(np.float64)
-    return by_partner
+    return np.asarray(gains * bounded[seen.passes])
 
 
 def _shifts(seen: _Seen, after: Bools) -> list[float]:
     """Seconds by which the later gaps may lie beyond the earlier ones, over all partners together; likeliest first."""
     bins = seen.bins()
     early, late = (seen.counts(bins, np.where(side, seen.weight, 0.0))[:, :BINS] for side in (~after, after))
-    fit = (_correlated(late, _log_ratio(early)) + _correlated(_log_ratio(late), early)).sum(axis=0)
-    lags = np.arange(-BINS + 1, BINS) * STEP
-    lags, fit = lags[np.abs(lags) <= REACH], fit[np.abs(lags) <= REACH]
+    lags = np.arange(-FARTHEST, FARTHEST + 1)
+    size = next_fast_len(BINS + FARTHEST, real=True)
+    before, behind, fits_before, fits_behind = rfft([early, late, _log_ratio(early), _log_ratio(late)], size)
+    fit = irfft((behind * fits_before.conj() + fits_behind * before.conj()).sum(axis=0), size)[lags]
     found: list[float] = []
     while len(found) < BEST_SHIFTS:
-        found.append(float(lags[np.argmax(fit)]))
-        fit = np.where(np.abs(lags - found[-1]) <= LEAST_JUMP, -np.inf, fit)
+        found.append(float(STEP * lags[np.argmax(fit)]))
+        fit = np.where(np.abs(STEP * lags - found[-1]) <= LEAST_CHANGE, -np.inf, fit)
     return found
 
 
@@ -257,8 +264,3 @@ def _log_ratio(counts: Floats) -> Floats:
     """[P, BINS], 0 where nothing was seen."""
     density = gaussian_filter1d(counts, 1.0, axis=1, mode="constant") / np.maximum(counts.sum(axis=1), 1e-9)[:, None]
     return np.log1p((1 / FLOOR - 1) * density * BINS)
-
-
-def _correlated(one: Floats, other: Floats) -> Floats:
-    """[P, 2 BINS - 1], for `one` later than `other` by 1 - BINS to BINS - 1 bins."""
-    return np.asarray(fftconvolve(one, other[:, ::-1], axes=1))
