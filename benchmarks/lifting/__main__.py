@@ -10,12 +10,13 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.lifting.sites import RANKINGS, Site, best_of_grid, lifted, load_site, paper
-from benchmarks.lifting.walks import million_sightings, two_days
+from benchmarks.lifting.walks import Crowd, Day, crowd, two_days
 from qaconv.config import METHODS, load_params
 from qaconv.stages.places import TLIFT
 from qaconv.tlift import TLiftProfile
 
 Row = tuple[object, ...]
+TRIALS = range(51, 61)  # seeds
 
 
 def sites() -> Iterator[Row]:
@@ -62,6 +63,46 @@ def _disturbed(site: Site) -> Iterator[tuple[str, np.ndarray]]:
     yield "camera 2 jumps 600 s at 14400 s", times + 600.0 * ((camids == 2) & (times >= 14400))
 
 
+def trials() -> Iterator[Row]:
+    """Simulated networks with one clock out of order: how often that is found, or something that is not so."""
+    yield "network", "clocks", "networks", "found", "something else found"
+    networks: dict[str, Callable[[int], Day | Crowd]] = {
+        "5 cameras, 240 people": lambda seed: two_days(seed)[0],
+        "24 cameras, 850 people": lambda seed: crowd(seed, cameras=24, people=850),
+    }
+    for network, draw in networks.items():
+        drawn = [draw(seed) for seed in TRIALS]
+        for clocks in ("sound", "jump", "drift 0.2 %", "drift 0.5 %"):
+            found = [_tried(day, clocks, seed) for seed, day in zip(TRIALS, drawn, strict=True)]
+            right, wrong = (sum(each) for each in zip(*found, strict=True))
+            yield network, clocks, len(drawn), "" if clocks == "sound" else right, wrong
+
+
+def _tried(day: Day | Crowd, clocks: str, seed: int) -> tuple[bool, bool]:
+    """Whether the change of one clock was found, and whether anything else was: a jump within its hour and a minute."""
+    rng = np.random.default_rng(seed)
+    camid, at = int(rng.integers(0, 5)), np.quantile(day.times, rng.uniform(0.3, 0.7))
+    shift, mine = rng.choice([-1, 1]) * rng.uniform(120, 1500), day.camids == camid
+    changed = {
+        "sound": day.times,
+        "jump": day.times + shift * (mine & (day.times > at)),
+        "drift 0.2 %": day.times * (1 + 0.002 * mine),
+        "drift 0.5 %": day.times * (1 + 0.005 * mine),
+    }
+    profile = day.fit(changed[clocks])
+    right = {
+        camera
+        for camera, mend in profile.clocks.items()
+        if camera == camid
+        and (
+            any(abs(when - at) <= 3600 and abs(by - shift) <= 60 for when, by in mend.jumps)
+            if clocks == "jump"
+            else clocks != "sound"
+        )
+    }
+    return bool(right), bool(set(profile.clocks) - right)
+
+
 def days() -> Iterator[Row]:
     """Simulated walks of two days: mAP of the second, lifted by each day's profile."""
     yield "seed", "none", "fitted that day", "fitted the day before", "share %"
@@ -90,17 +131,18 @@ def real() -> Iterator[Row]:
 def scale() -> Iterator[Row]:
     """A million sightings on fifty cameras, ten neighbours each."""
     yield "sightings", "cameras", "seconds", "peak GB", "gain, nats", "control, nats"
-    fit = million_sightings()
+    million = crowd(seed=1, cameras=50, people=70_000, sightings=1_000_000)
     start = time.perf_counter()
-    profile = fit()
+    profile = million.fit()
     seconds, peak = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     evidence = profile.evidence
-    yield 1_000_000, len(profile.camids), seconds, peak, evidence["gain_nats"], max(evidence["control_nats"])
+    yield len(million.times), len(profile.camids), seconds, peak, evidence["gain_nats"], max(evidence["control_nats"])
 
 
 PARTS: dict[str, Callable[[], Iterator[Row]]] = {
     "sites": sites,
     "clocks": clocks,
+    "trials": trials,
     "days": days,
     "scale": scale,
     "real": real,

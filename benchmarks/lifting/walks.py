@@ -1,8 +1,6 @@
 """Simulated walks with made-up looks go in; deployments without pictures come out: two days, a million sightings."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +12,6 @@ from qaconv.tlift import TLiftProfile, fit
 
 LOOKS = 24  # numbers that a person's looks are made of
 NOISE = 1.5  # of one sighting, for each of them
-MILLION = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -35,11 +32,12 @@ class Day:
         """[Q, G] scores in [0, 1]."""
         return self.everything[np.ix_(self.query, ~self.query)]
 
-    def fit(self) -> TLiftProfile:
+    def fit(self, times: NDArray[np.float64] | None = None) -> TLiftProfile:
         """From all sightings of the day."""
         others = self.everything - 2 * np.eye(len(self.pids))
         indices = np.argsort(-others, axis=1, kind="stable")[:, :60]
-        return fit(indices, np.take_along_axis(self.everything, indices, axis=1), self.camids, self.times)
+        scores = np.take_along_axis(self.everything, indices, axis=1)
+        return fit(indices, scores, self.camids, self.times if times is None else times)
 
     def lift(self, profile: TLiftProfile) -> NDArray[np.float64]:
         """[Q, G]."""
@@ -70,16 +68,30 @@ def two_days(seed: int) -> tuple[Day, Day]:
     return first, second
 
 
-def million_sightings() -> Callable[[], TLiftProfile]:
-    """What fits a million sightings: five neighbours of each show its person, as far as drawn, and five another."""
-    walks = simulate(NetworkSettings(seed=1, cameras=50, people=70_000)).iloc[:MILLION]
-    rng = np.random.default_rng(1)
+@dataclass(frozen=True)
+class Crowd:
+    """N sightings and ten neighbours of each: five show its person, as far as drawn, and five anyone."""
+
+    indices: NDArray[np.int64]
+    scores: NDArray[np.float64]
+    camids: NDArray[np.int64]
+    times: NDArray[np.float64]
+
+    def fit(self, times: NDArray[np.float64] | None = None) -> TLiftProfile:
+        """From all sightings."""
+        return fit(self.indices, self.scores, self.camids, self.times if times is None else times)
+
+
+def crowd(seed: int, cameras: int, people: int, sightings: int | None = None) -> Crowd:
+    """The sightings of a day, or the first so many."""
+    walks = simulate(NetworkSettings(seed=seed, cameras=cameras, people=people)).iloc[:sightings]
+    rng, count = np.random.default_rng(seed), len(walks)
     pids = walks["person"].to_numpy()
-    first, count = np.searchsorted(pids, pids), np.bincount(pids)[pids]
-    near = first[:, None] + rng.integers(0, count[:, None], (MILLION, 5))
-    indices = np.concatenate([near, rng.integers(0, MILLION, (MILLION, 5))], axis=1)
+    first, seen = np.searchsorted(pids, pids), np.bincount(pids)[pids]
+    near = first[:, None] + rng.integers(0, seen[:, None], (count, 5))
+    indices = np.concatenate([near, rng.integers(0, count, (count, 5))], axis=1)
     same = pids[indices] == pids[:, None]
     scores = expit(rng.normal(np.where(same, 1.0, -1.0), 1.0))
     order = np.argsort(-scores, axis=1)
     indices, scores = (np.take_along_axis(table, order, axis=1) for table in (indices, scores))
-    return partial(fit, indices, scores, walks["camera"].to_numpy(), walks["clock_s"].to_numpy())
+    return Crowd(indices, scores, walks["camera"].to_numpy(), walks["clock_s"].to_numpy())
