@@ -25,7 +25,7 @@ restore: .venv/installed
 	python -m infra.local restore "$(from)"
 
 test: .venv/installed
-	python -m pytest --ignore tests/flows --ignore tests/integration
+	python -m pytest --numprocesses auto --dist loadfile --ignore tests/flows --ignore tests/integration
 	python -m pytest tests/flows tests/integration
 
 test-integration: .venv/installed
