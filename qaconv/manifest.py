@@ -58,6 +58,10 @@ class Manifest:
         """The rows of one split, numbered from 0."""
         return self.frame[self.frame["split"] == name].reset_index(drop=True)
 
+    def sightings(self) -> pd.DataFrame:
+        """What is matched with each other, numbered from 0: the queries, then the gallery with its junk."""
+        return self.frame[self.frame["split"] != "train"].reset_index(drop=True)
+
     def paths(self) -> list[Path]:
         """Where each image lies, in the frame's order."""
         return [self.root / image for image in self.frame["image"]]

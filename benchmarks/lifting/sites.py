@@ -68,7 +68,7 @@ class Site:
 
 def load_site(name: str, method: str) -> Site:
     """A deployment, once `dvc repro rerank` has matched it."""
-    frame = Manifest.load(PREPARED / name).frame.query("split != 'train'")
+    frame = Manifest.load(PREPARED / name).sightings()
     queries = int((frame["split"] == "query").sum())
     pids = frame["pid"].to_numpy()
     assert (pids[:queries] != JUNK).all()

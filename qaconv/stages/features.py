@@ -30,7 +30,7 @@ def features(params: Params, deployment: str) -> None:
         InputError: the deployment has no query or no gallery, or the device is not there.
     """
     manifest = Manifest.load(PREPARED / deployment)
-    sightings = manifest.frame[manifest.frame["split"] != "train"]
+    sightings = manifest.sightings()
     queries = int((sightings["split"] == "query").sum())
     if not 0 < queries < len(sightings):
         raise InputError(

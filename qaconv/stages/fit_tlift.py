@@ -24,7 +24,7 @@ def fit_tlift(params: Params, deployment: str) -> None:
         InputError: the sightings have not been matched.
     """
     manifest = Manifest.load(PREPARED / deployment)
-    sightings = manifest.frame.query("split != 'train'")
+    sightings = manifest.sightings()
     with replacing_folder(TLIFT / deployment) as beside:
         for method in METHODS:
             matches = Matches.load(deployment, method, params.evaluate.parts)

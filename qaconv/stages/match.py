@@ -15,12 +15,12 @@ from qaconv.config import METHODS, EvaluateConfig, Params
 from qaconv.device import find_device
 from qaconv.errors import InputError
 from qaconv.files import replacing_folder
-from qaconv.manifest import JUNK, Manifest
+from qaconv.manifest import Manifest
 from qaconv.matching import logit_tiles
 from qaconv.models import QAConv
 from qaconv.models.checkpoint import load_network
 from qaconv.rerank import NeighbourhoodFinder
-from qaconv.stages.matches import NEIGHBOURS, Part, as_distances, open_maps, share
+from qaconv.stages.matches import NEIGHBOURS, Part, as_distances, not_junk, open_maps, share
 from qaconv.stages.places import MATCHES, MODELS, PREPARED
 
 
@@ -33,9 +33,9 @@ def match(params: Params, deployment: str, part: int) -> None:
     parts = params.evaluate.parts
     if part not in parts:
         raise InputError(f"--part is {part}; legal is one of evaluate.parts in params.yaml, {parts}")
-    sightings = Manifest.load(PREPARED / deployment).frame.query("split != 'train'")
+    sightings = Manifest.load(PREPARED / deployment).sightings()
     queries = int((sightings["split"] == "query").sum())
-    standing = ((sightings["split"] == "query") | (sightings["pid"] != JUNK)).to_numpy(copy=True)
+    standing = not_junk(sightings)
     device, rows = find_device(params.machine.device), share(len(sightings), part, len(parts))
     _remove_others(deployment, parts)
     with replacing_folder(MATCHES / deployment / str(part)) as beside:

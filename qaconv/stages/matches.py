@@ -16,6 +16,7 @@ from safetensors.numpy import save_file
 from scipy.special import expit, logit
 
 from qaconv.errors import InputError
+from qaconv.manifest import JUNK
 from qaconv.matching import MapStore
 from qaconv.models.checkpoint import weights_digest
 from qaconv.rerank import Neighbourhoods
@@ -38,6 +39,11 @@ def open_maps(deployment: str, method: str, images: pd.Series) -> MapStore:
     if store.ids.tolist() != images.tolist():
         raise InputError(f"{folder}: holds maps of other images than {PREPARED / deployment}; run `dvc repro`")
     return store
+
+
+def not_junk(sightings: pd.DataFrame) -> NDArray[np.bool_]:
+    """[N]; a query is asked whatever its pid."""
+    return ((sightings["split"] == "query") | (sightings["pid"] != JUNK)).to_numpy(copy=True)
 
 
 @dataclass(frozen=True)

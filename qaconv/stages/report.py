@@ -59,7 +59,7 @@ def report(params: Params) -> None:
 
 def _target(params: Params, deployment: str, head: QAConv) -> Target:
     manifest = Manifest.load(PREPARED / deployment)
-    sightings = manifest.frame[manifest.frame["split"] != "train"].reset_index(drop=True)
+    sightings = manifest.sightings()
     maps = open_maps(deployment, "qaconv", sightings["image"])
     seen = _Seen(sightings, maps, head, Matches.load(deployment, "qaconv", params.evaluate.parts))
     measured = _read_json(METRICS / f"{deployment}.json")

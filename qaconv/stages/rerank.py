@@ -10,12 +10,12 @@ from torch import Tensor
 from qaconv.config import METHODS, EvaluateConfig, Params
 from qaconv.device import find_device
 from qaconv.files import replacing_folder
-from qaconv.manifest import JUNK, Manifest
+from qaconv.manifest import Manifest
 from qaconv.matching import score_pairs
 from qaconv.models import QAConv
 from qaconv.models.checkpoint import load_network
 from qaconv.rerank import Distances, Neighbourhoods, k_reciprocal_sparse
-from qaconv.stages.matches import as_distances, load_parts, open_maps, save_reranked
+from qaconv.stages.matches import as_distances, load_parts, not_junk, open_maps, save_reranked
 from qaconv.stages.places import MODELS, PREPARED, RERANKED
 
 
@@ -25,8 +25,8 @@ def rerank(params: Params, deployment: str) -> None:
     Raises:
         InputError: the sightings have not been matched, or were with another network; or the device is not there.
     """
-    sightings = Manifest.load(PREPARED / deployment).frame.query("split != 'train'")
-    standing = np.flatnonzero((sightings["split"] == "query") | (sightings["pid"] != JUNK))
+    sightings = Manifest.load(PREPARED / deployment).sightings()
+    standing = np.flatnonzero(not_junk(sightings))
     queries, device = int((sightings["split"] == "query").sum()), find_device(params.machine.device)
     settings = params.evaluate
     with replacing_folder(RERANKED / deployment) as beside:
