@@ -225,7 +225,7 @@ def _jumped(after: Bools, shift: float) -> Floats:
 
 
 def _log_likelihood(seen: _Seen, late: Floats | float) -> Floats:
-    """[W]: of each gap against chance, by the others between its two cameras; 0 where these tell no more than chance."""
+    """[W]: of each gap against chance, by the others of its two cameras; 0 where these tell no more than chance."""
     bins, weight = seen.bins(late), seen.weight
     for _ in range(2):  # the first time tells walks from chance
         counts = seen.counts(bins, weight)
