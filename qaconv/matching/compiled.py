@@ -61,21 +61,15 @@ class CompiledMatcher:
 
     def prepare(self, queries: Block) -> Packed:
         """Packs a block of queries for `table` and `pairs`."""
-        block, tile = self._fitted(queries), self._kernel.side()
-        if isinstance(block, Codes):
-            maps, parts = _fill(block.codes, 4 * tile) if self._amx else block.codes, 4  # parts make a step
-        else:
-            maps, parts = (_split(block, 2 * tile), 2) if self._amx else (block, 1)
-        width = self._panels * self._lanes
-        maps = _repeat_last(maps, width).contiguous()
-        steps = maps.view(torch.float32) if parts > 1 else maps  # whole steps are moved, not their parts
-        packed = steps.unflatten(1, (self._panels, self._lanes)).transpose(2, 3).contiguous()
+        block = self._fitted(queries)
         if not isinstance(block, Codes):
-            return Packed(packed, None, None)
+            return Packed(self._split(block) if self._amx else self._in_panels(block), None, None)
+        width = self._panels * self._lanes
+        codes = _fill(block.codes, 4 * self._kernel.side()) if self._amx else block.codes
         scales = _repeat_last(block.scales.float(), width).contiguous()
-        if self._amx:
-            return Packed(packed, scales, None)
-        return Packed(packed, scales, -128 * maps.sum(dim=2, dtype=torch.int32))
+        offsets = None if self._amx else _repeat_last(-128 * codes.sum(dim=2, dtype=torch.int32), width)
+        # Whole steps of four codes are moved, not their parts.
+        return Packed(self._in_panels(codes.contiguous().view(torch.float32)), scales, offsets)
 
     def table(self, queries: Packed, gallery: Block) -> Tensor:
         """Logits [Q, G] of all pairs."""
@@ -117,24 +111,31 @@ class CompiledMatcher:
             steps,
             self._bias,
         )
-        vectors = 4 * self._kernel.side() + self._locations + 2 * self._panels + 1
+        vectors = 4 * self._kernel.side() + self._locations + 2 * self._panels
         scratch_bytes = vectors * VECTOR_BYTES + 4 * self._kernel.kept() * self._locations * steps
 
-        def run(first: int) -> None:
-            scratch = torch.empty(scratch_bytes, dtype=torch.uint8)
-            match(
-                ctypes.byref(block),
-                ctypes.c_int64(first),
-                ctypes.c_int64(min(first + share, count)),
-                ctypes.c_void_p(-(-scratch.data_ptr() // VECTOR_BYTES) * VECTOR_BYTES),
-                _address(logits),
-                *indices,
-            )
+        def run(first: ctypes.c_int64, last: ctypes.c_int64, scratch: ctypes.c_void_p) -> None:
+            match(ctypes.byref(block), first, last, scratch, _address(logits), *indices)
 
-        threads = torch.get_num_threads()
-        share = max(1, -(-count // (4 * threads)))  # several shares a thread: none waits long for the slowest
-        with ThreadPoolExecutor(threads) as pool:  # ctypes lets go of Python's lock
-            list(pool.map(run, range(0, count, share)))
+        _in_threads(run, count, scratch_bytes)
+
+    def _in_panels(self, steps: Tensor) -> Tensor:
+        """[Q, S, steps] to [Q, P, steps, lanes]."""
+        filled = _repeat_last(steps, self._panels * self._lanes)
+        return filled.unflatten(1, (self._panels, self._lanes)).transpose(2, 3).contiguous()
+
+    def _split(self, maps: Tensor) -> Tensor:
+        """float32 [Q, S, C] to [Q, P, steps, lanes] of two bfloat16: high parts, then low and high of each."""
+        (queries, locations, channels), tile = maps.shape, self._kernel.side()
+        steps = sum(-(-words // tile) * tile for words in ((channels + 1) // 2, channels))
+        packed = torch.empty(queries, self._panels, steps, self._lanes)
+        sizes = locations, channels, steps
+
+        def run(first: ctypes.c_int64, last: ctypes.c_int64, scratch: ctypes.c_void_p) -> None:
+            self._kernel.pack_split(_address(maps), first, last, *sizes, _address(packed), scratch)
+
+        _in_threads(run, queries, 4 * steps)
+        return packed
 
     def _fitted(self, block: Block) -> Block:
         """The block as the kernel can read it: enough locations, and whole words of four codes."""
@@ -191,6 +192,22 @@ class _Block(ctypes.Structure):
     ]
 
 
+def _in_threads(
+    call: Callable[[ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p], None], count: int, scratch_bytes: int
+) -> None:
+    """Calls it for shares of 0..count, each time with the share's ends and so much memory of its own."""
+    threads = torch.get_num_threads()
+    share = max(1, -(-count // (4 * threads)))  # several a thread: none waits long for the slowest
+
+    def run(first: int) -> None:
+        scratch = torch.empty(scratch_bytes + VECTOR_BYTES, dtype=torch.uint8)
+        aligned = -(-scratch.data_ptr() // VECTOR_BYTES) * VECTOR_BYTES
+        call(ctypes.c_int64(first), ctypes.c_int64(min(first + share, count)), ctypes.c_void_p(aligned))
+
+    with ThreadPoolExecutor(threads) as pool:  # ctypes lets go of Python's lock
+        list(pool.map(run, range(0, count, share)))
+
+
 def _run(command: list[str]) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
@@ -201,13 +218,6 @@ def _address(tensor: Tensor | None) -> ctypes.c_void_p:
 
 def _pad(weights: Tensor, count: int) -> Tensor:
     return F.pad(weights, (0, count - len(weights))).contiguous()
-
-
-def _split(maps: Tensor, tile: int) -> Tensor:
-    """float32 [Q, S, C] to bfloat16 [Q, S, steps * 2]: high parts, then low and high of each; both fill whole tiles."""
-    high = maps.bfloat16()
-    low = (maps - high.float()).bfloat16()
-    return torch.cat([_fill(high, tile), _fill(torch.stack([low, high], dim=3).flatten(2), tile)], dim=2)
 
 
 def _fill(maps: Tensor, multiple: int) -> Tensor:

@@ -204,8 +204,9 @@ AMX(amx_int8_22, 1, 2, 2)
 static amx_function *const AMX_TILES[2][2][2] = {{{amx_float_11, amx_float_12}, {amx_float_21, amx_float_22}},
                                                  {{amx_int8_11, amx_int8_12}, {amx_int8_21, amx_int8_22}}};
 
-/* Floats [channels] to bfloat16: the high part of each, filled up to whole tiles, then high and low of each, likewise. */
-static void split(const float *floats, int channels, int steps, uint16_t *parts) {
+/* Floats [channels] to bfloat16: the high part of each, filled up to whole tiles, then both of each, likewise: low and
+   high of a query's, else high and low. */
+INLINE void split(const float *floats, int channels, int steps, int of_query, uint16_t *parts) {
     uint16_t *both = parts + 2 * SIDE * ((channels + 2 * SIDE - 1) / (2 * SIDE));
     memset(parts, 0, 4 * steps);
     for (int c = 0; c < channels; c += 16) {
@@ -216,7 +217,8 @@ static void split(const float *floats, int channels, int steps, uint16_t *parts)
         __m512 rest = whole - (__m512)_mm512_slli_epi32(wide, 16);
         __m512i low = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(rest));
         _mm256_mask_storeu_epi16(parts + c, some, high);
-        _mm512_mask_storeu_epi32(both + 2 * c, some, _mm512_or_si512(wide, _mm512_slli_epi32(low, 16)));
+        __m512i first = of_query ? low : wide, second = of_query ? wide : low;
+        _mm512_mask_storeu_epi32(both + 2 * c, some, _mm512_or_si512(first, _mm512_slli_epi32(second, 16)));
     }
 }
 #else
@@ -225,7 +227,7 @@ static void begin_amx(void) {}
 static void end_amx(void) {}
 typedef void amx_function(const float *, const float *, const vec *, const vec *, int, vec *, vec *, vec *);
 static amx_function *const AMX_TILES[2][2][2];
-static void split(const float *floats, int channels, int steps, uint16_t *parts) {}
+static void split(const float *floats, int channels, int steps, int of_query, uint16_t *parts) {}
 #endif
 
 INLINE float largest(vec x) {
@@ -253,7 +255,7 @@ static const float *made_ready(const block *of, int64_t g, float *room) {
     const float *map = of->gallery.maps + g * count;
     if (of->amx && !of->int8) {
         for (int s = 0; s < of->locations; s++)
-            split(map + s * of->words, of->words, of->steps, (uint16_t *)(room + s * of->steps));
+            split(map + s * of->words, of->words, of->steps, 0, (uint16_t *)(room + s * of->steps));
     } else if (of->amx && of->words != of->steps) {
         memset(room, 0, 4 * of->locations * of->steps);
         for (int s = 0; s < of->locations; s++) memcpy(room + s * of->steps, map + s * of->words, 4 * of->words);
@@ -263,6 +265,19 @@ static const float *made_ready(const block *of, int64_t g, float *room) {
         return map;
     }
     return room;
+}
+
+/* Float queries first..last of [Q][S][channels], split and packed as they are multiplied; `scratch` holds `steps` words. */
+void pack_split(const float *maps, int64_t first, int64_t last, int locations, int channels, int steps, float *packed,
+                float *scratch) {
+    int panels = (locations + LANES - 1) / LANES;
+    for (int64_t panel = first * panels; panel < last * panels; panel++)
+        for (int lane = 0; lane < LANES; lane++) {
+            int place = panel % panels * LANES + lane;
+            int64_t s = panel / panels * locations + (place < locations ? place : locations - 1);
+            split(maps + s * channels, channels, steps, 1, (uint16_t *)scratch);
+            for (int step = 0; step < steps; step++) packed[(panel * steps + step) * LANES + lane] = scratch[step];
+        }
 }
 
 /* Of one query and a gallery map that was made ready. */
