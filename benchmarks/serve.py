@@ -136,7 +136,7 @@ def enrolment(url: str, model: ServedModel, gallery: list[tuple[bytes, int, floa
     for start in range(0, ENROLLED, BATCH):
         chosen = [gallery[at % len(gallery)] for at in range(start, min(start + BATCH, ENROLLED))]
         sightings = [{"image": text(image), "camid": camid, "time_s": time_s} for image, camid, time_s in chosen]
-        bodies.append((len(chosen), json.dumps({"sightings": sightings})))
+        bodies.append((len(chosen), json.dumps({"sightings": sightings}).encode()))
     path = f"{url}/v1/deployments/{DEPLOYMENT}/sightings"
     enrolled, bare = [], [bare_rate(model, gallery)]
     with httpx.Client(headers={"Content-Type": "application/json"}, timeout=60) as client:

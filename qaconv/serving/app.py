@@ -113,7 +113,7 @@ def _add_routes(app: FastAPI, serving: Service) -> None:
     @app.post(f"{prefix}/sightings", status_code=201, responses={**REFUSALS, **FULL}, dependencies=[_allowed("enrol")])
     def enrol(deployment: Deployment, body: schemas.Enrolment) -> schemas.Enrolled:
         """Stores crops, all or none; they are on disk when this answers."""
-        new = [values.NewSighting(**dict(sighting)) for sighting in body.sightings]
+        new = [values.NewSighting(**vars(sighting)) for sighting in body.sightings]
         return schemas.Enrolled(ids=serving.enrol(deployment, new))
 
     @app.get(f"{prefix}/sightings", responses=REFUSALS, dependencies=[_allowed("search")])

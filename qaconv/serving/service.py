@@ -8,7 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,6 +58,7 @@ class Service:
     def __init__(self, records: Records, settings: ServeConfig, version: str, model: ServedModel) -> None:
         self.records, self.settings = records, settings
         self._pool = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="model")
+        self._unpacking = threading.Lock()  # held by the enrolment whose crops are unpacked
         self._change = threading.Lock()  # held while galleries change; searches do not wait for it
         self.reencoding = False  # whether a model encodes what another one had encoded
         self._encode_missing(model)
@@ -230,15 +231,22 @@ class Service:
         return found
 
     def _encode_to_keep(self, model: ServedModel, sightings: Sequence[NewSighting]) -> NDArray[np.float16]:
-        """Maps as they lie on disk and in memory, so that a search finds the same before and after a restart."""
-        return self._encode(model, [new.image for new in sightings]).astype(np.float16)
+        """Maps as they lie on disk and in memory, so that a search finds the same before and after a restart.
+
+        Enrolments unpack one after the other: at once they would wait for each other, and then end at once as well.
+        """
+        with self._unpacking:
+            tasks = self._submit(model, [new.image for new in sightings])
+        return _gather(model, tasks).astype(np.float16)
 
     def _encode(self, model: ServedModel, images: Sequence[bytes]) -> NDArray[np.float32]:
-        """Image files to maps [n, C, h, w]: the caller's thread reads a batch while the pool encodes those before."""
+        """Image files to maps [n, C, h, w]."""
+        return _gather(model, self._submit(model, images))
+
+    def _submit(self, model: ServedModel, images: Sequence[bytes]) -> list[Future[NDArray[np.float32]]]:
+        """Maps to come, of a batch each: the caller's thread reads a batch while the pool encodes those before."""
         batches = [images[at : at + BATCH] for at in range(0, len(images), BATCH)]
-        tasks = [self._pool.submit(model.encode, _read(model, batch)) for batch in batches]
-        maps = [task.result() for task in tasks]
-        return np.concatenate(maps) if maps else np.empty((0, *model.map_shape), dtype=np.float32)
+        return [self._pool.submit(model.encode, _read(model, batch)) for batch in batches]
 
     def _rank(
         self,
@@ -300,4 +308,12 @@ class Service:
 
 
 def _read(model: ServedModel, images: Sequence[bytes]) -> NDArray[np.uint8]:
-    return np.stack([read_crop(image, *model.crop_size) for image in images])
+    crops = np.empty((len(images), *model.crop_size, 3), dtype=np.uint8)
+    for at, image in enumerate(images):
+        crops[at] = read_crop(image, *model.crop_size)
+    return crops
+
+
+def _gather(model: ServedModel, tasks: Sequence[Future[NDArray[np.float32]]]) -> NDArray[np.float32]:
+    maps = [task.result() for task in tasks]
+    return np.concatenate(maps) if maps else np.empty((0, *model.map_shape), dtype=np.float32)
