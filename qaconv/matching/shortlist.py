@@ -43,7 +43,7 @@ class Calibration(NamedTuple):
 
 
 class Shortlist:
-    """A gallery in 8 bits with its landmarks, held in memory: a byte for each of an image's C*H*W values, and 1 KB.
+    """A gallery in 8 bits with its landmarks, held in memory: an image takes C*H*W bytes, 4*H*W for scales, and 1 KB.
 
     It may miss an image that matches the query by something that no landmark shows. How often is `calibration.recall`,
     for queries like those that the sizes were chosen by. The gallery's own images find closer matches in it than images
