@@ -17,6 +17,10 @@ class Codes(NamedTuple):
     codes: Tensor  # int8 [N, S, C]
     scales: Tensor  # float16 [N, S]
 
+    def take(self, images: Tensor | slice) -> "Codes":
+        """Those of some images."""
+        return Codes(self.codes[images], self.scales[images])
+
 
 Block = Tensor | Codes  # maps of some images: float32 [N, S, C], or codes
 

@@ -1,14 +1,12 @@
-"""A gallery goes in; searches that match exactly only what coarser maps leave over come out.
+"""A gallery goes in; searches that match exactly only what cheaper scores leave over come out.
 
-Q queries, G gallery images, C channels, H x W map size, L levels. A level is the maps averaged over neighbouring
-columns, in 8 bits, under a head whose weights are summed likewise: first one column, then half of them, then all. Each
-level passes its best images to the next one, and the last passes its own to exact matching. Rows stay, as what tells
-people apart changes from head to foot: averaged over rows too, maps of as many locations rank far worse.
+Q queries, G gallery images, S locations, C channels. Estimates from a few landmarks (landmarks.py) rank the whole
+gallery; the best by them are matched in 8 bits, and the best of those exactly.
 """
 
 import logging
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,60 +14,50 @@ from numpy.typing import NDArray
 from rich.progress import track
 from scipy.stats import binom
 from torch import Tensor
-from torch.nn import functional as F
 
+from qaconv.matching.landmarks import TEACHERS, Landmarks
 from qaconv.matching.quantise import Block, Codes, quantise
 from qaconv.matching.search import Neighbours, best_first
 from qaconv.matching.store import MapStore
-from qaconv.matching.tiles import Maps, Matcher, blocks, choose_matcher, load_floats
-from qaconv.models.head import FoldedHead, QAConv
+from qaconv.matching.tiles import Maps, Matcher, blocks, choose_matcher, load_block, load_floats
+from qaconv.models.head import QAConv
 
 log = logging.getLogger(__name__)
 
 TABLE_ENTRIES = 1 << 24  # logits at a time: 64 MB
-POOLED_AT_ONCE = 1024  # images
-FLOAT_COST = 2  # of a float product against one of 8 bits
+READ_AT_ONCE = 1024  # images
+EXACT_COST = 10  # of fetching a map and matching it exactly, against one match in 8 bits
 CONFIDENCE = 0.95  # that the recall asked for is reached on other queries of the samples' kind
-
-
-class Level(NamedTuple):
-    """The gallery at one resolution, how to match it, and how many of it go on."""
-
-    columns: int
-    matcher: Matcher
-    gallery: Codes
-    size: int
 
 
 class Calibration(NamedTuple):
     """What the sizes were chosen from: sample queries, or images of the gallery among its others; no label is used."""
 
-    columns: list[int]  # [L] of each level's maps
-    sizes: list[int]  # [L] images that each level passes on
-    recall: float  # share of the exact top_k that all levels passed on, in [0, 1]
-    ranks: NDArray[np.int64]  # [L, samples x top_k]: where each level ranks the images of the exact top_k, from 1
+    sizes: list[int]  # [2] images that estimates, then matches in 8 bits pass on
+    recall: float  # share of the exact top_k that both passed on, in [0, 1]
+    ranks: NDArray[np.int64]  # [2, samples x top_k]: where each ranks the images of the exact top_k, from 1
 
     def curve(self, sizes: Sequence[int]) -> NDArray[np.float64]:
-        """Recall of each level alone at each size, [L, len(sizes)]."""
+        """Recall of each alone at each size, [2, len(sizes)]."""
         return (self.ranks[:, :, None] <= np.asarray(sizes)).mean(axis=1)
 
 
 class Shortlist:
-    """A gallery with its coarser maps, held in memory: about 1.5 bytes for each of an image's C*H*W values.
+    """A gallery in 8 bits with its landmarks, held in memory: an image takes C*H*W bytes, 4*H*W for scales, and 1 KB.
 
-    It may miss what coarse maps rank low although single locations match well: a small part in common, say. How often
-    is `calibration.recall`, for queries like those that the sizes were chosen by. The gallery's own images find closer
-    matches in it than images of another day or camera do, so give some of those where there are any.
+    It may miss an image that matches the query by something that no landmark shows. How often is `calibration.recall`,
+    for queries like those that the sizes were chosen by. The gallery's own images find closer matches in it than images
+    of another day or camera do, so give some of those where there are any.
 
     Args:
         gallery: maps [G, C, H, W] of at least two images, or a store; the exact matches read it.
         head: its running statistics are used.
         top_k: how many neighbours a search returns, 1..G-1.
-        recall: share of the exact top_k that the levels pass on, with a confidence of 95 per cent, for queries like the
-            samples; of the samples' own they pass on more.
+        recall: share of the exact top_k to be found, with a confidence of 95 per cent, for queries like the samples; of
+            the samples' own more are found.
         queries: maps [*, C, H, W] to choose the sizes by, of images that are not in the gallery; its own unless given.
-        samples: how many of them are searched exactly for that.
-        seed: of their choice.
+        samples: how many of them are searched exactly for that; at most half of the gallery's own.
+        seed: of their choice, and of the landmarks'.
         device: where to match; the CPU unless given.
         progress: show a bar.
 
@@ -99,20 +87,21 @@ class Shortlist:
             raise ValueError("queries holds no maps; legal is one or more, or None for the gallery's own")
         self.top_k = top_k
         self._maps = gallery
-        self._shape = (head.height, head.width)
-        self._exact = choose_matcher(head.folded(), device)
-        self._levels = [
-            Level(columns, choose_matcher(_coarse_head(head, columns), device), codes, len(gallery))
-            for columns, codes in _pyramid(gallery, head, progress).items()
-        ]
-        self.calibration = self._calibrate(queries, recall, samples, seed, progress)
-        sizes = self.calibration.sizes
-        self._levels = [level._replace(size=size) for level, size in zip(self._levels, sizes, strict=True)]
+        self._matcher = choose_matcher(head.folded(), device)
+        self._codes = _in_8_bits(gallery, progress)
+        random = np.random.default_rng(seed)
+        order = random.permutation(len(gallery))
+        if queries is None:
+            own, order = np.split(order, [min(samples, len(order) // 2)])  # a teacher would be known too well
+            chosen = np.sort(own)
+        else:
+            chosen = np.sort(random.choice(len(queries), min(samples, len(queries)), replace=False))
+        self._landmarks = Landmarks(self._matcher, self._codes, torch.from_numpy(order[:TEACHERS]), progress)
+        self.calibration = self._calibrate(queries, chosen, recall, progress)
         log.info(
-            "shortlist of %d images: maps of %s columns pass on %s; %.2f per cent of the exact top %d were among them",
+            "shortlist of %d: %d by estimates, then %d in 8 bits; %.2f per cent of the exact top %d were among them",
             len(gallery),
-            self.calibration.columns,
-            sizes,
+            *self.calibration.sizes,
             100 * self.calibration.recall,
             top_k,
         )
@@ -124,99 +113,63 @@ class Shortlist:
         return Neighbours(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
 
     def _search(self, queries: Tensor) -> Neighbours:
-        kept: Tensor | None = None  # [Q, size]
-        for level in self._levels:
-            prepared = level.matcher.prepare(self._coarse(queries, level.columns))
-            if kept is None:
-                logits = level.matcher.table(prepared, level.gallery)
-                kept = _best(logits, level.size)
-            elif level.size < kept.shape[1]:
-                logits = _match_each(level.matcher, prepared, level.gallery, kept)
-                kept = kept.gather(1, _best(logits, level.size))
-        assert kept is not None  # there is at least one level
+        by_estimate, in_8_bits = self.calibration.sizes
+        prepared = self._matcher.prepare(quantise(queries))
+        kept = _best(self._landmarks.estimate(prepared), by_estimate)
+        kept = kept.gather(1, _best(_match_each(self._matcher, prepared, self._codes, kept), in_8_bits))
         images, places = kept.unique(return_inverse=True)
-        gallery = _take(self._maps, images)
-        logits = _match_each(self._exact, self._exact.prepare(queries), gallery, places)
+        logits = _match_each(self._matcher, self._matcher.prepare(queries), _take(self._maps, images), places)
         return best_first(logits, kept, self.top_k)
 
     @torch.no_grad()
-    def _calibrate(self, queries: Maps | None, recall: float, samples: int, seed: int, progress: bool) -> Calibration:
-        """Searches some of the queries, or some of the gallery among the rest, at every level and exactly."""
+    def _calibrate(self, queries: Maps | None, chosen: NDArray[np.int64], recall: float, progress: bool) -> Calibration:
+        """Searches the chosen ones of the queries, or of the gallery among its others, in all three ways."""
         source = self._maps if queries is None else queries
-        count = len(source)
-        chosen = np.sort(np.random.default_rng(seed).choice(count, min(samples, count), replace=False))
         ranks = []
         for rows in track(list(self._chunks(len(chosen))), "choose the shortlist", disable=not progress):
             images = torch.from_numpy(chosen[rows])
             maps, own = _take(source, images), images[:, None][:, : int(queries is None)]  # [n, 1], or [n, 0]
             top = self._exact_table(maps).scatter_(1, own, -torch.inf).topk(self.top_k, dim=1).indices
-            ranks.append(torch.stack([_ranks(self._table(maps, level), own, top) for level in self._levels]))
+            prepared = self._matcher.prepare(quantise(maps))
+            tables = self._landmarks.estimate(prepared), self._matcher.table(prepared, self._codes)
+            ranks.append(torch.stack([_ranks(table, own, top) for table in tables]))
         ranked = torch.cat(ranks, dim=1).numpy()
-        costs = [level.columns**2 for level in self._levels[1:]] + [FLOAT_COST * self._shape[1] ** 2]
-        sizes = _cheapest_sizes(ranked, costs, _allowed_misses(ranked.shape[1], recall))[1]
+        sizes = _cheapest_sizes(ranked, [1, EXACT_COST], _allowed_misses(ranked.shape[1], recall))[1]
         sizes = np.minimum.accumulate(np.maximum(sizes, self.top_k)).tolist()
         found = (ranked <= np.array(sizes)[:, None]).all(axis=0).mean()
-        return Calibration([level.columns for level in self._levels], sizes, float(found), ranked)
-
-    def _table(self, queries: Tensor, level: Level) -> Tensor:
-        prepared = level.matcher.prepare(self._coarse(queries, level.columns))
-        return level.matcher.table(prepared, level.gallery)
+        return Calibration(sizes, float(found), ranked)
 
     def _exact_table(self, queries: Tensor) -> Tensor:
-        prepared, parts = self._exact.prepare(queries), []
-        for columns in blocks(len(self._maps), POOLED_AT_ONCE):
-            parts.append(self._exact.table(prepared, load_floats(self._maps, columns)))
+        prepared, parts = self._matcher.prepare(queries), []
+        for columns in blocks(len(self._maps), READ_AT_ONCE):
+            parts.append(self._matcher.table(prepared, load_floats(self._maps, columns)))
         return torch.cat(parts, dim=1)
-
-    def _coarse(self, locations: Tensor, columns: int) -> Codes:
-        return quantise(_average_columns(locations, *self._shape, columns))
 
     def _chunks(self, queries: int) -> list[slice]:
         return list(blocks(queries, max(1, TABLE_ENTRIES // len(self._maps))))
 
 
-def _pyramid(gallery: Maps, head: QAConv, progress: bool) -> dict[int, Codes]:
-    """The gallery's codes by number of columns, the coarsest first."""
-    height, width = head.height, head.width
-    wanted = sorted({1, -(-width // 2), width})
-    parts: dict[int, list[Codes]] = {columns: [] for columns in wanted}
-    for rows in track(list(blocks(len(gallery), POOLED_AT_ONCE)), "average the gallery", disable=not progress):
-        locations = load_floats(gallery, rows)
-        for columns in wanted:
-            parts[columns].append(quantise(_average_columns(locations, height, width, columns)))
-    return {
-        columns: Codes(torch.cat([part.codes for part in of]), torch.cat([part.scales.float() for part in of]))
-        for columns, of in parts.items()
-    }
-
-
-def _average_columns(locations: Tensor, height: int, width: int, columns: int) -> Tensor:
-    """[N, H*W, C] to [N, H*columns, C], of unit length again."""
-    if columns == width:
-        return locations
-    maps = locations.transpose(1, 2).unflatten(2, (height, width))
-    return F.normalize(F.adaptive_avg_pool2d(maps, (height, columns)), dim=1).flatten(2).transpose(1, 2)
-
-
-def _coarse_head(head: QAConv, columns: int) -> FoldedHead:
-    """The head for averaged maps: a location weighs what those weigh that it stands for."""
-    folded, shape = head.folded(), (1, head.height, head.width)
-    query, gallery = (
-        F.adaptive_avg_pool2d(weights.reshape(shape), (head.height, columns)).flatten() * head.width / columns
-        for weights in (folded.query, folded.gallery)
-    )
-    return FoldedHead(query, gallery, folded.bias)
+def _in_8_bits(gallery: Maps, progress: bool) -> Codes:
+    """All of the gallery's codes [G, S, C], the scales as float32: what the matcher reads."""
+    _, channels, height, width = gallery.shape
+    codes = torch.empty(len(gallery), height * width, channels, dtype=torch.int8)
+    scales = torch.empty(len(gallery), height * width)
+    for rows in track(list(blocks(len(gallery), READ_AT_ONCE)), "read the gallery", disable=not progress):
+        codes[rows], scales[rows] = load_block(gallery, rows, "int8")
+    return Codes(codes, scales)
 
 
 def _best(logits: Tensor, size: int) -> Tensor:
-    """The columns of each row's best, in their own order: memory is then read forwards."""
-    return logits.topk(size, dim=1, sorted=False).indices.sort(dim=1).values
+    """The columns of each row's best, in no order; numpy parts them faster than torch does."""
+    return torch.from_numpy(np.argpartition(logits.numpy(), -size, axis=1)[:, -size:])
 
 
-def _match_each(matcher: Matcher, prepared: object, gallery: Block, kept: Tensor) -> Tensor:
+def _match_each(matcher: Matcher, prepared: Any, gallery: Block, kept: Tensor) -> Tensor:
     """Logits [Q, n] of each query against its own gallery images, given as indices [Q, n]."""
-    rows = torch.arange(len(kept)).repeat_interleave(kept.shape[1])
-    return matcher.pairs(prepared, gallery, rows, kept.flatten()).reshape(kept.shape)
+    images, order = kept.flatten().sort()  # an image that several queries ask for is read once, and memory forwards
+    logits = torch.empty(len(images))
+    logits[order] = matcher.pairs(prepared, gallery, order // kept.shape[1], images)
+    return logits.reshape(kept.shape)
 
 
 def _take(maps: Maps, images: Tensor) -> Tensor:
@@ -244,11 +197,11 @@ def _allowed_misses(wanted: int, recall: float) -> int:
 
 
 def _cheapest_sizes(ranks: NDArray[np.int64], costs: Sequence[float], misses: int) -> tuple[float, list[int]]:
-    """What to pass on from each level, so that at most `misses` of the wanted images are lost, at the least cost.
+    """How many each score passes on, so that at most `misses` of the wanted images are lost, at the least cost.
 
     Args:
-        ranks: [L, n] of the n wanted images at each level.
-        costs: [L] of one image that a level passes on.
+        ranks: [L, n] of the n wanted images by each of L scores, the cheapest first.
+        costs: [L] of one image that each passes on.
         misses: images that may be lost.
     """
     if not len(ranks):

@@ -9,7 +9,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from qaconv.matching import MapStore, Shortlist, search
+from qaconv.matching.landmarks import Landmarks
+from qaconv.matching.quantise import quantise
 from qaconv.matching.shortlist import _allowed_misses, _cheapest_sizes
+from qaconv.matching.tiles import choose_matcher
 from qaconv.models import QAConv
 
 SHAPE = (8, 6, 5)
@@ -43,14 +46,13 @@ def test_the_images_found_carry_their_exact_logits(gallery: Tensor, shortlist: S
     assert (np.diff(found.scores) <= 0).all()
 
 
-def test_the_sizes_hold_the_recall_on_the_samples_and_pass_on_less_at_each_level(shortlist: Shortlist) -> None:
+def test_the_sizes_hold_the_recall_on_the_samples_and_pass_on_less_in_8_bits(shortlist: Shortlist) -> None:
     found = shortlist.calibration
-    assert found.columns == [1, 3, 5]
     assert 0.9 <= found.recall <= 1
     assert found.sizes == sorted(found.sizes, reverse=True) and found.sizes[-1] >= 4
     assert found.sizes[0] < 300
     curve = found.curve([1, 4, 20, 300])
-    assert curve.shape == (3, 4) and (np.diff(curve) >= 0).all() and (curve[:, -1] == 1).all()
+    assert curve.shape == (2, 4) and (np.diff(curve) >= 0).all() and (curve[:, -1] == 1).all()
 
 
 def test_sizes_chosen_by_queries_hold_for_other_queries_of_their_kind_and_the_gallerys_own_do_not() -> None:
@@ -61,7 +63,7 @@ def test_sizes_chosen_by_queries_hold_for_other_queries_of_their_kind_and_the_ga
     for chosen_by in (samples, None):
         found = Shortlist(gallery, HEAD, top_k=4, recall=0.95, queries=chosen_by).search(others).indices
         recalls.append(np.mean([len(set(one) & set(other)) / 4 for one, other in zip(found, exact, strict=True)]))
-    assert recalls[0] > 0.9 and recalls[1] < 0.5
+    assert recalls[0] > 0.9 and recalls[1] < 0.7
 
 
 def test_levels_that_pass_on_everything_find_what_exact_search_finds(gallery: Tensor) -> None:
@@ -85,6 +87,27 @@ def test_a_store_is_shortlisted_like_the_maps_in_it(tmp_path: Path, gallery: Ten
     queries = make_maps(5, 1, seed=3)
     for one, other in zip(on_disk.search(queries), in_memory.search(queries), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_sizes_chosen_by_the_gallerys_own_images_hold_for_others_of_their_kind(gallery: Tensor) -> None:
+    """They would not if those images were among the teachers, whose logits the weights are fitted to."""
+    own = Shortlist(gallery, HEAD, top_k=4, recall=0.95, samples=150)
+    others = make_maps(60, 5, seed=4)
+    found, exact = own.search(others).indices, search(others, gallery, HEAD, top_k=4).indices
+    assert np.mean([len(set(one) & set(other)) / 4 for one, other in zip(found, exact, strict=True)]) > 0.95
+
+
+@pytest.mark.parametrize("variant", ["v1", "v2"])
+def test_estimates_are_the_logits_where_every_image_is_like_some_landmark(variant: str) -> None:
+    """With v1 the query's side weighs otherwise than the gallery's, so that neither can stand for the other."""
+    matcher = choose_matcher(QAConv(*SHAPE, variant=variant).folded(), None)  # type: ignore[arg-type]
+    gallery, queries = (quantise(make_maps(20, 1, seed).flatten(2).transpose(1, 2).contiguous()) for seed in (1, 2))
+    repeated = gallery.take(torch.arange(20).repeat(20))
+    teachers = torch.randperm(400, generator=torch.Generator().manual_seed(0))
+    prepared = matcher.prepare(queries)
+    expected = matcher.table(prepared, repeated)
+    found = Landmarks(matcher, repeated, teachers, progress=False).estimate(prepared)
+    torch.testing.assert_close(found, expected, atol=1e-3, rtol=0)
 
 
 def test_the_cheapest_sizes_lose_no_more_than_allowed() -> None:
