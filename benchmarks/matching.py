@@ -21,6 +21,7 @@ from qaconv.loading import Crops, Encode, encode_batches
 from qaconv.manifest import JUNK, Manifest
 from qaconv.matching import Neighbours, Shortlist, score_matrix, search
 from qaconv.matching.compiled import CompiledMatcher, load_kernel
+from qaconv.matching.tiles import ENGINES
 from qaconv.matching.torch_tiles import TorchMatcher
 from qaconv.metrics import evaluate_ranking
 from qaconv.models import QAConv
@@ -34,6 +35,8 @@ SHORTLISTED = 20_000  # images of the gallery
 SHORTLIST_QUERIES = 128
 GALLERIES = (1_000, 10_000, 100_000)
 QUERIES = 16
+PLAIN_BLOCKS = {PAPER: (64, 128), DEMO: (256, 256)}  # queries and gallery: their cosines fill 1.2 and 1.4 GB
+BLOCKS = (512, 512)  # where no table is written; an evaluation's are larger
 BATCH = load_params().evaluate.batch_size  # crops encoded at a time
 
 
@@ -54,11 +57,11 @@ def rows() -> Iterator[Row]:
 
 def _engines(shape: tuple[int, int, int]) -> Iterator[Row]:
     """At one map shape: exact against the plain table, against torch's tiles, and int8 against exact."""
-    pairs = 64 * 128
-    head, queries, gallery = _head(shape), _maps(64, shape, 1), _maps(128, shape, 2)
+    count, others = PLAIN_BLOCKS[shape]
+    pairs = count * others
+    head, queries, gallery = _head(shape), _maps(count, shape, 1), _maps(others, shape, 2)
     label, bound = "x".join(map(str, (*shape[1:], shape[0]))), _products(shape, pairs)
     exact = partial(score_matrix, queries, gallery, head, engine="exact")
-    int8 = partial(score_matrix, queries, gallery, head, engine="int8")
     difference = np.abs(exact() - plain_logits(head, queries, gallery).numpy()).max()
     plain = partial(plain_logits, head, queries, gallery)
     row = compare(f"{label}: einsum, exact", plain, exact, bound=bound, items=pairs)
@@ -72,7 +75,11 @@ def _engines(shape: tuple[int, int, int]) -> Iterator[Row]:
         vectors = CompiledMatcher(head.folded(), kernel, amx=False)
         in_vectors = partial(vectors.table, vectors.prepare(_locations(queries)), locations)
         yield compare(f"{label}: the kernel without AMX, exact", in_vectors, exact, bound=bound, items=pairs)
-    yield compare(f"{label}: exact, int8", exact, int8, bound=bound, items=pairs, note="bound is float32's")
+    count, others = BLOCKS
+    pairs, queries, gallery = count * others, _maps(count, shape, 1), _maps(others, shape, 2)
+    calls = (partial(score_matrix, queries, gallery, head, engine=engine) for engine in ENGINES)
+    bound, note = _products(shape, pairs), "bound is float32's"
+    yield compare(f"{label}: exact, int8", *calls, bound=bound, items=pairs, note=note)
 
 
 @torch.no_grad()

@@ -63,13 +63,13 @@ class CompiledMatcher:
         """Packs a block of queries for `table` and `pairs`."""
         block = self._fitted(queries)
         if not isinstance(block, Codes):
-            return Packed(self._split(block) if self._amx else self._in_panels(block), None, None)
-        width = self._panels * self._lanes
-        codes = _fill(block.codes, 4 * self._kernel.side()) if self._amx else block.codes
-        scales = _repeat_last(block.scales.float(), width).contiguous()
-        offsets = None if self._amx else _repeat_last(-128 * codes.sum(dim=2, dtype=torch.int32), width)
-        # Whole steps of four codes are moved, not their parts.
-        return Packed(self._in_panels(codes.contiguous().view(torch.float32)), scales, offsets)
+            return Packed(self._pack(block), None, None)
+        offsets = None if self._amx else -128 * block.codes.sum(dim=2, dtype=torch.int32)
+        scales, offsets = (
+            part if part is None else _repeat_last(part, self._panels * self._lanes)
+            for part in (block.scales.float(), offsets)
+        )
+        return Packed(self._pack(block.codes), scales, offsets)
 
     def table(self, queries: Packed, gallery: Block) -> Tensor:
         """Logits [Q, G] of all pairs."""
@@ -119,22 +119,19 @@ class CompiledMatcher:
 
         _in_threads(run, count, scratch_bytes)
 
-    def _in_panels(self, steps: Tensor) -> Tensor:
-        """[Q, S, steps] to [Q, P, steps, lanes]."""
-        filled = _repeat_last(steps, self._panels * self._lanes)
-        return filled.unflatten(1, (self._panels, self._lanes)).transpose(2, 3).contiguous()
-
-    def _split(self, maps: Tensor) -> Tensor:
-        """float32 [Q, S, C] to [Q, P, steps, lanes] of two bfloat16: high parts, then low and high of each."""
-        (queries, locations, channels), tile = maps.shape, self._kernel.side()
-        steps = sum(-(-words // tile) * tile for words in ((channels + 1) // 2, channels))
-        packed = torch.empty(queries, self._panels, steps, self._lanes)
-        sizes = locations, channels, steps
+    def _pack(self, maps: Tensor) -> Tensor:
+        """Floats or codes [Q, S, C] to [Q, P, steps, lanes]; for AMX floats are split, and steps fill whole tiles."""
+        words, tile = maps.shape[2] * maps.element_size() // 4, self._kernel.side()
+        splits, steps = self._amx and maps.dtype == torch.float32, words
+        if self._amx:
+            steps = sum(-(-part // tile) * tile for part in ((words + 1) // 2, words)[not splits :])
+        packed = torch.empty(len(maps), self._panels, steps, self._lanes)
+        sizes = maps.shape[1], words, steps, splits
 
         def run(first: ctypes.c_int64, last: ctypes.c_int64, scratch: ctypes.c_void_p) -> None:
-            self._kernel.pack_split(_address(maps), first, last, *sizes, _address(packed), scratch)
+            self._kernel.pack(_address(maps), first, last, *sizes, _address(packed), scratch)
 
-        _in_threads(run, queries, 4 * steps)
+        _in_threads(run, len(maps), 4 * steps)
         return packed
 
     def _fitted(self, block: Block) -> Block:
@@ -204,8 +201,16 @@ def _in_threads(
         aligned = -(-scratch.data_ptr() // VECTOR_BYTES) * VECTOR_BYTES
         call(ctypes.c_int64(first), ctypes.c_int64(min(first + share, count)), ctypes.c_void_p(aligned))
 
-    with ThreadPoolExecutor(threads) as pool:  # ctypes lets go of Python's lock
-        list(pool.map(run, range(0, count, share)))
+    list(_pool(threads).map(run, range(0, count, share)))
+
+
+@cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    """Threads that stay, as starting them would take longer than a small block; ctypes lets go of Python's lock."""
+    return ThreadPoolExecutor(threads, thread_name_prefix="matching")
+
+
+os.register_at_fork(after_in_child=_pool.cache_clear)
 
 
 def _run(command: list[str]) -> str:

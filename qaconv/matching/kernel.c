@@ -267,15 +267,17 @@ static const float *made_ready(const block *of, int64_t g, float *room) {
     return room;
 }
 
-/* Float queries first..last of [Q][S][channels], split and packed as they are multiplied; `scratch` holds `steps` words. */
-void pack_split(const float *maps, int64_t first, int64_t last, int locations, int channels, int steps, float *packed,
-                float *scratch) {
+/* Queries first..last of [Q][S][words], packed as they are multiplied; `scratch` holds `steps` words. */
+void pack(const float *maps, int64_t first, int64_t last, int locations, int words, int steps, int splits, float *packed,
+          float *scratch) {
     int panels = (locations + LANES - 1) / LANES;
+    memset(scratch, 0, 4 * steps);
     for (int64_t panel = first * panels; panel < last * panels; panel++)
         for (int lane = 0; lane < LANES; lane++) {
             int place = panel % panels * LANES + lane;
             int64_t s = panel / panels * locations + (place < locations ? place : locations - 1);
-            split(maps + s * channels, channels, steps, 1, (uint16_t *)scratch);
+            if (splits) split(maps + s * words, words, steps, 1, (uint16_t *)scratch);
+            else memcpy(scratch, maps + s * words, 4 * words);
             for (int step = 0; step < steps; step++) packed[(panel * steps + step) * LANES + lane] = scratch[step];
         }
 }

@@ -5,7 +5,7 @@ Q queries, G gallery images, C channels, H x W map size, S = H*W locations.
 
 from collections.abc import Iterator
 from importlib.util import find_spec
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, get_args
 
 import torch
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ from qaconv.models.head import FoldedHead, QAConv
 
 Maps = Tensor | NDArray[Any] | MapStore
 Engine = Literal["exact", "int8"]
-ENGINES = ("exact", "int8")
+ENGINES: tuple[Engine, ...] = get_args(Engine)
 MIRRORED_BLOCKS = 16  # of images that are matched with themselves, at least: 17/32 of the pairs are computed
 BLOCK_BYTES = 128 << 20  # of the float32 maps of one side of a tile
 
