@@ -17,6 +17,7 @@ from typing import Any
 from rich.table import Table
 
 Call = Callable[[], object]
+REST_S = 0.05  # before a call: OpenMP's threads go on spinning after the last one, and would take a core from it
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,7 @@ def measure(call: Call) -> Cost:
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)  # freed memory that is kept would hide as much of the call's own
     Path("/proc/self/clear_refs").write_text("5")  # sets the peak back to what is resident now
+    time.sleep(REST_S)
     before, started = _resident("VmRSS"), time.perf_counter()
     kept = call()
     seconds = time.perf_counter() - started

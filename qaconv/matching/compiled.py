@@ -64,12 +64,11 @@ class CompiledMatcher:
         block = self._fitted(queries)
         if not isinstance(block, Codes):
             return Packed(self._pack(block), None, None)
-        offsets = None if self._amx else -128 * block.codes.sum(dim=2, dtype=torch.int32)
-        scales, offsets = (
-            part if part is None else _repeat_last(part, self._panels * self._lanes)
-            for part in (block.scales.float(), offsets)
-        )
-        return Packed(self._pack(block.codes), scales, offsets)
+        packed, width = self._pack(block.codes), self._panels * self._lanes
+        scales = _repeat_last(block.scales.float(), width)
+        if self._amx:
+            return Packed(packed, scales, None)
+        return Packed(packed, scales, _repeat_last(-128 * block.codes.sum(dim=2, dtype=torch.int32), width))
 
     def table(self, queries: Packed, gallery: Block) -> Tensor:
         """Logits [Q, G] of all pairs."""
