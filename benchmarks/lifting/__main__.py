@@ -90,17 +90,11 @@ def _tried(day: Day | Crowd, clocks: str, seed: int) -> tuple[bool, bool]:
         "drift 0.5 %": day.times * (1 + 0.005 * mine),
     }
     profile = day.fit(changed[clocks])
-    right = {
-        camera
-        for camera, mend in profile.clocks.items()
-        if camera == camid
-        and (
-            any(abs(when - at) <= 3600 and abs(by - shift) <= 60 for when, by in mend.jumps)
-            if clocks == "jump"
-            else clocks != "sound"
-        )
-    }
-    return bool(right), bool(set(profile.clocks) - right)
+    mend = profile.clocks.get(camid)
+    found = mend is not None and clocks != "sound"
+    if mend is not None and clocks == "jump":
+        found = any(abs(when - at) <= 3600 and abs(by - shift) <= 60 for when, by in mend.jumps)
+    return found, len(profile.clocks) > found
 
 
 def days() -> Iterator[Row]:

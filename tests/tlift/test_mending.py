@@ -2,25 +2,20 @@
 
 import numpy as np
 import pytest
-from scipy.special import expit
+from scipy.special import expit, logit
 
-from qaconv.camnet.network import NetworkSettings, simulate
+from benchmarks.lifting.walks import crowd
 from qaconv.tlift.mending import mend_clocks
 
 
 @pytest.fixture(scope="module")
 def network():
-    """Camids, times and pairs of 13,000 sightings on 24 cameras: of each five of its person and five of anyone."""
-    walks = simulate(NetworkSettings(seed=2, cameras=24, people=850))
-    rng = np.random.default_rng(2)
-    pids, camids = walks["person"].to_numpy(), walks["camera"].to_numpy()
-    start, count = np.searchsorted(pids, pids), np.bincount(pids)[pids]
-    own = start[:, None] + rng.integers(0, count[:, None], (len(pids), 5))
-    second = np.concatenate([own, rng.integers(0, len(pids), (len(pids), 5))], axis=1).ravel()
-    first = np.repeat(np.arange(len(pids)), 10)
-    likely = expit(2 * rng.normal(np.where(pids[first] == pids[second], 1.0, -1.0), 1.0))
-    apart = camids[first] != camids[second]
-    return camids, walks["clock_s"].to_numpy(), first[apart], second[apart], likely[apart]
+    """Camids, times and pairs of 13,000 sightings on 24 cameras, each likely to show one person as its score says."""
+    found = crowd(seed=1, cameras=24, people=850)
+    first, second = np.repeat(np.arange(len(found.times)), found.indices.shape[1]), found.indices.ravel()
+    likely = expit(2 * logit(found.scores.ravel()))  # scores are drawn about 1 and -1, with a deviation of 1
+    apart = found.camids[first] != found.camids[second]
+    return found.camids, found.times, first[apart], second[apart], likely[apart]
 
 
 def test_sound_clocks_of_many_cameras_stay_as_they_are(network):
