@@ -2,14 +2,16 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
-from torchvision.io import ImageReadMode, decode_jpeg, read_file
 
 from benchmarks.machine import sgemm_rate
 from benchmarks.table import Bound, Row, compare
@@ -18,7 +20,7 @@ from qaconv.config import BackboneConfig, ImageConfig, SiteConfig, load_params
 from qaconv.encoding import fastest
 from qaconv.loading import Crops, Encode, encode_batches, in_torch
 from qaconv.models.checkpoint import Architecture, Network, build_network
-from qaconv.transforms import resize
+from qaconv.pixels import resize, unpack
 
 SITE = SiteConfig(seed=1, cameras=4, people=24)
 IMAGES = 384
@@ -32,22 +34,23 @@ def rows() -> Iterator[Row]:
         render_site(SITE, Path(folder) / "site", processes=1)
         paths = sorted(Path(folder).rglob("*.jpg"))[:IMAGES]
         count = len(paths)
+        files = [path.read_bytes() for path in paths]
         yield compare(
-            "decode 128 x 64 JPEG, one thread; torchvision as plain",
-            partial(_each, _decode_by_torchvision, paths),
-            partial(_each, _decode, paths),
+            "unpack 128 x 64 JPEG, one thread; Pillow as plain",
+            partial(_each, _unpack_by_pillow, files),
+            partial(_each, unpack, files),
             items=count,
         )
-        pictures = [_decode(path) for path in paths]
+        pictures = [unpack(file) for file in files]
         for size in (SMALL, LARGE):
             yield compare(
-                f"resize to {size.height} x {size.width}, one thread",
-                None,
-                partial(_each, partial(resize, size=size), pictures),
+                f"resize to {size.height} x {size.width}, one thread; Pillow as plain",
+                partial(_each, partial(_resize_by_pillow, size), [Image.fromarray(pixels) for pixels in pictures]),
+                partial(_each, partial(resize, height=size.height, width=size.width), pictures),
                 items=count,
             )
         network = _network("resnet18", "layer2", 64, SMALL)
-        images = torch.stack([resize(picture, SMALL) for picture in pictures])
+        images = _crops(paths, SMALL)
         yield from _encoding("encode 96 x 48, ResNet-18 to layer2", network, images)
         yield compare(
             "files to maps 96 x 48, ResNet-18 to layer2",
@@ -55,10 +58,10 @@ def rows() -> Iterator[Row]:
             partial(_files_to_maps, fastest(network, CPU), paths),
             items=count,
             bound=_encoder_bound(network, count),
-            note="plain reads a batch of 256, then encodes it",
+            note="plain reads a batch of 256 with Pillow, then encodes it",
         )
-        large = torch.stack([resize(picture, LARGE) for picture in pictures[:32]])
-        yield from _encoding("encode 384 x 128, ResNet-50 to layer3", _network("resnet50", "layer3", 128, LARGE), large)
+        network = _network("resnet50", "layer3", 128, LARGE)
+        yield from _encoding("encode 384 x 128, ResNet-50 to layer3", network, _crops(paths[:32], LARGE))
 
 
 def _encoding(what: str, network: Network, images: Tensor) -> Iterator[Row]:
@@ -98,21 +101,30 @@ def _files_to_maps(encode: Encode, paths: list[Path]) -> list[Tensor]:
 
 
 def _read_then_encode(network: Network, paths: list[Path]) -> list[Tensor]:
-    crops = Crops(paths, SMALL)
     maps = []
-    for start in range(0, len(crops), 256):
-        images = torch.stack([crops[row] for row in range(start, min(start + 256, len(crops)))])
-        maps += _encode(network, images, 256)
+    for start in range(0, len(paths), 256):
+        batch = [_read_by_pillow(path) for path in paths[start : start + 256]]
+        maps += _encode(network, torch.from_numpy(np.stack(batch)).permute(0, 3, 1, 2), 256)
     return maps
 
 
-def _decode(path: Path) -> Image.Image:
+def _read_by_pillow(path: Path) -> NDArray[np.uint8]:
     with Image.open(path) as picture:
-        return picture.convert("RGB")
+        return _resize_by_pillow(SMALL, picture.convert("RGB"))
 
 
-def _decode_by_torchvision(path: Path) -> Tensor:
-    return decode_jpeg(read_file(str(path)), mode=ImageReadMode.RGB)
+def _crops(paths: list[Path], size: ImageConfig) -> Tensor:
+    crops = Crops(paths, size)
+    return torch.stack([crops[row] for row in range(len(crops))])
+
+
+def _unpack_by_pillow(file: bytes) -> NDArray[np.uint8]:
+    with Image.open(BytesIO(file)) as picture:
+        return np.asarray(picture.convert("RGB"))
+
+
+def _resize_by_pillow(size: ImageConfig, picture: Image.Image) -> NDArray[np.uint8]:
+    return np.asarray(picture.resize((size.width, size.height), Image.Resampling.BICUBIC))
 
 
 def _each(call: Callable[[Any], object], items: Iterable[Any]) -> None:

@@ -6,15 +6,15 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import torch
-from PIL import Image
 from rich.progress import track
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
 from qaconv.config import ImageConfig
+from qaconv.errors import InputError
+from qaconv.pixels import NoImage, resize, unpack
 from qaconv.samplers import Draw
-from qaconv.transforms import resize
 
 BATCHES_AHEAD = 2  # read while one is encoded
 
@@ -32,8 +32,12 @@ class Crops(Dataset[Tensor]):
         return len(self.paths)
 
     def __getitem__(self, index: int) -> Tensor:
-        with Image.open(self.paths[index]) as picture:
-            return resize(picture.convert("RGB"), self.size)
+        path = self.paths[index]
+        try:
+            pixels = unpack(path.read_bytes())
+        except NoImage as error:
+            raise InputError(f"{path}: {error}") from error
+        return torch.from_numpy(resize(pixels, self.size.height, self.size.width)).permute(2, 0, 1).contiguous()
 
 
 class TrainingCrops(Dataset[tuple[Tensor, int]]):
@@ -88,7 +92,7 @@ def in_torch(encoder: nn.Module, device: torch.device) -> Encode:
 
 
 def read_ahead(crops: Crops, batch_size: int, *, threads: int) -> Iterator[Tensor]:
-    """Batches uint8 [B, 3, H, W] in order, the next BATCHES_AHEAD on their way: Pillow reads without Python's lock."""
+    """Batches uint8 [B, 3, H, W] in order, the next BATCHES_AHEAD on their way: they are read without Python's lock."""
     waiting: deque[list[Future[Tensor]]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         for start in range(0, len(crops), batch_size):

@@ -1,23 +1,15 @@
-"""An image goes in; what the network sees of it comes out: resized, and varied when training.
+"""An image goes in; a varied one comes out, for training.
 
 Images are uint8 tensors [3, H, W], RGB; the network's are float32 in [0, 1].
 """
 
 import math
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
 from qaconv.config import AugmentConfig, ImageConfig
-
-
-def resize(picture: Image.Image, size: ImageConfig) -> Tensor:
-    """An RGB picture of any size to uint8 [3, H, W], by Pillow's bicubic filter; serving does the same."""
-    resized = picture.resize((size.width, size.height), Image.Resampling.BICUBIC)
-    return torch.from_numpy(np.array(resized)).permute(2, 0, 1).contiguous()
 
 
 def build_augmentation(config: AugmentConfig, size: ImageConfig) -> v2.Transform:

@@ -9,6 +9,7 @@ from PIL import Image
 
 from qaconv.config import BackboneConfig, ImageConfig
 from qaconv.encoding import fastest
+from qaconv.errors import InputError
 from qaconv.loading import Crops, encode_batches, in_torch
 from qaconv.models.checkpoint import Architecture, Network, build_network
 
@@ -54,3 +55,9 @@ def test_maps_come_in_the_order_of_the_files_however_they_are_cut(
     batches = list(encode_batches(encode, paths, SIZE, batch_size=batch_size, workers=workers, progress=False))
     assert [len(batch) for batch in batches[:-1]] == [batch_size] * (len(batches) - 1)
     torch.testing.assert_close(torch.cat(batches), torch.cat(one_by_one), rtol=0, atol=1e-5)
+
+
+def test_a_file_that_is_damaged_since_it_was_prepared_is_named(paths: list[Path]) -> None:
+    paths[2].write_bytes(paths[2].read_bytes()[:100])
+    with pytest.raises(InputError, match=r"2\.png: 100 bytes are no whole image"):
+        Crops(paths, SIZE)[2]

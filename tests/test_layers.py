@@ -7,6 +7,7 @@ PROJECT = Path(__file__).parent.parent
 # From the bottom up; a module may import its own layer and those before it.
 LAYERS = [
     ["errors", "files", "device"],
+    ["native", "pixels"],
     ["config", "manifest"],
     ["distributed"],
     ["recipes"],

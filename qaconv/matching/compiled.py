@@ -4,14 +4,10 @@ Q queries, G gallery images, S locations, C channels, P panels of some neighbour
 """
 
 import ctypes
-import logging
 import os
-import shutil
-import subprocess
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,14 +15,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from qaconv.files import replacing_file
 from qaconv.matching.quantise import Block, Codes, dequantise
 from qaconv.models.head import FoldedHead
-
-log = logging.getLogger(__name__)
+from qaconv.native import load_library
 
 SOURCE = Path(__file__).with_name("kernel.c")
-FLAGS = ["-O3", "-march=native", "-shared", "-fPIC"]
 VECTOR_BYTES = 64  # of the widest vectors, which scratch memory is aligned to
 
 
@@ -144,31 +137,8 @@ class CompiledMatcher:
 
 @cache
 def load_kernel() -> ctypes.CDLL | None:
-    """kernel.c as a library for this CPU, built where the cache has none; None, and a line in the log, if it cannot be.
-
-    The cache is `qaconv/` in XDG_CACHE_HOME, or in ~/.cache. A library is found again by the source and by what the
-    compiler says of itself and of the CPU.
-    """
-    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
-    if compiler is None:
-        log.warning("there is no C compiler (cc, gcc, clang): matching takes torch's tiles, which are slower")
-        return None
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "qaconv"
-    try:
-        described = _run([compiler, *FLAGS, "-dM", "-E", "-x", "c", os.devnull])
-        digest = sha256((described + SOURCE.read_text(encoding="utf-8")).encode()).hexdigest()[:16]
-        library = folder / f"kernel-{digest}.so"
-        if not library.is_file():
-            with replacing_file(library) as beside:
-                _run([compiler, *FLAGS, str(SOURCE), "-o", str(beside)])
-        return ctypes.CDLL(str(library))
-    except (OSError, subprocess.CalledProcessError) as error:
-        reason = (getattr(error, "stderr", "") or str(error)).strip().splitlines()
-        log.warning(
-            "the matching kernel cannot be built: %s; matching takes torch's tiles, which are slower",
-            next((line for line in reason if "error" in line), reason[-1]),
-        )
-        return None
+    """kernel.c as a library for this CPU; None, and a line in the log, if it cannot be built."""
+    return load_library(SOURCE, "matching takes torch's tiles, which are slower")
 
 
 class _Side(ctypes.Structure):
@@ -210,10 +180,6 @@ def _pool(threads: int) -> ThreadPoolExecutor:
 
 
 os.register_at_fork(after_in_child=_pool.cache_clear)
-
-
-def _run(command: list[str]) -> str:
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
 def _address(tensor: Tensor | None) -> ctypes.c_void_p:

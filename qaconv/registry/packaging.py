@@ -23,7 +23,7 @@ from qaconv.inference import ServedModel
 from qaconv.registry.pyfunc import DEFAULTS
 
 PACKAGE = Path(__file__).parents[1]  # qaconv
-SHIPPED = ("__init__.py", "errors.py", "files.py", "inference", "tlift")  # of this package, to run without it
+SHIPPED = ("__init__.py", "errors.py", "files.py", "inference", "native.py", "pixels", "tlift")  # runs without the rest
 SERVED, EVIDENCE = "artifacts/served", "artifacts/evidence.json"  # where MLflow puts them within a version
 REQUIRED = ("mlflow", "numpy", "onnxruntime", "pandas", "pillow", "scipy", "simplejpeg")
 BLOCK = 8  # pixels of the example's blocks of colour

@@ -1,0 +1,54 @@
+"""A C file of this package goes in; it comes out as a library for this CPU, built when it is first needed."""
+
+import ctypes
+import logging
+import os
+import shutil
+import subprocess
+import threading
+from hashlib import sha256
+from pathlib import Path
+
+from qaconv.files import replacing_file
+
+log = logging.getLogger(__name__)
+
+FLAGS = ("-O3", "-march=native", "-shared", "-fPIC")
+BUILDING = threading.Lock()
+
+
+def load_library(source: Path, otherwise: str, *flags: str) -> ctypes.CDLL | None:
+    """The library, built where the cache has none; None, and a line in the log, if it cannot be.
+
+    The cache is `qaconv/` in XDG_CACHE_HOME, or in ~/.cache. A library is found again by the source and by what the
+    compiler says of itself and of the CPU.
+
+    Args:
+        source: the C file.
+        otherwise: what is slower without it, for the log.
+        flags: for the compiler, beside FLAGS.
+    """
+    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    if compiler is None:
+        log.warning("there is no C compiler (cc, gcc, clang): %s", otherwise)
+        return None
+    command = [compiler, *FLAGS, *flags]
+    try:
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "qaconv"
+        described = _run([*command, "-dM", "-E", "-x", "c", os.devnull])
+        told = " ".join(command) + described + source.read_text(encoding="utf-8")
+        library = folder / f"{source.stem}-{sha256(told.encode()).hexdigest()[:16]}.so"
+        with BUILDING:
+            if not library.is_file():
+                with replacing_file(library) as beside:
+                    _run([*command, str(source), "-o", str(beside)])
+        return ctypes.CDLL(str(library))
+    except (OSError, RuntimeError, subprocess.CalledProcessError) as error:
+        reason = (getattr(error, "stderr", "") or str(error)).strip().splitlines()
+        said = next((line for line in reason if "error" in line), reason[-1])
+        log.warning("%s cannot be built: %s; %s", source.name, said, otherwise)
+        return None
+
+
+def _run(command: list[str]) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
