@@ -17,7 +17,7 @@ from benchmarks.machine import sgemm_rate
 from benchmarks.table import Bound, Row, compare
 from qaconv.config import load_params
 from qaconv.encoding import fastest
-from qaconv.loading import Crops, Encode, encode_batches
+from qaconv.loading import Crops, Encode, encode_all
 from qaconv.manifest import JUNK, Manifest
 from qaconv.matching import Neighbours, Shortlist, score_matrix, search
 from qaconv.matching.compiled import CompiledMatcher, load_kernel
@@ -162,7 +162,7 @@ def _crops(split: str) -> list[Path]:
 
 def _encode(paths: list[Path]) -> Tensor:
     size = _network().architecture.image
-    return torch.cat(list(encode_batches(_encoder(), paths, size, batch_size=BATCH, progress=False)))
+    return encode_all(_encoder(), paths, size, batch_size=BATCH)
 
 
 def _varied(paths: list[Path], count: int) -> Tensor:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from qaconv.config import ImageConfig
 from qaconv.errors import InputError
-from qaconv.loading import encode_batches, in_torch
+from qaconv.loading import encode_all, in_torch
 from qaconv.matching import score_matrix
 from qaconv.metrics import Calibration, evaluate_ranking, fit_calibration
 from qaconv.metrics.sightings import Sightings
@@ -65,6 +65,5 @@ class Holdout:
 
     def _scores(self, network: Network, device: torch.device, workers: int) -> NDArray[np.float32]:
         encode = in_torch(network.encoder, device)
-        batches = encode_batches(encode, self.paths, self.size, batch_size=BATCH_SIZE, workers=workers, progress=False)
-        maps = torch.cat(list(batches))
+        maps = encode_all(encode, self.paths, self.size, batch_size=BATCH_SIZE, workers=workers)
         return score_matrix(maps, maps, network.head, device=device)

@@ -79,6 +79,13 @@ def encode_batches(
     yield from map(encode, track(batches, f"encode {len(paths)} images", total=total, disable=not progress))
 
 
+def encode_all(
+    encode: Encode, paths: Sequence[Path], size: ImageConfig, *, batch_size: int, workers: int = 0
+) -> Tensor:
+    """Files of few enough images to maps float32 [N, C, h, w], without progress."""
+    return torch.cat(list(encode_batches(encode, paths, size, batch_size=batch_size, workers=workers, progress=False)))
+
+
 def in_torch(encoder: nn.Module, device: torch.device) -> Encode:
     """By PyTorch, on any device; the encoder is put in eval mode."""
     encoder.eval().to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -17,7 +17,7 @@ FLAGS = ("-O3", "-march=native", "-shared", "-fPIC")
 BUILDING = threading.Lock()
 
 
-def load_library(source: Path, otherwise: str, *flags: str) -> ctypes.CDLL | None:
+def load_library(source: Path, otherwise: str) -> ctypes.CDLL | None:
     """The library, built where the cache has none; None, and a line in the log, if it cannot be.
 
     The cache is `qaconv/` in XDG_CACHE_HOME, or in ~/.cache. A library is found again by the source and by what the
@@ -26,18 +26,17 @@ def load_library(source: Path, otherwise: str, *flags: str) -> ctypes.CDLL | Non
     Args:
         source: the C file.
         otherwise: what is slower without it, for the log.
-        flags: for the compiler, beside FLAGS.
     """
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None:
         log.warning("there is no C compiler (cc, gcc, clang): %s", otherwise)
         return None
-    command = [compiler, *FLAGS, *flags]
+    command = [compiler, *FLAGS]
     try:
         folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "qaconv"
         described = _run([*command, "-dM", "-E", "-x", "c", os.devnull])
-        told = " ".join(command) + described + source.read_text(encoding="utf-8")
-        library = folder / f"{source.stem}-{sha256(told.encode()).hexdigest()[:16]}.so"
+        digest = sha256((described + source.read_text(encoding="utf-8")).encode()).hexdigest()[:16]
+        library = folder / f"{source.stem}-{digest}.so"
         with BUILDING:
             if not library.is_file():
                 with replacing_file(library) as beside:

@@ -25,7 +25,7 @@ from qaconv.config import MethodConfig, TrainConfig
 from qaconv.errors import InputError
 from qaconv.files import replacing_file
 from qaconv.holdout import Holdout
-from qaconv.loading import TrainingCrops, as_input, encode_batches, in_torch, training_batches
+from qaconv.loading import TrainingCrops, as_input, encode_all, in_torch, training_batches
 from qaconv.matching import score_matrix
 from qaconv.models.checkpoint import Network
 from qaconv.models.losses import Outcome, PairwiseMatchingLoss, build_loss
@@ -268,8 +268,7 @@ def _graph(
     started = time.monotonic()
     paths = [crops.crops.paths[index] for index in chosen]
     encode = in_torch(network.encoder, device)
-    batches = encode_batches(encode, paths, crops.crops.size, batch_size=256, workers=workers, progress=False)
-    maps = torch.cat(list(batches))
+    maps = encode_all(encode, paths, crops.crops.size, batch_size=256, workers=workers)
     encoded = time.monotonic()
     scores = score_matrix(maps, maps, network.head, device=device)
     seconds = time.monotonic() - encoded

@@ -10,7 +10,7 @@ from PIL import Image
 from qaconv.config import BackboneConfig, ImageConfig
 from qaconv.encoding import fastest
 from qaconv.errors import InputError
-from qaconv.loading import Crops, encode_batches, in_torch
+from qaconv.loading import Crops, encode_all, encode_batches, in_torch
 from qaconv.models.checkpoint import Architecture, Network, build_network
 
 CPU = torch.device("cpu")
@@ -37,7 +37,7 @@ def test_onnx_runtime_and_pytorch_make_the_same_maps(pooled: bool, paths: list[P
     network = make_network(pooled=pooled)
     network.encoder.train()  # whoever encodes puts it in eval mode
     onnx, torch_ = (
-        torch.cat(list(encode_batches(encode, paths, SIZE, batch_size=3, progress=False)))
+        encode_all(encode, paths, SIZE, batch_size=3)
         for encode in (fastest(network, CPU), in_torch(network.encoder, CPU))
     )
     assert onnx.dtype == torch.float32 and onnx.is_contiguous()

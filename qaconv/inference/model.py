@@ -21,7 +21,7 @@ GALLERY_TILE = 16  # images matched at a time: S x S cosines of each stay in a c
 
 
 class Threshold(NamedTuple):
-    """From where a pair is taken for one person.
+    """Above what a pair is taken for one person.
 
     Attributes:
         false_match_rate: share of pairs of two people that it lets through, on people held out of training.
@@ -130,7 +130,7 @@ class ServedModel:
 
     @property
     def threshold(self) -> float:
-        """The probability from which a pair is a match unless the caller says otherwise: the strictest, or 0.5."""
+        """The probability above which a pair is a match unless the caller says otherwise: the strictest, or 0.5."""
         return self.thresholds[-1].probability if self.thresholds else EVEN
 
     def lift(

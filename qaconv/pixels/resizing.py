@@ -31,8 +31,7 @@ def resize(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uin
 
 @cache
 def _library() -> ctypes.CDLL | None:
-    # The filter's weights must not be rounded in another way than Pillow's.
-    library = load_library(SOURCE, "Pillow resizes, which is slower", "-ffp-contract=off")
+    library = load_library(SOURCE, "Pillow resizes, which is slower")
     if library is not None:
         library.resize.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_int] * 2
     return library

@@ -36,7 +36,7 @@ class Ranker(PythonModel):
             context: not used.
             model_input: a row a crop: `role` (query or gallery), `image` (a JPEG or PNG file in base64), `camid`, and
                 where known `time_s` (seconds on that camera's clock) and `id` (a name; else the row's number).
-            params: `top_k` gallery images a query; `threshold`, the probability from which it is a match, else
+            params: `top_k` gallery images a query; `threshold`, the probability above which it is a match, else
                 `ServedModel.threshold`; `deployment`, whose temporal profile lifts scores ("" lifts none);
                 `correspondences` a pair.
 
@@ -64,7 +64,7 @@ class Ranker(PythonModel):
                 "rank": rank,
                 "score": float(logits[row, column]),
                 "probability": float(probability[row, column]),
-                "match": bool(probability[row, column] >= asked["threshold"]),
+                "match": bool(probability[row, column] > asked["threshold"]),
                 "lifted": float("nan") if lifted is None else float(lifted[row, column]),
                 "correspondences": [
                     {**found._asdict(), "query": list(found.query), "gallery": list(found.gallery)}

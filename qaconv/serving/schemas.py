@@ -83,7 +83,7 @@ class SearchRequest(Strict):
     queries: Annotated[list[SearchQuery], Field(min_length=1, max_length=64)]
     top_k: Annotated[int, Field(ge=1, le=200), WHOLE] = 10
     threshold: Annotated[float, Field(ge=0, le=1)] | None = Field(
-        None, description="Probability from which it is a match; without one, the strictest of the model's thresholds."
+        None, description="Probability above which it is a match; without one, the strictest of the model's thresholds."
     )
     camids: Annotated[list[Camera], Field(max_length=1000)] | None = Field(None, description="Only these cameras.")
     from_s: Seconds | None = None
@@ -96,13 +96,13 @@ class Match(BaseModel):
     time_s: float | None
     score: float = Field(description="Logit; higher is a better match.")
     probability: float = Field(description="That both show one person.")
-    match: bool = Field(description="Whether the probability reaches the threshold.")
+    match: bool = Field(description="Whether the probability is above the threshold.")
     lifted: float | None = Field(description="What ranks where times count; no probability.")
 
 
 class SearchAnswer(BaseModel):
     version: str = Field(description="Of the model that answered.")
-    threshold: float = Field(description="Probability from which `match` is true.")
+    threshold: float = Field(description="Probability above which `match` is true.")
     results: list[list[Match]] = Field(description="Best first, for each query.")
 
 
@@ -156,7 +156,7 @@ class Deployments(BaseModel):
     version: str = Field(description="Of the model in charge.")
     calibrated: bool = Field(description="Whether probabilities are calibrated.")
     thresholds: list[Threshold] = Field(description="The strictest last; empty where no people were held out.")
-    threshold: float = Field(description="Probability from which a sighting is a match unless a search says another.")
+    threshold: float = Field(description="Probability above which a sighting is a match unless a search says another.")
     deployments: list[Deployment]
 
 

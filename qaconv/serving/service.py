@@ -91,7 +91,7 @@ class Service:
     def search(
         self, deployment: str, queries: Sequence[Query], only: Filter, top_k: int, threshold: float | None = None
     ) -> Answer:
-        """Each query's `top_k` best sightings, never the query itself; matches from a probability, or the model's own.
+        """Each query's `top_k` best sightings, never the query itself; matches above a probability, or the model's own.
 
         Raises:
             NotFound: no such deployment, camera or sighting.
@@ -275,7 +275,7 @@ class Service:
                 time_s=None if np.isnan(found.times[at]) else float(found.times[at]),
                 score=float(found.logits[at]),
                 probability=float(probability[at]),
-                match=bool(probability[at] >= threshold),
+                match=bool(probability[at] > threshold),
                 lifted=None if lifted is None else float(lifted[0, at]),
             )
             for at in order[:top_k]

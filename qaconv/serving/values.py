@@ -32,7 +32,7 @@ class Match:
     time_s: float | None
     score: float  # logit
     probability: float
-    match: bool  # whether the probability reaches the threshold
+    match: bool  # whether the probability is above the threshold
     lifted: float | None  # what ranks, where times count
 
 
@@ -42,7 +42,7 @@ class Answer:
 
     Attributes:
         version: of the model that answered.
-        threshold: the probability from which a sighting is a match.
+        threshold: the probability above which a sighting is a match.
         results: of each query, best first.
     """
 

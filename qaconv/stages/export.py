@@ -7,7 +7,7 @@ import torch
 
 from qaconv.config import Params
 from qaconv.export import export_network
-from qaconv.loading import encode_batches, in_torch
+from qaconv.loading import encode_all, in_torch
 from qaconv.matching import score_matrix
 from qaconv.metrics import Calibration, VerificationMetrics, evaluate_verification
 from qaconv.models.checkpoint import Network, load_network
@@ -40,6 +40,6 @@ def _verify(network: Network) -> VerificationMetrics:
     people, cameras = table["label"].to_numpy(), table.groupby(["domain", "camid"]).ngroup().to_numpy()
     paths, cpu = [Path(path) for path in table["path"]], torch.device("cpu")
     encode, size = in_torch(network.encoder, cpu), network.architecture.image
-    maps = torch.cat(list(encode_batches(encode, paths, size, batch_size=BATCH_SIZE, progress=False)))
+    maps = encode_all(encode, paths, size, batch_size=BATCH_SIZE)
     scores = score_matrix(maps, maps, network.head, device=cpu)
     return evaluate_verification(scores, people, people, cameras, cameras)

@@ -150,7 +150,7 @@ function markMatches() {
   const threshold = Number($("threshold").value);
   $("threshold-value").textContent = threshold.toFixed(3);
   for (const match of state.matches) {
-    const isMatch = match.probability >= threshold;
+    const isMatch = match.probability > threshold;
     match.button.classList.toggle("match", isMatch);
     const [mark, likely] = [isMatch ? "✓ " : "– ", document.createElement("strong")];
     likely.textContent = mark + percent(match.probability);
@@ -180,7 +180,7 @@ function drawTimes(threshold) {
     svg("line", { class: "rail", x1: left, x2: left + width, y1: y(camid), y2: y(camid) }),
   ]);
   for (const match of timed) {
-    const isMatch = match.probability >= threshold;
+    const isMatch = match.probability > threshold;
     const dot = svg("circle", { class: `dot ${isMatch ? "match" : ""}`, cx: x(match.time_s), cy: y(match.camid), r: 5 });
     dot.append(svg("title", {}, `rank ${match.rank}, ${percent(match.probability)}, ${place(match)}`));
     parts.push(dot);
