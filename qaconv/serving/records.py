@@ -29,7 +29,6 @@ CREATE INDEX IF NOT EXISTS by_sighting ON maps (sighting);
 """
 COLUMNS = "id, deployment, camid, time_s, person, enrolled_s"
 PAGE_BYTES = 65536  # rows share a page: a third less is written than in smaller ones, of which each map fills one
-JOURNAL_PAGES = 256  # 16 MB, which are written over and over; SQLite's own 1000 take memory that is new to the process
 READ = 512  # maps read at a time
 
 
@@ -65,8 +64,7 @@ class Records:
         self._lock = threading.Lock()
         self._connection = sqlite3.connect(folder / "galleries.db", check_same_thread=False, isolation_level=None)
         self._connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")  # of a file that is there it stays as it is
-        journal = ("journal_mode = WAL", "synchronous = FULL", f"wal_autocheckpoint = {JOURNAL_PAGES}")
-        for pragma in (*journal, "foreign_keys = ON", "secure_delete = ON"):
+        for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "secure_delete = ON"):
             self._connection.execute(f"PRAGMA {pragma}")
         self._connection.executescript(SCHEMA)
 
