@@ -69,7 +69,7 @@ def _encoding(what: str, network: Network, images: Tensor) -> Iterator[Row]:
     bound = _encoder_bound(network, len(images))
     plain = partial(_encode, network, images, len(images))
     for name, ours in (("PyTorch", in_torch(network.encoder, CPU)), ("ONNX Runtime", fastest(network, CPU))):
-        call = partial(_each, ours, images.split(BATCH))
+        call = partial(_encode_each, ours, images.split(BATCH))
         yield compare(f"{what}: eager PyTorch, {name}", plain, call, items=len(images), bound=bound)
 
 
@@ -94,6 +94,10 @@ def _encoder_bound(network: Network, count: int) -> Bound:
 def _encode(network: Network, images: Tensor, batch_size: int) -> list[Tensor]:
     encoder = network.encoder.eval().to(memory_format=torch.contiguous_format)
     return [encoder(part.float() / 255) for part in images.split(batch_size)]
+
+
+def _encode_each(encode: Encode, batches: list[Tensor]) -> list[Tensor]:
+    return list(encode.each(batches))
 
 
 def _files_to_maps(encode: Encode, paths: list[Path]) -> list[Tensor]:

@@ -10,14 +10,14 @@ from qaconv.models.checkpoint import Network
 
 
 def fastest(network: Network, device: torch.device) -> Encode:
-    """ONNX Runtime on a CPU, which is faster there by what docs/matching.md says; PyTorch elsewhere."""
+    """ONNX Runtime on a CPU, which is faster there by what docs/matching.md says, a batch a core; PyTorch elsewhere."""
     if device.type != "cpu":
         return in_torch(network.encoder, device)
     network.encoder.eval()
-    session = open_graph(encoder_graph(network))
+    session = open_graph(encoder_graph(network), threads=1)
 
     def encode(images: Tensor) -> Tensor:
         (maps,) = session.run(None, {"images": images.permute(0, 2, 3, 1).contiguous().numpy()})
         return torch.from_numpy(maps)
 
-    return encode
+    return Encode(encode, at_once=torch.get_num_threads())

@@ -3,9 +3,13 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from rich.progress import track
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
@@ -16,9 +20,31 @@ from qaconv.errors import InputError
 from qaconv.pixels import NoImage, resize, unpack
 from qaconv.samplers import Draw
 
-BATCHES_AHEAD = 2  # read while one is encoded
+Item = TypeVar("Item")
 
-Encode = Callable[[Tensor], Tensor]  # uint8 images [B, 3, H, W] to maps float32 [B, C, h, w] on the CPU
+
+@dataclass(frozen=True)
+class Encode:
+    """A way to encode.
+
+    Attributes:
+        call: uint8 images [B, 3, H, W] to maps float32 [B, C, h, w] on the CPU.
+        at_once: batches that it encodes side by side, each in a thread.
+    """
+
+    call: Callable[[Tensor], Tensor]
+    at_once: int = 1
+
+    def __call__(self, images: Tensor) -> Tensor:
+        return self.call(images)
+
+    def each(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
+        """The maps of every batch, in order."""
+        if self.at_once == 1:  # in the caller's own thread, whose workers PyTorch has started
+            yield from map(self.call, batches)
+            return
+        with ThreadPoolExecutor(self.at_once) as pool:
+            yield from _map_ahead(pool, self.call, batches, self.at_once)
 
 
 class Crops(Dataset[Tensor]):
@@ -32,12 +58,18 @@ class Crops(Dataset[Tensor]):
         return len(self.paths)
 
     def __getitem__(self, index: int) -> Tensor:
+        return torch.from_numpy(self._read(index)).permute(2, 0, 1).contiguous()
+
+    def batch(self, indices: Iterable[int]) -> Tensor:
+        """uint8 [B, 3, H, W] with the colours last in memory, as encoders take them."""
+        return torch.from_numpy(np.stack([self._read(index) for index in indices])).permute(0, 3, 1, 2)
+
+    def _read(self, index: int) -> NDArray[np.uint8]:
         path = self.paths[index]
         try:
-            pixels = unpack(path.read_bytes())
+            return resize(unpack(path.read_bytes()), self.size.height, self.size.width)
         except NoImage as error:
             raise InputError(f"{path}: {error}") from error
-        return torch.from_numpy(resize(pixels, self.size.height, self.size.width)).permute(2, 0, 1).contiguous()
 
 
 class TrainingCrops(Dataset[tuple[Tensor, int]]):
@@ -73,10 +105,30 @@ def encode_batches(
     workers: int = 0,
     progress: bool = True,
 ) -> Iterator[Tensor]:
-    """Image files to maps float32 [B, C, h, w], a batch at a time; the next ones are read in threads meanwhile."""
-    batches = read_ahead(Crops(paths, size), batch_size, threads=max(1, workers))
-    total = -(-len(paths) // batch_size)
-    yield from map(encode, track(batches, f"encode {len(paths)} images", total=total, disable=not progress))
+    """Image files to maps float32 [B, C, h, w], a batch at a time, in order; the next ones are read meanwhile.
+
+    `workers` threads read, or as many as encode, if those are more.
+    """
+    crops = Crops(paths, size)
+    parts = [range(start, min(start + batch_size, len(paths))) for start in range(0, len(paths), batch_size)]
+    readers = max(1, workers, encode.at_once)
+    with ThreadPoolExecutor(readers) as pool:
+        batches = _map_ahead(pool, crops.batch, parts, readers + 1)
+        encoded = encode.each(batches)
+        yield from track(encoded, f"encode {len(paths)} images", total=len(parts), disable=not progress)
+
+
+def _map_ahead(
+    pool: ThreadPoolExecutor, call: Callable[[Item], Tensor], items: Iterable[Item], ahead: int
+) -> Iterator[Tensor]:
+    """What `pool` makes of the items, in order; so many are begun before their turn."""
+    waiting: deque[Future[Tensor]] = deque()
+    for item in items:
+        waiting.append(pool.submit(call, item))
+        if len(waiting) > ahead:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
 
 
 def encode_all(
@@ -95,20 +147,7 @@ def in_torch(encoder: nn.Module, device: torch.device) -> Encode:
         maps = encoder(as_input(images, device).contiguous(memory_format=torch.channels_last))
         return maps.float().cpu().contiguous()
 
-    return encode
-
-
-def read_ahead(crops: Crops, batch_size: int, *, threads: int) -> Iterator[Tensor]:
-    """Batches uint8 [B, 3, H, W] in order, the next BATCHES_AHEAD on their way: they are read without Python's lock."""
-    waiting: deque[list[Future[Tensor]]] = deque()
-    with ThreadPoolExecutor(threads) as pool:
-        for start in range(0, len(crops), batch_size):
-            rows = range(start, min(start + batch_size, len(crops)))
-            waiting.append([pool.submit(crops.__getitem__, row) for row in rows])
-            if len(waiting) > BATCHES_AHEAD:
-                yield torch.stack([image.result() for image in waiting.popleft()])
-        while waiting:
-            yield torch.stack([image.result() for image in waiting.popleft()])
+    return Encode(encode)
 
 
 def as_input(images: Tensor, device: torch.device) -> Tensor:

@@ -1,5 +1,6 @@
 """Crops become the same maps whatever encodes them, and however they are cut into batches."""
 
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from PIL import Image
 from qaconv.config import BackboneConfig, ImageConfig
 from qaconv.encoding import fastest
 from qaconv.errors import InputError
-from qaconv.loading import Crops, encode_all, encode_batches, in_torch
+from qaconv.loading import Crops, Encode, encode_all, encode_batches, in_torch
 from qaconv.models.checkpoint import Architecture, Network, build_network
 
 CPU = torch.device("cpu")
@@ -61,3 +62,17 @@ def test_a_file_that_is_damaged_since_it_was_prepared_is_named(paths: list[Path]
     paths[2].write_bytes(paths[2].read_bytes()[:100])
     with pytest.raises(InputError, match=r"2\.png: 100 bytes are no whole image"):
         Crops(paths, SIZE)[2]
+
+
+def test_maps_keep_their_order_though_a_later_batch_is_done_first() -> None:
+    later_done = threading.Event()
+
+    def call(images: torch.Tensor) -> torch.Tensor:
+        if images[0] == 0:
+            assert later_done.wait(10), "batches are not encoded side by side"
+        else:
+            later_done.set()
+        return images
+
+    found = list(Encode(call, at_once=2).each(torch.arange(5).split(1)))
+    assert torch.cat(found).tolist() == [0, 1, 2, 3, 4]
