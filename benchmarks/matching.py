@@ -169,13 +169,13 @@ def _varied(paths: list[Path], count: int) -> Tensor:
     """`count` maps: each crop as it is, then moved, mirrored, recoloured and occluded as in training."""
     params = load_params()
     crops, vary = Crops(paths, params.image), build_augmentation(params.augment, params.image)
-    maps, parts = _encode(paths), []
+    maps = _encode(paths)
+    chosen = [index % len(paths) for index in range(count - len(maps))]
+    parts = (chosen[start : start + BATCH] for start in range(0, len(chosen), BATCH))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        for start in range(0, count - len(maps), BATCH):
-            chosen = [index % len(paths) for index in range(start, min(start + BATCH, count - len(maps)))]
-            parts.append(_encoder()(torch.stack([vary(crops[index]) for index in chosen])))
-    return torch.cat([maps, *parts]).clone()
+        varied = list(_encoder().each(torch.stack([vary(crops[index]) for index in part]) for part in parts))
+    return torch.cat([maps, *varied]).clone()
 
 
 def _products(shape: tuple[int, int, int], pairs: int) -> Bound:

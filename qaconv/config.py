@@ -162,7 +162,7 @@ class RerankConfig(Settings):
 
 
 class EvaluateConfig(Settings):
-    batch_size: PositiveInt  # images encoded at a time
+    batch_size: PositiveInt  # images encoded at a time, on a CPU by each core
     engine: Literal["exact", "int8"]  # how maps are matched; int8 is faster and within 0.1 mAP points of exact
     parts: tuple[PositiveInt, ...]  # 1 and on: shares of a target's sightings, each matched by a stage of its own
     rerank: RerankConfig

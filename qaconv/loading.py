@@ -17,7 +17,7 @@ from torchvision.transforms import v2
 
 from qaconv.config import ImageConfig
 from qaconv.errors import InputError
-from qaconv.pixels import NoImage, resize, unpack
+from qaconv.pixels import NoImage, load_resizing, resize, unpack
 from qaconv.samplers import Draw
 
 Item = TypeVar("Item")
@@ -34,9 +34,6 @@ class Encode:
 
     call: Callable[[Tensor], Tensor]
     at_once: int = 1
-
-    def __call__(self, images: Tensor) -> Tensor:
-        return self.call(images)
 
     def each(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
         """The maps of every batch, in order."""
@@ -69,7 +66,7 @@ class Crops(Dataset[Tensor]):
         try:
             return resize(unpack(path.read_bytes()), self.size.height, self.size.width)
         except NoImage as error:
-            raise InputError(f"{path}: {error}") from error
+            raise InputError(f"{path}: {error}; legal is what `qaconv prepare` has read, a whole image") from error
 
 
 class TrainingCrops(Dataset[tuple[Tensor, int]]):
@@ -93,6 +90,7 @@ def training_batches(
     crops: TrainingCrops, batches: Iterable[list[Draw]], workers: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Batches of uint8 images [B, 3, H, W] and labels [B], in the order of `batches`."""
+    load_resizing()  # here, not in every process that reads
     yield from DataLoader(crops, batch_sampler=batches, num_workers=workers)
 
 

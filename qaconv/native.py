@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import threading
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 
@@ -14,19 +15,25 @@ from qaconv.files import replacing_file
 log = logging.getLogger(__name__)
 
 FLAGS = ("-O3", "-march=native", "-shared", "-fPIC")
-BUILDING = threading.Lock()
+LOADING = threading.Lock()
 
 
 def load_library(source: Path, otherwise: str) -> ctypes.CDLL | None:
     """The library, built where the cache has none; None, and a line in the log, if it cannot be.
 
-    The cache is `qaconv/` in XDG_CACHE_HOME, or in ~/.cache. A library is found again by the source and by what the
-    compiler says of itself and of the CPU.
+    The cache is `qaconv/` in XDG_CACHE_HOME, or in ~/.cache. A library is found again by the source, the flags and what
+    the compiler says of itself and of the CPU.
 
     Args:
         source: the C file.
         otherwise: what is slower without it, for the log.
     """
+    with LOADING:  # threads may need it at the same moment; one builds it, and one line of the log is enough
+        return _load(source, otherwise)
+
+
+@cache
+def _load(source: Path, otherwise: str) -> ctypes.CDLL | None:
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None:
         log.warning("there is no C compiler (cc, gcc, clang): %s", otherwise)
@@ -35,12 +42,11 @@ def load_library(source: Path, otherwise: str) -> ctypes.CDLL | None:
     try:
         folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "qaconv"
         described = _run([*command, "-dM", "-E", "-x", "c", os.devnull])
-        digest = sha256((described + source.read_text(encoding="utf-8")).encode()).hexdigest()[:16]
-        library = folder / f"{source.stem}-{digest}.so"
-        with BUILDING:
-            if not library.is_file():
-                with replacing_file(library) as beside:
-                    _run([*command, str(source), "-o", str(beside)])
+        told = " ".join(FLAGS) + described + source.read_text(encoding="utf-8")
+        library = folder / f"{source.stem}-{sha256(told.encode()).hexdigest()[:16]}.so"
+        if not library.is_file():
+            with replacing_file(library) as beside:
+                _run([*command, str(source), "-o", str(beside)])
         return ctypes.CDLL(str(library))
     except (OSError, RuntimeError, subprocess.CalledProcessError) as error:
         reason = (getattr(error, "stderr", "") or str(error)).strip().splitlines()

@@ -52,16 +52,27 @@ def test_maps_come_in_the_order_of_the_files_however_they_are_cut(
 ) -> None:
     encode = fastest(make_network(pooled=False), CPU)
     crops = Crops(paths, SIZE)
-    one_by_one = [encode(crops[row][None]) for row in range(len(paths))]
+    one_by_one = list(encode.each(crops[row][None] for row in range(len(paths))))
     batches = list(encode_batches(encode, paths, SIZE, batch_size=batch_size, workers=workers, progress=False))
     assert [len(batch) for batch in batches[:-1]] == [batch_size] * (len(batches) - 1)
     torch.testing.assert_close(torch.cat(batches), torch.cat(one_by_one), rtol=0, atol=1e-5)
 
 
-def test_a_file_that_is_damaged_since_it_was_prepared_is_named(paths: list[Path]) -> None:
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_a_file_that_is_damaged_since_it_was_prepared_is_named(at_once: int, paths: list[Path]) -> None:
     paths[2].write_bytes(paths[2].read_bytes()[:100])
-    with pytest.raises(InputError, match=r"2\.png: 100 bytes are no whole image"):
-        Crops(paths, SIZE)[2]
+    with pytest.raises(InputError, match=r"2\.png: 100 bytes are no whole image; legal is"):
+        encode_all(Encode(torch.Tensor.float, at_once), paths, SIZE, batch_size=2)
+
+
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_no_thread_is_left_when_somebody_stops_half_way(at_once: int, paths: list[Path]) -> None:
+    before = threading.active_count()
+    batches = encode_batches(Encode(torch.Tensor.float, at_once), paths, SIZE, batch_size=1, progress=False)
+    assert next(batches).shape == (1, 3, SIZE.height, SIZE.width)
+    assert threading.active_count() > before
+    batches.close()
+    assert threading.active_count() == before
 
 
 def test_maps_keep_their_order_though_a_later_batch_is_done_first() -> None:

@@ -135,7 +135,6 @@ class CompiledMatcher:
         return _repeat_last(maps, self._locations).contiguous()
 
 
-@cache
 def load_kernel() -> ctypes.CDLL | None:
     """kernel.c as a library for this CPU; None, and a line in the log, if it cannot be built."""
     return load_library(SOURCE, "matching takes torch's tiles, which are slower")

@@ -1,7 +1,6 @@
 """Pixels go in; those of the same image at another size come out, by Pillow's bicubic filter."""
 
 import ctypes
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -19,19 +18,17 @@ def resize(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uin
     Raises:
         MemoryError: there is not enough of it.
     """
-    library = _library()
+    library = load_resizing()
     if library is None:
-        return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC))
+        return np.array(Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC))
     pixels = np.ascontiguousarray(pixels)
     resized = np.empty((height, width, 3), dtype=np.uint8)
-    if library.resize(pixels.ctypes.data, *pixels.shape[:2], resized.ctypes.data, height, width):
+    before, after = (ctypes.c_void_p(array.ctypes.data) for array in (pixels, resized))
+    if library.resize(before, *pixels.shape[:2], after, height, width):
         raise MemoryError(f"{pixels.shape[0]} x {pixels.shape[1]} pixels")
     return resized
 
 
-@cache
-def _library() -> ctypes.CDLL | None:
-    library = load_library(SOURCE, "Pillow resizes, which is slower")
-    if library is not None:
-        library.resize.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_int] * 2
-    return library
+def load_resizing() -> ctypes.CDLL | None:
+    """resizing.c, for a process whose children are to inherit it."""
+    return load_library(SOURCE, "Pillow resizes, which is slower")

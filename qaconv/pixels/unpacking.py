@@ -23,10 +23,10 @@ def unpack(data: bytes, formats: tuple[str, ...] | None = None) -> NDArray[np.ui
 
     Args:
         data: the file.
-        formats: Pillow's names of those that are legal; None is all that it reads.
+        formats: Pillow's names of those that are legal beside JPEG; None is all that it reads.
 
     Raises:
-        NoImage: it is damaged, or of no such format.
+        NoImage: it is damaged, or of another format.
     """
     if data.startswith(JPEG_START):
         try:  # the pixels that Pillow finds, by the same libjpeg-turbo in a third of the time
@@ -38,7 +38,7 @@ def unpack(data: bytes, formats: tuple[str, ...] | None = None) -> NDArray[np.ui
         return np.asarray(picture.convert("RGB"))
 
 
-def size_of(data: bytes, formats: tuple[str, ...] | None = None) -> tuple[int, int]:
+def size_of(data: bytes, formats: tuple[str, ...]) -> tuple[int, int]:
     """Height and width in pixels, from the file's head; nothing is unpacked.
 
     Raises:

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
+from qaconv import native
 from qaconv.matching.compiled import CompiledMatcher, load_kernel
 from qaconv.matching.quantise import dequantise, quantise
 from qaconv.matching.tiles import choose_matcher
@@ -80,9 +81,9 @@ def test_codes_give_the_logits_of_the_maps_they_stand_for() -> None:
 
 @pytest.fixture
 def no_kernel_yet() -> Iterator[None]:
-    load_kernel.cache_clear()
+    native._load.cache_clear()
     yield
-    load_kernel.cache_clear()
+    native._load.cache_clear()
 
 
 @pytest.mark.parametrize("fault", ["no compiler", "no instructions"])
