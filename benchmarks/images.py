@@ -108,7 +108,7 @@ def _read_then_encode(network: Network, paths: list[Path]) -> list[Tensor]:
     maps = []
     for start in range(0, len(paths), 256):
         batch = [_read_by_pillow(path) for path in paths[start : start + 256]]
-        maps += _encode(network, torch.from_numpy(np.stack(batch)).permute(0, 3, 1, 2), 256)
+        maps += _encode(network, torch.from_numpy(np.stack(batch)).permute(0, 3, 1, 2).contiguous(), 256)
     return maps
 
 
@@ -118,8 +118,7 @@ def _read_by_pillow(path: Path) -> NDArray[np.uint8]:
 
 
 def _crops(paths: list[Path], size: ImageConfig) -> Tensor:
-    crops = Crops(paths, size)
-    return torch.stack([crops[row] for row in range(len(crops))])
+    return Crops(paths, size).batch(range(len(paths))).contiguous()
 
 
 def _unpack_by_pillow(file: bytes) -> NDArray[np.uint8]:

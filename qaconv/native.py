@@ -14,6 +14,7 @@ from qaconv.files import replacing_file
 
 log = logging.getLogger(__name__)
 
+COMPILERS = ("cc", "gcc", "clang")
 FLAGS = ("-O3", "-march=native", "-shared", "-fPIC")
 LOADING = threading.Lock()
 
@@ -34,9 +35,9 @@ def load_library(source: Path, otherwise: str) -> ctypes.CDLL | None:
 
 @cache
 def _load(source: Path, otherwise: str) -> ctypes.CDLL | None:
-    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    compiler = next(filter(None, map(shutil.which, COMPILERS)), None)
     if compiler is None:
-        log.warning("there is no C compiler (cc, gcc, clang): %s", otherwise)
+        log.warning("there is no C compiler (%s): %s", ", ".join(COMPILERS), otherwise)
         return None
     command = [compiler, *FLAGS]
     try:

@@ -1,7 +1,7 @@
 """What several tests look at: a small site of the embedded camera network, with the truth beside the pictures."""
 
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from qaconv import native
 from qaconv.camnet.render import choose_crops, render_site
 from qaconv.config import SiteConfig
 
@@ -23,6 +24,14 @@ def site_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("site") / "shop"
     render_site(SITE, folder, processes=1)
     return folder
+
+
+@pytest.fixture
+def no_library_loaded() -> Iterator[None]:
+    """As if no C file had been needed yet."""
+    native._load.cache_clear()
+    yield
+    native._load.cache_clear()
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ import pytest
 from qaconv import native
 from qaconv.native import load_library
 
-needs_compiler = pytest.mark.skipif(not any(map(shutil.which, ("cc", "gcc", "clang"))), reason="no C compiler")
+needs_compiler = pytest.mark.skipif(not any(map(shutil.which, native.COMPILERS)), reason="no C compiler")
 
 
 @pytest.fixture

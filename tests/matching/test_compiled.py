@@ -1,7 +1,6 @@
 """The compiled kernel gives what torch's tiles give, and where it cannot be built they take its place."""
 
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from qaconv import native
 from qaconv.matching.compiled import CompiledMatcher, load_kernel
 from qaconv.matching.quantise import dequantise, quantise
 from qaconv.matching.tiles import choose_matcher
@@ -79,16 +77,13 @@ def test_codes_give_the_logits_of_the_maps_they_stand_for() -> None:
     torch.testing.assert_close(matcher.table(matcher.prepare(codes), codes), expected, atol=1e-5, rtol=0)
 
 
-@pytest.fixture
-def no_kernel_yet() -> Iterator[None]:
-    native._load.cache_clear()
-    yield
-    native._load.cache_clear()
-
-
 @pytest.mark.parametrize("fault", ["no compiler", "no instructions"])
 def test_torchs_tiles_match_where_no_kernel_can_be_built(
-    fault: str, no_kernel_yet: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    fault: str,
+    no_library_loaded: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     if fault == "no compiler":
         monkeypatch.setenv("PATH", str(tmp_path))

@@ -1,5 +1,4 @@
 import shutil
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -12,7 +11,7 @@ from qaconv import native
 from qaconv.pixels import load_resizing, resize
 
 sides = st.integers(1, 200)
-needs_compiler = pytest.mark.skipif(not any(map(shutil.which, ("cc", "gcc", "clang"))), reason="no C compiler")
+needs_compiler = pytest.mark.skipif(not any(map(shutil.which, native.COMPILERS)), reason="no C compiler")
 
 
 def noise(height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
@@ -24,13 +23,6 @@ def noise(height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
 
 def by_pillow(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
     return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC))
-
-
-@pytest.fixture
-def not_built_yet() -> Iterator[None]:
-    native._load.cache_clear()
-    yield
-    native._load.cache_clear()
 
 
 @needs_compiler
@@ -52,7 +44,7 @@ def test_a_view_is_resized_as_its_copy_is() -> None:
 
 
 def test_pillow_resizes_where_there_is_no_compiler(
-    not_built_yet: None, tmp_path: object, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    no_library_loaded: None, tmp_path: object, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     pixels = noise(128, 64)
