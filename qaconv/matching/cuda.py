@@ -1,6 +1,6 @@
-"""Blocks of feature maps go in; logits come out of a Triton kernel: half precision products, no table in memory.
+"""Match blocks of feature maps on a CUDA device by a Triton kernel that writes no table of cosines.
 
-Tested in Triton's interpreter; no GPU has run it yet. Q queries, G gallery images, S locations, C channels.
+Q queries, G gallery images, S locations, C channels; P and D are S and C filled up to what tensor cores multiply.
 """
 
 from typing import Any
@@ -9,118 +9,167 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from torch.nn import functional as F
 
 from qaconv.matching.quantise import Block, Codes, dequantise
 from qaconv.models.head import FoldedHead
 
-ROWS = 32  # query locations at a time, against all locations of the gallery image
-CHANNELS = 32  # at a time
+ROWS = 64  # query locations multiplied at a time: what one instruction of Hopper's tensor cores takes
+MOST_LOCATIONS, MOST_CHANNELS = 256, 256  # of a gallery image that stays in shared memory and registers
+CONFIGS = [
+    triton.Config({"QUERIES": queries, "STAGES": stages}, num_warps=warps)
+    for queries, stages, warps in ((32, 2, 4), (32, 3, 4), (128, 2, 4), (128, 2, 8))
+]
 
 
 class TritonMatcher:
-    """Matches on a CUDA device: float16 products summed in float32, codes as float16 too.
+    """Match on a CUDA device: products of float16 summed in float32; codes of 8 bits are multiplied as float16 too.
+
+    Cosines are rounded to about 1e-4, so logits differ from the exact engine's by less than 1e-3 for a trained head.
 
     Args:
-        folded: the head.
+        folded: the head, of 2 to MOST_LOCATIONS locations.
         device: a CUDA device.
     """
 
     def __init__(self, folded: FoldedHead, device: torch.device) -> None:
-        self._folded = FoldedHead(*(part.to(device) for part in folded))
         self._device = device
+        padding = -len(folded.query) % ROWS
+        self._query_weights, self._gallery_weights = (
+            F.pad(weights, (0, padding)).to(device) for weights in (folded.query, folded.gallery)
+        )
+        self._bias = folded.bias.to(device)
+        self._wide, self._narrow = _column_pieces(len(folded.query))
 
-    def prepare(self, queries: Block) -> Tensor:
-        """A block of queries on the device, as `table` and `pairs` want it."""
-        maps = dequantise(queries) if isinstance(queries, Codes) else queries
-        return maps.to(self._device, torch.float16).contiguous()
+    def prepare(self, images: Block) -> Tensor:
+        """Move a block of either side to the device as float16 [N, P, D]; what this has returned stays as it is.
+
+        Locations are filled up with copies of the last one, which change no maximum and have no weight; channels with
+        zeros.
+        """
+        if isinstance(images, Codes):
+            maps = dequantise(Codes(*(part.to(self._device) for part in images))).half()
+        else:
+            maps = images.to(self._device, torch.float16)
+        locations, channels = maps.shape[1:]
+        missing, narrow = len(self._query_weights) - locations, _at_least_16(channels) - channels
+        if missing:
+            maps = torch.cat([maps, maps[:, -1:].expand(-1, missing, -1)], dim=1)
+        return F.pad(maps, (0, narrow)).contiguous()
 
     def table(self, queries: Tensor, gallery: Block) -> Tensor:
-        """Logits [Q, G] of all pairs."""
+        """Logits [Q, G] of all pairs, on the CPU."""
+        return self.table_on_device(queries, gallery).cpu()
+
+    def table_on_device(self, queries: Tensor, gallery: Block) -> Tensor:
+        """Logits [Q, G] of all pairs, on the device."""
         maps = self.prepare(gallery)
         logits = torch.empty(len(queries), len(maps), device=self._device)
-        self._match(queries, maps, logits, logits, logits, indexed=False)
-        return logits.cpu()
+        self._match(queries, maps, logits, None, None)
+        return logits
 
     def pairs(self, queries: Tensor, gallery: Block, query_index: Tensor, gallery_index: Tensor) -> Tensor:
-        """Logits [n] of n pairs, given as int64 [n] into both blocks."""
+        """Logits [n] of n pairs, given as int64 [n] into both blocks, on the CPU."""
         logits = torch.empty(len(query_index), device=self._device)
-        indices = (query_index.to(self._device), gallery_index.to(self._device))
-        self._match(queries, self.prepare(gallery), logits, *indices, indexed=True)
+        self._match(queries, self.prepare(gallery), logits, query_index.to(self._device), gallery_index.to(self._device))
         return logits.cpu()
 
     def _match(
-        self, queries: Tensor, gallery: Tensor, logits: Tensor, rows: Tensor, columns: Tensor, *, indexed: bool
+        self, queries: Tensor, gallery: Tensor, logits: Tensor, rows: Tensor | None, columns: Tensor | None
     ) -> None:
-        galleries, locations, channels = gallery.shape
-        match_pair[(logits.numel(),)](
+        if not logits.numel():
+            return
+        indexed = rows is not None
+        blocks = 1 if indexed else len(queries)
+
+        def grid(chosen: dict[str, Any]) -> tuple[int]:
+            return (len(logits) if indexed else len(gallery) * triton.cdiv(blocks, chosen["QUERIES"]),)
+
+        match_images[grid](
             queries,
             gallery,
-            self._folded.query,
-            self._folded.gallery,
-            self._folded.bias,
-            rows,
-            columns,
+            self._query_weights,
+            self._gallery_weights,
+            self._bias,
+            logits if rows is None else rows,
+            logits if columns is None else columns,
             logits,
-            galleries,
-            locations,
-            channels,
+            len(queries),
+            len(gallery),
             INDEXED=indexed,
+            LOCATIONS=queries.shape[1],
+            CHANNELS=queries.shape[2],
+            WIDE=self._wide,
+            NARROW=self._narrow,
             ROWS=ROWS,
-            COLUMNS=max(16, triton.next_power_of_2(locations)),
-            CHANNELS=CHANNELS,
         )
 
 
+@triton.autotune(CONFIGS[:1] if triton.knobs.runtime.interpret else CONFIGS, key=["INDEXED", "LOCATIONS", "CHANNELS", "WIDE", "NARROW"])
 @triton.jit
-def match_pair(
-    queries: Any,
-    gallery: Any,
-    query_weights: Any,
-    gallery_weights: Any,
-    bias: Any,
-    query_index: Any,
-    gallery_index: Any,
-    logits: Any,
-    galleries: Any,
-    locations: Any,
-    channels: Any,
+def match_images(
+    queries: tl.tensor,
+    gallery: tl.tensor,
+    query_weights: tl.tensor,
+    gallery_weights: tl.tensor,
+    bias: tl.tensor,
+    query_index: tl.tensor,
+    gallery_index: tl.tensor,
+    logits: tl.tensor,
+    query_count: tl.tensor,
+    gallery_count: tl.tensor,
     INDEXED: tl.constexpr,
-    ROWS: tl.constexpr,
-    COLUMNS: tl.constexpr,
+    LOCATIONS: tl.constexpr,
     CHANNELS: tl.constexpr,
+    WIDE: tl.constexpr,
+    NARROW: tl.constexpr,
+    ROWS: tl.constexpr,
+    QUERIES: tl.constexpr,
+    STAGES: tl.constexpr,
 ) -> None:
-    """One program a pair: rows of cosines against all the gallery's locations, both maxima kept in registers."""
-    pair = tl.program_id(0).to(tl.int64)
+    """Match one gallery image, which stays in shared memory, with QUERIES queries, whose rows stream past it.
+
+    Both maxima stay in registers: of a query's rows over all columns, and, element by element over the tiles of rows,
+    of the columns; those are reduced across threads once a query. Columns come in two pieces, as a tile's side must be
+    a power of two: 192 is 128 and 64, which multiplies nothing in vain.
+    """
+    program = tl.program_id(0)
     if INDEXED:
-        query = tl.load(query_index + pair)
-        image = tl.load(gallery_index + pair)
+        image = tl.load(gallery_index + program)
+        first = tl.load(query_index + program)
+        last = first + 1
     else:
-        query = pair // galleries
-        image = pair % galleries
-    column = tl.arange(0, COLUMNS)
-    of_gallery = tl.full((COLUMNS,), float("-inf"), tl.float32)
-    logit = tl.load(bias)
-    for start in range(0, locations, ROWS):
-        row = start + tl.arange(0, ROWS)
-        cosines = tl.zeros((ROWS, COLUMNS), tl.float32)
-        for first in range(0, channels, CHANNELS):
-            channel = first + tl.arange(0, CHANNELS)
-            left = tl.load(
-                queries + (query * locations + row)[:, None] * channels + channel[None, :],
-                mask=(row < locations)[:, None] & (channel < channels)[None, :],
-                other=0.0,
-            )
-            right = tl.load(
-                gallery + (image * locations + column)[None, :] * channels + channel[:, None],
-                mask=(column < locations)[None, :] & (channel < channels)[:, None],
-                other=0.0,
-            )
-            cosines += tl.dot(left, right)
-        inside = (row < locations)[:, None] & (column < locations)[None, :]
-        cosines = tl.where(inside, cosines, float("-inf"))
-        weights = tl.load(query_weights + row, mask=row < locations, other=0.0)
-        logit += tl.sum(tl.where(row < locations, tl.max(cosines, 1) * weights, 0.0))
-        of_gallery = tl.maximum(of_gallery, tl.max(cosines, 0))
-    weights = tl.load(gallery_weights + column, mask=column < locations, other=0.0)
-    logit += tl.sum(tl.where(column < locations, of_gallery * weights, 0.0))
-    tl.store(logits + pair, logit)
+        image = (program % gallery_count).to(tl.int64)
+        first = (program // gallery_count * QUERIES).to(tl.int64)
+        last = tl.minimum(first + QUERIES, query_count)
+    channel = tl.arange(0, CHANNELS)[None, :]
+    columns = gallery + image * (LOCATIONS * CHANNELS)
+    wide = tl.load(columns + tl.arange(0, WIDE)[:, None] * CHANNELS + channel)
+    narrow = tl.load(columns + (WIDE + tl.arange(0, NARROW))[:, None] * CHANNELS + channel)
+    row = tl.arange(0, ROWS)
+    for query in tl.range(first, last, flatten=True):
+        best_wide = tl.full((ROWS, WIDE), float("-inf"), tl.float32)
+        best_narrow = tl.full((ROWS, NARROW), float("-inf"), tl.float32)
+        of_rows = tl.zeros((ROWS,), tl.float32)
+        for start in tl.range(0, LOCATIONS, ROWS, num_stages=STAGES):
+            rows = tl.load(queries + (query * LOCATIONS + start) * CHANNELS + row[:, None] * CHANNELS + channel)
+            on_wide = tl.dot(rows, tl.trans(wide))
+            on_narrow = tl.dot(rows, tl.trans(narrow))
+            best_wide = tl.maximum(best_wide, on_wide)
+            best_narrow = tl.maximum(best_narrow, on_narrow)
+            best_row = tl.maximum(tl.max(on_wide, 1), tl.max(on_narrow, 1))
+            of_rows += tl.load(query_weights + start + row) * best_row
+        of_wide = tl.load(gallery_weights + tl.arange(0, WIDE)) * tl.max(best_wide, 0)
+        of_narrow = tl.load(gallery_weights + WIDE + tl.arange(0, NARROW)) * tl.max(best_narrow, 0)
+        logit = tl.load(bias) + tl.sum(of_rows) + tl.sum(of_wide) + tl.sum(of_narrow)
+        tl.store(logits + (program if INDEXED else query * gallery_count + image), logit)
+
+
+def _column_pieces(locations: int) -> tuple[int, int]:
+    """Two powers of two, 16 or more, that hold so many columns together, as few as can be."""
+    wide = min(128, max(16, triton.next_power_of_2(locations) // 2))
+    return wide, max(16, triton.next_power_of_2(max(1, locations - wide)))
+
+
+def _at_least_16(channels: int) -> int:
+    return max(16, triton.next_power_of_2(channels))

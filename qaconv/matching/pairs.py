@@ -31,7 +31,7 @@ def score_pairs(
         engine: as in `score_matrix`.
         device: the same.
     """
-    matcher = choose_matcher(head.folded(), device)
+    matcher = choose_matcher(head, device)
     logits = np.empty(len(rows), dtype=np.float32)
     for start in range(0, len(rows), BLOCK_PAIRS):
         block = slice(start, start + BLOCK_PAIRS)

@@ -87,7 +87,7 @@ class Shortlist:
             raise ValueError("queries holds no maps; legal is one or more, or None for the gallery's own")
         self.top_k = top_k
         self._maps = gallery
-        self._matcher = choose_matcher(head.folded(), device)
+        self._matcher = choose_matcher(head, device)
         self._codes = _in_8_bits(gallery, progress)
         random = np.random.default_rng(seed)
         order = random.permutation(len(gallery))

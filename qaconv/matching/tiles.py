@@ -16,7 +16,7 @@ from qaconv.matching.compiled import CompiledMatcher, load_kernel
 from qaconv.matching.quantise import Block, quantise
 from qaconv.matching.store import MapStore
 from qaconv.matching.torch_tiles import TorchMatcher
-from qaconv.models.head import FoldedHead, QAConv
+from qaconv.models.head import QAConv
 
 Maps = Tensor | NDArray[Any] | MapStore
 Engine = Literal["exact", "int8"]
@@ -76,7 +76,7 @@ def logit_tiles(
         if tuple(maps.shape[1:]) != expected:
             raise ValueError(f"{name} have shape {tuple(maps.shape)}; expected [N, {', '.join(map(str, expected))}]")
     folded = head.folded()
-    matcher = choose_matcher(folded, device)
+    matcher = choose_matcher(head, device)
     mirrored = query_maps is gallery_maps and torch.equal(folded.query, folded.gallery)
     size = max(1, BLOCK_BYTES // (4 * head.channels * head.height * head.width))
     queries, galleries = len(query_maps), len(gallery_maps)
@@ -96,15 +96,18 @@ def logit_tiles(
                 bar.advance(task, logits.numel() * (1 + (mirrored and columns.start > rows.start)))
 
 
-def choose_matcher(folded: FoldedHead, device: torch.device | None) -> Matcher:
-    """The fastest way to match with this head on this device; the CPU unless given."""
-    device = device or torch.device("cpu")
-    if device.type == "cpu" and len(folded.query) > 1 and (kernel := load_kernel()) is not None:
+def choose_matcher(head: QAConv, device: torch.device | None) -> Matcher:
+    """Choose the fastest way to match with this head on this device; the CPU unless given."""
+    folded, device = head.folded(), device or torch.device("cpu")
+    if head.height * head.width == 1:  # one product, which torch multiplies
+        return TorchMatcher(folded, device)
+    if device.type == "cpu" and (kernel := load_kernel()) is not None:
         return CompiledMatcher(folded, kernel)
     if device.type == "cuda" and find_spec("triton"):
-        from qaconv.matching.cuda import TritonMatcher  # Triton comes with PyTorch for CUDA alone
+        from qaconv.matching import cuda  # Triton comes with PyTorch for CUDA alone
 
-        return TritonMatcher(folded, device)
+        if head.height * head.width <= cuda.MOST_LOCATIONS and head.channels <= cuda.MOST_CHANNELS:
+            return cuda.TritonMatcher(folded, device)
     return TorchMatcher(folded, device)
 
 

@@ -5,6 +5,8 @@ each pair, and as much again for its gradient: that is what fills a GPU. Here a 
 what is kept for the gradient is where each best partner lies: a byte or two for each location of each pair.
 """
 
+from importlib.util import find_spec
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -39,32 +41,51 @@ class _BestPartners(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, gallery: Tensor, both: bool) -> tuple[Tensor, ...]:
-        queries, galleries, locations = len(query), len(gallery), query.shape[1]
-        shapes = [(queries, locations, galleries), (galleries, locations, queries)][: 1 + both]
-        best = [query.new_empty(shape) for shape in shapes]
-        winners = [torch.empty(shape, dtype=_index_type(locations), device=query.device) for shape in shapes]
-        for rows, columns in _tiles(queries, galleries, 4 * locations**2, query.device):
-            product = query[rows].flatten(0, 1) @ gallery[columns].flatten(0, 1).T
-            table = product.reshape(-1, locations, columns.stop - columns.start, locations)
-            found = table.max(dim=3)
-            best[0][rows, :, columns], winners[0][rows, :, columns] = found.values, found.indices
-            if both:
-                found = table.permute(2, 3, 0, 1).contiguous().max(dim=3)  # a copy is quicker than max across rows
-                best[1][columns, :, rows], winners[1][columns, :, rows] = found.values, found.indices
+        find = kernels.find if (kernels := _kernels(query)) else _find
+        found = find(query, gallery, both, _index_type(query.shape[1]))
+        best, winners = zip(*found, strict=True)
         ctx.save_for_backward(query, gallery, *winners)
-        return tuple(best)
+        return best
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         query, gallery, *winners = ctx.saved_tensors
         for_query, for_gallery, _ = ctx.needs_input_grad
-        of_query = _of_own(gradients[0], gallery, winners[0]) if for_query else None
-        of_gallery = _of_other(gradients[0], query, winners[0]) if for_gallery else None
+        kernels = _kernels(query)
+        of_own, of_other = (kernels.of_own, kernels.of_other) if kernels else (_of_own, _of_other)
+        of_query = of_own(gradients[0], gallery, winners[0]) if for_query else None
+        of_gallery = of_other(gradients[0], query, winners[0]) if for_gallery else None
         if len(winners) == 2:
-            of_query = of_query + _of_other(gradients[1], gallery, winners[1]) if of_query is not None else None
-            of_gallery = of_gallery + _of_own(gradients[1], query, winners[1]) if of_gallery is not None else None
+            of_query = of_query + of_other(gradients[1], gallery, winners[1]) if of_query is not None else None
+            of_gallery = of_gallery + of_own(gradients[1], query, winners[1]) if of_gallery is not None else None
         return of_query, of_gallery, None
+
+
+def _kernels(maps: Tensor) -> ModuleType | None:
+    """The Triton kernels, where there is a GPU for them and they hold such maps; torch does the same elsewhere."""
+    if not maps.is_cuda or maps.dtype == torch.float64 or not find_spec("triton"):
+        return None
+    from qaconv.models import partners_cuda  # Triton comes with PyTorch for CUDA alone
+
+    return partners_cuda if maps.shape[2] <= partners_cuda.MOST_CHANNELS else None
+
+
+def _find(query: Tensor, gallery: Tensor, both: bool, winners_type: torch.dtype) -> list[tuple[Tensor, Tensor]]:
+    """The best cosines and where they lie, [Q, S, G] each, and, both ways, [G, S, Q]."""
+    queries, galleries, locations = len(query), len(gallery), query.shape[1]
+    shapes = [(queries, locations, galleries), (galleries, locations, queries)][: 1 + both]
+    best = [query.new_empty(shape) for shape in shapes]
+    winners = [torch.empty(shape, dtype=winners_type, device=query.device) for shape in shapes]
+    for rows, columns in _tiles(queries, galleries, 4 * locations**2, query.device):
+        product = query[rows].flatten(0, 1) @ gallery[columns].flatten(0, 1).T
+        table = product.reshape(-1, locations, columns.stop - columns.start, locations)
+        found = table.max(dim=3)
+        best[0][rows, :, columns], winners[0][rows, :, columns] = found.values, found.indices
+        if both:
+            found = table.permute(2, 3, 0, 1).contiguous().max(dim=3)  # a copy is quicker than max across rows
+            best[1][columns, :, rows], winners[1][columns, :, rows] = found.values, found.indices
+    return list(zip(best, winners, strict=True))
 
 
 def _of_own(gradient: Tensor, other: Tensor, winners: Tensor) -> Tensor:
@@ -135,4 +156,5 @@ def _tiles(images: int, others: int, pair_bytes: int, device: torch.device) -> l
 
 
 def _index_type(locations: int) -> torch.dtype:
+    """The smallest type that counts so many locations."""
     return torch.uint8 if locations <= 256 else torch.int16 if locations <= 2**15 else torch.int32

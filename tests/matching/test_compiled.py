@@ -13,7 +13,7 @@ from qaconv.matching.compiled import CompiledMatcher, load_kernel
 from qaconv.matching.quantise import dequantise, quantise
 from qaconv.matching.tiles import choose_matcher
 from qaconv.matching.torch_tiles import TorchMatcher
-from qaconv.models.head import FoldedHead
+from qaconv.models.head import FoldedHead, QAConv
 
 CPU = torch.device("cpu")
 needs_kernel = pytest.mark.skipif(load_kernel() is None, reason="no C compiler, or a CPU without AVX2")
@@ -93,6 +93,6 @@ def test_torchs_tiles_match_where_no_kernel_can_be_built(
         monkeypatch.setattr("qaconv.matching.compiled.SOURCE", broken)
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     with caplog.at_level(logging.WARNING):
-        matchers = [choose_matcher(make_head(24), None) for _ in range(2)]
+        matchers = [choose_matcher(QAConv(8, 6, 4), None) for _ in range(2)]
     assert [type(matcher) for matcher in matchers] == [TorchMatcher, TorchMatcher]
     assert len(caplog.records) == 1 and "torch's tiles" in caplog.text

@@ -14,7 +14,7 @@ from qaconv.matching.torch_tiles import TorchMatcher
 from qaconv.models.head import FoldedHead
 
 CPU = torch.device("cpu")
-SHAPES = [(1, 8), (35, 40)]  # locations, channels
+SHAPES = [(2, 8), (35, 40), (64, 16), (72, 64)]  # locations, channels
 
 
 @pytest.mark.skipif(find_spec("triton") is None, reason="Triton comes with PyTorch for CUDA on Linux alone")

@@ -100,7 +100,7 @@ def test_sizes_chosen_by_the_gallerys_own_images_hold_for_others_of_their_kind(g
 @pytest.mark.parametrize("variant", ["v1", "v2"])
 def test_estimates_are_the_logits_where_every_image_is_like_some_landmark(variant: str) -> None:
     """With v1 the query's side weighs otherwise than the gallery's, so that neither can stand for the other."""
-    matcher = choose_matcher(QAConv(*SHAPE, variant=variant).folded(), None)  # type: ignore[arg-type]
+    matcher = choose_matcher(QAConv(*SHAPE, variant=variant), None)  # type: ignore[arg-type]
     gallery, queries = (quantise(make_maps(20, 1, seed).flatten(2).transpose(1, 2).contiguous()) for seed in (1, 2))
     repeated = gallery.take(torch.arange(20).repeat(20))
     teachers = torch.randperm(400, generator=torch.Generator().manual_seed(0))
