@@ -87,11 +87,14 @@ class TrainingCrops(Dataset[tuple[Tensor, int]]):
 
 
 def training_batches(
-    crops: TrainingCrops, batches: Iterable[list[Draw]], workers: int
+    crops: TrainingCrops, batches: Iterable[list[Draw]], workers: int, *, pinned: bool = False
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches of uint8 images [B, 3, H, W] and labels [B], in the order of `batches`."""
+    """Read batches of uint8 images [B, 3, H, W] and labels [B], in the order of `batches`.
+
+    Pinned memory moves to a GPU while the GPU works.
+    """
     load_resizing()  # here, not in every process that reads
-    yield from DataLoader(crops, batch_sampler=batches, num_workers=workers)
+    yield from DataLoader(crops, batch_sampler=batches, num_workers=workers, pin_memory=pinned)
 
 
 def encode_batches(
@@ -149,5 +152,5 @@ def in_torch(encoder: nn.Module, device: torch.device) -> Encode:
 
 
 def as_input(images: Tensor, device: torch.device) -> Tensor:
-    """uint8 images to the encoder's float32 in [0, 1]."""
-    return images.to(device, torch.float32) / 255
+    """Move uint8 images to the device and make them the encoder's float32 in [0, 1]."""
+    return images.to(device, non_blocking=True).float() / 255

@@ -6,6 +6,7 @@ Several processes may train together (qaconv/distributed.py); the first one writ
 """
 
 import logging
+import math
 import time
 from dataclasses import dataclass, field
 from functools import partial
@@ -84,15 +85,14 @@ def train(
         started, first = time.monotonic(), state.step
         left = [distributed.share(batch) for batch in state.batches[state.step :]]
         batches = track(
-            training_batches(crops, left, workers),
+            training_batches(crops, left, workers, pinned=device.type == "cuda"),
             f"epoch {state.epoch + 1}",
             len(left),
             transient=True,
             disable=not distributed.is_first(),
         )
         for images, targets in batches:
-            outcome = learner.step(as_input(images, device), targets.to(device), state.epoch)
-            state.add(outcome)
+            state.add(learner.step(as_input(images, device), targets.to(device, non_blocking=True), state.epoch))
             if state.step % checkpoint_every_steps == 0:
                 state.save(state_path, fingerprint, learner)
         seconds = time.monotonic() - started
@@ -133,7 +133,10 @@ class _Learner:
             {"params": list(self.encoder.trunk.parameters()), "lr": config.backbone_lr},
             {"params": new, "lr": config.lr},
         ]
-        self.optimiser = torch.optim.SGD(groups, momentum=0.9, nesterov=True, weight_decay=config.weight_decay)
+        self.fused = device.type == "cuda"  # one kernel a step, which need not wait to learn whether half overflowed
+        self.optimiser = torch.optim.SGD(
+            groups, momentum=0.9, nesterov=True, weight_decay=config.weight_decay, fused=self.fused
+        )
 
     @property
     def lr(self) -> float:
@@ -152,8 +155,6 @@ class _Learner:
         with torch.autocast(self.device.type, self.half, enabled=self.config.amp):
             maps = distributed.gather(self.encode(images))
             outcome: Outcome = loss(maps, distributed.gather(targets))
-        if not torch.isfinite(outcome.loss):
-            raise InputError(f"training: the loss is {outcome.loss.item()}; lower train.lr in params.yaml")
         self.optimiser.zero_grad(set_to_none=True)
         self.scaler.scale(outcome.loss).backward()
         distributed.average_gradients(loss)
@@ -181,13 +182,27 @@ class _State:
     accuracy_sum: float = 0.0
     lr_dropped: bool = False
     history: list[dict[str, float]] = field(default_factory=list)
+    unread: list[tuple[Tensor, Tensor]] = field(default_factory=list)  # losses and accuracies of the latest steps
 
     def add(self, outcome: Outcome) -> None:
         self.step += 1
-        self.loss_sum += outcome.loss.item()
-        self.accuracy_sum += outcome.accuracy.item()
+        self.unread.append((outcome.loss.detach(), outcome.accuracy))
+
+    def read(self) -> None:
+        """Sum what the latest steps came to; they are read together, since a GPU stops when it is asked for a number.
+
+        Raises:
+            InputError: a loss that is no finite number.
+        """
+        for loss, accuracy in self.unread:
+            self.loss_sum += loss.item()
+            self.accuracy_sum += accuracy.item()
+        self.unread = []
+        if not math.isfinite(self.loss_sum):
+            raise InputError(f"training: the loss is {self.loss_sum}; lower train.lr in params.yaml")
 
     def close_epoch(self, lr: float) -> dict[str, float]:
+        self.read()
         loss, accuracy = distributed.from_first(lambda: (self.loss_sum, self.accuracy_sum))
         row = {"epoch": self.epoch + 1, "loss": loss / self.step, "accuracy": accuracy / self.step, "lr": lr}
         self.history.append(row)
@@ -195,6 +210,7 @@ class _State:
         return row
 
     def save(self, path: Path, fingerprint: str, learner: _Learner) -> None:
+        self.read()
         if not distributed.is_first():
             return
         values = {
@@ -215,7 +231,10 @@ class _State:
             log.warning("%s: is of a run with other parameters or data; training starts anew", path)
             return None
         for name, part in learner.parts().items():
-            part.load_state_dict(saved["parts"][name])
+            if saved["parts"][name]:  # a scaler has nothing to save where it is not used, as on a CPU
+                part.load_state_dict(saved["parts"][name])
+        for group in learner.optimiser.param_groups:
+            group["fused"] = learner.fused  # of this device, whichever wrote the state
         state = cls(**saved["state"])
         if state.batches is not None:
             state.batches = [[Draw(*draw) for draw in batch] for batch in state.batches]

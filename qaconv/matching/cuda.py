@@ -71,7 +71,9 @@ class TritonMatcher:
     def pairs(self, queries: Tensor, gallery: Block, query_index: Tensor, gallery_index: Tensor) -> Tensor:
         """Logits [n] of n pairs, given as int64 [n] into both blocks, on the CPU."""
         logits = torch.empty(len(query_index), device=self._device)
-        self._match(queries, self.prepare(gallery), logits, query_index.to(self._device), gallery_index.to(self._device))
+        self._match(
+            queries, self.prepare(gallery), logits, query_index.to(self._device), gallery_index.to(self._device)
+        )
         return logits.cpu()
 
     def _match(
@@ -85,27 +87,31 @@ class TritonMatcher:
         def grid(chosen: dict[str, Any]) -> tuple[int]:
             return (len(logits) if indexed else len(gallery) * triton.cdiv(blocks, chosen["QUERIES"]),)
 
-        match_images[grid](
-            queries,
-            gallery,
-            self._query_weights,
-            self._gallery_weights,
-            self._bias,
-            logits if rows is None else rows,
-            logits if columns is None else columns,
-            logits,
-            len(queries),
-            len(gallery),
-            INDEXED=indexed,
-            LOCATIONS=queries.shape[1],
-            CHANNELS=queries.shape[2],
-            WIDE=self._wide,
-            NARROW=self._narrow,
-            ROWS=ROWS,
-        )
+        with torch.cuda.device_of(queries):  # Triton launches on the current device
+            match_images[grid](
+                queries,
+                gallery,
+                self._query_weights,
+                self._gallery_weights,
+                self._bias,
+                logits if rows is None else rows,
+                logits if columns is None else columns,
+                logits,
+                len(queries),
+                len(gallery),
+                INDEXED=indexed,
+                LOCATIONS=queries.shape[1],
+                CHANNELS=queries.shape[2],
+                WIDE=self._wide,
+                NARROW=self._narrow,
+                ROWS=ROWS,
+            )
 
 
-@triton.autotune(CONFIGS[:1] if triton.knobs.runtime.interpret else CONFIGS, key=["INDEXED", "LOCATIONS", "CHANNELS", "WIDE", "NARROW"])
+@triton.autotune(
+    CONFIGS[:1] if triton.knobs.runtime.interpret else CONFIGS,
+    key=["INDEXED", "LOCATIONS", "CHANNELS", "WIDE", "NARROW"],
+)
 @triton.jit
 def match_images(
     queries: tl.tensor,

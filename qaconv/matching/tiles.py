@@ -4,6 +4,7 @@ Q queries, G gallery images, C channels, H x W map size, S = H*W locations.
 """
 
 from collections.abc import Iterator
+from functools import lru_cache
 from importlib.util import find_spec
 from typing import Any, Literal, NamedTuple, Protocol, get_args
 
@@ -78,10 +79,19 @@ def logit_tiles(
     folded = head.folded()
     matcher = choose_matcher(head, device)
     mirrored = query_maps is gallery_maps and torch.equal(folded.query, folded.gallery)
-    size = max(1, BLOCK_BYTES // (4 * head.channels * head.height * head.width))
+    floats = head.channels * head.height * head.width
+    size = max(1, BLOCK_BYTES // (4 * floats))
     queries, galleries = len(query_maps), len(gallery_maps)
     if mirrored:  # a tile on the diagonal saves nothing, so there are several of them
         size = min(size, -(-queries // MIRRORED_BLOCKS))
+    on_gpu = device is not None and device.type == "cuda"
+    kept = torch.cuda.mem_get_info(device)[0] // 4 // (4 * floats * size) if on_gpu else 0
+
+    @lru_cache(kept)  # blocks that stay on the GPU, so that each moves there once
+    def load_gallery(start: int, stop: int) -> Block:
+        block = load_block(gallery_maps, slice(start, stop), engine)
+        return matcher.prepare(block) if on_gpu else block
+
     with Progress(disable=not progress) as bar:
         task = bar.add_task(f"match {queries} x {galleries}", total=queries * galleries)
         for rows in blocks(queries, size):
@@ -89,7 +99,7 @@ def logit_tiles(
             for columns in blocks(galleries, size):
                 if mirrored and columns.start < rows.start:
                     continue
-                logits = matcher.table(query, load_block(gallery_maps, columns, engine))
+                logits = matcher.table(query, load_gallery(columns.start, columns.stop))
                 yield Tile(rows, columns, logits)
                 if mirrored and columns.start > rows.start:
                     yield Tile(columns, rows, logits.T)

@@ -1,4 +1,4 @@
-"""Find each location's best partner in every other image on a CUDA device, and carry gradients back, by Triton kernels.
+"""Find each location's best partner in every other image on a GPU, and carry gradients back, by Triton kernels.
 
 N own images, M others, S locations a map, C channels. No table of cosines is written: what is kept is the best cosine
 and, in a byte or two, where it lies. Sums have one order, so a run repeats bit for bit on one device.
@@ -145,7 +145,9 @@ def find_best(
         start = other + partner * (LOCATIONS * CHANNELS)
         for begin in tl.static_range(0, LOCATIONS, COLUMNS):
             inside = begin + column < LOCATIONS
-            columns = tl.load(start + (begin + column)[:, None] * CHANNELS + channel[None, :], inside[:, None], other=0.0)
+            columns = tl.load(
+                start + (begin + column)[:, None] * CHANNELS + channel[None, :], inside[:, None], other=0.0
+            )
             cosines = tl.dot(rows, tl.trans(columns), input_precision="tf32x3")
             cosines = tl.where(inside[None, :], cosines, float("-inf"))
             value, index = tl.max(cosines, 1, return_indices=True)
@@ -213,7 +215,9 @@ def scatter_rows(
             )
             chose = (row[:, None] == place[None, :]).to(tl.float32)
             total = tl.dot(chose, weight[:, None] * vectors, total, input_precision="tf32x3")
-    tl.store(sums + (partner * LOCATIONS + row)[:, None] * CHANNELS + channel[None, :], total, (row < LOCATIONS)[:, None])
+    tl.store(
+        sums + (partner * LOCATIONS + row)[:, None] * CHANNELS + channel[None, :], total, (row < LOCATIONS)[:, None]
+    )
 
 
 def _fill_channels(maps: Tensor) -> Tensor:
