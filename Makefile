@@ -1,10 +1,10 @@
 # `make demo`: the whole workflow on the embedded camera networks. `make up`, `make status`, `make down`: the servers that
 # unattended work needs, on this machine; `make backup to=FOLDER`, `make restore from=FOLDER`. `make bench`: what the README's figures of speed come from; `make bench-serve`:
-# those of the service. `make test`, `make test-integration` (the production loop on real servers), `make lint`,
+# those of the service; `make gpu-check`: checks and measures what runs on a GPU. `make test`, `make test-integration` (the production loop on real servers), `make lint`,
 # `make lock`: for developers.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: bench bench-serve demo up status down backup restore test test-integration lint lock
+.PHONY: bench bench-serve demo gpu-check up status down backup restore test test-integration lint lock
 
 demo: .venv/installed
 	python -m flows.retrain
@@ -14,6 +14,9 @@ bench: .venv/installed
 
 bench-serve: .venv/installed
 	python -m benchmarks.serve
+
+gpu-check: .venv/installed
+	python -m benchmarks.gpu
 
 up status down: .venv/installed
 	python -m infra.local $@

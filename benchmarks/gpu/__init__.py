@@ -1,0 +1,1 @@
+"""Check and measure everything that runs on a GPU: `python -m benchmarks.gpu`."""

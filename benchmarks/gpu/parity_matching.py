@@ -1,0 +1,157 @@
+"""Compare matching, ranking, the graph sampler and re-ranking on the GPU with the CPU."""
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks.gpu.plain import plain_logits
+from benchmarks.gpu.record import Check, Row, at_most
+from benchmarks.gpu.settings import Setup, Shape
+from benchmarks.gpu.simulated import trained_head, unit_maps
+from qaconv.config import EvaluateConfig, RerankConfig
+from qaconv.matching import score_matrix, score_pairs, search
+from qaconv.matching.quantise import quantise
+from qaconv.matching.tiles import choose_matcher
+from qaconv.metrics import evaluate_ranking
+from qaconv.models import QAConv
+from qaconv.rerank import k_reciprocal_sparse
+from qaconv.samplers import graph_batches
+from qaconv.stages.match import match_rows
+from qaconv.stages.matches import as_distances
+
+KERNEL_LIMIT = 5e-4  # logits, against the formula on the very maps that the kernel multiplies
+LOGIT_LIMIT = 1e-3  # a share of the logits' standard deviation, against the formula on float32 maps
+CODES_LIMIT = 2e-3  # the same, of 8-bit maps against the formula on the same codes
+TOP = 50
+LIMIT_OF_BATCHES = 0.005  # share of identities that stand in another batch
+RERANKED_LIMIT = 1e-3  # mean difference of distances in [0, 1]
+MAP_LIMIT = 0.2  # points
+
+
+def matching(setup: Setup) -> Iterator[Check]:
+    """Tables and single pairs of every shape against the formula in float64."""
+    for shape in setup.sizes.shapes:
+        head, (queries, gallery, _) = trained_head(shape), _people(setup.sizes.pairs, shape)
+        expected = plain_logits(head.folded(), queries.double(), gallery.double())
+        query, other = (maps.flatten(2).transpose(1, 2).contiguous() for maps in (queries, gallery))
+        generator = torch.Generator().manual_seed(0)
+        count = min(97, len(queries) * len(gallery))
+        rows, columns = (torch.randint(len(maps), (count,), generator=generator) for maps in (queries, gallery))
+        matcher, spread = matcher_on_gpu(setup, head), float(expected.std())
+        prepared = matcher.prepare(query)
+        table = matcher.table(prepared, other)
+        error = _largest(table, expected)
+        note = f"{type(matcher).__name__}; largest {error:.1e} logits, which spread by {spread:.1f}"
+        yield at_most(f"{shape} table", error / spread, LOGIT_LIMIT, note)
+        if prepared.dtype != torch.float32:
+            rounded = (maps.to(prepared.dtype).double() for maps in (queries, gallery))
+            error = _largest(table, plain_logits(head.folded(), *rounded))
+            yield at_most(f"{shape} table of {prepared.dtype} maps", error, KERNEL_LIMIT)
+        pairs = matcher.pairs(prepared, other, rows, columns)
+        yield at_most(f"{shape} pairs", _largest(pairs, table[rows, columns]), KERNEL_LIMIT, "against the table")
+        coded = matcher.table(matcher.prepare(quantise(query)), quantise(other))
+        error = _largest(coded, _of_codes(head, query, other)) / spread
+        yield at_most(f"{shape} table of 8-bit maps", error, CODES_LIMIT)
+
+
+def matcher_on_gpu(setup: Setup, head: QAConv) -> Any:
+    """What matching on a GPU chooses; a rehearsal takes the kernel in Triton's interpreter.
+
+    Raises:
+        RuntimeError: it is not the kernel, though there is more than one location.
+    """
+    from qaconv.matching.cuda import TritonMatcher  # Triton reads its settings when it is imported
+
+    chosen = choose_matcher(head, setup.device)
+    if head.height * head.width == 1:
+        return chosen
+    if setup.rehearsal:
+        return TritonMatcher(head.folded(), setup.device)
+    if not isinstance(chosen, TritonMatcher):
+        raise RuntimeError(f"matching on {setup.device} chooses {type(chosen).__name__}, not TritonMatcher")
+    return chosen
+
+
+def _of_codes(head: QAConv, queries: Tensor, gallery: Tensor) -> Tensor:
+    """Float64 logits of what 8 bits keep of the maps [N, S, C]."""
+    kept = []
+    for maps in (queries, gallery):
+        codes = quantise(maps)
+        kept.append((codes.codes.double() * codes.scales.double()[..., None]).transpose(1, 2).unsqueeze(-1))
+    return plain_logits(head.folded(), *kept)
+
+
+def _largest(found: Tensor, expected: Tensor) -> float:
+    return float((found.double().cpu() - expected.double()).abs().max())
+
+
+def ranking(setup: Setup) -> Iterator[Check]:
+    """Each query's best, and mAP, of a gallery of simulated people."""
+    shape, (queries, gallery, labels) = setup.sizes.demo, _people(setup.sizes.ranked, setup.sizes.demo)
+    head, top = trained_head(shape), min(TOP, len(gallery))
+    on_cpu = score_matrix(queries, gallery, head)
+    on_gpu = score_matrix(queries, gallery, head, device=setup.device)
+    spread = float(on_cpu.std())
+    yield at_most("logits", float(np.abs(on_cpu - on_gpu).max()) / spread, LOGIT_LIMIT)
+    expected = np.sort(on_cpu, axis=1)[:, ::-1][:, :top]
+    found = search(queries, gallery, head, top_k=top, device=setup.device)
+    chosen = np.take_along_axis(on_cpu, found.indices, axis=1)
+    note = "the CPU's logits of the images at each rank, the GPU's ranking against the CPU's: equal up to ties"
+    yield at_most(f"top {top}", float(np.abs(chosen - expected).max()) / spread, 2 * LOGIT_LIMIT, note)
+    yield _same_map(on_cpu, on_gpu, labels, "mAP")
+
+
+def _same_map(expected: Any, found: Any, labels: tuple[Any, Any], name: str) -> Check:
+    """mAP of two tables of scores; nobody is left out for a camera."""
+    cameras = [np.full(len(side), number) for number, side in enumerate(labels)]
+    maps = [100 * evaluate_ranking(scores, *labels, *cameras).mean_average_precision for scores in (expected, found)]
+    return at_most(name, abs(maps[0] - maps[1]), MAP_LIMIT, f"{maps[0]:.2f} on the CPU, {maps[1]:.2f} on the GPU")
+
+
+def sampler(setup: Setup) -> Iterator[Row]:
+    """The graph sampler's batches from the scores of either device."""
+    people, shape = setup.sizes.people, setup.sizes.demo
+    maps, head = unit_maps(np.arange(people), shape, 3), trained_head(shape)
+    labels, batches = np.arange(people).repeat(4), []
+    identities = min(32, people // 2)
+    for device in (None, setup.device):
+        scores = score_matrix(maps, maps, head, device=device)
+        drawn = graph_batches(labels, scores, identities=identities, images=2, rng=np.random.default_rng(0))
+        batches.append([{int(labels[draw.row]) for draw in batch} for batch in drawn])
+    apart = sum(len(one - other) for one, other in zip(*batches, strict=True)) / (identities * len(batches[0]))
+    note = f"share of the identities of {len(batches[0])} batches that the other device's batch does not have"
+    yield at_most("batches", apart, LIMIT_OF_BATCHES, note)
+
+
+def rerank(setup: Setup) -> Iterator[Check]:
+    """Re-ranked distances, as the stages compute them: neighbours from tiles, and single pairs where they are asked."""
+    queries, shape = setup.sizes.ranked[0], setup.sizes.demo
+    images, gallery, labels = _people((queries, min(600, setup.sizes.ranked[1])), shape)
+    maps, head = torch.cat([images, gallery]), trained_head(shape)
+    settings = EvaluateConfig(
+        batch_size=64, engine="exact", parts=(1,), rerank=RerankConfig(k1=20, k2=6, lambda_value=0.3)
+    )
+    distances = []
+    for device in (torch.device("cpu"), setup.device):
+        everyone = np.ones(len(maps), dtype=bool)
+        found = match_rows(maps, slice(0, len(maps)), head, queries, everyone, settings, device, model="")
+        pairs = partial(_pair_distances, maps, head, device)
+        across = as_distances(found.logits)
+        distances.append(k_reciprocal_sparse(across, found.everything, pairs, **settings.rerank.model_dump()))
+    yield at_most("distances, on average", float(np.abs(distances[0] - distances[1]).mean()), RERANKED_LIMIT)
+    yield _same_map(-distances[0], -distances[1], labels, "mAP")
+
+
+def _pair_distances(maps: Tensor, head: QAConv, device: torch.device, rows: Any, columns: Any) -> Any:
+    return as_distances(score_pairs(maps, rows, columns, head, device=device))
+
+
+def _people(count: tuple[int, int], shape: Shape) -> tuple[Tensor, Tensor, tuple[Any, Any]]:
+    """Maps of queries and of a gallery that shows each of them some times, and the labels of both."""
+    labels = np.arange(count[0]), np.arange(count[1]) % (4 * count[0])
+    queries, gallery = (unit_maps(side, shape, seed) for seed, side in enumerate(labels))
+    return queries, gallery, labels

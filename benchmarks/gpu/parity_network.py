@@ -1,0 +1,131 @@
+"""Compare the encoder, the head and the losses on the GPU with plain forms of them on the CPU."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from benchmarks.gpu.plain import PlainHead, plain_head
+from benchmarks.gpu.record import Check, at_most
+from benchmarks.gpu.settings import Setup, Shape
+from benchmarks.gpu.simulated import images, settled_network, trained_head, unit_maps
+from qaconv.models import QAConv
+from qaconv.models.losses import build_loss
+
+HALF = {"fp16": torch.float16, "bf16": torch.bfloat16}
+ENCODER_LIMITS = {"fp32": 1e-4, "fp32 as set": 1e-2, "fp16": 2e-2, "bf16": 1e-1}  # relative, of the whole output
+HEAD_LIMITS = {"fp32": 1e-4, "fp16": 1e-2, "bf16": 5e-2}
+GRADIENT_LIMITS = {"fp32": 2e-3, "fp16": 1e-1}  # where two locations answer equally well, rounding picks another one
+IMAGES_EACH = 2  # of a person
+
+
+def encoder(setup: Setup) -> Iterator[Check]:
+    """Maps against those of the CPU in float32."""
+    network = settled_network(setup)
+    batch = images(setup, 8)
+    on_cpu = deepcopy(network.encoder).cpu()
+    with torch.no_grad():
+        expected = on_cpu(batch.cpu())
+        with exact_products():
+            yield at_most("fp32 maps", difference(network.encoder(batch), expected), ENCODER_LIMITS["fp32"])
+        as_set = difference(network.encoder(batch), expected)
+        note = f"TF32 convolutions are {'on' if torch.backends.cudnn.allow_tf32 else 'off'}, as PyTorch sets it"
+        yield at_most("fp32 maps as set", as_set, ENCODER_LIMITS["fp32 as set"], note)
+        for name, dtype in HALF.items():
+            with torch.autocast(setup.device.type, dtype):
+                found = network.encoder(batch)
+            yield at_most(f"{name} autocast maps", difference(found, expected), ENCODER_LIMITS[name])
+
+
+def head(setup: Setup) -> Iterator[Check]:
+    """Logits in both modes, and the statistics that training moves, against the plain head in float64."""
+    shape = setup.sizes.paper
+    labels = np.arange(setup.sizes.batch) // IMAGES_EACH
+    maps, others = unit_maps(labels, shape, 1), unit_maps(labels[::-1].copy(), shape, 2)[: len(labels) // 2]
+    for training in (False, True):
+        trained = trained_head(shape).train(training)
+        mode = "train" if training else "eval"
+        for what, gallery in (("a batch with itself", maps), ("a batch with others", others)):
+            plain = plain_head(trained).double()
+            expected = plain(maps.double(), gallery.double())
+            for name, dtype in {"fp32": None, **HALF}.items():
+                ours = deepcopy(trained).to(setup.device)
+                query = maps.to(setup.device)
+                other = query if gallery is maps else gallery.to(setup.device)
+                with exact_products(), torch.autocast(setup.device.type, dtype, enabled=dtype is not None):
+                    logits = ours(query, other)
+                yield at_most(f"{mode}, {what}, {name}", difference(logits, expected), HEAD_LIMITS[name])
+                if training and dtype is None:
+                    yield at_most(f"{mode}, {what}, statistics", _statistics(ours, plain), HEAD_LIMITS[name])
+
+
+def _statistics(ours: nn.Module, plain: nn.Module) -> float:
+    """The largest relative difference of the two heads' buffers."""
+    expected = dict(plain.named_buffers())
+    return max(difference(value, expected[name]) for name, value in ours.named_buffers() if value.is_floating_point())
+
+
+def loss(setup: Setup, name: str) -> Iterator[Check]:
+    """A loss and its gradients against the plain head's on the CPU in float64."""
+    shape = Shape(1, 1, setup.sizes.paper.channels) if name == "identity" else setup.sizes.paper
+    labels = np.arange(setup.sizes.batch // 2).repeat(2)[: setup.sizes.batch] // IMAGES_EACH
+    maps, pids = unit_maps(labels, shape, 1), torch.from_numpy(labels)
+    expected = _gradients(name, plain_head(trained_head(shape).train()).double(), maps.double(), pids)
+    for precision in GRADIENT_LIMITS:
+        ours = trained_head(shape).train().to(setup.device)
+        half = precision == "fp16"
+        with exact_products():
+            found = _gradients(name, ours, maps.to(setup.device), pids.to(setup.device), half=half)
+        limit = GRADIENT_LIMITS[precision]
+        yield at_most(f"loss, {precision}", difference(found["loss"], expected["loss"]), limit)
+        yield at_most(f"gradient of maps, {precision}", difference(found["maps"], expected["maps"]), limit)
+        weights = [part for part in expected if part not in ("loss", "maps")]
+        joined = (torch.cat([of[part].flatten().double().cpu() for part in weights]) for of in (found, expected))
+        yield at_most(f"gradient of {len(weights)} weights, {precision}", difference(*joined), limit)
+
+
+def _gradients(
+    name: str, head: QAConv | PlainHead, maps: Tensor, pids: Tensor, *, half: bool = False
+) -> dict[str, Tensor]:
+    """The loss, and the gradients of the maps and of the loss's weights, by name."""
+    people = int(pids.max()) + 1
+    module: Any = build_loss(name, head, margin=16.0, people=people).to(maps.device, maps.dtype).train()
+    if name == "identity":
+        generator = torch.Generator().manual_seed(0)
+        with torch.no_grad():
+            module.prototypes.weight.copy_(torch.randn(module.prototypes.weight.shape, generator=generator))
+    if name == "class_memory":
+        module.memory.copy_(unit_maps(np.arange(people), _shape(head), 7).to(module.memory))
+        module.seen.fill_(True)
+    maps = maps.clone().requires_grad_()
+    with torch.autocast(maps.device.type, torch.float16, enabled=half):
+        outcome = module(maps, pids)
+    outcome.loss.backward()
+    assert maps.grad is not None
+    weights = {part: value.grad for part, value in module.named_parameters() if value.grad is not None}
+    return {"loss": outcome.loss.detach(), "maps": maps.grad, **weights}
+
+
+def _shape(head: QAConv) -> Shape:
+    return Shape(head.height, head.width, head.channels)
+
+
+def difference(found: Tensor, expected: Tensor) -> float:
+    """|found - expected| / |expected|, of the whole tensors, in float64."""
+    found, expected = found.detach().double().cpu(), expected.detach().double().cpu()
+    return float((found - expected).norm() / expected.norm().clamp_min(torch.finfo(torch.float64).tiny))
+
+
+@contextmanager
+def exact_products() -> Iterator[None]:
+    """Products of float32 in float32: no TF32."""
+    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before

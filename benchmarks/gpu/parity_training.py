@@ -1,0 +1,187 @@
+"""Compare trainings on the GPU: resumed, handed over between devices, in half precision, and in two processes."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks.gpu.parity_network import difference, exact_products
+from benchmarks.gpu.record import Check, at_most
+from benchmarks.gpu.settings import Setup
+from benchmarks.gpu.simulated import drawn_crops
+from benchmarks.gpu.together import train_in_two
+from qaconv import training
+from qaconv.config import AugmentConfig, BackboneConfig, MethodConfig, TrainConfig
+from qaconv.loading import TrainingCrops
+from qaconv.models.checkpoint import Architecture, Network, build_network
+from qaconv.samplers import Draw
+
+BACKBONE = BackboneConfig(name="resnet18", last_layer="layer2", neck_channels=16, weights="none")
+AUGMENT = AugmentConfig(pad=4, rotation_degrees=5, flip=0.5, colour_jitter=0.5, occlusion=0.5)
+PAIRWISE = MethodConfig(pooled=False, loss="pairwise_matching", sampler="pk")
+TRIPLET = MethodConfig(pooled=False, loss="hard_triplet", sampler="pk")
+# Small steps: where large ones take a network from one best partner to another, rounding grows into another training.
+RECIPE = TrainConfig(
+    datasets=["drawn"],
+    amp=False,
+    freeze_batchnorm=False,
+    identities_per_batch=4,
+    images_per_identity=2,
+    epochs=2,
+    lr=1e-3,
+    backbone_lr=1e-3,
+    weight_decay=5e-4,
+    clip_norm=8,
+    margin=16,
+    pairwise_epochs=0,
+    lr_drop_when_loss_below=0,
+    lr_drop_by="training_loss",
+    lr_drop_epoch=2,
+    learnt_by_epoch=100,
+    learnt_accuracy=0.05,
+    holdout_share=0,
+)
+RESUMED_LIMIT = 1e-5  # relative, of all weights
+DEVICES_LIMIT = 1e-3
+KILLED_AT = 1.5  # epochs of two
+LEAST_SCALE = 128.0  # of the gradients; it begins at 65,536 and is halved whenever one overflows
+
+
+class Killed(Exception):
+    """The process would be gone."""
+
+
+class KilledCrops(TrainingCrops):
+    """Crops of a process that dies while it reads."""
+
+    def __init__(self, crops: TrainingCrops, after: int) -> None:
+        super().__init__(crops.crops, crops.labels, crops.augmentation)
+        self.left = after
+
+    def __getitem__(self, draw: Draw) -> tuple[Tensor, int]:
+        self.left -= 1
+        if self.left < 0:
+            raise Killed
+        return super().__getitem__(draw)
+
+
+def resume(setup: Setup) -> Iterator[Check]:
+    """A run killed in its second epoch and resumed, against one that was not, with deterministic algorithms."""
+    with deterministic():
+        whole = run(setup, setup.folder / "whole", setup.device)
+        again = run(setup, setup.folder / "again", setup.device)
+        run(setup, setup.folder / "killed", setup.device, killed_at=KILLED_AT)
+        resumed = run(setup, setup.folder / "killed", setup.device)
+    noise = apart(again, whole)
+    note = _bits(resumed, whole) + f"; a second whole run differs by {noise:.1e}"
+    yield at_most("killed and resumed", apart(resumed, whole), RESUMED_LIMIT + 3 * noise, note)
+
+
+def handover(setup: Setup, precision: str) -> Iterator[Check]:
+    """A run that is killed on one device and resumed on the other, against one on the CPU."""
+    recipe = RECIPE.model_copy(update={"amp": precision == "amp"})
+    cpu, limit = torch.device("cpu"), 20 * DEVICES_LIMIT if precision == "amp" else DEVICES_LIMIT
+    whole = run(setup, setup.folder / f"cpu-{precision}", cpu, recipe)
+    for name, first, second in (("CPU to GPU", cpu, setup.device), ("GPU to CPU", setup.device, cpu)):
+        folder = setup.folder / f"{name}-{precision}"
+        run(setup, folder, first, recipe, killed_at=KILLED_AT)
+        with exact_products():
+            yield at_most(f"{name}, {precision}", apart(run(setup, folder, second, recipe), whole), limit)
+
+
+def amp(setup: Setup) -> Iterator[Check]:
+    """Many steps in half precision: every loss is a number, and the scale of the gradients stays large."""
+    epochs, images = setup.sizes.amp_epochs, setup.sizes.trained[0] * setup.sizes.trained[1]
+    update = {"amp": True, "epochs": epochs, "lr_drop_epoch": epochs, "lr": 0.01, "backbone_lr": 0.01}
+    for method in (PAIRWISE, TRIPLET):
+        folder, recipe = setup.folder / f"amp-{method.loss}", RECIPE.model_copy(update=update)
+        weights = run(setup, folder, setup.device, recipe, method)
+        finite = all(bool(torch.isfinite(value).all()) for value in weights.values())
+        state = torch.load(folder / "state.pt", map_location="cpu", weights_only=True)
+        losses, scale = [row["loss"] for row in state["state"]["history"]], state["parts"]["scaler"].get("scale")
+        steps = epochs * round(images / (RECIPE.identities_per_batch * RECIPE.images_per_identity))
+        note = f"{steps} steps, losses {', '.join(f'{loss:.3g}' for loss in losses)}"
+        yield Check(f"{method.loss}, weights are numbers", finite and bool(np.isfinite(losses).all()), note=note)
+        if scale is not None:
+            note = f"scale of the gradients {scale:g}"
+            yield at_most(f"{method.loss}, least scale / scale", LEAST_SCALE / scale, 1.0, note)
+
+
+def together(setup: Setup) -> Iterator[Check]:
+    """Two processes that share a device against one alone; they talk by gloo, as NCCL wants a GPU for each."""
+    methods = (PAIRWISE, TRIPLET)
+    pairs = train_in_two(setup, setup.folder / "together", methods)
+    for method, (first, second) in zip(methods, pairs, strict=True):
+        alone = run(setup, setup.folder / f"alone-{method.loss}", setup.device, method=method)
+        yield at_most(f"{method.loss}, the two", apart(first, second), 0.0, _bits(first, second))
+        yield at_most(f"{method.loss}, two and one", apart(first, alone), DEVICES_LIMIT)
+
+
+def run(
+    setup: Setup,
+    folder: Path,
+    device: torch.device,
+    recipe: TrainConfig = RECIPE,
+    method: MethodConfig = PAIRWISE,
+    *,
+    killed_at: float | None = None,
+) -> dict[str, Tensor]:
+    """The weights, by name, of a training whose state lies in `folder`; none of one that is killed.
+
+    Args:
+        setup: where the drawn images lie.
+        folder: a state in it is resumed.
+        device: where to train.
+        recipe: of the training.
+        method: of the training.
+        killed_at: epochs after which the process dies. Default: it does not.
+    """
+    size, (people, each) = setup.sizes.trained_image, setup.sizes.trained
+    crops = drawn_crops(setup, people, each, size, AUGMENT)
+    network: Network = build_network(Architecture(backbone=BACKBONE, image=size, pooled=method.pooled), seed=0)
+    try:
+        with exact_products():
+            training.train(
+                network,
+                crops if killed_at is None else KilledCrops(crops, round(killed_at * people * each)),
+                np.full(people * each, "drawn"),
+                recipe,
+                method,
+                holdout=None,
+                seed=1,
+                device=device,
+                workers=0,
+                checkpoint_every_steps=2,
+                state_path=folder / "state.pt",
+                fingerprint="same",
+            )
+    except Killed:
+        return {}
+    if killed_at is not None:
+        raise RuntimeError(f"the training ended before {killed_at} epochs")
+    state = {**network.encoder.state_dict(), **network.head.state_dict()}
+    return {name: value.detach().cpu() for name, value in state.items() if value.is_floating_point()}
+
+
+def apart(found: dict[str, Tensor], expected: dict[str, Tensor]) -> float:
+    """The relative difference of all weights together."""
+    one, other = (torch.cat([weights[name].flatten() for name in expected]) for weights in (found, expected))
+    return difference(one, other)
+
+
+def _bits(found: dict[str, Tensor], expected: dict[str, Tensor]) -> str:
+    same = sum(torch.equal(found[name], value) for name, value in expected.items())
+    return f"bit for bit in {same} of {len(expected)} tensors"
+
+
+@contextmanager
+def deterministic() -> Iterator[None]:
+    """Algorithms that give the same bits in every run, where there are any."""
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(False)

@@ -1,0 +1,144 @@
+"""The GPU check is rehearsed on the CPU, so that it does not fail on a GPU for a reason of its own."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.gpu.__main__ import main, summarise
+from benchmarks.gpu.parts import PARTS, Part, chosen
+from benchmarks.gpu.record import Check, Figure, Record, at_most
+from benchmarks.gpu.worker import run_part
+
+PROJECT = Path(__file__).parents[2]
+# It starts two more processes; tests/test_distributed.py has such on the CPU.
+REHEARSED = [part.name for part in PARTS if part.name != "parity.together"]
+# A machine that is there for its GPU alone has none of these.
+ABSENT = (
+    "boto3",
+    "dvc",
+    "fastapi",
+    "httpx",
+    "limits",
+    "mlflow",
+    "prefect",
+    "prometheus_client",
+    "ruamel",
+    "sqlalchemy",
+)
+REFUSAL = f"""
+import sys
+
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {ABSENT}:
+            raise ModuleNotFoundError(f"{{name}} is refused")
+
+sys.meta_path.insert(0, Refuse())
+"""
+
+
+@pytest.fixture(scope="module")
+def rehearsal(tmp_path_factory):
+    """A rehearsal's process, and what it has written; packages that only the whole project needs are refused."""
+    folder = tmp_path_factory.mktemp("rehearsal")
+    (folder / "sitecustomize.py").write_text(REFUSAL)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(folder), str(PROJECT)))}
+    command = [sys.executable, "-m", "benchmarks.gpu", "--rehearse", "--out", str(folder / "gpu.json")]
+    command += ["--only", ",".join(REHEARSED)]
+    run = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, check=False)
+    return run, json.loads((folder / "gpu.json").read_text())
+
+
+def test_every_check_of_a_rehearsal_passes(rehearsal):
+    run, content = rehearsal
+    assert [check for check in content["checks"] if not check["passed"]] == []
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+def test_a_rehearsal_goes_through_every_part(rehearsal):
+    _, content = rehearsal
+    assert set(content["seconds"]) == set(REHEARSED)
+    assert {row["part"] for row in content["checks"] + content["figures"]} == set(REHEARSED)
+    assert content["rehearsal"]
+    assert {"date", "commit", "torch", "cpu_cores"} <= set(content["machine"])
+
+
+def test_figures_of_a_rehearsal_say_that_they_are_none(rehearsal):
+    run, content = rehearsal
+    assert all(figure["note"].startswith("rehearsal") for figure in content["figures"])
+    for part in REHEARSED:
+        assert f"{part}: " in run.stdout
+
+
+def record_of(path):
+    return Record(path / "gpu.json", rehearsal=False)
+
+
+def test_a_part_that_raises_becomes_a_failed_check_and_keeps_its_rows(tmp_path, capsys):
+    record = record_of(tmp_path)
+
+    def rows():
+        yield at_most("before", 1.0, 2.0)
+        raise RuntimeError("no such kernel")
+
+    run_part(Part("some", 5, "none:none"), rows, record)
+    kept = Record.load(record.path)
+    assert [row.name for row in kept.rows] == ["before", "runs to its end"]
+    assert kept.failed[0].note == "RuntimeError: no such kernel"
+    assert "Traceback" in kept.failed[0].error
+    assert "some: 2 rows, 1 failed" in capsys.readouterr().out
+    assert summarise(kept, 1.0) == 1
+
+
+def test_a_part_that_takes_too_long_fails(tmp_path):
+    record = record_of(tmp_path)
+
+    def rows():
+        while True:
+            pass
+
+    run_part(Part("endless", 0.2, "none:none"), rows, record)
+    assert record.failed[0].note == "OutOfTime: did not end within 0.2 s"
+
+
+def test_all_checks_passed_is_status_0_and_none_at_all_is_not(tmp_path):
+    record = record_of(tmp_path)
+    assert summarise(record, 1.0) == 1
+    record.add("some", [at_most("same", 0.0, 0.0), Figure("speed", 2.0, "pairs/s", 1.0, "bf16", 0.25)], 1.0)
+    assert summarise(Record.load(record.path), 1.0) == 0
+
+
+@pytest.mark.parametrize(("measured", "passed"), [(0.1, True), (0.2, True), (0.3, False), (float("nan"), False)])
+def test_a_check_passes_up_to_its_limit(measured, passed):
+    assert at_most("difference", measured, 0.2).passed is passed
+
+
+def test_the_file_is_json_even_where_a_difference_is_no_number(tmp_path):
+    record = record_of(tmp_path)
+    record.add("some", [at_most("difference", float("nan"), 0.2)], 1.0)
+    assert Record.load(record.path).rows == [Check("difference", False, None, 0.2, part="some")]
+
+
+def test_a_figure_knows_its_share_of_the_bound():
+    assert Figure("speed", 2.0, "pairs/s", 1.0, "bf16", 0.25).share_of_bound == 0.25
+
+
+def test_parts_are_chosen_by_name_or_group():
+    assert [part.name for part in chosen("speed.matching,found")] == [
+        "found",
+        "speed.matching.paper",
+        "speed.matching.demo",
+    ]
+    with pytest.raises(ValueError, match="--only must name parts, got 'speeds'"):
+        chosen("speeds")
+
+
+def test_without_a_gpu_it_says_so_in_one_line(monkeypatch, capsys, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert main([]) == 1
+    message = capsys.readouterr().err
+    assert "no NVIDIA GPU found" in message and message.count("\n") == 1
