@@ -55,7 +55,7 @@ class TritonMatcher:
         missing, narrow = len(self._query_weights) - locations, _at_least_16(channels) - channels
         if missing:
             maps = torch.cat([maps, maps[:, -1:].expand(-1, missing, -1)], dim=1)
-        return F.pad(maps, (0, narrow)).contiguous()
+        return (F.pad(maps, (0, narrow)) if narrow else maps).contiguous()
 
     def table(self, queries: Tensor, gallery: Block) -> Tensor:
         """Logits [Q, G] of all pairs, on the CPU."""

@@ -48,19 +48,20 @@ def _find_one_way(own: Tensor, other: Tensor, winners_type: torch.dtype) -> tupl
     best = torch.empty(images, others, locations, device=own.device)
     winners = torch.empty(images, others, locations, dtype=winners_type, device=own.device)
     own, other = (_fill_channels(maps) for maps in (own, other))
-    find_best[(images * triton.cdiv(locations, ROWS), triton.cdiv(others, OTHERS))](
-        own,
-        other,
-        best,
-        winners,
-        others,
-        LOCATIONS=locations,
-        CHANNELS=own.shape[2],
-        ROWS=ROWS,
-        COLUMNS=COLUMNS,
-        OTHERS=OTHERS,
-        num_stages=2 if own.dtype.itemsize == 2 else 1,  # of float32 shared memory holds no more
-    )
+    with torch.cuda.device_of(own):  # Triton launches on the current device
+        find_best[(images * triton.cdiv(locations, ROWS), triton.cdiv(others, OTHERS))](
+            own,
+            other,
+            best,
+            winners,
+            others,
+            LOCATIONS=locations,
+            CHANNELS=own.shape[2],
+            ROWS=ROWS,
+            COLUMNS=COLUMNS,
+            OTHERS=OTHERS,
+            num_stages=2 if own.dtype.itemsize == 2 else 1,  # of float32 shared memory holds no more
+        )
     return best.transpose(1, 2), winners.transpose(1, 2)
 
 
@@ -75,16 +76,17 @@ def of_own(gradient: Tensor, other: Tensor, winners: Tensor) -> Tensor:
     images, locations, others = winners.shape
     filled = _fill_channels(other.float())
     sums = torch.empty(images, locations, filled.shape[2], device=other.device)
-    gather_rows[(images, triton.cdiv(locations, GATHERED))](
-        gradient.transpose(1, 2).float().contiguous(),
-        filled,
-        winners.transpose(1, 2).contiguous(),
-        sums,
-        others,
-        LOCATIONS=locations,
-        CHANNELS=filled.shape[2],
-        ROWS=GATHERED,
-    )
+    with torch.cuda.device_of(winners):  # Triton launches on the current device
+        gather_rows[(images, triton.cdiv(locations, GATHERED))](
+            gradient.transpose(1, 2).float().contiguous(),
+            filled,
+            winners.transpose(1, 2).contiguous(),
+            sums,
+            others,
+            LOCATIONS=locations,
+            CHANNELS=filled.shape[2],
+            ROWS=GATHERED,
+        )
     return sums[..., : other.shape[2]].to(other.dtype)
 
 
@@ -101,18 +103,19 @@ def of_other(gradient: Tensor, own: Tensor, winners: Tensor) -> Tensor:
     images, locations, others = winners.shape
     filled = _fill_channels(own.float())
     sums = torch.empty(others, locations, filled.shape[2], device=own.device)
-    scatter_rows[(others, triton.cdiv(locations, ROWS))](
-        gradient.transpose(1, 2).float().contiguous(),
-        filled,
-        winners.transpose(1, 2).contiguous(),
-        sums,
-        images,
-        LOCATIONS=locations,
-        CHANNELS=filled.shape[2],
-        ROWS=ROWS,
-        COLUMNS=SCATTERED,
-        num_stages=1,
-    )
+    with torch.cuda.device_of(winners):  # Triton launches on the current device
+        scatter_rows[(others, triton.cdiv(locations, ROWS))](
+            gradient.transpose(1, 2).float().contiguous(),
+            filled,
+            winners.transpose(1, 2).contiguous(),
+            sums,
+            images,
+            LOCATIONS=locations,
+            CHANNELS=filled.shape[2],
+            ROWS=ROWS,
+            COLUMNS=SCATTERED,
+            num_stages=1,
+        )
     return sums[..., : own.shape[2]].to(own.dtype)
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from qaconv.config import METHODS, Params
-from qaconv.device import find_device
+from qaconv.device import find_device, out_of_memory_names
 from qaconv.encoding import fastest
 from qaconv.errors import InputError
 from qaconv.files import replacing_folder
@@ -38,7 +38,8 @@ def features(params: Params, deployment: str) -> None:
             f"{len(sightings) - queries} in its gallery; legal is at least one of each"
         )
     device = find_device(params.machine.device)
-    with replacing_folder(FEATURES / deployment) as beside:
+    remedy = "lower evaluate.batch_size"
+    with out_of_memory_names(remedy), replacing_folder(FEATURES / deployment) as beside:
         for method in METHODS:
             network, _ = load_network(MODELS / method)
             shape = (network.head.channels, network.head.height, network.head.width)

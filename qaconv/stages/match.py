@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from qaconv.config import METHODS, EvaluateConfig, Params
-from qaconv.device import find_device
+from qaconv.device import find_device, out_of_memory_names
 from qaconv.errors import InputError
 from qaconv.files import replacing_folder
 from qaconv.manifest import Manifest
@@ -38,7 +38,8 @@ def match(params: Params, deployment: str, part: int) -> None:
     standing = not_junk(sightings)
     device, rows = find_device(params.machine.device), share(len(sightings), part, len(parts))
     _remove_others(deployment, parts)
-    with replacing_folder(MATCHES / deployment / str(part)) as beside:
+    remedy = "let machine.device be one with more free memory, or cpu,"
+    with out_of_memory_names(remedy), replacing_folder(MATCHES / deployment / str(part)) as beside:
         for method in METHODS:
             store = open_maps(deployment, method, sightings["image"])
             maps, head = store.block(0, len(store)), load_network(MODELS / method)[0].head

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from qaconv.config import METHODS, EvaluateConfig, Params
-from qaconv.device import find_device
+from qaconv.device import find_device, out_of_memory_names
 from qaconv.files import replacing_folder
 from qaconv.manifest import Manifest
 from qaconv.matching import score_pairs
@@ -29,7 +29,8 @@ def rerank(params: Params, deployment: str) -> None:
     standing = np.flatnonzero(not_junk(sightings))
     queries, device = int((sightings["split"] == "query").sum()), find_device(params.machine.device)
     settings = params.evaluate
-    with replacing_folder(RERANKED / deployment) as beside:
+    remedy = "let machine.device be one with more free memory, or cpu,"
+    with out_of_memory_names(remedy), replacing_folder(RERANKED / deployment) as beside:
         for method in METHODS:
             store = open_maps(deployment, method, sightings["image"])
             matched = load_parts(deployment, method, settings.parts)

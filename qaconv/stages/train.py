@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 
 from qaconv.config import Params
+from qaconv.device import out_of_memory_names
 from qaconv.distributed import is_first, joined
 from qaconv.holdout import Holdout
 from qaconv.loading import Crops, TrainingCrops
@@ -28,7 +29,8 @@ def train(params: Params, method: str) -> None:
     Raises:
         InputError: the method is unknown, or its device is not there.
     """
-    with joined(params.machine) as device:
+    remedy = "lower train.identities_per_batch or train.images_per_identity, or image"
+    with joined(params.machine) as device, out_of_memory_names(remedy):
         _train(params, method, device)
 
 
