@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from benchmarks.gpu.simulated import images, settled_network, trained_head, unit
 from benchmarks.gpu.timing import Cost, measure
 from qaconv import training
 from qaconv.config import MethodConfig, TrainConfig
-from qaconv.models import QAConv
+from qaconv.models import QAConv, partners
 from qaconv.models.losses import build_loss
 
 IMAGES_EACH = 2
@@ -58,6 +59,9 @@ def head(setup: Setup) -> Iterator[Figure]:
         call = partial(_forward_backward, maps=maps, targets=targets, dtype=dtype)
         plain = measure(partial(call, plain_head(ours)), setup.device)
         yield _step_figure(f"head, plain autograd, {precision}", count, plain, bound=bound)
+        with patch.object(partners, "_kernels", lambda maps: None):
+            cost = measure(partial(call, ours), setup.device)
+        yield _step_figure(f"head, torch's tiles, {precision}", count, cost, bound=bound, plain=plain)
         cost = measure(partial(call, ours), setup.device)
         yield _step_figure(f"head, ours, {precision}", count, cost, bound=bound, plain=plain)
 

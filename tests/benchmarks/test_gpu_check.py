@@ -6,9 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from benchmarks.gpu.__main__ import main, summarise
+from benchmarks.gpu.market import draw_market
+from benchmarks.gpu.pack import pack, unpack
 from benchmarks.gpu.parts import PARTS, Part, chosen
 from benchmarks.gpu.record import Check, Figure, Record, at_most
 from benchmarks.gpu.worker import run_part
@@ -142,3 +146,26 @@ def test_without_a_gpu_it_says_so_in_one_line(monkeypatch, capsys, tmp_path):
     assert main([]) == 1
     message = capsys.readouterr().err
     assert "no NVIDIA GPU found" in message and message.count("\n") == 1
+
+
+def test_packed_crops_come_back_under_their_names_without_junk(tmp_path):
+    folder, back = tmp_path / "market", tmp_path / "back"
+    draw_market(folder)
+    names = sorted(path.relative_to(folder) for path in folder.rglob("*.jpg"))
+    (folder / "query" / "-1_c1s1_000001_00.jpg").write_bytes((folder / names[0]).read_bytes())
+    assert "quality 75" in pack(folder, tmp_path / "market.pack", 1e6)
+    unpack(tmp_path / "market.pack", back)
+    assert sorted(path.relative_to(back) for path in back.rglob("*.jpg")) == names
+    for name in names:
+        before, after = (np.asarray(Image.open(root / name), dtype=float) for root in (folder, back))
+        assert np.square(before - after).mean() < 10  # 38 dB
+
+
+def test_a_lower_quality_is_taken_where_bytes_are_few(tmp_path):
+    draw_market(tmp_path / "market")
+    best = pack(tmp_path / "market", tmp_path / "best.pack", 1e6)
+    size = (tmp_path / "best.pack").stat().st_size
+    fewer = pack(tmp_path / "market", tmp_path / "fewer.pack", 400_000 + 0.7 * size)
+    assert "quality 75" in best and "quality 75" not in fewer
+    with pytest.raises(ValueError, match="more than 0.4 MB at quality 40"):
+        pack(tmp_path / "market", tmp_path / "none.pack", 400_001)
