@@ -27,7 +27,6 @@ from qaconv.layouts.market1501 import FOLDERS
 HEIGHT, WIDTH = 128, 64  # of a crop; multiples of 16, the side of what JPEG codes together
 ROWS, COLUMNS = 32, 32  # of crops in a mosaic
 LEAST_QUALITY, BEST_QUALITY = 40, 75
-SINGLE_QUALITY = 95  # of the crops that are unpacked
 NAMES = "names.json"
 NAMES_BYTES = 400_000  # that it and the archive's directory take, at most
 
@@ -110,10 +109,12 @@ def _decode(data: bytes) -> Pixels:
 
 
 def _write_crops(folder: Path, names: Sequence[str], data: bytes) -> None:
-    pixels = _decode(data)
+    """With the mosaic's own tables, the crops have its coefficients again, nearly without loss."""
+    with Image.open(BytesIO(data)) as picture:
+        pixels, tables = np.asarray(picture.convert("RGB")), picture.quantization  # type: ignore[attr-defined]
     for number, name in enumerate(names):
         crop = Image.fromarray(np.ascontiguousarray(pixels[_place(number)]))
-        crop.save(folder / name, "JPEG", quality=SINGLE_QUALITY)
+        crop.save(folder / name, "JPEG", qtables=tables, subsampling="4:2:0")
 
 
 def _psnr(mosaics: Sequence[Pixels], coded: Sequence[bytes]) -> float:

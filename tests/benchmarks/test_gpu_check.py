@@ -158,7 +158,7 @@ def test_packed_crops_come_back_under_their_names_without_junk(tmp_path):
     assert sorted(path.relative_to(back) for path in back.rglob("*.jpg")) == names
     for name in names:
         before, after = (np.asarray(Image.open(root / name), dtype=float) for root in (folder, back))
-        assert np.square(before - after).mean() < 10  # 38 dB
+        assert np.square(before - after).mean() < 100  # another crop differs by thousands
 
 
 def test_a_lower_quality_is_taken_where_bytes_are_few(tmp_path):
