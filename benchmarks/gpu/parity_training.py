@@ -14,8 +14,9 @@ from benchmarks.gpu.settings import Setup
 from benchmarks.gpu.simulated import drawn_crops
 from benchmarks.gpu.together import train_in_two
 from qaconv import training
+from qaconv.batch_transforms import BatchAugmentation
 from qaconv.config import AugmentConfig, BackboneConfig, MethodConfig, TrainConfig
-from qaconv.loading import TrainingCrops
+from qaconv.loading import Crops, TrainingCrops
 from qaconv.models.checkpoint import Architecture, Network, build_network
 from qaconv.samplers import Draw
 
@@ -46,6 +47,9 @@ RECIPE = TrainConfig(
 )
 RESUMED_LIMIT = 1e-5  # relative, of all weights
 DEVICES_LIMIT = 1e-3
+HANDOVER_LIMITS = {"float32": 5e-3, "amp": 2e-2}  # the two devices round a varied image differently
+PIXEL_LIMIT = 0.01  # share of pixels that differ by more than PIXEL_STEPS of 255
+PIXEL_STEPS = 4
 KILLED_AT = 1.5  # epochs of two
 LEAST_SCALE = 128.0  # of the gradients; it begins at 65,536 and is halved whenever one overflows
 
@@ -54,18 +58,35 @@ class Killed(Exception):
     """The process would be gone."""
 
 
-class KilledCrops(TrainingCrops):
-    """Crops of a process that dies while it reads."""
+class KilledCrops(Crops):
+    """Images of a process that dies while it reads."""
 
-    def __init__(self, crops: TrainingCrops, after: int) -> None:
-        super().__init__(crops.crops, crops.labels, crops.augmentation)
+    def __init__(self, crops: Crops, after: int) -> None:
+        super().__init__(crops.paths, crops.size)
         self.left = after
 
-    def __getitem__(self, draw: Draw) -> tuple[Tensor, int]:
+    def __getitem__(self, index: int) -> Tensor:
         self.left -= 1
         if self.left < 0:
             raise Killed
-        return super().__getitem__(draw)
+        return super().__getitem__(index)
+
+
+def augmentation(setup: Setup) -> Iterator[Check]:
+    """Images varied on the GPU, all at once, against those varied on the CPU, one by one, by the same draws."""
+    size, (people, each) = setup.sizes.image, setup.sizes.trained
+    crops = drawn_crops(setup, people, each, size, AUGMENT)
+    vary, draws = BatchAugmentation(crops.augmentation), [Draw(row, 100 + row) for row in range(people * each)]
+    expected = torch.stack([crops[draw][0] for draw in draws])
+    whole, drawn = torch.stack([crops.crops[draw.row] for draw in draws]), []
+    with torch.random.fork_rng(devices=[]):
+        for draw, image in zip(draws, whole, strict=True):
+            torch.manual_seed(draw.seed)
+            drawn.append(vary.draw(image))
+    found = vary(whole.to(setup.device), torch.stack(drawn)).cpu()
+    apart = (found.int() - expected.int()).abs()
+    note = f"by more than {PIXEL_STEPS} of 255; on average {apart.float().mean():.2g}"
+    yield at_most("share of pixels that differ", float((apart > PIXEL_STEPS).float().mean()), PIXEL_LIMIT, note)
 
 
 def resume(setup: Setup) -> Iterator[Check]:
@@ -83,7 +104,7 @@ def resume(setup: Setup) -> Iterator[Check]:
 def handover(setup: Setup, precision: str) -> Iterator[Check]:
     """A run that is killed on one device and resumed on the other, against one on the CPU."""
     recipe = RECIPE.model_copy(update={"amp": precision == "amp"})
-    cpu, limit = torch.device("cpu"), 20 * DEVICES_LIMIT if precision == "amp" else DEVICES_LIMIT
+    cpu, limit = torch.device("cpu"), HANDOVER_LIMITS[precision]
     whole = run(setup, setup.folder / f"cpu-{precision}", cpu, recipe)
     for name, first, second in (("CPU to GPU", cpu, setup.device), ("GPU to CPU", setup.device, cpu)):
         folder = setup.folder / f"{name}-{precision}"
@@ -142,11 +163,14 @@ def run(
     size, (people, each) = setup.sizes.trained_image, setup.sizes.trained
     crops = drawn_crops(setup, people, each, size, AUGMENT)
     network: Network = build_network(Architecture(backbone=BACKBONE, image=size, pooled=method.pooled), seed=0)
+    if killed_at is not None:
+        dying = KilledCrops(crops.crops, round(killed_at * people * each))
+        crops = TrainingCrops(dying, crops.labels, crops.augmentation)
     try:
         with exact_products():
             training.train(
                 network,
-                crops if killed_at is None else KilledCrops(crops, round(killed_at * people * each)),
+                crops,
                 np.full(people * each, "drawn"),
                 recipe,
                 method,

@@ -31,6 +31,7 @@ PARTS = (
     Part("parity.ranking", 40, "parity_matching:ranking"),
     Part("parity.sampler", 40, "parity_matching:sampler"),
     Part("parity.rerank", 40, "parity_matching:rerank"),
+    Part("parity.augmentation", 20, "parity_training:augmentation"),
     Part("parity.resume", 60, "parity_training:resume"),
     Part("parity.handover", 60, "parity_training:handover", ("float32",)),
     Part("parity.handover_amp", 60, "parity_training:handover", ("amp",)),

@@ -22,12 +22,12 @@ from benchmarks.gpu.settings import Setup
 from qaconv import layouts, training
 from qaconv.config import AugmentConfig, BackboneConfig, EvaluateConfig, MethodConfig, RerankConfig, TrainConfig
 from qaconv.errors import InputError
-from qaconv.loading import Crops, TrainingCrops, as_input, encode_all, in_torch, training_batches
+from qaconv.loading import Crops, TrainingCrops, TrainingReader, as_input, encode_all, in_torch
 from qaconv.manifest import JUNK, Manifest
 from qaconv.matching import score_matrix
 from qaconv.metrics import evaluate_ranking
 from qaconv.models.checkpoint import Architecture, Network, build_network
-from qaconv.samplers import pk_batches
+from qaconv.samplers import Draw, pk_batches
 from qaconv.stages.match import match_rows
 from qaconv.stages.matches import _others
 from qaconv.tlift import fit
@@ -134,8 +134,8 @@ def _probe(setup: Setup, crops: TrainingCrops, config: TrainConfig, method: Meth
     size = {"identities": config.identities_per_batch, "images": config.images_per_identity}
     batches = pk_batches(labels, **size, rng=np.random.default_rng(0))[: 3 if setup.rehearsal else PROBED]
     counted, started = 0, time.perf_counter()
-    for number, (images, pids) in enumerate(training_batches(crops, batches, setup.readers)):
-        learner.step(as_input(images, setup.device), pids.to(setup.device), 0).loss.item()
+    for number, (images, pids) in enumerate(TrainingReader(crops, setup.readers, setup.device).read(batches)):
+        learner.step(as_input(images, setup.device), pids, 0).loss.item()
         counted += len(images)
         if number < len(batches) // 2:  # the workers and the first steps take longer
             counted, started = 0, time.perf_counter()
@@ -147,17 +147,18 @@ def _waiting() -> Iterator[list[float]]:
     """Seconds that training waits for its batches, in a list of one."""
     waited = [0.0]
 
-    def timed(*arguments: Any, **options: Any) -> Iterable[tuple[Tensor, Tensor]]:
-        batches = iter(training_batches(*arguments, **options))
+    def timed(reader: TrainingReader, batches: Iterable[list[Draw]]) -> Iterator[tuple[Tensor, Tensor]]:
+        read = plain(reader, batches)
         while True:
             started = time.perf_counter()
-            batch = next(batches, None)
+            batch = next(read, None)
             waited[0] += time.perf_counter() - started
             if batch is None:
                 return
             yield batch
 
-    with patch.object(training, "training_batches", timed):
+    plain = TrainingReader.read
+    with patch.object(TrainingReader, "read", timed):
         yield waited
 
 

@@ -12,7 +12,7 @@ from benchmarks.gpu.simulated import AUGMENT, drawn_crops
 from benchmarks.gpu.speed_training import IMAGES_EACH, learner
 from benchmarks.gpu.timing import Clock
 from qaconv.config import AugmentConfig
-from qaconv.loading import Crops, TrainingCrops, as_input, training_batches
+from qaconv.loading import Crops, TrainingCrops, TrainingReader, as_input
 from qaconv.samplers import Draw, pk_batches
 from qaconv.transforms import build_augmentation
 
@@ -32,11 +32,13 @@ def loader(setup: Setup) -> Iterator[Figure]:
 def _drain(setup: Setup, crops: TrainingCrops, batches: list[list[Draw]], workers: int) -> float:
     """Images a second, after the first batches."""
     started, counted, skipped = time.perf_counter(), 0, min(SKIPPED, len(batches) - 1)
-    for number, (images, _) in enumerate(training_batches(crops, batches, workers, pinned=_pinned(setup))):
+    for number, (images, _) in enumerate(TrainingReader(crops, workers, setup.device).read(batches)):
         if number < skipped:
             started = time.perf_counter()
         else:
             counted += len(images)
+    if setup.device.type == "cuda":
+        torch.cuda.synchronize()  # the images are varied there
     return counted / (time.perf_counter() - started)
 
 
@@ -45,9 +47,10 @@ def loop(setup: Setup) -> Iterator[Figure]:
     crops, step = _crops(setup), learner(setup, "hard_triplet")
     batches = _batches(setup, crops, 2 * SKIPPED if setup.rehearsal else LOOP_STEPS)
     clock, started, counted = Clock(setup.device), time.perf_counter(), 0
-    for number, (images, labels) in enumerate(training_batches(crops, batches, setup.readers, pinned=_pinned(setup))):
+    reader = TrainingReader(crops, setup.readers, setup.device)
+    for number, (images, labels) in enumerate(reader.read(batches)):
         with clock.counts():
-            step(as_input(images, setup.device), labels.to(setup.device, non_blocking=True), 0)
+            step(as_input(images, setup.device), labels, 0)
         counted += len(images)
         if number == SKIPPED - 1:
             clock.seconds()
@@ -57,10 +60,6 @@ def loop(setup: Setup) -> Iterator[Figure]:
     note = f"{setup.readers} workers, {_source(setup)}"
     yield Figure("loop, hard_triplet", counted / seconds, "images/s", setup.sizes.batch * seconds / counted, note=note)
     yield Figure("loop, share that waits for images", 100 * max(0.0, 1 - busy / seconds), "%", note=note)
-
-
-def _pinned(setup: Setup) -> bool:
-    return setup.device.type == "cuda"
 
 
 def _crops(setup: Setup) -> TrainingCrops:
