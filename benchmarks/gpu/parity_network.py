@@ -35,7 +35,7 @@ def encoder(setup: Setup) -> Iterator[Check]:
         with exact_products():
             yield at_most("fp32 maps", difference(network.encoder(batch), expected), ENCODER_LIMITS["fp32"])
         as_set = difference(network.encoder(batch), expected)
-        note = f"TF32 convolutions are {'on' if torch.backends.cudnn.allow_tf32 else 'off'}, as PyTorch sets it"
+        note = f"TF32 convolutions are {'on' if torch.backends.cudnn.allow_tf32 else 'off'}, as the project sets it"
         yield at_most("fp32 maps as set", as_set, ENCODER_LIMITS["fp32 as set"], note)
         for name, dtype in HALF.items():
             with torch.autocast(setup.device.type, dtype):

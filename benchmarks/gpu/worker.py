@@ -17,6 +17,7 @@ from benchmarks.gpu.found import describe
 from benchmarks.gpu.parts import LOST_GPU, Part, chosen
 from benchmarks.gpu.record import Check, Record, Row
 from benchmarks.gpu.settings import FULL, TINY, Setup
+from qaconv.device import find_device
 
 
 class OutOfTime(Exception):
@@ -25,10 +26,10 @@ class OutOfTime(Exception):
 
 def work(options: argparse.Namespace) -> int:
     """Run the parts of `--worker`; an exit code."""
-    device = torch.device("cpu" if options.rehearse else "cuda")
-    if device.type == "cuda" and not torch.cuda.is_available():
+    if not options.rehearse and not torch.cuda.is_available():
         print(f"PyTorch {torch.__version__} finds no CUDA GPU; --rehearse runs tiny sizes on the CPU", file=sys.stderr)
         return 1
+    device = find_device("cpu" if options.rehearse else "cuda")  # with the project's settings
     record = Record.load(options.out)
     if not record.machine:
         record.machine = describe(device)
