@@ -32,7 +32,7 @@ def encoder(setup: Setup) -> Iterator[Check]:
     on_cpu = deepcopy(network.encoder).cpu()
     with torch.no_grad():
         expected = on_cpu(batch.cpu())
-        with exact_products():
+        with float32_products():
             yield at_most("fp32 maps", difference(network.encoder(batch), expected), ENCODER_LIMITS["fp32"])
         as_set = difference(network.encoder(batch), expected)
         note = f"TF32 convolutions are {'on' if torch.backends.cudnn.allow_tf32 else 'off'}, as the project sets it"
@@ -58,7 +58,7 @@ def head(setup: Setup) -> Iterator[Check]:
                 ours = deepcopy(trained).to(setup.device)
                 query = maps.to(setup.device)
                 other = query if gallery is maps else gallery.to(setup.device)
-                with exact_products(), torch.autocast(setup.device.type, dtype, enabled=dtype is not None):
+                with float32_products(), torch.autocast(setup.device.type, dtype, enabled=dtype is not None):
                     logits = ours(query, other)
                 yield at_most(f"{mode}, {what}, {name}", difference(logits, expected), HEAD_LIMITS[name])
                 if training and dtype is None:
@@ -80,7 +80,7 @@ def loss(setup: Setup, name: str) -> Iterator[Check]:
     for precision, (of_loss, of_maps, of_weights) in LOSS_LIMITS.items():
         ours = trained_head(shape).train().to(setup.device)
         half = precision == "fp16"
-        with exact_products():
+        with float32_products():
             found = _gradients(name, ours, maps.to(setup.device), pids.to(setup.device), half=half)
         yield at_most(f"loss, {precision}", difference(found["loss"], expected["loss"]), of_loss)
         yield at_most(f"gradient of maps, {precision}", difference(found["maps"], expected["maps"]), of_maps)
@@ -122,10 +122,10 @@ def difference(found: Tensor, expected: Tensor) -> float:
 
 
 @contextmanager
-def exact_products() -> Iterator[None]:
-    """Products of float32 in float32: no TF32."""
+def float32_products(*, tf32: bool = False) -> Iterator[None]:
+    """Products of float32 in float32, or in TF32, whatever is set."""
     before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = tf32
     try:
         yield
     finally:

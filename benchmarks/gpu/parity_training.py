@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.gpu.parity_network import difference, exact_products
+from benchmarks.gpu.parity_network import difference, float32_products
 from benchmarks.gpu.record import Check, at_most
 from benchmarks.gpu.settings import Setup
 from benchmarks.gpu.simulated import drawn_crops
@@ -109,7 +109,7 @@ def handover(setup: Setup, precision: str) -> Iterator[Check]:
     for name, first, second in (("CPU to GPU", cpu, setup.device), ("GPU to CPU", setup.device, cpu)):
         folder = setup.folder / f"{name}-{precision}"
         run(setup, folder, first, recipe, killed_at=KILLED_AT)
-        with exact_products():
+        with float32_products():
             yield at_most(f"{name}, {precision}", apart(run(setup, folder, second, recipe), whole), limit)
 
 
@@ -167,7 +167,7 @@ def run(
         dying = KilledCrops(crops.crops, round(killed_at * people * each))
         crops = TrainingCrops(dying, crops.labels, crops.augmentation)
     try:
-        with exact_products():
+        with float32_products():
             training.train(
                 network,
                 crops,

@@ -2,13 +2,12 @@
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from benchmarks.gpu.parity_network import exact_products
+from benchmarks.gpu.parity_network import float32_products
 from benchmarks.gpu.record import Figure
 from benchmarks.gpu.settings import Setup
 from benchmarks.gpu.simulated import images, settled_network
@@ -28,8 +27,8 @@ def eager(setup: Setup) -> Iterator[Figure]:
         encoder.to(memory_format=form)
         pictures = batch.contiguous(memory_format=form)
         for name, context in (
-            ("fp32", exact_products()),
-            ("fp32 with TF32 as set", nullcontext()),
+            ("fp32", float32_products()),
+            ("TF32", float32_products(tf32=True)),
             ("half precision", torch.autocast(setup.device.type, half)),
         ):
             with context, torch.inference_mode():
