@@ -9,7 +9,10 @@ from qaconv.errors import InputError
 
 
 def find_device(name: str) -> torch.device:
-    """Find the device that `machine.device` names; `auto` is a GPU where there is one.
+    """Find the device that `machine.device` names, and make a GPU compute what it is asked for, the same each time.
+
+    float32 on a GPU is float32, not TF32, and cuDNN takes algorithms that repeat bit for bit. `auto` is a GPU where
+    there is one.
 
     GPUs are those that `CUDA_VISIBLE_DEVICES` lets this process see, numbered from 0: whole ones, or slices by MIG.
 
@@ -20,12 +23,12 @@ def find_device(name: str) -> torch.device:
         InputError: this machine lacks it.
     """
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if name == "auto":
-        return torch.device("cuda" if count else "cpu")
-    device = torch.device(name)
+    device = torch.device(("cuda" if count else "cpu") if name == "auto" else name)
     if device.type == "cuda" and (device.index or 0) >= count:
         allowed = ["auto", "cpu", *(["cuda"] if count else []), *(f"cuda:{index}" for index in range(count))]
         raise InputError(f"params.yaml: machine.device is {name!r}, which this machine lacks; allowed here: {allowed}")
+    torch.backends.cudnn.allow_tf32 = False  # it would move a feature map by a hundredth of its length
+    torch.backends.cudnn.deterministic = True
     return device
 
 

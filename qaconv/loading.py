@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
+from qaconv.batch_transforms import BatchAugmentation
 from qaconv.config import ImageConfig
 from qaconv.errors import InputError
 from qaconv.pixels import NoImage, load_resizing, resize, unpack
@@ -75,7 +76,7 @@ class TrainingCrops(Dataset[tuple[Tensor, int]]):
     A draw carries its own seed, so an image looks the same whichever process reads it and whenever a run is resumed.
     """
 
-    def __init__(self, crops: Crops, labels: Sequence[int], augmentation: v2.Transform) -> None:
+    def __init__(self, crops: Crops, labels: Sequence[int], augmentation: v2.Compose) -> None:
         self.crops = crops
         self.labels = labels
         self.augmentation = augmentation
@@ -86,15 +87,52 @@ class TrainingCrops(Dataset[tuple[Tensor, int]]):
             return self.augmentation(self.crops[draw.row]), self.labels[draw.row]
 
 
-def training_batches(
-    crops: TrainingCrops, batches: Iterable[list[Draw]], workers: int, *, pinned: bool = False
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Read batches of uint8 images [B, 3, H, W] and labels [B], in the order of `batches`.
+class TrainingReader:
+    """Reads batches of training images; the processes that read stay from epoch to epoch.
 
-    Pinned memory moves to a GPU while the GPU works.
+    On a GPU the images of a batch are varied there, all at once; on the CPU by the processes that read, one by one.
+
+    Args:
+        crops: the images.
+        workers: processes that read beside this one.
+        device: where batches are wanted.
     """
-    load_resizing()  # here, not in every process that reads
-    yield from DataLoader(crops, batch_sampler=batches, num_workers=workers, pin_memory=pinned)
+
+    def __init__(self, crops: TrainingCrops, workers: int, device: torch.device) -> None:
+        load_resizing()  # here, not in every process that reads
+        self._device = device
+        self._vary = BatchAugmentation(crops.augmentation) if device.type == "cuda" else None
+        self._batches: list[list[Draw]] = []
+        self._loader: DataLoader[Any] = DataLoader(
+            crops if self._vary is None else _UnvariedCrops(crops, self._vary),
+            batch_sampler=self._batches,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            pin_memory=self._vary is not None,  # such memory moves while the GPU works
+        )
+
+    def read(self, batches: Iterable[list[Draw]]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Read uint8 images [B, 3, H, W] and labels [B], in the order of `batches`, onto the device."""
+        self._batches[:] = batches
+        if self._vary is None:
+            yield from self._loader
+            return
+        for images, drawn, labels in self._loader:
+            on_device, targets = (part.to(self._device, non_blocking=True) for part in (images, labels))
+            yield self._vary(on_device, drawn), targets
+
+
+class _UnvariedCrops(Dataset[tuple[Tensor, Tensor, int]]):
+    """Training images as they are, with what is drawn for each, and labels."""
+
+    def __init__(self, crops: TrainingCrops, vary: BatchAugmentation) -> None:
+        self._crops, self._vary = crops, vary
+
+    def __getitem__(self, draw: Draw) -> tuple[Tensor, Tensor, int]:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(draw.seed)
+            image = self._crops.crops[draw.row]
+            return image, self._vary.draw(image), self._crops.labels[draw.row]
 
 
 def encode_batches(

@@ -26,7 +26,7 @@ from qaconv.config import MethodConfig, TrainConfig
 from qaconv.errors import InputError
 from qaconv.files import replacing_file
 from qaconv.holdout import Holdout
-from qaconv.loading import TrainingCrops, as_input, encode_all, in_torch, training_batches
+from qaconv.loading import TrainingCrops, TrainingReader, as_input, encode_all, in_torch
 from qaconv.matching import score_matrix
 from qaconv.models.checkpoint import Network
 from qaconv.models.losses import Outcome, PairwiseMatchingLoss, build_loss
@@ -77,6 +77,7 @@ def train(
         learner = _Learner(network, config, method, device, people=int(labels.max()) + 1)
     state = _State.load(state_path, fingerprint, learner) or _State(last_epoch=config.epochs)
 
+    reader = TrainingReader(crops, workers, device)
     while state.epoch < state.last_epoch:
         if state.batches is None:
             rng = np.random.default_rng([seed, state.epoch])
@@ -85,14 +86,14 @@ def train(
         started, first = time.monotonic(), state.step
         left = [distributed.share(batch) for batch in state.batches[state.step :]]
         batches = track(
-            training_batches(crops, left, workers, pinned=device.type == "cuda"),
+            reader.read(left),
             f"epoch {state.epoch + 1}",
             len(left),
             transient=True,
             disable=not distributed.is_first(),
         )
         for images, targets in batches:
-            state.add(learner.step(as_input(images, device), targets.to(device, non_blocking=True), state.epoch))
+            state.add(learner.step(as_input(images, device), targets, state.epoch))
             if state.step % checkpoint_every_steps == 0:
                 state.save(state_path, fingerprint, learner)
         seconds = time.monotonic() - started
@@ -137,6 +138,9 @@ class _Learner:
         self.optimiser = torch.optim.SGD(
             groups, momentum=0.9, nesterov=True, weight_decay=config.weight_decay, fused=self.fused
         )
+        if self.fused:  # PyTorch leaves the momentum unset where the first step overflows and is passed over
+            for weight in (weight for group in groups for weight in group["params"]):
+                self.optimiser.state[weight]["momentum_buffer"] = torch.zeros_like(weight)
 
     @property
     def lr(self) -> float:

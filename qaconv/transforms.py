@@ -12,7 +12,7 @@ from torchvision.transforms import v2
 from qaconv.config import AugmentConfig, ImageConfig
 
 
-def build_augmentation(config: AugmentConfig, size: ImageConfig) -> v2.Transform:
+def build_augmentation(config: AugmentConfig, size: ImageConfig) -> v2.Compose:
     """uint8 [3, H, W] to a varied uint8 [3, H, W], in the order of the authors' v2.1; draws from torch's generator."""
     steps: list[nn.Module] = []
     if config.pad:
@@ -40,11 +40,14 @@ class WhiteOcclusion(nn.Module):
         super().__init__()
         self.largest = largest
 
-    def forward(self, image: Tensor) -> Tensor:
-        height, width = image.shape[-2:]
+    def draw(self, height: int, width: int) -> tuple[int, int, int]:
+        """Draw the side of the square, and how far its corner lies from the top and the left, in pixels."""
         draw = torch.rand(3).tolist()
         side = math.floor(draw[0] * self.largest * min(height, width))
-        top, left = math.floor(draw[1] * (height - side + 1)), math.floor(draw[2] * (width - side + 1))
+        return side, math.floor(draw[1] * (height - side + 1)), math.floor(draw[2] * (width - side + 1))
+
+    def forward(self, image: Tensor) -> Tensor:
+        side, top, left = self.draw(*image.shape[-2:])
         occluded = image.clone()
         occluded[:, top : top + side, left : left + side] = 255
         return occluded

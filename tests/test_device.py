@@ -22,6 +22,14 @@ def test_a_gpu_is_chosen_by_its_number(two_gpus, name, expected):
     assert find_device(name) == torch.device(expected)
 
 
+def test_products_on_a_gpu_are_of_full_precision_and_repeat(two_gpus, monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", False)
+    find_device("auto")
+    assert not torch.backends.cudnn.allow_tf32
+    assert torch.backends.cudnn.deterministic
+
+
 def test_a_gpu_that_is_not_there_is_refused_with_those_that_are(two_gpus):
     with pytest.raises(InputError, match=r"'cuda:2', which this machine lacks; allowed here: .*'cuda:0', 'cuda:1'\]"):
         find_device("cuda:2")

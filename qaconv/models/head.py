@@ -70,9 +70,11 @@ class QAConv(nn.Module):
         best_of_query, best_of_gallery = best_partners(query_maps, gallery_maps)
         of_query, of_gallery = best_of_query.transpose(1, 2), best_of_gallery.permute(2, 0, 1)  # [Q, G, S]
         queries, galleries, locations = of_query.shape
-        local = self.local_norm(torch.stack([of_gallery, of_query], dim=2).reshape(-1, 1, locations))
-        logits = self.weight(local.reshape(-1, self.weight.in_features)).reshape(queries * galleries, -1)
-        return self.logit_norm(logits.sum(dim=1, keepdim=True)).reshape(queries, galleries)
+        best = torch.stack([of_gallery, of_query], dim=2).reshape(-1, 1, locations)
+        with torch.autocast(best.device.type, enabled=False):  # half a gradient of so many logits would vanish
+            local = _normalise(self.local_norm, best.to(self.weight.weight.dtype))
+            logits = self.weight(local.reshape(-1, self.weight.in_features)).reshape(queries * galleries, -1)
+            return _normalise(self.logit_norm, logits.sum(dim=1, keepdim=True)).reshape(queries, galleries)
 
     def correspondences(self, query_maps: Tensor, gallery_maps: Tensor) -> Correspondences:
         """Maps [Q, C, H, W] and [G, C, H, W] to the best partner of each location, both ways."""
@@ -143,6 +145,20 @@ class _AffineHead(NamedTuple):
     query: Tensor  # [S]
     gallery: Tensor  # [S]
     constant: Tensor  # scalar
+
+
+def _normalise(norm: nn.BatchNorm1d, values: Tensor) -> Tensor:
+    """Apply a norm of one channel; cuDNN would leave all of a GPU but one multiprocessor idle."""
+    if not (norm.training and values.is_cuda):
+        return norm(values)
+    assert norm.running_var is not None and norm.running_mean is not None and norm.momentum is not None
+    assert norm.num_batches_tracked is not None
+    variance, mean = torch.var_mean(values, correction=0)
+    with torch.no_grad():
+        norm.num_batches_tracked += 1
+        norm.running_mean.lerp_(mean, norm.momentum)
+        norm.running_var.lerp_(variance * (values.numel() / (values.numel() - 1)), norm.momentum)
+    return (values - mean) * ((variance + norm.eps).rsqrt() * norm.weight) + norm.bias
 
 
 def _affine(norm: nn.BatchNorm1d) -> _Affine:

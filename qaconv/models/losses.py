@@ -56,9 +56,9 @@ class ClassMemoryLoss(nn.Module):
             logits = self.head(maps, self.memory[block])
             same = pids[:, None] == block
             highest = logits.detach().max(dim=1)
-            higher = highest.values > best
-            best[higher] = highest.values[higher].to(best.dtype)
-            right[higher] = (block[highest.indices] == pids)[higher]
+            higher = highest.values > best  # not as an index: a GPU would be asked how many there are
+            best.copy_(torch.where(higher, highest.values, best))
+            right.copy_(torch.where(higher, block[highest.indices] == pids, right))
             return _focal(logits, same).sum() / len(maps)
 
         loss = _SumOverBlocks.apply(loss_of, blocks, maps, *self.head.parameters())

@@ -15,6 +15,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 CPU_TILE_BYTES, GPU_TILE_BYTES = 4 << 20, 256 << 20  # of cosines: what a core's cache holds; what keeps a GPU busy
+HAS_TRITON = find_spec("triton") is not None
 BLOCK = 16  # images whose gradient is gathered at a time
 
 
@@ -64,7 +65,7 @@ class _BestPartners(torch.autograd.Function):
 
 def _kernels(maps: Tensor) -> ModuleType | None:
     """The Triton kernels, where there is a GPU for them and they hold such maps; torch does the same elsewhere."""
-    if not maps.is_cuda or maps.dtype == torch.float64 or not find_spec("triton"):
+    if not maps.is_cuda or maps.dtype == torch.float64 or not HAS_TRITON:
         return None
     from qaconv.models import partners_cuda  # Triton comes with PyTorch for CUDA alone
 

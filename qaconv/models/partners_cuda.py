@@ -14,6 +14,7 @@ ROWS = 64  # locations of an own image at a time
 COLUMNS = 64  # locations of another image at a time
 GATHERED = 16  # locations whose partners are summed by one program: few, so that many programs wait for memory
 SCATTERED = 32  # choosers at a time
+SHARES = 4  # of the own images, each summed by programs of its own: enough of them to fill a GPU
 OTHERS = 8  # other images that one program of `find_best` goes through
 MOST_CHANNELS = 256
 
@@ -102,21 +103,24 @@ def of_other(gradient: Tensor, own: Tensor, winners: Tensor) -> Tensor:
     """
     images, locations, others = winners.shape
     filled = _fill_channels(own.float())
-    sums = torch.empty(others, locations, filled.shape[2], device=own.device)
+    sums = torch.empty(SHARES, others, locations, filled.shape[2], device=own.device)
+    scale = torch.exp2(-gradient.abs().amax().float().clamp(min=torch.finfo(torch.float32).tiny).log2().ceil())
     with torch.cuda.device_of(winners):  # Triton launches on the current device
-        scatter_rows[(others, triton.cdiv(locations, ROWS))](
+        scatter_rows[(others, triton.cdiv(locations, ROWS), SHARES)](
             gradient.transpose(1, 2).float().contiguous(),
             filled,
             winners.transpose(1, 2).contiguous(),
+            scale,
             sums,
             images,
             LOCATIONS=locations,
             CHANNELS=filled.shape[2],
             ROWS=ROWS,
             COLUMNS=SCATTERED,
-            num_stages=1,
+            num_stages=3,
+            num_warps=8,
         )
-    return sums[..., : own.shape[2]].to(own.dtype)
+    return sums.sum(dim=0)[..., : own.shape[2]].to(own.dtype)
 
 
 @triton.jit
@@ -193,6 +197,7 @@ def scatter_rows(
     gradient: tl.tensor,
     own: tl.tensor,
     winners: tl.tensor,
+    scale: tl.tensor,
     sums: tl.tensor,
     images: tl.tensor,
     LOCATIONS: tl.constexpr,
@@ -200,27 +205,38 @@ def scatter_rows(
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
 ) -> None:
-    """Sum what chose ROWS locations of one other image, over all own images in their order."""
+    """Sum what chose ROWS locations of one other image, over some own images in their order.
+
+    Tensor cores multiply zeros and ones by vectors in two parts of float16, 22 bits together. `scale` brings the
+    largest gradient near 1, and the lesser part counts LESSER times, so that neither leaves float16's range.
+    """
+    LESSER: tl.constexpr = 2048.0
+    TILES: tl.constexpr = (LOCATIONS + COLUMNS - 1) // COLUMNS
     partner = tl.program_id(0).to(tl.int64)
     others = tl.num_programs(0)
     row = tl.program_id(1) * ROWS + tl.arange(0, ROWS)
     channel = tl.arange(0, CHANNELS)
-    total = tl.zeros((ROWS, CHANNELS), tl.float32)
-    for image in range(images):
-        for begin in range(0, LOCATIONS, COLUMNS):
-            column = begin + tl.arange(0, COLUMNS)
-            inside = column < LOCATIONS
-            at = (image * others + partner) * LOCATIONS + column
-            place = tl.load(winners + at, inside, other=0).to(tl.int32)
-            weight = tl.load(gradient + at, inside, other=0.0)
-            vectors = tl.load(
-                own + (image * LOCATIONS + column)[:, None] * CHANNELS + channel[None, :], inside[:, None], other=0.0
-            )
-            chose = (row[:, None] == place[None, :]).to(tl.float32)
-            total = tl.dot(chose, weight[:, None] * vectors, total, input_precision="tf32x3")
-    tl.store(
-        sums + (partner * LOCATIONS + row)[:, None] * CHANNELS + channel[None, :], total, (row < LOCATIONS)[:, None]
-    )
+    factor = tl.load(scale)
+    greater_sum = tl.zeros((ROWS, CHANNELS), tl.float32)
+    lesser_sum = tl.zeros((ROWS, CHANNELS), tl.float32)
+    steps = tl.cdiv(images * TILES, tl.num_programs(2))
+    first = tl.program_id(2) * steps
+    for step in range(first, tl.minimum(first + steps, images * TILES)):
+        column = step % TILES * COLUMNS + tl.arange(0, COLUMNS)
+        inside = column < LOCATIONS
+        at = (step // TILES * others + partner) * LOCATIONS + column
+        place = tl.load(winners + at, inside, other=0).to(tl.int32)
+        weight = tl.load(gradient + at, inside, other=0.0) * factor
+        vector = (step // TILES * LOCATIONS + column)[:, None] * CHANNELS + channel[None, :]
+        wanted = weight[:, None] * tl.load(own + vector, inside[:, None], other=0.0)
+        greater = wanted.to(tl.float16)
+        lesser = ((wanted - greater.to(tl.float32)) * LESSER).to(tl.float16)
+        chose = (row[:, None] == place[None, :]).to(tl.float16)
+        greater_sum = tl.dot(chose, greater, greater_sum)
+        lesser_sum = tl.dot(chose, lesser, lesser_sum)
+    total = (greater_sum + lesser_sum / LESSER) / factor
+    written = ((tl.program_id(2) * others + partner) * LOCATIONS + row)[:, None] * CHANNELS + channel[None, :]
+    tl.store(sums + written, total, (row < LOCATIONS)[:, None])
 
 
 def _fill_channels(maps: Tensor) -> Tensor:

@@ -32,7 +32,11 @@ def test_the_kernels_fit_a_gpu_at_the_papers_size_and_multiply_on_its_tensor_cor
         kernels.gather_rows, pointers | {"other": "fp32"}, {**sizes, "ROWS": kernels.GATHERED}, num_stages=3
     )
     scatter = compile_for_hopper(
-        kernels.scatter_rows, pointers | {"own": "fp32"}, {**sizes, "COLUMNS": kernels.SCATTERED}, num_stages=1
+        kernels.scatter_rows,
+        pointers | {"own": "fp32", "scale": "fp32"},
+        {**sizes, "COLUMNS": kernels.SCATTERED},
+        num_warps=8,
+        num_stages=3,
     )
     for taken in (find, gather, scatter):
         assert taken.shared_bytes <= SHARED_BYTES
