@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,6 +23,7 @@ from qaconv.pixels import NoImage, load_resizing, resize, unpack
 from qaconv.samplers import Draw
 
 Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -117,9 +119,24 @@ class TrainingReader:
         if self._vary is None:
             yield from self._loader
             return
-        for images, drawn, labels in self._loader:
-            on_device, targets = (part.to(self._device, non_blocking=True) for part in (images, labels))
-            yield self._vary(on_device, drawn), targets
+        stream = torch.cuda.Stream(self._device)
+        with ThreadPoolExecutor(1) as pool:  # it works while this thread waits for a step's gradients
+            for images, labels, done in _map_ahead(pool, partial(self._varied, stream), self._loader, 1):
+                current = torch.cuda.current_stream(self._device)
+                current.wait_event(done)
+                for part in (images, labels):
+                    part.record_stream(current)
+                yield images, labels
+
+    def _varied(
+        self, stream: torch.cuda.Stream, batch: tuple[Tensor, Tensor, Tensor]
+    ) -> tuple[Tensor, Tensor, torch.cuda.Event]:
+        """Images and labels on the GPU, and what marks the moment when they are there."""
+        assert self._vary is not None
+        with torch.cuda.stream(stream):
+            images, labels = (part.to(self._device, non_blocking=True) for part in (batch[0], batch[2]))
+            varied = self._vary(images, batch[1]).contiguous(memory_format=torch.channels_last)
+            return varied, labels, stream.record_event()
 
 
 class _UnvariedCrops(Dataset[tuple[Tensor, Tensor, int]]):
@@ -158,10 +175,10 @@ def encode_batches(
 
 
 def _map_ahead(
-    pool: ThreadPoolExecutor, call: Callable[[Item], Tensor], items: Iterable[Item], ahead: int
-) -> Iterator[Tensor]:
+    pool: ThreadPoolExecutor, call: Callable[[Item], Result], items: Iterable[Item], ahead: int
+) -> Iterator[Result]:
     """What `pool` makes of the items, in order; so many are begun before their turn."""
-    waiting: deque[Future[Tensor]] = deque()
+    waiting: deque[Future[Result]] = deque()
     for item in items:
         waiting.append(pool.submit(call, item))
         if len(waiting) > ahead:

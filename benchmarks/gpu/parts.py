@@ -48,8 +48,8 @@ PARTS = (
     Part("speed.loop", 45, "speed_loading:loop"),
     Part("speed.encoding", 45, "speed_encoding:eager"),
     Part("speed.encoding.onnxruntime", 60, "speed_encoding:onnxruntime"),
-    Part("speed.encoding.compiled", 90, "speed_encoding:compiled"),
     Part("training", 420, "real:training_and_ranking"),
+    Part("speed.encoding.compiled", 90, "speed_encoding:compiled"),
 )
 
 

@@ -9,8 +9,11 @@ from qaconv.models.head import FoldedHead, QAConv
 class PlainHead(QAConv):
     """The head over a table of all cosines, [Q, S, G, S]; autograd does the rest."""
 
-    def forward(self, query_maps: Tensor, gallery_maps: Tensor) -> Tensor:
-        """Maps [Q, C, H, W] and [G, C, H, W] to logits [Q, G]."""
+    def forward(self, query_maps: Tensor, gallery_maps: Tensor, blocks: int = 1) -> Tensor:
+        """Maps [Q, C, H, W] and [G, C, H, W] to logits [Q, G]; a block of the gallery after the other."""
+        return torch.cat([self._match(query_maps, part) for part in gallery_maps.chunk(blocks)], dim=1)
+
+    def _match(self, query_maps: Tensor, gallery_maps: Tensor) -> Tensor:
         table = self.cosines(query_maps, gallery_maps)
         best = torch.stack([table.max(dim=1).values, table.max(dim=3).values.transpose(1, 2)], dim=2)
         queries, galleries, _, locations = best.shape

@@ -64,17 +64,24 @@ class QAConv(nn.Module):
         if variant == "v2":  # as theirs; v1 starts from PyTorch's own
             nn.init.constant_(self.weight.weight, 1 / (height * width))
 
-    def forward(self, query_maps: Tensor, gallery_maps: Tensor) -> Tensor:
-        """Maps [Q, C, H, W] and [G, C, H, W] to logits [Q, G]; higher is a better match."""
+    def forward(self, query_maps: Tensor, gallery_maps: Tensor, blocks: int = 1) -> Tensor:
+        """Maps [Q, C, H, W] and [G, C, H, W] to logits [Q, G]; higher is a better match.
+
+        Args:
+            query_maps: unit length over C.
+            gallery_maps: the same.
+            blocks: into which the gallery is cut, of as many images each. In training the norms see a block at a time,
+                as if each had been a call of its own.
+        """
         self._check(query_maps, gallery_maps)
         best_of_query, best_of_gallery = best_partners(query_maps, gallery_maps)
         of_query, of_gallery = best_of_query.transpose(1, 2), best_of_gallery.permute(2, 0, 1)  # [Q, G, S]
         queries, galleries, locations = of_query.shape
-        best = torch.stack([of_gallery, of_query], dim=2).reshape(-1, 1, locations)
+        best = torch.stack([of_gallery, of_query], dim=2).reshape(queries, blocks, -1, locations)
         with torch.autocast(best.device.type, enabled=False):  # half a gradient of so many logits would vanish
             local = _normalise(self.local_norm, best.to(self.weight.weight.dtype))
-            logits = self.weight(local.reshape(-1, self.weight.in_features)).reshape(queries * galleries, -1)
-            return _normalise(self.logit_norm, logits.sum(dim=1, keepdim=True)).reshape(queries, galleries)
+            logits = self.weight(local.reshape(-1, self.weight.in_features)).reshape(queries * galleries, -1).sum(dim=1)
+            return _normalise(self.logit_norm, logits.reshape(queries, blocks, -1, 1)).reshape(queries, galleries)
 
     def correspondences(self, query_maps: Tensor, gallery_maps: Tensor) -> Correspondences:
         """Maps [Q, C, H, W] and [G, C, H, W] to the best partner of each location, both ways."""
@@ -148,16 +155,23 @@ class _AffineHead(NamedTuple):
 
 
 def _normalise(norm: nn.BatchNorm1d, values: Tensor) -> Tensor:
-    """Apply a norm of one channel; cuDNN would leave all of a GPU but one multiprocessor idle."""
-    if not (norm.training and values.is_cuda):
-        return norm(values)
+    """Apply a norm of one channel to values [Q, blocks, n, S], in training to each block by itself.
+
+    cuDNN would leave all of a GPU but one multiprocessor idle, and knows no blocks.
+    """
+    blocks = values.shape[1]
+    if not norm.training or (blocks == 1 and not values.is_cuda):
+        return norm(values.reshape(-1, 1, values.shape[3])).reshape(values.shape)
     assert norm.running_var is not None and norm.running_mean is not None and norm.momentum is not None
     assert norm.num_batches_tracked is not None
-    variance, mean = torch.var_mean(values, correction=0)
+    variance, mean = torch.var_mean(values, dim=(0, 2, 3), correction=0, keepdim=True)
     with torch.no_grad():
-        norm.num_batches_tracked += 1
-        norm.running_mean.lerp_(mean, norm.momentum)
-        norm.running_var.lerp_(variance * (values.numel() / (values.numel() - 1)), norm.momentum)
+        count = values.numel() // blocks
+        norm.num_batches_tracked += blocks
+        # What moving by the momentum for one block after the other comes to.
+        kept = (1 - norm.momentum) ** torch.arange(blocks - 1, -1, -1, dtype=values.dtype, device=values.device)
+        for running, found in ((norm.running_mean, mean), (norm.running_var, variance * (count / (count - 1)))):
+            running.mul_((1 - norm.momentum) ** blocks).add_(norm.momentum * (kept * found.flatten()).sum())
     return (values - mean) * ((variance + norm.eps).rsqrt() * norm.weight) + norm.bias
 
 

@@ -5,6 +5,7 @@ other loss with each image of the batch.
 """
 
 from collections.abc import Callable, Sequence
+from itertools import groupby
 from typing import Any, NamedTuple
 
 import torch
@@ -21,7 +22,8 @@ class Outcome(NamedTuple):
     accuracy: Tensor
 
 
-BLOCK_CLASSES = 16  # compared at a time, theirs; the head's norms see one block each, so it is part of the recipe
+BLOCK_CLASSES = 16  # a block, theirs; the head's norms see one block each, so it is part of the recipe
+GPU_BLOCKS = 64  # compared at a time on a GPU, which would wait for the next one to be launched; on a CPU it is one
 
 
 class ClassMemoryLoss(nn.Module):
@@ -49,19 +51,21 @@ class ClassMemoryLoss(nn.Module):
         """Maps [B, C, H, W] and their pids [B]; remembers the maps afterwards."""
         known = self.seen.nonzero().flatten()
         blocks = known.tensor_split(-(-len(known) // BLOCK_CLASSES)) if len(known) else ()
+        groups = _of_equal_size(blocks, _blocks_at_once(maps.device))
         best = torch.full((len(maps),), -torch.inf, device=maps.device)
         right = torch.zeros(len(maps), dtype=torch.bool, device=maps.device)
 
-        def loss_of(maps: Tensor, block: Tensor) -> Tensor:
-            logits = self.head(maps, self.memory[block])
-            same = pids[:, None] == block
+        def loss_of(maps: Tensor, group: Tensor) -> Tensor:
+            classes = group.flatten()
+            logits = self.head(maps, self.memory[classes], blocks=len(group))
+            same = pids[:, None] == classes
             highest = logits.detach().max(dim=1)
             higher = highest.values > best  # not as an index: a GPU would be asked how many there are
             best.copy_(torch.where(higher, highest.values, best))
-            right.copy_(torch.where(higher, block[highest.indices] == pids, right))
+            right.copy_(torch.where(higher, classes[highest.indices] == pids, right))
             return _focal(logits, same).sum() / len(maps)
 
-        loss = _SumOverBlocks.apply(loss_of, blocks, maps, *self.head.parameters())
+        loss = _SumOverGroups.apply(loss_of, groups, maps, *self.head.parameters())
         self._remember(maps.detach(), pids)
         return Outcome(loss, right.float().mean())
 
@@ -81,22 +85,35 @@ def _focal(logits: Tensor, same: Tensor) -> Tensor:
     return entropy * torch.where(same, 1 - probability, probability).square()
 
 
-class _SumOverBlocks(torch.autograd.Function):
-    """The sum of a loss over blocks of classes; the gradient of each is taken as it is computed, and its graph freed.
+def _blocks_at_once(device: torch.device) -> int:
+    return GPU_BLOCKS if device.type == "cuda" else 1
 
-    The head runs once for each block, so its running statistics move as they should, which recomputing would spoil.
+
+def _of_equal_size(blocks: Sequence[Tensor], at_once: int) -> list[Tensor]:
+    """Stack neighbouring blocks [n] of equal size, at most so many, to groups [blocks, n]."""
+    return [
+        torch.stack(run[start : start + at_once])
+        for run in (list(same) for _, same in groupby(blocks, len))
+        for start in range(0, len(run), at_once)
+    ]
+
+
+class _SumOverGroups(torch.autograd.Function):
+    """The sum of a loss over groups of classes; the gradient of each is taken as it is computed, and its graph freed.
+
+    The head runs once for each group, so its running statistics move as they should, which recomputing would spoil.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, loss_of: Callable[[Tensor, Tensor], Tensor], blocks: Sequence[Tensor], maps: Tensor, *weights: Tensor
+        ctx: Any, loss_of: Callable[[Tensor, Tensor], Tensor], groups: Sequence[Tensor], maps: Tensor, *weights: Tensor
     ) -> Tensor:
         total, leaf = maps.new_zeros(()), maps.detach().requires_grad_()
         wanted = [leaf, *(weight for weight in weights if weight.requires_grad)]
         gradients = [torch.zeros_like(value) for value in wanted]
-        for block in blocks:
+        for group in groups:
             with torch.enable_grad():
-                loss = loss_of(leaf, block)
+                loss = loss_of(leaf, group)
             total += loss.detach()
             for gradient, found in zip(gradients, torch.autograd.grad(loss, wanted), strict=True):
                 gradient += found

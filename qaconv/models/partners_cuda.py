@@ -117,7 +117,7 @@ def of_other(gradient: Tensor, own: Tensor, winners: Tensor) -> Tensor:
             CHANNELS=filled.shape[2],
             ROWS=ROWS,
             COLUMNS=SCATTERED,
-            num_stages=3,
+            num_stages=1,
             num_warps=8,
         )
     return sums.sum(dim=0)[..., : own.shape[2]].to(own.dtype)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from qaconv.models import QAConv
+from qaconv.models import QAConv, losses
 from qaconv.models.losses import (
     ClassMemoryLoss,
     HardTripletLoss,
@@ -153,11 +153,13 @@ def plain_class_memory(loss: ClassMemoryLoss, maps: Tensor, pids: Tensor) -> Ten
     return total
 
 
+@pytest.mark.parametrize("at_once", [1, 2, 64], ids="{} blocks at once".format)
 @pytest.mark.parametrize("variant", ["v1", "v2"])
 @pytest.mark.parametrize("training", [True, False])
 def test_class_memory_and_its_gradients_are_those_of_a_plain_calculation(
-    training: bool, variant: Literal["v1", "v2"]
+    training: bool, variant: Literal["v1", "v2"], at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(losses, "_blocks_at_once", lambda device: at_once)
     pids = torch.tensor([0, 3, 17, 39, 20])  # 3 and 39 have not been seen
     found = []
     for compute in (plain_class_memory, lambda loss, maps, pids: loss(maps, pids).loss):
