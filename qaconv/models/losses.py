@@ -115,8 +115,10 @@ class _SumOverGroups(torch.autograd.Function):
             with torch.enable_grad():
                 loss = loss_of(leaf, group)
             total += loss.detach()
-            for gradient, found in zip(gradients, torch.autograd.grad(loss, wanted), strict=True):
-                gradient += found
+            with torch.autocast(maps.device.type, enabled=False):  # in half precision small gradients would vanish
+                found = torch.autograd.grad(loss, wanted)
+            for gradient, part in zip(gradients, found, strict=True):
+                gradient += part
         ctx.save_for_backward(*gradients)
         ctx.weights_wanted = [weight.requires_grad for weight in weights]
         return total

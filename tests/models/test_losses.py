@@ -172,6 +172,23 @@ def test_class_memory_and_its_gradients_are_those_of_a_plain_calculation(
         torch.testing.assert_close(ours, plain, rtol=1e-9, atol=1e-12)
 
 
+def test_small_gradients_of_class_memory_do_not_vanish_in_half_precision() -> None:
+    pids, found = torch.arange(30), []
+    for half in (False, True):
+        head = QAConv(channels=3, height=2, width=2).train()
+        loss = filled_memory(head.double()).float()
+        with torch.no_grad():
+            head.logit_norm.weight.fill_(1e-4)  # of logits, and so of their gradients
+        maps = some_maps(30, 1).float().requires_grad_()
+        with torch.autocast("cpu", torch.float16, enabled=half):
+            value = loss(maps, pids).loss
+        value.backward()
+        assert maps.grad is not None and head.weight.weight.grad is not None
+        found.append((maps.grad, head.weight.weight.grad))
+    for whole, halved in zip(*found, strict=True):
+        assert (halved - whole).norm() < 0.02 * whole.norm()
+
+
 def test_class_memory_accuracy_is_the_share_of_images_whose_own_class_scores_highest_of_all() -> None:
     head = small_head().eval()
     loss, maps, pids = filled_memory(head), some_maps(30, 2), torch.arange(30)
