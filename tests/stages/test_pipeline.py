@@ -1,7 +1,9 @@
 """The stages one after another, on a small site: each reads what the one before has written."""
 
 import json
+import re
 import shutil
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +76,19 @@ def test_the_same_parameters_and_data_give_the_same_bytes(params, project, tmp_p
     monkeypatch.chdir(tmp_path)
     run_all(params)
     assert files(tmp_path) == files(project)
+
+
+def test_the_stages_write_every_output_of_dvc_yaml_and_nothing_else(project):
+    stages = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"]
+    outputs = set()
+    for name in ("prepare", "sources", "train", "features", "match", "rerank", "fit_tlift", "evaluate"):
+        stage = stages[name].get("do", stages[name])
+        keys = METHODS if name == "train" else ["shop"]
+        for path, key in product([*stage["outs"], *stage.get("metrics", [])], keys):
+            outputs.add(project / re.sub(r"\$\{(key|item|item\.deployment)\}", key, path).replace("${item.part}", "1"))
+    assert [path for path in sorted(outputs) if not path.exists()] == []
+    written = [project / path for path in files(project)]
+    assert [path for path in written if not outputs & {path, *path.parents}] == []
 
 
 def test_every_sighting_has_a_map_with_its_camera_and_time(project):
