@@ -68,7 +68,7 @@ def rotated(image: np.ndarray, degrees: float) -> np.ndarray:
     cosine, sine = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
     source_x = np.rint(cosine * x - sine * y + (width - 1) / 2).astype(int)
     source_y = np.rint(sine * x + cosine * y + (height - 1) / 2).astype(int)
-    inside = (0 <= source_x) & (source_x < width) & (0 <= source_y) & (source_y < height)
+    inside = (source_x >= 0) & (source_x < width) & (source_y >= 0) & (source_y < height)
     return np.where(inside, image[:, source_y.clip(0, height - 1), source_x.clip(0, width - 1)], 0)
 
 
@@ -87,7 +87,7 @@ def test_an_image_is_turned_about_its_centre_by_up_to_the_set_angle_either_way()
 
 
 def jittered(image: np.ndarray, factors: dict) -> np.ndarray:
-    """Brightness scales, contrast and saturation move away from grey, hue turns; in the drawn order; each step rounds down."""
+    """Scale brightness, move contrast and saturation away from grey, turn hue; in the drawn order, each rounds down."""
     values = image.astype(float)
     for step in factors["fn_idx"].tolist():
         grey = np.tensordot([0.2989, 0.587, 0.114], values, axes=1)
