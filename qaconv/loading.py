@@ -10,7 +10,6 @@ from typing import TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.progress import track
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
@@ -18,6 +17,7 @@ from torchvision.transforms import v2
 from qaconv.config import ImageConfig
 from qaconv.errors import InputError
 from qaconv.pixels import NoImage, load_resizing, resize, unpack
+from qaconv.progress import track
 from qaconv.samplers import Draw
 
 Item = TypeVar("Item")
