@@ -7,13 +7,14 @@ from pathlib import Path
 
 from rich.console import Console
 
+from benchmarks.demo import require_outputs
 from benchmarks.machine import describe
 from benchmarks.table import as_table
 from qaconv.files import write_json
 
 FOLDER = Path(__file__).parent
 RESULTS = FOLDER / "results.json"
-NO_PARTS = ("__init__", "__main__", "machine", "serve", "table")  # serve has a command of its own
+NO_PARTS = ("__init__", "__main__", "demo", "machine", "serve", "table")  # serve has a command of its own
 PARTS = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in NO_PARTS)
 
 
@@ -21,13 +22,15 @@ def main(parts: list[str]) -> None:
     """Runs the parts one after another; those that are not named keep the rows of their last run."""
     if unknown := [part for part in parts if part not in PARTS]:
         sys.exit(f"refused: there is no part {', '.join(unknown)}; legal are {', '.join(PARTS)}")
+    modules = {part: import_module(f"benchmarks.{part}") for part in parts or PARTS}
+    require_outputs(path for module in modules.values() for path in getattr(module, "OUTPUTS", ()))
     console = Console(width=None if sys.stdout.isatty() else 180)
     results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
     shown = []
-    for part in parts or PARTS:
+    for part, module in modules.items():
         rows = []
         with console.status(part):
-            for row in import_module(f"benchmarks.{part}").rows():
+            for row in module.rows():
                 rows.append(row)
                 beside = f", plain {row.plain.seconds:.3g} s" if row.plain else ""
                 console.log(f"{part}, {row.what}: {row.ours.seconds:.3g} s{beside}")

@@ -40,6 +40,8 @@ BLOCKS = (512, 512)  # where no table is written; an evaluation's are larger
 TURNS = 9  # where ours takes a tenth of a second, and three would show the machine's moods
 BATCH = load_params().evaluate.batch_size  # crops encoded at a time
 
+OUTPUTS = (MODELS / "qaconv", *(PREPARED / name for name in load_params().deployments))  # of the demo, measured on
+
 
 def rows() -> Iterator[Row]:
     """Engines, what they cost in mAP, two stages, growth."""

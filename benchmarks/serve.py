@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
+from benchmarks.demo import require_outputs
 from qaconv.config import load_params
 from qaconv.files import write_json
 from qaconv.inference import ServedModel, read_crop
@@ -54,6 +55,7 @@ def main() -> None:
     seconds = arguments.parse_args().seconds
     if shutil.which("wrk") is None:
         sys.exit("wrk is not there; `apt-get install wrk` installs it")
+    require_outputs((ONNX, TLIFT / DEPLOYMENT, PREPARED / DEPLOYMENT))
     with TemporaryDirectory() as scratch:
         state = Path(scratch) / "galleries"
         model = ServedModel(place_model(state), threads=1)

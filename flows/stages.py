@@ -4,10 +4,10 @@ import logging
 import os
 import signal
 import subprocess
-import sys
 from collections import deque
 from collections.abc import Sequence
-from pathlib import Path
+
+from qaconv.processes import child_environment
 
 Logger = logging.Logger | logging.LoggerAdapter[logging.Logger]
 
@@ -73,10 +73,8 @@ def run_dvc(arguments: Sequence[str], log: Logger) -> None:
 
 
 def dvc_environment() -> dict[str, str]:
-    """With this Python's folder of commands first, where `dvc` and `qaconv` are, whoever started the flow."""
-    commands = str(Path(sys.executable).parent)
-    path = os.pathsep.join([commands, os.environ.get("PATH", os.defpath)])
-    return {**os.environ, "PATH": path, "COLUMNS": LINE_WIDTH, "PYTHONUNBUFFERED": "1"}
+    """Return the environment of DVC's commands, whose output is read line by line."""
+    return child_environment(COLUMNS=LINE_WIDTH, PYTHONUNBUFFERED="1")
 
 
 def _reason(lines: list[str]) -> str:

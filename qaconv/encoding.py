@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from qaconv.graphs import encoder_graph
-from qaconv.inference.model import open_graph
+from qaconv.inference.sessions import open_graph
 from qaconv.loading import Encode, in_torch
 from qaconv.models.checkpoint import Network
 

@@ -26,12 +26,14 @@ from qaconv.config import MethodConfig, TrainConfig
 from qaconv.errors import InputError
 from qaconv.files import replacing_file
 from qaconv.holdout import Holdout
-from qaconv.loading import TrainingCrops, TrainingReader, as_input, encode_all, in_torch
+from qaconv.loading import as_input, encode_all, in_torch
 from qaconv.matching import score_matrix
 from qaconv.models.checkpoint import Network
 from qaconv.models.losses import Outcome, PairwiseMatchingLoss, build_loss
+from qaconv.progress import PeriodicLog
 from qaconv.samplers import Draw, domain_batches, graph_batches, one_image_each, pk_batches, random_batches
 from qaconv.schedule import has_fallen, refuse_hopeless, warm_up
+from qaconv.training_reader import TrainingCrops, TrainingReader
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +78,7 @@ def train(
         torch.manual_seed(seed)
         learner = _Learner(network, config, method, device, people=int(labels.max()) + 1)
     state = _State.load(state_path, fingerprint, learner) or _State(last_epoch=config.epochs)
+    report = PeriodicLog(log)
 
     reader = TrainingReader(crops, workers, device)
     while state.epoch < state.last_epoch:
@@ -94,6 +97,13 @@ def train(
         )
         for images, targets in batches:
             state.add(learner.step(as_input(images, device), targets, state.epoch))
+            if report.due:
+                state.read()
+                report(
+                    "epoch %d of %d, step %d of %d: loss %.3g, %.0f images/s",
+                    *(state.epoch + 1, state.last_epoch, state.step, len(state.batches), state.loss_sum / state.step),
+                    (state.step - first) * sum(map(len, state.batches[:1])) / max(time.monotonic() - started, 1e-9),
+                )
             if state.step % checkpoint_every_steps == 0:
                 state.save(state_path, fingerprint, learner)
         seconds = time.monotonic() - started

@@ -7,8 +7,9 @@ from PIL import Image
 from qaconv import training
 from qaconv.config import AugmentConfig, BackboneConfig, ImageConfig, MethodConfig, TrainConfig
 from qaconv.distributed import is_first
-from qaconv.loading import Crops, TrainingCrops
+from qaconv.loading import Crops
 from qaconv.models.checkpoint import Architecture, build_network
+from qaconv.training_reader import TrainingCrops
 from qaconv.transforms import build_augmentation
 
 SIZE = ImageConfig(height=32, width=16)

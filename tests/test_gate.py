@@ -38,15 +38,15 @@ def evidence(**precisions: list[float]) -> Evidence:
     )
 
 
+def precisions(value: float) -> dict[str, dict[str, float]]:
+    """Five queries of mall with the same average precision."""
+    return evidence(mall=[value] * 5).average_precisions
+
+
 @given(st.floats(0, 1))
 def test_a_tie_never_promotes(value: float) -> None:
     rules = RULES.model_copy(update={"min_gain": 0})
     assert not decide(evidence(mall=[value] * 5), evidence(mall=[value] * 5), rules).promoted
-
-
-def test_a_gain_of_exactly_the_minimum_promotes() -> None:
-    assert decide(evidence(mall=[0.405] * 5), evidence(mall=[0.4] * 5), RULES).promoted
-    assert not decide(evidence(mall=[0.4049] * 5), evidence(mall=[0.4] * 5), RULES).promoted
 
 
 def test_a_gain_that_another_draw_of_queries_could_undo_does_not_promote() -> None:
@@ -90,9 +90,69 @@ def test_a_first_version_must_keep_the_budgets_too(fault: dict, said: str) -> No
     assert said in outcome.reason
 
 
-def test_limits_of_calibration_and_clocks_are_still_legal() -> None:
-    edge = {"calibration_errors": {"mall": 0.1}, "clocks": {"mall": Clocks(4, {"1": "9 of 9 sightings have no time"})}}
+TINY = 1e-9
+
+
+def bad_clocks(count: int, cameras: int) -> dict[str, Clocks]:
+    return {"mall": Clocks(cameras, {str(camid): "no time" for camid in range(count)})}
+
+
+@pytest.mark.parametrize(
+    ("rule", "at_the_limit", "just_beyond"),
+    [
+        (
+            "ONNX agreement",
+            {"differences": {"encoder.onnx": RULES.max_onnx_difference, "matcher.onnx": 0}},
+            {"differences": {"encoder.onnx": 0, "matcher.onnx": RULES.max_onnx_difference + TINY}},
+        ),
+        ("size", {"megabytes": RULES.max_megabytes}, {"megabytes": RULES.max_megabytes + TINY}),
+        ("latency", {"encoder_ms": RULES.max_encoder_ms}, {"encoder_ms": RULES.max_encoder_ms + TINY}),
+        (
+            "calibration on mall",
+            {"calibration_errors": {"mall": RULES.max_calibration_error}},
+            {"calibration_errors": {"mall": RULES.max_calibration_error + TINY}},
+        ),
+        ("clocks of mall", {"clocks": bad_clocks(2, cameras=8)}, {"clocks": bad_clocks(2, cameras=7)}),
+        (
+            "gain",
+            {"average_precisions": precisions(0.4 + RULES.min_gain / 100)},
+            {"average_precisions": precisions(0.4 + RULES.min_gain / 100 - 1e-6)},
+        ),
+        (
+            "no loss on mall",
+            {"average_precisions": precisions(0.4 - RULES.max_loss / 100)},
+            {"average_precisions": precisions(0.4 - RULES.max_loss / 100 - 1e-6)},
+        ),
+    ],
+)
+def test_a_value_at_a_limit_keeps_the_rule_and_one_just_beyond_breaks_it(
+    rule: str, at_the_limit: dict, just_beyond: dict
+) -> None:
+    def keeps(change: dict) -> bool:
+        outcome = decide(replace(evidence(mall=[0.4] * 5), **change), evidence(mall=[0.4] * 5), RULES)
+        (check,) = (check for check in outcome.checks if check.rule == rule)
+        return check.kept
+
+    assert keeps(at_the_limit)
+    assert not keeps(just_beyond)
+
+
+def test_every_rule_of_the_settings_has_a_limit_that_is_tested() -> None:
+    (mark,) = test_a_value_at_a_limit_keeps_the_rule_and_one_just_beyond_breaks_it.pytestmark
+    assert len(mark.args[1]) == len(GateConfig.model_fields)
+
+
+def test_limits_are_still_legal_together() -> None:
+    edge = {
+        "differences": {"encoder.onnx": RULES.max_onnx_difference},
+        "megabytes": RULES.max_megabytes,
+        "encoder_ms": RULES.max_encoder_ms,
+        "calibration_errors": {"mall": RULES.max_calibration_error},
+        "clocks": bad_clocks(1, cameras=4),
+    }
+    gain = RULES.min_gain / 100
     assert decide(replace(evidence(mall=[0.5]), **edge), None, RULES).promoted
+    assert decide(replace(evidence(mall=[0.4 + gain] * 5), **edge), evidence(mall=[0.4] * 5), RULES).promoted
 
 
 def test_clocks_where_times_are_not_used_refuse_nothing() -> None:

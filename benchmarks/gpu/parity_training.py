@@ -16,9 +16,10 @@ from benchmarks.gpu.together import train_in_two
 from qaconv import training
 from qaconv.batch_transforms import BatchAugmentation
 from qaconv.config import AugmentConfig, BackboneConfig, MethodConfig, TrainConfig
-from qaconv.loading import Crops, TrainingCrops
+from qaconv.loading import Crops
 from qaconv.models.checkpoint import Architecture, Network, build_network
 from qaconv.samplers import Draw
+from qaconv.training_reader import TrainingCrops
 
 BACKBONE = BackboneConfig(name="resnet18", last_layer="layer2", neck_channels=16, weights="none")
 AUGMENT = AugmentConfig(pad=4, rotation_degrees=5, flip=0.5, colour_jitter=0.5, occlusion=0.5)

@@ -22,7 +22,7 @@ from benchmarks.gpu.settings import Setup
 from qaconv import layouts, training
 from qaconv.config import AugmentConfig, BackboneConfig, EvaluateConfig, MethodConfig, RerankConfig, TrainConfig
 from qaconv.errors import InputError
-from qaconv.loading import Crops, TrainingCrops, TrainingReader, as_input, encode_all, in_torch
+from qaconv.loading import Crops, as_input, encode_all, in_torch
 from qaconv.manifest import JUNK, Manifest
 from qaconv.matching import score_matrix
 from qaconv.metrics import evaluate_ranking
@@ -32,6 +32,7 @@ from qaconv.stages.match import match_rows
 from qaconv.stages.matches import _others
 from qaconv.tlift import fit
 from qaconv.tlift.clocks import Finding
+from qaconv.training_reader import TrainingCrops, TrainingReader
 from qaconv.transforms import build_augmentation
 
 RECIPE = Path(training.__file__).with_name("recipes") / "cvpr2022.yaml"

@@ -12,9 +12,10 @@ from torch.nn import functional as F
 from benchmarks.gpu.plain import plain_logits
 from benchmarks.gpu.settings import Setup, Shape
 from qaconv.config import AugmentConfig, ImageConfig
-from qaconv.loading import Crops, TrainingCrops
+from qaconv.loading import Crops
 from qaconv.models import QAConv
 from qaconv.models.checkpoint import Architecture, Network, build_network
+from qaconv.training_reader import TrainingCrops
 from qaconv.transforms import build_augmentation
 
 LOGIT_STD = 5.0  # of a trained network's scores among strangers, in logits

@@ -8,11 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
+from benchmarks.demo import require_outputs
 from qaconv.config import load_params
 from qaconv.manifest import JUNK, Manifest
 from qaconv.metrics import evaluate_ranking
 from qaconv.stages.matches import Matches
-from qaconv.stages.places import PREPARED
+from qaconv.stages.places import MATCHES, PREPARED, RERANKED
 from qaconv.tlift import TLiftProfile, fit, temporal_lift
 from qaconv.tlift.profile import LiftParameters, Ranking
 
@@ -68,6 +69,7 @@ class Site:
 
 def load_site(name: str, method: str) -> Site:
     """A deployment, once `dvc repro rerank` has matched it."""
+    require_outputs((PREPARED / name, MATCHES / name, RERANKED / name))
     frame = Manifest.load(PREPARED / name).sightings()
     queries = int((frame["split"] == "query").sum())
     pids = frame["pid"].to_numpy()

@@ -10,6 +10,7 @@ from typing import Any
 
 from infra.local.environment import LOCAL, PROJECT, Environment
 from qaconv.errors import InputError
+from qaconv.processes import child_environment
 
 COMMANDS = Path(sys.executable).parent
 CONFIG = Path(__file__).with_name("supervisord.conf")
@@ -44,7 +45,7 @@ class Supervisor:
             "PROJECT": str(PROJECT),
             "COMMANDS": str(COMMANDS),
             "POSTGRES_COMMANDS": str(postgres_commands()),
-            "PATH": os.pathsep.join([str(COMMANDS), os.environ.get("PATH", os.defpath)]),
+            "PATH": child_environment()["PATH"],
             "TMPDIR": str(LOCAL / "tmp"),  # Prefect's workers want a folder there that another user's may have made
         }
         identity = ["--user", "root"] if os.geteuid() == 0 else []

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from rich.progress import track
 
 from qaconv.camnet.cameras import SCENE_HEIGHT, SCENE_WIDTH, Camera, draw_cameras
 from qaconv.camnet.figure import Pose, draw_person
@@ -20,6 +19,7 @@ from qaconv.camnet.people import Person, Wardrobe
 from qaconv.camnet.scenery import draw_occluder
 from qaconv.config import SiteConfig
 from qaconv.files import replacing_folder
+from qaconv.progress import track
 
 FPS = 25  # frames a second, as in Market-1501
 DISTRACTOR, JUNK = 0, -1

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import onnxruntime
 from numpy.typing import ArrayLike, NDArray
 
 from qaconv.errors import InputError
+from qaconv.inference.sessions import open_graph
 from qaconv.tlift import TLiftProfile
 
 EVEN = 0.5  # as likely one person as two
@@ -154,21 +154,6 @@ class ServedModel:
 
 
 GRAPHS = ("encoder", "matcher")
-
-
-def open_graph(graph: Path | bytes, threads: int = 0) -> onnxruntime.InferenceSession:
-    """A graph on the CPU; `threads` 0 is one for each core.
-
-    Raises:
-        InputError: the file is missing.
-    """
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    # Idle threads would otherwise spin, and take the processor from whoever decodes the next crop.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    if isinstance(graph, Path) and not graph.is_file():
-        raise InputError(f"{graph}: is not there")
-    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
 
 def _sigmoid(values: NDArray[np.float64]) -> NDArray[np.float64]:

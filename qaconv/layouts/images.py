@@ -12,10 +12,10 @@ from pathlib import Path
 import pandas as pd
 from PIL import Image, UnidentifiedImageError
 from rich.console import Console
-from rich.progress import track
 
 from qaconv.errors import InputError, name_first
 from qaconv.manifest import Manifest
+from qaconv.progress import track
 
 log = logging.getLogger(__name__)
 SHOW_PROGRESS_FROM = 300  # images

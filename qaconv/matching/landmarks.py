@@ -10,11 +10,11 @@ teachers, half the landmarks rank as well.
 from typing import Any
 
 import torch
-from rich.progress import track
 from torch import Tensor
 
 from qaconv.matching.quantise import Codes
 from qaconv.matching.tiles import Matcher, blocks
+from qaconv.progress import track
 
 LANDMARKS = 256
 TEACHERS = 4 * LANDMARKS

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.progress import track
 from scipy.stats import binom
 from torch import Tensor
 
@@ -21,6 +20,7 @@ from qaconv.matching.search import Neighbours, best_first
 from qaconv.matching.store import MapStore
 from qaconv.matching.tiles import Maps, Matcher, blocks, choose_matcher, load_block, load_floats
 from qaconv.models.head import QAConv
+from qaconv.progress import track
 
 log = logging.getLogger(__name__)
 

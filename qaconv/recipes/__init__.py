@@ -5,6 +5,7 @@ wants another value changes it there.
 """
 
 from collections.abc import Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -40,16 +41,26 @@ def write_recipe(name: str, path: Path = Path("params.yaml")) -> list[str]:
     """
     recipe = read_recipe(name)
     load_params(path)
+    with editing_params(path) as params:
+        return list(_set(params, recipe))
+
+
+@contextmanager
+def editing_params(path: Path) -> Iterator[MutableMapping[str, Any]]:
+    """Yield the content of params.yaml, and write it with its comments once the caller has changed it.
+
+    Raises:
+        InputError: the new content is refused; the file is then as it was.
+    """
     editor = YAML()  # keeps comments, order and quotes
     editor.width = 4096
     params = editor.load(path.read_text(encoding="utf-8"))
-    changes = list(_set(params, recipe))
+    yield params
     text = StringIO()
     editor.dump(params, text)
     with replacing_file(path) as beside:
         beside.write_text(text.getvalue(), encoding="utf-8")
         load_params(beside)
-    return changes
 
 
 def _set(params: MutableMapping[str, Any], recipe: Mapping[str, Any], prefix: str = "") -> Iterator[str]:

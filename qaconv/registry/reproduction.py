@@ -4,10 +4,8 @@ Nothing of the first time is used but the data that people brought: the clone's 
 """
 
 import logging
-import os
 import re
 import subprocess
-import sys
 from collections.abc import Iterator
 from configparser import ConfigParser
 from dataclasses import dataclass
@@ -23,6 +21,7 @@ from mlflow.artifacts import download_artifacts
 from qaconv.config import load_params
 from qaconv.device import find_device
 from qaconv.errors import InputError
+from qaconv.processes import child_environment
 from qaconv.registry import Release, find_release
 from qaconv.tracking import DVC_LOCK, load_metrics
 
@@ -127,12 +126,10 @@ def _clone(project: Path, clone: Path, commit: str) -> None:
 
 def _run(folder: Path, *command: str, shown: bool = False) -> str:
     """What a command prints, with this Python's commands and the folder's code before all others."""
-    commands = str(Path(sys.executable).parent)
-    path = os.pathsep.join([commands, os.environ.get("PATH", os.defpath)])
     done = subprocess.run(
         command,
         cwd=folder,
-        env={**os.environ, "PATH": path, "PYTHONPATH": str(folder.resolve())},
+        env=child_environment(PYTHONPATH=str(folder.resolve())),
         stdout=None if shown else subprocess.PIPE,
         stderr=None if shown else subprocess.PIPE,
         text=True,

@@ -17,7 +17,7 @@ from starlette.routing import Match
 from qaconv.errors import InputError
 from qaconv.serving import schemas, values
 from qaconv.serving.gallery import Filter
-from qaconv.serving.gate import HEADER, Gate
+from qaconv.serving.gate import HEADER, NO_KEY, Gate
 from qaconv.serving.keys import Caller, Keys
 from qaconv.serving.records import Sighting
 from qaconv.serving.service import Full, NotFound, Service
@@ -69,12 +69,14 @@ def create_app(serving: Service, keys: Keys | None, requests_per_minute: int, ho
 
 
 def _allowed(scope: str) -> Any:
-    """A dependency: the caller has the scope, and the path's deployment is one of the caller's."""
+    """Return a dependency that refuses a caller without the scope, or without the path's deployment."""
 
     def check(
         request: Request, key: Annotated[str | None, Depends(APIKeyHeader(name=HEADER, auto_error=False))]
     ) -> Caller:
-        caller: Caller = request.state.caller
+        caller: Caller | None = request.state.caller
+        if caller is None:
+            raise HTTPException(401, NO_KEY)
         deployment = request.path_params.get("deployment")
         if scope not in caller.scopes:
             raise HTTPException(403, f"key {caller.name!r} lacks the scope {scope}; it has {sorted(caller.scopes)}")

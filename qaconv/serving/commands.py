@@ -10,12 +10,12 @@ from pathlib import Path
 import httpx
 import uvicorn
 from rich.console import Console
-from rich.progress import track
 from threadpoolctl import threadpool_limits
 
 from qaconv.config import Params
 from qaconv.errors import InputError
 from qaconv.manifest import JUNK, Manifest
+from qaconv.progress import track
 from qaconv.serving.app import create_app
 from qaconv.serving.champion import Champions, Housekeeping
 from qaconv.serving.keys import Keys, add_key

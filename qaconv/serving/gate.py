@@ -21,8 +21,11 @@ from qaconv.serving.keys import ANYONE, Caller, Keys
 log = logging.getLogger("qaconv.requests")
 
 HEADER = "X-API-Key"
+NO_KEY = f"a key is missing or unknown; send it as {HEADER}"
 LARGEST_BODY = 16 << 20  # bytes
-GUARDED = ("/v1/", "/metrics")
+# What is answered without a key: the page, its files, its document, and two probes. Every other path needs a key.
+OPEN_PATHS = frozenset({"/", "/healthz", "/readyz", "/openapi.json"})
+OPEN_FOLDER = "/static/"
 SECURITY = {
     b"content-security-policy": b"default-src 'self'; img-src 'self' blob: data:; frame-ancestors 'none'",
     b"x-content-type-options": b"nosniff",
@@ -43,7 +46,8 @@ class Gate:
 
     Args:
         app: what is behind.
-        keys: None lets anyone in.
+        keys: the keys of a service that others can reach. None: a service for this machine alone, where everyone may
+            do everything.
         requests_per_minute: of each key.
     """
 
@@ -53,8 +57,11 @@ class Gate:
         self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
+            return
+        if scope["type"] != "http":  # a WebSocket: no route has one, and none may come in without a key
+            await send({"type": "websocket.close", "code": 1008})
             return
         began, status = time.perf_counter(), 500
         request, caller = token_hex(8), self._caller(scope)
@@ -69,7 +76,7 @@ class Gate:
         try:
             refusal = self._refusal(scope, caller)
             if refusal is None:
-                scope.setdefault("state", {})["caller"] = caller or ANYONE
+                scope.setdefault("state", {})["caller"] = caller
                 await self._app(scope, _counting(receive), sending)
             else:
                 await refusal(scope, receive, sending)
@@ -81,16 +88,17 @@ class Gate:
             self._note(scope, request, caller, status, time.perf_counter() - began)
 
     def _caller(self, scope: Scope) -> Caller | None:
+        """Return who sends a request; None is nobody known, who has no scope."""
         if self._keys is None:
             return ANYONE
         key = dict(scope["headers"]).get(HEADER.lower().encode(), b"").decode("latin-1")
         return self._keys.caller(key) if key else None
 
     def _refusal(self, scope: Scope, caller: Caller | None) -> JSONResponse | None:
-        if not scope["path"].startswith(GUARDED):
+        if scope["path"] in OPEN_PATHS or scope["path"].startswith(OPEN_FOLDER):
             return None
         if caller is None:
-            return JSONResponse({"detail": f"a key is missing or unknown; send it as {HEADER}"}, 401)
+            return JSONResponse({"detail": NO_KEY}, 401)
         if not self._limiter.hit(self._limit, caller.name):
             wait = max(1, round(self._limiter.get_window_stats(self._limit, caller.name).reset_time - time.time()))
             return JSONResponse({"detail": "too many requests"}, 429, {"Retry-After": str(wait)})

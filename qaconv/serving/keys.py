@@ -32,7 +32,8 @@ class Caller:
     deployments: frozenset[str] | None = None
 
 
-ANYONE = Caller("anyone", frozenset(SCOPES))  # where no keys are asked for: on this machine only
+# The caller of a service that was started without keys, which listens on this machine alone. No other request gets it.
+ANYONE = Caller("anyone", frozenset(SCOPES))
 
 
 class Keys:

@@ -12,6 +12,7 @@ from qaconv.stages.matches import Matches
 from qaconv.stages.places import PREPARED, TLIFT
 from qaconv.tlift import fit
 from qaconv.tlift.clocks import Finding
+from qaconv.tlift.fit import NO_TIMES
 from qaconv.tlift.pictures import draw_profile, draw_rank_changes
 
 log = logging.getLogger(__name__)
@@ -25,6 +26,9 @@ def fit_tlift(params: Params, deployment: str) -> None:
     """
     manifest = Manifest.load(PREPARED / deployment)
     sightings = manifest.sightings()
+    timed = bool(sightings["time_s"].notna().any())
+    if not timed:
+        log.info("%s: %s", deployment, NO_TIMES)
     with replacing_folder(TLIFT / deployment) as beside:
         for method in METHODS:
             matches = Matches.load(deployment, method, params.evaluate.parts)
@@ -44,6 +48,8 @@ def fit_tlift(params: Params, deployment: str) -> None:
             scores = expit(matches.logits.astype(np.float64))
             lifted = profile.lift(scores, asked["camid"], asked["time_s"], seen["camid"], seen["time_s"])
             draw_rank_changes(scores, lifted, asked["camid"], asked["time_s"], beside, method)
-            log.info("%s, %s: time is %s: %s", deployment, method, "used" if profile.active else "off", profile.reason)
+            if timed:
+                state = "used" if profile.active else "off"
+                log.info("%s, %s: time is %s: %s", deployment, method, state, profile.reason)
             for finding in profile.findings:
                 log.info("  camera %d, %s: %s: %s", finding.camid, finding.kind, finding.detail, finding.done)

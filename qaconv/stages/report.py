@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from rich.progress import track
 from scipy.special import expit
 
 from qaconv.config import METHODS, RANKINGS, Params
@@ -20,6 +19,7 @@ from qaconv.matching import MapStore
 from qaconv.metrics.verification import FALSE_MATCH_RATES
 from qaconv.models.checkpoint import load_network
 from qaconv.models.head import QAConv
+from qaconv.progress import track
 from qaconv.report import Report, render_page
 from qaconv.report.content import TRANSIT_S, Explanation, Figure, Rows, Search, Target, TimeLine
 from qaconv.report.examples import OUTCOMES, Ranking, choose, explain, outcomes, search, time_line, worth_explaining

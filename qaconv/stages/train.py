@@ -14,10 +14,11 @@ from qaconv.config import Params
 from qaconv.device import out_of_memory_names
 from qaconv.distributed import is_first, joined
 from qaconv.holdout import Holdout
-from qaconv.loading import Crops, TrainingCrops
+from qaconv.loading import Crops
 from qaconv.models.checkpoint import Architecture, build_network, save_network
 from qaconv.stages.places import MODELS, SOURCES, UNFINISHED
 from qaconv.training import train as train_network
+from qaconv.training_reader import TrainingCrops
 from qaconv.transforms import build_augmentation
 
 log = logging.getLogger(__name__)

@@ -32,6 +32,7 @@ CONTROLS = 3  # fits with the times of each camera permuted
 LEAST_GAIN = 0.02  # nats a confident match ...
 LEAST_RATIO = 3.0  # ... and times the best control: below either, time carries no signal
 FEWEST_MATCHES = 30
+NO_TIMES = "no times: time is not used"
 PURITY = 0.8  # of the matches that the co-movement and the dwell are measured on
 VISIT_SECONDS = 120.0  # sightings of one person on one camera within this are one visit
 
@@ -75,6 +76,8 @@ def fit(
         "camids": tuple(int(camid) for camid in np.unique(camids)),
         "span_s": (float(times[used].min()), float(times[used].max())) if used.any() else None,
     }
+    if not np.isfinite(times).any():
+        return TLiftProfile(**found, active=False, reason=NO_TIMES, findings=tuple(findings))
     pairs = cross_camera_pairs(indices, scores, camids)
     pairs = pairs.keep(used[pairs.first] & used[pairs.second])
     if (mutual := int(pairs.mutual.sum())) < FEWEST_MATCHES:

@@ -24,6 +24,15 @@ def test_only_what_is_named_changes(params: Path) -> None:
     assert after.model_copy(update={"train": before.train, "seed": before.seed}) == before
 
 
+def test_comments_and_all_other_lines_stay(params: Path) -> None:
+    before = params.read_text().splitlines()
+    change_params({"train.epochs": 9, "seed": 8})
+    after = params.read_text().splitlines()
+    changed = [(old, new) for old, new in zip(before, after, strict=True) if old != new]
+    assert [old.partition("#")[2] for old, _ in changed] == [new.partition("#")[2] for _, new in changed]
+    assert [new.partition("#")[0].split() for _, new in changed] == [["seed:", "8"], ["epochs:", "9"]]
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [

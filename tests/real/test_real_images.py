@@ -9,13 +9,14 @@ import torch
 
 from qaconv import layouts
 from qaconv.config import AugmentConfig, BackboneConfig, ImageConfig
-from qaconv.loading import Crops, TrainingCrops, as_input
+from qaconv.loading import Crops, as_input
 from qaconv.manifest import Manifest
 from qaconv.matching import score_matrix
 from qaconv.metrics import evaluate_ranking
 from qaconv.models.checkpoint import Architecture, Network, build_network
 from qaconv.models.losses import PairwiseMatchingLoss
 from qaconv.samplers import pk_batches
+from qaconv.training_reader import TrainingCrops
 from qaconv.transforms import build_augmentation
 
 FOLDER = os.environ.get("QACONV_MARKET1501")

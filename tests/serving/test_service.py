@@ -96,6 +96,26 @@ def test_a_stored_sighting_finds_others_and_not_itself(service: Service) -> None
     assert all(match.lifted is not None for match in matches)  # its own camera and time are known
 
 
+def test_matches_are_ranked_by_the_lifted_score_where_the_query_has_a_camera_and_a_time(service: Service) -> None:
+    ids = enrol(service, 40)
+    (matches,) = service.search("mall", [Query(sighting=ids[20])], ANY, 39).results
+    lifted, scores = [match.lifted for match in matches], [match.score for match in matches]
+    assert lifted == sorted(lifted, reverse=True)
+    assert scores != sorted(scores, reverse=True)
+    (first,) = service.search("mall", [Query(sighting=ids[20])], ANY, 5).results
+    assert [match.id for match in first] == [match.id for match in matches[:5]]
+
+
+@pytest.mark.parametrize(("camid", "time_s"), [(None, None), (1, None), (None, 70.0)])
+def test_matches_are_ranked_by_the_logit_where_the_query_has_no_camera_or_no_time(
+    service: Service, camid: int | None, time_s: float | None
+) -> None:
+    enrol(service, 40)
+    (matches,) = service.search("mall", [Query(crop(7), None, camid, time_s)], ANY, 40).results
+    scores = [match.score for match in matches]
+    assert scores == sorted(scores, reverse=True) and {match.lifted for match in matches} == {None}
+
+
 def test_a_deployment_finds_nothing_of_another(service: Service) -> None:
     ids = enrol(service, 2)
     (matches,) = service.search("station", [Query(crop(0))], ANY, 5).results

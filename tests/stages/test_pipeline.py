@@ -1,7 +1,11 @@
 """The stages one after another, on a small site: each reads what the one before has written."""
 
 import json
+import logging
+import re
 import shutil
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +15,7 @@ import yaml
 
 from qaconv.config import METHODS, RANKINGS, Params
 from qaconv.errors import InputError
-from qaconv.manifest import JUNK
+from qaconv.manifest import JUNK, Manifest
 from qaconv.matching import MapStore
 from qaconv.matching.compiled import load_kernel
 from qaconv.models.checkpoint import weights_digest
@@ -74,6 +78,33 @@ def test_the_same_parameters_and_data_give_the_same_bytes(params, project, tmp_p
     monkeypatch.chdir(tmp_path)
     run_all(params)
     assert files(tmp_path) == files(project)
+
+
+def test_the_stages_write_every_output_of_dvc_yaml_and_nothing_else(project):
+    stages = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"]
+    outputs = set()
+    for name in ("prepare", "sources", "train", "features", "match", "rerank", "fit_tlift", "evaluate"):
+        stage = stages[name].get("do", stages[name])
+        keys = METHODS if name == "train" else ["shop"]
+        for path, key in product([*stage["outs"], *stage.get("metrics", [])], keys):
+            outputs.add(project / re.sub(r"\$\{(key|item|item\.deployment)\}", key, path).replace("${item.part}", "1"))
+    assert [path for path in sorted(outputs) if not path.exists()] == []
+    written = [project / path for path in files(project)]
+    assert [path for path in written if not outputs & {path, *path.parents}] == []
+
+
+def test_a_target_without_times_is_told_so_once(params, project, tmp_path, monkeypatch, caplog):
+    def take_times(manifest):
+        return replace(manifest, frame=manifest.frame.assign(time_s=float("nan")), clocks=[])
+
+    shutil.copytree(project, tmp_path / "project")
+    monkeypatch.chdir(tmp_path / "project")
+    take_times(Manifest.load(PREPARED / "shop")).save(PREPARED / "shop")
+    caplog.set_level(logging.INFO, "qaconv.stages.fit_tlift")
+    fit_tlift(params, "shop")
+    said = [one.getMessage() for one in caplog.records if one.name == "qaconv.stages.fit_tlift"]
+    assert said == ["shop: no times: time is not used"]
+    assert {TLiftProfile.load(TLIFT / "shop" / f"{method}.json").active for method in METHODS} == {False}
 
 
 def test_every_sighting_has_a_map_with_its_camera_and_time(project):

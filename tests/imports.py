@@ -1,0 +1,47 @@
+"""Reads the imports of the project's modules from their source, for the tests of layers and of dvc.yaml."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+PROJECT = Path(__file__).parent.parent
+
+
+def imported_names(path: Path) -> Iterator[str]:
+    """Yield the dotted names that a file imports anywhere in it, such as qaconv.matching.MapStore."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0 and node.module, f"{path}: imports must be absolute"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def defining_file(dotted: str) -> Path | None:
+    """Return the file of the project that a dotted name comes from, or None if it is of another package.
+
+    A name that a package's __init__.py imports comes from where that file takes it: to import the name is to need the
+    module that defines it, not all that stands in the package.
+    """
+    path = PROJECT.joinpath(*dotted.split("."))
+    if path.with_suffix(".py").is_file():
+        return path.with_suffix(".py")
+    if (path / "__init__.py").is_file():
+        return path / "__init__.py"
+    package, _, name = dotted.rpartition(".")
+    if not package or (file := defining_file(package)) is None or file.name != "__init__.py":
+        return file if package else None
+    sources = {one.rpartition(".")[2]: one for one in imported_names(file)}
+    return defining_file(sources[name]) if name in sources else file
+
+
+def import_closure(path: Path) -> set[Path]:
+    """Return a file of the project and every other file of it that it imports, directly or through others."""
+    found, waiting = {path}, [path]
+    while waiting:
+        for dotted in imported_names(waiting.pop()):
+            file = defining_file(dotted)
+            if file is not None and file not in found:
+                found.add(file)
+                waiting.append(file)
+    return found

@@ -1,0 +1,115 @@
+"""dvc.yaml is written by hand: it must say what the code does."""
+
+import re
+from pathlib import Path
+
+import pytest
+import typer
+import yaml
+from imports import PROJECT, import_closure
+from typer.testing import CliRunner
+
+from qaconv import cli
+from qaconv.stages import places
+
+TEXT = (PROJECT / "dvc.yaml").read_text(encoding="utf-8")
+STAGES = {name: stage.get("do", stage) for name, stage in yaml.safe_load(TEXT)["stages"].items()}
+HEADER = " ".join(line.removeprefix("# ") for line in TEXT.partition("stages:")[0].splitlines())
+# Files that change no result, as the head of dvc.yaml lists them.
+LEFT_OUT_SENTENCE = HEADER.partition("No dependency,")[2].partition(". ")[0]
+LEFT_OUT = {f"qaconv/{name}" for name in re.findall(r"[\w/]+\.py", LEFT_OUT_SENTENCE)}
+# Files that a stage imports for its log alone.
+LOGS = {"camnet": ("qaconv/layouts/", "qaconv/manifest.py", "qaconv/metrics/")}
+OUTS = {
+    "camnet": {places.RAW / "${key}"},
+    "prepare": {places.PREPARED / "${key}"},
+    "sources": {places.SOURCES},
+    "train": {places.MODELS / "${key}"},
+    "features": {places.FEATURES / "${item}"},
+    "match": {places.MATCHES / "${item.deployment}" / "${item.part}"},
+    "rerank": {places.RERANKED / "${item}"},
+    "fit_tlift": {places.TLIFT / "${item}"},
+    "evaluate": {
+        places.METRICS / "${item}.json",
+        *(places.METRICS / table / "${item}.csv" for table in ("camera_pairs", "cmc", "reliability", "roc")),
+        places.METRICS / "queries" / "${item}.parquet",
+    },
+    "report": {places.REPORT},
+    "export": {places.ONNX},
+}
+# Places that a stage's module names and that are neither read nor written as DVC's.
+NOT_DVCS = {"train": {places.UNFINISHED}, "report": {places.RAW}}
+
+
+def outputs(stage: str) -> set[Path]:
+    return {Path(path) for kind in ("outs", "metrics") for path in STAGES[stage].get(kind, [])}
+
+
+def code_dependencies(stage: str) -> set[str]:
+    return {path for path in STAGES[stage]["deps"] if path.startswith("qaconv/")}
+
+
+def needed_code(stage: str) -> set[str]:
+    """What a stage imports, and the C files and templates that this code names, less what changes no result."""
+    modules = import_closure(PROJECT / f"qaconv/stages/{stage}.py")
+    needed = {
+        path.relative_to(PROJECT).as_posix() for path in modules | {data for one in modules for data in data_of(one)}
+    }
+    return {path for path in needed - LEFT_OUT if not path.startswith(LOGS.get(stage, ("no path",)))}
+
+
+def data_of(module: Path) -> set[Path]:
+    """C files and templates next to a module that builds or loads them."""
+    text = module.read_text(encoding="utf-8")
+    templates = module.parent.glob("templates/*") if "PackageLoader(" in text else []
+    return {*templates, *(path for path in module.parent.glob("*.c") if f'"{path.name}"' in text)}
+
+
+def covers(dependency: str, path: str) -> bool:
+    return path == dependency or path.startswith(f"{dependency}/")
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_depends_on_all_the_code_that_it_imports(stage: str) -> None:
+    listed = code_dependencies(stage)
+    assert sorted(path for path in needed_code(stage) if not any(covers(one, path) for one in listed)) == []
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_depends_on_no_code_that_it_does_not_import(stage: str) -> None:
+    needed = needed_code(stage)
+    assert sorted(one for one in code_dependencies(stage) if not any(covers(one, path) for path in needed)) == []
+
+
+def test_what_is_left_out_of_the_dependencies_exists() -> None:
+    assert len(LEFT_OUT) == 8
+    assert [path for path in sorted(LEFT_OUT) if not (PROJECT / path).is_file()] == []
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_writes_where_the_code_puts_things(stage: str) -> None:
+    assert outputs(stage) == OUTS[stage]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_place_that_a_stage_names_is_a_dependency_or_an_output(stage: str) -> None:
+    module = (PROJECT / f"qaconv/stages/{stage}.py").read_text(encoding="utf-8")
+    imported = re.search(r"from qaconv\.stages\.places import (.+)", module)
+    named = {getattr(places, name) for name in imported[1].split(", ")} if imported else set()
+    known = [*outputs(stage), *map(Path, STAGES[stage]["deps"])]
+    assert {
+        place for place in named - NOT_DVCS.get(stage, set()) if not any(p.is_relative_to(place) for p in known)
+    } == set()
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_command_of_a_stage_runs_it_with_all_its_options(stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = re.sub(r"\$\{.*?\}", "1", STAGES[stage]["cmd"]).split()
+    ran: list[str] = []
+    monkeypatch.chdir(PROJECT)
+    monkeypatch.setattr(cli, "_run", lambda name, *_: ran.append(name))
+    result = CliRunner().invoke(cli.app, command[1:])
+    assert (command[0], result.exit_code, ran) == ("qaconv", 0, [stage]), result.output
+    parameters = typer.main.get_command(cli.app).commands[command[1]].params
+    options = {option for parameter in parameters for option in parameter.opts}
+    assert options - {"--help"} == {word for word in command if word.startswith("--")}
