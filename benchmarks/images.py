@@ -15,12 +15,13 @@ from torch import Tensor
 
 from benchmarks.machine import sgemm_rate
 from benchmarks.table import Bound, Row, compare
-from qaconv.camnet.render import render_site
 from qaconv.config import BackboneConfig, ImageConfig, SiteConfig, load_params
-from qaconv.encoding import fastest
-from qaconv.loading import Crops, Encode, encode_batches, in_torch
+from qaconv.data.loading import Crops, Encode, encode_batches, in_torch
 from qaconv.models.checkpoint import Architecture, Network, build_network
-from qaconv.pixels import resize, unpack
+from qaconv.release.encoding import fastest
+from qaconv.runtime.decode import unpack
+from qaconv.runtime.resize import resize
+from qaconv.synthetic.render import render_site
 
 SITE = SiteConfig(seed=1, cameras=4, people=24)
 IMAGES = 384

@@ -16,18 +16,18 @@ from torch.nn import functional as F
 from benchmarks.machine import sgemm_rate
 from benchmarks.table import Bound, Row, compare
 from qaconv.config import load_params
-from qaconv.encoding import fastest
-from qaconv.loading import Crops, Encode, encode_all
-from qaconv.manifest import JUNK, Manifest
+from qaconv.data.loading import Crops, Encode, encode_all
+from qaconv.data.manifest import JUNK, Manifest
+from qaconv.data.transforms import build_augmentation
 from qaconv.matching import Neighbours, Shortlist, score_matrix, search
-from qaconv.matching.compiled import CompiledMatcher, load_kernel
+from qaconv.matching.engines.compiled import CompiledMatcher, load_kernel
+from qaconv.matching.engines.torch_tiles import TorchMatcher
 from qaconv.matching.tiles import ENGINES
-from qaconv.matching.torch_tiles import TorchMatcher
 from qaconv.metrics import evaluate_ranking
 from qaconv.models import QAConv
 from qaconv.models.checkpoint import Network, load_network
-from qaconv.stages.places import MODELS, PREPARED
-from qaconv.transforms import build_augmentation
+from qaconv.paths import MODELS, PREPARED
+from qaconv.release.encoding import fastest
 
 PAPER = (128, 24, 8)  # C, H, W
 DEMO = (64, 12, 6)

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from benchmarks.machine import memory_bandwidth
 from benchmarks.table import Bound, Row, compare
+from qaconv.matching.rerank import NeighbourhoodFinder, k_reciprocal_sparse
 from qaconv.metrics import evaluate_ranking
-from qaconv.rerank import NeighbourhoodFinder, k_reciprocal_sparse
 
 K1, K2, LAMBDA = 20, 6, 0.3
 CHANNELS = 64

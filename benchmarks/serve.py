@@ -28,14 +28,15 @@ from rich.progress import track
 
 from benchmarks.demo import require_outputs
 from qaconv.config import load_params
+from qaconv.data.manifest import JUNK, Manifest
 from qaconv.files import write_json
-from qaconv.inference import ServedModel, read_crop
-from qaconv.manifest import JUNK, Manifest
+from qaconv.paths import ONNX, PREPARED, TLIFT
+from qaconv.runtime.crops import read_crop
+from qaconv.runtime.model import ServedModel
 from qaconv.serving.commands import BATCH
 from qaconv.serving.gallery import Filter, Gallery
-from qaconv.serving.records import Sighting
 from qaconv.serving.service import BATCH as ENCODED
-from qaconv.stages.places import ONNX, PREPARED, TLIFT
+from qaconv.serving.storage import Sighting
 
 DEPLOYMENT = "mall"
 ENROLLED = 10_000

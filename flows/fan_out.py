@@ -22,7 +22,7 @@ from prefect.states import State
 from prefect.tasks import exponential_backoff
 
 from flows.stages import StageFailed, dvc_environment, pull_tracked, reproduce, run_dvc
-from qaconv import tracking
+from qaconv.registry import runs
 
 PARAMS = Path("params.yaml")
 CRASHES = 3  # of workers over one and the same run; then the fault is not the workers'
@@ -98,7 +98,7 @@ def run_on_worker(stages: list[str], pool: str) -> None:
             flow_run_name=" ".join(stages),
             parameters={"stages": stages, "params": PARAMS.read_text(encoding="utf-8"), "pool": pool},
             poll_interval=POLL_S,
-            job_variables={"env": {"QACONV_COMMIT": tracking.git_tags()["git_commit"]}},
+            job_variables={"env": {"QACONV_COMMIT": runs.git_tags()["git_commit"]}},
             # A flow that is taken up again after a crash finds the runs that it has asked for.
             idempotency_key=f"{flow_run.root_flow_run_id}-{'-'.join(stages)}-{attempt}",
         )

@@ -14,11 +14,12 @@ from rich.console import Console
 from flows.fan_out import make_and_push
 from flows.retrain import REACHES_A_STORE, Step, flow_tags, run_step
 from flows.stages import StageFailed
-from qaconv import registry, tracking
+from qaconv import registry
 from qaconv.config import METHODS, Params, load_params
 from qaconv.errors import InputError
+from qaconv.registry import runs
 from qaconv.tlift import TLiftProfile
-from qaconv.tlift.compare import compare
+from qaconv.tlift.profile_diff import compare
 
 PROFILES = Path("artifacts/tlift")
 
@@ -43,7 +44,7 @@ def fit_deployment(deployment: str, on_worker: bool = False) -> dict[str, list[s
         raise InputError(f"params.yaml: deployments has no {deployment!r}; it has {params.deployments}")
     paths = {method: PROFILES / deployment / f"{method}.json" for method in METHODS}
     before = {method: TLiftProfile.load(path) for method, path in paths.items() if path.is_file()}
-    with tracking.retraining_run(params, {**flow_tags(), "deployment": deployment}) as run_id:
+    with runs.retraining_run(params, {**flow_tags(), "deployment": deployment}) as run_id:
         if on_worker:
             make_and_push([f"fit_tlift@{deployment}"])
         else:
@@ -62,7 +63,7 @@ def fit_deployment(deployment: str, on_worker: bool = False) -> dict[str, list[s
 @task(name="publish", **REACHES_A_STORE)
 def publish(params: Params, deployment: str, run_id: str) -> None:
     """Logs the profiles and links them to the versions of the model that they were fitted for."""
-    tracking.log_profiles(deployment)
+    runs.log_profiles(deployment)
     linked = registry.link_profile(params.registry.model, deployment, run_id)
     get_run_logger().info("%s: linked to versions %s of %s", deployment, linked or "none", params.registry.model)
 

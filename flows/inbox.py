@@ -15,7 +15,7 @@ import boto3
 import pandas as pd
 from botocore.config import Config
 
-from qaconv.intake import TABLE, Verdict
+from qaconv.data.ingest import TABLE, Verdict
 
 INCOMING, QUARANTINE = "incoming", "quarantine"  # buckets
 RETRIES = Config(retries={"mode": "standard", "max_attempts": 8})  # S3 may be away for a moment

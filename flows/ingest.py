@@ -18,7 +18,7 @@ from flows.events import announce
 from flows.inbox import Batch, Inbox
 from flows.stages import Logger, StageFailed, pull_tracked, run_dvc
 from qaconv.config import Params, load_params
-from qaconv.intake import TABLE, Verdict, check_batch, join
+from qaconv.data.ingest import TABLE, Verdict, check_batch, join
 
 AUTHOR = ("-c", "user.name=qaconv ingest", "-c", "user.email=ingest@localhost")
 

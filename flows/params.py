@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from qaconv.errors import InputError
-from qaconv.recipes import editing_params
+from qaconv.training.recipes import editing_params
 
 PARAMS = Path("params.yaml")
 

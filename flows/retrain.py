@@ -23,12 +23,12 @@ from flows.events import announce
 from flows.fan_out import ASKS_THE_REMOTE, CRASHES, spread
 from flows.params import change_params
 from flows.stages import StageFailed, pull_tracked, reproduce
-from qaconv import registry, tracking
+from qaconv import registry
 from qaconv.config import Params, load_params
 from qaconv.errors import InputError
-from qaconv.gate import Outcome
-from qaconv.registry import promotion
+from qaconv.registry import promotion, runs
 from qaconv.registry.descriptions import result_rows
+from qaconv.release.gate import Outcome
 
 
 @dataclass(frozen=True)
@@ -81,11 +81,11 @@ def retrain(changes: dict[str, Any] | None = None, fan_out: bool = False) -> Ret
     params = load_params()
     if fan_out:
         pull_tracked(get_run_logger())
-    with tracking.retraining_run(params, flow_tags()):
+    with runs.retraining_run(params, flow_tags()):
         for name, step in STEPS.items():
             tries = ASKS_THE_REMOTE if fan_out else {}
             run_step.with_options(name=name, **tries)(step, fan_out)
-        metrics = tracking.load_metrics(params.deployments)
+        metrics = runs.load_metrics(params.deployments)
         release = register(params, metrics)
         outcome = promote(params, release)
         report = publish_report(release, outcome)
@@ -122,9 +122,9 @@ REACHES_A_STORE: dict[str, Any] = {
 @task(name="register", **REACHES_A_STORE)
 def register(params: Params, metrics: Mapping[str, float]) -> registry.Release:
     """Logs the results and registers the models; the same dvc.lock gives the version it gave before."""
-    tracking.log_files(params)
+    runs.log_files(params)
     release = registry.register(params, metrics)
-    tracking.log_figures(metrics)
+    runs.log_figures(metrics)
     return release
 
 
@@ -141,7 +141,7 @@ def promote(params: Params, release: registry.Release) -> Outcome:
 @task(name="publish_report", **REACHES_A_STORE)
 def publish_report(release: registry.Release, outcome: Outcome) -> str:
     """Logs the report with a word on this run and the champion; gives its address."""
-    return tracking.log_report(str(release), outcome.reason, outcome.figures)
+    return runs.log_report(str(release), outcome.reason, outcome.figures)
 
 
 def flow_tags() -> dict[str, str]:
@@ -174,7 +174,7 @@ def _show(retraining: Retraining, console: Console) -> None:
     for row in retraining.results:
         table.add_row(*row.values())
     release, commands = retraining.release, Path(sys.executable).parent
-    store, server = tracking.store_uri(), get_current_settings().ui_url
+    store, server = runs.store_uri(), get_current_settings().ui_url
     # Any store but the project's own is another's to show, and its address may hold a password.
     local = store.startswith("sqlite:")
     mlflow_ui = f"{commands}/mlflow ui --backend-store-uri {store}" if local else "where MLFLOW_TRACKING_URI points"

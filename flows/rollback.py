@@ -4,9 +4,8 @@ from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact
 
 from flows.events import announce
-from qaconv import tracking
 from qaconv.config import load_params
-from qaconv.registry import promotion
+from qaconv.registry import promotion, runs
 
 
 @flow(name="rollback")
@@ -16,7 +15,7 @@ def rollback(why: str) -> None:
     Raises:
         InputError: there is nothing to go back to, or `why` is empty.
     """
-    tracking.connect()
+    runs.connect()
     name = load_params().registry.model
     left, back = promotion.rollback(name, why)
     said = f"{back} is the champion again; {left} stays refused: {why}"

@@ -11,11 +11,11 @@ from prefect.deployments import run_deployment
 
 from flows.events import announce
 from flows.stages import pull_tracked
-from qaconv import registry, tracking
+from qaconv import registry
 from qaconv.config import Params, load_params
-from qaconv.intake import TABLE, read_dataset
-from qaconv.registry import Release
-from qaconv.watching import Drift, find_drifts, look
+from qaconv.data.ingest import TABLE, read_dataset
+from qaconv.registry import Release, runs
+from qaconv.release.drift import Drift, find_drifts, look
 
 STARTS = {"scores": "retrain/weekly", "matches": "retrain/weekly"}  # what a new model may mend; the rest a new fit
 FITS = "fit_deployment/by-hand"
@@ -41,7 +41,7 @@ def watch() -> dict[str, list[Drift]]:
 def watch_deployment(deployment: str) -> list[Drift]:
     """Compares the newest sightings of one deployment with those that the champion was measured on."""
     params = load_params()
-    tracking.connect()
+    runs.connect()
     champion = registry.find_champion(params.registry.model)
     drifts, looked_at = _compare(params, deployment, champion)
     said = "; ".join(f"{drift.kind}: {drift.found}" for drift in drifts)

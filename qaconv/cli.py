@@ -17,7 +17,7 @@ from rich.text import Text
 
 from qaconv.config import load_params
 from qaconv.errors import InputError
-from qaconv.recipes import write_recipe
+from qaconv.training.recipes import write_recipe
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
@@ -60,7 +60,7 @@ def sources() -> None:
 def train(method: Method) -> None:
     """Train a network; a killed training goes on where it was. Several processes: machine.processes, or torchrun."""
     with _refusing():
-        distributed, processes = import_module("qaconv.distributed"), load_params().machine.processes
+        distributed, processes = import_module("qaconv.training.distributed"), load_params().machine.processes
     if processes == 1 or distributed.launched():
         _run("train", method)
     elif code := distributed.launch(processes, _command, ["train", "--method", method]):
@@ -129,10 +129,9 @@ def import_checkpoint(
 def rollback(why: Annotated[str, typer.Option(help="Kept with the version that is left.")]) -> None:
     """Make the previous champion champion again."""
     with _refusing():
-        from qaconv import tracking
-        from qaconv.registry import promotion
+        from qaconv.registry import promotion, runs
 
-        tracking.connect()
+        runs.connect()
         left, back = promotion.rollback(load_params().registry.model, why)
         Console().print(f"{back} is the champion again; {left} stays refused: {why}", markup=False)
 
@@ -141,10 +140,9 @@ def rollback(why: Annotated[str, typer.Option(help="Kept with the version that i
 def reproduce(model: Annotated[str, typer.Argument(help="Such as models:/qaconv@champion.")]) -> None:
     """Make a registered version again in a clean clone; ends with 1 if anything differs."""
     with _refusing():
-        from qaconv import tracking
-        from qaconv.registry import reproduction
+        from qaconv.registry import reproduction, runs
 
-        tracking.connect()
+        runs.connect()
         made = reproduction.reproduce(model)
         for note in made.notes:
             Console().print(f"may differ: {note}", markup=False)

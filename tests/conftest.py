@@ -9,9 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
-from qaconv import native
-from qaconv.camnet.render import choose_crops, render_site
 from qaconv.config import SiteConfig
+from qaconv.runtime import cbuild
+from qaconv.synthetic.render import choose_crops, render_site
 
 torch.set_num_threads(1)  # the tests' networks are tiny: a second thread only waits for the first
 
@@ -29,9 +29,9 @@ def site_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def no_library_loaded() -> Iterator[None]:
     """As if no C file had been needed yet."""
-    native._load.cache_clear()
+    cbuild._load.cache_clear()
     yield
-    native._load.cache_clear()
+    cbuild._load.cache_clear()
 
 
 @pytest.fixture(scope="session")

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from tracked_projects import write, write_graphs, write_profile
 
 from qaconv.config import ServeConfig
-from qaconv.inference import ServedModel
-from qaconv.serving.records import Records
+from qaconv.runtime.model import ServedModel
 from qaconv.serving.service import Service
+from qaconv.serving.storage import Records
+from tests.tracked_projects import write, write_graphs, write_profile
 
 SETTINGS = ServeConfig(memory_mb=1, shortlist=500, requests_per_minute=10_000, poll_s=30, retention_days={})
 

@@ -3,9 +3,9 @@ import re
 from types import SimpleNamespace
 
 import pytest
-from small_trainings import PAIRWISE, RECIPE, draw_people, run
 
 from qaconv import progress
+from tests.training.small_trainings import PAIRWISE, RECIPE, draw_people, run
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def test_a_training_without_a_terminal_logs_epoch_step_loss_and_rate(
     tmp_path, caplog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(progress, "LOG_EVERY_S", 0.0)
-    caplog.set_level(logging.INFO, "qaconv.training")
+    caplog.set_level(logging.INFO, "qaconv.training.trainer")
     run(draw_people(tmp_path / "people"), tmp_path / "state.pt", RECIPE, PAIRWISE)
     lines = [record.getMessage() for record in caplog.records if ", step " in record.getMessage()]
     pattern = r"epoch \d+ of \d+, step \d+ of \d+: loss \d\S*, \d+ images/s"

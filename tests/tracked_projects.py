@@ -16,12 +16,12 @@ from mlflow import MlflowClient
 from onnx import TensorProto, helper
 
 from qaconv.config import METHODS, Params, load_params
-from qaconv.gate import Outcome
 from qaconv.registry import Release, register
 from qaconv.registry.promotion import promote
+from qaconv.registry.runs import FIGURES, RANKINGS, load_metrics, retraining_run
+from qaconv.release.gate import Outcome
 from qaconv.report.page import RUN
 from qaconv.tlift import TLiftProfile
-from qaconv.tracking import FIGURES, RANKINGS, load_metrics, retraining_run
 
 REPOSITORY = Path(__file__).parents[1]
 MODELS = ("qaconv", "qaconv-encoder", "qaconv-matcher")

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from benchmarks.gpu.simulated import draw_person
-from qaconv.layouts.market1501 import FOLDERS
+from qaconv.data.layouts.market1501 import FOLDERS
 
 PEOPLE = {"train": range(2, 10), "query": range(20, 26), "gallery": range(20, 26)}
 CAMERAS = {"train": (1, 2, 3), "query": (1,), "gallery": (2, 3)}

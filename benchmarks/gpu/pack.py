@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from qaconv.data.layouts.market1501 import FOLDERS
 from qaconv.files import replacing_file
-from qaconv.layouts.market1501 import FOLDERS
 
 HEIGHT, WIDTH = 128, 64  # of a crop; multiples of 16, the side of what JPEG codes together
 ROWS, COLUMNS = 32, 32  # of crops in a mosaic

@@ -13,15 +13,15 @@ from benchmarks.gpu.record import Check, Row, at_most
 from benchmarks.gpu.settings import Setup, Shape
 from benchmarks.gpu.simulated import trained_head, unit_maps
 from qaconv.config import EvaluateConfig, RerankConfig
+from qaconv.data.samplers import graph_batches
 from qaconv.matching import score_matrix, score_pairs, search
 from qaconv.matching.quantise import quantise
+from qaconv.matching.rerank import k_reciprocal_sparse
+from qaconv.matching.results import as_distances
 from qaconv.matching.tiles import choose_matcher
 from qaconv.metrics import evaluate_ranking
 from qaconv.models import QAConv
-from qaconv.rerank import k_reciprocal_sparse
-from qaconv.samplers import graph_batches
 from qaconv.stages.match import match_rows
-from qaconv.stages.matches import as_distances
 
 KERNEL_LIMIT = 5e-4  # logits, against the formula on the very maps that the kernel multiplies
 LOGIT_LIMIT = 1e-3  # a share of the logits' standard deviation, against the formula on float32 maps
@@ -66,7 +66,7 @@ def matcher_on_gpu(setup: Setup, head: QAConv) -> Any:
     Raises:
         RuntimeError: it is not the kernel, though there is more than one location.
     """
-    from qaconv.matching.cuda import TritonMatcher  # Triton reads its settings when it is imported
+    from qaconv.matching.engines.cuda import TritonMatcher  # Triton reads its settings when it is imported
 
     chosen = choose_matcher(head, setup.device)
     if head.height * head.width == 1:

@@ -13,13 +13,13 @@ from benchmarks.gpu.record import Check, at_most
 from benchmarks.gpu.settings import Setup
 from benchmarks.gpu.simulated import drawn_crops
 from benchmarks.gpu.together import train_in_two
-from qaconv import training
-from qaconv.batch_transforms import BatchAugmentation
 from qaconv.config import AugmentConfig, BackboneConfig, MethodConfig, TrainConfig
-from qaconv.loading import Crops
+from qaconv.data.batch_transforms import BatchAugmentation
+from qaconv.data.loading import Crops
+from qaconv.data.samplers import Draw
+from qaconv.data.training_reader import TrainingCrops
 from qaconv.models.checkpoint import Architecture, Network, build_network
-from qaconv.samplers import Draw
-from qaconv.training_reader import TrainingCrops
+from qaconv.training import trainer
 
 BACKBONE = BackboneConfig(name="resnet18", last_layer="layer2", neck_channels=16, weights="none")
 AUGMENT = AugmentConfig(pad=4, rotation_degrees=5, flip=0.5, colour_jitter=0.5, occlusion=0.5)
@@ -169,7 +169,7 @@ def run(
         crops = TrainingCrops(dying, crops.labels, crops.augmentation)
     try:
         with float32_products():
-            training.train(
+            trainer.train(
                 network,
                 crops,
                 np.full(people * each, "drawn"),

@@ -19,23 +19,24 @@ from benchmarks.gpu.parity_matching import LOGIT_LIMIT
 from benchmarks.gpu.plain import plain_logits
 from benchmarks.gpu.record import Check, Figure, Row, at_most
 from benchmarks.gpu.settings import Setup
-from qaconv import layouts, training
 from qaconv.config import AugmentConfig, BackboneConfig, EvaluateConfig, MethodConfig, RerankConfig, TrainConfig
+from qaconv.data import layouts
+from qaconv.data.loading import Crops, as_input, encode_all, in_torch
+from qaconv.data.manifest import JUNK, Manifest
+from qaconv.data.samplers import Draw, pk_batches
+from qaconv.data.training_reader import TrainingCrops, TrainingReader
+from qaconv.data.transforms import build_augmentation
 from qaconv.errors import InputError
-from qaconv.loading import Crops, as_input, encode_all, in_torch
-from qaconv.manifest import JUNK, Manifest
 from qaconv.matching import score_matrix
+from qaconv.matching.results import _others
 from qaconv.metrics import evaluate_ranking
 from qaconv.models.checkpoint import Architecture, Network, build_network
-from qaconv.samplers import Draw, pk_batches
 from qaconv.stages.match import match_rows
-from qaconv.stages.matches import _others
 from qaconv.tlift import fit
-from qaconv.tlift.clocks import Finding
-from qaconv.training_reader import TrainingCrops, TrainingReader
-from qaconv.transforms import build_augmentation
+from qaconv.tlift.clock_checks import Finding
+from qaconv.training import trainer
 
-RECIPE = Path(training.__file__).with_name("recipes") / "cvpr2022.yaml"
+RECIPE = Path(trainer.__file__).with_name("recipes") / "cvpr2022.yaml"
 PROBED = 25  # steps, to find how many epochs fit into the time
 PAIRWISE_EPOCHS = 1  # from ImageNet's weights alone, hard triplet with margin 16 learns nothing
 COMPARED = (64, 500)  # queries and gallery images whose logits are computed plainly, too
@@ -93,7 +94,7 @@ def _train(setup: Setup, network: Network, manifest: Manifest) -> Iterator[Row]:
     started = time.perf_counter()
     try:
         with _waiting() as waited:
-            history = training.train(
+            history = trainer.train(
                 network,
                 crops,
                 np.full(len(labels), "market"),
@@ -131,7 +132,7 @@ def _crops(setup: Setup, manifest: Manifest, augment: AugmentConfig) -> Training
 def _probe(setup: Setup, crops: TrainingCrops, config: TrainConfig, method: MethodConfig) -> float:
     """Images a second of a training that is thrown away."""
     labels, network = np.asarray(crops.labels, dtype=np.int64), _network(setup)
-    learner = training._Learner(network, config, method, setup.device, people=len(np.unique(labels)))
+    learner = trainer._Learner(network, config, method, setup.device, people=len(np.unique(labels)))
     size = {"identities": config.identities_per_batch, "images": config.images_per_identity}
     batches = pk_batches(labels, **size, rng=np.random.default_rng(0))[: 3 if setup.rehearsal else PROBED]
     counted, started = 0, time.perf_counter()

@@ -12,11 +12,11 @@ from torch.nn import functional as F
 from benchmarks.gpu.plain import plain_logits
 from benchmarks.gpu.settings import Setup, Shape
 from qaconv.config import AugmentConfig, ImageConfig
-from qaconv.loading import Crops
+from qaconv.data.loading import Crops
+from qaconv.data.training_reader import TrainingCrops
+from qaconv.data.transforms import build_augmentation
 from qaconv.models import QAConv
 from qaconv.models.checkpoint import Architecture, Network, build_network
-from qaconv.training_reader import TrainingCrops
-from qaconv.transforms import build_augmentation
 
 LOGIT_STD = 5.0  # of a trained network's scores among strangers, in logits
 DIRECTIONS = 8  # in which people differ

@@ -12,8 +12,8 @@ from benchmarks.gpu.record import Figure
 from benchmarks.gpu.settings import Setup
 from benchmarks.gpu.simulated import images, settled_network
 from benchmarks.gpu.timing import measure
-from qaconv.graphs import encoder_graph
-from qaconv.loading import in_torch
+from qaconv.data.loading import in_torch
+from qaconv.release.graphs import encoder_graph
 
 PROVIDER = "CUDAExecutionProvider"
 

@@ -12,10 +12,10 @@ from benchmarks.gpu.simulated import AUGMENT, drawn_crops
 from benchmarks.gpu.speed_training import IMAGES_EACH, learner
 from benchmarks.gpu.timing import Clock
 from qaconv.config import AugmentConfig
-from qaconv.loading import Crops, as_input
-from qaconv.samplers import Draw, pk_batches
-from qaconv.training_reader import TrainingCrops, TrainingReader
-from qaconv.transforms import build_augmentation
+from qaconv.data.loading import Crops, as_input
+from qaconv.data.samplers import Draw, pk_batches
+from qaconv.data.training_reader import TrainingCrops, TrainingReader
+from qaconv.data.transforms import build_augmentation
 
 LOOP_STEPS = 60
 SKIPPED = 3  # batches at the start, while the workers start

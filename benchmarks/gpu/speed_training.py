@@ -17,10 +17,10 @@ from benchmarks.gpu.record import Figure
 from benchmarks.gpu.settings import Setup
 from benchmarks.gpu.simulated import images, settled_network, trained_head, unit_maps
 from benchmarks.gpu.timing import Cost, measure
-from qaconv import training
 from qaconv.config import MethodConfig, TrainConfig
-from qaconv.models import QAConv, partners
+from qaconv.models import QAConv, local_max
 from qaconv.models.losses import build_loss
+from qaconv.training import trainer
 
 IMAGES_EACH = 2
 PRECISIONS = {"fp32": None, "fp16": torch.float16}
@@ -59,7 +59,7 @@ def head(setup: Setup) -> Iterator[Figure]:
         call = partial(_forward_backward, maps=maps, targets=targets, dtype=dtype)
         plain = measure(partial(call, plain_head(ours)), setup.device)
         yield _step_figure(f"head, plain autograd, {precision}", count, plain, bound=bound)
-        with patch.object(partners, "_kernels", lambda maps: None):
+        with patch.object(local_max, "_kernels", lambda maps: None):
             cost = measure(partial(call, ours), setup.device)
         yield _step_figure(f"head, torch's tiles, {precision}", count, cost, bound=bound, plain=plain)
         cost = measure(partial(call, ours), setup.device)
@@ -91,7 +91,7 @@ def learner(setup: Setup, loss: str, *, plain: bool = False) -> Callable[..., An
         network = replace(network, head=plain_head(network.head))
     sampler = "random" if loss == "class_memory" else "pk"
     method = MethodConfig.model_validate({"pooled": False, "loss": loss, "sampler": sampler})
-    made = training._Learner(network, RECIPE, method, setup.device, people=setup.sizes.people)
+    made = trainer._Learner(network, RECIPE, method, setup.device, people=setup.sizes.people)
     if loss == "class_memory":
         memory: Any = made.loss
         memory.memory.copy_(unit_maps(np.arange(setup.sizes.people), setup.sizes.paper, 5, device=setup.device))

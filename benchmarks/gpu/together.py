@@ -53,7 +53,7 @@ def _train(rank: int, setup: Setup, folder: Path, methods: Sequence[MethodConfig
 
 
 def _accept_older_torch() -> None:
-    """Give a PyTorch before 2.14 the two names of newer ones that `qaconv.distributed` calls."""
+    """Give a PyTorch before 2.14 the two names of newer ones that `qaconv.training.distributed` calls."""
     if hasattr(dist, "all_gather_single"):
         return
     parallel = nn.parallel.DistributedDataParallel

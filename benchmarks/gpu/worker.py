@@ -17,7 +17,7 @@ from benchmarks.gpu.found import describe
 from benchmarks.gpu.parts import LOST_GPU, Part, chosen
 from benchmarks.gpu.record import Check, Record, Row
 from benchmarks.gpu.settings import FULL, TINY, Setup
-from qaconv.device import find_device
+from qaconv.training.device import find_device
 
 
 class OutOfTime(Exception):

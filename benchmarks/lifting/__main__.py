@@ -12,7 +12,7 @@ from rich.table import Table
 from benchmarks.lifting.sites import RANKINGS, Site, best_of_grid, lifted, load_site, paper
 from benchmarks.lifting.walks import Crowd, Day, crowd, two_days
 from qaconv.config import METHODS, load_params
-from qaconv.stages.places import TLIFT
+from qaconv.paths import TLIFT
 from qaconv.tlift import TLiftProfile
 
 Row = tuple[object, ...]

@@ -10,10 +10,10 @@ from scipy.special import expit
 
 from benchmarks.demo import require_outputs
 from qaconv.config import load_params
-from qaconv.manifest import JUNK, Manifest
+from qaconv.data.manifest import JUNK, Manifest
+from qaconv.matching.results import Matches
 from qaconv.metrics import evaluate_ranking
-from qaconv.stages.matches import Matches
-from qaconv.stages.places import MATCHES, PREPARED, RERANKED
+from qaconv.paths import MATCHES, PREPARED, RERANKED
 from qaconv.tlift import TLiftProfile, fit, temporal_lift
 from qaconv.tlift.profile import LiftParameters, Ranking
 

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from qaconv.camnet.network import NetworkSettings, simulate
 from qaconv.metrics import evaluate_ranking
+from qaconv.synthetic.network import NetworkSettings, simulate
 from qaconv.tlift import TLiftProfile, fit
 
 LOOKS = 24  # numbers that a person's looks are made of

@@ -19,7 +19,7 @@ from selenium.webdriver.remote.webdriver import WebDriver
 from selenium.webdriver.support.ui import WebDriverWait
 
 from benchmarks.serve import BATCH, DEPLOYMENT, files, place_model, service, text
-from qaconv.stages.places import REPORT
+from qaconv.paths import REPORT
 
 HERE = Path(__file__).parent
 QUERY = 40  # of the deployment's queries, in the manifest's order

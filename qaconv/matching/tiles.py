@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from rich.progress import Progress
 from torch import Tensor
 
-from qaconv.matching.compiled import CompiledMatcher, load_kernel
+from qaconv.matching.engines.compiled import CompiledMatcher, load_kernel
+from qaconv.matching.engines.torch_tiles import TorchMatcher
 from qaconv.matching.quantise import Block, quantise
 from qaconv.matching.store import MapStore
-from qaconv.matching.torch_tiles import TorchMatcher
 from qaconv.models.head import QAConv
 
 Maps = Tensor | NDArray[Any] | MapStore
@@ -114,7 +114,7 @@ def choose_matcher(head: QAConv, device: torch.device | None) -> Matcher:
     if device.type == "cpu" and (kernel := load_kernel()) is not None:
         return CompiledMatcher(folded, kernel)
     if device.type == "cuda" and find_spec("triton"):
-        from qaconv.matching import cuda  # Triton comes with PyTorch for CUDA alone
+        from qaconv.matching.engines import cuda  # Triton comes with PyTorch for CUDA alone
 
         if head.height * head.width <= cuda.MOST_LOCATIONS and head.channels <= cuda.MOST_CHANNELS:
             return cuda.TritonMatcher(folded, device)

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from qaconv.manifest import JUNK
+from qaconv.data.manifest import JUNK
 from qaconv.metrics.sightings import SameCamera, Sightings
 
 

@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from qaconv.manifest import JUNK
+from qaconv.data.manifest import JUNK
 
 SameCamera = Literal["drop", "keep"]
 BLOCK_PAIRS = 1 << 21  # looked at together: up to 128 MB with what is made of them

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from qaconv.config import BackboneConfig, ImageConfig, Settings
 from qaconv.errors import InputError
 from qaconv.files import replacing_folder, write_json
-from qaconv.models.backbone import Encoder, build_encoder
+from qaconv.models.encoder import Encoder, build_encoder
 from qaconv.models.head import QAConv
 
 

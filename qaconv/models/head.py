@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from qaconv.models.partners import best_partners
+from qaconv.models.local_max import best_partners
 
 
 class Correspondences(NamedTuple):

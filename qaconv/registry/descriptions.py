@@ -26,7 +26,7 @@ def describe(name: str, version: str, params: Params, metrics: Mapping[str, floa
         name: of the registered model.
         version: of it.
         params: what it was trained and measured on.
-        metrics: as `tracking.load_metrics` gives them.
+        metrics: as `runs.load_metrics` gives them.
     """
     client = MlflowClient()
     for model, words in ((name, MODEL), (f"{name}-encoder", ENCODER), (f"{name}-matcher", MATCHER)):

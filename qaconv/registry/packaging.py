@@ -18,12 +18,12 @@ from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 from mlflow.types.schema import Array, Object, Property
 from PIL import Image
 
-from qaconv.evidence import Evidence
-from qaconv.inference import ServedModel
 from qaconv.registry.pyfunc import DEFAULTS
+from qaconv.release.evidence import Evidence
+from qaconv.runtime.model import ServedModel
 
 PACKAGE = Path(__file__).parents[1]  # qaconv
-SHIPPED = ("__init__.py", "errors.py", "files.py", "inference", "native.py", "pixels", "tlift")  # runs without the rest
+SHIPPED = ("__init__.py", "errors.py", "files.py", "runtime", "tlift")  # runs without the rest
 SERVED, EVIDENCE = "artifacts/served", "artifacts/evidence.json"  # where MLflow puts them within a version
 REQUIRED = ("mlflow", "numpy", "onnxruntime", "pandas", "pillow", "scipy", "simplejpeg")
 BLOCK = 8  # pixels of the example's blocks of colour

@@ -16,8 +16,8 @@ from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
 
 from qaconv.config import GateConfig
 from qaconv.errors import InputError
-from qaconv.gate import Outcome, decide
-from qaconv.registry import Release, find_release, load_evidence
+from qaconv.registry.releases import Release, find_release, load_evidence
+from qaconv.release.gate import Outcome, decide
 
 LOCK_WAIT_S = 60  # a promotion takes a second or two
 LOCK_STALE_S = 600  # whoever held it that long was killed

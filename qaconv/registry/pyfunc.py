@@ -15,7 +15,9 @@ from mlflow.pyfunc import PythonModel, PythonModelContext
 from numpy.typing import NDArray
 
 from qaconv.errors import InputError
-from qaconv.inference import ServedModel, correspondences, read_crop
+from qaconv.runtime.correspondences import correspondences
+from qaconv.runtime.crops import read_crop
+from qaconv.runtime.model import ServedModel
 
 ROLES = ("query", "gallery")
 BATCH = 64  # crops encoded at a time

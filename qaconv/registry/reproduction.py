@@ -19,11 +19,11 @@ from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 
 from qaconv.config import load_params
-from qaconv.device import find_device
 from qaconv.errors import InputError
 from qaconv.processes import child_environment
-from qaconv.registry import Release, find_release
-from qaconv.tracking import DVC_LOCK, load_metrics
+from qaconv.registry.releases import Release, find_release
+from qaconv.registry.runs import DVC_LOCK, load_metrics
+from qaconv.training.device import find_device
 
 log = logging.getLogger(__name__)
 

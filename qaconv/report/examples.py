@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from qaconv.manifest import JUNK
+from qaconv.data.manifest import JUNK
 from qaconv.matching import MapStore
 from qaconv.models.head import Correspondences, QAConv
 from qaconv.report.content import Answer, Crop, Explanation, Link, Outcome, Search, Sighting, TimeLine, Track, Verdict

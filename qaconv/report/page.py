@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from qaconv.gate import Comparison
+from qaconv.release.gate import Comparison
 from qaconv.report import charts, drawings
 from qaconv.report.content import TRANSIT_S, Figure, Report, Target
 

@@ -15,12 +15,12 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.routing import Match
 
 from qaconv.errors import InputError
-from qaconv.serving import schemas, values
+from qaconv.serving import messages, schemas
+from qaconv.serving.auth import Caller, Keys
 from qaconv.serving.gallery import Filter
-from qaconv.serving.gate import HEADER, NO_KEY, Gate
-from qaconv.serving.keys import Caller, Keys
-from qaconv.serving.records import Sighting
+from qaconv.serving.middleware import HEADER, NO_KEY, Gate
 from qaconv.serving.service import Full, NotFound, Service
+from qaconv.serving.storage import Sighting
 
 log = logging.getLogger(__name__)
 
@@ -115,7 +115,7 @@ def _add_routes(app: FastAPI, serving: Service) -> None:
     @app.post(f"{prefix}/sightings", status_code=201, responses={**REFUSALS, **FULL}, dependencies=[_allowed("enrol")])
     def enrol(deployment: Deployment, body: schemas.Enrolment) -> schemas.Enrolled:
         """Stores crops, all or none; they are on disk when this answers."""
-        new = [values.NewSighting(**vars(sighting)) for sighting in body.sightings]
+        new = [messages.NewSighting(**vars(sighting)) for sighting in body.sightings]
         return schemas.Enrolled(ids=serving.enrol(deployment, new))
 
     @app.get(f"{prefix}/sightings", responses=REFUSALS, dependencies=[_allowed("search")])
@@ -157,7 +157,7 @@ def _add_routes(app: FastAPI, serving: Service) -> None:
     @app.post(f"{prefix}/search", responses=REFUSALS, dependencies=[_allowed("search")])
     def search(deployment: Deployment, body: schemas.SearchRequest) -> schemas.SearchAnswer:
         """Each query's best sightings, by crop or stored sighting, among chosen cameras and times."""
-        queries = [values.Query(**dict(query)) for query in body.queries]
+        queries = [messages.Query(**dict(query)) for query in body.queries]
         camids = None if body.camids is None else frozenset(body.camids)
         only = Filter(camids, body.from_s, body.to_s)
         answer = serving.search(deployment, queries, only, body.top_k, body.threshold)
@@ -167,7 +167,7 @@ def _add_routes(app: FastAPI, serving: Service) -> None:
     @app.post(f"{prefix}/explain", responses=REFUSALS, dependencies=[_allowed("search")])
     def explain(deployment: Deployment, body: schemas.ExplainRequest) -> schemas.Explanation:
         """Which places of a query and a sighting answer each other, and what each adds to the score."""
-        found = serving.explain(deployment, values.Query(**dict(body.query)), body.sighting, body.limit)
+        found = serving.explain(deployment, messages.Query(**dict(body.query)), body.sighting, body.limit)
         return schemas.Explanation(correspondences=[schemas.Correspondence(**pair._asdict()) for pair in found])
 
 

@@ -13,21 +13,21 @@ from rich.console import Console
 from threadpoolctl import threadpool_limits
 
 from qaconv.config import Params
+from qaconv.data.manifest import JUNK, Manifest
 from qaconv.errors import InputError
-from qaconv.manifest import JUNK, Manifest
+from qaconv.paths import PREPARED
 from qaconv.progress import track
+from qaconv.registry.runs import connect
 from qaconv.serving.app import create_app
-from qaconv.serving.champion import Champions, Housekeeping
-from qaconv.serving.keys import Keys, add_key
-from qaconv.serving.observing import log_as_json, watch
-from qaconv.serving.records import Records
+from qaconv.serving.auth import Keys, add_key
+from qaconv.serving.model_updates import Champions, Housekeeping
 from qaconv.serving.service import Service
-from qaconv.stages.places import PREPARED
-from qaconv.tracking import connect
+from qaconv.serving.storage import Records
+from qaconv.serving.telemetry import log_as_json, watch
 
 log = logging.getLogger(__name__)
 
-CONNECTIONS = 64  # at once; each may hold a body of gate.LARGEST_BODY
+CONNECTIONS = 64  # at once; each may hold a body of middleware.LARGEST_BODY
 BATCH = 128  # sightings a request
 
 

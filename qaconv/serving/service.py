@@ -16,10 +16,12 @@ from numpy.typing import NDArray
 
 from qaconv.config import ServeConfig
 from qaconv.errors import InputError
-from qaconv.inference import Correspondence, ServedModel, correspondences, read_crop
+from qaconv.runtime.correspondences import Correspondence, correspondences
+from qaconv.runtime.crops import read_crop
+from qaconv.runtime.model import ServedModel
 from qaconv.serving.gallery import Filter, Gallery, sighting_bytes
-from qaconv.serving.records import Records, Sighting
-from qaconv.serving.values import Answer, Match, NewSighting, Query
+from qaconv.serving.messages import Answer, Match, NewSighting, Query
+from qaconv.serving.storage import Records, Sighting
 
 log = logging.getLogger(__name__)
 

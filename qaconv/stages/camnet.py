@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from qaconv.camnet.render import render_site
 from qaconv.config import Params
-from qaconv.layouts import market1501
+from qaconv.data.layouts import market1501
 from qaconv.metrics import evaluate_ranking
-from qaconv.stages.places import RAW
+from qaconv.paths import RAW
+from qaconv.synthetic.render import render_site
 
 log = logging.getLogger(__name__)
 

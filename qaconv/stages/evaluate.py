@@ -8,13 +8,13 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from qaconv.config import METHODS, Params
+from qaconv.data.manifest import JUNK, Manifest
 from qaconv.errors import InputError
-from qaconv.manifest import JUNK, Manifest
+from qaconv.matching.results import Matches
 from qaconv.metrics import Calibration
+from qaconv.metrics.target_metrics import measure, write_measures
 from qaconv.models.checkpoint import load_network
-from qaconv.stages.matches import Matches
-from qaconv.stages.measures import measure, write_measures
-from qaconv.stages.places import MODELS, PREPARED, TLIFT
+from qaconv.paths import MODELS, PREPARED, TLIFT
 from qaconv.tlift import TLiftProfile
 
 

@@ -6,12 +6,12 @@ import pandas as pd
 import torch
 
 from qaconv.config import Params
-from qaconv.export import export_network
-from qaconv.loading import encode_all, in_torch
+from qaconv.data.loading import encode_all, in_torch
 from qaconv.matching import score_matrix
 from qaconv.metrics import Calibration, VerificationMetrics, evaluate_verification
 from qaconv.models.checkpoint import Network, load_network
-from qaconv.stages.places import MODELS, ONNX, SOURCES
+from qaconv.paths import MODELS, ONNX, SOURCES
+from qaconv.release.export import export_network
 
 BATCH_SIZE = 32  # images encoded at a time
 

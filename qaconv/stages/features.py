@@ -8,15 +8,15 @@ import torch
 from torch import Tensor
 
 from qaconv.config import METHODS, Params
-from qaconv.device import find_device, out_of_memory_names
-from qaconv.encoding import fastest
+from qaconv.data.loading import encode_batches
+from qaconv.data.manifest import Manifest
 from qaconv.errors import InputError
 from qaconv.files import replacing_folder
-from qaconv.loading import encode_batches
-from qaconv.manifest import Manifest
 from qaconv.matching import MapStore
 from qaconv.models.checkpoint import load_network, weights_digest
-from qaconv.stages.places import FEATURES, MODELS, PREPARED
+from qaconv.paths import FEATURES, MODELS, PREPARED
+from qaconv.release.encoding import fastest
+from qaconv.training.device import find_device, out_of_memory_names
 
 log = logging.getLogger(__name__)
 

@@ -6,14 +6,14 @@ import numpy as np
 from scipy.special import expit
 
 from qaconv.config import METHODS, Params
+from qaconv.data.manifest import Manifest
 from qaconv.files import replacing_folder
-from qaconv.manifest import Manifest
-from qaconv.stages.matches import Matches
-from qaconv.stages.places import PREPARED, TLIFT
+from qaconv.matching.results import Matches
+from qaconv.paths import PREPARED, TLIFT
 from qaconv.tlift import fit
-from qaconv.tlift.clocks import Finding
+from qaconv.tlift.clock_checks import Finding
 from qaconv.tlift.fit import NO_TIMES
-from qaconv.tlift.pictures import draw_profile, draw_rank_changes
+from qaconv.tlift.plots import draw_profile, draw_rank_changes
 
 log = logging.getLogger(__name__)
 

@@ -12,16 +12,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from qaconv.config import METHODS, EvaluateConfig, Params
-from qaconv.device import find_device, out_of_memory_names
+from qaconv.data.manifest import Manifest
 from qaconv.errors import InputError
 from qaconv.files import replacing_folder
-from qaconv.manifest import Manifest
 from qaconv.matching import logit_tiles
+from qaconv.matching.rerank import NeighbourhoodFinder
+from qaconv.matching.results import NEIGHBOURS, Part, as_distances, not_junk, open_maps, share
 from qaconv.models import QAConv
 from qaconv.models.checkpoint import load_network
-from qaconv.rerank import NeighbourhoodFinder
-from qaconv.stages.matches import NEIGHBOURS, Part, as_distances, not_junk, open_maps, share
-from qaconv.stages.places import MATCHES, MODELS, PREPARED
+from qaconv.paths import MATCHES, MODELS, PREPARED
+from qaconv.training.device import find_device, out_of_memory_names
 
 
 def match(params: Params, deployment: str, part: int) -> None:

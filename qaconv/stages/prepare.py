@@ -2,9 +2,9 @@
 
 import logging
 
-from qaconv import layouts
 from qaconv.config import Params
-from qaconv.stages.places import PREPARED
+from qaconv.data import layouts
+from qaconv.paths import PREPARED
 
 log = logging.getLogger(__name__)
 

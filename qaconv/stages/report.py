@@ -12,22 +12,22 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from qaconv.config import METHODS, RANKINGS, Params
+from qaconv.data.manifest import JUNK, Manifest
 from qaconv.errors import InputError
 from qaconv.files import replacing_folder, write_json
-from qaconv.manifest import JUNK, Manifest
 from qaconv.matching import MapStore
+from qaconv.matching.results import Matches, open_maps
 from qaconv.metrics.verification import FALSE_MATCH_RATES
 from qaconv.models.checkpoint import load_network
 from qaconv.models.head import QAConv
+from qaconv.paths import METRICS, MODELS, PREPARED, RAW, REPORT, TLIFT
 from qaconv.progress import track
 from qaconv.report import Report, render_page
 from qaconv.report.content import TRANSIT_S, Explanation, Figure, Rows, Search, Target, TimeLine
 from qaconv.report.examples import OUTCOMES, Ranking, choose, explain, outcomes, search, time_line, worth_explaining
 from qaconv.report.pictures import data_uri
-from qaconv.stages.matches import Matches, open_maps
-from qaconv.stages.places import METRICS, MODELS, PREPARED, RAW, REPORT, TLIFT
 from qaconv.tlift import TLiftProfile
-from qaconv.tlift.clocks import mend_times
+from qaconv.tlift.clock_checks import mend_times
 
 log = logging.getLogger(__name__)
 

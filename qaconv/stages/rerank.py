@@ -8,15 +8,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from qaconv.config import METHODS, EvaluateConfig, Params
-from qaconv.device import find_device, out_of_memory_names
+from qaconv.data.manifest import Manifest
 from qaconv.files import replacing_folder
-from qaconv.manifest import Manifest
 from qaconv.matching import score_pairs
+from qaconv.matching.rerank import Distances, Neighbourhoods, k_reciprocal_sparse
+from qaconv.matching.results import as_distances, load_parts, not_junk, open_maps, save_reranked
 from qaconv.models import QAConv
 from qaconv.models.checkpoint import load_network
-from qaconv.rerank import Distances, Neighbourhoods, k_reciprocal_sparse
-from qaconv.stages.matches import as_distances, load_parts, not_junk, open_maps, save_reranked
-from qaconv.stages.places import MODELS, PREPARED, RERANKED
+from qaconv.paths import MODELS, PREPARED, RERANKED
+from qaconv.training.device import find_device, out_of_memory_names
 
 
 def rerank(params: Params, deployment: str) -> None:

@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 
 from qaconv.config import Params
+from qaconv.data.manifest import JUNK, Manifest
 from qaconv.errors import InputError
 from qaconv.files import replacing_folder, write_json
-from qaconv.manifest import JUNK, Manifest
-from qaconv.stages.places import PREPARED, SOURCES
+from qaconv.paths import PREPARED, SOURCES
 
 log = logging.getLogger(__name__)
 

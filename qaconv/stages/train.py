@@ -11,15 +11,15 @@ import pandas as pd
 import torch
 
 from qaconv.config import Params
-from qaconv.device import out_of_memory_names
-from qaconv.distributed import is_first, joined
-from qaconv.holdout import Holdout
-from qaconv.loading import Crops
+from qaconv.data.loading import Crops
+from qaconv.data.training_reader import TrainingCrops
+from qaconv.data.transforms import build_augmentation
 from qaconv.models.checkpoint import Architecture, build_network, save_network
-from qaconv.stages.places import MODELS, SOURCES, UNFINISHED
-from qaconv.training import train as train_network
-from qaconv.training_reader import TrainingCrops
-from qaconv.transforms import build_augmentation
+from qaconv.paths import MODELS, SOURCES, UNFINISHED
+from qaconv.training.device import out_of_memory_names
+from qaconv.training.distributed import is_first, joined
+from qaconv.training.holdout import Holdout
+from qaconv.training.trainer import train as train_network
 
 log = logging.getLogger(__name__)
 

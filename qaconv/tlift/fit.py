@@ -15,12 +15,12 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from qaconv.tlift.calibration import calibrate
-from qaconv.tlift.choose import Choice, choose_parameters
-from qaconv.tlift.clocks import Finding, check_clocks, find_duplicates, mend_times
+from qaconv.tlift.clock_checks import Finding, check_clocks, find_duplicates, mend_times
+from qaconv.tlift.clock_repair import mend_clocks
 from qaconv.tlift.comovement import CoMovement, measure_comovement
-from qaconv.tlift.matches import Pairs, cross_camera_pairs
-from qaconv.tlift.mending import mend_clocks
-from qaconv.tlift.mixture import Mixture, beside_companions, confident, fit_mixture, judge_by
+from qaconv.tlift.em import Mixture, beside_companions, confident, fit_mixture, judge_by
+from qaconv.tlift.pairs import Pairs, cross_camera_pairs
+from qaconv.tlift.parameter_selection import Choice, choose_parameters
 from qaconv.tlift.profile import TLiftProfile, TransitTable
 
 Floats = NDArray[np.float64]

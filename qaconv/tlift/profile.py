@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from qaconv.errors import InputError
 from qaconv.files import write_json
 from qaconv.tlift.calibration import Calibration
-from qaconv.tlift.clocks import ClockMend, Finding, mend_times
+from qaconv.tlift.clock_checks import ClockMend, Finding, mend_times
 from qaconv.tlift.lift import check_tables, find_neighbours, find_pivots, time_weights
 from qaconv.tlift.transit import BIN, SCALE
 

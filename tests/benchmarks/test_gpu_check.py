@@ -18,7 +18,7 @@ from benchmarks.gpu.record import Check, Figure, Record, at_most
 from benchmarks.gpu.worker import run_part
 
 PROJECT = Path(__file__).parents[2]
-# It starts two more processes; tests/test_distributed.py has such on the CPU.
+# It starts two more processes; tests/training/test_distributed.py has such on the CPU.
 REHEARSED = [part.name for part in PARTS if part.name != "parity.together"]
 # A machine that is there for its GPU alone has none of these.
 ABSENT = (

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 from prefect.testing.utilities import prefect_test_harness
-from tracked_projects import write_pipeline
+
+from tests.tracked_projects import write_pipeline
 
 
 @pytest.fixture(scope="session")

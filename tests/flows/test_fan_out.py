@@ -2,11 +2,11 @@ import logging
 from pathlib import Path
 
 import pytest
-from tracked_projects import start_dvc, write
 
 from flows import fan_out
 from flows.fan_out import find_outdated, share_out, spread
 from flows.stages import StageFailed, reproduce
+from tests.tracked_projects import start_dvc, write
 
 log = logging.getLogger(__name__)
 STAGES = """

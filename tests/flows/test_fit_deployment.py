@@ -8,7 +8,6 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.artifacts import list_artifacts
 from prefect.artifacts import Artifact
-from tracked_projects import MODEL
 
 from flows.fit_deployment import fit_deployment
 from flows.retrain import retrain
@@ -17,6 +16,7 @@ from qaconv.config import METHODS
 from qaconv.errors import InputError
 from qaconv.tlift import TLiftProfile
 from qaconv.tlift.profile import TransitTable
+from tests.tracked_projects import MODEL
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 

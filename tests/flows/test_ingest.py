@@ -10,10 +10,10 @@ import pytest
 import yaml
 from moto import mock_aws
 from PIL import Image
-from tracked_projects import REPOSITORY, commit_all, write
 
 from flows.ingest import Settled, ingest
 from flows.stages import StageFailed
+from tests.tracked_projects import REPOSITORY, commit_all, write
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 TABLE = "image,pid,camid,time_s,split\n{}"

@@ -1,11 +1,11 @@
 from pathlib import Path
 
 import pytest
-from tracked_projects import REPOSITORY
 
 from flows.params import change_params
 from qaconv.config import load_params
 from qaconv.errors import InputError
+from tests.tracked_projects import REPOSITORY
 
 
 @pytest.fixture

@@ -9,14 +9,15 @@ from mlflow import MlflowClient
 from prefect import flow
 from prefect.artifacts import Artifact
 from prefect.client.orchestration import get_client
-from tracked_projects import EVALUATE, REPOSITORY, measure_again, write
 
 from flows.retrain import Retraining, register, retrain
 from flows.stages import StageFailed
-from qaconv import registry, tracking
+from qaconv import registry
 from qaconv.config import load_params
 from qaconv.errors import InputError
+from qaconv.registry import runs
 from qaconv.registry.descriptions import COLUMNS, TITLES
+from tests.tracked_projects import EVALUATE, REPOSITORY, measure_again, write
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -109,8 +110,8 @@ def test_a_store_that_fails_is_tried_again_and_what_a_person_must_mend_is_not(
             raise fault
         return "registered"
 
-    monkeypatch.setattr(tracking, "log_files", lambda *_: None)
-    monkeypatch.setattr(tracking, "log_figures", lambda *_: None)
+    monkeypatch.setattr(runs, "log_files", lambda *_: None)
+    monkeypatch.setattr(runs, "log_figures", lambda *_: None)
     monkeypatch.setattr(registry, "register", fail_once)
     with contextlib.suppress(InputError):
         flow(lambda: register(load_params(REPOSITORY / "params.yaml"), {}), name="register-only")()

@@ -5,9 +5,9 @@ import time
 from pathlib import Path
 
 import pytest
-from tracked_projects import start_dvc, write
 
 from flows.stages import StageFailed, reproduce
+from tests.tracked_projects import start_dvc, write
 
 log = logging.getLogger(__name__)
 

@@ -1,7 +1,7 @@
 import yaml
-from tracked_projects import REPOSITORY
 
 from flows.retrain import STEPS
+from tests.tracked_projects import REPOSITORY
 
 
 def test_the_flow_runs_every_stage_in_the_order_of_dvc_yaml() -> None:

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import httpx
 import yaml
-from tracked_projects import retrain, write, write_project
 
 from qaconv.config import load_params
+from tests.tracked_projects import retrain, write, write_project
 
 PATIENCE_S = 120  # on a busy machine
 MALL = "/v1/deployments/mall"

@@ -18,7 +18,8 @@ import yaml
 from dotenv import dotenv_values
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import FlowRun, State
-from tracked_projects import REPOSITORY
+
+from tests.tracked_projects import REPOSITORY
 
 T = TypeVar("T")
 PATIENCE_S = 1800  # for a run, on a busy machine

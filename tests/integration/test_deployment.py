@@ -12,7 +12,8 @@ import httpx
 import pytest
 from mlflow import MlflowClient
 from prefect.client.orchestration import SyncPrefectClient
-from tracked_projects import REPOSITORY, write, write_pipeline
+
+from tests.tracked_projects import REPOSITORY, write, write_pipeline
 
 PATIENCE_S = 120  # for a server or a flow on a busy machine
 

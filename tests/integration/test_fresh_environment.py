@@ -10,7 +10,8 @@ from pathlib import Path
 
 import mlflow
 import pytest
-from tracked_projects import retrain, write_project
+
+from tests.tracked_projects import retrain, write_project
 
 PREDICT = """
 import json, sys

@@ -4,13 +4,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from running_service import MALL, PATIENCE_S, running, write_registered_project
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webdriver import WebDriver
 from selenium.webdriver.support.ui import WebDriverWait
-from test_service_process import image, sightings
+
+from tests.integration.running_service import MALL, PATIENCE_S, running, write_registered_project
+from tests.integration.test_service_process import image, sightings
 
 BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 pytestmark = pytest.mark.skipif(not (BROWSER and DRIVER), reason="needs `apt-get install chromium chromium-driver`")

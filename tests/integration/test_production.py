@@ -18,12 +18,12 @@ import pytest
 from botocore.exceptions import ClientError
 from mlflow import MlflowClient
 from PIL import Image
-from running_stack import Stack, make, wait_for, write_small_project
 
-from qaconv.camnet.render import render_site
 from qaconv.config import SiteConfig
-from qaconv.layouts import market1501
-from qaconv.manifest import Manifest
+from qaconv.data.layouts import market1501
+from qaconv.data.manifest import Manifest
+from qaconv.synthetic.render import render_site
+from tests.integration.running_stack import Stack, make, wait_for, write_small_project
 
 pytestmark = pytest.mark.production
 

@@ -3,14 +3,14 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
-from tracked_projects import commit_all, write, write_pipeline
 
 from qaconv.config import Params, load_params
 from qaconv.errors import InputError
 from qaconv.registry import register
 from qaconv.registry.promotion import promote
 from qaconv.registry.reproduction import reproduce
-from qaconv.tracking import load_metrics, log_figures, log_files, retraining_run
+from qaconv.registry.runs import load_metrics, log_figures, log_files, retraining_run
+from tests.tracked_projects import commit_all, write, write_pipeline
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image
-from running_service import MALL, PATIENCE_S, register_version, running, write_registered_project
 
-from qaconv.serving.keys import SCOPES, add_key
+from qaconv.serving.auth import SCOPES, add_key
+from tests.integration.running_service import MALL, PATIENCE_S, register_version, running, write_registered_project
 
 KILLS = 3
 SCHEMATHESIS = """

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from qaconv.matching import logit_tiles, score_matrix, search, tiles, torch_tiles
+from qaconv.matching import logit_tiles, score_matrix, search, tiles
+from qaconv.matching.engines import torch_tiles
 from qaconv.models import QAConv
 
 

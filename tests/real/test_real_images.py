@@ -7,17 +7,17 @@ import numpy as np
 import pytest
 import torch
 
-from qaconv import layouts
 from qaconv.config import AugmentConfig, BackboneConfig, ImageConfig
-from qaconv.loading import Crops, as_input
-from qaconv.manifest import Manifest
+from qaconv.data import layouts
+from qaconv.data.loading import Crops, as_input
+from qaconv.data.manifest import Manifest
+from qaconv.data.samplers import pk_batches
+from qaconv.data.training_reader import TrainingCrops
+from qaconv.data.transforms import build_augmentation
 from qaconv.matching import score_matrix
 from qaconv.metrics import evaluate_ranking
 from qaconv.models.checkpoint import Architecture, Network, build_network
 from qaconv.models.losses import PairwiseMatchingLoss
-from qaconv.samplers import pk_batches
-from qaconv.training_reader import TrainingCrops
-from qaconv.transforms import build_augmentation
 
 FOLDER = os.environ.get("QACONV_MARKET1501")
 pytestmark = pytest.mark.skipif(FOLDER is None, reason="QACONV_MARKET1501 names no folder of Market-1501")

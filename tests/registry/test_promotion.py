@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
-from tracked_projects import MODELS, pointed_to, retrain, write_project
 
 from qaconv.config import Params
 from qaconv.errors import InputError
 from qaconv.registry import find_release, promotion
 from qaconv.registry.promotion import promote, rollback
+from tests.tracked_projects import MODELS, pointed_to, retrain, write_project
 
 NOTHING = dict.fromkeys(MODELS, "None")
 BETTER = {"station": 0.27, "mall": 0.5}

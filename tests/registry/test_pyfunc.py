@@ -5,9 +5,9 @@ from types import SimpleNamespace
 
 import pandas as pd
 import pytest
-from small_service import crop, small_model, text
 
 from qaconv.registry.pyfunc import Ranker
+from tests.small_service import crop, small_model, text
 
 GALLERY = 40
 

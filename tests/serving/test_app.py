@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
-from small_service import crop, small_service, text
 
 from qaconv.serving.app import create_app
-from qaconv.serving.gate import LARGEST_BODY
-from qaconv.serving.keys import Keys, add_key
+from qaconv.serving.auth import Keys, add_key
+from qaconv.serving.middleware import LARGEST_BODY
 from qaconv.serving.service import Service
+from tests.small_service import crop, small_service, text
 
 MALL = "/v1/deployments/mall"
 

@@ -9,13 +9,13 @@ from unittest.mock import Mock
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
-from small_service import small_service
 from starlette.websockets import WebSocketDisconnect
 
-from qaconv.serving import gate
+from qaconv.serving import middleware
 from qaconv.serving.app import create_app
-from qaconv.serving.gate import HEADER
-from qaconv.serving.keys import SCOPES, Keys, add_key
+from qaconv.serving.auth import SCOPES, Keys, add_key
+from qaconv.serving.middleware import HEADER
+from tests.small_service import small_service
 
 OPEN = {"GET /", "GET /static", "GET /openapi.json", "HEAD /openapi.json", "GET /healthz", "GET /readyz"}
 PAGE = Path(__file__).parents[2] / "docs/serving.md"
@@ -74,15 +74,15 @@ def test_a_route_that_is_not_listed_as_open_needs_a_known_key(app_and_keys, rout
 
 
 def test_the_gate_lets_through_without_a_key_what_is_listed_as_open_and_nothing_else() -> None:
-    folder = gate.OPEN_FOLDER.removesuffix("/")
-    assert {f"GET {path}" for path in [*gate.OPEN_PATHS, folder]} == OPEN - {"HEAD /openapi.json"}
+    folder = middleware.OPEN_FOLDER.removesuffix("/")
+    assert {f"GET {path}" for path in [*middleware.OPEN_PATHS, folder]} == OPEN - {"HEAD /openapi.json"}
 
 
 @pytest.mark.parametrize("route", GUARDED)
 def test_a_route_with_a_scope_needs_a_key_even_below_an_open_path(
     app_and_keys, route: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gate, "OPEN_FOLDER", "/")  # the gate lets everything through; the scope is what is left
+    monkeypatch.setattr(middleware, "OPEN_FOLDER", "/")  # the gate lets everything through; the scope is what is left
     app, _ = app_and_keys
     assert ask(app, route) == 401
 

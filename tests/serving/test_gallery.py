@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from qaconv.inference.model import Head
+from qaconv.runtime.model import Head
 from qaconv.serving.gallery import Filter, Gallery
-from qaconv.serving.records import Sighting
+from qaconv.serving.storage import Sighting
 
 CHANNELS, HEIGHT = 16, 6
 PEOPLE, CAMERAS, TIMES = 40, 3, 5

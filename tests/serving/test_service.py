@@ -4,11 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_service import SETTINGS, crop, small_model, small_service
 
 from qaconv.serving.gallery import Filter
+from qaconv.serving.messages import NewSighting, Query
 from qaconv.serving.service import Full, NotFound, Service
-from qaconv.serving.values import NewSighting, Query
+from tests.small_service import SETTINGS, crop, small_model, small_service
 
 ANY = Filter()
 

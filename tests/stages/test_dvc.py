@@ -6,11 +6,10 @@ from pathlib import Path
 import pytest
 import typer
 import yaml
-from imports import PROJECT, import_closure
 from typer.testing import CliRunner
 
-from qaconv import cli
-from qaconv.stages import places
+from qaconv import cli, paths
+from tests.imports import PROJECT, import_closure
 
 TEXT = (PROJECT / "dvc.yaml").read_text(encoding="utf-8")
 STAGES = {name: stage.get("do", stage) for name, stage in yaml.safe_load(TEXT)["stages"].items()}
@@ -19,26 +18,26 @@ HEADER = " ".join(line.removeprefix("# ") for line in TEXT.partition("stages:")[
 LEFT_OUT_SENTENCE = HEADER.partition("No dependency,")[2].partition(". ")[0]
 LEFT_OUT = {f"qaconv/{name}" for name in re.findall(r"[\w/]+\.py", LEFT_OUT_SENTENCE)}
 # Files that a stage imports for its log alone.
-LOGS = {"camnet": ("qaconv/layouts/", "qaconv/manifest.py", "qaconv/metrics/")}
+LOGS = {"camnet": ("qaconv/data/layouts/", "qaconv/data/manifest.py", "qaconv/metrics/")}
 OUTS = {
-    "camnet": {places.RAW / "${key}"},
-    "prepare": {places.PREPARED / "${key}"},
-    "sources": {places.SOURCES},
-    "train": {places.MODELS / "${key}"},
-    "features": {places.FEATURES / "${item}"},
-    "match": {places.MATCHES / "${item.deployment}" / "${item.part}"},
-    "rerank": {places.RERANKED / "${item}"},
-    "fit_tlift": {places.TLIFT / "${item}"},
+    "camnet": {paths.RAW / "${key}"},
+    "prepare": {paths.PREPARED / "${key}"},
+    "sources": {paths.SOURCES},
+    "train": {paths.MODELS / "${key}"},
+    "features": {paths.FEATURES / "${item}"},
+    "match": {paths.MATCHES / "${item.deployment}" / "${item.part}"},
+    "rerank": {paths.RERANKED / "${item}"},
+    "fit_tlift": {paths.TLIFT / "${item}"},
     "evaluate": {
-        places.METRICS / "${item}.json",
-        *(places.METRICS / table / "${item}.csv" for table in ("camera_pairs", "cmc", "reliability", "roc")),
-        places.METRICS / "queries" / "${item}.parquet",
+        paths.METRICS / "${item}.json",
+        *(paths.METRICS / table / "${item}.csv" for table in ("camera_pairs", "cmc", "reliability", "roc")),
+        paths.METRICS / "queries" / "${item}.parquet",
     },
-    "report": {places.REPORT},
-    "export": {places.ONNX},
+    "report": {paths.REPORT},
+    "export": {paths.ONNX},
 }
 # Places that a stage's module names and that are neither read nor written as DVC's.
-NOT_DVCS = {"train": {places.UNFINISHED}, "report": {places.RAW}}
+NOT_DVCS = {"train": {paths.UNFINISHED}, "report": {paths.RAW}}
 
 
 def outputs(stage: str) -> set[Path]:
@@ -94,8 +93,8 @@ def test_a_stage_writes_where_the_code_puts_things(stage: str) -> None:
 @pytest.mark.parametrize("stage", STAGES)
 def test_every_place_that_a_stage_names_is_a_dependency_or_an_output(stage: str) -> None:
     module = (PROJECT / f"qaconv/stages/{stage}.py").read_text(encoding="utf-8")
-    imported = re.search(r"from qaconv\.stages\.places import (.+)", module)
-    named = {getattr(places, name) for name in imported[1].split(", ")} if imported else set()
+    imported = re.search(r"from qaconv\.paths import (.+)", module)
+    named = {getattr(paths, name) for name in imported[1].split(", ")} if imported else set()
     known = [*outputs(stage), *map(Path, STAGES[stage]["deps"])]
     assert {
         place for place in named - NOT_DVCS.get(stage, set()) if not any(p.is_relative_to(place) for p in known)

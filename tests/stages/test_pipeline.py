@@ -14,17 +14,17 @@ import pytest
 import yaml
 
 from qaconv.config import METHODS, RANKINGS, Params
+from qaconv.data.manifest import JUNK, Manifest
 from qaconv.errors import InputError
-from qaconv.manifest import JUNK, Manifest
 from qaconv.matching import MapStore
-from qaconv.matching.compiled import load_kernel
+from qaconv.matching.engines.compiled import load_kernel
+from qaconv.matching.results import Matches
 from qaconv.models.checkpoint import weights_digest
+from qaconv.paths import FEATURES, MATCHES, METRICS, MODELS, PREPARED, SOURCES, TLIFT
 from qaconv.stages.evaluate import evaluate
 from qaconv.stages.features import features
 from qaconv.stages.fit_tlift import fit_tlift
 from qaconv.stages.match import match
-from qaconv.stages.matches import Matches
-from qaconv.stages.places import FEATURES, MATCHES, METRICS, MODELS, PREPARED, SOURCES, TLIFT
 from qaconv.stages.prepare import prepare
 from qaconv.stages.rerank import rerank
 from qaconv.stages.sources import sources

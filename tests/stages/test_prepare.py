@@ -6,9 +6,9 @@ import pytest
 from PIL import Image
 
 from qaconv.config import DatasetConfig, Params
+from qaconv.data.manifest import Manifest
 from qaconv.errors import InputError
-from qaconv.manifest import Manifest
-from qaconv.stages.places import PREPARED
+from qaconv.paths import PREPARED
 from qaconv.stages.prepare import prepare
 
 

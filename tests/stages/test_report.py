@@ -12,11 +12,11 @@ import yaml
 from qaconv.config import METHODS, Params, load_params
 from qaconv.errors import InputError
 from qaconv.models.checkpoint import Architecture, build_network, save_network
+from qaconv.paths import FEATURES, METRICS, MODELS, REPORT, TLIFT
 from qaconv.stages.evaluate import evaluate
 from qaconv.stages.features import features
 from qaconv.stages.fit_tlift import fit_tlift
 from qaconv.stages.match import match
-from qaconv.stages.places import FEATURES, METRICS, MODELS, REPORT, TLIFT
 from qaconv.stages.prepare import prepare
 from qaconv.stages.report import _blurs, report
 from qaconv.stages.rerank import rerank

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.special import expit
 
-from qaconv.camnet.network import NetworkSettings, simulate
+from qaconv.synthetic.network import NetworkSettings, simulate
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,11 @@ import json
 
 import numpy as np
 import pytest
-from simulated import simulated
 
 from qaconv.metrics import evaluate_ranking
 from qaconv.tlift import fit
-from qaconv.tlift.clocks import Finding
+from qaconv.tlift.clock_checks import Finding
+from tests.tlift.simulated import simulated
 
 
 @pytest.fixture(scope="module")

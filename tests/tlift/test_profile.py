@@ -6,7 +6,7 @@ import pytest
 from qaconv.errors import InputError
 from qaconv.tlift import TLiftProfile, temporal_lift
 from qaconv.tlift.calibration import Calibration
-from qaconv.tlift.clocks import ClockMend, Finding
+from qaconv.tlift.clock_checks import ClockMend, Finding
 from qaconv.tlift.profile import LiftParameters, TransitTable
 
 RNG = np.random.default_rng(5)

@@ -1,0 +1,1 @@
+"""Datasets: layouts, manifests, batches of crops, and how new sightings join a dataset."""

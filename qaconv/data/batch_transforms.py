@@ -1,0 +1,150 @@
+"""Vary a whole batch of training images on a GPU, each as its own seed says.
+
+B images, H x W pixels. What is drawn for an image, and in which order, is what `qaconv/data/transforms.py` draws;
+pixels are the same but for a rotation's and a colour's rounding.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torchvision.transforms import v2
+from torchvision.transforms.v2.functional import rgb_to_grayscale
+from torchvision.transforms.v2.functional._color import (
+    _hsv_to_rgb,
+    _rgb_to_hsv,
+)  # theirs take one factor for all images
+
+from qaconv.data.transforms import WhiteOcclusion
+
+BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)  # as ColorJitter numbers them
+TO_BYTE = 256 - 1e-3  # torchvision's factor from a float in [0, 1] to a byte
+
+
+class Variation(NamedTuple):
+    """What is drawn for an image, as numbers; those that change nothing, by default."""
+
+    top: float = 0  # of the crop, in pixels of the image
+    left: float = 0
+    flip: float = 0
+    angle: float = 0  # degrees
+    first: float = BRIGHTNESS  # the order of the changes of colour
+    second: float = CONTRAST
+    third: float = SATURATION
+    fourth: float = HUE
+    brightness: float = 1
+    contrast: float = 1
+    saturation: float = 1
+    hue: float = 0
+    side: float = 0  # of the white square, in pixels
+    square_top: float = 0
+    square_left: float = 0
+
+
+ORDER = slice(Variation._fields.index("first"), Variation._fields.index("fourth") + 1)
+FACTORS = slice(Variation._fields.index("brightness"), Variation._fields.index("hue") + 1)
+
+
+class BatchAugmentation:
+    """The steps of `build_augmentation`, for a batch.
+
+    Args:
+        steps: what `build_augmentation` has returned.
+
+    Raises:
+        ValueError: a step of another kind.
+    """
+
+    def __init__(self, steps: v2.Compose) -> None:
+        self._steps = list(steps.transforms)
+        known = (v2.RandomCrop, v2.RandomHorizontalFlip, v2.RandomRotation, v2.ColorJitter, WhiteOcclusion, v2.Identity)
+        for step in self._steps:
+            if not isinstance(step, known):
+                raise ValueError(f"a step must be one of {', '.join(kind.__name__ for kind in known)}, got {step}")
+        self._recolours = any(isinstance(step, v2.ColorJitter) for step in self._steps)
+
+    def draw(self, image: Tensor) -> Tensor:
+        """Draw a `Variation` for an image [3, H, W] from torch's generator, as float32 [15]."""
+        drawn = Variation()
+        for step in self._steps:
+            match step:
+                case v2.RandomCrop():
+                    found = step.make_params([image])
+                    left, top, *_ = found["padding"]
+                    drawn = drawn._replace(top=found["top"] - top, left=found["left"] - left)
+                case v2.RandomHorizontalFlip():
+                    drawn = drawn._replace(flip=float(torch.rand(1) < step.p))
+                case v2.RandomRotation():
+                    drawn = drawn._replace(angle=step.make_params([image])["angle"])
+                case v2.ColorJitter():
+                    found = step.make_params([image])
+                    factors = (found[f"{name}_factor"] for name in Variation._fields[FACTORS])
+                    drawn = Variation(*drawn[: ORDER.start], *found["fn_idx"].tolist(), *factors)
+                case WhiteOcclusion():
+                    side, top, left = step.draw(*image.shape[-2:])
+                    drawn = drawn._replace(side=side, square_top=top, square_left=left)
+        return torch.tensor(drawn)
+
+    def __call__(self, images: Tensor, drawn: Tensor) -> Tensor:
+        """Vary uint8 images [B, 3, H, W], on any device, as `drawn` [B, 15], on the CPU, says; uint8 again."""
+        moved = Variation(*drawn.T[:, :, None, None].to(images.device, non_blocking=True))
+        varied = _move(images, moved)
+        if self._recolours:
+            varied = _recolour(varied.float(), drawn, moved)
+        return _occlude(varied, moved).to(torch.uint8)
+
+
+def _move(images: Tensor, drawn: Variation) -> Tensor:
+    """Crop, mirror and turn: each pixel is the nearest of where it comes from, black where that is outside."""
+    height, width = images.shape[-2:]
+    across = torch.arange(width, device=images.device) - (width - 1) / 2
+    down = (torch.arange(height, device=images.device) - (height - 1) / 2)[:, None]
+    angle = torch.deg2rad(torch.as_tensor(drawn.angle))
+    cosine, sine = angle.cos(), angle.sin()
+    column = (cosine * across - sine * down + (width - 1) / 2).round()
+    row = (sine * across + cosine * down + (height - 1) / 2).round()
+    turned_inside = _inside(row, column, height, width)
+    column = torch.where(torch.as_tensor(drawn.flip) > 0, width - 1 - column, column) + drawn.left
+    row = row + drawn.top
+    inside = turned_inside & _inside(row, column, height, width)
+    place = torch.where(inside, row * width + column, 0).long().flatten(1)[:, None].expand(-1, 3, -1)
+    return images.flatten(2).gather(2, place).unflatten(2, (height, width)) * inside[:, None]
+
+
+def _inside(row: Tensor, column: Tensor, height: int, width: int) -> Tensor:
+    return (row >= 0) & (row < height) & (column >= 0) & (column < width)
+
+
+def _recolour(images: Tensor, drawn: Tensor, factors: Variation) -> Tensor:
+    """Change the colours of float images in 0..255, in each image's own order; whole numbers after each change."""
+    order = drawn[:, ORDER]
+    groups = [(order[:, turn] == change).nonzero().flatten() for turn in range(4) for change in range(4)]
+    rows = torch.cat(groups).to(images.device, non_blocking=True).split([len(group) for group in groups])
+    for group, chosen in enumerate(rows):
+        if len(chosen):
+            change = group % 4
+            factor = torch.as_tensor(factors[FACTORS.start + change])[chosen][:, None]
+            images[chosen] = _change_colour(images[chosen], change, factor)
+    return images
+
+
+def _change_colour(images: Tensor, change: int, factor: Tensor) -> Tensor:
+    """One change of float images [b, 3, H, W] in 0..255 by factors [b, 1, 1, 1]."""
+    if change == HUE:
+        hue, saturation, value = _rgb_to_hsv(images / 255).unbind(dim=-3)
+        turned = (hue + factor[:, 0]).remainder(1.0)
+        return (_hsv_to_rgb(torch.stack((turned, saturation, value), dim=-3)) * TO_BYTE).floor()
+    if change == BRIGHTNESS:
+        return (images * factor).clamp(0, 255).floor()
+    grey = rgb_to_grayscale(images).floor()
+    towards = grey.mean(dim=(1, 2, 3), keepdim=True) if change == CONTRAST else grey
+    return (images * factor + towards * (1 - factor)).clamp(0, 255).floor()
+
+
+def _occlude(images: Tensor, drawn: Variation) -> Tensor:
+    """Put the white squares on."""
+    height, width = images.shape[-2:]
+    row, column = torch.arange(height, device=images.device)[:, None], torch.arange(width, device=images.device)
+    below, right = row - drawn.square_top, column - drawn.square_left
+    square = (below >= 0) & (below < drawn.side) & (right >= 0) & (right < drawn.side)
+    return torch.where(square[:, None], 255, images)

@@ -1,0 +1,58 @@
+"""MSMT17 (Wei et al., CVPR 2018), version 1 or 2 -> manifest; its four lists say who is in which split."""
+
+import re
+from pathlib import Path
+
+import pandas as pd
+
+from qaconv.data.layouts.names import refuse_names, require
+from qaconv.data.manifest import Manifest
+from qaconv.errors import InputError
+
+# Version 2 is version 1 with faces blurred; figures on the two are not quite the same.
+FOLDERS = {"1": ("train", "test"), "2": ("mask_train_v2", "mask_test_v2")}
+LISTS = {"list_train.txt": "train", "list_val.txt": "train", "list_query.txt": "query", "list_gallery.txt": "gallery"}
+LINE = r"(?P<image>[^ ]*?\d+_\d+_(?P<camera>0*[1-9]\d*)_[^ /]+) (?P<pid>\d+)"
+EXAMPLE = "0000/0000_000_01_0303morning_0008_0.jpg 0 (..._camera from 01_...jpg, then the pid)"
+
+
+def read(root: Path, domain: str, *, combine_all: bool = False) -> Manifest:
+    """Reads the lists. The times of day in the names are too coarse to be of use: there are no times.
+
+    Train and test both number their people from 0 and share none, so the test's pids begin after the last of train
+    (1041 in the full dataset).
+
+    Args:
+        root: the folder of the lists and of `train` and `test` (version 1) or `mask_train_v2` and `mask_test_v2` (2).
+        domain: what to call the camera network.
+        combine_all: train on all of it, test included, as in the papers' "MSMT17 (all)".
+    """
+    require(root, LISTS)
+    version = _version(root)
+    rows = pd.concat([_read_list(root, name, split) for name, split in LISTS.items()], ignore_index=True)
+    of_test = rows["split"] != "train"
+    train_folder, test_folder = FOLDERS[version]
+    rows["image"] = of_test.map({False: train_folder, True: test_folder}) + "/" + rows["image"]
+    rows.loc[of_test, "pid"] += rows.loc[~of_test, "pid"].max() + 1
+    if combine_all:
+        rows["split"] = "train"
+    rows = rows.assign(camid=rows["camera"] - 1, time_s=float("nan"), domain=domain)
+    return Manifest(rows, root, notes={"version": f"MSMT17_V{version}"})
+
+
+def _version(root: Path) -> str:
+    found = [version for version, folders in FOLDERS.items() if all((root / folder).is_dir() for folder in folders)]
+    if len(found) != 1:
+        raise InputError(
+            f"{root}: should hold either train and test (version 1) or mask_train_v2 and mask_test_v2 (version 2); "
+            f"it holds {'both' if found else 'neither'}"
+        )
+    return found[0]
+
+
+def _read_list(root: Path, name: str, split: str) -> pd.DataFrame:
+    lines = (root / name).read_text(encoding="utf-8").splitlines()
+    matches = [re.fullmatch(LINE, line.rstrip()) for line in lines]
+    refuse_names(root / name, [line for line, match in zip(lines, matches, strict=True) if not match], EXAMPLE)
+    rows = pd.DataFrame([match.groupdict() for match in matches if match], columns=["image", "camera", "pid"])
+    return rows.astype({"camera": "int64", "pid": "int64"}).assign(split=split)

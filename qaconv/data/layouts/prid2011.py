@@ -1,0 +1,27 @@
+"""PRID2011's single shots (Hirzer et al., SCIA 2011) -> manifest: two cameras, one image a person, no times."""
+
+from pathlib import Path
+
+from qaconv.data.layouts.names import read_names
+from qaconv.data.manifest import Manifest
+
+FOLDERS = {"query": "single_shot/cam_a", "gallery": "single_shot/cam_b"}
+NAME = r"person_(?P<pid>\d+)\.png"
+EXAMPLE = "person_0001.png (pid)"
+LAST_PID_ON_BOTH = 200  # above it, the same number on the two cameras means two people
+
+
+def read(root: Path, domain: str) -> Manifest:
+    """Reads the names, for direct transfer: nothing is trained here.
+
+    The 200 people whom both cameras saw are the queries, from cam_a; all 749 of cam_b are the gallery. The common
+    within-dataset protocol tests 100 of them against 649, so its figures are not comparable with these.
+
+    Args:
+        root: the folder of `single_shot`.
+        domain: what to call the camera network.
+    """
+    rows = read_names(root, FOLDERS, NAME, EXAMPLE)
+    rows = rows[(rows["split"] == "gallery") | (rows["pid"] <= LAST_PID_ON_BOTH)]
+    camid = (rows["split"] == "gallery").astype("int64")
+    return Manifest(rows.assign(camid=camid, time_s=float("nan"), domain=domain), root)

@@ -1,0 +1,25 @@
+"""VIPeR (Gray and Tao, ECCV 2008) -> manifest: two cameras, one image of each person on each, no times."""
+
+from pathlib import Path
+
+from qaconv.data.layouts.names import read_names
+from qaconv.data.manifest import Manifest
+
+FOLDERS = {"query": "cam_a", "gallery": "cam_b"}
+NAME = r"(?P<pid>\d+)_\d+\.(bmp|png|jpg)"
+EXAMPLE = "001_45.bmp (pid, angle)"
+
+
+def read(root: Path, domain: str) -> Manifest:
+    """Reads the names, for direct transfer: nothing is trained here.
+
+    All 632 people are tested, cam_a against cam_b. The common within-dataset protocol tests random halves of 316, so
+    its figures are not comparable with these.
+
+    Args:
+        root: the folder of `cam_a` and `cam_b`.
+        domain: what to call the camera network.
+    """
+    rows = read_names(root, FOLDERS, NAME, EXAMPLE)
+    camid = (rows["split"] == "gallery").astype("int64")
+    return Manifest(rows.assign(camid=camid, time_s=float("nan"), domain=domain), root)

@@ -1,0 +1,128 @@
+"""Image files go in; batches for the network come out."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from qaconv.config import ImageConfig
+from qaconv.errors import InputError
+from qaconv.progress import track
+from qaconv.runtime.decode import NoImage, unpack
+from qaconv.runtime.resize import resize
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Encode:
+    """A way to encode.
+
+    Attributes:
+        call: uint8 images [B, 3, H, W] to maps float32 [B, C, h, w] on the CPU.
+        at_once: batches that it encodes side by side, each in a thread.
+    """
+
+    call: Callable[[Tensor], Tensor]
+    at_once: int = 1
+
+    def each(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
+        """The maps of every batch, in order."""
+        if self.at_once == 1:  # in the caller's own thread, whose workers PyTorch has started
+            yield from map(self.call, batches)
+            return
+        with ThreadPoolExecutor(self.at_once) as pool:
+            yield from map_ahead(pool, self.call, batches, self.at_once)
+
+
+class Crops(Dataset[Tensor]):
+    """Image files as uint8 [3, H, W] at the network's size."""
+
+    def __init__(self, paths: Sequence[Path], size: ImageConfig) -> None:
+        self.paths = paths
+        self.size = size
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> Tensor:
+        return torch.from_numpy(self._read(index)).permute(2, 0, 1).contiguous()
+
+    def batch(self, indices: Iterable[int]) -> Tensor:
+        """uint8 [B, 3, H, W] with the colours last in memory, as encoders take them."""
+        return torch.from_numpy(np.stack([self._read(index) for index in indices])).permute(0, 3, 1, 2)
+
+    def _read(self, index: int) -> NDArray[np.uint8]:
+        path = self.paths[index]
+        try:
+            return resize(unpack(path.read_bytes()), self.size.height, self.size.width)
+        except NoImage as error:
+            raise InputError(f"{path}: {error}; legal is what `qaconv prepare` has read, a whole image") from error
+
+
+def encode_batches(
+    encode: Encode,
+    paths: Sequence[Path],
+    size: ImageConfig,
+    *,
+    batch_size: int,
+    workers: int = 0,
+    progress: bool = True,
+) -> Iterator[Tensor]:
+    """Image files to maps float32 [B, C, h, w], a batch at a time, in order; the next ones are read meanwhile.
+
+    `workers` threads read, or as many as encode, if those are more.
+    """
+    crops = Crops(paths, size)
+    parts = [range(start, min(start + batch_size, len(paths))) for start in range(0, len(paths), batch_size)]
+    readers = max(1, workers, encode.at_once)
+    with ThreadPoolExecutor(readers) as pool:
+        batches = map_ahead(pool, crops.batch, parts, readers + 1)
+        encoded = encode.each(batches)
+        yield from track(encoded, f"encode {len(paths)} images", total=len(parts), disable=not progress)
+
+
+def map_ahead(
+    pool: ThreadPoolExecutor, call: Callable[[Item], Result], items: Iterable[Item], ahead: int
+) -> Iterator[Result]:
+    """What `pool` makes of the items, in order; so many are begun before their turn."""
+    waiting: deque[Future[Result]] = deque()
+    for item in items:
+        waiting.append(pool.submit(call, item))
+        if len(waiting) > ahead:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+def encode_all(
+    encode: Encode, paths: Sequence[Path], size: ImageConfig, *, batch_size: int, workers: int = 0
+) -> Tensor:
+    """Files of few enough images to maps float32 [N, C, h, w], without progress."""
+    return torch.cat(list(encode_batches(encode, paths, size, batch_size=batch_size, workers=workers, progress=False)))
+
+
+def in_torch(encoder: nn.Module, device: torch.device) -> Encode:
+    """By PyTorch, on any device; the encoder is put in eval mode."""
+    encoder.eval().to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    @torch.inference_mode()
+    def encode(images: Tensor) -> Tensor:
+        maps = encoder(as_input(images, device).contiguous(memory_format=torch.channels_last))
+        return maps.float().cpu().contiguous()
+
+    return Encode(encode)
+
+
+def as_input(images: Tensor, device: torch.device) -> Tensor:
+    """Move uint8 images to the device and make them the encoder's float32 in [0, 1]."""
+    return images.to(device, non_blocking=True).float() / 255

@@ -1,0 +1,96 @@
+"""Read varied training images in batches: on the CPU image by image, for a GPU all at once on it."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms import v2
+
+from qaconv.data.batch_transforms import BatchAugmentation
+from qaconv.data.loading import Crops, map_ahead
+from qaconv.data.samplers import Draw
+from qaconv.runtime.resize import load_resizing
+
+
+class TrainingCrops(Dataset[tuple[Tensor, int]]):
+    """Varied training images with their labels.
+
+    A draw carries its own seed, so an image looks the same whichever process reads it and whenever a run is resumed.
+    """
+
+    def __init__(self, crops: Crops, labels: Sequence[int], augmentation: v2.Compose) -> None:
+        self.crops = crops
+        self.labels = labels
+        self.augmentation = augmentation
+
+    def __getitem__(self, draw: Draw) -> tuple[Tensor, int]:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(draw.seed)
+            return self.augmentation(self.crops[draw.row]), self.labels[draw.row]
+
+
+class TrainingReader:
+    """Reads batches of training images; the processes that read stay from epoch to epoch.
+
+    On a GPU the images of a batch are varied there, all at once; on the CPU by the processes that read, one by one.
+
+    Args:
+        crops: the images.
+        workers: processes that read beside this one.
+        device: where batches are wanted.
+    """
+
+    def __init__(self, crops: TrainingCrops, workers: int, device: torch.device) -> None:
+        load_resizing()  # here, not in every process that reads
+        self._device = device
+        self._vary = BatchAugmentation(crops.augmentation) if device.type == "cuda" else None
+        self._batches: list[list[Draw]] = []
+        self._loader: DataLoader[Any] = DataLoader(
+            crops if self._vary is None else _UnvariedCrops(crops, self._vary),
+            batch_sampler=self._batches,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            pin_memory=self._vary is not None,  # such memory moves while the GPU works
+        )
+
+    def read(self, batches: Iterable[list[Draw]]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Read uint8 images [B, 3, H, W] and labels [B], in the order of `batches`, onto the device."""
+        self._batches[:] = batches
+        if self._vary is None:
+            yield from self._loader
+            return
+        stream = torch.cuda.Stream(self._device)
+        with ThreadPoolExecutor(1) as pool:  # it works while this thread waits for a step's gradients
+            for images, labels, done in map_ahead(pool, partial(self._varied, stream), self._loader, 1):
+                current = torch.cuda.current_stream(self._device)
+                current.wait_event(done)
+                for part in (images, labels):
+                    part.record_stream(current)
+                yield images, labels
+
+    def _varied(
+        self, stream: torch.cuda.Stream, batch: tuple[Tensor, Tensor, Tensor]
+    ) -> tuple[Tensor, Tensor, torch.cuda.Event]:
+        """Images and labels on the GPU, and what marks the moment when they are there."""
+        assert self._vary is not None
+        with torch.cuda.stream(stream):
+            images, labels = (part.to(self._device, non_blocking=True) for part in (batch[0], batch[2]))
+            varied = self._vary(images, batch[1]).contiguous(memory_format=torch.channels_last)
+            return varied, labels, stream.record_event()
+
+
+class _UnvariedCrops(Dataset[tuple[Tensor, Tensor, int]]):
+    """Training images as they are, with what is drawn for each, and labels."""
+
+    def __init__(self, crops: TrainingCrops, vary: BatchAugmentation) -> None:
+        self._crops, self._vary = crops, vary
+
+    def __getitem__(self, draw: Draw) -> tuple[Tensor, Tensor, int]:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(draw.seed)
+            image = self._crops.crops[draw.row]
+            return image, self._vary.draw(image), self._crops.labels[draw.row]

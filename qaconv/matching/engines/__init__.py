@@ -1,0 +1,1 @@
+"""Engines that match two blocks of feature maps: a compiled kernel, PyTorch and Triton."""

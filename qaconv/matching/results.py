@@ -1,0 +1,181 @@
+"""What the stages features, match and rerank wrote goes in; what appearance says of a deployment's sightings comes out.
+
+N sightings: Q queries, then a gallery of G, of which J are junk. A part is a share of them, one part after another.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from safetensors import safe_open
+from safetensors.numpy import save_file
+from scipy.special import expit, logit
+
+from qaconv.data.manifest import JUNK
+from qaconv.errors import InputError
+from qaconv.matching import MapStore
+from qaconv.matching.rerank import Neighbourhoods
+from qaconv.models.checkpoint import weights_digest
+from qaconv.paths import FEATURES, MATCHES, MODELS, PREPARED, RERANKED
+
+NEIGHBOURS = 100  # of each sighting: more than any person's sightings on the other cameras
+LOGIT_SCALE = 10.0  # of the probabilities that distances are made of, as the authors' first release shows them
+NEAR = [field.name for field in fields(Neighbourhoods)]
+WITHOUT_JUNK = "without_junk."  # before the names of neighbourhoods; not written where there is no junk
+
+
+def open_maps(deployment: str, method: str, images: pd.Series) -> MapStore:
+    """What the stage features has written.
+
+    Raises:
+        InputError: it is of other images or of another network.
+    """
+    folder = FEATURES / deployment / method
+    store = MapStore(folder, model=weights_digest(MODELS / method))
+    if store.ids.tolist() != images.tolist():
+        raise InputError(f"{folder}: holds maps of other images than {PREPARED / deployment}; run `dvc repro`")
+    return store
+
+
+def not_junk(sightings: pd.DataFrame) -> NDArray[np.bool_]:
+    """[N]; a query is asked whatever its pid."""
+    return ((sightings["split"] == "query") | (sightings["pid"] != JUNK)).to_numpy(copy=True)
+
+
+@dataclass(frozen=True)
+class Part:
+    """What matching a share of the sightings with all of them has found.
+
+    Attributes:
+        logits: float32 [q, G], of the queries among them.
+        everything: of each of them.
+        without_junk: the same as if junk had not been there; numbered without it, and of none that is junk.
+        model: digest of the weights that made the maps.
+    """
+
+    logits: NDArray[np.float32]
+    everything: Neighbourhoods
+    without_junk: Neighbourhoods
+    model: str
+
+    def save(self, path: Path) -> None:
+        """Into a new file."""
+        arrays = {"logits": self.logits, **vars(self.everything)}
+        if self.without_junk is not self.everything:
+            arrays |= {WITHOUT_JUNK + name: array for name, array in vars(self.without_junk).items()}
+        _save(path, arrays, self.model)
+
+
+def share(sightings: int, part: int, parts: int) -> slice:
+    """Rows of a part, 1..parts; the parts differ by one sighting at most."""
+    return slice(sightings * (part - 1) // parts, sightings * part // parts)
+
+
+def load_parts(deployment: str, method: str, parts: Sequence[int]) -> Part:
+    """All sightings, joined of the parts.
+
+    Raises:
+        InputError: one is missing, was made with another network, or is none of `parts`.
+    """
+    folder = MATCHES / deployment
+    paths = [folder / str(part) / f"{method}.safetensors" for part in parts]
+    if missing := [path for path in paths if not path.is_file()]:
+        raise InputError(f"{missing[0]} does not exist; `dvc repro match` writes it")
+    if strays := sorted({path.name for path in folder.iterdir()} - {str(part) for part in parts}):
+        raise InputError(
+            f"{folder / strays[0]}: is of another split than evaluate.parts in params.yaml, {list(parts)}; remove it"
+        )
+    arrays, models = zip(*map(_load, paths), strict=True)
+    if len(set(models)) > 1:
+        raise InputError(f"{folder}: its parts were made with different networks; run `dvc repro match`")
+    joined = {name: np.concatenate([of[name] for of in arrays]) for name in arrays[0]}
+    everything = without_junk = Neighbourhoods(*(joined[name] for name in NEAR))
+    if WITHOUT_JUNK + NEAR[0] in joined:
+        without_junk = Neighbourhoods(*(joined[WITHOUT_JUNK + name] for name in NEAR))
+    return Part(joined["logits"], everything, without_junk, models[0])
+
+
+@dataclass(frozen=True)
+class Matches:
+    """What appearance says of the sightings.
+
+    Attributes:
+        logits: float32 [Q, G].
+        reranked: float32 [Q, G], 1 - the re-ranked distance; no pid has a part in it.
+        reranked_without_junk: float32 [Q, G - J], the same as if junk had not been there, as benchmarks ask for.
+        neighbours: int64 [N, k], each sighting's nearest others, best first.
+        neighbour_logits: float64 [N, k], theirs.
+        model: digest of the weights that made the maps.
+    """
+
+    logits: NDArray[np.float32]
+    reranked: NDArray[np.float32]
+    reranked_without_junk: NDArray[np.float32]
+    neighbours: NDArray[np.int64]
+    neighbour_logits: NDArray[np.float64]
+    model: str
+
+    @classmethod
+    def load(cls, deployment: str, method: str, parts: Sequence[int]) -> "Matches":
+        """What the stages have written.
+
+        Raises:
+            InputError: one of them has not run, or for another network.
+        """
+        path = RERANKED / deployment / f"{method}.safetensors"
+        if not path.is_file():
+            raise InputError(f"{path} does not exist; `dvc repro rerank@{deployment}` writes it")
+        matched, (reranked, model) = load_parts(deployment, method, parts), _load(path)
+        if model != matched.model:
+            raise InputError(f"{path}: is of another network than {MATCHES / deployment}; run `dvc repro rerank`")
+        scores = reranked["scores"]
+        without_junk = reranked.get(WITHOUT_JUNK + "scores", scores)
+        return cls(matched.logits, scores, without_junk, *_others(matched.everything), model)
+
+    def nearest_reranked(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """[N, k] both: each query's best of the gallery by re-ranked score, and their scores; NaN for the gallery."""
+        queries, width = len(self.reranked), min(NEIGHBOURS, self.reranked.shape[1])
+        indices, scores = (
+            np.zeros((len(self.neighbours), width), np.int64),
+            np.full((len(self.neighbours), width), np.nan),
+        )
+        best = np.argsort(-self.reranked, axis=1, kind="stable")[:, :width]
+        indices[:queries], scores[:queries] = queries + best, np.take_along_axis(self.reranked, best, axis=1)
+        return indices, scores
+
+
+def save_reranked(
+    path: Path, scores: NDArray[np.float32], without_junk: NDArray[np.float32] | None, model: str
+) -> None:
+    """Into a new file; None is for a gallery without junk."""
+    arrays = {"scores": scores} if without_junk is None else {"scores": scores, WITHOUT_JUNK + "scores": without_junk}
+    _save(path, arrays, model)
+
+
+def as_distances(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """1 - sigmoid(logit / LOGIT_SCALE), to full precision where it is small.
+
+    SciPy's, which gives a value the same bits wherever it stands; torch's differ between a row's end and its middle.
+    """
+    return expit(logits / -LOGIT_SCALE)
+
+
+def _save(path: Path, arrays: dict[str, NDArray[Any]], model: str) -> None:
+    save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path, metadata={"model": model})
+
+
+def _load(path: Path) -> tuple[dict[str, NDArray[Any]], str]:
+    with safe_open(path, "numpy") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, file.metadata()["model"]  # noqa: SIM118
+
+
+def _others(found: Neighbourhoods) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """[N, k] both: each image's nearest but itself, and their logits."""
+    others = found.indices != np.arange(len(found.indices))[:, None]
+    others[others.all(axis=1), -1] = False
+    shape = (len(others), others.shape[1] - 1)
+    return found.indices[others].reshape(shape), -LOGIT_SCALE * logit(found.distances[others].reshape(shape))

@@ -1,0 +1,23 @@
+"""A trained network goes in; the fastest way to encode its crops on a device comes out."""
+
+import torch
+from torch import Tensor
+
+from qaconv.data.loading import Encode, in_torch
+from qaconv.models.checkpoint import Network
+from qaconv.release.graphs import encoder_graph
+from qaconv.runtime.sessions import open_graph
+
+
+def fastest(network: Network, device: torch.device) -> Encode:
+    """ONNX Runtime on a CPU, which is faster there by what docs/matching.md says, a batch a core; PyTorch elsewhere."""
+    if device.type != "cpu":
+        return in_torch(network.encoder, device)
+    network.encoder.eval()
+    session = open_graph(encoder_graph(network), threads=1)
+
+    def encode(images: Tensor) -> Tensor:
+        (maps,) = session.run(None, {"images": images.permute(0, 2, 3, 1).contiguous().numpy()})
+        return torch.from_numpy(maps)
+
+    return Encode(encode, at_once=torch.get_num_threads())

@@ -1,0 +1,84 @@
+"""A network goes in; its graphs come out as ONNX models.
+
+N crops, Q queries, G gallery images, H x W crop size in pixels, C channels, h x w map size, S = h*w locations.
+"""
+
+from collections.abc import Mapping
+
+import onnx
+import torch
+from onnx_ir.passes.common import ClearMetadataAndDocStringPass
+from torch import Tensor, nn
+
+from qaconv.models.checkpoint import Network
+from qaconv.models.encoder import Encoder
+from qaconv.models.head import QAConv
+
+OPSET = 18  # what torch's exporter writes by itself, and every server in use runs
+
+
+def encoder_graph(network: Network) -> bytes:
+    """Images uint8 [N, H, W, 3], RGB, to maps float32 [N, C, h, w] of unit length over C; valid by `onnx.checker`."""
+    image = network.architecture.image
+    crops = torch.zeros(2, image.height, image.width, 3, dtype=torch.uint8)
+    return _to_onnx(_CropEncoder(network.encoder), {"images": crops}, ["N"], "maps")
+
+
+def matcher_graph(network: Network) -> bytes:
+    """Maps query_maps [Q, C, h, w] and gallery_maps [G, C, h, w] to logits [Q, G]; valid by `onnx.checker`.
+
+    It holds the cosines of all pairs at once, 4*S*S bytes each, so a server cuts a large gallery into batches.
+    """
+    head = network.head
+    queries, galleries = (torch.zeros(count, head.channels, head.height, head.width) for count in (2, 3))
+    return _to_onnx(_Matcher(head), {"query_maps": queries, "gallery_maps": galleries}, ["Q", "G"], "logits")
+
+
+class _CropEncoder(nn.Module):
+    """The encoder as it is served: crops as decoders give them, so that scaling cannot be done twice or forgotten."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.encoder(images.permute(0, 3, 1, 2).float() / 255)
+
+
+class _Matcher(nn.Module):
+    """The head as it is served: one product, two maxima, two weightings."""
+
+    query: Tensor
+    gallery: Tensor
+    bias: Tensor
+
+    def __init__(self, head: QAConv) -> None:
+        super().__init__()
+        self.head = head
+        for name, value in head.folded()._asdict().items():
+            self.register_buffer(name, value)
+
+    def forward(self, query_maps: Tensor, gallery_maps: Tensor) -> Tensor:
+        table = self.head.cosines(query_maps, gallery_maps)
+        of_query, of_gallery = table.amax(dim=3), table.amax(dim=1)  # [Q, S, G], [Q, G, S]
+        # The weights stand on the left of the first: transposed and put on the right, as a vector, ONNX Runtime 1.32
+        # fuses them into a FusedMatMul whose numbers are wrong from the second gallery image on.
+        return self.query @ of_query + of_gallery @ self.gallery + self.bias
+
+
+def _to_onnx(module: nn.Module, inputs: Mapping[str, Tensor], counts: list[str], output: str) -> bytes:
+    """Traces `module`; the first dimension of each input is dynamic and bears the name in `counts`."""
+    program = torch.onnx.export(
+        module.eval(),
+        tuple(inputs.values()),
+        dynamo=True,
+        opset_version=OPSET,
+        verbose=False,
+        input_names=list(inputs),
+        output_names=[output],
+        dynamic_shapes=tuple({0: torch.export.Dim(count)} for count in counts),
+    )
+    assert program is not None  # it is None only where a file was named
+    ClearMetadataAndDocStringPass()(program.model)  # stack traces with this machine's paths
+    onnx.checker.check_model(program.model_proto, full_check=True)
+    return program.model_proto.SerializeToString(deterministic=True)

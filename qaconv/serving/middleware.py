@@ -1,0 +1,141 @@
+"""Every request goes through here: known, counted, not too large and not too many; a line of log and figures come out.
+
+Before a body is read it is clear who sends it. The log names the key, the path and the outcome, never an image.
+"""
+
+import logging
+import time
+from secrets import token_hex
+from typing import Any
+
+from limits import RateLimitItemPerMinute
+from limits.storage import MemoryStorage
+from limits.strategies import SlidingWindowCounterRateLimiter
+from prometheus_client import Counter, Histogram
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from qaconv.serving.auth import ANYONE, Caller, Keys
+
+log = logging.getLogger("qaconv.requests")
+
+HEADER = "X-API-Key"
+NO_KEY = f"a key is missing or unknown; send it as {HEADER}"
+LARGEST_BODY = 16 << 20  # bytes
+# What is answered without a key: the page, its files, its document, and two probes. Every other path needs a key.
+OPEN_PATHS = frozenset({"/", "/healthz", "/readyz", "/openapi.json"})
+OPEN_FOLDER = "/static/"
+SECURITY = {
+    b"content-security-policy": b"default-src 'self'; img-src 'self' blob: data:; frame-ancestors 'none'",
+    b"x-content-type-options": b"nosniff",
+    b"referrer-policy": b"no-referrer",
+    b"cache-control": b"no-store",  # pictures of people stay out of caches
+}
+REQUESTS = Counter("qaconv_requests_total", "Requests, by route and outcome.", ["method", "route", "status"])
+SECONDS = Histogram(
+    "qaconv_request_seconds",
+    "From a request's first byte to its answer's last.",
+    ["route"],
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5, 10),
+)
+
+
+class Gate:
+    """ASGI middleware: keys, limits, security headers, log and figures.
+
+    Args:
+        app: what is behind.
+        keys: the keys of a service that others can reach. None: a service for this machine alone, where everyone may
+            do everything.
+        requests_per_minute: of each key.
+    """
+
+    def __init__(self, app: ASGIApp, keys: Keys | None, requests_per_minute: int) -> None:
+        self._app, self._keys = app, keys
+        self._limit = RateLimitItemPerMinute(requests_per_minute)
+        self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        if scope["type"] != "http":  # a WebSocket: no route has one, and none may come in without a key
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        began, status = time.perf_counter(), 500
+        request, caller = token_hex(8), self._caller(scope)
+
+        async def sending(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message["headers"], *SECURITY.items(), (b"x-request-id", request.encode())]
+            await send(message)
+
+        try:
+            refusal = self._refusal(scope, caller)
+            if refusal is None:
+                scope.setdefault("state", {})["caller"] = caller
+                await self._app(scope, _counting(receive), sending)
+            else:
+                await refusal(scope, receive, sending)
+        except Exception:
+            if status == 500:
+                log.exception("request %s failed", request)
+            raise
+        finally:
+            self._note(scope, request, caller, status, time.perf_counter() - began)
+
+    def _caller(self, scope: Scope) -> Caller | None:
+        """Return who sends a request; None is nobody known, who has no scope."""
+        if self._keys is None:
+            return ANYONE
+        key = dict(scope["headers"]).get(HEADER.lower().encode(), b"").decode("latin-1")
+        return self._keys.caller(key) if key else None
+
+    def _refusal(self, scope: Scope, caller: Caller | None) -> JSONResponse | None:
+        if scope["path"] in OPEN_PATHS or scope["path"].startswith(OPEN_FOLDER):
+            return None
+        if caller is None:
+            return JSONResponse({"detail": NO_KEY}, 401)
+        if not self._limiter.hit(self._limit, caller.name):
+            wait = max(1, round(self._limiter.get_window_stats(self._limit, caller.name).reset_time - time.time()))
+            return JSONResponse({"detail": "too many requests"}, 429, {"Retry-After": str(wait)})
+        length = dict(scope["headers"]).get(b"content-length", b"0")
+        if length.isdigit() and int(length) > LARGEST_BODY:
+            return JSONResponse({"detail": _too_large()}, 413)
+        return None
+
+    def _note(self, scope: Scope, request: str, caller: Caller | None, status: int, seconds: float) -> None:
+        route = getattr(scope.get("route"), "path", "none")
+        REQUESTS.labels(scope["method"], route, status).inc()
+        SECONDS.labels(route).observe(seconds)
+        said = {
+            "request": request,
+            "key": caller.name if caller else None,
+            "method": scope["method"],
+            "path": scope["path"],
+            "status": status,
+            "ms": round(1000 * seconds, 1),
+        }
+        log.info("%s %s %d", scope["method"], scope["path"], status, extra={"said": said})
+
+
+def _counting(receive: Receive) -> Receive:
+    """Stops a body that turns out larger than it may be, whatever its head says."""
+    read = 0
+
+    async def counted() -> Any:
+        nonlocal read
+        message = await receive()
+        read += len(message.get("body", b""))
+        if read > LARGEST_BODY:
+            raise HTTPException(413, _too_large())
+        return message
+
+    return counted
+
+
+def _too_large() -> str:
+    return f"the body is too large; legal are {LARGEST_BODY:,} bytes at most"

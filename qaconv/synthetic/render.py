@@ -1,0 +1,173 @@
+"""A site's settings go in; a folder in Market-1501's layout comes out, with a crop for each sighting of its people."""
+
+import logging
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from functools import lru_cache, partial
+from math import pi
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from qaconv.config import SiteConfig
+from qaconv.files import replacing_folder
+from qaconv.progress import track
+from qaconv.synthetic.cameras import SCENE_HEIGHT, SCENE_WIDTH, Camera, draw_cameras
+from qaconv.synthetic.figure import Pose, draw_person
+from qaconv.synthetic.network import NetworkSettings, simulate
+from qaconv.synthetic.people import Person, Wardrobe
+from qaconv.synthetic.scenery import draw_occluder
+
+FPS = 25  # frames a second, as in Market-1501
+DISTRACTOR, JUNK = 0, -1
+FOLDERS = {"train": "bounding_box_train", "gallery": "bounding_box_test", "query": "query"}
+CHUNK = 64  # crops that a process draws at a time
+STEPS_PER_SECOND = 1.8
+CUT_SHORT = 0.1  # share of boxes that end at the hips or knees
+
+log = logging.getLogger(__name__)
+
+
+def render_site(config: SiteConfig, folder: Path, *, processes: int) -> None:
+    """Writes the crops of one site; the same settings give the same bytes, however many processes draw.
+
+    Args:
+        config: the site.
+        folder: takes bounding_box_train, bounding_box_test and query; what it held before is replaced.
+        processes: how many draw at once.
+    """
+    crops = choose_crops(config)
+    chunks = [crops.iloc[start : start + CHUNK] for start in range(0, len(crops), CHUNK)]
+    with (
+        replacing_folder(folder) as beside,
+        ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool,
+    ):
+        for name in FOLDERS.values():
+            (beside / name).mkdir()
+        drawn = pool.map(partial(_draw_chunk, config), chunks)
+        for chunk, files in track(zip(chunks, drawn, strict=True), f"drawing {folder.name}", total=len(chunks)):
+            for path, content in zip(chunk["path"], files, strict=True):
+                (beside / path).write_bytes(content)
+    log.info("%s: %d crops, %s", folder, len(crops), crops["split"].value_counts().to_dict())
+
+
+def choose_crops(config: SiteConfig) -> pd.DataFrame:
+    """Which sightings become crops, of which split, and under which name.
+
+    Whoever has a pid is seen at least twice on each of two cameras, so that every query has a true match on another.
+    Distractors are others who walk there, each on the first camera that sees them. A junk crop is a sighting that was
+    boxed badly.
+
+    Returns:
+        The columns of `network.simulate`, and mate (another of the group, or the person when alone), pid, split, path;
+        in the order of drawing.
+    """
+    walkers = int(1.5 * (config.people + config.distractors)) + 10
+    sightings = simulate(NetworkSettings(seed=config.seed, cameras=config.cameras, people=walkers, days=config.days))
+    rng = np.random.default_rng([config.seed, 2])
+    members = sightings.groupby("group")["person"]
+    last = members.transform("max")
+    sightings["mate"] = np.where(sightings["person"] == last, members.transform("min"), last)
+
+    often = (sightings.groupby(["person", "camera"]).size() >= 2).groupby("person").sum() >= 2
+    people = often.index[often][: config.people]
+    known = sightings[sightings["person"].isin(people)]
+    known = known.assign(pid=1 + np.searchsorted(people, known["person"]), split="gallery")
+    known.loc[known["pid"] <= round(config.train_share * config.people), "split"] = "train"
+    tested = known[known["split"] != "train"]
+    known.loc[tested.groupby(["pid", "camera"]).sample(1, random_state=rng).index, "split"] = "query"
+
+    others = sightings[~sightings["person"].isin(people)]
+    others = others[others["person"].isin(others["person"].unique()[: config.distractors])]
+    others = others[others["visit"] == others.groupby("person")["visit"].transform("min")]
+    junk = sightings.sample(config.junk, random_state=rng)
+    crops = pd.concat(
+        [known, others.assign(pid=DISTRACTOR, split="gallery"), junk.assign(pid=JUNK, split="gallery")],
+        ignore_index=True,
+    )
+    return crops.assign(path=_paths(crops))
+
+
+def _paths(crops: pd.DataFrame) -> list[str]:
+    frame = (crops["clock_s"] * FPS).astype(int)
+    box = 1 + crops.groupby([crops["camera"], crops["day"], frame]).cumcount()
+    rows = zip(crops["split"], crops["pid"], crops["camera"] + 1, crops["day"] + 1, frame, box, strict=True)
+    return [
+        f"{FOLDERS[split]}/{JUNK if pid == JUNK else f'{pid:04d}'}_c{camera}s{session}_{frame:06d}_{box:02d}.jpg"
+        for split, pid, camera, session, frame, box in rows
+    ]
+
+
+def _draw_chunk(config: SiteConfig, chunk: pd.DataFrame) -> list[bytes]:
+    return [_draw_crop(config, sighting) for sighting in chunk.itertuples()]
+
+
+def _draw_crop(config: SiteConfig, sighting: Any) -> bytes:
+    """The file of one crop; its randomness is its own, so that it matters neither when nor where it is drawn."""
+    rng = np.random.default_rng([config.seed, 3, sighting.Index])
+    camera = _cameras(config.seed, config.cameras)[sighting.camera]
+    scene = camera.backdrop(rng)
+    pose = _pose(sighting, camera, rng)
+    figures = [(_person(config.seed, sighting.person), pose)]
+    if rng.random() < camera.company:
+        before = rng.random() < 0.4
+        figures.insert(1 if before else 0, (_companion(config.seed, sighting, rng), _beside(pose, rng)))
+    for person, where in figures:
+        draw_person(scene, person, where)
+    if rng.random() < camera.occluded:
+        draw_occluder(scene, camera.occluder, rng)
+    return camera.store(scene, rng)
+
+
+def _pose(sighting: Any, camera: Camera, rng: np.random.Generator) -> Pose:
+    """Where in its box the detector has got somebody: nearly filling it, unless it is junk or cut short."""
+    x, y = 0.5 + rng.normal(0, camera.shift), 0.95 + rng.normal(0, camera.shift)
+    scale = 0.9 * np.exp(rng.normal(0, camera.scale))
+    if sighting.pid == JUNK:
+        x += rng.choice([-1, 1]) * rng.uniform(0.35, 0.9)
+        scale *= rng.choice([0.5, 1, 2])
+    elif rng.random() < CUT_SHORT:
+        y, scale = y + 0.3, scale * 1.2
+    return Pose(
+        view_deg=sighting.view_deg,
+        phase=pi * STEPS_PER_SECOND * sighting.time_s + sighting.person,
+        feet=(x * SCENE_WIDTH, y * SCENE_HEIGHT),
+        unit=scale * SCENE_HEIGHT,
+        elevation_deg=camera.elevation_deg,
+    )
+
+
+def _companion(seed: int, sighting: Any, rng: np.random.Generator) -> Person:
+    """Another of the group; for those who are alone a passer-by whom no crop of their own shows."""
+    alone = sighting.mate == sighting.person
+    return _person(seed, -1 - int(rng.integers(10_000)) if alone else sighting.mate)
+
+
+def _beside(pose: Pose, rng: np.random.Generator) -> Pose:
+    aside = rng.choice([-1, 1]) * rng.uniform(0.35, 0.6) * SCENE_WIDTH
+    return replace(
+        pose,
+        view_deg=pose.view_deg + rng.normal(0, 10),
+        phase=rng.uniform(0, 2 * pi),
+        feet=(pose.feet[0] + aside, pose.feet[1]),
+        unit=pose.unit * rng.uniform(0.9, 1.1),
+    )
+
+
+@lru_cache(maxsize=1)
+def _cameras(seed: int, count: int) -> list[Camera]:
+    return draw_cameras(seed, count)
+
+
+@lru_cache(maxsize=4096)
+def _person(seed: int, number: int) -> Person:
+    passer_by = number < 0
+    return _wardrobe(seed).dress(np.random.default_rng([seed, 12 if passer_by else 11, abs(number)]))
+
+
+@lru_cache(maxsize=1)
+def _wardrobe(seed: int) -> Wardrobe:
+    return Wardrobe.of_site(seed)

@@ -1,0 +1,1 @@
+"""Training: the trainer, its schedule, held-out people, several processes, and the recipes."""

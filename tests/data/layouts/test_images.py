@@ -1,0 +1,81 @@
+"""Images are read whole, and the same content is there once."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from qaconv.data import layouts
+from qaconv.errors import InputError
+from tests.data.layouts.layout_writers import write_noise
+
+TRAIN = "bounding_box_train/0002_c1s1_000451_03.jpg"
+QUERY = "query/0003_c1s1_000451_00.jpg"
+GALLERY = "bounding_box_test/0003_c2s1_000451_01.jpg"
+
+
+@pytest.fixture
+def market(tmp_path: Path) -> Path:
+    for seed, image in enumerate((TRAIN, QUERY, GALLERY)):
+        write_noise(tmp_path / image, seed)
+    return tmp_path
+
+
+@pytest.mark.parametrize(("suffix", "lost"), [("jpg", 1), ("jpg", 100), ("png", 40), ("png", 200), ("bmp", 1)])
+def test_truncated_image_is_named(suffix: str, lost: int, tmp_path: Path) -> None:
+    for camera, seed in (("cam_a", 0), ("cam_b", 1)):
+        write_noise(tmp_path / camera / f"001_45.{suffix}", seed)
+    image = tmp_path / f"cam_b/001_45.{suffix}"
+    image.write_bytes(image.read_bytes()[:-lost])
+    with pytest.raises(InputError, match=rf"1 images cannot be read:\n  cam_b/001_45\.{suffix}: "):
+        layouts.read("viper", tmp_path)
+
+
+def test_file_that_is_no_image_is_named(market: Path) -> None:
+    (market / QUERY).write_text("<html>404</html>")
+    (market / GALLERY).write_bytes(b"")
+    with pytest.raises(
+        InputError, match=f"2 images cannot be read:\n  {QUERY}: is not an image\n  {GALLERY}: is not an image"
+    ):
+        layouts.read("market1501", market)
+
+
+def test_dangling_link_is_named(market: Path) -> None:
+    (market / QUERY).unlink()
+    (market / QUERY).symlink_to(market / "gone.jpg")
+    with pytest.raises(InputError, match=f"{QUERY}: No such file"):
+        layouts.read("market1501", market)
+
+
+@pytest.mark.parametrize(
+    ("original", "copy"),
+    [
+        (TRAIN, "bounding_box_train/0002_c1s1_000452_03.jpg"),
+        (GALLERY, "bounding_box_test/0003_c2s1_000999_01.jpg"),
+        (QUERY, "query/0003_c1s1_000452_00.jpg"),
+        (TRAIN, "bounding_box_test/0009_c1s1_000451_03.jpg"),
+        (TRAIN, "query/0009_c1s1_000451_03.jpg"),
+        (QUERY, "bounding_box_test/0004_c1s1_000451_03.jpg"),
+        (QUERY, "bounding_box_test/0003_c3s1_000451_03.jpg"),
+    ],
+    ids=["train", "gallery", "query", "train_gallery", "train_query", "other_person", "other_camera"],
+)
+def test_duplicate_is_named_with_its_original(original: str, copy: str, market: Path) -> None:
+    shutil.copy(market / original, market / copy)
+    with pytest.raises(InputError, match="1 images are there more than once") as refusal:
+        layouts.read("market1501", market)
+    assert original in str(refusal.value)
+    assert copy in str(refusal.value)
+
+
+def test_query_may_be_in_the_gallery_as_the_same_person_on_the_same_camera(market: Path) -> None:
+    shutil.copy(market / QUERY, market / "bounding_box_test/0003_c1s1_000451_07.jpg")
+    assert len(layouts.read("market1501", market).frame) == 4
+
+
+def test_same_names_with_another_picture_have_another_digest(market: Path) -> None:
+    before = layouts.read("market1501", market)
+    assert layouts.read("market1501", market).digest == before.digest
+    Image.new("RGB", (8, 16), "red").save(market / GALLERY)
+    assert layouts.read("market1501", market).digest != before.digest

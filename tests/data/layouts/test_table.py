@@ -1,0 +1,153 @@
+"""Your own images in a table: every value that cannot be meant is shown with its row."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from qaconv.data import layouts
+from qaconv.errors import InputError
+from tests.data.layouts.layout_writers import assert_reads_as, write_noise, write_table
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> pd.DataFrame:
+    """Three good rows, whose images lie in tmp_path."""
+    for number in range(3):
+        write_noise(tmp_path / f"crops/{number}.jpg", number)
+    return pd.DataFrame(
+        {
+            "image": [f"crops/{number}.jpg" for number in range(3)],
+            "pid": [7, 8, 8],
+            "camid": [0, 0, 1],
+            "time_s": [0.25, 1.5, 3.75],
+            "split": ["train", "query", "gallery"],
+        }
+    )
+
+
+def save(rows: pd.DataFrame, path: Path) -> Path:
+    (rows.to_csv if path.suffix == ".csv" else rows.to_parquet)(path, index=False)
+    return path
+
+
+@pytest.mark.parametrize("name", ["shop.csv", "shop.parquet"])
+def test_table_reads_back_to_the_truth(name: str, tmp_path: Path, sightings: pd.DataFrame) -> None:
+    truth = write_table(tmp_path / name, sightings)
+    manifest = layouts.read("table", tmp_path / name)
+    assert_reads_as(manifest, truth, 0)
+    assert manifest.root == tmp_path
+
+
+@pytest.mark.parametrize("name", ["shop.csv", "shop.parquet"])
+def test_empty_time_is_unknown(name: str, tmp_path: Path, rows: pd.DataFrame) -> None:
+    rows.loc[1, "time_s"] = np.nan
+    times = layouts.read("table", save(rows, tmp_path / name)).frame["time_s"]
+    assert times.isna().sum() == 1
+    assert layouts.read("table", save(rows.assign(time_s=None), tmp_path / name)).frame["time_s"].isna().all()
+
+
+@pytest.mark.parametrize("name", ["shop.csv", "shop.parquet"])
+@pytest.mark.parametrize(
+    ("column", "value", "fault"),
+    [
+        ("camid", None, "have no camid"),
+        ("camid", -1, "have a camid that is not a whole number from 0"),
+        ("camid", 0.5, "have a camid that is not a whole number from 0"),
+        ("camid", "lobby", "have a camid that is not a whole number from 0"),
+        ("pid", None, "have a pid that is not a whole number from -1"),
+        ("pid", -2, "have a pid that is not a whole number from -1"),
+        ("pid", "alice", "have a pid that is not a whole number from -1"),
+        ("time_s", "09:30", "have a time_s that is neither seconds nor empty"),
+        ("time_s", np.inf, "have a time_s that is neither seconds nor empty"),
+        ("split", "test", "have a split that is none of train, query, gallery"),
+        ("split", None, "have a split that is none of train, query, gallery"),
+        ("image", None, "have no image"),
+        ("image", "../1.jpg", "have an image that leads out of the folder"),
+        ("image", "/etc/hostname", "have an image that leads out of the folder"),
+    ],
+)
+def test_impossible_value_is_shown_with_its_row(
+    name: str, column: str, value: Any, fault: str, tmp_path: Path, rows: pd.DataFrame
+) -> None:
+    mixed = rows[column].astype(object)
+    mixed[1] = value
+    if isinstance(value, str):
+        mixed = mixed.astype(str)  # a Parquet column has one type
+    path = save(rows.assign(**{column: mixed}), tmp_path / name)
+    with pytest.raises(InputError, match=f"1 rows {fault}") as refusal:
+        layouts.read("table", path)
+    assert str(path) in str(refusal.value)
+    assert "\n  row 2: " in str(refusal.value)
+
+
+@pytest.mark.parametrize("name", ["shop.csv", "shop.parquet"])
+def test_clock_that_began_anew_is_mended_by_the_order_of_recording(
+    name: str, tmp_path: Path, rows: pd.DataFrame
+) -> None:
+    again = rows.assign(camid=[0, 0, 0], time_s=[40.0, 500.0, 20.0])
+    assert layouts.read("table", save(again, tmp_path / name)).clocks == []
+    manifest = layouts.read("table", save(again.assign(order=[1, 2, 3]), tmp_path / name))
+    assert manifest.frame["time_s"].tolist() == [40, 500, 500]
+    assert [(each["kind"], each["time_s"], each["done"]) for each in manifest.clocks] == [("reset", 20, "mended")]
+
+
+def test_order_that_is_no_number_is_shown_with_its_row(tmp_path: Path, rows: pd.DataFrame) -> None:
+    path = save(rows.assign(order=[1, None, 3]), tmp_path / "shop.csv")
+    with pytest.raises(InputError, match=r"1 rows have an order that is not a number:\n  row 2: "):
+        layouts.read("table", path)
+
+
+def test_many_rows_without_a_camera_are_counted(tmp_path: Path, rows: pd.DataFrame) -> None:
+    path = save(pd.concat([rows] * 5, ignore_index=True).assign(camid=None), tmp_path / "shop.csv")
+    with pytest.raises(InputError, match=r"15 rows have no camid(.|\n)*15 in all"):
+        layouts.read("table", path)
+
+
+def test_image_that_a_link_leads_elsewhere_is_refused(tmp_path: Path, rows: pd.DataFrame) -> None:
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "shop/crops").symlink_to(tmp_path / "crops")
+    with pytest.raises(InputError, match="3 rows have an image that leads out of the folder"):
+        layouts.read("table", save(rows, tmp_path / "shop/shop.csv"))
+
+
+def test_image_named_twice_is_refused(tmp_path: Path, rows: pd.DataFrame) -> None:
+    rows.loc[2, "image"] = rows.loc[1, "image"]
+    with pytest.raises(InputError, match=r"are named twice:\n  crops/1\.jpg"):
+        layouts.read("table", save(rows, tmp_path / "shop.csv"))
+
+
+def test_missing_column_is_named(tmp_path: Path, rows: pd.DataFrame) -> None:
+    with pytest.raises(InputError, match="lacks the columns camid; it has image, pid, time_s, split"):
+        layouts.read("table", save(rows.drop(columns="camid"), tmp_path / "shop.csv"))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("no.csv", None), ("empty.csv", b""), ("bad.csv", b"\xff\xfe\x00"), ("bad.parquet", b"PAR1")]
+)
+def test_file_that_is_no_table_is_named(name: str, content: bytes | None, tmp_path: Path) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=f"{name}: cannot be read as a table"):
+        layouts.read("table", tmp_path / name)
+
+
+def test_table_of_another_kind_is_told_the_two_kinds(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"shop\.xlsx: a table is a \.csv or a \.parquet file"):
+        layouts.read("table", tmp_path / "shop.xlsx")
+
+
+def test_table_without_rows_is_refused(tmp_path: Path, rows: pd.DataFrame) -> None:
+    with pytest.raises(InputError, match="there are no images"):
+        layouts.read("table", save(rows[:0], tmp_path / "shop.csv"))
+
+
+def test_order_of_rows_changes_no_byte_of_the_manifest(tmp_path: Path, rows: pd.DataFrame) -> None:
+    saved = []
+    for number, order in enumerate(([0, 1, 2], [2, 0, 1])):
+        manifest = layouts.read("table", save(rows.loc[order], tmp_path / "shop.csv"))
+        manifest.save(tmp_path / str(number))
+        saved.append([(tmp_path / str(number) / name).read_bytes() for name in ("manifest.parquet", "summary.json")])
+    assert saved[0] == saved[1]

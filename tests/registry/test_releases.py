@@ -1,0 +1,130 @@
+import json
+import os
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pytest
+from mlflow import MlflowClient
+
+from qaconv.config import Params
+from qaconv.registry import aliases, load_evidence
+from qaconv.release.evidence import Evidence
+from tests.tracked_projects import MODELS, pointed_to, retrain, write_project
+
+
+@pytest.fixture
+def params(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
+    """Of a project that has run all stages, which is the working folder."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.chdir(tmp_path)
+    return write_project(tmp_path)
+
+
+def numbers() -> dict[str, int]:
+    return {name: len(MlflowClient().search_model_versions(f"name = '{name}'")) for name in MODELS}
+
+
+def test_the_first_version_becomes_challenger_and_champion(params: Params) -> None:
+    release, outcome = retrain(params)
+    assert outcome.reason == "qaconv version 1 becomes the champion: there was no champion."
+    assert aliases(release) == ["challenger", "champion"]
+    assert pointed_to("champion") == pointed_to("challenger") == dict.fromkeys(MODELS, "1")
+
+
+def test_a_version_says_which_graphs_contract_and_profiles_belong_together(params: Params) -> None:
+    release, _ = retrain(params)
+    folder = Path(mlflow.artifacts.download_artifacts("models:/qaconv@champion")) / "artifacts/served"
+    assert json.loads((folder / "versions.json").read_text()) == {"encoder_version": "1", "matcher_version": "1"}
+    assert (folder / "contract.json").read_bytes() == Path("artifacts/onnx/contract.json").read_bytes()
+    assert sorted(path.name for path in (folder / "tlift").iterdir()) == ["mall.json", "station.json"]
+    evidence = load_evidence(release)
+    assert evidence is not None
+    assert evidence.mean_average_precision("mall") == 0.5
+    assert evidence == Evidence.load(folder.parent / "evidence.json")
+    tags = MlflowClient().get_model_version("qaconv", release.version).tags
+    assert tags["station.qaconv.direct.mAP"] == "0.25"
+    assert {"git_commit", "git_dirty", "dvc_lock", "encoder_version", "matcher_version", "promotion"} < tags.keys()
+
+
+def test_the_registry_says_what_a_version_is_and_how_good_and_keeps_what_people_wrote(params: Params) -> None:
+    retrain(params)
+    client = MlflowClient()
+    assert "| station | QAConv | " in client.get_model_version("qaconv", "1").description
+    assert "models:/qaconv@champion" in client.get_registered_model("qaconv").description
+    client.update_registered_model("qaconv-encoder", "ours")
+    client.update_model_version("qaconv", "1", "the one from spring")
+    retrain(params)
+    assert client.get_registered_model("qaconv-encoder").description == "ours"
+    assert client.get_model_version("qaconv", "1").description == "the one from spring"
+
+
+def test_the_same_lock_registers_nothing_new(params: Params) -> None:
+    first, _ = retrain(params)
+    again, outcome = retrain(params)
+    assert again == first
+    assert (outcome.verdict, outcome.reason) == ("unchanged", "qaconv version 1 is the champion already.")
+    assert numbers() == dict.fromkeys(MODELS, 1)
+
+
+def test_a_registration_that_broke_off_is_taken_up_where_it_stopped(
+    params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as broken, pytest.raises(ConnectionError):
+        broken.setattr("qaconv.registry.releases.log_served", lambda *_: (_ for _ in ()).throw(ConnectionError()))
+        retrain(params)
+    retrain(params)
+    assert numbers() == dict.fromkeys(MODELS, 1)
+
+
+def test_signatures_are_the_graphs_own_with_any_batch_size(params: Params) -> None:
+    retrain(params)
+    encoder = mlflow.models.get_model_info("models:/qaconv-encoder@champion").signature.to_dict()
+    matcher = mlflow.models.get_model_info("models:/qaconv-matcher@champion").signature.to_dict()
+
+    def tensor(name: str, dtype: str, shape: list[int]) -> dict[str, Any]:
+        return {"type": "tensor", "tensor-spec": {"dtype": dtype, "shape": shape}, "name": name}
+
+    assert json.loads(encoder["inputs"]) == [tensor("images", "uint8", [-1, 4, 2, 3])]
+    assert json.loads(encoder["outputs"]) == [tensor("maps", "float32", [-1, 3, 2, 1])]
+    assert json.loads(matcher["inputs"]) == [
+        tensor("query_maps", "float32", [-1, 3, 2, 1]),
+        tensor("gallery_maps", "float32", [-1, 3, 2, 1]),
+    ]
+    assert json.loads(matcher["outputs"]) == [tensor("logits", "float32", [-1, -1])]
+
+
+WITHOUT_THE_PACKAGE = """
+import mlflow, numpy, onnxruntime
+try:
+    import qaconv
+except ModuleNotFoundError:
+    pass
+else:
+    raise SystemExit("the package is there, so this proves nothing")
+encoder, matcher = (
+    onnxruntime.InferenceSession(mlflow.onnx.load_model(f"models:/qaconv-{name}@champion").SerializeToString())
+    for name in ("encoder", "matcher")
+)
+images = numpy.full((3, 4, 2, 3), 2, dtype=numpy.uint8)
+(maps,) = encoder.run(None, {"images": images})
+(logits,) = matcher.run(None, {"query_maps": maps[:2], "gallery_maps": maps})
+print(logits.tolist())
+"""
+
+
+def test_graphs_load_from_the_registry_where_this_package_is_not_installed(params: Params, tmp_path: Path) -> None:
+    retrain(params)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    # Without `site` the .pth file that installs this package from its folder is not read.
+    settings = {"PYTHONPATH": sysconfig.get_path("purelib"), "MLFLOW_TRACKING_URI": mlflow.get_tracking_uri()}
+    command = [sys.executable, "-S", "-P", "-c", WITHOUT_THE_PACKAGE]
+    done = subprocess.run(
+        command, cwd=elsewhere, env={**os.environ, **settings}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == [[24.0] * 3] * 2  # 6 features of 2 * 2

@@ -1,0 +1,100 @@
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from qaconv.config import WatchConfig
+from qaconv.release.drift import Window, find_drifts, look
+from qaconv.tlift import TLiftProfile
+from qaconv.tlift.profile import TransitTable
+
+RULES = WatchConfig(
+    sightings=500,
+    fewest=30,
+    max_score_change=0.25,
+    max_confident_drop=0.2,
+    max_share_change=0.3,
+    min_transit_gain=0.5,
+    start=False,
+)
+PROFILE = TLiftProfile(deployment="mall", camids=(0, 1, 2), active=True, reason="made up")
+
+
+def window(count: int = 120, *, seed: int = 0, score: float = 5.0, gain: float = 1.0, likely: float = 0.8) -> Window:
+    """Three cameras, an hour."""
+    rng = np.random.default_rng(seed)
+    return Window(
+        camids=np.arange(count) % 3,
+        times=np.sort(rng.uniform(0, 3600, count)),
+        best=rng.normal(score, 1.0, count),
+        likely=np.arange(count) < likely * count,
+        gains=rng.normal(gain, 0.1, count // 4),
+    )
+
+
+def kinds(before: Window, since: Window) -> list[str]:
+    return [drift.kind for drift in find_drifts(before, since, PROFILE, RULES)]
+
+
+def changed(found: Window, **fields: np.ndarray) -> Window:
+    return Window(**{**vars(found), **fields})
+
+
+@pytest.mark.parametrize("seed", range(1, 20))
+def test_another_hour_of_the_same_is_no_drift(seed: int) -> None:
+    assert kinds(window(), window(seed=seed)) == []
+
+
+def test_each_kind_of_drift_is_found_alone() -> None:
+    before, since = window(), window(seed=1)
+    assert kinds(before, window(seed=1, score=4.0)) == ["scores"]
+    assert kinds(before, window(seed=1, likely=0.5)) == ["matches"]
+    assert kinds(before, window(seed=1, gain=0.4)) == ["transits"]
+    assert kinds(before, changed(since, times=np.where(since.camids == 1, np.nan, since.times))) == ["clocks"]
+    assert kinds(before, changed(since, camids=np.where(since.camids == 2, 3, since.camids))) == ["cameras"] * 3
+
+
+def test_a_fault_that_a_clock_had_before_is_not_told_again() -> None:
+    before, since = (changed(of, times=np.where(of.camids == 1, np.nan, of.times)) for of in (window(), window(seed=1)))
+    assert kinds(before, since) == []
+
+
+def test_few_sightings_are_no_evidence() -> None:
+    assert kinds(window(), window(29, score=0.0)) == []
+    assert kinds(window(29), window(score=0.0)) == []
+
+
+def test_a_finding_says_how_much_and_what_is_allowed() -> None:
+    (drift,) = find_drifts(window(), window(seed=1, likely=0.5), PROFILE, RULES)
+    assert drift.found == (
+        "50% of the sightings have a likely match on another camera, 80% before; a drop of at most 20% is allowed"
+    )
+
+
+class Colours:
+    """A model whose map of a crop is its mean colour, and whose logit is a product of maps."""
+
+    crop_size = (4, 2)
+
+    def encode(self, crops: np.ndarray) -> np.ndarray:
+        return crops.mean(axis=(1, 2), dtype=np.float32)
+
+    def score(self, query_maps: np.ndarray, gallery_maps: np.ndarray) -> np.ndarray:
+        return -np.abs(query_maps[:, None] - gallery_maps).sum(axis=2)
+
+    def probability(self, logits: np.ndarray) -> np.ndarray:
+        return np.where(logits > -5, 0.9, 0.1)
+
+
+def test_matches_are_looked_for_on_other_cameras_and_weighed_by_their_times(tmp_path: Path) -> None:
+    greys, camids, times = [0, 0, 1, 200, 202], [0, 0, 1, 0, 1], [0.0, 5.0, 30.0, 100.0, np.nan]
+    for at, grey in enumerate(greys):
+        Image.new("RGB", (2, 4), (grey, grey, grey)).save(tmp_path / f"{at}.png")
+    rows = pd.DataFrame({"image": [f"{at}.png" for at in range(5)], "camid": camids, "time_s": times})
+    transit = TransitTable(centres=(30.0, None, None), reach=5.0, log_ratio=[[0.7] * 100, [], []])
+    found = look(Colours(), TLiftProfile("mall", (0, 1, 2), True, "", transit=transit), rows, tmp_path)
+    assert found.best.tolist() == [-3.0, -3.0, -3.0, -6.0, -6.0]
+    assert found.likely.tolist() == [True, True, True, False, False]
+    assert found.gains == pytest.approx([0.7])  # of the mutual match of the first and the third

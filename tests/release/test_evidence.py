@@ -1,0 +1,41 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from qaconv.release.evidence import Clocks, Evidence, collect
+from qaconv.tlift import TLiftProfile
+from qaconv.tlift.clock_checks import Finding
+from tests.tracked_projects import write_project
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A project that has run all stages, on station and mall."""
+    write_project(tmp_path)
+    return tmp_path
+
+
+def collected(folder: Path) -> Evidence:
+    places = (folder / "metrics", folder / "artifacts/tlift", folder / "artifacts/onnx")
+    return collect(["station", "mall"], {"station": "a", "mall": "b"}, *places)
+
+
+def test_cameras_whose_times_were_left_out_are_named_and_those_mended_are_not(folder: Path) -> None:
+    findings = (
+        Finding(1, "missing", None, "3 of 9 sightings have no time", "left out"),
+        Finding(1, "impossible", 9e9, "1 times lie far from all others, such as 9e+09", "left out"),
+        Finding(2, "drift", None, "gains +0.100 per cent on the other cameras", "mended"),
+    )
+    profile = TLiftProfile("mall", (0, 1, 2), active=True, reason="made up", findings=findings)
+    profile.save(folder / "artifacts/tlift/mall/qaconv.json")
+    said = "3 of 9 sightings have no time; 1 times lie far from all others, such as 9e+09"
+    assert collected(folder).clocks == {"station": Clocks(3, {}), "mall": Clocks(3, {"1": said})}
+
+
+def test_a_deployment_whose_probabilities_were_not_measured_has_no_error(folder: Path) -> None:
+    path = folder / "metrics/mall.json"
+    figures = json.loads(path.read_text())
+    del figures["qaconv"]["calibration_error"]
+    path.write_text(json.dumps(figures))
+    assert collected(folder).calibration_errors == {"station": 0.03125}

@@ -1,0 +1,265 @@
+"""What is served agrees with what was trained, or is not written."""
+
+import copy
+import json
+import math
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from numpy.typing import NDArray
+from onnxruntime import InferenceSession
+
+from qaconv.config import BackboneConfig, ImageConfig, Params
+from qaconv.errors import InputError
+from qaconv.metrics import Calibration, VerificationMetrics
+from qaconv.models.checkpoint import Architecture, Network, build_network, save_network
+from qaconv.paths import MODELS, ONNX
+from qaconv.release import export
+from qaconv.release.export import TOLERANCE, export_network
+from qaconv.stages.export import export as export_stage
+
+HEIGHT, WIDTH, CHANNELS = 32, 24, 8
+DATA = {"images": 12, "people": 3, "digests": {"shop": "abc"}}
+
+
+def make_network(*, pooled: bool, head: Literal["v1", "v2"] = "v2") -> Network:
+    """A network whose statistics two batches have moved, as training does; its weights came from a local file."""
+    backbone = BackboneConfig(name="resnet18", last_layer="layer2", neck_channels=CHANNELS, weights="none")
+    image = ImageConfig(height=HEIGHT, width=WIDTH)
+    network = build_network(Architecture(backbone=backbone, image=image, pooled=pooled, head=head), seed=1)
+    generator = torch.Generator().manual_seed(2)
+    for _ in range(2):
+        maps = network.encoder.train()(torch.rand(4, 3, HEIGHT, WIDTH, generator=generator))
+        network.head.train()(maps, maps)
+    described = network.architecture.model_copy(
+        update={"backbone": backbone.model_copy(update={"weights": "/home/somebody/resnet18.pth"})}
+    )
+    return Network(network.encoder, network.head, described)
+
+
+@pytest.fixture(scope="module")
+def network() -> Network:
+    return make_network(pooled=False)
+
+
+@pytest.fixture(scope="module")
+def exported(network: Network, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("exported") / "onnx"
+    export_network(network, DATA, folder, seed=7)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def encoder(exported: Path) -> InferenceSession:
+    return InferenceSession(exported / "encoder.onnx", providers=["CPUExecutionProvider"])
+
+
+@pytest.fixture(scope="module")
+def matcher(exported: Path) -> InferenceSession:
+    return InferenceSession(exported / "matcher.onnx", providers=["CPUExecutionProvider"])
+
+
+def make_crops(count: int) -> NDArray[np.uint8]:
+    return np.random.default_rng(count).integers(0, 256, size=(count, HEIGHT, WIDTH, 3), dtype=np.uint8)
+
+
+@torch.inference_mode()
+def torch_maps(network: Network, crops: NDArray[np.uint8]) -> torch.Tensor:
+    return network.encoder.eval()(torch.from_numpy(crops).permute(0, 3, 1, 2) / 255)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 8])
+def test_encoder_equals_pytorch_at_any_batch_size(network: Network, encoder: InferenceSession, count: int) -> None:
+    crops = make_crops(count)
+    (maps,) = encoder.run(None, {"images": crops})
+    assert maps.dtype == np.float32
+    np.testing.assert_allclose(maps, torch_maps(network, crops), rtol=0, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("value", [0, 255])
+def test_encoder_equals_pytorch_on_black_and_on_white(network: Network, encoder: InferenceSession, value: int) -> None:
+    crops = np.full((2, HEIGHT, WIDTH, 3), value, dtype=np.uint8)
+    (maps,) = encoder.run(None, {"images": crops})
+    np.testing.assert_allclose(maps, torch_maps(network, crops), rtol=0, atol=TOLERANCE)
+
+
+def test_exported_maps_have_unit_length_over_channels(encoder: InferenceSession) -> None:
+    (maps,) = encoder.run(None, {"images": make_crops(5)})
+    np.testing.assert_allclose(np.linalg.norm(maps, axis=1), 1.0, atol=1e-6)
+
+
+@pytest.mark.parametrize(("queries", "galleries"), [(1, 1), (1, 5), (4, 1), (4, 4), (3, 8)])
+def test_matcher_equals_the_head_in_eval_mode(
+    network: Network, matcher: InferenceSession, queries: int, galleries: int
+) -> None:
+    generator, head = torch.Generator().manual_seed(queries), network.head.eval()
+    query_maps, gallery_maps = (
+        torch.nn.functional.normalize(torch.randn(count, CHANNELS, head.height, head.width, generator=generator), dim=1)
+        for count in (queries, galleries)
+    )
+    (logits,) = matcher.run(None, {"query_maps": query_maps.numpy(), "gallery_maps": gallery_maps.numpy()})
+    assert logits.shape == (queries, galleries)
+    with torch.inference_mode():
+        np.testing.assert_allclose(logits, head(query_maps, gallery_maps), rtol=0, atol=TOLERANCE)
+
+
+def test_pooled_network_is_exported_with_maps_of_one_location(tmp_path: Path) -> None:
+    export_network(make_network(pooled=True), DATA, tmp_path / "onnx", seed=7)
+    maps = InferenceSession(tmp_path / "onnx" / "encoder.onnx", providers=["CPUExecutionProvider"]).get_outputs()[0]
+    assert maps.shape == ["N", CHANNELS, 1, 1]
+
+
+def test_contract_says_what_a_logit_is_worth_where_that_was_fitted(tmp_path: Path) -> None:
+    fitted = Calibration(scale=0.5, offset=-1.25, matches=40, others=900)
+    export_network(make_network(pooled=True), DATA, tmp_path / "onnx", calibration=fitted, seed=7)
+    told = json.loads((tmp_path / "onnx" / "contract.json").read_text())["score"]["probability"]
+    logit, prior = 3.0, 0.01
+    odds = told["scale"] * logit + told["offset"] + math.log(prior / (1 - prior))
+    assert 1 / (1 + math.exp(-odds)) == pytest.approx(fitted.probability(logit, prior=prior))
+    assert told["fitted_on"]["pairs_of_one_person"] == 40
+
+
+def test_contract_has_the_thresholds_that_the_pairs_can_tell_and_no_stricter_ones(tmp_path: Path) -> None:
+    found = VerificationMetrics((0.01, 0.001, 0.0001), (1.5, 2.5, 3.5), (0.9, 0.8, 0.7), 40, 20_000, np.empty((2, 0)))
+    export_network(make_network(pooled=True), DATA, tmp_path / "onnx", verification=found, seed=7)
+    told = json.loads((tmp_path / "onnx" / "contract.json").read_text())["score"]["decision"]
+    assert [(one["false_match_rate"], one["threshold"]) for one in told["thresholds"]] == [(0.01, 1.5), (0.001, 2.5)]
+    assert told["measured_on"]["pairs_of_two_people"] == 20_000
+
+
+def test_head_of_v1_is_exported_with_proof(tmp_path: Path) -> None:
+    export_network(make_network(pooled=False, head="v1"), DATA, tmp_path / "onnx", seed=7)
+    assert (tmp_path / "onnx" / "matcher.onnx").is_file()
+
+
+def test_logits_in_the_thousands_are_held_to_the_share_of_them_that_float32_can_keep(
+    network: Network, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    large = copy.deepcopy(network)
+    with torch.no_grad():
+        large.head.logit_norm.weight.mul_(1e4)
+    export_network(large, DATA, tmp_path / "large", seed=7)
+    graphs = {graph: (tmp_path / "large" / f"{graph}.onnx").read_bytes() for graph in ("encoder", "matcher")}
+    graphs["matcher"] = damaged(tmp_path / "large" / "matcher.onnx", _a_thousandth_more)
+    hand_out(graphs, monkeypatch)
+    with pytest.raises(InputError, match=r"matcher\.onnx: not exported: differs from PyTorch"):
+        export_network(large, DATA, tmp_path / "damaged", seed=7)
+
+
+def test_each_graph_is_one_file_that_names_no_path_of_this_machine(exported: Path) -> None:
+    assert sorted(path.name for path in exported.iterdir()) == ["contract.json", "encoder.onnx", "matcher.onnx"]
+    for path in exported.iterdir():
+        for named in (str(Path(export.__file__).parent), str(Path.cwd()), "/home/somebody", ".py", "qaconv."):
+            assert named.encode() not in path.read_bytes(), f"{path.name} names {named}"
+
+
+def test_contract_says_what_the_graphs_take_and_give(network: Network, exported: Path) -> None:
+    contract = json.loads((exported / "contract.json").read_text())
+    head = network.head
+    shapes = {
+        f"{graph}.{tensor['name']}": (tensor["dtype"], tensor["shape"])
+        for graph, described in contract["graphs"].items()
+        for tensor in described["inputs"] + described["outputs"]
+    }
+    assert shapes == {
+        "encoder.onnx.images": ("uint8", ["N", HEIGHT, WIDTH, 3]),
+        "encoder.onnx.maps": ("float32", ["N", CHANNELS, head.height, head.width]),
+        "matcher.onnx.query_maps": ("float32", ["Q", CHANNELS, head.height, head.width]),
+        "matcher.onnx.gallery_maps": ("float32", ["G", CHANNELS, head.height, head.width]),
+        "matcher.onnx.logits": ("float32", ["Q", "G"]),
+    }
+    for name, described in contract["graphs"].items():
+        assert described["sha256"] == sha256((exported / name).read_bytes()).hexdigest()
+        assert 0 <= described["largest_difference_from_pytorch"] <= TOLERANCE
+    assert contract["training_data"] == DATA
+    assert contract["architecture"]["backbone"]["weights"] == "resnet18.pth"
+    assert (contract["crop_resize"]["height"], contract["crop_resize"]["width"]) == (HEIGHT, WIDTH)
+
+
+def _weight_off_by_one(values: NDArray[np.float32]) -> None:
+    values.flat[0] += 1.0
+
+
+def _weights_not_numbers(values: NDArray[np.float32]) -> None:
+    values[:] = np.nan
+
+
+def _a_thousandth_more(values: NDArray[np.float32]) -> None:
+    values *= 1.001
+
+
+def _crops_scaled_twice(values: NDArray[np.float32]) -> None:
+    values[values == 255.0] *= 255.0
+
+
+def damaged(path: Path, change: Callable[[NDArray[np.float32]], None]) -> bytes:
+    """The graph, with `change` made to each of its float constants: valid still, but of another network."""
+    model = onnx.load(path)
+    for value in model.graph.initializer:
+        if value.data_type == onnx.TensorProto.FLOAT:
+            values = np.atleast_1d(onnx.numpy_helper.to_array(value)).copy()
+            change(values)
+            value.CopyFrom(onnx.numpy_helper.from_array(values.reshape(tuple(value.dims)), value.name))
+    return model.SerializeToString()
+
+
+def hand_out(graphs: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exports these graphs, whatever the network is."""
+    for name, graph in graphs.items():
+        monkeypatch.setattr(export, f"{name}_graph", lambda network, graph=graph: graph)
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("encoder", _weight_off_by_one),
+        ("encoder", _weights_not_numbers),
+        ("encoder", _crops_scaled_twice),
+        ("matcher", _weight_off_by_one),
+        ("matcher", _weights_not_numbers),
+    ],
+)
+def test_graph_that_differs_is_refused_and_the_folder_stays_as_it_was(
+    network: Network,
+    exported: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    change: Callable[[NDArray[np.float32]], None],
+) -> None:
+    graphs = {graph: (exported / f"{graph}.onnx").read_bytes() for graph in ("encoder", "matcher")}
+    graphs[name] = damaged(exported / f"{name}.onnx", change)
+    hand_out(graphs, monkeypatch)
+    folder = tmp_path / "onnx"
+    folder.mkdir()
+    (folder / "encoder.onnx").write_bytes(b"the previous one")
+    expected = (
+        rf"{name}\.onnx: not exported: differs from PyTorch by \S+ for 1 (crops|x 1 pairs); legal is up to 0\.0001"
+    )
+    with pytest.raises(InputError, match=expected):
+        export_network(network, DATA, folder, seed=7)
+    assert [(path.name, path.read_bytes()) for path in tmp_path.rglob("*.*")] == [("encoder.onnx", b"the previous one")]
+
+
+def test_stage_exports_the_saved_network_to_the_same_bytes(
+    network: Network, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save_network(network, MODELS / "qaconv", {"data": DATA, "calibration": None}, {})
+    export_stage(Params.model_construct(seed=7))
+    assert {path.name: path.read_bytes() for path in ONNX.iterdir()} == {
+        path.name: path.read_bytes() for path in exported.iterdir()
+    }
+
+
+def test_stage_without_a_trained_network_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="artifacts/model/qaconv: holds no network"):
+        export_stage(Params.model_construct(seed=7))
+    assert not ONNX.exists()

@@ -1,0 +1,196 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qaconv.config import GateConfig
+from qaconv.metrics import Estimate
+from qaconv.release.evidence import Clocks, Evidence
+from qaconv.release.gate import Comparison, decide
+
+RULES = GateConfig(
+    min_gain=0.5,
+    max_loss=2,
+    max_calibration_error=0.1,
+    max_bad_clocks=0.25,
+    max_onnx_difference=1e-4,
+    max_megabytes=10,
+    max_encoder_ms=20,
+)
+
+
+def evidence(**precisions: list[float]) -> Evidence:
+    """Of targets with these queries' average precisions, and nothing to object to."""
+    return Evidence(
+        average_precisions={
+            name: {str(number): value for number, value in enumerate(values)} for name, values in precisions.items()
+        },
+        data=dict.fromkeys(precisions, "same data"),
+        differences={"encoder.onnx": 1e-6, "matcher.onnx": 1e-6},
+        megabytes=3,
+        encoder_ms=5,
+        times=dict.fromkeys(precisions, ""),
+        calibration_errors=dict.fromkeys(precisions, 0.02),
+        clocks=dict.fromkeys(precisions, Clocks(4, {})),
+    )
+
+
+def precisions(value: float) -> dict[str, dict[str, float]]:
+    """Five queries of mall with the same average precision."""
+    return evidence(mall=[value] * 5).average_precisions
+
+
+@given(st.floats(0, 1))
+def test_a_tie_never_promotes(value: float) -> None:
+    rules = RULES.model_copy(update={"min_gain": 0})
+    assert not decide(evidence(mall=[value] * 5), evidence(mall=[value] * 5), rules).promoted
+
+
+def test_a_gain_that_another_draw_of_queries_could_undo_does_not_promote() -> None:
+    outcome = decide(evidence(mall=[0.8, 0.24] * 20), evidence(mall=[0.5, 0.5] * 20), RULES)
+    found = outcome.figures["mall"]
+    assert found.challenger > found.champion + RULES.min_gain
+    assert found.gain.low < 0 < found.gain.value < found.gain.high
+    assert outcome.verdict == "refused"
+    assert "with 95 % confidence" in outcome.reason
+
+
+def test_a_target_that_loses_too_much_refuses_whatever_the_mean_gains() -> None:
+    outcome = decide(evidence(mall=[0.9] * 5, shop=[0.37] * 5), evidence(mall=[0.4] * 5, shop=[0.4] * 5), RULES)
+    assert outcome.verdict == "refused"
+    assert outcome.reason == ("no loss on shop: shop changes by -3.00 points; a loss of at most 2 is allowed")
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ({"differences": {"encoder.onnx": 1e-3}}, "ONNX agreement: the graphs are within 1.0e-03 of PyTorch"),
+        ({"megabytes": 11}, "size: the graphs have 11.0 MB; at most 10 is asked for"),
+        ({"encoder_ms": 21}, "latency: a crop takes the encoder 21.0 ms; at most 20 is asked for"),
+        (
+            {"calibration_errors": {"mall": 0.104}},
+            "calibration on mall: probabilities on mall are off by 10.4 points on average; at most 10 is asked for",
+        ),
+        ({"calibration_errors": {}}, "nothing is known of the probabilities on mall; train.holdout_share above 0"),
+        (
+            {"clocks": {"mall": Clocks(4, {"1": "9 of 9 sightings have no time", "3": "its times span 25 times"})}},
+            "clocks of mall: times of 2 of 4 cameras of mall were left out; a share of at most 0.25 is allowed; "
+            "camera 1: 9 of 9 sightings have no time; camera 3: its times span 25 times",
+        ),
+        ({"clocks": {}}, "clocks of mall: nothing is known of the clocks of mall, whose times are used"),
+    ],
+)
+def test_a_first_version_must_keep_the_budgets_too(fault: dict, said: str) -> None:
+    assert decide(evidence(mall=[0.5]), None, RULES).promoted
+    outcome = decide(replace(evidence(mall=[0.5]), **fault), None, RULES)
+    assert outcome.verdict == "refused"
+    assert said in outcome.reason
+
+
+TINY = 1e-9
+
+
+def bad_clocks(count: int, cameras: int) -> dict[str, Clocks]:
+    return {"mall": Clocks(cameras, {str(camid): "no time" for camid in range(count)})}
+
+
+@pytest.mark.parametrize(
+    ("rule", "at_the_limit", "just_beyond"),
+    [
+        (
+            "ONNX agreement",
+            {"differences": {"encoder.onnx": RULES.max_onnx_difference, "matcher.onnx": 0}},
+            {"differences": {"encoder.onnx": 0, "matcher.onnx": RULES.max_onnx_difference + TINY}},
+        ),
+        ("size", {"megabytes": RULES.max_megabytes}, {"megabytes": RULES.max_megabytes + TINY}),
+        ("latency", {"encoder_ms": RULES.max_encoder_ms}, {"encoder_ms": RULES.max_encoder_ms + TINY}),
+        (
+            "calibration on mall",
+            {"calibration_errors": {"mall": RULES.max_calibration_error}},
+            {"calibration_errors": {"mall": RULES.max_calibration_error + TINY}},
+        ),
+        ("clocks of mall", {"clocks": bad_clocks(2, cameras=8)}, {"clocks": bad_clocks(2, cameras=7)}),
+        (
+            "gain",
+            {"average_precisions": precisions(0.4 + RULES.min_gain / 100)},
+            {"average_precisions": precisions(0.4 + RULES.min_gain / 100 - 1e-6)},
+        ),
+        (
+            "no loss on mall",
+            {"average_precisions": precisions(0.4 - RULES.max_loss / 100)},
+            {"average_precisions": precisions(0.4 - RULES.max_loss / 100 - 1e-6)},
+        ),
+    ],
+)
+def test_a_value_at_a_limit_keeps_the_rule_and_one_just_beyond_breaks_it(
+    rule: str, at_the_limit: dict, just_beyond: dict
+) -> None:
+    def keeps(change: dict) -> bool:
+        outcome = decide(replace(evidence(mall=[0.4] * 5), **change), evidence(mall=[0.4] * 5), RULES)
+        (check,) = (check for check in outcome.checks if check.rule == rule)
+        return check.kept
+
+    assert keeps(at_the_limit)
+    assert not keeps(just_beyond)
+
+
+def test_every_rule_of_the_settings_has_a_limit_that_is_tested() -> None:
+    (mark,) = test_a_value_at_a_limit_keeps_the_rule_and_one_just_beyond_breaks_it.pytestmark
+    assert len(mark.args[1]) == len(GateConfig.model_fields)
+
+
+def test_limits_are_still_legal_together() -> None:
+    edge = {
+        "differences": {"encoder.onnx": RULES.max_onnx_difference},
+        "megabytes": RULES.max_megabytes,
+        "encoder_ms": RULES.max_encoder_ms,
+        "calibration_errors": {"mall": RULES.max_calibration_error},
+        "clocks": bad_clocks(1, cameras=4),
+    }
+    gain = RULES.min_gain / 100
+    assert decide(replace(evidence(mall=[0.5]), **edge), None, RULES).promoted
+    assert decide(replace(evidence(mall=[0.4 + gain] * 5), **edge), evidence(mall=[0.4] * 5), RULES).promoted
+
+
+def test_clocks_where_times_are_not_used_refuse_nothing() -> None:
+    unused = {"times": {"mall": "no camera has times"}, "clocks": {"mall": Clocks(1, {"0": "no time"})}}
+    assert decide(replace(evidence(mall=[0.5]), **unused), None, RULES).promoted
+
+
+def test_evidence_of_an_older_version_knows_nothing_of_calibration_and_clocks(tmp_path: Path) -> None:
+    evidence(mall=[0.5]).save(tmp_path / "evidence.json")
+    written = json.loads((tmp_path / "evidence.json").read_text())
+    del written["calibration_errors"], written["clocks"]
+    (tmp_path / "evidence.json").write_text(json.dumps(written))
+    reason = decide(Evidence.load(tmp_path / "evidence.json"), None, RULES).reason
+    assert "nothing is known of the probabilities" in reason and "nothing is known of the clocks" in reason
+
+
+def test_one_refusal_names_everything_that_is_wrong() -> None:
+    challenger = replace(evidence(mall=[0.3] * 5), megabytes=11, times={"mall": "clocks of two cameras disagree"})
+    reason = decide(challenger, evidence(mall=[0.4] * 5), RULES).reason
+    for said in ("size:", "times of mall are no longer used: clocks of two cameras disagree", "gain:", "no loss on"):
+        assert said in reason
+
+
+def test_targets_of_only_one_version_are_named_and_not_compared() -> None:
+    outcome = decide(evidence(mall=[0.5] * 5, market=[0.1] * 5), evidence(mall=[0.4] * 5, shop=[0.9] * 5), RULES)
+    assert outcome.promoted
+    assert outcome.figures == {"mall": Comparison(50.0, 40.0, Estimate(10.0, 10.0, 10.0, 5))}
+    assert outcome.reason.endswith("not compared, as only one was measured on the present data: market, shop")
+
+
+def test_figures_on_data_that_has_changed_since_are_not_compared() -> None:
+    champion = replace(evidence(mall=[0.4] * 5, shop=[0.9] * 5), data={"mall": "same data", "shop": "older data"})
+    outcome = decide(evidence(mall=[0.5] * 5, shop=[0.1] * 5), champion, RULES)
+    assert outcome.promoted
+    assert outcome.figures == {"mall": Comparison(50.0, 40.0, Estimate(10.0, 10.0, 10.0, 5))}
+
+
+def test_versions_without_a_common_target_are_not_compared_and_the_champion_stays() -> None:
+    outcome = decide(evidence(market=[0.5]), evidence(mall=[0.4]), RULES)
+    assert outcome.verdict == "refused"
+    assert "no target was measured for both" in outcome.reason

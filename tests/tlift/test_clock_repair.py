@@ -1,0 +1,31 @@
+"""Clocks of a large network: most pairs of its cameras are far apart, and their gaps tell nothing."""
+
+import numpy as np
+import pytest
+from scipy.special import expit, logit
+
+from benchmarks.lifting.walks import crowd
+from qaconv.tlift.clock_repair import mend_clocks
+
+
+@pytest.fixture(scope="module")
+def network():
+    """Camids, times and pairs of 13,000 sightings on 24 cameras, each likely to show one person as its score says."""
+    found = crowd(seed=1, cameras=24, people=850)
+    first, second = np.repeat(np.arange(len(found.times)), found.indices.shape[1]), found.indices.ravel()
+    likely = expit(2 * logit(found.scores.ravel()))  # scores are drawn about 1 and -1, with a deviation of 1
+    apart = found.camids[first] != found.camids[second]
+    return found.camids, found.times, first[apart], second[apart], likely[apart]
+
+
+def test_sound_clocks_of_many_cameras_stay_as_they_are(network):
+    assert mend_clocks(*network) == ({}, [])
+
+
+def test_of_many_clocks_only_the_one_that_jumps_is_mended(network):
+    camids, times, *pairs = network
+    at = np.quantile(times, 0.6)
+    mends, findings = mend_clocks(camids, times + 600.0 * ((camids == 9) & (times > at)), *pairs)
+    assert [(each.camid, each.kind) for each in findings] == [(9, "jump")]
+    ((found, shift),) = mends[9].jumps
+    assert abs(found - at) <= 3600 and shift == pytest.approx(600, abs=15)

@@ -1,0 +1,77 @@
+"""Trainings that take a second: tiny images of a few people, a small network, a short recipe."""
+
+import numpy as np
+import torch
+from PIL import Image
+
+from qaconv.config import AugmentConfig, BackboneConfig, ImageConfig, MethodConfig, TrainConfig
+from qaconv.data.loading import Crops
+from qaconv.data.training_reader import TrainingCrops
+from qaconv.data.transforms import build_augmentation
+from qaconv.models.checkpoint import Architecture, build_network
+from qaconv.training import trainer
+from qaconv.training.distributed import is_first
+
+SIZE = ImageConfig(height=32, width=16)
+PEOPLE, IMAGES = 6, 5
+DOMAINS = np.repeat(["near", "far"], [2 * IMAGES, 4 * IMAGES])
+AUGMENT = AugmentConfig(pad=2, rotation_degrees=5, flip=0.5, colour_jitter=0.5, occlusion=0.5)
+RECIPE = TrainConfig(
+    datasets=["tiny"],
+    amp=False,
+    freeze_batchnorm=False,
+    identities_per_batch=3,
+    images_per_identity=2,
+    epochs=3,
+    lr=0.05,
+    backbone_lr=0.05,
+    weight_decay=5e-4,
+    clip_norm=8,
+    margin=4,
+    pairwise_epochs=0,
+    lr_drop_when_loss_below=0,
+    lr_drop_by="training_loss",
+    lr_drop_epoch=2,
+    learnt_by_epoch=100,
+    learnt_accuracy=0.05,
+    holdout_share=0,
+)
+PAIRWISE = MethodConfig(pooled=False, loss="pairwise_matching", sampler="pk")
+
+
+def draw_people(folder):
+    """Six people, each of one colour, five noisy images each."""
+    folder.mkdir(exist_ok=True)
+    rng = np.random.default_rng(0)
+    paths, labels = [], []
+    for person in range(PEOPLE):
+        colour = rng.integers(40, 215, 3)
+        for image in range(IMAGES):
+            paths.append(folder / f"{person}_{image}.png")
+            pixels = np.clip(colour + rng.integers(-40, 40, (40, 20, 3)), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(paths[-1])
+            labels.append(person)
+    return TrainingCrops(Crops(paths, SIZE), labels, build_augmentation(AUGMENT, SIZE))
+
+
+def run(crops, folder, recipe=RECIPE, method=PAIRWISE, seed=1, workers=0, fingerprint="same", holdout=None):
+    """The weights, by name, and the history of a training; its state lies in `folder` as long as it is under way."""
+    backbone = BackboneConfig(name="resnet18", last_layer="layer2", neck_channels=8, weights="none")
+    network = build_network(Architecture(backbone=backbone, image=SIZE, pooled=method.pooled), seed)
+    history = trainer.train(
+        network,
+        crops,
+        DOMAINS,
+        recipe,
+        method,
+        holdout=holdout,
+        seed=seed,
+        device=torch.device("cpu"),
+        workers=workers,
+        checkpoint_every_steps=2,
+        state_path=folder / "state.pt",
+        fingerprint=fingerprint,
+    )
+    if is_first():
+        (folder / "state.pt").unlink()  # the caller does, once the network is saved
+    return {**network.encoder.state_dict(), **network.head.state_dict()}, history

@@ -1,0 +1,127 @@
+"""Two processes that train together, beside one that trains alone: the same images, the same draws."""
+
+import os
+import signal
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+from torch.multiprocessing.spawn import ProcessExitedException
+
+from qaconv.config import MachineConfig
+from qaconv.errors import InputError
+from qaconv.training import trainer
+from qaconv.training.distributed import joined, launch, share, spread
+from tests.training.small_trainings import PAIRWISE, RECIPE, draw_people, run
+
+MACHINE = MachineConfig(device="cpu", processes=2, workers=0, checkpoint_every_steps=2)
+# Small steps: where large ones take a network from one best partner to another, rounding grows into another training.
+GENTLE = RECIPE.model_copy(update={"epochs": 1, "lr": 1e-3, "backbone_lr": 1e-3})
+METHODS = {
+    "pairwise": PAIRWISE,
+    "triplet": PAIRWISE.model_copy(update={"loss": "hard_triplet", "sampler": "graph"}),
+    "memory": PAIRWISE.model_copy(update={"loss": "class_memory", "sampler": "random"}),
+    "pooled": PAIRWISE.model_copy(update={"loss": "identity", "pooled": True, "sampler": "domain_balanced"}),
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Where two processes have trained each method; a further training was taken up again after one was killed."""
+    folder = tmp_path_factory.mktemp("together")
+    with pytest.raises(ProcessExitedException, match="process 1 terminated with signal SIGKILL"):
+        launch(2, train_all_and_die, folder)
+    assert launch(2, go_on, folder) == 0
+    return folder
+
+
+def train_all_and_die(folder):
+    with joined(MACHINE):
+        for name, method in METHODS.items():
+            train_one(folder, name, method)
+        step, taken = trainer._Learner.step, []
+
+        def die_at_the_fourth(self, *batch):
+            taken.append(batch)
+            if len(taken) == 4 and os.environ["RANK"] == "1":
+                os.kill(os.getpid(), signal.SIGKILL)
+            return step(self, *batch)
+
+        trainer._Learner.step = die_at_the_fourth
+        train_one(folder, "killed", PAIRWISE)
+
+
+def go_on(folder):
+    assert (folder / "killed" / "state.pt").is_file()
+    with joined(MACHINE):
+        train_one(folder, "killed", PAIRWISE)
+
+
+def train_one(folder, name, method):
+    weights, history = run(draw_people(folder / f"people{os.environ['RANK']}"), folder / name, GENTLE, method)
+    torch.save(weights, folder / f"{name}.{os.environ['RANK']}.pt")
+    history.to_csv(folder / f"{name}.csv", index=False)
+
+
+def load(folder, name, rank=0):
+    return torch.load(folder / f"{name}.{rank}.pt")
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_two_processes_learn_what_one_does_from_whole_batches(folder, tmp_path, name):
+    alone, history = run(draw_people(tmp_path / "people"), tmp_path, GENTLE, METHODS[name])
+    together = load(folder, name)
+    assert together.keys() == alone.keys()
+    for weight, value in alone.items():
+        torch.testing.assert_close(together[weight], value, rtol=1e-5, atol=1e-5, msg=partial("{}: {}".format, weight))
+    losses = [float(line.split(",")[1]) for line in (folder / f"{name}.csv").read_text().splitlines()[1:]]
+    assert losses == pytest.approx(history["loss"].tolist(), rel=1e-5)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_both_processes_end_with_the_same_bits(folder, name):
+    first, second = load(folder, name), load(folder, name, rank=1)
+    assert all(torch.equal(first[weight], second[weight]) for weight in first)
+
+
+def test_a_training_of_which_one_process_was_killed_goes_on_to_the_same_bits(folder):
+    undisturbed, resumed = load(folder, "pairwise"), load(folder, "killed")
+    assert all(torch.equal(undisturbed[weight], resumed[weight]) for weight in undisturbed)
+
+
+def test_a_process_by_itself_refuses_to_stand_for_several():
+    with pytest.raises(InputError, match="machine.processes is 2, and this is one process by itself"), joined(MACHINE):
+        pass
+
+
+@pytest.fixture
+def three(monkeypatch):
+    """As if this process were the second of three."""
+    monkeypatch.setattr("torch.distributed.is_initialized", lambda: True)
+    monkeypatch.setattr("torch.distributed.get_world_size", lambda: 3)
+    monkeypatch.setattr("torch.distributed.get_rank", lambda: 1)
+
+
+def test_shares_are_consecutive_parts_of_a_batch(three):
+    assert share(list(range(9))) == [3, 4, 5]
+
+
+def test_a_batch_that_cannot_be_shared_evenly_is_refused(three):
+    with pytest.raises(InputError, match="batches have 8 images .*3 processes cannot share evenly"):
+        share(list(range(8)))
+
+
+def test_a_network_whose_batch_statistics_cannot_be_shared_is_refused(three):
+    with pytest.raises(InputError, match="a network with BatchNorm1d, whose statistics several processes cannot share"):
+        spread(nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)))
+
+
+def test_as_many_gpus_as_processes_are_asked_for(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    machine = MACHINE.model_copy(update={"device": "cuda"})
+    with pytest.raises(InputError, match="'cuda' for 4 processes on a machine with 2 GPUs"), joined(machine):
+        pass
