@@ -116,7 +116,7 @@ def choose_matcher(head: QAConv, device: torch.device | None) -> Matcher:
     if device.type == "cuda" and find_spec("triton"):
         from qaconv.matching.engines import cuda  # Triton comes with PyTorch for CUDA alone
 
-        if head.height * head.width <= cuda.MOST_LOCATIONS and head.channels <= cuda.MOST_CHANNELS:
+        if cuda.fits(head.height * head.width, head.channels, device):
             return cuda.TritonMatcher(folded, device)
     return TorchMatcher(folded, device)
 

@@ -69,7 +69,7 @@ def _kernels(maps: Tensor) -> ModuleType | None:
         return None
     from qaconv.models import local_max_cuda  # Triton comes with PyTorch for CUDA alone
 
-    return local_max_cuda if maps.shape[2] <= local_max_cuda.MOST_CHANNELS else None
+    return local_max_cuda if local_max_cuda.fits(maps) else None
 
 
 def _find(query: Tensor, gallery: Tensor, both: bool, winners_type: torch.dtype) -> list[tuple[Tensor, Tensor]]:

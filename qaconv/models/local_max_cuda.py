@@ -16,7 +16,13 @@ GATHERED = 16  # locations whose partners are summed by one program: few, so tha
 SCATTERED = 32  # choosers at a time
 SHARES = 4  # of the own images, each summed by programs of its own: enough of them to fill a GPU
 OTHERS = 8  # other images that one program of `find_best` goes through
-MOST_CHANNELS = 256
+SHARED_BYTES = 1024  # of a channel, at most: those of ROWS and COLUMNS locations, each float32 in two parts
+
+
+def fits(maps: Tensor) -> bool:
+    """Tell whether the shared memory of the maps' GPU holds what the kernels keep of maps [N, S, C] there."""
+    shared = torch.cuda.get_device_properties(maps.device).shared_memory_per_block_optin
+    return SHARED_BYTES * _filled(maps.shape[2]) <= shared
 
 
 def find(query: Tensor, gallery: Tensor, both: bool, winners_type: torch.dtype) -> list[tuple[Tensor, Tensor]]:
@@ -241,5 +247,9 @@ def scatter_rows(
 
 def _fill_channels(maps: Tensor) -> Tensor:
     """Zeros after the last channel, up to a power of two of 16 or more."""
-    missing = max(16, triton.next_power_of_2(maps.shape[2])) - maps.shape[2]
+    missing = _filled(maps.shape[2]) - maps.shape[2]
     return (F.pad(maps, (0, missing)) if missing else maps).contiguous()
+
+
+def _filled(channels: int) -> int:
+    return max(16, triton.next_power_of_2(channels))

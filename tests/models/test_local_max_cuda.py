@@ -39,7 +39,7 @@ def test_the_kernels_fit_a_gpu_at_the_papers_size_and_multiply_on_its_tensor_cor
         num_stages=1,
     )
     for taken in (find, gather, scatter):
-        assert taken.shared_bytes <= SHARED_BYTES
+        assert taken.shared_bytes <= kernels.SHARED_BYTES * 128 <= SHARED_BYTES
         assert taken.spilled_bytes == 0
     assert find.tensor_core_products > 0 and scatter.tensor_core_products > 0
 

@@ -15,10 +15,24 @@ from qaconv.matching.quantise import Block, Codes, dequantise
 from qaconv.models.head import FoldedHead
 
 ROWS = 64  # query locations multiplied at a time: what one instruction of Hopper's tensor cores takes
-MOST_LOCATIONS, MOST_CHANNELS = 256, 256  # of a gallery image that stays in shared memory and registers
+MOST_LOCATIONS = 256  # of a gallery image: registers hold the maxima of no more
+SCRATCH_BYTES = 2048  # of shared memory, for sums across threads
 CONFIGS = [  # 4 warps where their registers hold both maxima, 8 where they do not
     triton.Config({"QUERIES": 64, "STAGES": stages}, num_warps=warps) for stages, warps in ((2, 4), (1, 4), (2, 8))
 ]
+
+
+def fits(locations: int, channels: int, device: torch.device) -> bool:
+    """Tell whether registers and the shared memory of a GPU hold a gallery image, and a tile of a query's rows."""
+    if not 2 <= locations <= MOST_LOCATIONS:
+        return False
+    shared = torch.cuda.get_device_properties(device).shared_memory_per_block_optin
+    return shared_bytes(locations, channels) <= shared
+
+
+def shared_bytes(locations: int, channels: int) -> int:
+    """Shared memory that the kernel takes at least, without reading ahead."""
+    return 2 * _at_least_16(channels) * (sum(_column_pieces(locations)) + ROWS) + SCRATCH_BYTES
 
 
 class TritonMatcher:
@@ -27,7 +41,7 @@ class TritonMatcher:
     Maps are rounded to float16, so logits differ from the exact engine's by about a thousandth of their spread at most.
 
     Args:
-        folded: the head, of 2 to MOST_LOCATIONS locations.
+        folded: the head, of maps that `fits`.
         device: a CUDA device.
     """
 

@@ -3,6 +3,7 @@
 Its values are those of Triton's interpreter on the CPU; a GPU's are compared by `python -m benchmarks.gpu`.
 """
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,6 +15,10 @@ from qaconv.models.head import FoldedHead
 from tests.triton_kernels import SHARED_BYTES, compile_for_hopper, needs_triton, run_in_interpreter
 
 CPU = torch.device("cpu")
+POINTERS = {
+    **{"queries": "fp16", "gallery": "fp16", "query_index": "i64", "gallery_index": "i64"},
+    **dict.fromkeys(("query_weights", "gallery_weights", "bias", "logits"), "fp32"),
+}
 SHAPES = [(2, 8), (35, 40), (64, 16), (192, 24)]  # locations, channels
 
 
@@ -26,15 +31,28 @@ def test_the_kernels_logits_are_the_tiles_within_half_precision() -> None:
 def test_at_the_papers_size_two_programs_share_a_multiprocessor_and_nothing_is_spilled() -> None:
     from qaconv.matching.engines import cuda
 
-    pointers = {"queries": "fp16", "gallery": "fp16", "query_index": "i64", "gallery_index": "i64"}
-    pointers |= dict.fromkeys(("query_weights", "gallery_weights", "bias", "logits"), "fp32")
     sizes = {"LOCATIONS": 192, "CHANNELS": 128, "WIDE": 128, "NARROW": 64, "ROWS": cuda.ROWS}
     for indexed in (False, True):
         constants = {"INDEXED": indexed, **sizes, "QUERIES": 64, "STAGES": 2}
-        taken = compile_for_hopper(cuda.match_images.fn, pointers, constants, num_warps=4)
+        taken = compile_for_hopper(cuda.match_images.fn, POINTERS, constants, num_warps=4)
         assert 2 * taken.shared_bytes <= SHARED_BYTES
         assert taken.spilled_bytes == 0
         assert taken.tensor_core_products > 0
+
+
+@needs_triton
+@pytest.mark.parametrize(("locations", "channels"), [(192, 128), (72, 64), (256, 256)])
+def test_without_reading_ahead_the_kernel_takes_the_shared_memory_that_is_asked_for(
+    locations: int, channels: int
+) -> None:
+    from qaconv.matching.engines import cuda
+
+    wide, narrow = cuda._column_pieces(locations)
+    rows = -(-locations // cuda.ROWS) * cuda.ROWS
+    sizes = {"LOCATIONS": rows, "CHANNELS": channels, "WIDE": wide, "NARROW": narrow, "ROWS": cuda.ROWS}
+    constants = {"INDEXED": False, **sizes, "QUERIES": 64, "STAGES": 1}
+    taken = compile_for_hopper(cuda.match_images.fn, POINTERS, constants, num_warps=8)
+    assert taken.shared_bytes <= cuda.shared_bytes(locations, channels) <= 1.1 * taken.shared_bytes + 2048
 
 
 @needs_triton
