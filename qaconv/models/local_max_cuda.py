@@ -4,6 +4,8 @@ N own images, M others, S locations a map, C channels. No table of cosines is wr
 and, in a byte or two, where it lies. Sums have one order, so a run repeats bit for bit on one device.
 """
 
+from typing import Any
+
 import torch
 import triton
 import triton.language as tl
@@ -21,8 +23,8 @@ SHARED_BYTES = 1024  # of a channel, at most: those of ROWS and COLUMNS location
 
 def fits(maps: Tensor) -> bool:
     """Tell whether the shared memory of the maps' GPU holds what the kernels keep of maps [N, S, C] there."""
-    shared = torch.cuda.get_device_properties(maps.device).shared_memory_per_block_optin
-    return SHARED_BYTES * _filled(maps.shape[2]) <= shared
+    properties: Any = torch.cuda.get_device_properties(maps.device)
+    return SHARED_BYTES * _filled(maps.shape[2]) <= properties.shared_memory_per_block_optin
 
 
 def find(query: Tensor, gallery: Tensor, both: bool, winners_type: torch.dtype) -> list[tuple[Tensor, Tensor]]:

@@ -26,8 +26,8 @@ def fits(locations: int, channels: int, device: torch.device) -> bool:
     """Tell whether registers and the shared memory of a GPU hold a gallery image, and a tile of a query's rows."""
     if not 2 <= locations <= MOST_LOCATIONS:
         return False
-    shared = torch.cuda.get_device_properties(device).shared_memory_per_block_optin
-    return shared_bytes(locations, channels) <= shared
+    properties: Any = torch.cuda.get_device_properties(device)
+    return shared_bytes(locations, channels) <= properties.shared_memory_per_block_optin
 
 
 def shared_bytes(locations: int, channels: int) -> int:
