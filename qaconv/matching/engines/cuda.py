@@ -16,9 +16,9 @@ from qaconv.models.head import FoldedHead
 
 ROWS = 64  # query locations multiplied at a time: what one instruction of Hopper's tensor cores takes
 MOST_LOCATIONS = 256  # of a gallery image: registers hold the maxima of no more
-SCRATCH_BYTES = 2048  # of shared memory, for sums across threads
+SCRATCH_BYTES = 2304  # of shared memory, for sums across threads
 CONFIGS = [  # 4 warps where their registers hold both maxima, 8 where they do not
-    triton.Config({"QUERIES": 64, "STAGES": stages}, num_warps=warps) for stages, warps in ((2, 4), (1, 4), (2, 8))
+    triton.Config({"QUERIES": 64, "STAGES": 2}, num_warps=warps) for warps in (4, 8)
 ]
 
 
@@ -31,8 +31,8 @@ def fits(locations: int, channels: int, device: torch.device) -> bool:
 
 
 def shared_bytes(locations: int, channels: int) -> int:
-    """Shared memory that the kernel takes at least, without reading ahead."""
-    return 2 * _at_least_16(channels) * (sum(_column_pieces(locations)) + ROWS) + SCRATCH_BYTES
+    """Shared memory that the kernel takes: a gallery image, a tile of rows, and the next one, which is read ahead."""
+    return 2 * _at_least_16(channels) * (sum(_column_pieces(locations)) + 2 * ROWS) + SCRATCH_BYTES
 
 
 class TritonMatcher:
