@@ -21,7 +21,7 @@ needs_triton = pytest.mark.skipif(
 
 
 def run_in_interpreter(script: str) -> None:
-    """Run a test file in a process where Triton, told so before it is imported, interprets kernels on the CPU."""
+    """Run a test file in a process where Triton interprets kernels on the CPU; it must be set before the import."""
     environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": str(Path(__file__).parent.parent)}
     run = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr

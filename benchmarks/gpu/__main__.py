@@ -1,4 +1,4 @@
-"""Check and measure everything on a GPU, print one table, and write a JSON file beside this one.
+"""Check and measure everything on a GPU, print one table, and write a JSON file into this folder.
 
 A worker process runs the parts. Where it dies, hangs or loses the GPU, another one goes on with the parts that are
 left, so that a fault costs one part.
@@ -65,7 +65,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 def supervise(parts: list[Part], path: Path, arguments: list[str], *, rehearse: bool) -> None:
     """Start workers until every part has ended in one of them, or has ended one of them."""
-    environment = {**os.environ, "CUBLAS_WORKSPACE_CONFIG": ":4096:8", "PYTHONUNBUFFERED": "1"}
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     environment.pop("TRITON_INTERPRET", None)
     if rehearse:
         environment |= {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}  # read when Triton and PyTorch are imported

@@ -125,7 +125,7 @@ def difference(found: Tensor, expected: Tensor) -> float:
 
 @contextmanager
 def float32_products(*, tf32: bool = False) -> Iterator[None]:
-    """Products of float32 in float32, or in TF32, whatever is set."""
+    """Multiply float32 in full precision, or in TF32, independent of the current settings."""
     before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = tf32
     try:

@@ -1,7 +1,6 @@
 """Compare trainings on the GPU: resumed, handed over between devices, in half precision, and in two processes."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from unittest.mock import patch
 
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.gpu.parity_network import difference, float32_products
+from benchmarks.gpu.recipe import train_config
 from benchmarks.gpu.record import Check, at_most
 from benchmarks.gpu.settings import Setup
 from benchmarks.gpu.simulated import drawn_crops
@@ -27,25 +27,16 @@ AUGMENT = AugmentConfig(pad=4, rotation_degrees=5, flip=0.5, colour_jitter=0.5, 
 PAIRWISE = MethodConfig(pooled=False, loss="pairwise_matching", sampler="pk")
 TRIPLET = MethodConfig(pooled=False, loss="hard_triplet", sampler="pk")
 # Small steps: where large ones take a network from one best partner to another, rounding grows into another training.
-RECIPE = TrainConfig(
-    datasets=["drawn"],
+RECIPE = train_config(
     amp=False,
     freeze_batchnorm=False,
     identities_per_batch=4,
-    images_per_identity=2,
     epochs=2,
     lr=1e-3,
     backbone_lr=1e-3,
-    weight_decay=5e-4,
-    clip_norm=8,
-    margin=16,
-    pairwise_epochs=0,
     lr_drop_when_loss_below=0,
-    lr_drop_by="training_loss",
     lr_drop_epoch=2,
     learnt_by_epoch=100,
-    learnt_accuracy=0.05,
-    holdout_share=0,
 )
 RESUMED_LIMIT = 1e-5  # relative, of all weights
 # Relative, of what a convolution gives, by another order of its sums.
@@ -94,12 +85,11 @@ def augmentation(setup: Setup) -> Iterator[Check]:
 
 
 def resume(setup: Setup) -> Iterator[Check]:
-    """A run killed in its second epoch and resumed, against one that was not, with deterministic algorithms."""
-    with deterministic():
-        whole = run(setup, setup.folder / "whole", setup.device)
-        again = run(setup, setup.folder / "again", setup.device)
-        run(setup, setup.folder / "killed", setup.device, killed_at=KILLED_AT)
-        resumed = run(setup, setup.folder / "killed", setup.device)
+    """A run killed in its second epoch and resumed, against one that was not, with the project's own settings."""
+    whole = run(setup, setup.folder / "whole", setup.device)
+    again = run(setup, setup.folder / "again", setup.device)
+    run(setup, setup.folder / "killed", setup.device, killed_at=KILLED_AT)
+    resumed = run(setup, setup.folder / "killed", setup.device)
     noise = apart(again, whole)
     note = _bits(resumed, whole) + f"; a second whole run differs by {noise:.1e}"
     yield at_most("killed and resumed", apart(resumed, whole), RESUMED_LIMIT + 3 * noise, note)
@@ -224,13 +214,3 @@ def apart(found: dict[str, Tensor], expected: dict[str, Tensor]) -> float:
 def _bits(found: dict[str, Tensor], expected: dict[str, Tensor]) -> str:
     same = sum(torch.equal(found[name], value) for name, value in expected.items())
     return f"bit for bit in {same} of {len(expected)} tensors"
-
-
-@contextmanager
-def deterministic() -> Iterator[None]:
-    """Algorithms that give the same bits in every run, where there are any."""
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(False)

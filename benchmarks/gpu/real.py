@@ -4,19 +4,18 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
-from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
-import yaml
 from scipy.special import expit
 from torch import Tensor
 
 from benchmarks.gpu.market import draw_market
 from benchmarks.gpu.parity_matching import LOGIT_LIMIT
 from benchmarks.gpu.plain import plain_logits
+from benchmarks.gpu.recipe import AUGMENT, BLOCKS, train_config
 from benchmarks.gpu.record import Check, Figure, Row, at_most
 from benchmarks.gpu.settings import Setup
 from qaconv.config import AugmentConfig, BackboneConfig, EvaluateConfig, MethodConfig, RerankConfig, TrainConfig
@@ -36,7 +35,6 @@ from qaconv.tlift import fit
 from qaconv.tlift.clock_checks import Finding
 from qaconv.training import trainer
 
-RECIPE = Path(trainer.__file__).with_name("recipes") / "cvpr2022.yaml"
 PROBED = 25  # steps, to find how many epochs fit into the time
 PAIRWISE_EPOCHS = 1  # from ImageNet's weights alone, hard triplet with margin 16 learns nothing
 COMPARED = (64, 500)  # queries and gallery images whose logits are computed plainly, too
@@ -79,18 +77,16 @@ def _network(setup: Setup) -> Network:
 
 def _train(setup: Setup, network: Network, manifest: Manifest) -> Iterator[Row]:
     """The recipe cvpr2022 with as many epochs as fit."""
-    recipe: dict[str, Any] = yaml.safe_load(RECIPE.read_text(encoding="utf-8"))
-    method = MethodConfig.model_validate(recipe["methods"]["qaconv"])
-    values = {**recipe["train"], "datasets": ["market"], **(REHEARSED if setup.rehearsal else {})}
-    crops = _crops(setup, manifest, AugmentConfig.model_validate(recipe["augment"]))
+    method = MethodConfig.model_validate(BLOCKS["methods"]["qaconv"])
+    crops = _crops(setup, manifest, AUGMENT)
     labels = np.asarray(crops.labels)
-    values |= {"epochs": 2, "pairwise_epochs": PAIRWISE_EPOCHS, "lr_drop_epoch": 1}
-    config = TrainConfig.model_validate(values)
+    values: dict[str, Any] = {"epochs": 2, "pairwise_epochs": PAIRWISE_EPOCHS, "lr_drop_epoch": 1}
+    values |= REHEARSED if setup.rehearsal else {}
+    config = train_config(**values)
     rate = _probe(setup, crops, config, method)
     per_epoch = len(np.unique(labels)) * config.identities_per_batch * config.images_per_identity
     epochs = 2 if setup.rehearsal else max(2, int(setup.training_seconds * rate / per_epoch))
-    update = {"epochs": epochs, "lr_drop_epoch": max(1, round(0.7 * epochs))}
-    config = TrainConfig.model_validate({**values, **update})
+    config = train_config(**{**values, "epochs": epochs, "lr_drop_epoch": max(1, round(0.7 * epochs))})
     started = time.perf_counter()
     try:
         with _waiting() as waited:

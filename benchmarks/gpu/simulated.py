@@ -22,20 +22,18 @@ LOGIT_STD = 5.0  # of a trained network's scores among strangers, in logits
 DIRECTIONS = 8  # in which people differ
 PATCHES = (4, 2)  # of a person, whose colours are drawn
 CROP = (128, 64)  # height and width of Market-1501's images
-# Those of the recipe cvpr2022.
-AUGMENT = AugmentConfig(pad=10, rotation_degrees=5, flip=0.5, colour_jitter=1, occlusion=0.8)
 
 
 def unit_maps(
     labels: NDArray[np.int64], shape: Shape, seed: int, *, noise: float = 0.5, device: torch.device | None = None
 ) -> Tensor:
-    """Maps [N, C, H, W] of unit length over C; those of one label are alike, whatever the seed.
+    """Make maps [N, C, H, W] of unit length over C. Maps of one label are alike for every seed.
 
     People differ in a few directions, and neighbouring locations are alike, as in a trained network's maps: so their
     cosines spread, and many locations agree on a score.
 
     Args:
-        labels: [N], whom each map shows, numbered from 0.
+        labels: person of each map, [N], numbered from 0.
         shape: of a map.
         seed: of what changes from image to image.
         noise: how much does, as a share of what a person's maps have in common.

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
+from benchmarks.gpu.recipe import AUGMENT
 from benchmarks.gpu.record import Figure
 from benchmarks.gpu.settings import Setup
-from benchmarks.gpu.simulated import AUGMENT, drawn_crops
+from benchmarks.gpu.simulated import drawn_crops
 from benchmarks.gpu.speed_training import IMAGES_EACH, learner
 from benchmarks.gpu.timing import Clock
 from qaconv.config import AugmentConfig

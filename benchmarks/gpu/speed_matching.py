@@ -34,32 +34,15 @@ def matching(setup: Setup, name: str) -> Iterator[Figure]:
         yield Figure(what, pairs / cost.seconds, "pairs/s", cost.seconds, BOUND, bound, peak_bytes=cost.peak_bytes)
     matcher = matcher_on_gpu(setup, head)
     query, other = (matcher.prepare(maps.flatten(2).transpose(1, 2).contiguous()) for maps in (queries, gallery))
-    match = getattr(matcher, "table_on_device", matcher.table)
-    cost = measure(partial(match, query, other), setup.device)
+    cost = measure(partial(matcher.table_on_device, query, other), setup.device)
     note = f"{type(matcher).__name__}; {plain['fp32'] / cost.seconds:.3g}x the einsum in fp32, plain is fp16"
-    yield Figure(
-        f"{shape}: {len(queries)} x {len(gallery)}, maps and logits on the GPU",
-        pairs / cost.seconds,
-        "pairs/s",
-        cost.seconds,
-        BOUND,
-        bound,
-        plain["fp16"],
-        cost.peak_bytes,
-        note,
-    )
+    calls = {f"{len(queries)} x {len(gallery)}, maps and logits on the GPU": (cost, note)}
     on_host = queries.cpu(), gallery.cpu()
     cost = measure(partial(score_matrix, *on_host, head, device=setup.device), setup.device, turns=2)
-    yield Figure(
-        f"{shape}: score_matrix, maps on the host",
-        pairs / cost.seconds,
-        "pairs/s",
-        cost.seconds,
-        BOUND,
-        bound,
-        plain["fp16"],
-        cost.peak_bytes,
-    )
+    calls["score_matrix, maps on the host"] = cost, ""
+    for what, (cost, note) in calls.items():
+        rate, name = pairs / cost.seconds, f"{shape}: {what}"
+        yield Figure(name, rate, "pairs/s", cost.seconds, BOUND, bound, plain["fp16"], cost.peak_bytes, note)
 
 
 def graph(setup: Setup) -> Iterator[Figure]:

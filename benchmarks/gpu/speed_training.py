@@ -13,38 +13,20 @@ from torch.nn import functional as F
 
 from benchmarks.gpu.found import matmul_rate
 from benchmarks.gpu.plain import plain_head
+from benchmarks.gpu.recipe import train_config
 from benchmarks.gpu.record import Figure
 from benchmarks.gpu.settings import Setup
 from benchmarks.gpu.simulated import images, settled_network, trained_head, unit_maps
 from benchmarks.gpu.timing import Cost, measure
-from qaconv.config import MethodConfig, TrainConfig
+from qaconv.config import MethodConfig
 from qaconv.models import QAConv, local_max
 from qaconv.models.losses import build_loss
 from qaconv.training import trainer
 
 IMAGES_EACH = 2
 PRECISIONS = {"fp32": None, "fp16": torch.float16}
-# Of the recipe cvpr2022; the smallest learning rate keeps the same network through all turns.
-RECIPE = TrainConfig(
-    datasets=["drawn"],
-    amp=True,
-    freeze_batchnorm=True,
-    identities_per_batch=32,
-    images_per_identity=IMAGES_EACH,
-    epochs=1,
-    lr=1e-6,
-    backbone_lr=1e-6,
-    weight_decay=5e-4,
-    clip_norm=8,
-    margin=16,
-    pairwise_epochs=0,
-    lr_drop_when_loss_below=0,
-    lr_drop_by="training_loss",
-    lr_drop_epoch=1,
-    learnt_by_epoch=1,
-    learnt_accuracy=0,
-    holdout_share=0,
-)
+# The smallest learning rate keeps the same network through all turns.
+RECIPE = train_config(epochs=1, lr=1e-6, backbone_lr=1e-6, lr_drop_epoch=1)
 
 
 def head(setup: Setup) -> Iterator[Figure]:

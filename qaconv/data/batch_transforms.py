@@ -1,7 +1,7 @@
-"""Vary a whole batch of training images on a GPU, each as its own seed says.
+"""Augment a whole batch of training images on a GPU, each image with its own random numbers.
 
-B images, H x W pixels. What is drawn for an image, and in which order, is what `qaconv/data/transforms.py` draws;
-pixels are the same but for a rotation's and a colour's rounding.
+B images, H x W pixels. The random numbers of an image are those that `qaconv/data/transforms.py` draws, in the same
+order. Pixels differ only in the rounding of rotations and colours.
 """
 
 from typing import NamedTuple
@@ -10,10 +10,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.transforms.v2.functional import rgb_to_grayscale
-from torchvision.transforms.v2.functional._color import (
-    _hsv_to_rgb,
-    _rgb_to_hsv,
-)  # theirs take one factor for all images
+from torchvision.transforms.v2.functional._color import _hsv_to_rgb, _rgb_to_hsv  # public: one factor for all images
 
 from qaconv.data.transforms import WhiteOcclusion
 
@@ -22,7 +19,7 @@ TO_BYTE = 256 - 1e-3  # torchvision's factor from a float in [0, 1] to a byte
 
 
 class Variation(NamedTuple):
-    """What is drawn for an image, as numbers; those that change nothing, by default."""
+    """The random numbers of one image. The defaults change nothing."""
 
     top: float = 0  # of the crop, in pixels of the image
     left: float = 0
@@ -46,13 +43,13 @@ FACTORS = slice(Variation._fields.index("brightness"), Variation._fields.index("
 
 
 class BatchAugmentation:
-    """The steps of `build_augmentation`, for a batch.
+    """Apply the steps of `build_augmentation` to a batch.
 
     Args:
-        steps: what `build_augmentation` has returned.
+        steps: result of `build_augmentation`.
 
     Raises:
-        ValueError: a step of another kind.
+        ValueError: a step is of another kind.
     """
 
     def __init__(self, steps: v2.Compose) -> None:
@@ -86,7 +83,7 @@ class BatchAugmentation:
         return torch.tensor(drawn)
 
     def __call__(self, images: Tensor, drawn: Tensor) -> Tensor:
-        """Vary uint8 images [B, 3, H, W], on any device, as `drawn` [B, 15], on the CPU, says; uint8 again."""
+        """Augment uint8 images [B, 3, H, W] on any device by random numbers `drawn` [B, 15] on the CPU."""
         moved = Variation(*drawn.T[:, :, None, None].to(images.device, non_blocking=True))
         varied = _move(images, moved)
         if self._recolours:
@@ -95,7 +92,7 @@ class BatchAugmentation:
 
 
 def _move(images: Tensor, drawn: Variation) -> Tensor:
-    """Crop, mirror and turn: each pixel is the nearest of where it comes from, black where that is outside."""
+    """Crop, flip and rotate: take the nearest source pixel, or black if it lies outside the image."""
     height, width = images.shape[-2:]
     across = torch.arange(width, device=images.device) - (width - 1) / 2
     down = (torch.arange(height, device=images.device) - (height - 1) / 2)[:, None]

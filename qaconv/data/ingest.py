@@ -1,7 +1,7 @@
 """A batch of new sightings and the dataset that it is for go in; what may join comes out, and why the rest may not.
 
 A batch is a folder of images and `sightings.csv`, a table as `data/layouts/table.py` reads it. A dataset is the same,
-but its images are named by their content, so that whatever arrives twice is there once.
+but its images are named by their content, so that an image that arrives twice is stored once.
 """
 
 import shutil

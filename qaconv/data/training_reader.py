@@ -1,4 +1,4 @@
-"""Read varied training images in batches: on the CPU image by image, for a GPU all at once on it."""
+"""Read batches of augmented training images: augmented one by one on the CPU, or a whole batch at once on a GPU."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -34,14 +34,14 @@ class TrainingCrops(Dataset[tuple[Tensor, int]]):
 
 
 class TrainingReader:
-    """Reads batches of training images; the processes that read stay from epoch to epoch.
+    """Read batches of training images in worker processes, which stay from epoch to epoch.
 
-    On a GPU the images of a batch are varied there, all at once; on the CPU by the processes that read, one by one.
+    The worker processes augment images one by one for a CPU. A GPU augments a whole batch at once.
 
     Args:
-        crops: the images.
-        workers: processes that read beside this one.
-        device: where batches are wanted.
+        crops: training images with their labels.
+        workers: number of processes that read, in addition to this one.
+        device: device that receives the batches.
     """
 
     def __init__(self, crops: TrainingCrops, workers: int, device: torch.device) -> None:
@@ -64,7 +64,7 @@ class TrainingReader:
             yield from self._loader
             return
         stream = torch.cuda.Stream(self._device)
-        with ThreadPoolExecutor(1) as pool:  # it works while this thread waits for a step's gradients
+        with ThreadPoolExecutor(1) as pool:  # it runs while this thread waits for the gradients of a step
             for images, labels, done in map_ahead(pool, partial(self._varied, stream), self._loader, 1):
                 current = torch.cuda.current_stream(self._device)
                 current.wait_event(done)
@@ -75,7 +75,7 @@ class TrainingReader:
     def _varied(
         self, stream: torch.cuda.Stream, batch: tuple[Tensor, Tensor, Tensor]
     ) -> tuple[Tensor, Tensor, torch.cuda.Event]:
-        """Images and labels on the GPU, and what marks the moment when they are there."""
+        """Return images and labels on the GPU, and the event that marks when they are ready."""
         assert self._vary is not None
         with torch.cuda.stream(stream):
             images, labels = (part.to(self._device, non_blocking=True) for part in (batch[0], batch[2]))
@@ -84,7 +84,7 @@ class TrainingReader:
 
 
 class _UnvariedCrops(Dataset[tuple[Tensor, Tensor, int]]):
-    """Training images as they are, with what is drawn for each, and labels."""
+    """Training images without augmentation, with their random numbers and labels."""
 
     def __init__(self, crops: TrainingCrops, vary: BatchAugmentation) -> None:
         self._crops, self._vary = crops, vary

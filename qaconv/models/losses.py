@@ -22,8 +22,8 @@ class Outcome(NamedTuple):
     accuracy: Tensor
 
 
-BLOCK_CLASSES = 16  # a block, theirs; the head's norms see one block each, so it is part of the recipe
-GPU_BLOCKS = 64  # compared at a time on a GPU, which would wait for the next one to be launched; on a CPU it is one
+BLOCK_CLASSES = 16  # classes in a block, as in the authors' code; the head's norms see one block at a time
+GPU_BLOCKS = 64  # blocks compared at a time on a GPU, which would otherwise wait for launches; 1 on a CPU
 
 
 class ClassMemoryLoss(nn.Module):
@@ -60,7 +60,7 @@ class ClassMemoryLoss(nn.Module):
             logits = self.head(maps, self.memory[classes], blocks=len(group))
             same = pids[:, None] == classes
             highest = logits.detach().max(dim=1)
-            higher = highest.values > best  # not as an index: a GPU would be asked how many there are
+            higher = highest.values > best  # a mask and no index, as an index makes the GPU wait
             best.copy_(torch.where(higher, highest.values, best))
             right.copy_(torch.where(higher, classes[highest.indices] == pids, right))
             return _focal(logits, same).sum() / len(maps)

@@ -9,10 +9,9 @@ from qaconv.errors import InputError
 
 
 def find_device(name: str) -> torch.device:
-    """Find the device that `machine.device` names, and make a GPU compute what it is asked for, the same each time.
+    """Find the device that `machine.device` names, and switch TF32 and cuDNN's non-deterministic algorithms off.
 
-    float32 on a GPU is float32, not TF32, and cuDNN takes algorithms that repeat bit for bit. `auto` is a GPU where
-    there is one.
+    `auto` is a GPU if there is one.
 
     GPUs are those that `CUDA_VISIBLE_DEVICES` lets this process see, numbered from 0: whole ones, or slices by MIG.
 
@@ -27,7 +26,7 @@ def find_device(name: str) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= count:
         allowed = ["auto", "cpu", *(["cuda"] if count else []), *(f"cuda:{index}" for index in range(count))]
         raise InputError(f"params.yaml: machine.device is {name!r}, which this machine lacks; allowed here: {allowed}")
-    torch.backends.cudnn.allow_tf32 = False  # it would move a feature map by a hundredth of its length
+    torch.backends.cudnn.allow_tf32 = False  # TF32 rounds float32 to 10 bits, as float16 does
     torch.backends.cudnn.deterministic = True
     return device
 

@@ -1,4 +1,4 @@
-"""A registered version brings its own code, whatever the tree of the checkout that loads it."""
+"""A registered version brings its own code and does not depend on the tree of the checkout that loads it."""
 
 import json
 import os

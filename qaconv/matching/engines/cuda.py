@@ -55,7 +55,7 @@ class TritonMatcher:
         self._wide, self._narrow = _column_pieces(len(folded.query))
 
     def prepare(self, images: Block) -> Tensor:
-        """Move a block of either side to the device as float16 [N, P, D]; what this has returned stays as it is.
+        """Move a block of queries or gallery images to the device as float16 [N, P, D]. A moved block stays as it is.
 
         Locations are filled up with copies of the last one, which change no maximum and have no weight; channels with
         zeros.
@@ -150,7 +150,7 @@ def match_images(
 
     Both maxima stay in registers: of a query's rows over all columns, and, element by element over the tiles of rows,
     of the columns; those are reduced across threads once a query. Columns come in two pieces, as a tile's side must be
-    a power of two: 192 is 128 and 64, which multiplies nothing in vain.
+    a power of two: 192 is 128 and 64, so no product is wasted.
     """
     program = tl.program_id(0)
     if INDEXED:
