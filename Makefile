@@ -1,4 +1,4 @@
-# `make demo`: the whole workflow on the embedded camera networks. `make up`, `make status`, `make down`: the servers that
+# `make demo`: the whole workflow on the synthetic camera networks. `make up`, `make status`, `make down`: the servers that
 # unattended work needs, on this machine; `make backup to=FOLDER`, `make restore from=FOLDER`. `make bench`: what the README's figures of speed come from; `make bench-serve`:
 # those of the service; `make gpu-check`: checks and measures what runs on a GPU. `make test`, `make test-integration`
 # (the production loop on real servers), `make lint`,

@@ -40,7 +40,7 @@ BLOCKS = (512, 512)  # where no table is written; an evaluation's are larger
 TURNS = 9  # where ours takes a tenth of a second, and three would show the machine's moods
 BATCH = load_params().evaluate.batch_size  # crops encoded at a time
 
-OUTPUTS = (MODELS / "qaconv", *(PREPARED / name for name in load_params().deployments))  # of the demo, measured on
+OUTPUTS = (MODELS / "qaconv", *(PREPARED / name for name in load_params().targets))  # of the demo, measured on
 
 
 def rows() -> Iterator[Row]:
@@ -48,8 +48,8 @@ def rows() -> Iterator[Row]:
     for shape in (PAPER, DEMO):
         yield from _engines(shape)
     params = load_params()
-    for deployment in params.deployments:
-        yield _precision(deployment)
+    for target in params.targets:
+        yield _precision(target)
     yield _two_stages()
     for galleries in GALLERIES:
         head, queries, gallery = _head(DEMO), _maps(QUERIES, DEMO, 1), _maps(galleries, DEMO, 2)
@@ -93,9 +93,9 @@ def plain_logits(head: QAConv, queries: Tensor, gallery: Tensor) -> Tensor:
     return table.amax(dim=3) @ folded.query + table.amax(dim=2) @ folded.gallery + folded.bias
 
 
-def _precision(deployment: str) -> Row:
-    """What 8 bits change on one of the demo's deployments, and how much sooner they are done."""
-    network, manifest = _network(), Manifest.load(PREPARED / deployment)
+def _precision(target: str) -> Row:
+    """What 8 bits change on one of the demo's targets, and how much sooner they are done."""
+    network, manifest = _network(), Manifest.load(PREPARED / target)
     query, gallery = manifest.split("query"), manifest.split("gallery")
     gallery = gallery[gallery["pid"] != JUNK]
     maps = [_encode([manifest.root / image for image in part["image"]]) for part in (query, gallery)]
@@ -104,7 +104,7 @@ def _precision(deployment: str) -> Row:
     def keep(engine: str) -> None:
         logits[engine] = score_matrix(maps[0], maps[1], network.head, engine=engine)  # type: ignore[arg-type]
 
-    row = compare(f"{deployment}: exact, int8", partial(keep, "exact"), partial(keep, "int8"))
+    row = compare(f"{target}: exact, int8", partial(keep, "exact"), partial(keep, "int8"))
     truth = (query["pid"], gallery["pid"], query["camid"], gallery["camid"])
     figures = {engine: 100 * evaluate_ranking(of, *truth).mean_average_precision for engine, of in logits.items()}
     difference = figures["int8"] - figures["exact"]
@@ -151,10 +151,10 @@ def _encoder() -> Encode:
 
 
 def _crops(split: str) -> list[Path]:
-    """All deployments' crops of one split; the gallery takes in the training images."""
+    """All targets' crops of one split; the gallery takes in the training images."""
     paths = []
-    for deployment in load_params().deployments:
-        manifest = Manifest.load(PREPARED / deployment)
+    for target in load_params().targets:
+        manifest = Manifest.load(PREPARED / target)
         chosen = manifest.frame["split"] == split
         if split == "gallery":
             chosen |= manifest.frame["split"] == "train"

@@ -38,7 +38,7 @@ from qaconv.serving.gallery import Filter, Gallery
 from qaconv.serving.service import BATCH as ENCODED
 from qaconv.serving.storage import Sighting
 
-DEPLOYMENT = "mall"
+TARGET = "mall"
 ENROLLED = 10_000
 CLIENTS = 4  # requests at once
 PARTS = 5  # of the enrolment, each with the bare encoder before and after it, as a machine's speed comes and goes
@@ -56,7 +56,7 @@ def main() -> None:
     seconds = arguments.parse_args().seconds
     if shutil.which("wrk") is None:
         sys.exit("wrk is not there; `apt-get install wrk` installs it")
-    require_outputs((ONNX, TLIFT / DEPLOYMENT, PREPARED / DEPLOYMENT))
+    require_outputs((ONNX, TLIFT / TARGET, PREPARED / TARGET))
     with TemporaryDirectory() as scratch:
         state = Path(scratch) / "galleries"
         model = ServedModel(place_model(state), threads=1)
@@ -73,14 +73,14 @@ def place_model(state: Path) -> Path:
     served = state / "models" / "demo"
     shutil.copytree(ONNX, served)
     (served / "tlift").mkdir()
-    shutil.copy(TLIFT / DEPLOYMENT / "qaconv.json", served / "tlift" / f"{DEPLOYMENT}.json")
+    shutil.copy(TLIFT / TARGET / "qaconv.json", served / "tlift" / f"{TARGET}.json")
     write_json(state / "models" / "in_charge.json", {"version": "demo"})
     return served
 
 
 def files(split: str) -> list[tuple[bytes, int, float]]:
     """Image, camera and time of a split's sightings but junk."""
-    manifest = Manifest.load(PREPARED / DEPLOYMENT)
+    manifest = Manifest.load(PREPARED / TARGET)
     rows = manifest.split(split).query(f"pid != {JUNK}")
     return [
         ((manifest.root / image).read_bytes(), int(camid), float(time_s))
@@ -140,7 +140,7 @@ def enrolment(url: str, model: ServedModel, gallery: list[tuple[bytes, int, floa
         chosen = [gallery[at % len(gallery)] for at in range(start, min(start + BATCH, ENROLLED))]
         sightings = [{"image": text(image), "camid": camid, "time_s": time_s} for image, camid, time_s in chosen]
         bodies.append((len(chosen), json.dumps({"sightings": sightings}).encode()))
-    path = f"{url}/v1/deployments/{DEPLOYMENT}/sightings"
+    path = f"{url}/v1/targets/{TARGET}/sightings"
     enrolled, bare = [], [bare_rate(model, gallery)]
     with httpx.Client(headers={"Content-Type": "application/json"}, timeout=60) as client:
         for part in track(range(PARTS), "enrol", console=console):
@@ -167,7 +167,7 @@ def load(url: str, queries: list[tuple[bytes, int, float]], seconds: int, scratc
     (scratch / "bodies").write_text("\n".join(bodies))
     (scratch / "search.lua").write_text(SCRIPT.format(bodies=scratch / "bodies"))
     command = ["wrk", "-t1", f"-c{CLIENTS}", f"-d{seconds}s", "--latency", "--timeout", "10s", "-s"]
-    address = f"{url}/v1/deployments/{DEPLOYMENT}/search"
+    address = f"{url}/v1/targets/{TARGET}/search"
     said = subprocess.run(
         [*command, scratch / "search.lua", address], capture_output=True, text=True, check=True
     ).stdout
@@ -199,9 +199,7 @@ def agreement(
     """How often a shortlist of the setting's share finds what matching everything finds."""
     size = round(load_params().serve.shortlist / ENROLLED * len(gallery))
     kept = Gallery(len(gallery), model.map_shape)
-    sightings = [
-        Sighting(at, DEPLOYMENT, camid, time_s, None, 0) for at, (_, camid, time_s) in enumerate(gallery, start=1)
-    ]
+    sightings = [Sighting(at, TARGET, camid, time_s, None, 0) for at, (_, camid, time_s) in enumerate(gallery, start=1)]
     for start in range(0, len(gallery), BATCH):
         part = slice(start, start + BATCH)
         kept.add(sightings[part], model.encode(crops(model, gallery[part])))

@@ -1,10 +1,10 @@
-"""What has become of a model, a dataset or a deployment goes in; Prefect's automations hear of it, and tell people."""
+"""What has become of a model, a dataset or a target goes in; Prefect's automations hear of it, and tell people."""
 
 from typing import Literal
 
 from prefect.events import emit_event
 
-Event = Literal["model.promoted", "model.refused", "model.rolled_back", "dataset.quarantined", "deployment.drifted"]
+Event = Literal["model.promoted", "model.refused", "model.rolled_back", "dataset.quarantined", "target.drifted"]
 
 
 def announce(event: Event, name: str, reason: str) -> None:
@@ -12,7 +12,7 @@ def announce(event: Event, name: str, reason: str) -> None:
 
     Args:
         event: what has happened.
-        name: to which model, dataset or deployment.
+        name: to which model, dataset or target.
         reason: for a person, in a sentence or two.
     """
     resource = {"prefect.resource.id": f"qaconv.{event.split('.')[0]}.{name}", "prefect.resource.name": name}

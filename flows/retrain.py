@@ -85,7 +85,7 @@ def retrain(changes: dict[str, Any] | None = None, fan_out: bool = False) -> Ret
         for name, step in STEPS.items():
             tries = ASKS_THE_REMOTE if fan_out else {}
             run_step.with_options(name=name, **tries)(step, fan_out)
-        metrics = runs.load_metrics(params.deployments)
+        metrics = runs.load_metrics(params.targets)
         release = register(params, metrics)
         outcome = promote(params, release)
         report = publish_report(release, outcome)

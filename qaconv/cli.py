@@ -24,7 +24,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 Site = Annotated[str, typer.Option(help="A key of sites in params.yaml.")]
 Dataset = Annotated[str, typer.Option(help="A key of datasets in params.yaml.")]
 Method = Annotated[str, typer.Option(help="A key of methods in params.yaml: qaconv or baseline.")]
-Deployment = Annotated[str, typer.Option(help="One of deployments in params.yaml.")]
+Target = Annotated[str, typer.Option(help="One of targets in params.yaml.")]
 
 Part = Annotated[int, typer.Option(help="One of evaluate.parts in params.yaml.")]
 
@@ -39,9 +39,9 @@ def configure() -> None:
 
 
 @app.command()
-def camnet(site: Site) -> None:
-    """Render a site of the embedded camera network."""
-    _run("camnet", site)
+def synthetic(site: Site) -> None:
+    """Render the images of a synthetic camera network."""
+    _run("synthetic", site)
 
 
 @app.command()
@@ -68,33 +68,33 @@ def train(method: Method) -> None:
 
 
 @app.command()
-def features(deployment: Deployment) -> None:
-    """Encode every sighting of a deployment with each method's network."""
-    _run("features", deployment)
+def features(target: Target) -> None:
+    """Encode every sighting of a target with each method's network."""
+    _run("features", target)
 
 
 @app.command()
-def match(deployment: Deployment, part: Part = 1) -> None:
-    """Match a part of a deployment's sightings with all of them."""
-    _run("match", deployment, part)
+def match(target: Target, part: Part = 1) -> None:
+    """Match a part of a target's sightings with all of them."""
+    _run("match", target, part)
 
 
 @app.command()
-def rerank(deployment: Deployment) -> None:
-    """Re-rank a deployment's gallery by who else is near."""
-    _run("rerank", deployment)
+def rerank(target: Target) -> None:
+    """Re-rank a target's gallery by who else is near."""
+    _run("rerank", target)
 
 
 @app.command()
-def fit_tlift(deployment: Deployment) -> None:
-    """Write a deployment's temporal profile."""
-    _run("fit_tlift", deployment)
+def fit_tlift(target: Target) -> None:
+    """Write a target's temporal profile."""
+    _run("fit_tlift", target)
 
 
 @app.command()
-def evaluate(deployment: Deployment) -> None:
-    """Measure the networks on a deployment."""
-    _run("evaluate", deployment)
+def evaluate(target: Target) -> None:
+    """Measure the networks on a target."""
+    _run("evaluate", target)
 
 
 @app.command()
@@ -178,21 +178,21 @@ def serve_key(
     name: Annotated[str, typer.Argument(help="Of the key, as the log will name it.")],
     keys: Annotated[Path, typer.Option(help="File of hashed keys.")],
     scope: Annotated[list[str], typer.Option(help="search, enrol, delete or metrics; may be repeated.")],
-    deployment: Annotated[list[str] | None, typer.Option(help="Where; everywhere unless given.")] = None,
+    target: Annotated[list[str] | None, typer.Option(help="Where; everywhere unless given.")] = None,
 ) -> None:
     """Make an API key, keep its hash in a file, and print the key once."""
     with _refusing():
-        _serving().serve_key(name, keys, scope, deployment)
+        _serving().serve_key(name, keys, scope, target)
 
 
 @app.command()
 def enrol(
-    deployment: Deployment,
+    target: Target,
     url: Annotated[str, typer.Option(help="Of the service.")] = "http://127.0.0.1:8000",
 ) -> None:
-    """Enrol a deployment's gallery in the service; a key is read from QACONV_API_KEY."""
+    """Enrol a target's gallery in the service; a key is read from QACONV_API_KEY."""
     with _refusing():
-        _serving().enrol(deployment, url)
+        _serving().enrol(target, url)
 
 
 def _serving() -> Any:

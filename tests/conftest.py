@@ -1,4 +1,4 @@
-"""What several tests look at: a small site of the embedded camera network, with the truth beside the pictures."""
+"""What several tests look at: a small site of the synthetic camera network, with the truth beside the pictures."""
 
 import gc
 from collections.abc import Callable, Iterator

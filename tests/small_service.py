@@ -1,4 +1,4 @@
-"""A service of two deployments with a model of two locations, for tests; its crops are 4 x 2 pixels."""
+"""A service of two targets with a model of two locations, for tests; its crops are 4 x 2 pixels."""
 
 import base64
 import json

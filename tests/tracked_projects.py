@@ -47,32 +47,32 @@ stages:
       deps: [data/sources]
       outs: ["artifacts/model/${key}"]
   features:
-    foreach: ${deployments}
+    foreach: ${targets}
     do:
       cmd: mkdir -p artifacts/features && echo ${item} >artifacts/features/${item}
       deps: [artifacts/model, "data/prepared/${item}"]
       outs: ["artifacts/features/${item}"]
   match:
     matrix:
-      deployment: ${deployments}
+      target: ${targets}
       part: ${evaluate.parts}
-    cmd: mkdir -p artifacts/matches/${item.deployment} && echo >artifacts/matches/${item.deployment}/${item.part}
-    deps: ["artifacts/features/${item.deployment}"]
-    outs: ["artifacts/matches/${item.deployment}/${item.part}"]
+    cmd: mkdir -p artifacts/matches/${item.target} && echo >artifacts/matches/${item.target}/${item.part}
+    deps: ["artifacts/features/${item.target}"]
+    outs: ["artifacts/matches/${item.target}/${item.part}"]
   rerank:
-    foreach: ${deployments}
+    foreach: ${targets}
     do:
       cmd: mkdir -p artifacts/reranked && ls artifacts/matches/${item} >artifacts/reranked/${item}
       deps: ["artifacts/matches/${item}"]
       outs: ["artifacts/reranked/${item}"]
   fit_tlift:
-    foreach: ${deployments}
+    foreach: ${targets}
     do:
       cmd: mkdir -p artifacts/tlift && cp -r made_up/artifacts/tlift/${item} artifacts/tlift/
       deps: ["data/prepared/${item}", "made_up/artifacts/tlift/${item}"]
       outs: ["artifacts/tlift/${item}"]
   evaluate:
-    foreach: ${deployments}
+    foreach: ${targets}
     do:
       cmd: sh evaluate.sh ${item}
       deps: [artifacts/model, evaluate.sh, "made_up/metrics/${item}.json"]
@@ -91,17 +91,17 @@ MD5 = f"{'a' * 32}.dir"
 
 
 def write_project(folder: Path, maps: Mapping[str, float] = {"station": 0.25, "mall": 0.5}) -> Params:
-    """Params, outputs and dvc.lock of a project that has been run; `maps` is QAConv's direct mAP by deployment."""
+    """Params, outputs and dvc.lock of a project that has been run; `maps` is QAConv's direct mAP by target."""
     settings = yaml.safe_load((REPOSITORY / "params.yaml").read_text(encoding="utf-8"))
-    settings["deployments"] = list(maps)
+    settings["targets"] = list(maps)
     settings["gate"]["min_gain"] = 0.5
     write(folder / "params.yaml", yaml.safe_dump(settings))
     for method in METHODS:
         write(folder / f"artifacts/model/{method}/history.csv", HISTORY)
-    for deployment in maps:
+    for target in maps:
         for method in METHODS:
-            write_profile(folder / f"artifacts/tlift/{deployment}/{method}.json", deployment)
-        write(folder / f"metrics/cmc/{deployment}.csv", "rank,qaconv_direct\n1,0.5\n")
+            write_profile(folder / f"artifacts/tlift/{target}/{method}.json", target)
+        write(folder / f"metrics/cmc/{target}.csv", "rank,qaconv_direct\n1,0.5\n")
     measure_again(folder / "metrics", maps)
     write(folder / "artifacts/report/report.html", f"<main>{RUN}</main>")
     write(folder / "artifacts/report/report.json", "{}")
@@ -146,10 +146,10 @@ def made_up_metrics(direct_map: float) -> dict[str, Any]:
 
 def measure_again(folder: Path, maps: Mapping[str, float]) -> None:
     """The files of `evaluate`, as if the model had other results."""
-    for deployment, value in maps.items():
-        write(folder / f"{deployment}.json", json.dumps(made_up_metrics(value)))
+    for target, value in maps.items():
+        write(folder / f"{target}.json", json.dumps(made_up_metrics(value)))
         (folder / "queries").mkdir(parents=True, exist_ok=True)
-        made_up_queries(value).to_parquet(folder / f"queries/{deployment}.parquet")
+        made_up_queries(value).to_parquet(folder / f"queries/{target}.parquet")
 
 
 def retrain(params: Params, maps: Mapping[str, float] = {}) -> tuple[Release, Outcome]:
@@ -158,7 +158,7 @@ def retrain(params: Params, maps: Mapping[str, float] = {}) -> tuple[Release, Ou
     if maps:
         write_lock(Path(), maps)
     with retraining_run(params, {}):
-        release = register(params, load_metrics(params.deployments))
+        release = register(params, load_metrics(params.targets))
         return release, promote(release, params.gate)
 
 
@@ -207,10 +207,10 @@ def write_graphs(folder: Path) -> None:
     write(folder / "contract.json", json.dumps(contract))
 
 
-def write_profile(path: Path, deployment: str) -> None:
+def write_profile(path: Path, target: str) -> None:
     """A temporal profile of three cameras, with the paper's parameters."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    TLiftProfile(deployment=deployment, camids=(0, 1, 2), active=True, reason="made up", model=MODEL).save(path)
+    TLiftProfile(target=target, camids=(0, 1, 2), active=True, reason="made up", model=MODEL).save(path)
 
 
 def copy_store(folder: Path) -> None:

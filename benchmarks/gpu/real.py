@@ -192,7 +192,7 @@ def _rank(setup: Setup, network: Network, manifest: Manifest) -> Iterator[Row]:
     neighbours, logits = _others(found.everything)
     where, when = sightings["camid"].to_numpy(), sightings["time_s"].to_numpy()
     known = [Finding(**each) for each in manifest.clocks]
-    profile = fit(neighbours, expit(logits), where, when, known=known, deployment="market")
+    profile = fit(neighbours, expit(logits), where, when, known=known, target="market")
     seconds = time.perf_counter() - started
     yield Figure("fitting times", seconds, "s", seconds, note=profile.reason)
     started = time.perf_counter()

@@ -22,7 +22,7 @@ TRIALS = range(51, 61)  # seeds
 def sites() -> Iterator[Row]:
     """mAP unlifted, by the paper, fitted, best by labels, share of that gain; * without same-camera images."""
     yield "site", "model", "ranking", "none", "paper", "fitted", "best", "share %", "none*", "paper*", "fitted*"
-    for name in load_params().deployments:
+    for name in load_params().targets:
         for method in METHODS:
             site = load_site(name, method)
             profile = site.fit()
@@ -38,7 +38,7 @@ def sites() -> Iterator[Row]:
 def clocks() -> Iterator[Row]:
     """What clocks out of order cost: mAP of direct scores, and what the profile says."""
     yield "site", "clocks", "none", "fitted", "used", "findings"
-    for name in load_params().deployments:
+    for name in load_params().targets:
         site = load_site(name, "qaconv")
         for title, times in _disturbed(site):
             profile = site.fit(times)
@@ -109,8 +109,8 @@ def days() -> Iterator[Row]:
 
 def real() -> Iterator[Row]:
     """Market-1501 or another network of real people, matched in this folder; * without same-camera images."""
-    yield "deployment", "model", "ranking", "none", "paper", "fitted", "none*", "paper*", "fitted*", "fitted - paper"
-    for name in load_params().deployments:
+    yield "target", "model", "ranking", "none", "paper", "fitted", "none*", "paper*", "fitted*", "fitted - paper"
+    for name in load_params().targets:
         for method in METHODS:
             site = load_site(name, method)
             profile = TLiftProfile.load(TLIFT / name / f"{method}.json", model=site.matches.model)

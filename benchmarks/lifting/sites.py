@@ -1,4 +1,4 @@
-"""A prepared deployment and a trained network go in; its scores come out, and what lifting gains, in mAP points."""
+"""A prepared target and a trained network go in; its scores come out, and what lifting gains, in mAP points."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -22,7 +22,7 @@ RANKINGS: tuple[Ranking, ...] = ("direct", "reranked")
 
 @dataclass(frozen=True)
 class Site:
-    """A deployment as one model sees it: N sightings, Q queries first; pids are read by `measure` alone."""
+    """A target as one model sees it: N sightings, Q queries first; pids are read by `measure` alone."""
 
     name: str
     method: str
@@ -53,7 +53,7 @@ class Site:
             self.camids,
             self.times if times is None else times,
             reranked=self.matches.nearest_reranked(),
-            deployment=self.name,
+            target=self.name,
         )
 
     def measure(self, scores: NDArray, *, same_camera: bool = True, asked: NDArray[np.bool_] | None = None) -> float:
@@ -68,7 +68,7 @@ class Site:
 
 
 def load_site(name: str, method: str) -> Site:
-    """A deployment, once `dvc repro rerank` has matched it."""
+    """A target, once `dvc repro rerank` has matched it."""
     require_outputs((PREPARED / name, MATCHES / name, RERANKED / name))
     frame = Manifest.load(PREPARED / name).sightings()
     queries = int((frame["split"] == "query").sum())

@@ -1,4 +1,4 @@
-"""Simulated walks with made-up looks go in; deployments without pictures come out: two days, a million sightings."""
+"""Simulated walks with made-up looks go in; targets without pictures come out: two days, a million sightings."""
 
 from dataclasses import dataclass
 

@@ -18,11 +18,11 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webdriver import WebDriver
 from selenium.webdriver.support.ui import WebDriverWait
 
-from benchmarks.serve import BATCH, DEPLOYMENT, files, place_model, service, text
+from benchmarks.serve import BATCH, TARGET, files, place_model, service, text
 from qaconv.paths import REPORT
 
 HERE = Path(__file__).parent
-QUERY = 40  # of the deployment's queries, in the manifest's order
+QUERY = 40  # of the target's queries, in the manifest's order
 TALLEST = 1320  # pixels of the narrow page
 WIDE = 890  # pixels of the report, with its margins
 COLOURS = 256
@@ -50,7 +50,7 @@ def enrol(url: str) -> None:
     sightings = [{"image": text(image), "camid": camid, "time_s": at} for image, camid, at in files("gallery")]
     for start in range(0, len(sightings), BATCH):
         body = {"sightings": sightings[start : start + BATCH]}
-        httpx.post(f"{url}/v1/deployments/{DEPLOYMENT}/sightings", json=body, timeout=PATIENCE_S).raise_for_status()
+        httpx.post(f"{url}/v1/targets/{TARGET}/sightings", json=body, timeout=PATIENCE_S).raise_for_status()
 
 
 @contextmanager
@@ -88,8 +88,8 @@ def search(page: WebDriver, crop: Path) -> None:
 
 
 def near_miss(page: WebDriver) -> bytes:
-    """The deployment's first search that ends as a near miss, and the explanation of its first answer."""
-    section = page.find_element(By.XPATH, f"//section[h2[@id='{DEPLOYMENT}']]")
+    """The target's first search that ends as a near miss, and the explanation of its first answer."""
+    section = page.find_element(By.XPATH, f"//section[h2[@id='{TARGET}']]")
     shown = section.find_elements(
         By.XPATH, "(.//h4[starts-with(., 'Near miss')])[1] | (.//figure[h4[contains(., 'Wrong')]])[1]"
     )

@@ -35,7 +35,7 @@ class Settings(BaseModel):
 
 
 class SiteConfig(Settings):
-    """One site of the embedded camera network, rendered to Market-1501's folders."""
+    """One site of the synthetic camera network, rendered to Market-1501's folders."""
 
     seed: int
     cameras: Annotated[int, Field(ge=2, le=12)]
@@ -178,7 +178,7 @@ class EvaluateConfig(Settings):
 class ReportConfig(Settings):
     """What may be seen in the report."""
 
-    blur: bool | Literal["auto"]  # heads; auto is every dataset but the embedded sites, which show nobody real
+    blur: bool | Literal["auto"]  # heads; auto is every dataset but the synthetic sites, which show nobody real
 
 
 class RegistryConfig(Settings):
@@ -207,7 +207,7 @@ class IngestConfig(Settings):
     share_from: PositiveInt  # images, of the batch and of the dataset, from which on shares are compared
 
 
-class WatchConfig(Settings):
+class DriftConfig(Settings):
     """When new sightings count as drifted from what the champion was measured on."""
 
     sightings: Annotated[int, Field(ge=10)]  # the newest before and since the champion, that are looked at
@@ -216,7 +216,7 @@ class WatchConfig(Settings):
     max_confident_drop: Share  # of the share of sightings with a match that is more likely than not
     max_share_change: Share  # of each camera among the sightings
     min_transit_gain: Share  # of the old gain that matches have from their times
-    start: bool  # whether a finding starts fit_deployment (cameras, clocks, transits) or retrain (scores)
+    start: bool  # whether a finding starts fit_target (cameras, clocks, transits) or retrain (scores)
 
 
 class ServeConfig(Settings):
@@ -226,7 +226,7 @@ class ServeConfig(Settings):
     shortlist: PositiveInt  # sightings that a query is matched with in full
     requests_per_minute: PositiveInt  # of each key
     poll_s: PositiveFloat  # how often the registry is asked for its champion, and what has expired is deleted
-    retention_days: dict[Name, PositiveFloat]  # by deployment; without an entry, until it is deleted
+    retention_days: dict[Name, PositiveFloat]  # by target; without an entry, until it is deleted
 
 
 class Params(Settings):
@@ -235,7 +235,7 @@ class Params(Settings):
     seed: int
     sites: dict[Name, SiteConfig]
     datasets: dict[Name, DatasetConfig]
-    deployments: Annotated[list[Name], Field(min_length=1)]
+    targets: Annotated[list[Name], Field(min_length=1)]
     image: ImageConfig
     backbone: BackboneConfig
     augment: AugmentConfig
@@ -246,7 +246,7 @@ class Params(Settings):
     registry: RegistryConfig
     gate: GateConfig
     ingest: IngestConfig
-    watch: WatchConfig
+    drift: DriftConfig
     serve: ServeConfig
     machine: MachineConfig
 
@@ -254,14 +254,14 @@ class Params(Settings):
     def _names_exist(self) -> Self:
         if set(self.methods) != set(METHODS):
             raise ValueError(f"methods are {sorted(self.methods)}; they must be {sorted(METHODS)}")
-        for key, names in (("train.datasets", self.train.datasets), ("deployments", self.deployments)):
+        for key, names in (("train.datasets", self.train.datasets), ("targets", self.targets)):
             unknown = [name for name in names if name not in self.datasets]
             if len(set(names)) < len(names):
                 raise ValueError(f"{key} names one twice: {names}")
             if unknown:
                 raise ValueError(f"{key} names {unknown}; datasets has {sorted(self.datasets)}")
-        if unknown := sorted(set(self.serve.retention_days) - set(self.deployments)):
-            raise ValueError(f"serve.retention_days names {unknown}; deployments has {self.deployments}")
+        if unknown := sorted(set(self.serve.retention_days) - set(self.targets)):
+            raise ValueError(f"serve.retention_days names {unknown}; targets has {self.targets}")
         return self
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""What the stages features, match and rerank wrote goes in; what appearance says of a deployment's sightings comes out.
+"""What the stages features, match and rerank wrote goes in; what appearance says of a target's sightings comes out.
 
 N sightings: Q queries, then a gallery of G, of which J are junk. A part is a share of them, one part after another.
 """
@@ -28,16 +28,16 @@ NEAR = [field.name for field in fields(Neighbourhoods)]
 WITHOUT_JUNK = "without_junk."  # before the names of neighbourhoods; not written where there is no junk
 
 
-def open_maps(deployment: str, method: str, images: pd.Series) -> MapStore:
+def open_maps(target: str, method: str, images: pd.Series) -> MapStore:
     """What the stage features has written.
 
     Raises:
         InputError: it is of other images or of another network.
     """
-    folder = FEATURES / deployment / method
+    folder = FEATURES / target / method
     store = MapStore(folder, model=weights_digest(MODELS / method))
     if store.ids.tolist() != images.tolist():
-        raise InputError(f"{folder}: holds maps of other images than {PREPARED / deployment}; run `dvc repro`")
+        raise InputError(f"{folder}: holds maps of other images than {PREPARED / target}; run `dvc repro`")
     return store
 
 
@@ -75,13 +75,13 @@ def share(sightings: int, part: int, parts: int) -> slice:
     return slice(sightings * (part - 1) // parts, sightings * part // parts)
 
 
-def load_parts(deployment: str, method: str, parts: Sequence[int]) -> Part:
+def load_parts(target: str, method: str, parts: Sequence[int]) -> Part:
     """All sightings, joined of the parts.
 
     Raises:
         InputError: one is missing, was made with another network, or is none of `parts`.
     """
-    folder = MATCHES / deployment
+    folder = MATCHES / target
     paths = [folder / str(part) / f"{method}.safetensors" for part in parts]
     if missing := [path for path in paths if not path.is_file()]:
         raise InputError(f"{missing[0]} does not exist; `dvc repro match` writes it")
@@ -120,18 +120,18 @@ class Matches:
     model: str
 
     @classmethod
-    def load(cls, deployment: str, method: str, parts: Sequence[int]) -> "Matches":
+    def load(cls, target: str, method: str, parts: Sequence[int]) -> "Matches":
         """What the stages have written.
 
         Raises:
             InputError: one of them has not run, or for another network.
         """
-        path = RERANKED / deployment / f"{method}.safetensors"
+        path = RERANKED / target / f"{method}.safetensors"
         if not path.is_file():
-            raise InputError(f"{path} does not exist; `dvc repro rerank@{deployment}` writes it")
-        matched, (reranked, model) = load_parts(deployment, method, parts), _load(path)
+            raise InputError(f"{path} does not exist; `dvc repro rerank@{target}` writes it")
+        matched, (reranked, model) = load_parts(target, method, parts), _load(path)
         if model != matched.model:
-            raise InputError(f"{path}: is of another network than {MATCHES / deployment}; run `dvc repro rerank`")
+            raise InputError(f"{path}: is of another network than {MATCHES / target}; run `dvc repro rerank`")
         scores = reranked["scores"]
         without_junk = reranked.get(WITHOUT_JUNK + "scores", scores)
         return cls(matched.logits, scores, without_junk, *_others(matched.everything), model)

@@ -1,7 +1,7 @@
-"""Each method's rankings of a deployment go in; its figures, curves and tables come out, with what chance did to them.
+"""Each method's rankings of a target go in; its figures, curves and tables come out, with what chance did to them.
 
-Beside metrics/<deployment>.json lie the folders cmc, roc, reliability, camera_pairs (CSV) and queries (Parquet), with a
-file for each deployment: of a folder DVC plots every curve.
+Beside metrics/<target>.json lie the folders cmc, roc, reliability, camera_pairs (CSV) and queries (Parquet), with a
+file for each target: of a folder DVC plots every curve.
 """
 
 import logging
@@ -38,7 +38,7 @@ ROC_RATES = np.logspace(-5, 0, 51)  # plotted
 
 @dataclass(frozen=True)
 class Measures:
-    """How one method does on a deployment; all but `rankings` of direct matching."""
+    """How one method does on a target; all but `rankings` of direct matching."""
 
     rankings: Mapping[str, RankingMetrics]
     verification: VerificationMetrics
@@ -51,7 +51,7 @@ def measure(
 ) -> Measures:
     """Measures scores [Q, G] by kind of ranking, one table at a time; "direct" are logits.
 
-    A deployment with one camera is ranked with that camera's own images, as nothing else is left.
+    A target with one camera is ranked with that camera's own images, as nothing else is left.
 
     Raises:
         ValueError: no query has a true match.
@@ -73,11 +73,11 @@ def measure(
     )
 
 
-def write_measures(deployment: str, measures: Mapping[str, Measures], query: pd.DataFrame, *, seed: int) -> None:
-    """Writes a deployment's files.
+def write_measures(target: str, measures: Mapping[str, Measures], query: pd.DataFrame, *, seed: int) -> None:
+    """Writes a target's files.
 
     Args:
-        deployment: their name.
+        target: their name.
         measures: by method; the first is compared with each of the others.
         query: [Q] rows with image, pid and camid.
         seed: of the draws of queries that the intervals come from.
@@ -86,12 +86,12 @@ def write_measures(deployment: str, measures: Mapping[str, Measures], query: pd.
         best = mean_with_interval(of.rankings["direct"].average_precisions, seed=seed)
         log.info(
             "%s, %s: rank-1 %.1f, mAP %.1f (%.1f to %.1f)",
-            deployment,
+            target,
             method,
             100 * of.rankings["direct"].cmc[0],
             *(100 * value for value in (best.value, best.low, best.high)),
         )
-    write_json(METRICS / f"{deployment}.json", _figures(measures, seed))
+    write_json(METRICS / f"{target}.json", _figures(measures, seed))
     tables = {
         "cmc": _cmc(measures),
         "roc": _joined({method: _roc(of.verification) for method, of in measures.items()}),
@@ -99,9 +99,9 @@ def write_measures(deployment: str, measures: Mapping[str, Measures], query: pd.
         "reliability": _joined({m: of.reliability.table for m, of in measures.items() if of.reliability}),
     }
     for name, table in tables.items():
-        with replacing_file(METRICS / name / f"{deployment}.csv") as beside:
+        with replacing_file(METRICS / name / f"{target}.csv") as beside:
             table.to_csv(beside, index=False, lineterminator="\n", float_format="%.6g")
-    with replacing_file(METRICS / "queries" / f"{deployment}.parquet") as beside:
+    with replacing_file(METRICS / "queries" / f"{target}.parquet") as beside:
         _queries(measures, query).to_parquet(beside, index=False)
 
 

@@ -45,7 +45,7 @@ def result_rows(params: Params, metrics: Mapping[str, float]) -> list[dict[str, 
             f" / {100 * metrics[f'{target}.{method}.{ranking}.mAP']:.1f}"
             for ranking, column in COLUMNS.items()
         }
-        for target in params.deployments
+        for target in params.targets
         for method, title in TITLES.items()
     ]
 

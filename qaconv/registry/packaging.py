@@ -37,7 +37,7 @@ def log_served(
     Args:
         name: of the model.
         onnx: the folder with encoder.onnx, matcher.onnx and contract.json.
-        profiles: files of the temporal profiles, by deployment.
+        profiles: files of the temporal profiles, by target.
         versions: the registered versions of the graphs.
         evidence: kept beside what serves, for the gate.
     """
@@ -47,8 +47,8 @@ def log_served(
         shutil.copytree(onnx, served)
         (served / "versions.json").write_text(json.dumps(dict(versions)), encoding="utf-8")
         (served / "tlift").mkdir()
-        for deployment, profile in profiles.items():
-            shutil.copy(profile, served / "tlift" / f"{deployment}.json")
+        for target, profile in profiles.items():
+            shutil.copy(profile, served / "tlift" / f"{target}.json")
         _copy_code(code)
         model = ServedModel(served)
         params = {"threshold": model.threshold, **DEFAULTS}

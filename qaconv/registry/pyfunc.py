@@ -39,7 +39,7 @@ class Ranker(PythonModel):
             model_input: a row a crop: `role` (query or gallery), `image` (a JPEG or PNG file in base64), `camid`, and
                 where known `time_s` (seconds on that camera's clock) and `id` (a name; else the row's number).
             params: `top_k` gallery images a query; `threshold`, the probability above which it is a match, else
-                `ServedModel.threshold`; `deployment`, whose temporal profile lifts scores ("" lifts none);
+                `ServedModel.threshold`; `target`, whose temporal profile lifts scores ("" lifts none);
                 `correspondences` a pair.
 
         Returns:
@@ -50,13 +50,11 @@ class Ranker(PythonModel):
         sides = [_side(model_input, role) for role in ROLES]
         query_maps, gallery_maps = (self._maps(side["image"]) for side in sides)
         query, gallery = sides
-        deployment = asked["deployment"]
-        if deployment and deployment not in self.model.deployments:
-            raise InputError(f"deployment: {deployment!r} has no profile; legal are {self.model.deployments} and ''")
+        target = asked["target"]
+        if target and target not in self.model.targets:
+            raise InputError(f"target: {target!r} has no profile; legal are {self.model.targets} and ''")
         logits = self.model.score(query_maps, gallery_maps)
-        lifted = self.model.lift(
-            deployment, logits, query["camid"], query["time_s"], gallery["camid"], gallery["time_s"]
-        )
+        lifted = self.model.lift(target, logits, query["camid"], query["time_s"], gallery["camid"], gallery["time_s"])
         order = np.argsort(-(logits if lifted is None else lifted), axis=1, kind="stable")[:, : int(asked["top_k"])]
         probability = self.model.probability(logits)
         rows = [
@@ -85,7 +83,7 @@ class Ranker(PythonModel):
         return np.concatenate([self.model.encode(crops[at : at + BATCH]) for at in range(0, len(crops), BATCH)])
 
 
-DEFAULTS: dict[str, Any] = {"top_k": 10, "deployment": "", "correspondences": 5}
+DEFAULTS: dict[str, Any] = {"top_k": 10, "target": "", "correspondences": 5}
 COLUMNS = ["query", "gallery", "rank", "score", "probability", "match", "lifted", "correspondences"]
 
 

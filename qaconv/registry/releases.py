@@ -32,7 +32,7 @@ from qaconv.tlift import TLiftProfile
 
 GRAPHS = ("encoder", "matcher")
 WEIGHTS = "weights"  # tag: digest of the network that was exported, which its temporal profiles name
-DECIDING = ".qaconv.direct.mAP"  # the metric that people look at first, after the deployment's name
+DECIDING = ".qaconv.direct.mAP"  # the metric that people look at first, after the target's name
 
 
 @dataclass(frozen=True)
@@ -67,17 +67,17 @@ def register(params: Params, metrics: Mapping[str, float]) -> Release:
     that broke off is taken up where it stopped.
 
     Args:
-        params: names the model and the deployments.
+        params: names the model and the targets.
         metrics: of those, as `runs.load_metrics` gives them.
     """
     name, digest = params.registry.model, {"dvc_lock": lock_digest()}
     graphs = {
         graph: _version(f"{name}-{graph}", digest, git_tags(), partial(_log_graph, graph)).version for graph in GRAPHS
     }
-    maps = {f"{name}{DECIDING}": repr(metrics[f"{name}{DECIDING}"]) for name in params.deployments}
+    maps = {f"{name}{DECIDING}": repr(metrics[f"{name}{DECIDING}"]) for name in params.targets}
     pair = {f"{graph}_version": str(version) for graph, version in graphs.items()}
     log = partial(_log_model, params, pair)
-    weights = {WEIGHTS: _profile(params.deployments[0]).model}
+    weights = {WEIGHTS: _profile(params.targets[0]).model}
     release = _release(_version(name, {**digest, **pair}, {**git_tags(), **maps, **weights}, log))
     for model, version in release.models.items():
         MlflowClient().set_registered_model_alias(model, "challenger", version)
@@ -85,21 +85,21 @@ def register(params: Params, metrics: Mapping[str, float]) -> Release:
     return release
 
 
-def link_profile(name: str, deployment: str, run_id: str) -> list[str]:
-    """Tags every version of the model that a deployment's profile was fitted for with the run that logged it.
+def link_profile(name: str, target: str, run_id: str) -> list[str]:
+    """Tags every version of the model that a target's profile was fitted for with the run that logged it.
 
     Args:
         name: of the registered model.
-        deployment: whose profile in artifacts/tlift it is.
+        target: whose profile in artifacts/tlift it is.
         run_id: the MLflow run.
 
     Returns:
         The versions; none where the profile's model was never registered.
     """
-    fitted_for = _profile(deployment).model
+    fitted_for = _profile(target).model
     versions = MlflowClient().search_model_versions(f"name = '{name}' and tags.{WEIGHTS} = '{fitted_for}'")
     for version in versions:
-        MlflowClient().set_model_version_tag(name, version.version, f"tlift.{deployment}", run_id)
+        MlflowClient().set_model_version_tag(name, version.version, f"tlift.{target}", run_id)
     return sorted((str(version.version) for version in versions), key=int)
 
 
@@ -148,7 +148,7 @@ def download_served(name: str, version: str, folder: Path) -> None:
 
 
 def load_served(release: Release) -> tuple[ServedModel, Mapping[str, TLiftProfile]]:
-    """What a release serves by, and its temporal profiles by deployment, in memory."""
+    """What a release serves by, and its temporal profiles by target, in memory."""
     with TemporaryDirectory() as folder:
         download_served(release.name, release.version, Path(folder))
         model = ServedModel(Path(folder))
@@ -193,14 +193,14 @@ def _tensor_spec(value: onnx.ValueInfoProto) -> TensorSpec:
 
 def _log_model(params: Params, pair: Mapping[str, str]) -> str:
     """What serves both graphs, with the evidence for it."""
-    evidence = collect(params.deployments, data_digests(params.deployments), METRICS, TLIFT, ONNX)
-    profiles = {deployment: TLIFT / deployment / "qaconv.json" for deployment in params.deployments}
+    evidence = collect(params.targets, data_digests(params.targets), METRICS, TLIFT, ONNX)
+    profiles = {target: TLIFT / target / "qaconv.json" for target in params.targets}
     return log_served(params.registry.model, ONNX, profiles, pair, evidence)
 
 
-def _profile(deployment: str) -> TLiftProfile:
+def _profile(target: str) -> TLiftProfile:
     """The served model's."""
-    return TLiftProfile.load(TLIFT / deployment / "qaconv.json")
+    return TLiftProfile.load(TLIFT / target / "qaconv.json")
 
 
 def _release(version: ModelVersion) -> Release:

@@ -65,9 +65,9 @@ def log_files(params: Params) -> None:
     _log_datasets(params)
     for path in (Path("params.yaml"), DVC_LOCK, ONNX / "contract.json"):
         mlflow.log_artifact(str(path))
-    for deployment in params.deployments:
-        log_profiles(deployment)
-        for path in (METRICS / f"{deployment}.json", METRICS / "cmc" / f"{deployment}.csv"):
+    for target in params.targets:
+        log_profiles(target)
+        for path in (METRICS / f"{target}.json", METRICS / "cmc" / f"{target}.csv"):
             mlflow.log_artifact(str(path), path.parent.as_posix())
 
 
@@ -83,9 +83,9 @@ def log_figures(metrics: Mapping[str, float]) -> None:
     mlflow.log_metrics(dict(metrics))
 
 
-def log_profiles(deployment: str) -> None:
-    """Logs a deployment's temporal profiles with their pictures to the open run."""
-    mlflow.log_artifacts(str(TLIFT / deployment), f"tlift/{deployment}")
+def log_profiles(target: str) -> None:
+    """Logs a target's temporal profiles with their pictures to the open run."""
+    mlflow.log_artifacts(str(TLIFT / target), f"tlift/{target}")
 
 
 def log_report(model: str, verdict: str, champion: Mapping[str, Comparison]) -> str:
@@ -94,7 +94,7 @@ def log_report(model: str, verdict: str, champion: Mapping[str, Comparison]) -> 
     Args:
         model: what was registered.
         verdict: whether it was promoted, and why.
-        champion: the model beside the champion, by deployment.
+        champion: the model beside the champion, by target.
 
     Returns:
         Where the report lies: a page of MLflow's where that is a server, or else a URI.
@@ -131,22 +131,22 @@ def _commit_page(remote: str, commit: str) -> str:
     return f"https://{found[1]}/{found[2]}/commit/{commit}" if found else ""
 
 
-def load_metrics(deployments: Sequence[str], project: Path = Path()) -> dict[str, float]:
-    """Figures of the deployments in [0, 1], and counts, by names such as `station.qaconv.direct.mAP`.
+def load_metrics(targets: Sequence[str], project: Path = Path()) -> dict[str, float]:
+    """Figures of the targets in [0, 1], and counts, by names such as `station.qaconv.direct.mAP`.
 
     Raises:
         InputError: a file or a figure is missing, or a figure is not a number.
     """
     metrics = {}
-    for deployment in deployments:
-        path = project / METRICS / f"{deployment}.json"
+    for target in targets:
+        path = project / METRICS / f"{target}.json"
         if not path.is_file():
             raise InputError(f"{path}: is not there; `dvc repro evaluate` writes it")
         found = _flat(json.loads(path.read_text(encoding="utf-8")))
         for name in map(".".join, product(METHODS, RANKINGS, FIGURES)):
             if not math.isfinite(found.get(name, math.nan)):
                 raise InputError(f"{path}: {name} is {found.get(name, 'missing')}; legal is a number")
-        metrics.update({f"{deployment}.{name}": value for name, value in found.items()})
+        metrics.update({f"{target}.{name}": value for name, value in found.items()})
     return metrics
 
 
@@ -215,7 +215,7 @@ def _left_open(experiment: str, tags: Mapping[str, str]) -> str | None:
 
 def _log_datasets(params: Params) -> None:
     roles: dict[str, list[str]] = {}
-    for role, names in (("training", params.train.datasets), ("evaluation", params.deployments)):
+    for role, names in (("training", params.train.datasets), ("evaluation", params.targets)):
         for name in names:
             roles.setdefault(name, []).append(role)
     digests = data_digests(list(roles))

@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import ks_2samp
 
-from qaconv.config import WatchConfig
+from qaconv.config import DriftConfig
 from qaconv.runtime.crops import read_crop
 from qaconv.runtime.model import ServedModel
 from qaconv.tlift import TLiftProfile
@@ -52,8 +52,8 @@ class Window:
     gains: NDArray[np.float64]
 
 
-def find_drifts(before: Window, since: Window, profile: TLiftProfile | None, rules: WatchConfig) -> list[Drift]:
-    """Every difference that params.yaml's `watch` does not allow; none where either window has too few sightings."""
+def find_drifts(before: Window, since: Window, profile: TLiftProfile | None, rules: DriftConfig) -> list[Drift]:
+    """Every difference that params.yaml's `drift` does not allow; none where either window has too few sightings."""
     if min(len(before.best), len(since.best)) < rules.fewest:
         return []
     return [
@@ -69,7 +69,7 @@ def look(model: ServedModel, profile: TLiftProfile | None, sightings: pd.DataFra
 
     Args:
         model: the champion.
-        profile: its temporal profile of this deployment, if it has one.
+        profile: its temporal profile of this target, if it has one.
         sightings: rows with image, camid and time_s.
         root: the folder that `image` is relative to.
 
@@ -106,7 +106,7 @@ def _gains(
     return np.array([profile.transit(pair, np.array([gap]))[0] for pair, gap in known])
 
 
-def _scores(before: Window, since: Window, rules: WatchConfig) -> Iterator[Drift]:
+def _scores(before: Window, since: Window, rules: DriftConfig) -> Iterator[Drift]:
     change = ks_2samp(before.best, since.best)
     if change.statistic > rules.max_score_change and change.pvalue < SIGNIFICANT:
         found = (
@@ -123,7 +123,7 @@ def _scores(before: Window, since: Window, rules: WatchConfig) -> Iterator[Drift
         yield Drift("matches", found)
 
 
-def _cameras(before: Window, since: Window, profile: TLiftProfile | None, rules: WatchConfig) -> Iterator[Drift]:
+def _cameras(before: Window, since: Window, profile: TLiftProfile | None, rules: DriftConfig) -> Iterator[Drift]:
     if profile and (unknown := sorted({*since.camids.tolist()} - {*profile.camids})):
         yield Drift("cameras", f"cameras {unknown} are not in the profile, which has {list(profile.camids)}")
     for camid in np.union1d(before.camids, since.camids):
@@ -141,7 +141,7 @@ def _clocks(before: Window, since: Window) -> Iterator[Drift]:
             yield Drift("clocks", f"camera {finding.camid}, {finding.kind}: {finding.detail}")
 
 
-def _transits(before: Window, since: Window, rules: WatchConfig) -> Iterator[Drift]:
+def _transits(before: Window, since: Window, rules: DriftConfig) -> Iterator[Drift]:
     if not len(before.gains) or not len(since.gains) or (then := float(before.gains.mean())) <= 0:
         return
     now = float(since.gains.mean())

@@ -14,14 +14,14 @@ import pandas as pd
 from qaconv.errors import InputError
 from qaconv.files import write_json
 
-DECIDING = "qaconv_direct_average_precision"  # of the ranking that promotes, a column of a deployment's queries
+DECIDING = "qaconv_direct_average_precision"  # of the ranking that promotes, a column of a target's queries
 LEFT_OUT = "left out"  # what a profile says was done with times that cannot be used
 RUNS = 30  # of the encoder, of which the median counts
 
 
 @dataclass(frozen=True)
 class Clocks:
-    """Of one deployment.
+    """Of one target.
 
     Attributes:
         cameras: how many there are.
@@ -37,16 +37,16 @@ class Evidence:
     """What is known of one version.
 
     Attributes:
-        average_precisions: of direct matching in [0, 1], by deployment and query image; queries that do not count are
+        average_precisions: of direct matching in [0, 1], by target and query image; queries that do not count are
             left out.
-        data: DVC's digest of the data that it was measured on, by deployment.
+        data: DVC's digest of the data that it was measured on, by target.
         differences: largest difference of each graph from PyTorch, by the graph's file.
         megabytes: of the graphs together.
         encoder_ms: median time of one crop through the encoder, on one thread of the CPU that registered it.
-        times: why each deployment's profile does not use times; empty where it does.
-        calibration_errors: of probabilities at even odds, in [0, 1], by deployment; without an entry where no source
+        times: why each target's profile does not use times; empty where it does.
+        calibration_errors: of probabilities at even odds, in [0, 1], by target; without an entry where no source
             people were held out to fit them.
-        clocks: what fitting the profile found about them, by deployment.
+        clocks: what fitting the profile found about them, by target.
     """
 
     average_precisions: Mapping[str, Mapping[str, float]]
@@ -58,9 +58,9 @@ class Evidence:
     calibration_errors: Mapping[str, float]
     clocks: Mapping[str, Clocks]
 
-    def mean_average_precision(self, deployment: str) -> float:
+    def mean_average_precision(self, target: str) -> float:
         """In [0, 1]."""
-        return float(np.mean(list(self.average_precisions[deployment].values())))
+        return float(np.mean(list(self.average_precisions[target].values())))
 
     def save(self, path: Path) -> None:
         """Writes JSON."""
@@ -73,14 +73,14 @@ class Evidence:
         return cls(**{**values, "clocks": {name: Clocks(**each) for name, each in values["clocks"].items()}})
 
 
-def collect(deployments: Sequence[str], data: Mapping[str, str], metrics: Path, profiles: Path, onnx: Path) -> Evidence:
+def collect(targets: Sequence[str], data: Mapping[str, str], metrics: Path, profiles: Path, onnx: Path) -> Evidence:
     """Reads the outputs of evaluate, fit_tlift and export, and measures the encoder's speed.
 
     Args:
-        deployments: names.
-        data: digests, by deployment.
-        metrics: folder of `<deployment>.json` and `queries/<deployment>.parquet`.
-        profiles: folder of `<deployment>/qaconv.json`.
+        targets: names.
+        data: digests, by target.
+        metrics: folder of `<target>.json` and `queries/<target>.parquet`.
+        profiles: folder of `<target>/qaconv.json`.
         onnx: folder of the graphs and their contract.
 
     Raises:
@@ -88,15 +88,15 @@ def collect(deployments: Sequence[str], data: Mapping[str, str], metrics: Path, 
     """
     contract = _read_json(onnx / "contract.json")
     graphs = contract["graphs"]
-    found = {name: _read_json(profiles / name / "qaconv.json") for name in deployments}
+    found = {name: _read_json(profiles / name / "qaconv.json") for name in targets}
     return Evidence(
-        average_precisions={name: _of_queries(metrics / "queries" / f"{name}.parquet") for name in deployments},
+        average_precisions={name: _of_queries(metrics / "queries" / f"{name}.parquet") for name in targets},
         data=dict(data),
         differences={name: float(graph["largest_difference_from_pytorch"]) for name, graph in graphs.items()},
         megabytes=sum((onnx / name).stat().st_size for name in graphs) / 1e6,
         encoder_ms=_measure_encoder(onnx / "encoder.onnx"),
         times={name: "" if profile["active"] else profile["reason"] for name, profile in found.items()},
-        calibration_errors=_calibration_errors(deployments, metrics),
+        calibration_errors=_calibration_errors(targets, metrics),
         clocks={name: _clocks(profile) for name, profile in found.items()},
     )
 
@@ -110,8 +110,8 @@ def _of_queries(path: Path) -> dict[str, float]:
     return dict(table.set_index("image")[DECIDING].dropna())
 
 
-def _calibration_errors(deployments: Sequence[str], metrics: Path) -> dict[str, float]:
-    figures = {name: _read_json(metrics / f"{name}.json")["qaconv"] for name in deployments}
+def _calibration_errors(targets: Sequence[str], metrics: Path) -> dict[str, float]:
+    figures = {name: _read_json(metrics / f"{name}.json")["qaconv"] for name in targets}
     return {name: of["calibration_error"] for name, of in figures.items() if "calibration_error" in of}
 
 

@@ -126,7 +126,7 @@ def _clocks(challenger: Evidence, rules: GateConfig) -> Iterator[Check]:
 
 
 def _times(challenger: Evidence, champion: Evidence) -> Iterator[Check]:
-    """A deployment whose times served the champion must not lose them unnoticed."""
+    """A target whose times served the champion must not lose them unnoticed."""
     for name, why in challenger.times.items():
         if champion.times.get(name) == "":
             found = f"times of {name} are no longer used: {why}" if why else f"times of {name} are used"

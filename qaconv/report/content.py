@@ -175,7 +175,7 @@ class Target:
     """One camera network, and how the model does there.
 
     Attributes:
-        name: the deployment.
+        name: the target.
         seen: whether it was trained on.
         blurred: whether heads are blurred in its pictures.
         root: the folder that crops' paths are relative to.

@@ -60,7 +60,7 @@ class ServedModel:
         crop_size: (H, W).
         map_shape: (C, h, w).
         head: what the matcher computes, as numbers.
-        deployments: those that have a temporal profile.
+        targets: those that have a temporal profile.
 
     Raises:
         InputError: a file is missing, or is not what the contract says.
@@ -82,12 +82,12 @@ class ServedModel:
         self._profiles = {path.stem: path for path in sorted((folder / "tlift").glob("*.json"))}
 
     @property
-    def deployments(self) -> list[str]:
+    def targets(self) -> list[str]:
         return list(self._profiles)
 
     @cached_property
     def profiles(self) -> dict[str, TLiftProfile]:
-        """Temporal profiles by deployment."""
+        """Temporal profiles by target."""
         return {name: TLiftProfile.load(path) for name, path in self._profiles.items()}
 
     def encode(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -135,7 +135,7 @@ class ServedModel:
 
     def lift(
         self,
-        deployment: str,
+        target: str,
         logits: NDArray[np.float32],
         query_camids: ArrayLike,
         query_times: ArrayLike,
@@ -145,9 +145,9 @@ class ServedModel:
         """Logits [Q, G] to scores lifted by when people came by, [Q, G]; None where times say nothing.
 
         Raises:
-            InputError: a camera that the deployment's profile does not know.
+            InputError: a camera that the target's profile does not know.
         """
-        if deployment not in self.deployments or not (profile := self.profiles[deployment]).active:
+        if target not in self.targets or not (profile := self.profiles[target]).active:
             return None
         scores = _sigmoid(np.asarray(logits, dtype=np.float64))
         return profile.lift(scores, query_camids, query_times, gallery_camids, gallery_times)

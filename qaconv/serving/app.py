@@ -26,13 +26,13 @@ log = logging.getLogger(__name__)
 
 KEY = Depends(APIKeyHeader(name=HEADER, auto_error=False))  # read by Gate; here for the OpenAPI document
 PAGE = Path(__file__).parent / "static"
-Deployment = Annotated[str, "The camera network."]
+Target = Annotated[str, "The camera network."]
 SightingId = schemas.Id
 REFUSALS: dict[int | str, dict[str, Any]] = {
     400: {"model": schemas.Problem, "description": "The body is not JSON."},
     401: {"model": schemas.Problem, "description": "No key, or an unknown one."},
-    403: {"model": schemas.Problem, "description": "The key lacks the scope or the deployment."},
-    404: {"model": schemas.Problem, "description": "No such deployment, camera or sighting."},
+    403: {"model": schemas.Problem, "description": "The key lacks the scope or the target."},
+    404: {"model": schemas.Problem, "description": "No such target, camera or sighting."},
     413: {"model": schemas.Problem, "description": "The body is too large."},
     422: {"model": schemas.Problem, "description": "A value is not legal; the message names it."},
     429: {"model": schemas.Problem, "description": "Too many requests; see Retry-After."},
@@ -53,7 +53,7 @@ def create_app(serving: Service, keys: Keys | None, requests_per_minute: int, ho
     """
     app = FastAPI(
         title="QAConv Ops",
-        description="Galleries of sightings of people, by deployment: enrol, search, explain, delete.",
+        description="Galleries of sightings of people, by target: enrol, search, explain, delete.",
         version=serving.in_charge.version,
         docs_url=None,  # its page would come from another server
         redoc_url=None,
@@ -69,7 +69,7 @@ def create_app(serving: Service, keys: Keys | None, requests_per_minute: int, ho
 
 
 def _allowed(scope: str) -> Any:
-    """Return a dependency that refuses a caller without the scope, or without the path's deployment."""
+    """Return a dependency that refuses a caller without the scope, or without the path's target."""
 
     def check(
         request: Request, key: Annotated[str | None, Depends(APIKeyHeader(name=HEADER, auto_error=False))]
@@ -77,30 +77,30 @@ def _allowed(scope: str) -> Any:
         caller: Caller | None = request.state.caller
         if caller is None:
             raise HTTPException(401, NO_KEY)
-        deployment = request.path_params.get("deployment")
+        target = request.path_params.get("target")
         if scope not in caller.scopes:
             raise HTTPException(403, f"key {caller.name!r} lacks the scope {scope}; it has {sorted(caller.scopes)}")
-        if caller.deployments is not None and deployment is not None and deployment not in caller.deployments:
-            raise HTTPException(403, f"key {caller.name!r} is not for {deployment}")
+        if caller.targets is not None and target is not None and target not in caller.targets:
+            raise HTTPException(403, f"key {caller.name!r} is not for {target}")
         return caller
 
     return Depends(check)
 
 
 def _add_routes(app: FastAPI, serving: Service) -> None:
-    prefix = "/v1/deployments/{deployment}"
+    prefix = "/v1/targets/{target}"
 
-    @app.get("/v1/deployments", responses=REFUSALS)
-    def list_deployments(caller: Annotated[Caller, _allowed("search")]) -> schemas.Deployments:
+    @app.get("/v1/targets", responses=REFUSALS)
+    def list_targets(caller: Annotated[Caller, _allowed("search")]) -> schemas.Targets:
         """The camera networks, and the model in charge."""
         answering = serving.in_charge
-        return schemas.Deployments(
+        return schemas.Targets(
             version=answering.version,
             calibrated=answering.model.calibrated,
             thresholds=[schemas.Threshold(**one._asdict()) for one in answering.model.thresholds],
             threshold=answering.model.threshold,
-            deployments=[
-                schemas.Deployment(
+            targets=[
+                schemas.Target(
                     name=name,
                     sightings=len(gallery),
                     cameras=sorted(answering.model.profiles[name].camids),
@@ -108,30 +108,30 @@ def _add_routes(app: FastAPI, serving: Service) -> None:
                     retention_days=serving.settings.retention_days.get(name),
                 )
                 for name, gallery in answering.galleries.items()
-                if caller.deployments is None or name in caller.deployments
+                if caller.targets is None or name in caller.targets
             ],
         )
 
     @app.post(f"{prefix}/sightings", status_code=201, responses={**REFUSALS, **FULL}, dependencies=[_allowed("enrol")])
-    def enrol(deployment: Deployment, body: schemas.Enrolment) -> schemas.Enrolled:
+    def enrol(target: Target, body: schemas.Enrolment) -> schemas.Enrolled:
         """Stores crops, all or none; they are on disk when this answers."""
         new = [messages.NewSighting(**vars(sighting)) for sighting in body.sightings]
-        return schemas.Enrolled(ids=serving.enrol(deployment, new))
+        return schemas.Enrolled(ids=serving.enrol(target, new))
 
     @app.get(f"{prefix}/sightings", responses=REFUSALS, dependencies=[_allowed("search")])
     def list_sightings(
-        deployment: Deployment,
+        target: Target,
         after: Annotated[int, Query(ge=0, lt=schemas.IDS)] = 0,
         limit: Annotated[int, Query(ge=1, le=500)] = 50,
     ) -> schemas.Sightings:
         """Stored sightings in the order of enrolment, from the one after `after`."""
-        found = serving.page(deployment, after, limit)
+        found = serving.page(target, after, limit)
         return schemas.Sightings(sightings=[_stored(sighting) for sighting in found])
 
     @app.get(f"{prefix}/sightings/{{sighting}}", responses=REFUSALS, dependencies=[_allowed("search")])
-    def show_sighting(deployment: Deployment, sighting: SightingId) -> schemas.StoredSighting:
+    def show_sighting(target: Target, sighting: SightingId) -> schemas.StoredSighting:
         """Where and when one sighting was."""
-        return _stored(serving.sighting(deployment, sighting))
+        return _stored(serving.sighting(target, sighting))
 
     @app.get(
         f"{prefix}/sightings/{{sighting}}/image",
@@ -139,40 +139,40 @@ def _add_routes(app: FastAPI, serving: Service) -> None:
         responses={**REFUSALS, **IMAGES},
         dependencies=[_allowed("search")],
     )
-    def show_image(deployment: Deployment, sighting: SightingId) -> Response:
+    def show_image(target: Target, sighting: SightingId) -> Response:
         """The file as it was enrolled."""
-        crop = serving.crop(deployment, sighting)
+        crop = serving.crop(target, sighting)
         return Response(crop, media_type="image/png" if crop.startswith(b"\x89PNG") else "image/jpeg")
 
     @app.delete(f"{prefix}/sightings/{{sighting}}", responses=REFUSALS, dependencies=[_allowed("delete")])
-    def delete_sighting(deployment: Deployment, sighting: SightingId) -> schemas.Deleted:
+    def delete_sighting(target: Target, sighting: SightingId) -> schemas.Deleted:
         """Overwrites one sighting's crop and map."""
-        return schemas.Deleted(deleted=serving.delete(deployment, [serving.sighting(deployment, sighting).id]))
+        return schemas.Deleted(deleted=serving.delete(target, [serving.sighting(target, sighting).id]))
 
     @app.delete(f"{prefix}/people/{{person}}", responses=REFUSALS, dependencies=[_allowed("delete")])
-    def delete_person(deployment: Deployment, person: schemas.Person) -> schemas.Deleted:
+    def delete_person(target: Target, person: schemas.Person) -> schemas.Deleted:
         """Overwrites all crops and maps that were enrolled with this word for who it is; none is fine."""
-        return schemas.Deleted(deleted=serving.delete_person(deployment, person))
+        return schemas.Deleted(deleted=serving.delete_person(target, person))
 
     @app.post(f"{prefix}/search", responses=REFUSALS, dependencies=[_allowed("search")])
-    def search(deployment: Deployment, body: schemas.SearchRequest) -> schemas.SearchAnswer:
+    def search(target: Target, body: schemas.SearchRequest) -> schemas.SearchAnswer:
         """Each query's best sightings, by crop or stored sighting, among chosen cameras and times."""
         queries = [messages.Query(**dict(query)) for query in body.queries]
         camids = None if body.camids is None else frozenset(body.camids)
         only = Filter(camids, body.from_s, body.to_s)
-        answer = serving.search(deployment, queries, only, body.top_k, body.threshold)
+        answer = serving.search(target, queries, only, body.top_k, body.threshold)
         matches = [[schemas.Match(**vars(match)) for match in found] for found in answer.results]
         return schemas.SearchAnswer(version=answer.version, threshold=answer.threshold, results=matches)
 
     @app.post(f"{prefix}/explain", responses=REFUSALS, dependencies=[_allowed("search")])
-    def explain(deployment: Deployment, body: schemas.ExplainRequest) -> schemas.Explanation:
+    def explain(target: Target, body: schemas.ExplainRequest) -> schemas.Explanation:
         """Which places of a query and a sighting answer each other, and what each adds to the score."""
-        found = serving.explain(deployment, messages.Query(**dict(body.query)), body.sighting, body.limit)
+        found = serving.explain(target, messages.Query(**dict(body.query)), body.sighting, body.limit)
         return schemas.Explanation(correspondences=[schemas.Correspondence(**pair._asdict()) for pair in found])
 
 
 def _stored(sighting: Sighting) -> schemas.StoredSighting:
-    return schemas.StoredSighting(**{name: value for name, value in vars(sighting).items() if name != "deployment"})
+    return schemas.StoredSighting(**{name: value for name, value in vars(sighting).items() if name != "target"})
 
 
 def _add_operations(app: FastAPI, serving: Service) -> None:

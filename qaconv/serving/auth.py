@@ -24,12 +24,12 @@ class Caller:
     Attributes:
         name: of the key.
         scopes: what it may do.
-        deployments: where; None is everywhere.
+        targets: where; None is everywhere.
     """
 
     name: str
     scopes: frozenset[str]
-    deployments: frozenset[str] | None = None
+    targets: frozenset[str] | None = None
 
 
 # The caller of a service that was started without keys, which listens on this machine alone. No other request gets it.
@@ -37,7 +37,7 @@ ANYONE = Caller("anyone", frozenset(SCOPES))
 
 
 class Keys:
-    """The keys of a file, {name: {sha256, scopes, deployments}}.
+    """The keys of a file, {name: {sha256, scopes, targets}}.
 
     Raises:
         InputError: the file is missing or is none of keys.
@@ -46,8 +46,8 @@ class Keys:
     def __init__(self, path: Path) -> None:
         self._callers: dict[str, Caller] = {}
         for name, entry in _read(path).items():
-            deployments = entry.get("deployments")
-            caller = Caller(name, frozenset(entry["scopes"]), None if deployments is None else frozenset(deployments))
+            targets = entry.get("targets")
+            caller = Caller(name, frozenset(entry["scopes"]), None if targets is None else frozenset(targets))
             self._callers[entry["sha256"]] = caller
 
     def caller(self, key: str) -> Caller | None:
@@ -59,7 +59,7 @@ class Keys:
         return found
 
 
-def add_key(path: Path, name: str, scopes: Sequence[str], deployments: Sequence[str] | None) -> str:
+def add_key(path: Path, name: str, scopes: Sequence[str], targets: Sequence[str] | None) -> str:
     """Makes a key, keeps its hash in the file, and gives the key itself, which is nowhere else.
 
     Raises:
@@ -71,7 +71,7 @@ def add_key(path: Path, name: str, scopes: Sequence[str], deployments: Sequence[
     if name in entries:
         raise InputError(f"{path}: has a key {name!r}; delete that entry first, or take another name")
     key = secrets.token_urlsafe(32)
-    entry = {"sha256": _digest(key), "scopes": sorted(scopes), "deployments": sorted(deployments or []) or None}
+    entry = {"sha256": _digest(key), "scopes": sorted(scopes), "targets": sorted(targets or []) or None}
     write_json(path, {**entries, name: entry})
     return key
 
@@ -80,7 +80,9 @@ def _read(path: Path) -> dict[str, dict]:
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
         for name, entry in entries.items():
-            if set(entry) != {"sha256", "scopes", "deployments"} or set(entry["scopes"]) - set(SCOPES):
+            if "deployments" in entry:
+                raise ValueError(f"{name!r} names its targets 'deployments'; rename that to 'targets'")
+            if set(entry) != {"sha256", "scopes", "targets"} or set(entry["scopes"]) - set(SCOPES):
                 raise ValueError(f"{name!r} has {sorted(entry)} and scopes {entry.get('scopes')}")
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: is no file of keys: {error}; `qaconv serve-key` writes it") from error

@@ -23,7 +23,7 @@ from qaconv.serving.auth import Keys, add_key
 from qaconv.serving.model_updates import Champions, Housekeeping
 from qaconv.serving.service import Service
 from qaconv.serving.storage import Records
-from qaconv.serving.telemetry import log_as_json, watch
+from qaconv.serving.telemetry import collect_metrics, log_as_json
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ def serve(params: Params, host: str, port: int, state: Path, keys: Path | None) 
     version, model = champions.in_charge()
     records = Records(state)
     service = Service(records, params.serve, version, model)
-    watch(service)
+    collect_metrics(service)
     housekeeping = Housekeeping(champions, service, params.serve.poll_s)
     app = create_app(service, Keys(keys) if keys else None, params.serve.requests_per_minute, host)
     log.info("%s version %s answers at http://%s:%d/", params.registry.model, version, host, port)
@@ -67,30 +67,30 @@ def serve(params: Params, host: str, port: int, state: Path, keys: Path | None) 
         records.close()
 
 
-def serve_key(name: str, keys: Path, scopes: Sequence[str], deployments: Sequence[str] | None) -> None:
+def serve_key(name: str, keys: Path, scopes: Sequence[str], targets: Sequence[str] | None) -> None:
     """Prints a new key; the file keeps its hash."""
-    Console(soft_wrap=True, highlight=False, markup=False).print(add_key(keys, name, scopes, deployments))
+    Console(soft_wrap=True, highlight=False, markup=False).print(add_key(keys, name, scopes, targets))
 
 
-def enrol(deployment: str, url: str) -> None:
-    """Sends the gallery images of data/prepared/<deployment> but junk.
+def enrol(target: str, url: str) -> None:
+    """Sends the gallery images of data/prepared/<target> but junk.
 
     Raises:
         InputError: nothing is prepared, or the service refuses or is away.
     """
-    manifest = Manifest.load(PREPARED / deployment)
+    manifest = Manifest.load(PREPARED / target)
     rows = manifest.split("gallery").query(f"pid != {JUNK}").to_dict("records")
     headers = {"X-API-Key": os.environ.get("QACONV_API_KEY", "")}
     try:
         with httpx.Client(base_url=url, headers=headers, timeout=60) as client:
             for start in track(range(0, len(rows), BATCH), f"enrol {len(rows)} sightings"):
                 sightings = [_sighting(manifest.root, row) for row in rows[start : start + BATCH]]
-                answer = client.post(f"/v1/deployments/{deployment}/sightings", json={"sightings": sightings})
+                answer = client.post(f"/v1/targets/{target}/sightings", json={"sightings": sightings})
                 if answer.is_error:
                     raise InputError(f"{url}: refused: {answer.json().get('detail', answer.status_code)}")
     except httpx.TransportError as error:
         raise InputError(f"{url}: does not answer: {error}; `qaconv serve` starts the service") from error
-    log.info("%s: enrolled %d sightings", deployment, len(rows))
+    log.info("%s: enrolled %d sightings", target, len(rows))
 
 
 def _sighting(root: Path, row: dict) -> dict[str, object]:

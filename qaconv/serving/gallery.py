@@ -1,4 +1,4 @@
-"""One deployment's sightings in memory: maps of queries go in; the best sightings of each come out.
+"""One target's sightings in memory: maps of queries go in; the best sightings of each come out.
 
 G sightings, Q queries, C channels, h x w map size.
 

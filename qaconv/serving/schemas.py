@@ -136,7 +136,7 @@ class Sightings(BaseModel):
     sightings: list[StoredSighting]
 
 
-class Deployment(BaseModel):
+class Target(BaseModel):
     name: str
     sightings: int
     cameras: list[int] = Field(description="Those that its profile knows.")
@@ -152,12 +152,12 @@ class Threshold(BaseModel):
     true_match_rate: float = Field(description="Share of pairs of one person that it finds.")
 
 
-class Deployments(BaseModel):
+class Targets(BaseModel):
     version: str = Field(description="Of the model in charge.")
     calibrated: bool = Field(description="Whether probabilities are calibrated.")
     thresholds: list[Threshold] = Field(description="The strictest last; empty where no people were held out.")
     threshold: float = Field(description="Probability above which a sighting is a match unless a search says another.")
-    deployments: list[Deployment]
+    targets: list[Target]
 
 
 class Deleted(BaseModel):

@@ -30,7 +30,7 @@ DAY_S = 86_400
 
 
 class NotFound(LookupError):
-    """A deployment, a camera or a sighting that is not there."""
+    """A target, a camera or a sighting that is not there."""
 
 
 class Full(RuntimeError):
@@ -39,7 +39,7 @@ class Full(RuntimeError):
 
 @dataclass(frozen=True)
 class InCharge:
-    """The version that answers, and its galleries by deployment."""
+    """The version that answers, and its galleries by target."""
 
     version: str
     model: ServedModel
@@ -48,7 +48,7 @@ class InCharge:
 
 
 class Service:
-    """Galleries per deployment behind one model.
+    """Galleries per target behind one model.
 
     Args:
         records: what is on disk.
@@ -66,22 +66,22 @@ class Service:
         self._encode_missing(model)
         self.in_charge = self._galleries(version, model)
 
-    def enrol(self, deployment: str, sightings: Sequence[NewSighting]) -> list[int]:
+    def enrol(self, target: str, sightings: Sequence[NewSighting]) -> list[int]:
         """Stores sightings, all or none, and gives their ids.
 
         Raises:
-            NotFound: no such deployment or camera.
+            NotFound: no such target or camera.
             InputError: an image is refused.
             Full: there is no room.
         """
-        answering, _ = self._of(deployment)
-        self._check_cameras(answering.model, deployment, [new.camid for new in sightings])
+        answering, _ = self._of(target)
+        self._check_cameras(answering.model, target, [new.camid for new in sightings])
         self._check_room(answering, len(sightings))
         maps = self._encode_to_keep(answering.model, sightings)
         now = time.time()
-        rows = [(deployment, new.camid, new.time_s, new.person, now, new.image) for new in sightings]
+        rows = [(target, new.camid, new.time_s, new.person, now, new.image) for new in sightings]
         with self._change:
-            current, gallery = self._of(deployment)
+            current, gallery = self._of(target)
             if current.model.encoder_digest != answering.model.encoder_digest:  # it changed hands in the meantime
                 maps = self._encode_to_keep(current.model, sightings)
             self._check_room(current, len(sightings))
@@ -91,95 +91,95 @@ class Service:
         return ids
 
     def search(
-        self, deployment: str, queries: Sequence[Query], only: Filter, top_k: int, threshold: float | None = None
+        self, target: str, queries: Sequence[Query], only: Filter, top_k: int, threshold: float | None = None
     ) -> Answer:
         """Each query's `top_k` best sightings, never the query itself; matches above a probability, or the model's own.
 
         Raises:
-            NotFound: no such deployment, camera or sighting.
+            NotFound: no such target, camera or sighting.
             InputError: an image is refused.
         """
-        answering, gallery = self._of(deployment)
-        resolved = [self._resolve(deployment, query) for query in queries]
-        self._check_cameras(answering.model, deployment, [query.camid for query in resolved if query.camid is not None])
+        answering, gallery = self._of(target)
+        resolved = [self._resolve(target, query) for query in queries]
+        self._check_cameras(answering.model, target, [query.camid for query in resolved if query.camid is not None])
         maps = self._query_maps(answering.model, resolved)
         if threshold is None:
             threshold = answering.model.threshold
         tasks = [
-            self._pool.submit(self._rank, answering.model, gallery, deployment, query, of, only, top_k, threshold)
+            self._pool.submit(self._rank, answering.model, gallery, target, query, of, only, top_k, threshold)
             for query, of in zip(resolved, maps, strict=True)
         ]
         return Answer(answering.version, threshold, [task.result() for task in tasks])
 
-    def explain(self, deployment: str, query: Query, sighting: int, limit: int) -> list[Correspondence]:
+    def explain(self, target: str, query: Query, sighting: int, limit: int) -> list[Correspondence]:
         """The correspondences of a query and a sighting that move the logit most.
 
         Raises:
-            NotFound: no such deployment or sighting.
+            NotFound: no such target or sighting.
             InputError: the image is refused.
         """
-        answering, _ = self._of(deployment)
-        other = self._resolve(deployment, Query(sighting=sighting))
-        query_map, gallery_map = self._query_maps(answering.model, [self._resolve(deployment, query), other])
+        answering, _ = self._of(target)
+        other = self._resolve(target, Query(sighting=sighting))
+        query_map, gallery_map = self._query_maps(answering.model, [self._resolve(target, query), other])
         return correspondences(query_map, gallery_map, answering.model.head, limit)
 
-    def sighting(self, deployment: str, sighting: int) -> Sighting:
+    def sighting(self, target: str, sighting: int) -> Sighting:
         """One sighting.
 
         Raises:
-            NotFound: the deployment has none of that id.
+            NotFound: the target has none of that id.
         """
         found = self.records.find(sighting)
-        if found is None or found.deployment != deployment:
-            raise NotFound(f"{deployment} has no sighting {sighting}")
+        if found is None or found.target != target:
+            raise NotFound(f"{target} has no sighting {sighting}")
         return found
 
-    def crop(self, deployment: str, sighting: int) -> bytes:
+    def crop(self, target: str, sighting: int) -> bytes:
         """The image file of one sighting.
 
         Raises:
-            NotFound: the deployment has none of that id.
+            NotFound: the target has none of that id.
         """
-        self.sighting(deployment, sighting)
+        self.sighting(target, sighting)
         crop = self.records.crop(sighting)
         if crop is None:  # deleted since
-            raise NotFound(f"{deployment} has no sighting {sighting}")
+            raise NotFound(f"{target} has no sighting {sighting}")
         return crop
 
-    def page(self, deployment: str, after: int, limit: int) -> list[Sighting]:
+    def page(self, target: str, after: int, limit: int) -> list[Sighting]:
         """Up to `limit` sightings with ids above `after`, in the order of enrolment.
 
         Raises:
-            NotFound: no such deployment.
+            NotFound: no such target.
         """
-        self._of(deployment)
-        return self.records.page(deployment, after, limit)
+        self._of(target)
+        return self.records.page(target, after, limit)
 
-    def delete_person(self, deployment: str, person: str) -> int:
+    def delete_person(self, target: str, person: str) -> int:
         """Overwrites what was enrolled as this person, and gives the number of sightings.
 
         Raises:
-            NotFound: no such deployment.
+            NotFound: no such target.
         """
-        self._of(deployment)
-        return self.delete(deployment, self.records.of_person(deployment, person))
+        self._of(target)
+        return self.delete(target, self.records.of_person(target, person))
 
-    def delete(self, deployment: str, ids: Sequence[int]) -> int:
+    def delete(self, target: str, ids: Sequence[int]) -> int:
         """Overwrites sightings on disk and in memory, and gives their number."""
         with self._change:
             self.records.delete(ids)
-            self._of(deployment)[1].remove(ids)
+            self._of(target)[1].remove(ids)
         return len(ids)
 
     def delete_expired(self) -> int:
-        """Deletes what is older than its deployment's retention, and gives the number."""
+        """Deletes what is older than its target's retention, and gives the number."""
         deleted = 0
-        for deployment, days in self.settings.retention_days.items():
-            if deployment in self.in_charge.galleries and (
-                expired := self.records.older_than(deployment, time.time() - days * DAY_S)
+        for target, days in self.settings.retention_days.items():
+            if target in self.in_charge.galleries and (
+                expired := self.records.older_than(target, time.time() - days * DAY_S)
             ):
-                deleted += self.delete(deployment, expired)
-                log.info("%s: deleted %d sightings, kept for %g days", deployment, len(expired), days)
+                deleted += self.delete(target, expired)
+                log.info("%s: deleted %d sightings, kept for %g days", target, len(expired), days)
         return deleted
 
     def take_up(self, version: str, model: ServedModel) -> None:
@@ -187,7 +187,7 @@ class Service:
         self._encode_missing(model)
         with self._change:
             self._encode_missing(model)  # what was enrolled meanwhile: a batch or two
-            if model.encoder_digest == self.in_charge.model.encoder_digest and model.deployments == list(
+            if model.encoder_digest == self.in_charge.model.encoder_digest and model.targets == list(
                 self.in_charge.galleries
             ):
                 self.in_charge = InCharge(version, model, self.in_charge.galleries, self.in_charge.capacity)
@@ -195,27 +195,27 @@ class Service:
                 self.in_charge = self._galleries(version, model)
         log.info("version %s answers now", version)
 
-    def _of(self, deployment: str) -> tuple[InCharge, Gallery]:
+    def _of(self, target: str) -> tuple[InCharge, Gallery]:
         answering = self.in_charge
-        if deployment not in answering.galleries:
-            raise NotFound(f"there is no deployment {deployment!r}; there are {', '.join(answering.galleries)}")
-        return answering, answering.galleries[deployment]
+        if target not in answering.galleries:
+            raise NotFound(f"there is no target {target!r}; there are {', '.join(answering.galleries)}")
+        return answering, answering.galleries[target]
 
-    def _check_cameras(self, model: ServedModel, deployment: str, camids: Iterable[int]) -> None:
-        known = model.profiles[deployment].camids
+    def _check_cameras(self, model: ServedModel, target: str, camids: Iterable[int]) -> None:
+        known = model.profiles[target].camids
         if unknown := sorted(set(camids) - set(known)):
-            raise NotFound(f"camid: {deployment} has no camera {unknown}; it has {list(known)}")
+            raise NotFound(f"camid: {target} has no camera {unknown}; it has {list(known)}")
 
     def _check_room(self, answering: InCharge, count: int) -> None:
         stored = sum(map(len, answering.galleries.values()))
         if stored + count > answering.capacity:
             raise Full(f"{stored:,} sightings are stored; serve.memory_mb has room for {answering.capacity:,}")
 
-    def _resolve(self, deployment: str, query: Query) -> Query:
+    def _resolve(self, target: str, query: Query) -> Query:
         """A stored sighting's own camera and time, where the query names none."""
         if query.sighting is None:
             return query
-        stored = self.sighting(deployment, query.sighting)
+        stored = self.sighting(target, query.sighting)
         camid = stored.camid if query.camid is None else query.camid
         return Query(None, stored.id, camid, stored.time_s if query.time_s is None else query.time_s)
 
@@ -254,7 +254,7 @@ class Service:
         self,
         model: ServedModel,
         gallery: Gallery,
-        deployment: str,
+        target: str,
         query: Query,
         query_map: NDArray[np.float32],
         only: Filter,
@@ -265,9 +265,7 @@ class Service:
         probability = model.probability(found.logits)
         lifted = None
         if query.camid is not None and query.time_s is not None and len(found.ids):
-            lifted = model.lift(
-                deployment, found.logits[None], [query.camid], [query.time_s], found.camids, found.times
-            )
+            lifted = model.lift(target, found.logits[None], [query.camid], [query.time_s], found.camids, found.times)
         ranking = found.logits if lifted is None else lifted[0]
         order = [at for at in np.lexsort((found.ids, -ranking)) if found.ids[at] != query.sighting]
         return [
@@ -292,7 +290,7 @@ class Service:
         self.reencoding = False
 
     def _galleries(self, version: str, model: ServedModel) -> InCharge:
-        """Every deployment's sightings, read from disk.
+        """Every target's sightings, read from disk.
 
         Raises:
             InputError: they are more than memory is set to hold.
@@ -301,10 +299,10 @@ class Service:
         capacity = self.settings.memory_mb * 2**20 // (2 * sighting_bytes(model.map_shape))
         if (stored := self.records.count()) > capacity:
             raise InputError(f"serve.memory_mb: holds {capacity:,} sightings; {stored:,} are stored")
-        galleries = {name: Gallery(capacity, model.map_shape) for name in model.deployments}
+        galleries = {name: Gallery(capacity, model.map_shape) for name in model.targets}
         for sightings, maps in self.records.with_maps(model.encoder_digest, model.map_shape):
             for name, gallery in galleries.items():
-                rows = [at for at, sighting in enumerate(sightings) if sighting.deployment == name]
+                rows = [at for at, sighting in enumerate(sightings) if sighting.target == name]
                 gallery.add([sightings[at] for at in rows], maps[rows])
         return InCharge(version, model, galleries, capacity)
 

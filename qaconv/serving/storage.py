@@ -16,18 +16,18 @@ from numpy.typing import NDArray
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS sightings (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, deployment TEXT NOT NULL, camid INTEGER NOT NULL, time_s REAL, person TEXT,
+    id INTEGER PRIMARY KEY AUTOINCREMENT, target TEXT NOT NULL, camid INTEGER NOT NULL, time_s REAL, person TEXT,
     enrolled_s REAL NOT NULL, crop BLOB NOT NULL
 );
-CREATE INDEX IF NOT EXISTS by_person ON sightings (deployment, person);
-CREATE INDEX IF NOT EXISTS by_age ON sightings (deployment, enrolled_s);
+CREATE INDEX IF NOT EXISTS by_person ON sightings (target, person);
+CREATE INDEX IF NOT EXISTS by_age ON sightings (target, enrolled_s);
 CREATE TABLE IF NOT EXISTS maps (
     sighting INTEGER NOT NULL REFERENCES sightings ON DELETE CASCADE, encoder TEXT NOT NULL, map BLOB NOT NULL,
     PRIMARY KEY (encoder, sighting)
 );
 CREATE INDEX IF NOT EXISTS by_sighting ON maps (sighting);
 """
-COLUMNS = "id, deployment, camid, time_s, person, enrolled_s"
+COLUMNS = "id, target, camid, time_s, person, enrolled_s"
 PAGE_BYTES = 65536  # rows share a page: a third less is written than in smaller ones, of which each map fills one
 READ = 512  # maps read at a time
 
@@ -38,7 +38,7 @@ class Sighting:
 
     Attributes:
         id: given when it is enrolled, never again.
-        deployment: the camera network.
+        target: the camera network.
         camid: the camera, from 0.
         time_s: seconds on that camera's clock, where known.
         person: the caller's own word for who it is, where given: what is deleted together.
@@ -46,7 +46,7 @@ class Sighting:
     """
 
     id: int
-    deployment: str
+    target: str
     camid: int
     time_s: float | None
     person: str | None
@@ -66,15 +66,16 @@ class Records:
         self._connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")  # of a file that is there it stays as it is
         for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "secure_delete = ON"):
             self._connection.execute(f"PRAGMA {pragma}")
+        self._rename_old_column()
         self._connection.executescript(SCHEMA)
 
     def add(
         self, rows: Sequence[tuple[str, int, float | None, str | None, float, bytes]], encoder: str, maps: NDArray
     ) -> list[int]:
-        """Enrols rows of (deployment, camid, time_s, person, enrolled_s, crop) with maps [n, C, h, w]; gives ids."""
+        """Enrols rows of (target, camid, time_s, person, enrolled_s, crop) with maps [n, C, h, w]; gives ids."""
         with self._transaction() as connection:
             connection.executemany(
-                "INSERT INTO sightings (deployment, camid, time_s, person, enrolled_s, crop) VALUES (?,?,?,?,?,?)", rows
+                "INSERT INTO sightings (target, camid, time_s, person, enrolled_s, crop) VALUES (?,?,?,?,?,?)", rows
             )
             (last,) = connection.execute("SELECT last_insert_rowid()").fetchone()
             ids = list(range(last - len(rows) + 1, last + 1))  # one after the other, as nothing else writes meanwhile
@@ -108,21 +109,21 @@ class Records:
         rows = self._query(f"SELECT {COLUMNS} FROM sightings WHERE id = ?", sighting)
         return Sighting(*rows[0]) if rows else None
 
-    def of_person(self, deployment: str, person: str) -> list[int]:
+    def of_person(self, target: str, person: str) -> list[int]:
         """The ids of a person's sightings."""
-        rows = self._query("SELECT id FROM sightings WHERE deployment = ? AND person = ?", deployment, person)
+        rows = self._query("SELECT id FROM sightings WHERE target = ? AND person = ?", target, person)
         return [sighting for (sighting,) in rows]
 
-    def older_than(self, deployment: str, enrolled_s: float) -> list[int]:
+    def older_than(self, target: str, enrolled_s: float) -> list[int]:
         """The ids of what was enrolled before a moment."""
-        rows = self._query("SELECT id FROM sightings WHERE deployment = ? AND enrolled_s < ?", deployment, enrolled_s)
+        rows = self._query("SELECT id FROM sightings WHERE target = ? AND enrolled_s < ?", target, enrolled_s)
         return [sighting for (sighting,) in rows]
 
-    def page(self, deployment: str, after: int, limit: int) -> list[Sighting]:
+    def page(self, target: str, after: int, limit: int) -> list[Sighting]:
         """Up to `limit` sightings with ids above `after`, in the order of enrolment."""
         rows = self._query(
-            f"SELECT {COLUMNS} FROM sightings WHERE deployment = ? AND id > ? ORDER BY id LIMIT ?",
-            deployment, after, limit,
+            f"SELECT {COLUMNS} FROM sightings WHERE target = ? AND id > ? ORDER BY id LIMIT ?",
+            target, after, limit,
         )  # fmt: skip
         return [Sighting(*row) for row in rows]
 
@@ -162,6 +163,12 @@ class Records:
     def close(self) -> None:
         with self._lock:
             self._connection.close()
+
+    def _rename_old_column(self) -> None:
+        """Rename `deployment`, as the column was called before 0.1.0, in a file from then."""
+        columns = [name for _, name, *_ in self._connection.execute("PRAGMA table_info(sightings)")]
+        if "deployment" in columns:
+            self._connection.execute("ALTER TABLE sightings RENAME COLUMN deployment TO target")
 
     def _query(self, statement: str, *values: object) -> list[tuple]:
         with self._lock:

@@ -19,7 +19,7 @@ def log_as_json() -> None:
     logging.captureWarnings(True)  # Pillow's of a bomb would be lines of text between those of JSON
 
 
-def watch(service: Service) -> None:
+def collect_metrics(service: Service) -> None:
     """Adds the service's figures to those of the process."""
     REGISTRY.register(_Figures(service))
 
@@ -38,7 +38,7 @@ class _Figures(Collector):
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         answering = self._service.in_charge
-        stored = GaugeMetricFamily("qaconv_sightings", "Sightings that can be found.", labels=["deployment"])
+        stored = GaugeMetricFamily("qaconv_sightings", "Sightings that can be found.", labels=["target"])
         for name, gallery in answering.galleries.items():
             stored.add_metric([name], len(gallery))
         yield stored

@@ -1,4 +1,4 @@
-"""What appearance says of a deployment's sightings and its temporal profiles go in; its metrics come out."""
+"""What appearance says of a target's sightings and its temporal profiles go in; its metrics come out."""
 
 from collections.abc import Iterator
 
@@ -18,31 +18,31 @@ from qaconv.paths import MODELS, PREPARED, TLIFT
 from qaconv.tlift import TLiftProfile
 
 
-def evaluate(params: Params, deployment: str) -> None:
-    """Writes metrics/<deployment>.json and the tables beside it: each method, ranked four ways.
+def evaluate(params: Params, target: str) -> None:
+    """Writes metrics/<target>.json and the tables beside it: each method, ranked four ways.
 
     Raises:
         InputError: the gallery holds nobody, no query has a true match, or a profile is of another model.
     """
-    frame = Manifest.load(PREPARED / deployment).frame
+    frame = Manifest.load(PREPARED / target).frame
     query, gallery = (frame[frame["split"] == split] for split in ("query", "gallery"))
     standing = (gallery["pid"] != JUNK).to_numpy()
     if query.empty or not standing.any():
         raise InputError(
-            f"{PREPARED / deployment}: cannot be evaluated: it has {len(query)} query images and {standing.sum()} in "
+            f"{PREPARED / target}: cannot be evaluated: it has {len(query)} query images and {standing.sum()} in "
             f"its gallery without junk (pid {JUNK}); legal is at least one of each"
         )
     measures = {}
     for method in METHODS:
-        matches = Matches.load(deployment, method, params.evaluate.parts)
-        profile = TLiftProfile.load(TLIFT / deployment / f"{method}.json", model=matches.model)
+        matches = Matches.load(target, method, params.evaluate.parts)
+        profile = TLiftProfile.load(TLIFT / target / f"{method}.json", model=matches.model)
         fitted = load_network(MODELS / method)[1]["calibration"]
         rankings = _rankings(matches, standing, profile, query, gallery[standing])
         try:
             measures[method] = measure(rankings, query, gallery[standing], Calibration(**fitted) if fitted else None)
         except ValueError as error:
-            raise InputError(f"{PREPARED / deployment}: cannot be evaluated: {error}") from error
-    write_measures(deployment, measures, query, seed=params.seed)
+            raise InputError(f"{PREPARED / target}: cannot be evaluated: {error}") from error
+    write_measures(target, measures, query, seed=params.seed)
 
 
 def _rankings(

@@ -1,4 +1,4 @@
-"""Trained networks and a deployment's images go in; every sighting's feature map comes out, on disk."""
+"""Trained networks and a target's images go in; every sighting's feature map comes out, on disk."""
 
 import logging
 from collections.abc import Iterator
@@ -23,23 +23,23 @@ log = logging.getLogger(__name__)
 SHARD_IMAGES = 2048
 
 
-def features(params: Params, deployment: str) -> None:
-    """Writes artifacts/features/<deployment>/<method>: query, then gallery with its junk, in the manifest's order.
+def features(params: Params, target: str) -> None:
+    """Writes artifacts/features/<target>/<method>: query, then gallery with its junk, in the manifest's order.
 
     Raises:
-        InputError: the deployment has no query or no gallery, or the device is not there.
+        InputError: the target has no query or no gallery, or the device is not there.
     """
-    manifest = Manifest.load(PREPARED / deployment)
+    manifest = Manifest.load(PREPARED / target)
     sightings = manifest.sightings()
     queries = int((sightings["split"] == "query").sum())
     if not 0 < queries < len(sightings):
         raise InputError(
-            f"params.yaml: deployments names {deployment!r}, which has {queries} query images and "
+            f"params.yaml: targets names {target!r}, which has {queries} query images and "
             f"{len(sightings) - queries} in its gallery; legal is at least one of each"
         )
     device = find_device(params.machine.device)
     remedy = "lower evaluate.batch_size"
-    with out_of_memory_names(remedy), replacing_folder(FEATURES / deployment) as beside:
+    with out_of_memory_names(remedy), replacing_folder(FEATURES / target) as beside:
         for method in METHODS:
             network, _ = load_network(MODELS / method)
             shape = (network.head.channels, network.head.height, network.head.width)
@@ -55,7 +55,7 @@ def features(params: Params, deployment: str) -> None:
             for maps in _shards(batches, params.evaluate.batch_size):
                 of = sightings.iloc[len(store) : len(store) + len(maps)]
                 store.append(maps, of["image"].tolist(), of["camid"], of["time_s"])
-            log.info("%s, %s: %d maps of %s", deployment, method, len(store), " x ".join(map(str, shape)))
+            log.info("%s, %s: %d maps of %s", target, method, len(store), " x ".join(map(str, shape)))
 
 
 def _shards(batches: Iterator[Tensor], batch_size: int) -> Iterator[Tensor]:

@@ -1,4 +1,4 @@
-"""A deployment's matches, cameras and times go in; each model's temporal profile comes out, fitted without a label."""
+"""A target's matches, cameras and times go in; each model's temporal profile comes out, fitted without a label."""
 
 import logging
 
@@ -18,20 +18,20 @@ from qaconv.tlift.plots import draw_profile, draw_rank_changes
 log = logging.getLogger(__name__)
 
 
-def fit_tlift(params: Params, deployment: str) -> None:
-    """Writes artifacts/tlift/<deployment>/<method>.json, and pictures with their data beside it.
+def fit_tlift(params: Params, target: str) -> None:
+    """Writes artifacts/tlift/<target>/<method>.json, and pictures with their data beside it.
 
     Raises:
         InputError: the sightings have not been matched.
     """
-    manifest = Manifest.load(PREPARED / deployment)
+    manifest = Manifest.load(PREPARED / target)
     sightings = manifest.sightings()
     timed = bool(sightings["time_s"].notna().any())
     if not timed:
-        log.info("%s: %s", deployment, NO_TIMES)
-    with replacing_folder(TLIFT / deployment) as beside:
+        log.info("%s: %s", target, NO_TIMES)
+    with replacing_folder(TLIFT / target) as beside:
         for method in METHODS:
-            matches = Matches.load(deployment, method, params.evaluate.parts)
+            matches = Matches.load(target, method, params.evaluate.parts)
             profile = fit(
                 matches.neighbours,
                 expit(matches.neighbour_logits),
@@ -39,7 +39,7 @@ def fit_tlift(params: Params, deployment: str) -> None:
                 sightings["time_s"].to_numpy(),
                 reranked=matches.nearest_reranked(),
                 known=[Finding(**each) for each in manifest.clocks],
-                deployment=deployment,
+                target=target,
                 model=matches.model,
             )
             profile.save(beside / f"{method}.json")
@@ -50,6 +50,6 @@ def fit_tlift(params: Params, deployment: str) -> None:
             draw_rank_changes(scores, lifted, asked["camid"], asked["time_s"], beside, method)
             if timed:
                 state = "used" if profile.active else "off"
-                log.info("%s, %s: time is %s: %s", deployment, method, state, profile.reason)
+                log.info("%s, %s: time is %s: %s", target, method, state, profile.reason)
             for finding in profile.findings:
                 log.info("  camera %d, %s: %s: %s", finding.camid, finding.kind, finding.detail, finding.done)

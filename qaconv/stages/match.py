@@ -1,6 +1,6 @@
-"""A deployment's maps go in; what a share of its sightings finds among all of them comes out.
+"""A target's maps go in; what a share of its sightings finds among all of them comes out.
 
-Shares are independent of each other, so several workers can match one deployment. Where one share is everything, each
+Shares are independent of each other, so several workers can match one target. Where one share is everything, each
 pair is matched once; where there are several, a pair is matched once for each of its two sightings.
 """
 
@@ -24,8 +24,8 @@ from qaconv.paths import MATCHES, MODELS, PREPARED
 from qaconv.training.device import find_device, out_of_memory_names
 
 
-def match(params: Params, deployment: str, part: int) -> None:
-    """Writes artifacts/matches/<deployment>/<part>/<method>.safetensors for each method; another split's are removed.
+def match(params: Params, target: str, part: int) -> None:
+    """Writes artifacts/matches/<target>/<part>/<method>.safetensors for each method; another split's are removed.
 
     Raises:
         InputError: there is no such part, the maps are of other images or another network, or the device is not there.
@@ -33,22 +33,22 @@ def match(params: Params, deployment: str, part: int) -> None:
     parts = params.evaluate.parts
     if part not in parts:
         raise InputError(f"--part is {part}; legal is one of evaluate.parts in params.yaml, {parts}")
-    sightings = Manifest.load(PREPARED / deployment).sightings()
+    sightings = Manifest.load(PREPARED / target).sightings()
     queries = int((sightings["split"] == "query").sum())
     standing = not_junk(sightings)
     device, rows = find_device(params.machine.device), share(len(sightings), part, len(parts))
-    _remove_others(deployment, parts)
+    _remove_others(target, parts)
     remedy = "let machine.device be one with more free memory, or cpu,"
-    with out_of_memory_names(remedy), replacing_folder(MATCHES / deployment / str(part)) as beside:
+    with out_of_memory_names(remedy), replacing_folder(MATCHES / target / str(part)) as beside:
         for method in METHODS:
-            store = open_maps(deployment, method, sightings["image"])
+            store = open_maps(target, method, sightings["image"])
             maps, head = store.block(0, len(store)), load_network(MODELS / method)[0].head
             found = match_rows(maps, rows, head, queries, standing, params.evaluate, device, model=store.model)
             found.save(beside / f"{method}.safetensors")
 
 
-def _remove_others(deployment: str, parts: tuple[int, ...]) -> None:
-    for path in MATCHES.joinpath(deployment).glob("*"):
+def _remove_others(target: str, parts: tuple[int, ...]) -> None:
+    for path in MATCHES.joinpath(target).glob("*"):
         if path.name not in map(str, parts):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 

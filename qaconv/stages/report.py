@@ -1,4 +1,4 @@
-"""A model's maps, figures and profiles on every deployment go in; a page that stands alone, and its data, come out."""
+"""A model's maps, figures and profiles on every target go in; a page that stands alone, and its data, come out."""
 
 import json
 import logging
@@ -32,7 +32,7 @@ from qaconv.tlift.clock_checks import mend_times
 log = logging.getLogger(__name__)
 
 EACH = 2  # examples of every outcome
-TABLES = ("cmc", "roc", "camera_pairs")  # metrics/<table>/<deployment>.csv
+TABLES = ("cmc", "roc", "camera_pairs")  # metrics/<table>/<target>.csv
 PAIRS = 200_000  # about as many make the distributions of scores
 BINS = 40
 
@@ -48,7 +48,7 @@ def report(params: Params) -> None:
         trained={method: _read_json(MODELS / method / "model.json") for method in METHODS},
         history={method: _read_table(MODELS / method / "history.csv") for method in METHODS},
         seed=params.seed,
-        targets=[_target(params, name, head) for name in track(params.deployments, "gather examples")],
+        targets=[_target(params, name, head) for name in track(params.targets, "gather examples")],
     )
     page = render_page(content, {target.name: _pictures(target) for target in content.targets})
     with replacing_folder(REPORT) as beside:
@@ -57,21 +57,21 @@ def report(params: Params) -> None:
     log.info("%s: %.1f MB", REPORT / "report.html", len(page.encode()) / 1e6)
 
 
-def _target(params: Params, deployment: str, head: QAConv) -> Target:
-    manifest = Manifest.load(PREPARED / deployment)
+def _target(params: Params, target: str, head: QAConv) -> Target:
+    manifest = Manifest.load(PREPARED / target)
     sightings = manifest.sightings()
-    maps = open_maps(deployment, "qaconv", sightings["image"])
-    seen = _Seen(sightings, maps, head, Matches.load(deployment, "qaconv", params.evaluate.parts))
-    measured = _read_json(METRICS / f"{deployment}.json")
-    queries = _read(pd.read_parquet, METRICS / "queries" / f"{deployment}.parquet").set_index("image")
+    maps = open_maps(target, "qaconv", sightings["image"])
+    seen = _Seen(sightings, maps, head, Matches.load(target, "qaconv", params.evaluate.parts))
+    measured = _read_json(METRICS / f"{target}.json")
+    queries = _read(pd.read_parquet, METRICS / "queries" / f"{target}.parquet").set_index("image")
     before, after = (queries[f"qaconv_{ranking}_average_precision"] for ranking in ("direct", "tlift"))
     ended = outcomes(queries["qaconv_direct_first_rank"])
     searches, explanations = _searches(seen, ended, before, params.seed)
-    profile = TLIFT / deployment / "qaconv.json"
+    profile = TLIFT / target / "qaconv.json"
     return Target(
-        name=deployment,
-        seen=deployment in params.train.datasets,
-        blurred=_blurs(params, deployment),
+        name=target,
+        seen=target in params.train.datasets,
+        blurred=_blurs(params, target),
         root=manifest.root.as_posix(),
         queries=int(ended.notna().sum()),
         gallery=len(seen.gallery),
@@ -81,9 +81,9 @@ def _target(params: Params, deployment: str, head: QAConv) -> Target:
         gain=_figure(measured["qaconv_minus_baseline"]["direct"], "mAP"),
         thresholds=_thresholds(measured),
         tables={
-            **{name: _read_table(METRICS / name / f"{deployment}.csv") for name in TABLES},
+            **{name: _read_table(METRICS / name / f"{target}.csv") for name in TABLES},
             "scores": _rows(_score_table(seen, params.seed)),
-            "transit": _transit(TLIFT / deployment / "qaconv_transit.csv"),
+            "transit": _transit(TLIFT / target / "qaconv_transit.csv"),
         },
         outcomes={outcome: int((ended == outcome).sum()) for outcome in OUTCOMES},
         searches=searches,
@@ -94,7 +94,7 @@ def _target(params: Params, deployment: str, head: QAConv) -> Target:
 
 
 class _Seen:
-    """A deployment's sightings with their maps and matches.
+    """A target's sightings with their maps and matches.
 
     Attributes:
         frame: image, pid, camid, time_s, split; N rows, as in the maps.
@@ -189,10 +189,10 @@ def _transit(path: Path) -> Rows:
     return _rows(table[table["from_centre_s"].abs() <= TRANSIT_S])
 
 
-def _blurs(params: Params, deployment: str) -> bool:
-    """The embedded sites show nobody real."""
+def _blurs(params: Params, target: str) -> bool:
+    """The synthetic sites show nobody real."""
     if params.report.blur == "auto":
-        return params.dataset(deployment).path not in [RAW / site for site in params.sites]
+        return params.dataset(target).path not in [RAW / site for site in params.sites]
     return params.report.blur
 
 

@@ -1,4 +1,4 @@
-"""What each of a deployment's sightings found among all goes in; scores that heed who else is near come out."""
+"""What each of a target's sightings found among all goes in; scores that heed who else is near come out."""
 
 from functools import partial
 
@@ -19,21 +19,21 @@ from qaconv.paths import MODELS, PREPARED, RERANKED
 from qaconv.training.device import find_device, out_of_memory_names
 
 
-def rerank(params: Params, deployment: str) -> None:
-    """Writes artifacts/reranked/<deployment>/<method>.safetensors for each method.
+def rerank(params: Params, target: str) -> None:
+    """Writes artifacts/reranked/<target>/<method>.safetensors for each method.
 
     Raises:
         InputError: the sightings have not been matched, or were with another network; or the device is not there.
     """
-    sightings = Manifest.load(PREPARED / deployment).sightings()
+    sightings = Manifest.load(PREPARED / target).sightings()
     standing = np.flatnonzero(not_junk(sightings))
     queries, device = int((sightings["split"] == "query").sum()), find_device(params.machine.device)
     settings = params.evaluate
     remedy = "let machine.device be one with more free memory, or cpu,"
-    with out_of_memory_names(remedy), replacing_folder(RERANKED / deployment) as beside:
+    with out_of_memory_names(remedy), replacing_folder(RERANKED / target) as beside:
         for method in METHODS:
-            store = open_maps(deployment, method, sightings["image"])
-            matched = load_parts(deployment, method, settings.parts)
+            store = open_maps(target, method, sightings["image"])
+            matched = load_parts(target, method, settings.parts)
             head = load_network(MODELS / method)[0].head
             pairs = partial(_pair_distances, store.block(0, len(store)), head, settings, device)
             scores, without_junk = _rerank(matched.logits, matched.everything, pairs, settings), None

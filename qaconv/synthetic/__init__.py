@@ -1,1 +1,1 @@
-"""The embedded camera network: people and clocks (network.py), and the crops its cameras store (render.py)."""
+"""The synthetic camera networks: people and clocks (network.py), and the crops its cameras store (render.py)."""

@@ -45,7 +45,7 @@ def fit(
     *,
     reranked: tuple[ArrayLike, ArrayLike] | None = None,
     known: Sequence[Finding] = (),
-    deployment: str = "",
+    target: str = "",
     model: str = "",
     seed: int = 0,
 ) -> TLiftProfile:
@@ -59,7 +59,7 @@ def fit(
         reranked: indices [N, j] and scores [N, j] of each sighting's nearest by 1 - the re-ranked distance; scores are
             NaN where there are none, such as for the gallery.
         known: what the order of recording showed of the clocks to whoever read the sightings.
-        deployment: the camera network's name.
+        target: the camera network's name.
         model: digest of the network whose scores these are.
         seed: of the permuted control.
 
@@ -70,7 +70,7 @@ def fit(
     checked, used = check_clocks(camids, times)
     findings = [*known, *checked]
     found: dict[str, Any] = {
-        "deployment": deployment,
+        "target": target,
         "model": model,
         "sightings": sha256(np.concatenate([camids, times]).tobytes()).hexdigest(),
         "camids": tuple(int(camid) for camid in np.unique(camids)),

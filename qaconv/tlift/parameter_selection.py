@@ -1,4 +1,4 @@
-"""A deployment's matches go in; the parameters of its lift come out, chosen without labels.
+"""A target's matches go in; the parameters of its lift come out, chosen without labels.
 
 The criterion: of a mutual best match, hide what the two look like, and ask how well time alone says which of the
 camera's sightings is the partner. It is the mean log of
@@ -30,7 +30,7 @@ Ints = NDArray[np.int64]
 TRANSIT_WEIGHTS = (0.5, 0.7, 1.0)  # likelihood ratios count once, or less where there are few to learn them from
 TAUS_S, SIGMAS_S, TOP_KS = (30.0, 100.0), (10.0, 50.0, 200.0), (5, 10)
 ALPHAS = (0.2, 1.0, 5.0)
-QUERY_EVERY = 5  # sightings of a camera, in time: about the share of queries in a deployment
+QUERY_EVERY = 5  # sightings of a camera, in time: about the share of queries in a target
 MOST_QUERIES, MOST_SIGHTINGS = 1000, 20_000  # that parameters are chosen on: a stretch in the middle of the day
 
 

@@ -119,7 +119,7 @@ def _transit_grid(profile: TLiftProfile, frame: pd.DataFrame) -> Figure:
         axes.set_title(f"camera {a} to {b}", fontsize=8)
         axes.tick_params(labelsize=6)
         axes.set_ylim(-5, top)
-    figure.suptitle(f"{profile.deployment}: log of transit times against chance", fontsize=10)
+    figure.suptitle(f"{profile.target}: log of transit times against chance", fontsize=10)
     figure.supxlabel("seconds from the first camera's clock to the second's", fontsize=8)
     return figure
 
@@ -156,7 +156,7 @@ def _comovement_curve(profile: TLiftProfile, frame: pd.DataFrame) -> Figure:
     axes.set_ylim(-0.03, 1.1)
     axes.set_xlabel("seconds between two people on one camera", fontsize=8)
     axes.set_ylabel("share within 10 s on the next", fontsize=8)
-    axes.set_title(f"{profile.deployment}: who walks together (pairs of matches)", fontsize=10)
+    axes.set_title(f"{profile.target}: who walks together (pairs of matches)", fontsize=10)
     axes.tick_params(labelsize=7)
     axes.legend(fontsize=8)
     return figure

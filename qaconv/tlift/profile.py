@@ -1,4 +1,4 @@
-"""What one deployment's times allow one model: written once, checked when loaded, applied to scores.
+"""What one target's times allow one model: written once, checked when loaded, applied to scores.
 
 Q queries, G gallery images; q and g of them on one pair of cameras.
 """
@@ -76,7 +76,7 @@ class TLiftProfile:
     """Temporal lifting for one camera network and one model.
 
     Attributes:
-        deployment: the camera network.
+        target: the camera network.
         model: digest of the network whose scores it is for; empty where none was named.
         sightings: digest of what it was fitted on.
         span_s: first and last time that it was fitted on.
@@ -91,7 +91,7 @@ class TLiftProfile:
         evidence: the curves and gains that all this rests on.
     """
 
-    deployment: str
+    target: str
     camids: tuple[int, ...]
     active: bool
     reason: str
@@ -185,9 +185,7 @@ class TLiftProfile:
         for name, camids in tables.items():
             unknown = sorted(set(camids.tolist()) - set(self.camids))
             if unknown:
-                raise InputError(
-                    f"{name}: cameras {unknown} are not in {self.deployment}'s profile: {list(self.camids)}"
-                )
+                raise InputError(f"{name}: cameras {unknown} are not in {self.target}'s profile: {list(self.camids)}")
 
     def save(self, path: Path) -> None:
         """Writes JSON."""
@@ -212,6 +210,8 @@ class TLiftProfile:
                     f"{path}: is a profile of version {version}; this code reads {VERSION}; "
                     "`dvc repro fit_tlift` writes it anew"
                 )
+            if "deployment" in values:  # the name that version 2 had for it until 0.1.0
+                values["target"] = values.pop("deployment")
             profile = cls(**_typed(values))
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             if isinstance(error, InputError):

@@ -1,4 +1,4 @@
-"""Two profiles of one deployment and model go in; what has changed between them comes out, in words.
+"""Two profiles of one target and model go in; what has changed between them comes out, in words.
 
 Where people walk as they did, the old transit times foresee the gaps that the new profile has seen. A camera of whose
 gaps they foresee little was moved, or its clock was set: then they foresee them once all are taken back alike.
@@ -46,7 +46,7 @@ class _Seen:
 
 
 def compare(old: TLiftProfile, new: TLiftProfile) -> list[str]:
-    """One line a change that an operator should know of; none if the deployment is as it was.
+    """One line a change that an operator should know of; none if the target is as it was.
 
     Args:
         old: the profile that is replaced.

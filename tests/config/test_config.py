@@ -31,7 +31,7 @@ def test_the_project_s_own_params_are_legal():
         (lambda values: values["train"].pop("lr"), ["train.lr", "required"]),
         (lambda values: values["train"].update(lr=-1), ["train.lr", "greater than 0", "-1"]),
         (lambda values: values["backbone"].update(name="resnet9"), ["backbone.name", "resnet18", "resnet9"]),
-        (lambda values: values["deployments"].append("harbour"), ["deployments", "harbour", "station"]),
+        (lambda values: values["targets"].append("harbour"), ["targets", "harbour", "station"]),
         (lambda values: values["train"].update(datasets=["harbour"]), ["train.datasets", "harbour", "campus"]),
         (lambda values: values["methods"].pop("baseline"), ["methods", "baseline"]),
         (lambda values: values["methods"]["qaconv"].update(loss="identity"), ["methods.qaconv", "pooled"]),

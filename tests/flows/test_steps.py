@@ -5,6 +5,6 @@ from tests.tracked_projects import REPOSITORY
 
 
 def test_the_flow_runs_every_stage_in_the_order_of_dvc_yaml() -> None:
-    """All but camnet: DVC runs it where a dataset that is prepared is a rendered site."""
+    """All but synthetic: DVC runs it where a dataset that is prepared is a rendered site."""
     stages = list(yaml.safe_load((REPOSITORY / "dvc.yaml").read_text(encoding="utf-8"))["stages"])
-    assert ["camnet", *(stage for step in STEPS.values() for stage in step.stages)] == stages
+    assert ["synthetic", *(stage for step in STEPS.values() for stage in step.stages)] == stages

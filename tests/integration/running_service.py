@@ -17,7 +17,7 @@ from qaconv.config import load_params
 from tests.tracked_projects import retrain, write, write_project
 
 PATIENCE_S = 120  # on a busy machine
-MALL = "/v1/deployments/mall"
+MALL = "/v1/targets/mall"
 
 
 def write_registered_project(folder: Path) -> None:
@@ -35,7 +35,7 @@ def register_version(encoder: str = "encoder", mean_map: float = 0.5) -> None:
     contract["graphs"]["encoder.onnx"]["sha256"] = encoder
     write(Path("artifacts/onnx/contract.json"), json.dumps(contract))
     params = load_params()
-    _, outcome = retrain(params, dict.fromkeys(params.deployments, mean_map))
+    _, outcome = retrain(params, dict.fromkeys(params.targets, mean_map))
     assert outcome.promoted, outcome.reason
 
 

@@ -30,7 +30,7 @@ SMALL = {
         "campus": {"layout": "market1501", "path": "data/raw/campus"},
         "shop": {"layout": "table", "path": "data/raw/shop/sightings.csv"},
     },
-    "deployments": ["campus", "shop"],
+    "targets": ["campus", "shop"],
     "image": {"height": 48, "width": 24},
 }
 TRAIN = {"identities_per_batch": 4, "images_per_identity": 2, "epochs": 2, "lr_drop_epoch": 2}
@@ -82,7 +82,7 @@ class Stack:
         return wait_for(final)
 
     def complete(self, deployment: str, **parameters: Any) -> UUID:
-        """Runs a deployment to its end, which is a good one."""
+        """Runs a deployment of Prefect to its end, which is a good one."""
         flow_run = self.start(deployment, **parameters)
         state = self.finish(flow_run)
         assert state.is_completed(), f"{deployment}: {state}"
@@ -154,7 +154,7 @@ def write_small_project(folder: Path, **variables: str) -> None:
     settings["evaluate"]["parts"] = [1, 2]
     settings["gate"]["max_calibration_error"] = 0.3  # the people who are held out are one or two, and tell little
     settings["machine"]["checkpoint_every_steps"] = 1
-    settings["watch"]["fewest"] = 10
+    settings["drift"]["fewest"] = 10
     (folder / "params.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
     (folder / "dvc.lock").unlink()
     author = ["-c", "user.name=test", "-c", "user.email=test@example.org"]

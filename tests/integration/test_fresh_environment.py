@@ -23,7 +23,7 @@ for package in ("torch", "qaconv"):
         continue
     raise SystemExit(f"{package} is there, so this proves nothing")
 model = mlflow.pyfunc.load_model(sys.argv[1])
-ranked = model.predict(model.input_example, params={"deployment": "", "top_k": 2})
+ranked = model.predict(model.input_example, params={"target": "", "top_k": 2})
 assert "torch" not in sys.modules
 print(json.dumps(ranked[["query", "gallery", "rank", "match"]].values.tolist()))
 """

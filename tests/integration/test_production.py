@@ -272,8 +272,8 @@ def test_sightings_that_have_drifted_are_told(stack: Stack, sightings: Manifest,
     second = second.assign(time_s=second["time_s"].where(second["camid"] != 1))  # and a clock lost
     upload(stack, "tuesday", second, sightings.root)
     stack.complete("ingest/hourly")
-    stack.complete("watch/daily")
-    drifted = wait_for(lambda: [each for each in told if each["event"] == "qaconv.deployment.drifted"] or None)
+    stack.complete("drift/daily")
+    drifted = wait_for(lambda: [each for each in told if each["event"] == "qaconv.target.drifted"] or None)
     assert drifted[0]["about"] == "shop"
     assert "clocks: camera 1, missing" in drifted[0]["text"]
 
@@ -294,7 +294,7 @@ def test_a_backup_restored_where_nothing_is_brings_the_champion_back(stack: Stac
     assert restored.returncode == 0, restored.stdout + restored.stderr
     assert aliases(registry) == before
     model = mlflow.pyfunc.load_model("models:/qaconv@champion")
-    ranked = model.predict(model.input_example, params={"deployment": "", "top_k": 2})
+    ranked = model.predict(model.input_example, params={"target": "", "top_k": 2})
     assert len(ranked) == 2
     with stack.prefect() as client:
         assert any(run.name == "train@qaconv" for run in client.read_flow_runs())

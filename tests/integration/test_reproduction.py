@@ -29,7 +29,7 @@ def retrain(folder: Path) -> Params:
     subprocess.run(["dvc", "repro"], check=True, capture_output=True)
     params = load_params()
     with retraining_run(params, {}):
-        metrics = load_metrics(params.deployments)
+        metrics = load_metrics(params.targets)
         log_files(params)
         log_figures(metrics)
         promote(register(params, metrics), params.gate)

@@ -20,7 +20,7 @@ SCHEMATHESIS = """
 hooks = "hooks"
 
 [parameters]
-"path.deployment" = "mall"
+"path.target" = "mall"
 """
 # No schema can say what a picture is; of strings that are base64 these are the pictures.
 HOOKS = """

@@ -25,7 +25,7 @@ def folder(site_folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     set_params(PROJECT / "params.yaml", datasets={"shop": {"layout": "market1501", "path": str(site_folder)}})
     values = yaml.safe_load(Path("params.yaml").read_text())
-    values.update(deployments=["shop"], image={"height": 32, "width": 16})
+    values.update(targets=["shop"], image={"height": 32, "width": 16})
     values["backbone"].update(neck_channels=8)
     values["train"].update(datasets=["shop"], identities_per_batch=4, images_per_identity=2, epochs=1, lr_drop_epoch=1)
     values["train"].update(lr=1e-3, backbone_lr=1e-3, holdout_share=0.25)

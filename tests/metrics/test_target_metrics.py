@@ -84,7 +84,7 @@ def test_without_a_calibration_there_is_no_error_of_one(tmp_path, monkeypatch):
     assert pd.read_csv(METRICS / "reliability/shop.csv").empty
 
 
-def test_a_deployment_with_one_camera_is_ranked_with_that_camera_s_images():
+def test_a_target_with_one_camera_is_ranked_with_that_camera_s_images():
     query, gallery = sightings(30, 1, cameras=1), sightings(80, 2, cameras=1)
     scores = rankings(1)
     found = measure(scores.items(), query, gallery, None).rankings["direct"]

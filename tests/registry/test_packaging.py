@@ -15,7 +15,7 @@ LOAD = """
 import json, sys
 import mlflow
 model = mlflow.pyfunc.load_model(sys.argv[1])
-ranked = model.predict(model.input_example, params={"deployment": "", "top_k": 2})
+ranked = model.predict(model.input_example, params={"target": "", "top_k": 2})
 import qaconv
 print(json.dumps([qaconv.__file__, ranked[["query", "gallery", "rank"]].values.tolist()]))
 """

@@ -29,18 +29,18 @@ def table(query_time_s: float | None = 200.0) -> pd.DataFrame:
     return pd.DataFrame([query, *gallery])
 
 
-def test_rows_come_in_the_order_of_the_lifted_score_where_a_deployment_is_named(ranker: Ranker) -> None:
-    rows = ranker.predict(None, table(), {"deployment": "mall", "top_k": GALLERY, "correspondences": 0})
+def test_rows_come_in_the_order_of_the_lifted_score_where_a_target_is_named(ranker: Ranker) -> None:
+    rows = ranker.predict(None, table(), {"target": "mall", "top_k": GALLERY, "correspondences": 0})
     assert rows["rank"].tolist() == list(range(1, GALLERY + 1))
     assert rows["lifted"].is_monotonic_decreasing and not rows["score"].is_monotonic_decreasing
 
 
-def test_rows_come_in_the_order_of_the_logit_where_no_deployment_is_named(ranker: Ranker) -> None:
+def test_rows_come_in_the_order_of_the_logit_where_no_target_is_named(ranker: Ranker) -> None:
     rows = ranker.predict(None, table(), {"top_k": GALLERY, "correspondences": 0})
     assert rows["score"].is_monotonic_decreasing and rows["lifted"].isna().all()
 
 
 def test_the_rows_of_top_k_are_the_best(ranker: Ranker) -> None:
-    everything = ranker.predict(None, table(), {"deployment": "mall", "top_k": GALLERY, "correspondences": 0})
-    best = ranker.predict(None, table(), {"deployment": "mall", "top_k": 5, "correspondences": 0})
+    everything = ranker.predict(None, table(), {"target": "mall", "top_k": GALLERY, "correspondences": 0})
+    best = ranker.predict(None, table(), {"target": "mall", "top_k": 5, "correspondences": 0})
     assert best["gallery"].tolist() == everything["gallery"].tolist()[:5]

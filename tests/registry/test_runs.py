@@ -32,7 +32,7 @@ def read_run(run_id: str) -> Run:
 def test_a_run_holds_params_epochs_metrics_datasets_and_files(params: Params, tmp_path: Path) -> None:
     with retraining_run(params, {"flow_run_id": "f1"}) as run_id:
         log_files(params)
-        log_figures(load_metrics(params.deployments))
+        log_figures(load_metrics(params.targets))
     run = read_run(run_id)
     assert run.info.status == "FINISHED"
     assert run.data.params["train.lr"] == str(params.train.lr)
@@ -75,7 +75,7 @@ def test_a_dataset_trained_on_and_measured_is_logged_once_with_both_roles(params
     params = params.model_copy(update={"train": params.train.model_copy(update={"datasets": ["station"]})})
     with retraining_run(params, {}) as run_id:
         log_files(params)
-        log_figures(load_metrics(params.deployments))
+        log_figures(load_metrics(params.targets))
     roles = {entry.dataset.name: entry.tags[0].value for entry in read_run(run_id).inputs.dataset_inputs}
     assert roles == {"station": "training and evaluation", "mall": "evaluation"}
 
@@ -118,10 +118,10 @@ def test_an_exception_closes_the_run_failed_with_its_message(params: Params) -> 
 
 def test_a_setting_longer_than_mlflow_allows_does_not_stop_a_run(params: Params) -> None:
     names = [f"network{number}" for number in range(1000)]
-    params = params.model_copy(update={"deployments": names})
+    params = params.model_copy(update={"targets": names})
     with retraining_run(params, {}) as run_id:
         pass
-    assert read_run(run_id).data.params["deployments"].startswith("['network0', ")
+    assert read_run(run_id).data.params["targets"].startswith("['network0', ")
 
 
 def test_mlflow_tracking_uri_wins_over_the_projects_store(
@@ -139,7 +139,7 @@ def test_mlflow_tracking_uri_wins_over_the_projects_store(
 def test_a_missing_metrics_file_is_refused_by_name(params: Params, tmp_path: Path) -> None:
     (tmp_path / "metrics/mall.json").unlink()
     with pytest.raises(InputError, match=r"metrics/mall\.json: is not there"):
-        load_metrics(params.deployments)
+        load_metrics(params.targets)
 
 
 @pytest.mark.parametrize("found", [None, float("nan")])
@@ -153,14 +153,14 @@ def test_a_figure_that_is_missing_or_no_number_is_refused_and_never_zero(
         metrics["qaconv"]["direct"]["mAP"] = found  # type: ignore[index]
     write(tmp_path / "metrics/mall.json", json.dumps(metrics))
     with pytest.raises(InputError, match=r"metrics/mall\.json: qaconv\.direct\.mAP is (missing|nan);"):
-        load_metrics(params.deployments)
+        load_metrics(params.targets)
 
 
 def test_a_dataset_that_dvc_lock_does_not_know_is_refused(params: Params, tmp_path: Path) -> None:
     write(tmp_path / "dvc.lock", "schema: '2.0'\nstages: {}\n")
     with pytest.raises(InputError, match=r"dvc\.lock: has no output data/prepared/campus"), retraining_run(params, {}):
         log_files(params)
-        log_figures(load_metrics(params.deployments))
+        log_figures(load_metrics(params.targets))
 
 
 def test_only_a_change_that_the_run_does_not_record_itself_makes_the_tree_dirty(

@@ -5,12 +5,12 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from qaconv.config import WatchConfig
+from qaconv.config import DriftConfig
 from qaconv.release.drift import Window, find_drifts, look
 from qaconv.tlift import TLiftProfile
 from qaconv.tlift.profile import TransitTable
 
-RULES = WatchConfig(
+RULES = DriftConfig(
     sightings=500,
     fewest=30,
     max_score_change=0.25,
@@ -19,7 +19,7 @@ RULES = WatchConfig(
     min_transit_gain=0.5,
     start=False,
 )
-PROFILE = TLiftProfile(deployment="mall", camids=(0, 1, 2), active=True, reason="made up")
+PROFILE = TLiftProfile(target="mall", camids=(0, 1, 2), active=True, reason="made up")
 
 
 def window(count: int = 120, *, seed: int = 0, score: float = 5.0, gain: float = 1.0, likely: float = 0.8) -> Window:

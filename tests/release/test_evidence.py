@@ -33,7 +33,7 @@ def test_cameras_whose_times_were_left_out_are_named_and_those_mended_are_not(fo
     assert collected(folder).clocks == {"station": Clocks(3, {}), "mall": Clocks(3, {"1": said})}
 
 
-def test_a_deployment_whose_probabilities_were_not_measured_has_no_error(folder: Path) -> None:
+def test_a_target_whose_probabilities_were_not_measured_has_no_error(folder: Path) -> None:
     path = folder / "metrics/mall.json"
     figures = json.loads(path.read_text())
     del figures["qaconv"]["calibration_error"]

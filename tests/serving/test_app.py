@@ -13,7 +13,7 @@ from qaconv.serving.middleware import LARGEST_BODY
 from qaconv.serving.service import Service
 from tests.small_service import crop, small_service, text
 
-MALL = "/v1/deployments/mall"
+MALL = "/v1/targets/mall"
 
 
 @pytest.fixture
@@ -97,13 +97,13 @@ def test_a_key_opens_what_it_is_for(service: Service, tmp_path: Path) -> None:
     keeper = {"X-API-Key": add_key(keys, "keeper", ["enrol", "delete"], None)}
     web = client(service, keys)
     body = {"sightings": [sighting(0)]}
-    assert web.get("/v1/deployments").status_code == 401
-    assert web.get("/v1/deployments", headers={"X-API-Key": "guess"}).status_code == 401
+    assert web.get("/v1/targets").status_code == 401
+    assert web.get("/v1/targets", headers={"X-API-Key": "guess"}).status_code == 401
     assert web.post(f"{MALL}/sightings", json=body, headers=searcher).status_code == 403
     assert web.post(f"{MALL}/sightings", json=body, headers=keeper).status_code == 201
     assert web.get(f"{MALL}/sightings", headers=searcher).status_code == 200
-    assert web.get("/v1/deployments/station/sightings", headers=searcher).status_code == 403
-    assert [one["name"] for one in web.get("/v1/deployments", headers=searcher).json()["deployments"]] == ["mall"]
+    assert web.get("/v1/targets/station/sightings", headers=searcher).status_code == 403
+    assert [one["name"] for one in web.get("/v1/targets", headers=searcher).json()["targets"]] == ["mall"]
     assert web.get("/metrics", headers=searcher).status_code == 403
     assert web.get("/healthz").status_code == web.get("/").status_code == 200
     assert searcher["X-API-Key"] not in keys.read_text()
@@ -118,7 +118,7 @@ def test_more_requests_than_a_minute_allows_are_told_when_to_come_back(service: 
 
 def test_without_keys_another_name_of_this_machine_is_not_answered(service: Service) -> None:
     web = client(service)
-    assert web.get("/v1/deployments", headers={"Host": "evil.example"}).status_code == 400
+    assert web.get("/v1/targets", headers={"Host": "evil.example"}).status_code == 400
 
 
 def test_the_log_names_the_key_and_the_outcome_and_holds_no_image(

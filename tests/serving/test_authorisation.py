@@ -39,7 +39,7 @@ def documented_scopes() -> dict[str, str]:
     """The scope of each route in the table of docs/serving.md."""
     rows = re.findall(r"^\| (`[A-Z]+ .*?`) \| (\w+) \|", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
     return {
-        route.replace("…", "/v1/deployments/{deployment}"): scope
+        route.replace("…", "/v1/targets/{target}"): scope
         for cell, scope in rows
         for route in re.findall(r"`(.+?)`", cell)
     }
@@ -47,7 +47,7 @@ def documented_scopes() -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def app_and_keys(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[FastAPI, dict[str, str]]]:
-    """An application with keys, and a key of each scope, of none, and of all scopes in one other deployment."""
+    """An application with keys, and a key of each scope, of none, and of all scopes in one other target."""
     folder = tmp_path_factory.mktemp("service")
     path, service = folder / "keys.json", small_service(folder)
     keys = {scope: add_key(path, scope, [scope], None) for scope in SCOPES}
@@ -58,9 +58,9 @@ def app_and_keys(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Fas
 
 
 def ask(app: FastAPI, route: str, key: str | None = None) -> int:
-    """The status of a request without a body, of sighting 1 of deployment mall."""
+    """The status of a request without a body, of sighting 1 of target mall."""
     method, path = route.split()
-    values = {"deployment": "mall", "sighting": "1", "person": "ada"}
+    values = {"target": "mall", "sighting": "1", "person": "ada"}
     address = re.sub(r"\{(\w+)\}", lambda name: values.get(name[1], "1"), path)
     headers = {} if key is None else {HEADER: key}
     web = TestClient(app, base_url=f"http://{HOST}", raise_server_exceptions=False)
@@ -97,8 +97,8 @@ def test_a_route_answers_the_scope_that_the_page_names_and_no_other(app_and_keys
         assert status == 403
 
 
-@pytest.mark.parametrize("route", [route for route in GUARDED if "{deployment}" in route])
-def test_a_key_of_another_deployment_is_refused(app_and_keys, route: str) -> None:
+@pytest.mark.parametrize("route", [route for route in GUARDED if "{target}" in route])
+def test_a_key_of_another_target_is_refused(app_and_keys, route: str) -> None:
     app, keys = app_and_keys
     assert ask(app, route, keys["elsewhere"]) == 403
 

@@ -116,7 +116,7 @@ def test_matches_are_ranked_by_the_logit_where_the_query_has_no_camera_or_no_tim
     assert scores == sorted(scores, reverse=True) and {match.lifted for match in matches} == {None}
 
 
-def test_a_deployment_finds_nothing_of_another(service: Service) -> None:
+def test_a_target_finds_nothing_of_another(service: Service) -> None:
     ids = enrol(service, 2)
     (matches,) = service.search("station", [Query(crop(0))], ANY, 5).results
     assert matches == []

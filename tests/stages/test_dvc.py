@@ -18,14 +18,14 @@ HEADER = " ".join(line.removeprefix("# ") for line in TEXT.partition("stages:")[
 LEFT_OUT_SENTENCE = HEADER.partition("No dependency,")[2].partition(". ")[0]
 LEFT_OUT = {f"qaconv/{name}" for name in re.findall(r"[\w/]+\.py", LEFT_OUT_SENTENCE)}
 # Files that a stage imports for its log alone.
-LOGS = {"camnet": ("qaconv/data/layouts/", "qaconv/data/manifest.py", "qaconv/metrics/")}
+LOGS = {"synthetic": ("qaconv/data/layouts/", "qaconv/data/manifest.py", "qaconv/metrics/")}
 OUTS = {
-    "camnet": {paths.RAW / "${key}"},
+    "synthetic": {paths.RAW / "${key}"},
     "prepare": {paths.PREPARED / "${key}"},
     "sources": {paths.SOURCES},
     "train": {paths.MODELS / "${key}"},
     "features": {paths.FEATURES / "${item}"},
-    "match": {paths.MATCHES / "${item.deployment}" / "${item.part}"},
+    "match": {paths.MATCHES / "${item.target}" / "${item.part}"},
     "rerank": {paths.RERANKED / "${item}"},
     "fit_tlift": {paths.TLIFT / "${item}"},
     "evaluate": {

@@ -40,7 +40,7 @@ def params(site_folder):
     values = yaml.safe_load((PROJECT / "params.yaml").read_text())
     site = {"layout": "market1501", "path": str(site_folder)}
     values["datasets"] = {"shop": site, "twin": site}
-    values["deployments"] = ["shop"]
+    values["targets"] = ["shop"]
     values["image"] = {"height": 32, "width": 16}
     values["backbone"].update(neck_channels=8)
     values["train"].update(datasets=["shop"], identities_per_batch=4, images_per_identity=2, epochs=1, lr_drop_epoch=1)
@@ -87,7 +87,7 @@ def test_the_stages_write_every_output_of_dvc_yaml_and_nothing_else(project):
         stage = stages[name].get("do", stages[name])
         keys = METHODS if name == "train" else ["shop"]
         for path, key in product([*stage["outs"], *stage.get("metrics", [])], keys):
-            outputs.add(project / re.sub(r"\$\{(key|item|item\.deployment)\}", key, path).replace("${item.part}", "1"))
+            outputs.add(project / re.sub(r"\$\{(key|item|item\.target)\}", key, path).replace("${item.part}", "1"))
     assert [path for path in sorted(outputs) if not path.exists()] == []
     written = [project / path for path in files(project)]
     assert [path for path in written if not outputs & {path, *path.parents}] == []
@@ -140,7 +140,7 @@ def test_each_model_has_a_profile_of_its_own_that_knows_the_cameras(project):
         profile = TLiftProfile.load(
             project / TLIFT / "shop" / f"{method}.json", model=weights_digest(project / MODELS / method)
         )
-        assert profile.camids == (0, 1, 2) and profile.deployment == "shop"
+        assert profile.camids == (0, 1, 2) and profile.target == "shop"
         shares = profile.evidence["share_with_a_neighbour_within_tau"]
         assert set(shares) == {"0", "1", "2"} and 0 < max(shares.values()) <= 1
 

@@ -30,7 +30,7 @@ def params(site_folder):
     values = yaml.safe_load((PROJECT / "params.yaml").read_text())
     site = {"layout": "market1501", "path": str(site_folder)}
     values["datasets"] = {"shop": site, "school": site}
-    values["deployments"] = ["shop"]
+    values["targets"] = ["shop"]
     values["train"]["datasets"] = ["school"]
     values["image"] = {"height": 32, "width": 16}
     values["backbone"].update(neck_channels=8)
@@ -161,7 +161,7 @@ def test_the_same_inputs_give_the_same_bytes_and_blur_changes_the_pictures(param
     before = (REPORT / "report.html").read_bytes()
     report(params)
     assert (REPORT / "report.html").read_bytes() == before
-    assert b"Heads are blurred" in before  # not one of the embedded sites
+    assert b"Heads are blurred" in before  # not one of the synthetic sites
     report(params.model_copy(update={"report": params.report.model_copy(update={"blur": False})}))
     clear = (REPORT / "report.html").read_bytes()
     assert b"Heads are blurred" not in clear
@@ -169,9 +169,9 @@ def test_the_same_inputs_give_the_same_bytes_and_blur_changes_the_pictures(param
     assert clear != before == (REPORT / "report.html").read_bytes()
 
 
-def test_only_the_embedded_sites_show_heads_unless_told_otherwise(params):
-    embedded = load_params(PROJECT / "params.yaml")
-    assert not any(_blurs(embedded, name) for name in embedded.deployments)
+def test_only_the_synthetic_sites_show_heads_unless_told_otherwise(params):
+    project = load_params(PROJECT / "params.yaml")
+    assert not any(_blurs(project, name) for name in project.targets)
     assert _blurs(params, "shop")
 
 

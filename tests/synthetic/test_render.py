@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from qaconv.config import SiteConfig
-from qaconv.stages.camnet import mean_colour_rank1
+from qaconv.stages.synthetic import mean_colour_rank1
 from qaconv.synthetic.render import FPS, choose_crops, render_site
 
 TINY = SiteConfig(seed=5, cameras=3, people=8, days=2, train_share=0.5, distractors=3, junk=5)

@@ -1,4 +1,4 @@
-"""Sightings of the embedded camera network's walks, with made-up appearance scores: what a profile is fitted on."""
+"""Sightings of the synthetic camera networks' walks, with made-up appearance scores: what a profile is fitted on."""
 
 from dataclasses import dataclass, replace
 

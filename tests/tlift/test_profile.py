@@ -15,7 +15,7 @@ PEAK = np.log(np.r_[np.full(90, 0.1), np.full(20, 5.0), np.full(90, 0.1)])  # wi
 
 
 def profile(**changes):
-    values = {"deployment": "station", "camids": (0, 1, 2), "active": True, "reason": "held-out matches gain"}
+    values = {"target": "station", "camids": (0, 1, 2), "active": True, "reason": "held-out matches gain"}
     return TLiftProfile(**{**values, **changes})
 
 
@@ -92,6 +92,13 @@ def test_saved_profile_comes_back_the_same(tmp_path):
     np.testing.assert_array_equal(full.lift(*SIGHTINGS), again.lift(*SIGHTINGS))
 
 
+def test_a_profile_that_names_its_target_by_the_old_key_is_read(tmp_path):
+    path = tmp_path / "profile.json"
+    with_transit().save(path)
+    path.write_text(path.read_text().replace('"target":', '"deployment":'))
+    assert TLiftProfile.load(path).target == with_transit().target
+
+
 def test_profile_of_another_model_is_refused(tmp_path):
     profile(model="a" * 64).save(tmp_path / "a.json")
     assert TLiftProfile.load(tmp_path / "a.json", model="a" * 64).active
@@ -99,7 +106,7 @@ def test_profile_of_another_model_is_refused(tmp_path):
         TLiftProfile.load(tmp_path / "a.json", model="b" * 64)
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"version": 2}', '{"version": 2, "deployment": "a"}'])
+@pytest.mark.parametrize("text", ["", "[]", '{"version": 2}', '{"version": 2, "target": "a"}'])
 def test_a_file_that_is_no_profile_is_refused_by_name(tmp_path, text):
     (tmp_path / "a.json").write_text(text)
     with pytest.raises(InputError, match="a.json: is no TLift profile"):

@@ -19,7 +19,7 @@ def profile(centres=(60.0, 80.0, 20.0), gain=2.0, camids=(0, 1, 2), active=True,
     return TLiftProfile("a", camids, active, "why", transit=table, evidence=evidence)
 
 
-def test_an_unchanged_deployment_has_no_changes():
+def test_an_unchanged_target_has_no_changes():
     assert compare(profile(), profile((61.0, 79.0, 25.0), 1.9)) == []
 
 

@@ -3,9 +3,9 @@ const $ = (id) => document.getElementById(id);
 const PAGE = 24; // stored sightings shown at a time
 const SHOWN = 24; // correspondences drawn
 const SVG = "http://www.w3.org/2000/svg";
-const state = { deployments: [], query: null, matches: [], chosen: null, pictures: new Map(), last: 0, run: 0 };
+const state = { targets: [], query: null, matches: [], chosen: null, pictures: new Map(), last: 0, run: 0 };
 
-$("deployment").addEventListener("change", openDeployment);
+$("target").addEventListener("change", openTarget);
 $("file").addEventListener("change", () => $("file").files[0] && takeFile($("file").files[0]));
 $("search").addEventListener("click", search);
 $("more").addEventListener("click", showStored);
@@ -29,17 +29,17 @@ start();
 
 async function start() {
   try {
-    const found = await ask("/v1/deployments");
+    const found = await ask("/v1/targets");
     $("key-form").hidden = true;
-    state.deployments = found.deployments;
+    state.targets = found.targets;
     $("about").textContent = `model version ${found.version}` + (found.calibrated ? "" : ", probabilities not calibrated");
     offerThresholds(found);
-    const before = $("deployment").value;
-    $("deployment").replaceChildren(...found.deployments.map(
+    const before = $("target").value;
+    $("target").replaceChildren(...found.targets.map(
       (one) => new Option(`${one.name} (${one.sightings.toLocaleString("en")})`, one.name)));
-    const full = found.deployments.find((one) => one.name === before) ?? found.deployments.find((one) => one.sightings);
-    if (full) $("deployment").value = full.name;
-    await openDeployment();
+    const full = found.targets.find((one) => one.name === before) ?? found.targets.find((one) => one.sightings);
+    if (full) $("target").value = full.name;
+    await openTarget();
   } catch (fault) {
     say(fault.message, true);
   }
@@ -57,9 +57,9 @@ function offerThresholds(found) {
   }));
 }
 
-async function openDeployment() {
-  const one = deployment();
-  if (!one) return say("There is no deployment that this key may see.", true);
+async function openTarget() {
+  const one = target();
+  if (!one) return say("There is no target that this key may see.", true);
   forgetPictures();
   Object.assign(state, { query: null, matches: [], chosen: null, last: 0 });
   $("camera").replaceChildren(new Option("unknown", ""), ...one.cameras.map((camid) => new Option(camid, camid)));
@@ -69,7 +69,7 @@ async function openDeployment() {
   $("drop-text").hidden = false;
   $("search").disabled = true;
   sayWhetherTimeCounts();
-  say(one.sightings ? "" : "This deployment has no sightings yet.");
+  say(one.sightings ? "" : "This target has no sightings yet.");
   await showStored();
 }
 
@@ -278,7 +278,7 @@ function cameraBox(camid) {
 }
 
 function sayWhetherTimeCounts() {
-  const one = deployment();
+  const one = target();
   $("lift").textContent = !one?.times_count ? "Times do not count here: appearance alone ranks."
     : $("camera").value !== "" && number("time") !== null ? "Ranked by appearance and by who came by together."
     : "With camera and time, who came by together counts as well.";
@@ -293,8 +293,8 @@ function query() {
 }
 
 function item(child) { const one = document.createElement("li"); one.append(child); return one; }
-function deployment() { return state.deployments.find((one) => one.name === $("deployment").value); }
-function here() { return `/v1/deployments/${encodeURIComponent($("deployment").value)}`; }
+function target() { return state.targets.find((one) => one.name === $("target").value); }
+function here() { return `/v1/targets/${encodeURIComponent($("target").value)}`; }
 function number(id) { return $(id).value === "" ? null : Number($(id).value); }
 function percent(share) { return share > 0.9995 || share < 0.0005 ? (share > 0.5 ? ">\u00a099.9\u00a0%" : "<\u00a00.1\u00a0%") : `${(100 * share).toFixed(1)}\u00a0%`; }
 function place(one) { return `camera ${one.camid}${one.time_s === null ? "" : `, ${clock(one.time_s)}`}`; }

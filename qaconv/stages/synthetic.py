@@ -17,8 +17,8 @@ from qaconv.synthetic.render import render_site
 log = logging.getLogger(__name__)
 
 
-def camnet(params: Params, site: str) -> None:
-    """Renders a site of the embedded camera network into data/raw/<site>, and says how easy it is without learning."""
+def synthetic(params: Params, site: str) -> None:
+    """Renders a site of the synthetic camera network into data/raw/<site>, and says how easy it is without learning."""
     folder = RAW / site
     render_site(params.site(site), folder, processes=os.cpu_count() or 1)
     log.info("%s: nearest neighbour on mean colour has rank-1 %.1f %%", site, 100 * mean_colour_rank1(folder))

@@ -1,4 +1,4 @@
-"""A deployment that is fitted anew, in a project whose stages copy made-up profiles."""
+"""A target that is fitted anew, in a project whose stages copy made-up profiles."""
 
 import json
 from dataclasses import replace
@@ -9,7 +9,7 @@ from mlflow import MlflowClient
 from mlflow.artifacts import list_artifacts
 from prefect.artifacts import Artifact
 
-from flows.fit_deployment import fit_deployment
+from flows.fit_target import fit_target
 from flows.retrain import retrain
 from flows.stages import StageFailed
 from qaconv.config import METHODS
@@ -49,13 +49,13 @@ def fitted_run() -> tuple[str, str, dict[str, str]]:
 
 def test_a_clock_that_was_set_is_reported_and_its_profile_lies_beside_the_model_s_version(project: Path) -> None:
     see_next(project, (60.0, 680.0, 620.0))
-    changes = fit_deployment("station")
+    changes = fit_target("station")
     assert changes["qaconv"] == [
         "camera 2: its transit times are no longer what they were; its clock shows +600 s to what it did"
     ]
     run_id, status, tags = fitted_run()
     assert status == "FINISHED"
-    assert tags["deployment"] == "station"
+    assert tags["target"] == "station"
     logged = {Path(file.path).name for file in list_artifacts(run_id=run_id, artifact_path="tlift/station") or ()}
     assert logged == {"qaconv.json", "baseline.json"}
     (version,) = MlflowClient().search_model_versions("name = 'qaconv'")
@@ -68,14 +68,14 @@ def test_a_clock_that_was_set_is_reported_and_its_profile_lies_beside_the_model_
 
 
 def test_a_fit_that_finds_nothing_new_changes_nothing(project: Path) -> None:
-    fit_deployment("station")
-    assert fit_deployment("station") == {method: [] for method in METHODS}
+    fit_target("station")
+    assert fit_target("station") == {method: [] for method in METHODS}
 
 
 def test_a_profile_of_a_model_that_was_never_registered_is_linked_to_none(project: Path) -> None:
     before = MlflowClient().search_model_versions("name = 'qaconv'")[0].tags
     see_next(project, (60.0, 80.0, 20.0), model="c" * 64)
-    fit_deployment("station")
+    fit_target("station")
     assert MlflowClient().search_model_versions("name = 'qaconv'")[0].tags == before
 
 
@@ -83,12 +83,12 @@ def test_a_stage_that_fails_closes_the_run_as_failed(project: Path) -> None:
     (project / "made_up/artifacts/tlift/station").rename(project / "away")
     try:
         with pytest.raises(StageFailed):
-            fit_deployment("station")
+            fit_target("station")
     finally:
         (project / "away").rename(project / "made_up/artifacts/tlift/station")
     assert fitted_run()[1] == "FAILED"
 
 
-def test_an_unknown_deployment_is_refused_with_the_known_ones(project: Path) -> None:
-    with pytest.raises(InputError, match=r"deployments has no 'garage'; it has \['station', 'mall'\]"):
-        fit_deployment("garage")
+def test_an_unknown_target_is_refused_with_the_known_ones(project: Path) -> None:
+    with pytest.raises(InputError, match=r"targets has no 'garage'; it has \['station', 'mall'\]"):
+        fit_target("garage")

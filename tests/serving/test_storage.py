@@ -1,0 +1,21 @@
+"""Galleries on disk."""
+
+import sqlite3
+from pathlib import Path
+
+import numpy as np
+
+from qaconv.serving.storage import Records
+
+ROW = ("mall", 3, 12.5, "p1", 1000.0, b"crop")
+MAPS = np.ones((1, 2, 3, 2), np.float16)
+
+
+def test_a_file_with_the_old_column_name_is_opened_with_its_sightings(tmp_path: Path) -> None:
+    records = Records(tmp_path)
+    records.add([ROW], "encoder", MAPS)
+    records.close()
+    with sqlite3.connect(tmp_path / "galleries.db") as connection:
+        connection.execute("ALTER TABLE sightings RENAME COLUMN target TO deployment")
+    (sighting,) = Records(tmp_path).page("mall", after=0, limit=10)
+    assert (sighting.target, sighting.camid, sighting.person) == ("mall", 3, "p1")
