@@ -211,15 +211,13 @@ def _held_out(pairs: Calibration | VerificationMetrics) -> dict[str, Any]:
 
 def _head(head: QAConv) -> dict[str, Any]:
     """The matcher as numbers, to explain a score: which place of an image adds how much to the logit."""
-    folded, norm = head.folded(), head.local_norm
-    assert norm.running_mean is not None and norm.running_var is not None
-    average = norm.running_mean - norm.bias * torch.sqrt(norm.running_var + norm.eps) / norm.weight
+    folded = head.folded()
     return {
         "formula": "logit = bias + query . best cosine of each query location + gallery . the same of the gallery's",
         "query": folded.query.tolist(),
         "gallery": folded.gallery.tolist(),
-        "bias": float(folded.bias),
-        "average": average.item(),  # the cosine that the norm makes 0: it says neither yes nor no
+        "bias": folded.bias,
+        "average": folded.average,  # the cosine that the norm makes 0: it says neither yes nor no
     }
 
 

@@ -4,7 +4,6 @@ N crops, Q queries, G gallery images, H x W crop size in pixels, C channels, h x
 """
 
 import json
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from qaconv.errors import InputError
+from qaconv.runtime.head import Head
 from qaconv.runtime.sessions import open_graph
 from qaconv.tlift import TLiftProfile
 
@@ -32,23 +32,6 @@ class Threshold(NamedTuple):
     false_match_rate: float
     probability: float
     true_match_rate: float
-
-
-@dataclass(frozen=True)
-class Head:
-    """QAConv in eval mode: logit = bias + query . best cosines of the query's locations + gallery . the gallery's.
-
-    Attributes:
-        query: weights [S].
-        gallery: weights [S].
-        bias: of the logit.
-        average: the cosine of an average location, which says neither yes nor no.
-    """
-
-    query: NDArray[np.float32]
-    gallery: NDArray[np.float32]
-    bias: float
-    average: float
 
 
 class ServedModel:

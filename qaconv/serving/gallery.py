@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from qaconv.runtime.model import Head, ServedModel
+from qaconv.runtime.head import Head
+from qaconv.runtime.model import ServedModel
 from qaconv.serving.storage import Sighting
 
 ROWS_TILE = 512  # sightings whose rows are compared at a time: h x h cosines of each stay in a core's cache

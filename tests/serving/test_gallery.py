@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from qaconv.runtime.model import Head
+from qaconv.runtime.head import Head
 from qaconv.serving.gallery import Filter, Gallery
 from qaconv.serving.storage import Sighting
 
