@@ -183,7 +183,7 @@ def test_new_sightings_are_versioned_and_the_broken_one_is_in_quarantine(
     after = head(stack)
     assert after != before
     assert stack.run("git", "show", "--format=%s", "--name-only").stdout.split("\n\n") == [
-        "Take in shop/monday",
+        "Ingest shop/monday",
         "data/raw/shop.dvc\n",
     ]
     assert keys(stack, "incoming") == []
