@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from flows import fan_out
-from flows.fan_out import find_outdated, share_out, spread
+from flows.fan_out import divide, find_outdated, spread
 from flows.stages import StageFailed, reproduce
 from tests.tracked_projects import start_dvc, write
 
@@ -20,7 +20,7 @@ stages:
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A DVC project whose stages have been run, which is the working folder."""
+    """Make a DVC project whose stages have run the working folder."""
     monkeypatch.chdir(tmp_path)
     start_dvc(tmp_path)
     write(tmp_path / "source", "one")
@@ -29,7 +29,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_stages_are_named_one_by_one_where_they_are_out_of_date(project: Path) -> None:
+def test_outdated_stages_are_named_one_by_one(project: Path) -> None:
     assert find_outdated(["first", "second"], with_deps=False) == []
     (project / "second-b").unlink()
     assert find_outdated(["second"], with_deps=False) == ["second@b"]
@@ -38,15 +38,15 @@ def test_stages_are_named_one_by_one_where_they_are_out_of_date(project: Path) -
     assert find_outdated(["second@a"], with_deps=True) == ["first"]
 
 
-def test_a_worker_does_what_follows_the_stage_of_its_target_that_is_out_of_date() -> None:
+def test_a_worker_runs_all_stages_of_a_target_with_an_outdated_one() -> None:
     stages = ["rerank", "fit_tlift", "evaluate"]
-    assert share_out(stages, ["rerank@mall"]) == [["rerank@mall", "fit_tlift@mall", "evaluate@mall"]]
-    assert len(share_out(stages, ["evaluate@shop", "rerank@mall", "evaluate@mall"])) == 2
-    assert share_out(["match"], ["match@mall-1", "match@mall-2"]) == [["match@mall-1"], ["match@mall-2"]]
-    assert share_out(["report", "export"], ["report", "export"]) == [["report"], ["export"]]
+    assert divide(stages, ["rerank@mall"]) == [["rerank@mall", "fit_tlift@mall", "evaluate@mall"]]
+    assert len(divide(stages, ["evaluate@shop", "rerank@mall", "evaluate@mall"])) == 2
+    assert divide(["match"], ["match@mall-1", "match@mall-2"]) == [["match@mall-1"], ["match@mall-2"]]
+    assert divide(["report", "export"], ["report", "export"]) == [["report"], ["export"]]
 
 
-def test_what_is_up_to_date_is_given_to_no_worker_and_the_log_says_so(
+def test_up_to_date_stages_are_run_on_no_worker_and_logged(
     project: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(fan_out, "run_on_worker", None)
