@@ -281,7 +281,7 @@ def test_the_parts_of_another_split_are_removed_by_match_and_refused_by_what_rea
 
 
 def test_a_part_that_there_is_not_is_refused(split):
-    with pytest.raises(InputError, match=r"--part is 4; legal is one of evaluate.parts in params.yaml, \(1, 2, 3\)"):
+    with pytest.raises(InputError, match=r"--part must be one of evaluate.parts in params.yaml, \(1, 2, 3\), got 4"):
         match(split, "shop", 4)
     assert not MATCHES.exists()
 
