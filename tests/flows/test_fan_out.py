@@ -1,4 +1,6 @@
 import logging
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,22 +20,26 @@ stages:
 """
 
 
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Make a DVC project whose stages have run the working folder."""
-    monkeypatch.chdir(tmp_path)
-    start_dvc(tmp_path)
-    write(tmp_path / "source", "one")
-    write(tmp_path / "dvc.yaml", STAGES)
-    reproduce(["first", "second"], log)
-    return tmp_path
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Make a DVC project whose stages have run the working folder; tests leave it as it is."""
+    folder = tmp_path_factory.mktemp("project")
+    start_dvc(folder)
+    write(folder / "source", "one")
+    write(folder / "dvc.yaml", STAGES)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        reproduce(["first", "second"], log)
+        yield folder
 
 
-def test_outdated_stages_are_named_one_by_one(project: Path) -> None:
+def test_outdated_stages_are_named_one_by_one(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(project, tmp_path / "copy")
+    monkeypatch.chdir(tmp_path / "copy")
     assert find_outdated(["first", "second"], with_deps=False) == []
-    (project / "second-b").unlink()
+    Path("second-b").unlink()
     assert find_outdated(["second"], with_deps=False) == ["second@b"]
-    write(project / "source", "two")
+    write(Path("source"), "two")
     assert find_outdated(["second@a"], with_deps=False) == []
     assert find_outdated(["second@a"], with_deps=True) == ["first"]
 
@@ -46,8 +52,9 @@ def test_a_worker_runs_all_stages_of_a_target_with_an_outdated_one() -> None:
     assert divide(["report", "export"], ["report", "export"]) == [["report"], ["export"]]
 
 
+@pytest.mark.usefixtures("project")
 def test_up_to_date_stages_are_run_on_no_worker_and_logged(
-    project: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(fan_out, "run_on_worker", None)
     with caplog.at_level(logging.INFO):
@@ -55,6 +62,7 @@ def test_up_to_date_stages_are_run_on_no_worker_and_logged(
     assert "first, second: up to date, nothing is run" in caplog.messages
 
 
-def test_a_stage_that_dvc_does_not_know_fails_with_dvcs_message(project: Path) -> None:
+@pytest.mark.usefixtures("project")
+def test_a_stage_that_dvc_does_not_know_fails_with_dvcs_message() -> None:
     with pytest.raises(StageFailed, match="third"):
         find_outdated(["third"], with_deps=False)

@@ -8,12 +8,14 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import httpx
 import pytest
 import yaml
 from mlflow import MlflowClient
+from prefect import State
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.events.schemas.automations import AutomationCore
 from prefect.states import Scheduled
@@ -173,7 +175,7 @@ def test_the_command_deletes_an_outdated_deployment_with_its_scheduled_runs(set_
     before = set_up_server.deployments()
     deployment = set_up_server.add_deployment(*OUTDATED[0])
     with set_up_server.client() as client:
-        tomorrow = Scheduled(scheduled_time=datetime.now(UTC) + timedelta(days=1))
+        tomorrow: State[Any] = Scheduled(scheduled_time=datetime.now(UTC) + timedelta(days=1))
         run = client.create_flow_run_from_deployment(deployment, state=tomorrow)
     set_up_server.run(sys.executable, "-m", "infra.prefect.outdated")
     assert set_up_server.deployments() == before
