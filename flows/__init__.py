@@ -1,4 +1,4 @@
-"""Flows: when and in what order the stages run, and what is done with their results."""
+"""Prefect flows: when and in what order the stages run, and what happens to their results."""
 
 import os
 

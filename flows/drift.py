@@ -1,4 +1,7 @@
-"""Sightings that came in since the champion was made go in; how they have drifted is told, and may start a new fit."""
+"""Compare each target's new sightings with those that the champion was measured on, and report drift.
+
+With `drift.start` in params.yaml, drift also starts a retraining or a new fit of the temporal profiles.
+"""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -17,57 +20,59 @@ from qaconv.data.ingest import TABLE, read_dataset
 from qaconv.registry import Release, runs
 from qaconv.release.drift import Drift, find_drifts, look
 
-STARTS = {"scores": "retrain/weekly", "matches": "retrain/weekly"}  # what a new model may mend; the rest a new fit
-FITS = "fit_target/by-hand"
+REFIT = "fit_target/by-hand"
+# The deployment that may correct a kind of drift: a new model for these two, a new fit for the others.
+CORRECTIONS = {"scores": "retrain/weekly", "matches": "retrain/weekly"}
 
 
 @flow(name="drift")
 def drift() -> dict[str, list[Drift]]:
-    """Compare the new sightings of every target that grows with the older ones, each in a run of its own.
+    """Compare new sightings with older ones, in a flow run of its own for every target that ingests.
 
     Returns:
-        What was found, by target.
+        The drifts of each target.
 
     Raises:
-        InputError: params.yaml is refused, there is no champion, or an image cannot be read.
+        InputError: params.yaml is invalid, there is no champion, or an image cannot be read.
     """
     params = load_params()
     pull_tracked(get_run_logger())
-    growing = [name for name in params.targets if params.dataset(name).path.name == TABLE]
-    return {name: drift_of_target.with_options(flow_run_name=f"drift {name}")(name) for name in growing}
+    targets = [name for name in params.targets if params.dataset(name).path.name == TABLE]
+    return {name: drift_of_target.with_options(flow_run_name=f"drift {name}")(name) for name in targets}
 
 
 @flow(name="drift_of_target")
 def drift_of_target(target: str) -> list[Drift]:
-    """Compares the newest sightings of one target with those that the champion was measured on."""
+    """Compare the newest sightings of a target with those that the champion was measured on."""
     params = load_params()
     runs.connect()
     champion = registry.find_champion(params.registry.model)
-    drifts, looked_at = _compare(params, target, champion)
-    said = "; ".join(f"{each.kind}: {each.found}" for each in drifts)
-    get_run_logger().info("%s: %s. %s", target, looked_at, said or "nothing has drifted")
-    lines = [f"**{target}**, seen by {champion}: {looked_at}.", "", *(f"- {d.kind}: {d.found}" for d in drifts)]
+    drifts, counts = _compare(params, target, champion)
+    summary = "; ".join(f"{drift.kind}: {drift.found}" for drift in drifts)
+    get_run_logger().info("%s: %s. %s", target, counts, summary or "no drift")
+    lines = [f"**{target}**, encoded by {champion}: {counts}.", ""]
+    lines += [f"- {drift.kind}: {drift.found}" for drift in drifts]
     create_markdown_artifact("\n".join(lines), key=f"drift-{target.lower().replace('_', '-')}")
     if drifts:
-        announce("target.drifted", target, said)
+        announce("target.drifted", target, summary)
         if params.drift.start:
-            _start(target, drifts)
+            _start_corrections(target, drifts)
     return drifts
 
 
 def _compare(params: Params, target: str, champion: Release) -> tuple[list[Drift], str]:
-    """What has drifted, and how much was looked at."""
+    """Return the drifts, and a phrase that says how many sightings were compared."""
     dataset = params.dataset(target).path.parent
     rows = read_dataset(dataset).query("split != 'train'").sort_values(["arrived", "time_s", "image"])
     old = rows["arrived"] <= datetime.fromtimestamp(registry.started_s(champion), UTC).isoformat()
     windows = [part.tail(params.drift.sightings) for part in (rows[old], rows[~old])]
-    looked_at = f"{len(windows[1])} new sightings, {len(windows[0])} from before"
+    counts = f"{len(windows[1])} new sightings, {len(windows[0])} older ones"
     if min(map(len, windows)) < params.drift.fewest:
-        return [], f"{looked_at}, of which {params.drift.fewest} are needed to compare"
-    return _drifts(params, target, champion, windows, dataset), looked_at
+        return [], f"{counts}; the comparison needs {params.drift.fewest} of each"
+    return _find_drifts(params, target, champion, windows, dataset), counts
 
 
-def _drifts(
+def _find_drifts(
     params: Params, target: str, champion: Release, windows: Sequence[pd.DataFrame], dataset: Path
 ) -> list[Drift]:
     model, profiles = registry.load_served(champion)
@@ -76,8 +81,8 @@ def _drifts(
     return find_drifts(before, since, profile, params.drift)
 
 
-def _start(target: str, drifts: Sequence[Drift]) -> None:
-    """Starts what may mend it, and does not wait."""
-    for start in sorted({STARTS.get(drift.kind, FITS) for drift in drifts}):
-        run_deployment(start, parameters={"target": target} if start == FITS else None, timeout=0)
-        get_run_logger().info("%s: %s is started", target, start)
+def _start_corrections(target: str, drifts: Sequence[Drift]) -> None:
+    """Start the deployments that may correct the drifts, without waiting for them."""
+    for deployment in sorted({CORRECTIONS.get(drift.kind, REFIT) for drift in drifts}):
+        run_deployment(deployment, parameters={"target": target} if deployment == REFIT else None, timeout=0)
+        get_run_logger().info("%s: started %s", target, deployment)

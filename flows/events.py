@@ -1,4 +1,4 @@
-"""What has become of a model, a dataset or a target goes in; Prefect's automations hear of it, and tell people."""
+"""Emit events about models, datasets and targets, which Prefect's automations send to people."""
 
 from typing import Literal
 
@@ -8,12 +8,12 @@ Event = Literal["model.promoted", "model.refused", "model.rolled_back", "dataset
 
 
 def announce(event: Event, name: str, reason: str) -> None:
-    """Emits `qaconv.<event>`, which infra/prefect/automations.yaml sends on.
+    """Emit `qaconv.<event>`, which infra/prefect/automations.yaml forwards to the webhook.
 
     Args:
         event: what has happened.
-        name: to which model, dataset or target.
-        reason: for a person, in a sentence or two.
+        name: name of the model, dataset or target.
+        reason: explanation for a person, in a sentence or two.
     """
     resource = {"prefect.resource.id": f"qaconv.{event.split('.')[0]}.{name}", "prefect.resource.name": name}
     emit_event(f"qaconv.{event}", resource, payload={"reason": reason})

@@ -1,6 +1,6 @@
-"""A target's name goes in; its temporal profiles are fitted anew, and what has changed is reported.
+"""Fit a target's temporal profiles again, and report what has changed.
 
-`python -m flows.fit_target NAME`, in the project's folder: after a camera was moved or a clock set, or every night.
+`python -m flows.fit_target NAME`, in the project's folder: after a camera was moved or a clock was set, or every night.
 """
 
 import sys
@@ -12,8 +12,9 @@ from prefect.artifacts import create_table_artifact
 from rich.console import Console
 
 from flows.fan_out import make_and_push
-from flows.retrain import REACHES_A_STORE, Step, flow_tags, run_step
+from flows.retrain import RETRY_STORE, flow_tags, run_step
 from flows.stages import StageFailed
+from flows.steps import Step
 from qaconv import registry
 from qaconv.config import METHODS, Params, load_params
 from qaconv.errors import InputError
@@ -26,22 +27,22 @@ PROFILES = Path("artifacts/tlift")
 
 @flow(name="fit_target")
 def fit_target(target: str, on_worker: bool = False) -> dict[str, list[str]]:
-    """Fits, compares each profile with the one it replaces, and logs it beside the model version it belongs to.
+    """Fit, compare each profile with the one that it replaces, and log it with the model version it belongs to.
 
     Args:
-        target: its name in params.yaml.
-        on_worker: takes what it needs from DVC's remote, and pushes what it has made.
+        target: name in params.yaml.
+        on_worker: pull inputs from DVC's remote, and push the profiles to it. Default: work in this folder alone.
 
     Returns:
-        Changes by method; empty where there was no profile or nothing changed.
+        Changes by method; empty if there was no profile before or nothing changed.
 
     Raises:
-        InputError: params.yaml is refused or has no such target.
+        InputError: params.yaml is invalid, or has no such target.
         StageFailed: the stage has failed; the MLflow run is closed as FAILED.
     """
     params = load_params()
     if target not in params.targets:
-        raise InputError(f"params.yaml: targets has no {target!r}; it has {params.targets}")
+        raise InputError(f"params.yaml: targets: unknown target {target!r}, allowed: {', '.join(params.targets)}")
     paths = {method: PROFILES / target / f"{method}.json" for method in METHODS}
     before = {method: TLiftProfile.load(path) for method, path in paths.items() if path.is_file()}
     with runs.retraining_run(params, {**flow_tags(), "target": target}) as run_id:
@@ -56,32 +57,32 @@ def fit_target(target: str, on_worker: bool = False) -> dict[str, list[str]]:
         for line in lines:
             get_run_logger().warning("%s, %s: %s", target, method, line)
     key = f"tlift-{target.lower().replace('_', '-')}"
-    create_table_artifact(_rows(after, changes), key=key, description="temporal profiles")
+    create_table_artifact(_profile_rows(after, changes), key=key, description="temporal profiles")
     return changes
 
 
-@task(name="publish", **REACHES_A_STORE)
+@task(name="publish", **RETRY_STORE)
 def publish(params: Params, target: str, run_id: str) -> None:
-    """Logs the profiles and links them to the versions of the model that they were fitted for."""
+    """Log the profiles, and link them to the versions of the model that they were fitted for."""
     runs.log_profiles(target)
     linked = registry.link_profile(params.registry.model, target, run_id)
     get_run_logger().info("%s: linked to versions %s of %s", target, linked or "none", params.registry.model)
 
 
-def _rows(profiles: Mapping[str, TLiftProfile], changes: Mapping[str, list[str]]) -> list[dict[str, str]]:
+def _profile_rows(profiles: Mapping[str, TLiftProfile], changes: Mapping[str, list[str]]) -> list[dict[str, str]]:
     return [
         {
             "model": method,
-            "time": "used" if each.active else "off",
-            "why": each.reason,
+            "time": "used" if profile.active else "off",
+            "why": profile.reason,
             "changed": "; ".join(changes[method]),
         }
-        for method, each in profiles.items()
+        for method, profile in profiles.items()
     ]
 
 
 def main() -> None:
-    """Runs the flow once."""
+    """Run the flow once and print the changes."""
     console = Console(markup=False, highlight=False, soft_wrap=True)
     if len(sys.argv) != 2:
         sys.exit("usage: python -m flows.fit_target NAME, one of targets in params.yaml")
@@ -91,7 +92,7 @@ def main() -> None:
         console.print(f"failed: {error}", style="bold red")
         sys.exit(1)
     for method, lines in changes.items():
-        console.print(f"{method}: {'; '.join(lines) or 'nothing has changed'}")
+        console.print(f"{method}: {'; '.join(lines) or 'no change'}")
 
 
 if __name__ == "__main__":

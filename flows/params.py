@@ -11,13 +11,13 @@ PARAMS = Path("params.yaml")
 
 
 def change_params(changes: Mapping[str, Any]) -> None:
-    """Write new values into params.yaml in the working folder; its comments stay.
+    """Write new values into params.yaml in the working folder, and keep its comments.
 
     Args:
         changes: values by dotted key, such as train.epochs.
 
     Raises:
-        InputError: a key is not there, or its value is impossible; the file is then as it was.
+        InputError: a key does not exist or a value is invalid; the file is then unchanged.
     """
     with editing_params(PARAMS) as settings:
         for key, value in changes.items():
@@ -26,5 +26,5 @@ def change_params(changes: Mapping[str, Any]) -> None:
             for name in path:
                 block = block.get(name) if isinstance(block, dict) else None
             if not isinstance(block, dict) or last not in block:
-                raise InputError(f"{PARAMS}: has no {key} to change")
+                raise InputError(f"{PARAMS}: unknown key {key}")
             block[last] = value

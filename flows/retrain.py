@@ -1,6 +1,6 @@
-"""Data and params.yaml go in; measured, registered and, where they are better, promoted models come out.
+"""Retrain: bring every stage up to date, register the models, and promote them if they are better.
 
-`python -m flows.retrain`, in the project's folder, does it once; infra/prefect/prefect.yaml does it every week.
+`python -m flows.retrain`, in the project's folder, runs it once; infra/prefect/prefect.yaml runs it every week.
 """
 
 import sys
@@ -9,20 +9,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from prefect import flow, get_run_logger, task
+from prefect import State, flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run
 from prefect.settings import get_current_settings
-from prefect.states import State
 from prefect.tasks import exponential_backoff
 from rich.console import Console
 from rich.table import Table
 
 from flows.events import announce
-from flows.fan_out import ASKS_THE_REMOTE, CRASHES, spread
+from flows.fan_out import MAX_CRASHES, RETRY_REMOTE, spread
 from flows.params import change_params
 from flows.stages import StageFailed, pull_tracked, reproduce
+from flows.steps import Step, load_steps
 from qaconv import registry
 from qaconv.config import Params, load_params
 from qaconv.errors import InputError
@@ -32,30 +32,14 @@ from qaconv.release.gate import Outcome
 
 
 @dataclass(frozen=True)
-class Step:
-    """Stages of dvc.yaml that are brought up to date together, and the pool whose workers do it in a fan-out.
-
-    A worker does all of a target's (what follows `@` in a stage's name), one after the other.
-    """
-
-    stages: tuple[str, ...]
-    pool: str = "cpu"
-    together: bool = False  # all targets on one worker, with what they depend on
-
-
-STEPS = {
-    "prepare": Step(("prepare", "sources"), together=True),
-    "train": Step(("train",), pool="gpu"),
-    "features": Step(("features",)),
-    "match": Step(("match",)),
-    "evaluate": Step(("rerank", "fit_tlift", "evaluate")),
-    "report": Step(("report", "export")),
-}
-
-
-@dataclass(frozen=True)
 class Retraining:
-    """What a retraining has come to; `results` has one row a target and method."""
+    """The outcome of a retraining.
+
+    Attributes:
+        results: one row for each target and method.
+        release: the registered version.
+        outcome: what the gate decided.
+    """
 
     results: list[dict[str, str]]
     release: registry.Release
@@ -64,27 +48,27 @@ class Retraining:
 
 @flow(name="retrain")
 def retrain(changes: dict[str, Any] | None = None, fan_out: bool = False) -> Retraining:
-    """Brings every stage up to date, registers what was exported and promotes it if it is better.
+    """Bring every stage up to date, register what was exported, and promote it if it is better.
 
     Args:
-        changes: of params.yaml for this run, by dotted key; recorded with the run and its version.
-        fan_out: lets workers in clones of their own run the stages, rather than this process.
+        changes: values of params.yaml for this run, by dotted key; recorded with the run and its version.
+        fan_out: run the stages on workers, each in a clone of its own. Default: in this process.
 
     Raises:
-        InputError: params.yaml is refused, or a figure is missing.
+        InputError: params.yaml is invalid, or a metric is missing.
         StageFailed: a stage has failed; the MLflow run is closed as FAILED.
     """
-    if flow_run.run_count > CRASHES:
-        raise StageFailed(f"{CRASHES} workers have died over it")
+    if flow_run.run_count > MAX_CRASHES:
+        raise StageFailed(f"{MAX_CRASHES} workers have died while they ran it")
     if changes:
         change_params(changes)
     params = load_params()
     if fan_out:
         pull_tracked(get_run_logger())
     with runs.retraining_run(params, flow_tags()):
-        for name, step in STEPS.items():
-            tries = ASKS_THE_REMOTE if fan_out else {}
-            run_step.with_options(name=name, **tries)(step, fan_out)
+        retries = RETRY_REMOTE if fan_out else {}
+        for name, step in load_steps().items():
+            run_step.with_options(name=name, **retries)(step, fan_out)
         metrics = runs.load_metrics(params.targets)
         release = register(params, metrics)
         outcome = promote(params, release)
@@ -98,39 +82,42 @@ def retrain(changes: dict[str, Any] | None = None, fan_out: bool = False) -> Ret
 
 @task(tags=["dvc"], cache_policy=NO_CACHE)
 def run_step(step: Step, fan_out: bool) -> None:
-    """DVC knows what is up to date, and a further try finds the workers' runs: only DVC's remote is asked again."""
+    """Bring a step's stages up to date.
+
+    A retry repeats no work: DVC knows what is up to date, and a fan-out finds the workers' runs again.
+    """
     log = get_run_logger()
     if fan_out:
         spread(step.stages, step.pool, together=step.together, log=log)
     reproduce(step.stages, log, pull=fan_out)
 
 
-def _worth_retrying(task: Any, task_run: Any, state: State) -> bool:
-    """A store may be back in a moment; what a person must mend is not."""
+def _is_worth_a_retry(task: Any, task_run: Any, state: State[Any]) -> bool:
+    """Return False for an input error, which only a person can correct; a store may answer again in a moment."""
     return not isinstance(state.result(raise_on_failure=False), InputError)
 
 
-REACHES_A_STORE: dict[str, Any] = {
+RETRY_STORE: dict[str, Any] = {
     "tags": ["mlflow"],
     "cache_policy": NO_CACHE,
     "retries": 3,
     "retry_delay_seconds": exponential_backoff(backoff_factor=2),
-    "retry_condition_fn": _worth_retrying,
+    "retry_condition_fn": _is_worth_a_retry,
 }
 
 
-@task(name="register", **REACHES_A_STORE)
+@task(name="register", **RETRY_STORE)
 def register(params: Params, metrics: Mapping[str, float]) -> registry.Release:
-    """Logs the results and registers the models; the same dvc.lock gives the version it gave before."""
+    """Log the results and register the models; an unchanged dvc.lock returns the version that exists."""
     runs.log_files(params)
     release = registry.register(params, metrics)
     runs.log_figures(metrics)
     return release
 
 
-@task(name="promote", **REACHES_A_STORE)
+@task(name="promote", **RETRY_STORE)
 def promote(params: Params, release: registry.Release) -> Outcome:
-    """Moves the alias champion, or says why not."""
+    """Move the alias champion if the gate allows it, and announce the decision."""
     outcome = promotion.promote(release, params.gate)
     get_run_logger().info(outcome.reason)
     if outcome.verdict != "unchanged":
@@ -138,26 +125,29 @@ def promote(params: Params, release: registry.Release) -> Outcome:
     return outcome
 
 
-@task(name="publish_report", **REACHES_A_STORE)
+@task(name="publish_report", **RETRY_STORE)
 def publish_report(release: registry.Release, outcome: Outcome) -> str:
-    """Logs the report with a word on this run and the champion; gives its address."""
+    """Log the report with a paragraph on this run and the champion, and return its address."""
     return runs.log_report(str(release), outcome.reason, outcome.figures)
 
 
 def flow_tags() -> dict[str, str]:
-    """Lead from the MLflow run to the flow run, whose name it bears; a temporary server has no page to lead to."""
+    """Return the tags that lead from the MLflow run to the flow run, whose name it has.
+
+    The address of the flow run's page is among them unless the Prefect server is a temporary one.
+    """
     tags = {"flow_run_id": str(flow_run.id), "mlflow.runName": str(flow_run.name)}
     return {**tags, "flow_run_url": str(flow_run.ui_url)} if get_current_settings().ui_url else tags
 
 
 def _promotion_page(outcome: Outcome) -> str:
     rules = [f"| {check.rule} | {'kept' if check.kept else '**broken**'} | {check.found} |" for check in outcome.checks]
-    table = ["", "| rule | | found |", "| --- | --- | --- |", *rules] if rules else []
+    table = ["", "| rule | | measured |", "| --- | --- | --- |", *rules] if rules else []
     return "\n".join([f"**{outcome.verdict.capitalize()}.** {outcome.reason}", *table])
 
 
 def main() -> None:
-    """Runs the flow once and shows what came of it."""
+    """Run the flow once and print its results."""
     console = Console(markup=False, highlight=False, soft_wrap=True)
     try:
         retraining = retrain()
@@ -173,9 +163,11 @@ def _show(retraining: Retraining, console: Console) -> None:
         table.add_column(column, justify="left" if column in ("target", "model") else "right")
     for row in retraining.results:
         table.add_row(*row.values())
-    release, commands = retraining.release, Path(sys.executable).parent
-    store, server = runs.store_uri(), get_current_settings().ui_url
-    # Any store but the project's own is another's to show, and its address may hold a password.
+    release = retraining.release
+    commands = Path(sys.executable).parent
+    store = runs.store_uri()
+    server = get_current_settings().ui_url
+    # Only the project's own store is shown: the address of another may hold a password.
     local = store.startswith("sqlite:")
     mlflow_ui = f"{commands}/mlflow ui --backend-store-uri {store}" if local else "where MLFLOW_TRACKING_URI points"
     console.print(table)

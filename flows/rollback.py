@@ -1,4 +1,4 @@
-"""A reason goes in; the previous champion is champion again."""
+"""Make the previous champion the champion again."""
 
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact
@@ -10,15 +10,18 @@ from qaconv.registry import promotion, runs
 
 @flow(name="rollback")
 def rollback(why: str) -> None:
-    """As `qaconv rollback --why`, for those who work in Prefect's pages.
+    """Do what `qaconv rollback --why` does, from Prefect's pages.
+
+    Args:
+        why: reason for the rollback, kept with the version that stops being the champion.
 
     Raises:
-        InputError: there is nothing to go back to, or `why` is empty.
+        InputError: there is no previous champion, or `why` is empty.
     """
     runs.connect()
     name = load_params().registry.model
     left, back = promotion.rollback(name, why)
-    said = f"{back} is the champion again; {left} stays refused: {why}"
-    get_run_logger().info(said)
-    announce("model.rolled_back", name, said)
-    create_markdown_artifact(f"**Rolled back.** {said}", key="promotion")
+    message = f"{back} is the champion again; {left} stays refused: {why}"
+    get_run_logger().info(message)
+    announce("model.rolled_back", name, message)
+    create_markdown_artifact(f"**Rolled back.** {message}", key="promotion")

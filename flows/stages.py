@@ -1,4 +1,4 @@
-"""Names of stages in dvc.yaml go in; they are up to date when it ends, or it says in a stage's own words why not."""
+"""Run DVC's stages in the working folder, with a stage's own error message if it fails."""
 
 import logging
 import os
@@ -11,21 +11,21 @@ from qaconv.processes import child_environment
 
 Logger = logging.Logger | logging.LoggerAdapter[logging.Logger]
 
-KEPT_LINES = 200  # of the output, to look for the reason of a failure
-LINE_WIDTH = "160"  # of the stages' log, which would be wrapped for a narrow terminal otherwise
+KEPT_LINES = 200  # last lines of the output, which are searched for the reason of a failure
+LINE_WIDTH = "160"  # columns of the stages' log, which would be wrapped for a narrow terminal otherwise
 
 
 class StageFailed(RuntimeError):
-    """A stage has refused its input or has crashed; the message is its own."""
+    """A stage has rejected its input or has crashed; the message is the stage's own."""
 
 
 def reproduce(stages: Sequence[str], log: Logger, *, pull: bool = False) -> None:
-    """Runs `dvc repro` in the working folder.
+    """Run `dvc repro` in the working folder.
 
     Args:
         stages: names in dvc.yaml; the name of a `foreach` stands for all of its stages.
-        log: where the output goes.
-        pull: whether what other clones have pushed is used, outputs and run cache.
+        log: logger of the output.
+        pull: use outputs and run cache that other clones have pushed. Default: no.
 
     Raises:
         StageFailed: DVC or a stage has failed.
@@ -34,19 +34,19 @@ def reproduce(stages: Sequence[str], log: Logger, *, pull: bool = False) -> None
 
 
 def pull_tracked(log: Logger) -> None:
-    """Brings the data that people or `flows/ingest.py` gave to DVC: no stage makes it, so no run cache has it."""
+    """Pull the data that people or `flows/ingest.py` added to DVC: no stage makes it, so no run cache has it."""
     listed = subprocess.run(["git", "ls-files", "*.dvc"], capture_output=True, text=True, check=True).stdout
     if listed:
         run_dvc(["pull", "--force", *listed.splitlines()], log)
 
 
 def run_dvc(arguments: Sequence[str], log: Logger) -> None:
-    """Runs a command of DVC in the working folder, each line of its output into `log` as it comes.
+    """Run a DVC command in the working folder, and log each line of its output at once.
 
     Raises:
-        StageFailed: it has failed.
+        StageFailed: the command has failed.
     """
-    said: deque[str] = deque(maxlen=KEPT_LINES)
+    lines: deque[str] = deque(maxlen=KEPT_LINES)
     command = ["dvc", "--wait-for-lock", *arguments]
     with subprocess.Popen(
         command,
@@ -61,15 +61,15 @@ def run_dvc(arguments: Sequence[str], log: Logger) -> None:
         assert process.stdout is not None
         try:
             for line in map(str.rstrip, process.stdout):
-                said.append(line)
+                lines.append(line)
                 if line:
                     log.info("%s", line)
         except BaseException:
-            # A cancelled flow must not leave a training behind: DVC and what it started are one group of processes.
+            # A cancelled flow must not leave a training running: DVC and its children are one process group.
             os.killpg(process.pid, signal.SIGTERM)
             raise
     if process.returncode:
-        raise StageFailed(_reason(list(said)) or f"{' '.join(command)} ended with {process.returncode}")
+        raise StageFailed(_failure_message(list(lines)) or f"{' '.join(command)} ended with {process.returncode}")
 
 
 def dvc_environment() -> dict[str, str]:
@@ -77,9 +77,9 @@ def dvc_environment() -> dict[str, str]:
     return child_environment(COLUMNS=LINE_WIDTH, PYTHONUNBUFFERED="1")
 
 
-def _reason(lines: list[str]) -> str:
-    """What a stage refused, which may be a list of files below one line; for a crash the last lines."""
-    end = next((at for at, line in enumerate(lines) if line.startswith("ERROR: failed to reproduce")), len(lines))
-    refused = [at for at in range(end) if lines[at].startswith("refused: ")]
-    told = lines[refused[-1] : end] if refused else lines[-3:]
-    return "\n".join(told).strip()
+def _failure_message(lines: list[str]) -> str:
+    """Return a stage's `refused: ` message with the files listed below it, or the last lines of a crash."""
+    end = next((row for row, line in enumerate(lines) if line.startswith("ERROR: failed to reproduce")), len(lines))
+    refusals = [row for row in range(end) if lines[row].startswith("refused: ")]
+    message = lines[refusals[-1] : end] if refusals else lines[-3:]
+    return "\n".join(message).strip()

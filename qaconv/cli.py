@@ -1,4 +1,4 @@
-"""The command line: one command a stage, as dvc.yaml calls them."""
+"""Person re-identification by QAConv and TLift: the stages of dvc.yaml, the registry and the service."""
 
 import logging
 import os
@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.text import Text
 
+from qaconv import __version__
 from qaconv.config import load_params
 from qaconv.errors import InputError
 from qaconv.training.recipes import write_recipe
@@ -25,100 +26,111 @@ Site = Annotated[str, typer.Option(help="A key of sites in params.yaml.")]
 Dataset = Annotated[str, typer.Option(help="A key of datasets in params.yaml.")]
 Method = Annotated[str, typer.Option(help="A key of methods in params.yaml: qaconv or baseline.")]
 Target = Annotated[str, typer.Option(help="One of targets in params.yaml.")]
-
 Part = Annotated[int, typer.Option(help="One of evaluate.parts in params.yaml.")]
 
 
+def _print_version(requested: bool) -> None:
+    if requested:
+        typer.echo(f"qaconv {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def configure() -> None:
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as an exception, so that unfinished files are removed
+def configure(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an exception, so that unfinished files are deleted
     at_terminal = sys.stderr.isatty()  # elsewhere the reader, such as Prefect, adds the time itself
     handler = RichHandler(console=Console(stderr=True), show_path=False, show_time=at_terminal, show_level=at_terminal)
     logging.basicConfig(format="%(message)s", datefmt="%X", handlers=[handler])
-    logging.getLogger("qaconv").setLevel(logging.INFO if _tells() else logging.WARNING)
+    logging.getLogger("qaconv").setLevel(logging.INFO if _is_verbose() else logging.WARNING)
 
 
 @app.command()
 def synthetic(site: Site) -> None:
     """Render the images of a synthetic camera network."""
-    _run("synthetic", site)
+    _run_stage("synthetic", site)
 
 
 @app.command()
 def prepare(dataset: Dataset) -> None:
-    """Read a dataset's layout, check every image, and write its manifest."""
-    _run("prepare", dataset)
+    """Read a dataset, check every image, and write its manifest."""
+    _run_stage("prepare", dataset)
 
 
 @app.command()
 def sources() -> None:
     """Join the training datasets into one table."""
-    _run("sources")
+    _run_stage("sources")
 
 
 @app.command()
 def train(method: Method) -> None:
-    """Train a network; a killed training goes on where it was. Several processes: machine.processes, or torchrun."""
-    with _refusing():
-        distributed, processes = import_module("qaconv.training.distributed"), load_params().machine.processes
+    """Train a network, or resume a killed training. Several processes: machine.processes, or torchrun."""
+    with _exit_on_input_error():
+        distributed = import_module("qaconv.training.distributed")
+        processes = load_params().machine.processes
     if processes == 1 or distributed.launched():
-        _run("train", method)
-    elif code := distributed.launch(processes, _command, ["train", "--method", method]):
+        _run_stage("train", method)
+    elif code := distributed.launch(processes, _run_command, ["train", "--method", method]):
         raise typer.Exit(code)
 
 
 @app.command()
 def features(target: Target) -> None:
     """Encode every sighting of a target with each method's network."""
-    _run("features", target)
+    _run_stage("features", target)
 
 
 @app.command()
 def match(target: Target, part: Part = 1) -> None:
     """Match a part of a target's sightings with all of them."""
-    _run("match", target, part)
+    _run_stage("match", target, part)
 
 
 @app.command()
 def rerank(target: Target) -> None:
-    """Re-rank a target's gallery by who else is near."""
-    _run("rerank", target)
+    """Re-rank a target's gallery by k-reciprocal encoding."""
+    _run_stage("rerank", target)
 
 
 @app.command()
 def fit_tlift(target: Target) -> None:
-    """Write a target's temporal profile."""
-    _run("fit_tlift", target)
+    """Fit a target's temporal profiles."""
+    _run_stage("fit_tlift", target)
 
 
 @app.command()
 def evaluate(target: Target) -> None:
     """Measure the networks on a target."""
-    _run("evaluate", target)
+    _run_stage("evaluate", target)
 
 
 @app.command()
 def export() -> None:
-    """Write the ONNX graphs and their contract, checked against the network."""
-    _run("export")
+    """Write the ONNX graphs and their contract, and check them against the network."""
+    _run_stage("export")
 
 
 @app.command()
 def report() -> None:
-    """Write the page that people look at, and its data."""
-    _run("report")
+    """Write the report as a page and as data."""
+    _run_stage("report")
 
 
 @app.command()
 def import_checkpoint(
     file: Annotated[Path, typer.Argument(help="A checkpoint.pth.tar of the authors' releases v1.0 to v2.1.")],
-    output: Annotated[Path, typer.Option(help="A folder for the network, such as artifacts/model/qaconv.")],
-    height: Annotated[int, typer.Option(help="Pixels that it was trained for.")] = 384,
-    width: Annotated[int, typer.Option(help="Pixels that it was trained for.")] = 128,
+    output: Annotated[Path, typer.Option(help="Folder for the network, such as artifacts/model/qaconv.")],
+    height: Annotated[int, typer.Option(help="Height of its training images in pixels.")] = 384,
+    width: Annotated[int, typer.Option(help="Width of its training images in pixels.")] = 128,
 ) -> None:
-    """Write a checkpoint of the authors as a network of ours, and say which release it is of."""
-    with _refusing():
-        official, config = import_module("qaconv.models.official"), import_module("qaconv.config")
+    """Convert a checkpoint of the authors into a network of this project, and print its release."""
+    with _exit_on_input_error():
+        official = import_module("qaconv.models.official")
+        config = import_module("qaconv.config")
         network, release = official.load_official(file, config.ImageConfig(height=height, width=width))
         trained = {"data": {"official_checkpoint": file.name, "release": release}, "calibration": None}
         import_module("qaconv.models.checkpoint").save_network(network, output, trained, {})
@@ -126,9 +138,9 @@ def import_checkpoint(
 
 
 @app.command()
-def rollback(why: Annotated[str, typer.Option(help="Kept with the version that is left.")]) -> None:
-    """Make the previous champion champion again."""
-    with _refusing():
+def rollback(why: Annotated[str, typer.Option(help="Reason, kept with the version that is replaced.")]) -> None:
+    """Make the previous champion the champion again."""
+    with _exit_on_input_error():
         from qaconv.registry import promotion, runs
 
         runs.connect()
@@ -137,9 +149,9 @@ def rollback(why: Annotated[str, typer.Option(help="Kept with the version that i
 
 
 @app.command()
-def reproduce(model: Annotated[str, typer.Argument(help="Such as models:/qaconv@champion.")]) -> None:
-    """Make a registered version again in a clean clone; ends with 1 if anything differs."""
-    with _refusing():
+def reproduce(model: Annotated[str, typer.Argument(help="A version, such as models:/qaconv@champion.")]) -> None:
+    """Make a registered version again in a clean clone. The exit status is 1 if anything differs."""
+    with _exit_on_input_error():
         from qaconv.registry import reproduction, runs
 
         runs.connect()
@@ -155,72 +167,73 @@ def reproduce(model: Annotated[str, typer.Argument(help="Such as models:/qaconv@
 
 @app.command()
 def recipe(name: Annotated[str, typer.Argument(help="demo, eccv2020 or cvpr2022.")]) -> None:
-    """Write a recipe's values into params.yaml; every one of them may be changed there."""
-    with _refusing():
-        for change in write_recipe(name) or [f"params.yaml is that of {name} already"]:
+    """Write a recipe's values into params.yaml, where each of them may be changed."""
+    with _exit_on_input_error():
+        for change in write_recipe(name) or [f"params.yaml has the values of {name} already"]:
             typer.echo(change)
 
 
 @app.command()
 def serve(
-    host: Annotated[str, typer.Option(help="Address; any but this machine's own needs keys.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="Address to listen on; any but 127.0.0.1 needs keys.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 8000,
-    state: Annotated[Path, typer.Option(help="Folder of the galleries; made where it is missing.")] = Path("galleries"),
-    keys: Annotated[Path | None, typer.Option(help="File of hashed keys, as serve-key writes it.")] = None,
+    state: Annotated[Path, typer.Option(help="Folder of the galleries, created if missing.")] = Path("galleries"),
+    keys: Annotated[Path | None, typer.Option(help="File of hashed keys, written by serve-key.")] = None,
 ) -> None:
     """Serve the champion: enrol, search and explain over HTTP, and a page at /."""
-    with _refusing():
-        _serving().serve(load_params(), host, port, state, keys)
+    with _exit_on_input_error():
+        _serving_commands().serve(load_params(), host, port, state, keys)
 
 
 @app.command()
 def serve_key(
-    name: Annotated[str, typer.Argument(help="Of the key, as the log will name it.")],
+    name: Annotated[str, typer.Argument(help="Name of the key in the log.")],
     keys: Annotated[Path, typer.Option(help="File of hashed keys.")],
     scope: Annotated[list[str], typer.Option(help="search, enrol, delete or metrics; may be repeated.")],
-    target: Annotated[list[str] | None, typer.Option(help="Where; everywhere unless given.")] = None,
+    target: Annotated[list[str] | None, typer.Option(help="Target; may be repeated. Default: all.")] = None,
 ) -> None:
-    """Make an API key, keep its hash in a file, and print the key once."""
-    with _refusing():
-        _serving().serve_key(name, keys, scope, target)
+    """Create an API key, add its hash to a file, and print the key once."""
+    with _exit_on_input_error():
+        _serving_commands().serve_key(name, keys, scope, target)
 
 
 @app.command()
 def enrol(
     target: Target,
-    url: Annotated[str, typer.Option(help="Of the service.")] = "http://127.0.0.1:8000",
+    url: Annotated[str, typer.Option(help="Address of the service.")] = "http://127.0.0.1:8000",
 ) -> None:
-    """Enrol a target's gallery in the service; a key is read from QACONV_API_KEY."""
-    with _refusing():
-        _serving().enrol(target, url)
+    """Enrol a target's gallery in the service, with the key in QACONV_API_KEY if there is one."""
+    with _exit_on_input_error():
+        _serving_commands().enrol(target, url)
 
 
-def _serving() -> Any:
-    """qaconv/serving/commands.py, imported only now, as no stage needs it."""
+def _serving_commands() -> Any:
+    """Import qaconv/serving/commands.py, which no stage needs."""
     return import_module("qaconv.serving.commands")
 
 
-def _command(arguments: list[str]) -> None:
-    """What one of several processes runs; it says what a single one would, if it is its machine's first."""
+def _run_command(arguments: list[str]) -> None:
+    """Run a command in one of several processes."""
     app(arguments)
 
 
-def _tells() -> bool:
+def _is_verbose() -> bool:
+    """Return whether this process logs and prints errors: the first of several on a machine, or the only one."""
     return os.environ.get("LOCAL_RANK", "0") == "0"
 
 
-def _run(stage: str, *of: str | int) -> None:
-    """Runs qaconv/stages/<stage>.py, imported only now: torch takes seconds."""
-    with _refusing():
-        getattr(import_module(f"qaconv.stages.{stage}"), stage)(load_params(), *of)
+def _run_stage(stage: str, *arguments: str | int) -> None:
+    """Import qaconv/stages/<stage>.py, which takes seconds because of torch, and call its function of that name."""
+    with _exit_on_input_error():
+        getattr(import_module(f"qaconv.stages.{stage}"), stage)(load_params(), *arguments)
 
 
 @contextmanager
-def _refusing() -> Iterator[None]:
-    """What a user can mend is one message."""
+def _exit_on_input_error() -> Iterator[None]:
+    """Print an InputError as one message and exit with status 2."""
     try:
         yield
     except InputError as error:
-        if _tells():
+        if _is_verbose():
             Console(stderr=True).print(Text.assemble(("refused: ", "bold red"), str(error)), soft_wrap=True)
         raise typer.Exit(2) from error

@@ -1,14 +1,22 @@
-"""What a user can get wrong goes in; one message that names it comes out."""
+"""Errors that a user can correct."""
 
 from collections.abc import Iterable
 
 
 class InputError(ValueError):
-    """Input that a user can mend: the message names the file or key, what was found and what would be legal."""
+    """Input that a user can correct.
+
+    The message names the file or key, what it must be, and what was found.
+    """
 
 
 def name_first(items: Iterable[object], limit: int = 10) -> str:
-    """The first `limit` items, one a line, and how many there are in all: the tail of a message about many files."""
+    """Return the first items, one on each line, and the total: the end of a message about many files.
+
+    Args:
+        items: what to list.
+        limit: number of items to list. Default: 10.
+    """
     names = [str(item) for item in items]
     shown = "".join(f"\n  {name}" for name in names[:limit])
     return f"{shown}\n  ... {len(names)} in all" if len(names) > limit else shown

@@ -1,4 +1,4 @@
-"""Files and folders that are whole or absent: written beside their place, then renamed into it."""
+"""Write files and folders that are complete or absent: write under a temporary name, then rename."""
 
 import json
 import os
@@ -10,32 +10,42 @@ from pathlib import Path
 
 @contextmanager
 def replacing_file(path: Path) -> Iterator[Path]:
-    """A path to write to; it takes the place of `path` when the block ends, and vanishes if the block raises."""
+    """Yield a temporary path in the same folder, to write a file to.
+
+    When the block ends, the file replaces `path`; if the block raises, the file is deleted and `path` is unchanged.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        yield beside
-        beside.replace(path)
+        yield unfinished
+        unfinished.replace(path)
     finally:
-        beside.unlink(missing_ok=True)
+        unfinished.unlink(missing_ok=True)
 
 
 @contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
-    """An empty folder to fill; it takes the place of `path` when the block ends, and vanishes if the block raises."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
+    """Yield an empty temporary folder next to `path`, to fill.
+
+    When the block ends, the folder replaces `path`; if the block raises, it is deleted and `path` is unchanged.
+    """
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
     try:
-        yield beside
+        yield unfinished
         shutil.rmtree(path, ignore_errors=True)
-        beside.replace(path)
+        unfinished.replace(path)
     finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def write_json(path: Path, value: object) -> None:
-    """Sorted, indented, with a final newline: the same value is the same bytes. NaN is refused, as JSON has none."""
+    """Write sorted, indented JSON with a final newline: equal values give equal bytes.
+
+    Raises:
+        ValueError: `value` contains NaN or an infinity, which JSON cannot represent.
+    """
     text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
-    with replacing_file(path) as beside:
-        beside.write_text(text + "\n", encoding="utf-8")
+    with replacing_file(path) as unfinished:
+        unfinished.write_text(text + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Set the environment of processes that this one starts."""
+"""Build the environment of child processes."""
 
 import os
 import sys
@@ -8,10 +8,10 @@ from pathlib import Path
 def child_environment(**variables: str) -> dict[str, str]:
     """Return this process's environment for a child that runs the project's commands.
 
-    This Python's folder of commands comes first in PATH, as `dvc` and `qaconv` are there, whoever started this process.
+    The folder of this Python's commands comes first in PATH, as it holds `dvc` and `qaconv`.
 
     Args:
-        variables: to set in addition.
+        variables: variables to set in addition.
     """
     commands = str(Path(sys.executable).parent)
     path = os.pathsep.join([commands, os.environ.get("PATH", os.defpath)])

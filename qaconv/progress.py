@@ -1,4 +1,4 @@
-"""Show how far a long loop is: a bar on a terminal, a line of log every half a minute elsewhere."""
+"""Show the progress of a long loop: a bar on a terminal, and elsewhere a log line every half a minute."""
 
 import logging
 import sys
@@ -11,22 +11,23 @@ from rich.progress import track as show_bar
 
 Item = TypeVar("Item")
 
-LOG_EVERY_S = 30.0
+LOG_EVERY_S = 30.0  # seconds between two lines
 
 
 class PeriodicLog:
     """Log at most one line every LOG_EVERY_S seconds, and none where stdout is a terminal.
 
     Args:
-        log: where the lines go.
+        log: logger of the lines.
     """
 
     def __init__(self, log: logging.Logger) -> None:
-        self._log, self._last = log, time.monotonic()
+        self._log = log
+        self._last = time.monotonic()
 
     @property
     def due(self) -> bool:
-        """Whether a line would be logged now."""
+        """Return whether a line would be logged now."""
         return time.monotonic() - self._last >= LOG_EVERY_S and not sys.stdout.isatty()
 
     def __call__(self, message: str, *values: object) -> None:
@@ -43,14 +44,14 @@ def track(
     console: Console | None = None,
     disable: bool = False,
 ) -> Iterator[Item]:
-    """Yield the items, and show how many are done.
+    """Yield items, and show how many are done.
 
     Args:
-        items: what a loop goes through.
-        description: what the loop does.
+        items: items of the loop.
+        description: name of the work, such as "match 10 x 20".
         total: number of items. Default: their length.
-        console: where the bar goes. Default: stdout.
-        disable: show nothing.
+        console: console of the bar. Default: stdout.
+        disable: show nothing. Default: show progress.
     """
     if total is None:
         total = len(items)  # type: ignore[arg-type]

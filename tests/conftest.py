@@ -1,4 +1,4 @@
-"""What several tests look at: a small site of the synthetic camera network, with the truth beside the pictures."""
+"""Make a small synthetic site for several tests, with the true person, camera and time of each crop."""
 
 import gc
 from collections.abc import Callable, Iterator
@@ -20,7 +20,7 @@ SITE = SiteConfig(seed=3, cameras=3, people=16, train_share=0.5, distractors=2, 
 
 @pytest.fixture(scope="session")
 def site_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The site's crops, in Market-1501's folders."""
+    """Render the site's crops into Market-1501's folders."""
     folder = tmp_path_factory.mktemp("site") / "shop"
     render_site(SITE, folder, processes=1)
     return folder
@@ -28,7 +28,7 @@ def site_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def no_library_loaded() -> Iterator[None]:
-    """As if no C file had been needed yet."""
+    """Forget the C libraries that have been loaded."""
     cbuild._load.cache_clear()
     yield
     cbuild._load.cache_clear()
@@ -36,20 +36,20 @@ def no_library_loaded() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def sightings(site_folder: Path) -> pd.DataFrame:
-    """The truth about each crop, as simulated.
+    """Return the simulated truth about each crop.
 
     Columns pid (from 1; 0 is a distractor, -1 junk), camid, time_s (on the camera's clock), split, path (below
     site_folder) and picture (a PIL image).
     """
     crops = choose_crops(SITE).rename(columns={"camera": "camid"})
     crops["time_s"] = crops["clock_s"]
-    crops["picture"] = [Image.open(site_folder / path).copy() for path in crops["path"]]
+    crops["picture"] = pd.Series([Image.open(site_folder / path).copy() for path in crops["path"]], crops.index)
     return crops[["pid", "camid", "time_s", "split", "path", "picture"]]
 
 
 @pytest.fixture(scope="session")
 def peak_bytes() -> Callable[[Callable[[], object]], int]:
-    """How far a call raises this process's memory above where it stood (Linux)."""
+    """Return a function that measures by how many bytes a call raises this process's memory at most (Linux)."""
 
     def resident(field: str) -> int:
         status = Path("/proc/self/status").read_text()
@@ -57,7 +57,7 @@ def peak_bytes() -> Callable[[Callable[[], object]], int]:
 
     def measure(call: Callable[[], object]) -> int:
         gc.collect()
-        Path("/proc/self/clear_refs").write_text("5")  # sets the peak back to what is resident now
+        Path("/proc/self/clear_refs").write_text("5")  # resets the peak to the memory that is resident now
         before = resident("VmRSS")
         call()
         return resident("VmHWM") - before

@@ -1,4 +1,4 @@
-"""Reads the imports of the project's modules from their source, for the tests of layers and of dvc.yaml."""
+"""Read the imports of the project's modules from their source, for the tests of layers and of dvc.yaml."""
 
 import ast
 from collections.abc import Iterator
@@ -18,10 +18,10 @@ def imported_names(path: Path) -> Iterator[str]:
 
 
 def defining_file(dotted: str) -> Path | None:
-    """Return the file of the project that a dotted name comes from, or None if it is of another package.
+    """Return the file of the project that defines a dotted name, or None if it is of another package.
 
-    A name that a package's __init__.py imports comes from where that file takes it: to import the name is to need the
-    module that defines it, not all that stands in the package.
+    A name that a package's __init__.py imports is defined where that file imports it from: its users need that module,
+    not the whole package.
     """
     path = PROJECT.joinpath(*dotted.split("."))
     if path.with_suffix(".py").is_file():
@@ -31,17 +31,18 @@ def defining_file(dotted: str) -> Path | None:
     package, _, name = dotted.rpartition(".")
     if not package or (file := defining_file(package)) is None or file.name != "__init__.py":
         return file if package else None
-    sources = {one.rpartition(".")[2]: one for one in imported_names(file)}
+    sources = {imported.rpartition(".")[2]: imported for imported in imported_names(file)}
     return defining_file(sources[name]) if name in sources else file
 
 
 def import_closure(path: Path) -> set[Path]:
     """Return a file of the project and every other file of it that it imports, directly or through others."""
-    found, waiting = {path}, [path]
+    closure = {path}
+    waiting = [path]
     while waiting:
         for dotted in imported_names(waiting.pop()):
             file = defining_file(dotted)
-            if file is not None and file not in found:
-                found.add(file)
+            if file is not None and file not in closure:
+                closure.add(file)
                 waiting.append(file)
-    return found
+    return closure

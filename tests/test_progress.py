@@ -1,5 +1,6 @@
 import logging
 import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -9,43 +10,46 @@ from tests.training.small_trainings import PAIRWISE, RECIPE, draw_people, run
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch):
-    """Seconds that pass by themselves: 7 with each look at the clock."""
-    now = [0.0]
+def clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let 7 seconds pass with each look at the clock."""
+    now = 0.0
 
-    def look() -> float:
-        now[0] += 7.0
-        return now[0]
+    def monotonic() -> float:
+        nonlocal now
+        now += 7.0
+        return now
 
-    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=look))
-    return now
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=monotonic))
 
 
-def lines_of(caplog: pytest.LogCaptureFixture, items: int, **options: bool) -> list[str]:
+def logged_lines(caplog: pytest.LogCaptureFixture, items: int, *, disable: bool = False) -> list[str]:
     caplog.set_level(logging.INFO, "qaconv.progress")
-    assert list(progress.track(range(items), "encode", **options)) == list(range(items))
+    assert list(progress.track(range(items), "encode", disable=disable)) == list(range(items))
     return [record.getMessage() for record in caplog.records]
 
 
-def test_a_loop_without_a_terminal_logs_a_line_every_half_a_minute(clock, caplog) -> None:
-    assert lines_of(caplog, 12) == ["encode: 5 of 12", "encode: 10 of 12"]
+@pytest.mark.usefixtures("clock")
+def test_a_loop_without_a_terminal_logs_a_line_every_half_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+    assert logged_lines(caplog, 12) == ["encode: 5 of 12", "encode: 10 of 12"]
 
 
-def test_a_loop_that_is_soon_done_logs_nothing(caplog) -> None:
-    assert lines_of(caplog, 12) == []
+def test_a_short_loop_logs_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    assert logged_lines(caplog, 12) == []
 
 
-def test_a_loop_on_a_terminal_logs_nothing(clock, caplog, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(progress.sys.stdout, "isatty", lambda: True, raising=False)
-    assert lines_of(caplog, 12) == []
+@pytest.mark.usefixtures("clock")
+def test_a_loop_on_a_terminal_logs_nothing(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    assert logged_lines(caplog, 12) == []
 
 
-def test_a_loop_whose_progress_is_not_wanted_logs_nothing(clock, caplog) -> None:
-    assert lines_of(caplog, 12, disable=True) == []
+@pytest.mark.usefixtures("clock")
+def test_a_loop_with_progress_disabled_logs_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    assert logged_lines(caplog, 12, disable=True) == []
 
 
 def test_a_training_without_a_terminal_logs_epoch_step_loss_and_rate(
-    tmp_path, caplog, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(progress, "LOG_EVERY_S", 0.0)
     caplog.set_level(logging.INFO, "qaconv.training.trainer")

@@ -15,10 +15,10 @@ import yaml
 from mlflow import MlflowClient
 from onnx import TensorProto, helper
 
-from qaconv.config import METHODS, Params, load_params
+from qaconv.config import METHODS, RANKINGS, Params, load_params
 from qaconv.registry import Release, register
 from qaconv.registry.promotion import promote
-from qaconv.registry.runs import FIGURES, RANKINGS, load_metrics, retraining_run
+from qaconv.registry.runs import FIGURES, load_metrics, retraining_run
 from qaconv.release.gate import Outcome
 from qaconv.report.page import RUN
 from qaconv.tlift import TLiftProfile
@@ -231,7 +231,12 @@ def _empty_store() -> bytes:
         return path.read_bytes()
 
 
-def _save(path: Path, steps: list, inputs: Mapping[str, tuple[int, list]], outputs: Mapping[str, list]) -> None:
+def _save(
+    path: Path,
+    steps: list[onnx.NodeProto],
+    inputs: Mapping[str, tuple[int, list[Any]]],
+    outputs: Mapping[str, list[Any]],
+) -> None:
     graph = helper.make_graph(
         steps,
         path.stem,

@@ -15,13 +15,13 @@ from benchmarks.gpu.simulated import trained_head, unit_maps
 from qaconv.config import EvaluateConfig, RerankConfig
 from qaconv.data.samplers import graph_batches
 from qaconv.matching import score_matrix, score_pairs, search
+from qaconv.matching.all_pairs import match_rows
 from qaconv.matching.quantise import quantise
 from qaconv.matching.rerank import k_reciprocal_sparse
 from qaconv.matching.results import as_distances
 from qaconv.matching.tiles import choose_matcher
 from qaconv.metrics import evaluate_ranking
 from qaconv.models import QAConv
-from qaconv.stages.match import match_rows
 
 KERNEL_LIMIT = 5e-4  # logits, against the formula on the very maps that the kernel multiplies
 LOGIT_LIMIT = 1e-3  # a share of the logits' standard deviation, against the formula on float32 maps
@@ -140,7 +140,7 @@ def rerank(setup: Setup) -> Iterator[Check]:
     distances = []
     for device in (torch.device("cpu"), setup.device):
         everyone = np.ones(len(maps), dtype=bool)
-        found = match_rows(maps, slice(0, len(maps)), head, queries, everyone, settings, device, model="")
+        found = match_rows(maps, slice(0, len(maps)), head, queries, everyone, settings.engine, device, model="")
         pairs = partial(_pair_distances, maps, head, device)
         across = as_distances(found.logits)
         distances.append(k_reciprocal_sparse(across, found.everything, pairs, **settings.rerank.model_dump()))

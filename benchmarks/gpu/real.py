@@ -27,10 +27,10 @@ from qaconv.data.training_reader import TrainingCrops, TrainingReader
 from qaconv.data.transforms import build_augmentation
 from qaconv.errors import InputError
 from qaconv.matching import score_matrix
+from qaconv.matching.all_pairs import match_rows
 from qaconv.matching.results import _others
 from qaconv.metrics import evaluate_ranking
 from qaconv.models.checkpoint import Architecture, Network, build_network
-from qaconv.stages.match import match_rows
 from qaconv.tlift import fit
 from qaconv.tlift.clock_checks import Finding
 from qaconv.training import trainer
@@ -184,7 +184,7 @@ def _rank(setup: Setup, network: Network, manifest: Manifest) -> Iterator[Row]:
     yield _trained_head_check(setup, network, maps[:queries][: COMPARED[0]], maps[queries:][: COMPARED[1]])
     started, everyone = time.perf_counter(), np.ones(count, dtype=bool)
     rows = slice(0, count)
-    found = match_rows(maps, rows, network.head, queries, everyone, SETTINGS, setup.device, model="")
+    found = match_rows(maps, rows, network.head, queries, everyone, SETTINGS.engine, setup.device, model="")
     seconds = time.perf_counter() - started
     note = f"{count:,} sightings, each pair once; neighbours are chosen on the CPU meanwhile"
     yield Figure("matching all with all", count * (count + 1) / 2 / seconds, "pairs/s", seconds, note=note)

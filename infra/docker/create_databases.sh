@@ -1,5 +1,5 @@
 #!/bin/sh
-# When PostgreSQL's volume is new: a role and a database each for MLflow, its users, and Prefect.
+# Create a role and a database each for MLflow, its users, and Prefect, when PostgreSQL's volume is new.
 set -eu
 psql --set ON_ERROR_STOP=1 --username "$POSTGRES_USER" --dbname postgres \
   --set mlflow="$MLFLOW_DATABASE_PASSWORD" --set prefect="$PREFECT_DATABASE_PASSWORD" <<'END'

@@ -1,5 +1,6 @@
 #!/bin/sh
-# A command in a clone of the project of its own, made from QACONV_REPOSITORY if there is none; results meet in the S3 remote.
+# Run a command in this container's clone of the project, which is cloned from QACONV_REPOSITORY if it is missing.
+# Clones share their results by the S3 remote.
 set -eu
 if [ ! -d "$QACONV_HOME/.git" ]; then
   git clone --quiet "$QACONV_REPOSITORY" "$QACONV_HOME"

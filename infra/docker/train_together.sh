@@ -1,11 +1,11 @@
 #!/bin/sh
-# On every node of a training over several, within its clone: train_together.sh METHOD. torchrun finds the other nodes by
-# the PET_* variables that Kubeflow Trainer sets; the first process writes, and its node pushes what it has written.
+# Train one method on several nodes: train_together.sh METHOD, on each node, in its clone. torchrun finds the other nodes by
+# the PET_* variables that Kubeflow Trainer sets. The first process writes the network, and its node pushes it.
 set -eu
 sh infra/prefect/check_out.sh
 dvc pull --with-deps sources
 mkdir -p artifacts /state/"$1"
-ln -sfn /state/"$1" artifacts/unfinished  # on a volume, so that a pod that is replaced goes on where it was
+ln -sfn /state/"$1" artifacts/unfinished  # on a volume, so that a replaced pod resumes
 torchrun --no-python qaconv train --method "$1"
 if [ "${PET_NODE_RANK:-0}" = 0 ]; then
   dvc commit --force "train@$1"

@@ -1,1 +1,1 @@
-"""The real servers on one machine, for people without a cluster and for the integration tests."""
+"""Run the real servers on one machine, for people without a cluster and for the integration tests."""

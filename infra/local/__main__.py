@@ -1,8 +1,7 @@
-"""`make up`, `make status`, `make down`: PostgreSQL, S3, MLflow, Prefect and its workers, on 127.0.0.1 alone.
+"""Start, show and stop the servers on 127.0.0.1: `make up`, `make status`, `make down`.
 
-`make backup to=FOLDER` and `make restore from=FOLDER` keep what they know, and bring it back.
-
-infra/local/supervisord.conf says what runs; what it keeps, and its secrets, lie in .local/.
+`make backup to=FOLDER` and `make restore from=FOLDER` save and restore what the servers store.
+infra/local/supervisord.conf lists the servers; their data and secrets are in .local/.
 """
 
 import logging
@@ -25,7 +24,7 @@ console = Console(highlight=False, soft_wrap=True)
 
 @app.command()
 def up() -> None:
-    """Start what is not running, wait until it answers, and print where it is. May be run again at any time."""
+    """Start what does not run, wait until it answers, and print its address. May be run again at any time."""
     environment = Environment.load_or_create()
     _start(environment, servers.start_stores, servers.start_servers, servers.start_workers)
     _show(environment)
@@ -33,7 +32,7 @@ def up() -> None:
 
 @app.command()
 def status() -> None:
-    """Print what runs and where; ends with 1 unless everything does."""
+    """Print the state and address of each server. The exit status is 1 unless all run."""
     environment = Environment.load()
     supervisor = Supervisor(environment)
     _show(environment)
@@ -43,24 +42,24 @@ def status() -> None:
 
 @app.command()
 def down() -> None:
-    """Stop everything, workers first; what it keeps stays in .local/."""
+    """Stop everything, workers first. The data in .local/ stay."""
     supervisor = Supervisor(Environment.load())
     if not supervisor.running():
-        console.print("nothing runs")
+        console.print("no server is running")
         return
     supervisor.stop()
-    console.print(f"stopped; what it keeps is in {LOCAL}")
+    console.print(f"stopped; the data are in {LOCAL}")
 
 
 @app.command("backup")
 def back_up(folder: Path) -> None:
-    """Write all that the servers know, secrets among it, into a new folder; they go on running."""
+    """Write everything that the servers store, secrets included, into a new folder. The servers keep running."""
     backup.dump(Environment.load(), folder.resolve())
 
 
 @app.command()
 def restore(folder: Path) -> None:
-    """Start servers that know what a backup holds, where there are none yet."""
+    """Start servers with the content of a backup. There must be none yet."""
     backup.restore_secrets(folder)
     environment = Environment.load()
     _start(environment, servers.start_stores)
@@ -89,7 +88,7 @@ def _show(environment: Environment) -> None:
 
 
 def main() -> None:
-    """Runs a command; what a person can mend is one message."""
+    """Run a command; an error that a user can correct is one message."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     try:

@@ -1,6 +1,6 @@
-"""Running servers go in; a folder comes out that holds all they know. Or the other way round, on a machine without any.
+"""Back up the content of the running servers into a folder, and restore it on a machine without any.
 
-In the folder: `env`, a dump of each database, and `s3/<bucket>/<key>`. The git repository is not in it.
+The folder holds `env`, a dump of each database, and `s3/<bucket>/<key>`. The git repository is not in it.
 """
 
 import logging
@@ -19,57 +19,63 @@ log = logging.getLogger(__name__)
 
 
 def dump(environment: Environment, folder: Path) -> None:
-    """Writes the folder, for its owner alone. Databases come first: whatever file they name is then among the objects.
+    """Write a backup that only its owner can read.
+
+    Databases are dumped before objects are copied, so every file that a database names is in the backup.
+
+    Args:
+        environment: variables of the servers.
+        folder: path of a new folder.
 
     Raises:
         InputError: the folder exists, or a server does not answer.
     """
     if folder.exists():
-        raise InputError(f"{folder}: exists; legal is a folder that does not, which the backup makes")
-    with replacing_folder(folder) as beside:
-        beside.chmod(0o700)
-        shutil.copy(ENV, beside / "env")
+        raise InputError(f"{folder}: must not exist; the backup creates it")
+    with replacing_folder(folder) as unfinished:
+        unfinished.chmod(0o700)
+        shutil.copy(ENV, unfinished / "env")
         for database in DATABASES:
-            _run_postgres(environment, "pg_dump", "--format=custom", f"--file={beside / database}.dump", database)
+            path = unfinished / f"{database}.dump"
+            _run_postgres(environment, "pg_dump", "--format=custom", f"--file={path}", database)
         client = s3_client(environment)
         for bucket in BUCKETS:
             for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket):
-                for each in page.get("Contents", ()):
-                    path = _place(beside / "s3" / bucket, each["Key"])
+                for entry in page.get("Contents", ()):
+                    path = _object_path(unfinished / "s3" / bucket, entry["Key"])
                     path.parent.mkdir(parents=True, exist_ok=True)
-                    client.download_file(bucket, each["Key"], str(path))
-    log.info("%s: holds secrets; keep it as you keep %s", folder, ENV)
+                    client.download_file(bucket, entry["Key"], str(path))
+    log.info("%s: contains secrets; protect it like %s", folder, ENV)
 
 
-def _place(root: Path, key: str) -> Path:
-    """Where an object goes; whoever may write to a bucket may choose its keys."""
+def _object_path(root: Path, key: str) -> Path:
+    """Return the path of an object below its bucket's folder; everyone who may write to the bucket can choose a key."""
     path = root / key
     if not path.resolve().is_relative_to(root.resolve()):
-        raise InputError(f"s3://{root.name}/{key}: leads out of the backup; remove that object, or give it another key")
+        raise InputError(f"s3://{root.name}/{key}: leads out of the backup; delete that object or change its key")
     return path
 
 
 def restore_secrets(folder: Path) -> None:
-    """The first step: .local/env as it was, so that passwords fit; one that is there stays, with its ports.
+    """Copy a backup's `env` to .local/env, so that passwords fit; an existing file stays, with its ports.
 
     Raises:
-        InputError: there are databases already, or the folder is no backup.
+        InputError: there are databases already, or the folder holds no backup.
     """
     if (LOCAL / "postgres").exists():
-        raise InputError(f"{LOCAL}: holds databases; a backup is restored where nothing is: move it away first")
+        raise InputError(f"{LOCAL}: must hold no databases when a backup is restored; move it away first")
     if not (folder / "env").is_file():
         raise InputError(f"{folder}: holds no backup; `make backup` writes one")
     if not ENV.exists():
         LOCAL.mkdir(mode=0o711, exist_ok=True)
-        with replacing_file(ENV) as beside:
-            shutil.copyfile(folder / "env", beside)
-            beside.chmod(0o600)
+        with replacing_file(ENV) as unfinished:
+            shutil.copyfile(folder / "env", unfinished)
+            unfinished.chmod(0o600)
 
 
 def fill_stores(environment: Environment, folder: Path) -> None:
-    """The second, when the stores answer and are empty: databases and objects."""
+    """Restore databases and objects, after the stores answer and while they are empty."""
     for database, (owner, _) in DATABASES.items():
-        dumped = str(folder / f"{database}.dump")
         _run_postgres(
             environment,
             "pg_restore",
@@ -77,7 +83,7 @@ def fill_stores(environment: Environment, folder: Path) -> None:
             "--no-owner",
             f"--role={owner}",
             f"--dbname={database}",
-            dumped,
+            str(folder / f"{database}.dump"),
         )
     client = s3_client(environment)
     for bucket in BUCKETS:
@@ -88,13 +94,13 @@ def fill_stores(environment: Environment, folder: Path) -> None:
 
 
 def _run_postgres(environment: Environment, command: str, *arguments: str) -> None:
-    door = ["--host=127.0.0.1", f"--port={environment['POSTGRES_PORT']}", "--username=postgres"]
-    done = subprocess.run(
-        [str(postgres_commands() / command), *door, *arguments],
+    connection = ["--host=127.0.0.1", f"--port={environment['POSTGRES_PORT']}", "--username=postgres"]
+    process = subprocess.run(
+        [str(postgres_commands() / command), *connection, *arguments],
         env={**os.environ, "PGPASSWORD": environment["POSTGRES_PASSWORD"]},
         capture_output=True,
         text=True,
         check=False,
     )
-    if done.returncode:
-        raise InputError(f"{command} ended with {done.returncode}: {done.stderr.strip()}")
+    if process.returncode:
+        raise InputError(f"{command} ended with {process.returncode}: {process.stderr.strip()}")

@@ -1,4 +1,7 @@
-"""Ports and secrets of the local servers: made once, kept in .local/env, read by every server and people's shells."""
+"""Create and read the ports and secrets of the local servers, which are in .local/env.
+
+Every server reads them, and people's shells may.
+"""
 
 import getpass
 import os
@@ -25,9 +28,9 @@ PORTS = {
     "MLFLOW": 17500,
     "PREFECT": 17420,
 }
-WEBHOOK = "QACONV_WEBHOOK_URL"  # people's own
-GRPC_OFFSET = 10000  # SeaweedFS's own: each of its doors has a second one that far up
-ADDRESSES = {  # of those that people look at
+WEBHOOK = "QACONV_WEBHOOK_URL"  # set by people
+GRPC_OFFSET = 10000  # SeaweedFS listens for gRPC on each of its ports plus this
+ADDRESSES = {  # of the servers that people use
     "postgres": "127.0.0.1:{POSTGRES_PORT}",
     "s3": "http://127.0.0.1:{S3_PORT}",
     "mlflow": "http://127.0.0.1:{MLFLOW_PORT}",
@@ -37,58 +40,62 @@ ADDRESSES = {  # of those that people look at
 
 @dataclass(frozen=True)
 class Environment:
-    """Variables by name. `MLFLOW_*`, `PREFECT_*` and `AWS_*` are those that the clients read."""
+    """Variables by name; MLflow's, Prefect's and S3's clients read `MLFLOW_*`, `PREFECT_*` and `AWS_*`."""
 
     variables: dict[str, str]
 
     @classmethod
     def load(cls) -> "Environment":
-        """Reads .local/env.
+        """Read .local/env.
 
         Raises:
-            InputError: there is none, or a variable has no value.
+            InputError: the file is missing, or a variable has no value.
         """
         if not ENV.exists():
-            raise InputError(f"{ENV}: is missing; `make up` makes it")
+            raise InputError(f"{ENV}: is missing; `make up` creates it")
         variables = {name: value for name, value in dotenv_values(ENV).items() if value}
-        missing = sorted(_fresh().keys() - variables.keys())
+        missing = sorted(_new_variables().keys() - variables.keys())
         if missing:
             raise InputError(
-                f"{ENV}: has no value for {', '.join(missing)}; delete the file, and `make up` writes a whole one"
+                f"{ENV}: must have a value for {', '.join(missing)}; delete the file, and `make up` writes a new one"
             )
         return cls(variables)
 
     @classmethod
     def load_or_create(cls) -> "Environment":
-        """Reads .local/env, which is written with new secrets, for its owner alone, if there is none."""
+        """Read .local/env; if it is missing, create it with new secrets, readable by its owner alone."""
         if not ENV.exists():
-            LOCAL.mkdir(mode=0o711, exist_ok=True)  # PostgreSQL's own user goes through it
-            with replacing_file(ENV) as beside:
-                beside.touch(mode=0o600)
-                text = "# Ports may be changed while nothing runs.\n"
-                text += f"# {WEBHOOK}=https://... is told what people should know; then `make up`.\n"
-                text += "".join(f"{name}={value}\n" for name, value in _fresh().items())
-                beside.write_text(text, encoding="utf-8")
+            LOCAL.mkdir(mode=0o711, exist_ok=True)  # PostgreSQL's user must be able to enter it
+            with replacing_file(ENV) as unfinished:
+                unfinished.touch(mode=0o600)
+                text = "# Ports may be changed while no server runs.\n"
+                text += f"# Set {WEBHOOK}=https://... to receive notifications, then run `make up`.\n"
+                text += "".join(f"{name}={value}\n" for name, value in _new_variables().items())
+                unfinished.write_text(text, encoding="utf-8")
         return cls.load()
 
     def __getitem__(self, name: str) -> str:
         return self.variables[name]
 
     def get(self, name: str) -> str | None:
-        """A variable that need not be there."""
+        """Return an optional variable, or None."""
         return self.variables.get(name)
 
     def for_processes(self) -> dict[str, str]:
-        """What every server and worker sees: this process's own variables, and ours before them."""
-        own = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "PREFECT_"))}
-        return {**own, **self.variables}
+        """Return the environment of every server and worker: this process's variables and the file's."""
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "PREFECT_"))}
+        return {**inherited, **self.variables}
 
     def address(self, server: str) -> str:
-        """Where people reach a server; empty for what has no door."""
+        """Return the address at which people reach a server; empty if it has none."""
         return ADDRESSES.get(server, "").format(**self.variables)
 
     def check_ports(self) -> None:
-        """Raises InputError, naming servers and ports, if another process listens on one of ours."""
+        """Check that no other process listens on the servers' ports.
+
+        Raises:
+            InputError: a port is taken; the message names servers and ports.
+        """
         taken = []
         for name in PORTS:
             port = int(self[f"{name}_PORT"])
@@ -100,18 +107,18 @@ class Environment:
                     except OSError:
                         taken.append(f"{name.lower()} {candidate}")
         if taken:
-            raise InputError(f"ports are taken by other processes: {', '.join(taken)}; others can be set in {ENV}")
+            raise InputError(f"ports are taken by other processes: {', '.join(taken)}; set other ports in {ENV}")
 
 
-def _fresh() -> dict[str, str]:
-    """Every variable, with new secrets; ${NAME} stands for another's value, in a shell as well."""
+def _new_variables() -> dict[str, str]:
+    """Return every variable, with new secrets; ${NAME} stands for another variable's value, as in a shell."""
     passwords = (
         "SUPERVISOR_PASSWORD",
         "POSTGRES_PASSWORD",
         "MLFLOW_DATABASE_PASSWORD",
         "PREFECT_DATABASE_PASSWORD",
         "MLFLOW_FLASK_SERVER_SECRET_KEY",
-        "WEED_JWT_SIGNING_KEY",  # of SeaweedFS's inner doors; people and tools come in by S3
+        "WEED_JWT_SIGNING_KEY",  # of SeaweedFS's internal ports; people and tools use S3
         "WEED_JWT_SIGNING_READ_KEY",
         "WEED_JWT_FILER_SIGNING_KEY",
         "WEED_JWT_FILER_SIGNING_READ_KEY",
@@ -119,7 +126,7 @@ def _fresh() -> dict[str, str]:
     return {
         **{f"{name}_PORT": str(port) for name, port in PORTS.items()},
         **{name: secrets.token_hex(20) for name in passwords},
-        "POSTGRES_USER": "postgres" if os.geteuid() == 0 else getpass.getuser(),  # it refuses to run as root
+        "POSTGRES_USER": "postgres" if os.geteuid() == 0 else getpass.getuser(),  # PostgreSQL refuses to run as root
         "AWS_ENDPOINT_URL": "http://127.0.0.1:${S3_PORT}",
         "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_ACCESS_KEY_ID": secrets.token_hex(8),

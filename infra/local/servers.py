@@ -1,4 +1,4 @@
-"""An environment and a supervisor go in; servers that answer come out, with their databases, buckets and clones."""
+"""Start the servers with their databases, buckets and clones, and wait until they answer."""
 
 import json
 import logging
@@ -25,8 +25,8 @@ from qaconv.files import replacing_file
 
 log = logging.getLogger(__name__)
 
-PATIENCE_S = 600  # for a server's first start, which makes tables, on a busy machine
-DATABASES = {  # owner, and the variable of its password
+PATIENCE_S = 600  # seconds for a server's first start, which creates tables, on a busy machine
+DATABASES = {  # the owner of each, and the variable of its password
     "mlflow": ("mlflow", "MLFLOW_DATABASE_PASSWORD"),
     "mlflow_auth": ("mlflow", "MLFLOW_DATABASE_PASSWORD"),
     "prefect": ("prefect", "PREFECT_DATABASE_PASSWORD"),
@@ -35,8 +35,8 @@ BUCKETS = ("mlflow", "dvc", "incoming", "quarantine")
 
 
 def prepare(environment: Environment) -> None:
-    """Makes what the servers find when they start: folders, PostgreSQL's cluster, files with their secrets."""
-    shutil.rmtree(LOCAL / "tmp", ignore_errors=True)  # what killed processes have left
+    """Create what the servers need before they start: folders, PostgreSQL's cluster, files with secrets."""
+    shutil.rmtree(LOCAL / "tmp", ignore_errors=True)  # files that killed processes have left
     for folder in ("log", "s3", "prefect", "clones", "tmp"):
         (LOCAL / folder).mkdir(mode=0o700, exist_ok=True)
     if not (LOCAL / "postgres" / "PG_VERSION").exists():
@@ -48,7 +48,7 @@ def prepare(environment: Environment) -> None:
     _write_secret(
         LOCAL / "mlflow_auth.ini",
         "[mlflow]\ndefault_permission = READ\n"
-        "auth_cache_ttl_seconds = 60\n"  # logging a model asks hundreds of times, and each hash takes long
+        "auth_cache_ttl_seconds = 60\n"  # logging a model sends hundreds of requests, and each hash is slow
         f"database_uri = {database}/mlflow_auth\n"
         f"admin_username = {environment['MLFLOW_TRACKING_USERNAME']}\n"
         f"admin_password = {environment['MLFLOW_TRACKING_PASSWORD']}\n"
@@ -57,7 +57,7 @@ def prepare(environment: Environment) -> None:
 
 
 def start_stores(environment: Environment, supervisor: Supervisor) -> None:
-    """PostgreSQL with its databases, S3 with its buckets."""
+    """Start PostgreSQL with its databases and S3 with its buckets."""
     supervisor.start_program("postgres")
     supervisor.start_program("s3")
     _wait("postgres", lambda: _connect(environment).close(), psycopg2.OperationalError)
@@ -66,29 +66,29 @@ def start_stores(environment: Environment, supervisor: Supervisor) -> None:
 
 
 def start_servers(environment: Environment, supervisor: Supervisor) -> None:
-    """MLflow and Prefect, which keep what they know in the stores."""
+    """Start MLflow and Prefect, which keep their data in the stores."""
     supervisor.start_program("mlflow")
     supervisor.start_program("prefect")
     for name, path in (("mlflow", "/health"), ("prefect", "/api/ready")):
-        _wait(name, partial(_answers, environment, environment.address(name) + path), httpx.HTTPError)
+        _wait(name, partial(_check_answer, environment, environment.address(name) + path), httpx.HTTPError)
 
 
 def start_workers(environment: Environment, supervisor: Supervisor) -> None:
-    """What Prefect has to know, and a worker a pool, each in its own clone."""
+    """Set up Prefect, and start the workers, each in its own clone."""
     scheduling.set_up(environment)
-    # What flows/ingest.py commits comes into what is checked out here, unless something here is in no commit.
+    # A commit of flows/ingest.py updates the project's working tree, unless that has uncommitted changes.
     subprocess.run(["git", "config", "receive.denyCurrentBranch", "updateInstead"], cwd=PROJECT, check=True)
     _point_dvc_to_s3(PROJECT)
     for worker in WORKERS:
         _clone(LOCAL / "clones" / worker)
         supervisor.start_program(worker)
     for worker in WORKERS:
-        here = partial(scheduling.expect_worker, environment, worker, supervisor.started_s(worker))
-        _wait(worker, here, LookupError)
+        check = partial(scheduling.expect_worker, environment, worker, supervisor.started_s(worker))
+        _wait(worker, check, LookupError)
 
 
 def s3_client(environment: Environment) -> Any:
-    """boto3's, to the S3 of these servers."""
+    """Return a boto3 client of these servers' S3."""
     return boto3.client(
         "s3",
         endpoint_url=environment["AWS_ENDPOINT_URL"],
@@ -99,20 +99,22 @@ def s3_client(environment: Environment) -> Any:
 
 
 def _create_cluster(environment: Environment) -> None:
-    """initdb, as the user that PostgreSQL will run as; whole or absent."""
-    user, folder, beside = environment["POSTGRES_USER"], LOCAL / "postgres", LOCAL / "postgres.new"
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(mode=0o700)
+    """Run initdb as PostgreSQL's user; the cluster is complete or absent."""
+    user = environment["POSTGRES_USER"]
+    folder = LOCAL / "postgres"
+    unfinished = LOCAL / "postgres.new"
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(mode=0o700)
     password = LOCAL / "postgres.password"
     _write_secret(password, environment["POSTGRES_PASSWORD"])
-    initdb = [postgres_commands() / "initdb", "-D", beside, "-U", "postgres", "--auth=scram-sha-256", "--encoding=UTF8"]
-    other = user if os.geteuid() == 0 else None
+    initdb = [str(postgres_commands() / "initdb"), "-D", str(unfinished), "-U", "postgres", "--auth=scram-sha-256"]
+    other = user if os.geteuid() == 0 else None  # only root can run a command as another user
     if other:
-        shutil.chown(beside, other)
+        shutil.chown(unfinished, other)
         shutil.chown(password, other)
     try:
-        made = subprocess.run(
-            [*map(str, initdb), f"--pwfile={password}"],
+        process = subprocess.run(
+            [*initdb, "--encoding=UTF8", f"--pwfile={password}"],
             user=other,
             capture_output=True,
             text=True,
@@ -121,10 +123,10 @@ def _create_cluster(environment: Environment) -> None:
         )
     finally:
         password.unlink()
-    if made.returncode:
+    if process.returncode:
         hint = f"; user {other} must be able to enter every folder above {LOCAL}" if other else ""
-        raise InputError(f"{folder}: PostgreSQL's cluster cannot be made: {made.stderr.strip()}{hint}")
-    beside.rename(folder)
+        raise InputError(f"{folder}: PostgreSQL's cluster cannot be created: {process.stderr.strip()}{hint}")
+    unfinished.rename(folder)
 
 
 def _connect(environment: Environment) -> psycopg2.extensions.connection:
@@ -139,14 +141,14 @@ def _connect(environment: Environment) -> psycopg2.extensions.connection:
 
 
 def _create_databases(environment: Environment) -> None:
-    """A role and a database each for MLflow, its users, and Prefect; those that exist stay."""
+    """Create a role and a database each for MLflow, its users, and Prefect; existing ones stay."""
     connection = _connect(environment)
     connection.autocommit = True
     with connection.cursor() as cursor:
         cursor.execute("SELECT rolname FROM pg_roles")
-        known = {row[0] for row in cursor.fetchall()}
+        existing = {row[0] for row in cursor.fetchall()}
         for role, password in set(DATABASES.values()):
-            if role not in known:
+            if role not in existing:
                 create = sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}")
                 cursor.execute(create.format(sql.Identifier(role), sql.Literal(environment[password])))
         for database, (owner, _) in DATABASES.items():
@@ -159,30 +161,31 @@ def _create_databases(environment: Environment) -> None:
 
 def _create_buckets(environment: Environment) -> None:
     client = s3_client(environment)
-    known = {bucket["Name"] for bucket in client.list_buckets()["Buckets"]}
+    existing = {bucket["Name"] for bucket in client.list_buckets()["Buckets"]}
     for bucket in BUCKETS:
-        if bucket not in known:
+        if bucket not in existing:
             client.create_bucket(Bucket=bucket)
 
 
-def _answers(environment: Environment, url: str) -> None:
+def _check_answer(environment: Environment, url: str) -> None:
+    """Raise httpx.HTTPError unless a server answers at a URL."""
     user, _, password = environment["PREFECT_API_AUTH_STRING"].partition(":")
     httpx.get(url, auth=(user, password), timeout=5).raise_for_status()
 
 
 def _clone(folder: Path) -> None:
-    """A worker's own copy of the project, in which DVC works without another's lock; results meet in the S3 remote."""
+    """Clone the project for a worker, so that no other holds DVC's lock there; results are shared by the S3 remote."""
     if folder.exists():
         return
-    beside = folder.with_name(f"{folder.name}.new")
-    shutil.rmtree(beside, ignore_errors=True)
-    subprocess.run(["git", "clone", "--quiet", str(PROJECT), str(beside)], check=True)
-    _point_dvc_to_s3(beside)
-    beside.rename(folder)
+    unfinished = folder.with_name(f"{folder.name}.new")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    subprocess.run(["git", "clone", "--quiet", str(PROJECT), str(unfinished)], check=True)
+    _point_dvc_to_s3(unfinished)
+    unfinished.rename(folder)
 
 
 def _point_dvc_to_s3(folder: Path) -> None:
-    """In `.dvc/config.local`, where no other default remote is set: `dvc pull` then brings what the workers made."""
+    """Make S3 the default remote in `.dvc/config.local` unless there is one; it has the workers' outputs."""
     dvc = str(COMMANDS / "dvc")
     if not subprocess.run([dvc, "config", "core.remote"], cwd=folder, capture_output=True, check=False).stdout:
         for setting in (["core.remote", "s3"], ["remote.s3.url", "s3://dvc"]):
@@ -190,16 +193,21 @@ def _point_dvc_to_s3(folder: Path) -> None:
 
 
 def _write_secret(path: Path, text: str) -> None:
-    with replacing_file(path) as beside:
-        beside.touch(mode=0o600)
-        beside.write_text(text, encoding="utf-8")
+    with replacing_file(path) as unfinished:
+        unfinished.touch(mode=0o600)
+        unfinished.write_text(text, encoding="utf-8")
 
 
 def _wait(name: str, attempt: Callable[[], None], *expected: type[Exception]) -> None:
-    """Until the attempt succeeds.
+    """Repeat an attempt until it succeeds.
+
+    Args:
+        name: name of the server, for messages.
+        attempt: call that raises one of `expected` until the server answers.
+        expected: exceptions that mean "not yet".
 
     Raises:
-        InputError: it does not within ten minutes.
+        InputError: the attempt has not succeeded within PATIENCE_S.
     """
     deadline = time.monotonic() + PATIENCE_S
     while True:

@@ -1,4 +1,4 @@
-"""Names of servers go in; supervisord, which outlives this process, starts, watches and stops them."""
+"""Start, watch and stop servers by supervisord, which outlives this process."""
 
 import os
 import subprocess
@@ -15,12 +15,12 @@ from qaconv.processes import child_environment
 COMMANDS = Path(sys.executable).parent
 CONFIG = Path(__file__).with_name("supervisord.conf")
 WORKERS = ("worker-flows", "worker-cpu-1", "worker-cpu-2", "worker-gpu")
-PATIENCE_S = 60
+PATIENCE_S = 60  # seconds for supervisord to answer
 ALREADY_STARTED = 60  # supervisor's fault code
 
 
 class Supervisor:
-    """supervisord of this project, by its XML-RPC door."""
+    """Client of this project's supervisord, by XML-RPC."""
 
     def __init__(self, environment: Environment) -> None:
         self._environment = environment
@@ -28,17 +28,17 @@ class Supervisor:
         self._calls: Any = xmlrpc.client.ServerProxy(f"http://{address}/RPC2").supervisor
 
     def running(self) -> bool:
-        """Whether it answers."""
+        """Return whether supervisord answers."""
         try:
             return bool(self._calls.getState()["statename"] == "RUNNING")
         except (OSError, xmlrpc.client.Error):
             return False
 
     def start(self) -> None:
-        """Starts supervisord itself, as a daemon; no server yet.
+        """Start supervisord as a daemon, without any server.
 
         Raises:
-            InputError: it does not answer within a minute.
+            InputError: supervisord has not answered within PATIENCE_S.
         """
         variables = self._environment.for_processes() | {
             "LOCAL": str(LOCAL),
@@ -46,7 +46,9 @@ class Supervisor:
             "COMMANDS": str(COMMANDS),
             "POSTGRES_COMMANDS": str(postgres_commands()),
             "PATH": child_environment()["PATH"],
-            "TMPDIR": str(LOCAL / "tmp"),  # Prefect's workers want a folder there that another user's may have made
+            "TMPDIR": str(
+                LOCAL / "tmp"
+            ),  # Prefect's workers create a folder in it, which another user's worker may own in /tmp
         }
         identity = ["--user", "root"] if os.geteuid() == 0 else []
         subprocess.run([COMMANDS / "supervisord", "--configuration", CONFIG, *identity], env=variables, check=True)
@@ -57,7 +59,11 @@ class Supervisor:
             time.sleep(0.1)
 
     def start_program(self, name: str) -> None:
-        """Starts one server; fine if it runs."""
+        """Start a server unless it runs.
+
+        Raises:
+            InputError: the server does not start.
+        """
         try:
             self._calls.startProcess(name)
         except xmlrpc.client.Fault as fault:
@@ -65,34 +71,34 @@ class Supervisor:
                 raise InputError(f"{name} does not start: {fault.faultString}; see {LOCAL}/log/{name}.log") from fault
 
     def started_s(self, name: str) -> float:
-        """When the process of a server was started, in seconds since 1970."""
+        """Return the time at which a server's process was started, in seconds since 1970."""
         return float(self._calls.getProcessInfo(name)["start"])
 
     def stop(self) -> None:
-        """Stops everything, the latest started first, then supervisord itself; returns when nothing runs any more."""
+        """Stop all servers, the last started first, then supervisord itself, and wait until it has ended."""
         process = self._calls.getPID()
         self._calls.shutdown()
         while Path(f"/proc/{process}").exists():
             time.sleep(0.1)
 
     def states(self) -> dict[str, str]:
-        """Each server's state: RUNNING, STARTING, BACKOFF, STOPPED, FATAL ...
+        """Return each server's state, such as RUNNING, STARTING, BACKOFF, STOPPED or FATAL.
 
         Raises:
             InputError: supervisord does not run.
         """
         if not self.running():
-            raise InputError("nothing runs; `make up` starts the servers")
+            raise InputError("no server is running; `make up` starts them")
         return {entry["name"]: entry["statename"] for entry in self._calls.getAllProcessInfo()}
 
 
 def postgres_commands() -> Path:
-    """The folder of the newest PostgreSQL's commands, as Debian lays them out.
+    """Return the folder of the newest PostgreSQL's commands, where Debian puts them.
 
     Raises:
-        InputError: there is none.
+        InputError: PostgreSQL is not installed.
     """
     folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda folder: int(folder.parent.name))
     if not folders:
-        raise InputError("PostgreSQL is not installed; `apt-get install postgresql` does it")
+        raise InputError("PostgreSQL is not installed; run `apt-get install postgresql`")
     return folders[-1]

@@ -1,5 +1,5 @@
-# In a worker's clone: to QACONV_COMMIT, or to what is checked out where it was cloned from. dvc.lock stays as the last
-# run has left it: it says what lies in the clone, and DVC checks it anyway.
+# Check out QACONV_COMMIT in a worker's clone, or by default the commit that is checked out in its origin. dvc.lock stays as
+# the last run left it: it describes the clone's files, and DVC checks it.
 set -eu
 git fetch --quiet origin HEAD "+refs/heads/*:refs/remotes/origin/*"
 commit=${QACONV_COMMIT:-$(git rev-parse FETCH_HEAD)}

@@ -1,1 +1,1 @@
-"""The stages of dvc.yaml: each reads inputs and params.yaml, calls the library, and writes outputs."""
+"""The stages of dvc.yaml: each reads its inputs and params.yaml, calls the library, and writes its outputs."""

@@ -21,13 +21,13 @@ def test_a_benchmark_without_the_demo_s_outputs_ends_with_that_message_alone(
     tmp_path: Path, command: list[str]
 ) -> None:
     (tmp_path / "params.yaml").write_bytes((PROJECT / "params.yaml").read_bytes())
-    run = [
+    script = [
         sys.executable,
         "-c",
         f"import sys, runpy; sys.path.insert(0, {str(PROJECT)!r}); "
         f"sys.argv[1:] = {command[1:]!r}; runpy.run_module({command[0]!r}, run_name='__main__')",
     ]
-    done = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300)
-    assert done.returncode == 1
-    assert done.stderr.startswith("refused: ") and done.stderr.endswith("run `make demo` first\n")
-    assert "Traceback" not in done.stderr
+    process = subprocess.run(script, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300)
+    assert process.returncode == 1
+    assert process.stderr.startswith("refused: ") and process.stderr.endswith("run `make demo` first\n")
+    assert "Traceback" not in process.stderr

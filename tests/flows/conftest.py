@@ -1,4 +1,4 @@
-"""A Prefect server for the tests of flows, started once, and a project that they run in."""
+"""Start a Prefect server once for the tests of flows, and make a project that they run in."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +17,7 @@ def prefect_server() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A project whose stages copy made-up files; it is the working folder, with a store of its own."""
+    """Make a project whose stages copy made-up files the working folder; it has an MLflow store of its own."""
     folder = tmp_path_factory.mktemp("project")
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)

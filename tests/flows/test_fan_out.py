@@ -1,10 +1,12 @@
 import logging
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from flows import fan_out
-from flows.fan_out import find_outdated, share_out, spread
+from flows.fan_out import divide, find_outdated, spread
 from flows.stages import StageFailed, reproduce
 from tests.tracked_projects import start_dvc, write
 
@@ -18,36 +20,41 @@ stages:
 """
 
 
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A DVC project whose stages have been run, which is the working folder."""
-    monkeypatch.chdir(tmp_path)
-    start_dvc(tmp_path)
-    write(tmp_path / "source", "one")
-    write(tmp_path / "dvc.yaml", STAGES)
-    reproduce(["first", "second"], log)
-    return tmp_path
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Make a DVC project whose stages have run the working folder; tests leave it as it is."""
+    folder = tmp_path_factory.mktemp("project")
+    start_dvc(folder)
+    write(folder / "source", "one")
+    write(folder / "dvc.yaml", STAGES)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        reproduce(["first", "second"], log)
+        yield folder
 
 
-def test_stages_are_named_one_by_one_where_they_are_out_of_date(project: Path) -> None:
+def test_outdated_stages_are_named_one_by_one(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(project, tmp_path / "copy")
+    monkeypatch.chdir(tmp_path / "copy")
     assert find_outdated(["first", "second"], with_deps=False) == []
-    (project / "second-b").unlink()
+    Path("second-b").unlink()
     assert find_outdated(["second"], with_deps=False) == ["second@b"]
-    write(project / "source", "two")
+    write(Path("source"), "two")
     assert find_outdated(["second@a"], with_deps=False) == []
     assert find_outdated(["second@a"], with_deps=True) == ["first"]
 
 
-def test_a_worker_does_what_follows_the_stage_of_its_target_that_is_out_of_date() -> None:
+def test_a_worker_runs_all_stages_of_a_target_with_an_outdated_one() -> None:
     stages = ["rerank", "fit_tlift", "evaluate"]
-    assert share_out(stages, ["rerank@mall"]) == [["rerank@mall", "fit_tlift@mall", "evaluate@mall"]]
-    assert len(share_out(stages, ["evaluate@shop", "rerank@mall", "evaluate@mall"])) == 2
-    assert share_out(["match"], ["match@mall-1", "match@mall-2"]) == [["match@mall-1"], ["match@mall-2"]]
-    assert share_out(["report", "export"], ["report", "export"]) == [["report"], ["export"]]
+    assert divide(stages, ["rerank@mall"]) == [["rerank@mall", "fit_tlift@mall", "evaluate@mall"]]
+    assert len(divide(stages, ["evaluate@shop", "rerank@mall", "evaluate@mall"])) == 2
+    assert divide(["match"], ["match@mall-1", "match@mall-2"]) == [["match@mall-1"], ["match@mall-2"]]
+    assert divide(["report", "export"], ["report", "export"]) == [["report"], ["export"]]
 
 
-def test_what_is_up_to_date_is_given_to_no_worker_and_the_log_says_so(
-    project: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.mark.usefixtures("project")
+def test_up_to_date_stages_are_run_on_no_worker_and_logged(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(fan_out, "run_on_worker", None)
     with caplog.at_level(logging.INFO):
@@ -55,6 +62,7 @@ def test_what_is_up_to_date_is_given_to_no_worker_and_the_log_says_so(
     assert "first, second: up to date, nothing is run" in caplog.messages
 
 
-def test_a_stage_that_dvc_does_not_know_fails_with_dvcs_message(project: Path) -> None:
+@pytest.mark.usefixtures("project")
+def test_a_stage_that_dvc_does_not_know_fails_with_dvcs_message() -> None:
     with pytest.raises(StageFailed, match="third"):
         find_outdated(["third"], with_deps=False)

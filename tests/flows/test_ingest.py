@@ -11,7 +11,7 @@ import yaml
 from moto import mock_aws
 from PIL import Image
 
-from flows.ingest import Settled, ingest
+from flows.ingest import IngestResult, ingest
 from flows.stages import StageFailed
 from tests.tracked_projects import REPOSITORY, commit_all, write
 
@@ -21,11 +21,10 @@ TABLE = "image,pid,camid,time_s,split\n{}"
 
 @pytest.fixture
 def s3() -> Iterator[Any]:
-    """A client of an S3 that lives in this process, with the two buckets."""
+    """Return a client of an in-process S3 with the two buckets."""
     with mock_aws(), pytest.MonkeyPatch.context() as patch:
-        for name, value in {"AWS_DEFAULT_REGION": "us-east-1", "AWS_ENDPOINT_URL": ""}.items():
-            patch.setenv(name, value)
-        patch.delenv("AWS_ENDPOINT_URL")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        patch.delenv("AWS_ENDPOINT_URL", raising=False)
         client = boto3.client("s3")
         for bucket in ("incoming", "quarantine"):
             client.create_bucket(Bucket=bucket)
@@ -34,7 +33,7 @@ def s3() -> Iterator[Any]:
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A worker's clone of a project with a dataset `shop`; it is the working folder. Its DVC remote is a folder."""
+    """Make a worker's clone of a project with a dataset `shop` the working folder; its DVC remote is a folder."""
     origin, clone = tmp_path / "origin", tmp_path / "clone"
     settings = yaml.safe_load((REPOSITORY / "params.yaml").read_text(encoding="utf-8"))
     settings["datasets"]["shop"] = {"layout": "table", "path": "data/raw/shop/sightings.csv"}
@@ -64,7 +63,7 @@ def put_table(s3: Any, batch: str, *numbers: int) -> None:
 
 
 def keys(s3: Any, bucket: str) -> list[str]:
-    return [each["Key"] for each in s3.list_objects_v2(Bucket=bucket).get("Contents", ())]
+    return [entry["Key"] for entry in s3.list_objects_v2(Bucket=bucket).get("Contents", ())]
 
 
 def commits(folder: Path) -> list[str]:
@@ -72,7 +71,7 @@ def commits(folder: Path) -> list[str]:
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout.splitlines()
 
 
-def test_a_batch_is_taken_in_when_its_last_image_is_there_and_once(s3: Any, project: Path) -> None:
+def test_a_batch_is_ingested_once_when_its_last_image_is_there(s3: Any, project: Path) -> None:
     origin = project.parent / "origin"
     put_image(s3, "shop/monday", 1)
     put_table(s3, "shop/monday", 1, 2)
@@ -80,8 +79,8 @@ def test_a_batch_is_taken_in_when_its_last_image_is_there_and_once(s3: Any, proj
     assert commits(origin) == ["A project"]
 
     put_image(s3, "shop/monday", 2)
-    assert ingest() == [Settled("shop", "monday", accepted=2, known=0, refused=0, word="")]
-    assert commits(origin) == ["Take in shop/monday", "A project"]
+    assert ingest() == [IngestResult("shop", "monday", accepted=2, known=0, rejected=0, message="")]
+    assert commits(origin) == ["Ingest shop/monday", "A project"]
     assert (origin / "data/raw/shop.dvc").is_file()
     assert len(list((project.parent / "remote/files/md5").rglob("*.dir"))) == 1
     assert keys(s3, "incoming") == []
@@ -89,35 +88,35 @@ def test_a_batch_is_taken_in_when_its_last_image_is_there_and_once(s3: Any, proj
     for number in (1, 2):
         put_image(s3, "shop/once-more", number)
     put_table(s3, "shop/once-more", 1, 2)
-    assert ingest() == [Settled("shop", "once-more", accepted=0, known=2, refused=0, word="")]
-    assert commits(origin) == ["Take in shop/monday", "A project"]
+    assert ingest() == [IngestResult("shop", "once-more", accepted=0, known=2, rejected=0, message="")]
+    assert commits(origin) == ["Ingest shop/monday", "A project"]
 
 
-def test_what_is_refused_lies_in_quarantine_with_its_reason(s3: Any, project: Path) -> None:
+def test_rejected_images_and_tables_are_moved_to_quarantine_with_the_reason(s3: Any, project: Path) -> None:
     put_image(s3, "shop/monday", 1)
     s3.put_object(Bucket="incoming", Key="shop/monday/2.png", Body=b"no image")
     put_table(s3, "shop/monday", 1, 2)
-    (settled,) = ingest()
-    assert (settled.accepted, settled.refused) == (1, 1)
+    (result,) = ingest()
+    assert (result.accepted, result.rejected) == (1, 1)
     assert keys(s3, "quarantine") == ["shop/monday/2.png", "shop/monday/report.json", "shop/monday/sightings.csv"]
     report = s3.get_object(Bucket="quarantine", Key="shop/monday/report.json")["Body"].read()
     assert json.loads(report) == {"batch": "", "images": {"2.png": "is not an image"}}
 
     s3.put_object(Bucket="incoming", Key="shop/tuesday/sightings.csv", Body=b"who,where\n1,2\n")
-    (settled,) = ingest()
-    assert "lacks the columns" in settled.word
+    (result,) = ingest()
+    assert "lacks the columns" in result.message
     assert "shop/tuesday/sightings.csv" in keys(s3, "quarantine")
     assert keys(s3, "incoming") == []
 
 
-def test_a_batch_for_a_dataset_that_takes_none_stays_where_it_is(s3: Any, project: Path) -> None:
+def test_a_batch_for_a_dataset_that_cannot_grow_stays_in_the_bucket(s3: Any, project: Path) -> None:
     put_table(s3, "mall/monday")
     put_table(s3, "harbour/monday")
     assert ingest() == []
     assert keys(s3, "incoming") == ["harbour/monday/sightings.csv", "mall/monday/sightings.csv"]
 
 
-def test_a_batch_whose_commit_is_not_taken_stays_and_is_taken_in_the_next_time(s3: Any, project: Path) -> None:
+def test_a_batch_whose_commit_is_rejected_stays_and_is_ingested_the_next_time(s3: Any, project: Path) -> None:
     origin = project.parent / "origin"
     put_image(s3, "shop/monday", 1)
     put_table(s3, "shop/monday", 1)
@@ -130,6 +129,6 @@ def test_a_batch_whose_commit_is_not_taken_stays_and_is_taken_in_the_next_time(s
     (origin / "params.yaml").write_bytes(committed)
     subprocess.run(["git", "fetch", "--quiet"], check=True)  # as infra/prefect/check_out.sh does before a run
     subprocess.run(["git", "checkout", "--quiet", "--force", "--detach", "origin/HEAD"], check=True)
-    assert [each.word for each in ingest()] == [""]
-    assert commits(origin) == ["Take in shop/monday", "A project"]
+    assert [result.message for result in ingest()] == [""]
+    assert commits(origin) == ["Ingest shop/monday", "A project"]
     assert keys(s3, "incoming") == []

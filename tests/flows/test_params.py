@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ def params(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def test_only_what_is_named_changes(params: Path) -> None:
+def test_only_the_named_values_change(params: Path) -> None:
     before = load_params()
     change_params({"train.epochs": 9, "seed": 8})
     after = load_params()
@@ -34,18 +35,18 @@ def test_comments_and_all_other_lines_stay(params: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
-        ({"train.epoch": 9}, "has no train.epoch to change"),
-        ({"seed.deep": 9}, "has no seed.deep to change"),
+        ({"train.epoch": 9}, "unknown key train.epoch$"),
+        ({"seed.deep": 9}, "unknown key seed.deep$"),
         ({"train.epochs": -1}, "train.epochs"),
     ],
 )
-def test_a_key_that_is_not_there_or_an_impossible_value_is_refused_and_nothing_changes(
-    params: Path, changes: dict, said: str
+def test_an_unknown_key_or_an_invalid_value_is_refused_and_nothing_changes(
+    params: Path, changes: dict[str, Any], message: str
 ) -> None:
     before = params.read_bytes()
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         change_params(changes)
     assert params.read_bytes() == before
     assert list(params.parent.iterdir()) == [params]

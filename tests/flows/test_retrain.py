@@ -24,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("prefect_server")
 
 @pytest.fixture(scope="module")
 def project(pipeline: Path) -> Path:
-    """Retrained once."""
+    """Retrain once in the project."""
     retrain()
     return pipeline
 
@@ -39,7 +39,7 @@ def number_of_versions() -> int:
 
 
 def newest_run() -> tuple[str, dict[str, str]]:
-    """Status and tags of the newest MLflow run."""
+    """Return status and tags of the newest MLflow run."""
     experiment = MlflowClient().get_experiment_by_name("qaconv")
     assert experiment is not None
     run = MlflowClient().search_runs([experiment.experiment_id], max_results=1)[0]
@@ -47,12 +47,13 @@ def newest_run() -> tuple[str, dict[str, str]]:
 
 
 def test_a_second_retraining_recomputes_and_registers_nothing(project: Path) -> None:
-    before, lock = number_of_versions(), (project / "dvc.lock").read_bytes()
-    made = {path: path.stat().st_mtime_ns for path in (project / "artifacts").rglob("*")}
+    before = number_of_versions()
+    lock = (project / "dvc.lock").read_bytes()
+    times = {path: path.stat().st_mtime_ns for path in (project / "artifacts").rglob("*")}
     retraining = retrain()
     assert number_of_versions() == before
     assert (project / "dvc.lock").read_bytes() == lock
-    assert {path: path.stat().st_mtime_ns for path in (project / "artifacts").rglob("*")} == made
+    assert {path: path.stat().st_mtime_ns for path in (project / "artifacts").rglob("*")} == times
     assert "champion" in registry.aliases(retraining.release)
 
 
@@ -66,10 +67,10 @@ def test_a_worse_challenger_is_refused_and_a_better_one_promoted(project: Path) 
     assert registry.aliases(better.release) == ["challenger", "champion"]
 
     page, table, report = (Artifact.get(key) for key in ("promotion", "results", "report"))
-    assert page is not None
-    assert report is not None
+    assert isinstance(page, Artifact)
+    assert isinstance(report, Artifact)
+    assert isinstance(table, Artifact)
     assert "/report/report.html" in str(report.data)
-    assert table is not None
     assert str(page.data).startswith(f"**Promoted.** {better.outcome.reason}")
     assert json.loads(str(table.data)) == better.results
     assert [(row["target"], row["model"]) for row in better.results] == [
@@ -79,11 +80,11 @@ def test_a_worse_challenger_is_refused_and_a_better_one_promoted(project: Path) 
     assert better.results[3] == {"target": "mall", "model": "baseline"} | dict.fromkeys(COLUMNS.values(), "12.5 / 12.5")
 
 
-def test_a_refusing_stage_fails_the_flow_and_the_run_with_its_message(project: Path) -> None:
+def test_a_stage_that_refuses_its_input_fails_flow_and_run_with_its_message(project: Path) -> None:
     write(project / "evaluate.sh", 'echo "refused: $1 has no gallery" >&2; exit 2\n')
     before = number_of_versions()
     try:
-        with pytest.raises(StageFailed, match=r"^refused: (station|mall) has no gallery$") as failed:  # as DVC goes
+        with pytest.raises(StageFailed, match=r"^refused: (station|mall) has no gallery$") as failed:  # DVC's order
             retrain()
     finally:
         write(project / "evaluate.sh", EVALUATE)
@@ -99,7 +100,7 @@ def test_a_refusing_stage_fails_the_flow_and_the_run_with_its_message(project: P
 
 
 @pytest.mark.parametrize(("fault", "tries"), [(ConnectionError("the store is gone"), 2), (InputError("no common"), 1)])
-def test_a_store_that_fails_is_tried_again_and_what_a_person_must_mend_is_not(
+def test_a_store_that_fails_is_tried_again_and_an_input_error_is_not(
     monkeypatch: pytest.MonkeyPatch, fault: Exception, tries: int
 ) -> None:
     calls = []
@@ -114,5 +115,5 @@ def test_a_store_that_fails_is_tried_again_and_what_a_person_must_mend_is_not(
     monkeypatch.setattr(runs, "log_figures", lambda *_: None)
     monkeypatch.setattr(registry, "register", fail_once)
     with contextlib.suppress(InputError):
-        flow(lambda: register(load_params(REPOSITORY / "params.yaml"), {}), name="register-only")()
+        flow(name="register-only")(lambda: register(load_params(REPOSITORY / "params.yaml"), {}))()
     assert len(calls) == tries

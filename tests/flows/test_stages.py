@@ -14,19 +14,19 @@ log = logging.getLogger(__name__)
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty DVC project, which is the working folder."""
+    """Make an empty DVC project the working folder."""
     monkeypatch.chdir(tmp_path)
     start_dvc(tmp_path)
     return tmp_path
 
 
 def write_stage(folder: Path, script: str) -> None:
-    """A dvc.yaml with the one stage `work`, a shell script."""
+    """Write a dvc.yaml with the one stage `work`, a shell script."""
     write(folder / "work.sh", script)
     write(folder / "dvc.yaml", "stages:\n  work:\n    cmd: sh work.sh\n    deps: [work.sh]\n    outs: [made]\n")
 
 
-def test_each_line_is_logged_as_the_stage_says_it(project: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_each_line_of_the_output_is_logged(project: Path, caplog: pytest.LogCaptureFixture) -> None:
     write_stage(project, "echo one; echo two >&2; touch made")
     with caplog.at_level(logging.INFO):
         reproduce(["work"], log)
@@ -34,7 +34,7 @@ def test_each_line_is_logged_as_the_stage_says_it(project: Path, caplog: pytest.
     assert (project / "made").is_file()
 
 
-def test_a_refusal_fails_with_the_stages_own_message_and_the_files_it_names(project: Path) -> None:
+def test_refused_input_fails_with_the_stages_own_message_and_the_files_it_names(project: Path) -> None:
     write_stage(project, "echo reads; printf 'refused: shop: 2 images are broken:\n  a.jpg\n  b.jpg\n' >&2; exit 2")
     with pytest.raises(StageFailed) as failure:
         reproduce(["work"], log)

@@ -1,10 +1,29 @@
+from pathlib import Path
+
 import yaml
 
-from flows.retrain import STEPS
+from flows.steps import STEPS, Step, load_steps
 from tests.tracked_projects import REPOSITORY
 
+PIPELINE = REPOSITORY / "dvc.yaml"
 
-def test_the_flow_runs_every_stage_in_the_order_of_dvc_yaml() -> None:
-    """All but synthetic: DVC runs it where a dataset that is prepared is a rendered site."""
-    stages = list(yaml.safe_load((REPOSITORY / "dvc.yaml").read_text(encoding="utf-8"))["stages"])
-    assert ["synthetic", *(stage for step in STEPS.values() for stage in step.stages)] == stages
+
+def stages_in(pipeline: Path) -> list[str]:
+    return list(yaml.safe_load(pipeline.read_text(encoding="utf-8"))["stages"])
+
+
+def test_a_retraining_runs_every_stage_but_synthetic_in_the_order_of_dvc_yaml() -> None:
+    steps = load_steps(PIPELINE)
+    assert ["synthetic", *(stage for step in steps.values() for stage in step.stages)] == stages_in(PIPELINE)
+
+
+def test_every_stage_that_a_step_names_exists() -> None:
+    assert {stage for step in STEPS.values() for stage in step.stages} <= set(stages_in(PIPELINE))
+
+
+def test_a_stage_that_is_added_to_dvc_yaml_becomes_a_step_of_its_own(tmp_path: Path) -> None:
+    pipeline = yaml.safe_load(PIPELINE.read_text(encoding="utf-8"))
+    pipeline["stages"]["explain"] = {"cmd": "qaconv explain"}
+    (tmp_path / "dvc.yaml").write_text(yaml.safe_dump(pipeline, sort_keys=False), encoding="utf-8")
+    steps = load_steps(tmp_path / "dvc.yaml")
+    assert list(steps.items()) == [*load_steps(PIPELINE).items(), ("explain", Step(("explain",), pool="cpu"))]

@@ -1,15 +1,17 @@
-"""The files for Docker and Kubernetes, held against published schemas: neither has run them here."""
+"""Check the files for Docker and Kubernetes against published schemas; neither has run them."""
 
 import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-import kubernetes_validate
+import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
 import yaml
-from kubeflow_trainer_api import models as kubeflow
+from kubeflow_trainer_api import models as kubeflow  # type: ignore[import-untyped]
 from prefect.utilities.templating import apply_values
 
 INFRA = Path(__file__).parents[2] / "infra"
@@ -17,53 +19,57 @@ FILES = sorted((INFRA / "k8s").rglob("*.yaml"))
 KUBEFLOW = {"TrainJob": kubeflow.TrainerV1alpha1TrainJob, "TrainingRuntime": kubeflow.TrainerV1alpha1TrainingRuntime}
 
 
-def objects(text):
-    return [each for each in yaml.safe_load_all(text) if each and each["kind"] != "Kustomization"]
+Object = dict[str, Any]
 
 
-def check(thing):
-    """By the API's schema of Kubernetes 1.37, which knows no other field; Kubeflow's own by its models."""
+def objects(text: str) -> list[Object]:
+    """Return the objects of a file that are sent to Kubernetes."""
+    return [entry for entry in yaml.safe_load_all(text) if entry and entry["kind"] != "Kustomization"]
+
+
+def check(thing: Object) -> None:
+    """Validate an object by the strict schema of Kubernetes 1.37, or by Kubeflow's models."""
     if thing["kind"] in KUBEFLOW:
         model = KUBEFLOW[thing["kind"]].from_dict(thing)
-        assert model.to_dict() == thing  # what its model does not know would be lost on the way
+        assert model.to_dict() == thing  # a field that the model does not know would be dropped
     else:
         kubernetes_validate.validate(thing, "1.37", strict=True)
 
 
-EVERY = [each for path in FILES for each in objects(path.read_text(encoding="utf-8"))]
+EVERY = [thing for path in FILES for thing in objects(path.read_text(encoding="utf-8"))]
 
 
 @pytest.mark.parametrize("thing", EVERY, ids=lambda thing: f"{thing['kind']}-{thing['metadata']['name']}")
-def test_every_object_is_what_its_schema_says(thing):
+def test_every_object_fits_its_schema(thing: Object) -> None:
     check(thing)
 
 
 @pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl builds kustomizations, and is not installed")
 @pytest.mark.parametrize("folder", ["k8s", "k8s/serving", "k8s/training"])
-def test_kustomize_builds_what_the_schemas_allow(folder):
+def test_kustomize_builds_objects_that_fit_their_schemas(folder: str) -> None:
     built = subprocess.run(["kubectl", "kustomize", INFRA / folder], capture_output=True, text=True, check=True).stdout
     for thing in objects(built):
         check(thing)
         assert thing["kind"] == "Namespace" or thing["metadata"]["namespace"] == "qaconv"
 
 
-def test_a_kustomization_leaves_out_no_file_beside_it():
+def test_a_kustomization_names_every_file_of_its_folder() -> None:
     for file in (INFRA / "k8s").rglob("kustomization.yaml"):
-        named = {file.parent / each for each in yaml.safe_load(file.read_text(encoding="utf-8"))["resources"]}
-        inner = {each.parent for each in file.parent.rglob("kustomization.yaml")} - {file.parent}
-        beside = {path for path in file.parent.rglob("*.yaml") if not inner & set(path.parents)}
-        assert named == beside - {file}
+        named = {file.parent / name for name in yaml.safe_load(file.read_text(encoding="utf-8"))["resources"]}
+        inner = {other.parent for other in file.parent.rglob("kustomization.yaml")} - {file.parent}
+        files = {path for path in file.parent.rglob("*.yaml") if not inner & set(path.parents)}
+        assert named == files - {file}
 
 
 @pytest.mark.parametrize("pool", ["cpu", "gpu"])
-def test_a_work_pool_s_template_makes_a_job_and_uses_every_variable(pool):
+def test_a_work_pool_s_template_makes_a_job_and_uses_every_variable(pool: str) -> None:
     template = json.loads((INFRA / f"k8s/workers/{pool}.json").read_text(encoding="utf-8"))
     variables = template["variables"]["properties"]
-    made_by_prefect = {"name": "stage", "command": ["prefect", "flow-run", "execute"], "env": [], "labels": {}}
-    defaults = {name: each["default"] for name, each in variables.items() if "default" in each}
-    job = apply_values(template["job_configuration"], {**defaults, **made_by_prefect})["job_manifest"]
+    set_by_prefect: Object = {"name": "stage", "command": ["prefect", "flow-run", "execute"], "env": [], "labels": {}}
+    defaults = {name: variable["default"] for name, variable in variables.items() if "default" in variable}
+    job: Object = apply_values(template["job_configuration"], {**defaults, **set_by_prefect})["job_manifest"]
     pod = job["spec"]["template"]["spec"]
-    # Prefect refuses a template without these two in the pod's spec, from where Kubernetes drops them.
+    # Prefect rejects a template without these two in the pod's spec; Kubernetes drops them.
     assert (pod.pop("parallelism"), pod.pop("completions"), pod["containers"][0]["name"]) == (1, 1, "prefect-job")
     kubernetes_validate.validate(job, "1.37", strict=True)
     assert all(f"{{{{ {name} }}}}" in json.dumps(template["job_configuration"]) for name in variables)
@@ -71,9 +77,11 @@ def test_a_work_pool_s_template_makes_a_job_and_uses_every_variable(pool):
     assert limits.get("nvidia.com/gpu") == (1 if pool == "gpu" else None)
 
 
-def containers(thing):
+def containers(thing: Any) -> Iterator[Object]:
+    """Yield the containers anywhere in an object."""
     if isinstance(thing, dict):
-        yield from (each for key in ("containers", "initContainers") for each in thing.get(key, ()))
+        for key in ("containers", "initContainers"):
+            yield from thing.get(key, ())
         for value in thing.values():
             yield from containers(value)
     elif isinstance(thing, list):
@@ -81,43 +89,46 @@ def containers(thing):
             yield from containers(value)
 
 
-def test_every_container_has_a_limit_of_memory_and_no_secret_is_written_down():
-    found = [each for thing in EVERY if thing["kind"] != "TrainingRuntime" for each in containers(thing)]
-    assert len(found) > 8
-    for container in found:
+def test_every_container_has_a_memory_limit_and_contains_no_secret() -> None:
+    all_containers = [
+        container for thing in EVERY if thing["kind"] != "TrainingRuntime" for container in containers(thing)
+    ]
+    assert len(all_containers) > 8
+    for container in all_containers:
         assert "memory" in container["resources"]["limits"], container["name"]
-        named = [each["name"] for each in container.get("env", ()) if each.get("value")]
+        named = [variable["name"] for variable in container.get("env", ()) if variable.get("value")]
         assert not [name for name in named if "PASSWORD" in name or "KEY" in name or "AUTH" in name]
 
 
-def test_compose_file_is_what_the_specification_says():
+def test_the_compose_file_fits_the_specification() -> None:
     command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec"]
-    done = subprocess.run([*command, INFRA / "docker/compose.yaml"], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout
+    file = str(INFRA / "docker/compose.yaml")
+    process = subprocess.run([*command, file], capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stdout
 
 
-def test_dockerfile_breaks_no_rule_of_hadolint():
+def test_the_dockerfile_breaks_no_rule_of_hadolint() -> None:
     command = [Path(sys.executable).with_name("hadolint"), INFRA / "docker/Dockerfile"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0 and not done.stdout, done.stdout
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert process.returncode == 0 and not process.stdout, process.stdout
 
 
-def test_every_variable_that_compose_asks_for_is_in_the_example_of_secrets():
-    asked = {part.split(":?")[0] for part in (INFRA / "docker/compose.yaml").read_text().split("${")[1:]}
+def test_every_variable_that_compose_requires_is_in_the_example_of_secrets() -> None:
+    required = {part.split(":?")[0] for part in (INFRA / "docker/compose.yaml").read_text().split("${")[1:]}
     given = {line.split("=")[0] for line in (INFRA / "docker/secrets.example").read_text().splitlines() if "=" in line}
-    assert asked == given
+    assert required == given
 
 
-def test_every_image_that_is_used_is_a_target_of_the_dockerfile():
+def test_every_image_that_is_used_is_a_target_of_the_dockerfile() -> None:
     built = {line.split()[-1] for line in (INFRA / "docker/Dockerfile").read_text().splitlines() if line[:5] == "FROM "}
     compose = yaml.safe_load((INFRA / "docker/compose.yaml").read_text(encoding="utf-8"))
     used = {service["image"] for service in compose["services"].values()}
     used |= {container["image"] for thing in EVERY for container in containers(thing)}
-    own = {image.removeprefix("qaconv/").split(":")[0] for image in used if image.startswith("qaconv/")}
-    assert own and own <= built
+    targets = {image.removeprefix("qaconv/").split(":")[0] for image in used if image.startswith("qaconv/")}
+    assert targets and targets <= built
 
 
 @pytest.mark.parametrize("script", sorted((INFRA / "docker").glob("*.sh")), ids=lambda path: path.name)
-def test_scripts_are_the_shell_s(script):
+def test_scripts_are_valid_for_sh_and_executable(script: Path) -> None:
     subprocess.run(["sh", "-n", script], check=True)
     assert script.stat().st_mode & 0o111

@@ -1,4 +1,4 @@
-"""`qaconv serve` as a process, in a small project that has been run, for tests."""
+"""Run `qaconv serve` as a process, in a small project whose stages have run."""
 
 import json
 import os
@@ -16,12 +16,12 @@ import yaml
 from qaconv.config import load_params
 from tests.tracked_projects import retrain, write, write_project
 
-PATIENCE_S = 120  # on a busy machine
+PATIENCE_S = 120  # seconds for an answer on a busy machine
 MALL = "/v1/targets/mall"
 
 
 def write_registered_project(folder: Path) -> None:
-    """The working folder must be `folder`. The service looks for a new champion every fifth of a second."""
+    """Write a project with a champion into the working folder; its service looks for a new champion every 0.2 s."""
     write_project(folder)
     settings = yaml.safe_load((folder / "params.yaml").read_text())
     settings["serve"] |= {"poll_s": 0.2, "requests_per_minute": 1_000_000}
@@ -30,7 +30,7 @@ def write_registered_project(folder: Path) -> None:
 
 
 def register_version(encoder: str = "encoder", mean_map: float = 0.5) -> None:
-    """Registers what the project exported as a new champion, as if its encoder had this digest and this mAP."""
+    """Register the exported graphs as a new champion, with a made-up digest of the encoder and a made-up mAP."""
     contract = json.loads(Path("artifacts/onnx/contract.json").read_text())
     contract["graphs"]["encoder.onnx"]["sha256"] = encoder
     write(Path("artifacts/onnx/contract.json"), json.dumps(contract))
@@ -40,8 +40,8 @@ def register_version(encoder: str = "encoder", mean_map: float = 0.5) -> None:
 
 
 @contextmanager
-def running(project: Path, *options: str) -> Iterator[tuple[httpx.Client, subprocess.Popen]]:
-    """A client of the service, and its process."""
+def running(project: Path, *options: str) -> Iterator[tuple[httpx.Client, subprocess.Popen[bytes]]]:
+    """Yield a client of the service, and its process."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -58,7 +58,7 @@ def running(project: Path, *options: str) -> Iterator[tuple[httpx.Client, subpro
             process.terminate()
 
 
-def _wait(client: httpx.Client, process: subprocess.Popen) -> None:
+def _wait(client: httpx.Client, process: subprocess.Popen[bytes]) -> None:
     until = time.monotonic() + PATIENCE_S
     while time.monotonic() < until and process.poll() is None:
         try:
@@ -66,4 +66,4 @@ def _wait(client: httpx.Client, process: subprocess.Popen) -> None:
                 return
         except httpx.TransportError:
             time.sleep(0.1)
-    raise RuntimeError(f"the service is not ready; its code is {process.poll()}")
+    raise RuntimeError(f"the service is not ready; its exit status is {process.poll()}")

@@ -1,4 +1,4 @@
-"""A clone of the project, with a small camera network, in which `make up` has been run."""
+"""Run `make up` in a clone of the project with a small camera network."""
 
 import os
 import signal
@@ -22,7 +22,7 @@ from prefect.client.schemas.objects import FlowRun, State
 from tests.tracked_projects import REPOSITORY
 
 T = TypeVar("T")
-PATIENCE_S = 1800  # for a run, on a busy machine
+PATIENCE_S = 1800  # seconds for a flow run on a busy machine
 PORTS = range(23000, 27000)
 SMALL = {
     "sites": {"campus": {"seed": 1, "cameras": 3, "people": 24, "train_share": 0.7}},
@@ -34,8 +34,8 @@ SMALL = {
     "image": {"height": 48, "width": 24},
 }
 TRAIN = {"identities_per_batch": 4, "images_per_identity": 2, "epochs": 2, "lr_drop_epoch": 2}
-STATES = ["Scheduled", "Pending", "Running", "Completed"]  # of a run that goes well, in this order
-WEAK = {"neck_channels": 2}  # maps of two channels say little, and so the first champion can be beaten
+STATES = ["Scheduled", "Pending", "Running", "Completed"]  # the states of a successful run, in order
+WEAK = {"neck_channels": 2}  # a first champion that a later one can beat
 
 
 class Stack:
@@ -51,7 +51,7 @@ class Stack:
         return self.variables[name]
 
     def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """A command in the project's folder, with .local/env and this project's code."""
+        """Run a command in the project's folder, with the variables of .local/env and the project's code."""
         return run(self.folder, *command, check=check, **self.variables)
 
     def s3(self, secret: str = "") -> Any:
@@ -68,11 +68,11 @@ class Stack:
 
     def start(self, deployment: str, **parameters: Any) -> UUID:
         with self.prefect() as client:
-            found = client.read_deployment_by_name(deployment)
-            return client.create_flow_run_from_deployment(found.id, parameters=parameters).id
+            deployment_id = client.read_deployment_by_name(deployment).id
+            return client.create_flow_run_from_deployment(deployment_id, parameters=parameters).id
 
     def finish(self, flow_run: UUID) -> State:
-        """The state that a run ends in."""
+        """Wait for a run to end, and return its state."""
 
         def final() -> State | None:
             with self.prefect() as client:
@@ -82,41 +82,41 @@ class Stack:
         return wait_for(final)
 
     def complete(self, deployment: str, **parameters: Any) -> UUID:
-        """Runs a deployment of Prefect to its end, which is a good one."""
+        """Run a deployment of Prefect, which must complete."""
         flow_run = self.start(deployment, **parameters)
         state = self.finish(flow_run)
         assert state.is_completed(), f"{deployment}: {state}"
         return flow_run
 
     def stage_runs(self, since: UUID) -> list[FlowRun]:
-        """Those that were given to workers since a run was created."""
+        """Return the runs of stages that were created after a run."""
         with self.prefect() as client:
             created = client.read_flow_run(since).created
             runs = client.read_flow_runs()
         assert created is not None
-        return [each for each in runs if each.created and each.created > created and each.parameters.get("stages")]
+        return [run for run in runs if run.created and run.created > created and run.parameters.get("stages")]
 
     def wait_for_stage(self, since: UUID, name: str, state: str) -> None:
-        """Until the stage's run is in a state, or in one after it."""
+        """Wait until the stage's run is in a state, or in a later one."""
         later = STATES[STATES.index(state) :]
         wait_for(
             lambda: [run for run in self.stage_runs(since) if run.name == name and run.state_name in later] or None
         )
 
-    def take_away(self, server: str, seconds: float) -> None:
-        """A server is stopped for some seconds; it is back, and listens, when this ends."""
+    def take_down(self, server: str, seconds: float) -> None:
+        """Stop a server for some seconds, and wait until it listens again."""
         self.supervisor.stopProcess(server)
         time.sleep(seconds)
         self.supervisor.startProcess(server)
 
         def listens() -> bool | None:
-            with socket.socket() as door:
-                return door.connect_ex(("127.0.0.1", int(self[f"{server.upper()}_PORT"]))) == 0 or None
+            with socket.socket() as client:
+                return client.connect_ex(("127.0.0.1", int(self[f"{server.upper()}_PORT"]))) == 0 or None
 
         wait_for(listens)
 
     def kill_tree(self, program: str) -> None:
-        """As if the machine had died: the program and all below it, at once; supervisord starts the program again."""
+        """Kill a program and its children at once, as if the machine had died; supervisord restarts the program."""
         parent = psutil.Process(self.supervisor.getProcessInfo(program)["pid"])
         for process in [parent, *parent.children(recursive=True)]:
             os.kill(process.pid, signal.SIGKILL)
@@ -126,33 +126,33 @@ def run(folder: Path, *command: str, check: bool = True, **variables: str) -> su
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MLFLOW_"))}
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = {**inherited, "PATH": path, "PYTHONPATH": str(folder), **variables}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    assert not check or done.returncode == 0, done.stdout + done.stderr
-    return done
+    process = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert not check or process.returncode == 0, process.stdout + process.stderr
+    return process
 
 
 def make(folder: Path, command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """`make up` and the like, with this environment's Python."""
+    """Run the command behind `make up` and similar, with this environment's Python."""
     return run(folder, "python", "-m", "infra.local", command, *arguments, check=False)
 
 
 def wait_for(find: Callable[[], T | None], every_s: float = 1.0) -> T:
-    """What `find` gives once it gives something."""
+    """Call `find` until it returns something, and return that."""
     deadline = time.monotonic() + PATIENCE_S
-    while (found := find()) is None:
+    while (value := find()) is None:
         assert time.monotonic() < deadline, find
         time.sleep(every_s)
-    return found
+    return value
 
 
 def write_small_project(folder: Path, **variables: str) -> None:
-    """Clones this repository, makes its camera network small, and gives .local/env free ports and further variables."""
+    """Clone this repository with a small camera network, and write free ports and further variables to .local/env."""
     subprocess.run(["git", "clone", "--quiet", str(REPOSITORY), str(folder)], check=True)
     settings = yaml.safe_load((folder / "params.yaml").read_text(encoding="utf-8")) | SMALL
     settings["train"] |= TRAIN
     settings["backbone"] |= WEAK
     settings["evaluate"]["parts"] = [1, 2]
-    settings["gate"]["max_calibration_error"] = 0.3  # the people who are held out are one or two, and tell little
+    settings["gate"]["max_calibration_error"] = 0.3  # measured on one or two held-out people
     settings["machine"]["checkpoint_every_steps"] = 1
     settings["drift"]["fewest"] = 10
     (folder / "params.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
@@ -172,16 +172,16 @@ def write_small_project(folder: Path, **variables: str) -> None:
 
 
 def _free_ports(count: int) -> list[int]:
-    """Ports of which the ten thousandth above is free too, as SeaweedFS needs it."""
-    found: list[int] = []
+    """Return free ports whose number plus 10000 is free too, as SeaweedFS needs both."""
+    ports: list[int] = []
     for port in PORTS:
         try:
-            with socket.socket() as one, socket.socket() as other:
-                one.bind(("127.0.0.1", port))
-                other.bind(("127.0.0.1", port + 10000))
+            with socket.socket() as first, socket.socket() as second:
+                first.bind(("127.0.0.1", port))
+                second.bind(("127.0.0.1", port + 10000))
         except OSError:
             continue
-        found.append(port)
-        if len(found) == count:
-            return found
+        ports.append(port)
+        if len(ports) == count:
+            return ports
     raise RuntimeError("too few ports are free")

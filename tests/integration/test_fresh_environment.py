@@ -31,7 +31,7 @@ print(json.dumps(ranked[["query", "gallery", "rank", "match"]].values.tolist()))
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The registered champion, as a folder."""
+    """Register a champion, and return its folder."""
     project = tmp_path_factory.mktemp("project")
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
@@ -42,10 +42,11 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def python(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of a new environment with the model's own requirements and nothing else."""
+    """Return the Python of a new environment with the model's requirements and nothing else."""
     folder = tmp_path_factory.mktemp("fresh") / "venv"
     venv.create(folder, with_pip=True)
-    install = [folder / "bin/python", "-m", "pip", "install", "--quiet", "--requirement", model / "requirements.txt"]
+    requirements = str(model / "requirements.txt")
+    install = [str(folder / "bin/python"), "-m", "pip", "install", "--quiet", "--requirement", requirements]
     subprocess.run(install, check=True)
     return folder / "bin/python"
 
@@ -54,10 +55,10 @@ def bare_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "MLFLOW", "VIRTUAL"))}
 
 
-def test_the_model_ranks_where_only_its_own_requirements_are_installed(
+def test_the_model_ranks_in_an_environment_with_only_its_own_requirements(
     model: Path, python: Path, tmp_path: Path
 ) -> None:
-    done = subprocess.run(
+    process = subprocess.run(
         [python, "-c", PREDICT, model],
         cwd=tmp_path,
         env=bare_environment(),
@@ -65,16 +66,18 @@ def test_the_model_ranks_where_only_its_own_requirements_are_installed(
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
-    ranked = json.loads(done.stdout.splitlines()[-1])
+    assert process.returncode == 0, process.stderr
+    ranked = json.loads(process.stdout.splitlines()[-1])
     assert [row[:3] for row in ranked] == [["asked", "same", 1], ["asked", "other", 2]]
 
 
 def test_mlflow_models_serve_answers_the_example(model: Path, python: Path, tmp_path: Path) -> None:
     port = free_port()
-    command = [python.parent / "mlflow", "models", "serve", "-m", model, "-p", str(port), "--env-manager", "local"]
+    command = [str(python.parent / "mlflow"), "models", "serve", "-m", str(model), "-p", str(port)]
     environment = {**bare_environment(), "PATH": f"{python.parent}:{os.environ['PATH']}"}
-    with subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL) as server:
+    with subprocess.Popen(
+        [*command, "--env-manager", "local"], cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL
+    ) as server:
         try:
             wait_until_it_answers(f"http://127.0.0.1:{port}/ping", server)
             request = urllib.request.Request(
@@ -96,7 +99,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def wait_until_it_answers(address: str, server: subprocess.Popen, seconds: float = 120) -> None:
+def wait_until_it_answers(address: str, server: subprocess.Popen[bytes], seconds: float = 120) -> None:
     until = time.monotonic() + seconds
     while time.monotonic() < until and server.poll() is None:
         try:

@@ -2,12 +2,14 @@ import base64
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webdriver import WebDriver
+from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
 from tests.integration.running_service import MALL, PATIENCE_S, running, write_registered_project
@@ -19,7 +21,7 @@ pytestmark = pytest.mark.skipif(not (BROWSER and DRIVER), reason="needs `apt-get
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Of a service with a few sightings at the mall."""
+    """Return the address of a service with a few sightings at the mall."""
     project = tmp_path_factory.mktemp("project")
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
@@ -44,15 +46,21 @@ def page(address: str, request: pytest.FixtureRequest) -> Iterator[WebDriver]:
         browser.get(address)
         until(browser, "#stored img[src]", 6)
         yield browser
-        assert browser.get_log("browser") == []
+        assert browser_log(browser) == []
 
 
-def until(page: WebDriver, selector: str, count: int) -> list:
+def browser_log(page: WebDriver) -> list[dict[str, Any]]:
+    """Return and forget the lines of the browser's console."""
+    lines: list[dict[str, Any]] = page.execute("getLog", {"type": "browser"})["value"]
+    return lines
+
+
+def until(page: WebDriver, selector: str, count: int) -> list[WebElement]:
     WebDriverWait(page, PATIENCE_S).until(lambda _: len(page.find_elements(By.CSS_SELECTOR, selector)) == count)
     return page.find_elements(By.CSS_SELECTOR, selector)
 
 
-def test_a_stored_sighting_is_looked_for_and_a_result_explained_by_keyboard_alone(page: WebDriver) -> None:
+def test_searching_for_a_stored_sighting_and_explaining_a_result_needs_the_keyboard_alone(page: WebDriver) -> None:
     page.find_element(By.CSS_SELECTOR, "#stored button").send_keys(Keys.ARROW_RIGHT)
     page.switch_to.active_element.send_keys(Keys.ENTER)
     first, *_ = until(page, "#results button", 5)
@@ -63,7 +71,7 @@ def test_a_stored_sighting_is_looked_for_and_a_result_explained_by_keyboard_alon
     assert "speak for one person" in page.find_element(By.ID, "why-text").text
 
 
-def test_a_file_is_looked_for_and_the_slider_decides_what_is_a_match(page: WebDriver, tmp_path: Path) -> None:
+def test_the_slider_decides_which_results_of_a_file_are_matches(page: WebDriver, tmp_path: Path) -> None:
     (tmp_path / "crop.png").write_bytes(base64.b64decode(image(2)))
     page.find_element(By.ID, "file").send_keys(str(tmp_path / "crop.png"))
     search = page.find_element(By.ID, "search")
@@ -84,11 +92,11 @@ def test_nothing_is_wider_than_a_phone(page: WebDriver) -> None:
     assert page.execute_script("return document.documentElement.scrollWidth") <= 390
 
 
-def test_a_refusal_is_said_on_the_page(page: WebDriver, tmp_path: Path) -> None:
+def test_the_page_shows_why_a_file_is_rejected(page: WebDriver, tmp_path: Path) -> None:
     (tmp_path / "crop.png").write_bytes(b"no image")
     page.find_element(By.ID, "file").send_keys(str(tmp_path / "crop.png"))
     search = page.find_element(By.ID, "search")
     WebDriverWait(page, PATIENCE_S).until(lambda _: search.is_enabled())
     search.click()
     WebDriverWait(page, PATIENCE_S).until(lambda _: "no whole image" in page.find_element(By.ID, "status").text)
-    page.get_log("browser")  # Chromium notes the 422, and that what was chosen is no picture
+    browser_log(page)  # drops what Chromium logs: the 422, and that the file is no image

@@ -1,4 +1,4 @@
-"""The production loop on the real servers of `make up`, from nothing; each test goes on where the last has ended."""
+"""Run the production loop on the real servers of `make up`, from nothing; each test continues the one before."""
 
 import json
 import shutil
@@ -27,12 +27,12 @@ from tests.integration.running_stack import Stack, make, wait_for, write_small_p
 
 pytestmark = pytest.mark.production
 
-EQUIPPED = {"backbone.neck_channels": 32}  # what the better challenger has more than the first champion
-AWAY_S = 15.0
+BETTER = {"backbone.neck_channels": 32}  # changes that make a challenger better than the first champion
+DOWN_S = 15.0  # seconds that a server is down
 
 
 class Webhook(HTTPServer):
-    """Keeps what people are told, as it comes in."""
+    """Receive notifications and keep them in order."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Receiver)
@@ -60,16 +60,16 @@ def webhook() -> Iterator[Webhook]:
 
 
 @pytest.fixture(scope="module")
-def told(webhook: Webhook) -> list[dict[str, str]]:
-    """What people were told by the webhook."""
+def notifications(webhook: Webhook) -> list[dict[str, str]]:
+    """Return the notifications that the webhook has received."""
     return webhook.messages
 
 
 @pytest.fixture(scope="module")
 def stack(webhook: Webhook) -> Iterator[Stack]:
-    """Everything that `make up` starts, stopped at the end."""
+    """Start everything that `make up` starts, and stop it at the end."""
     home = Path(tempfile.mkdtemp(prefix="qaconv-production-"))
-    home.chmod(0o711)  # PostgreSQL's own user goes through; pytest lets nobody into its folders
+    home.chmod(0o711)  # PostgreSQL's user must enter it; pytest's folders are closed to other users
     folder = home / "project"
     try:
         write_small_project(folder, QACONV_WEBHOOK_URL=f"http://127.0.0.1:{webhook.server_port}")
@@ -83,7 +83,7 @@ def stack(webhook: Webhook) -> Iterator[Stack]:
 
 @pytest.fixture(scope="module")
 def sightings(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
-    """Of a shop with three cameras, for two uploads."""
+    """Render the sightings of a shop with three cameras, for two uploads."""
     folder = tmp_path_factory.mktemp("shop")
     render_site(SiteConfig(seed=3, cameras=3, people=16), folder, processes=1)
     return market1501.read(folder, "shop")
@@ -103,15 +103,15 @@ def aliases(registry: MlflowClient) -> Mapping[str, str]:
 
 
 def versions(registry: MlflowClient) -> dict[str, int]:
-    """How many each registered model has."""
+    """Return the number of versions of each registered model."""
     return {
-        each.name: len(registry.search_model_versions(f"name = '{each.name}'"))
-        for each in registry.search_registered_models()
+        model.name: len(registry.search_model_versions(f"name = '{model.name}'"))
+        for model in registry.search_registered_models()
     }
 
 
 def upload(stack: Stack, batch: str, rows: pd.DataFrame, root: Path) -> None:
-    """Images, then the table that names them."""
+    """Upload images, then the table that names them."""
     s3 = stack.s3()
     for image in rows["image"]:
         s3.upload_file(str(root / image), "incoming", f"shop/{batch}/{image}")
@@ -120,14 +120,14 @@ def upload(stack: Stack, batch: str, rows: pd.DataFrame, root: Path) -> None:
 
 
 def keys(stack: Stack, bucket: str) -> list[str]:
-    return [each["Key"] for each in stack.s3().list_objects_v2(Bucket=bucket).get("Contents", ())]
+    return [entry["Key"] for entry in stack.s3().list_objects_v2(Bucket=bucket).get("Contents", ())]
 
 
 def head(stack: Stack) -> str:
     return stack.run("git", "rev-parse", "HEAD").stdout.strip()
 
 
-def test_starting_again_changes_nothing_and_everything_is_on_this_machine_alone(stack: Stack) -> None:
+def test_starting_again_changes_nothing_and_servers_listen_on_this_machine_alone(stack: Stack) -> None:
     before = (stack.folder / ".local/env").read_bytes()
     again = make(stack.folder, "up")
     assert again.returncode == 0 and "worker-gpu" in again.stdout
@@ -136,22 +136,24 @@ def test_starting_again_changes_nothing_and_everything_is_on_this_machine_alone(
     assert (stack.folder / ".local/env").stat().st_mode & 0o077 == 0
     listening = subprocess.run(["ss", "-ltnH"], capture_output=True, text=True, check=True).stdout
     ours = [value for name, value in stack.variables.items() if name.endswith("_PORT")]
-    doors = [line.split()[3] for line in listening.splitlines()]
-    assert {door for door in doors if door.rpartition(":")[2] in ours} == {f"127.0.0.1:{port}" for port in ours}
+    addresses = [line.split()[3] for line in listening.splitlines()]
+    assert {address for address in addresses if address.rpartition(":")[2] in ours} == {
+        f"127.0.0.1:{port}" for port in ours
+    }
 
 
 def test_schedules_plan_their_runs(stack: Stack) -> None:
     def planned() -> set[str] | None:
         with stack.prefect() as client:
-            found = {each.name: each.id for each in client.read_deployments() if each.schedules}
+            scheduled = {item.name: item.id for item in client.read_deployments() if item.schedules}
             runs = {run.deployment_id for run in client.read_flow_runs() if run.state and run.state.is_scheduled()}
-        return set(found) if runs >= set(found.values()) else None
+        return set(scheduled) if runs >= set(scheduled.values()) else None
 
     assert wait_for(planned) == {"weekly", "hourly", "daily"}
-    with stack.prefect() as client:  # from here on nothing runs but what a test starts
-        for each in client.read_deployments():
-            for schedule in each.schedules:
-                client.update_deployment_schedule(each.id, schedule.id, active=False)
+    with stack.prefect() as client:  # from now on only tests start runs
+        for deployment in client.read_deployments():
+            for schedule in deployment.schedules:
+                client.update_deployment_schedule(deployment.id, schedule.id, active=False)
 
 
 def test_each_server_refuses_wrong_credentials(stack: Stack) -> None:
@@ -172,8 +174,8 @@ def test_each_server_refuses_wrong_credentials(stack: Stack) -> None:
         psycopg2.connect(host="127.0.0.1", port=stack["POSTGRES_PORT"], user="postgres", password="wrong")
 
 
-def test_new_sightings_are_versioned_and_the_broken_one_is_in_quarantine(
-    stack: Stack, sightings: Manifest, told: list[dict[str, str]]
+def test_new_sightings_are_versioned_and_a_broken_image_is_quarantined(
+    stack: Stack, sightings: Manifest, notifications: list[dict[str, str]]
 ) -> None:
     first = sightings.frame[sightings.frame["pid"] <= 8]
     (sightings.root / first["image"].iloc[-1]).write_bytes(b"no image")
@@ -183,7 +185,7 @@ def test_new_sightings_are_versioned_and_the_broken_one_is_in_quarantine(
     after = head(stack)
     assert after != before
     assert stack.run("git", "show", "--format=%s", "--name-only").stdout.split("\n\n") == [
-        "Take in shop/monday",
+        "Ingest shop/monday",
         "data/raw/shop.dvc\n",
     ]
     assert keys(stack, "incoming") == []
@@ -193,11 +195,11 @@ def test_new_sightings_are_versioned_and_the_broken_one_is_in_quarantine(
     upload(stack, "again", first[:-1], sightings.root)
     stack.complete("ingest/hourly")
     assert head(stack) == after
-    wait_for(lambda: [each for each in told if each["event"] == "qaconv.dataset.quarantined"] or None)
+    wait_for(lambda: [note for note in notifications if note["event"] == "qaconv.dataset.quarantined"] or None)
 
 
 def test_a_retraining_whose_worker_is_killed_in_the_middle_makes_a_champion(
-    stack: Stack, registry: MlflowClient, told: list[dict[str, str]]
+    stack: Stack, registry: MlflowClient, notifications: list[dict[str, str]]
 ) -> None:
     flow_run = stack.start("retrain/weekly")
     unfinished = stack.folder / ".local/clones/worker-gpu/artifacts/unfinished/qaconv.pt"
@@ -210,16 +212,17 @@ def test_a_retraining_whose_worker_is_killed_in_the_middle_makes_a_champion(
         encoding="utf-8"
     )
     assert aliases(registry) == {"challenger": "1", "champion": "1"}
-    wait_for(lambda: {"qaconv.model.promoted", "prefect.flow-run.Crashed"} <= {each["event"] for each in told} or None)
+    expected = {"qaconv.model.promoted", "prefect.flow-run.Crashed"}
+    wait_for(lambda: expected <= {note["event"] for note in notifications} or None)
 
 
-def test_the_champion_made_again_without_a_disturbance_has_equal_digests(stack: Stack) -> None:
+def test_the_champion_made_again_without_a_kill_has_equal_digests(stack: Stack) -> None:
     made = stack.run("qaconv", "reproduce", "models:/qaconv@champion", check=False)
     assert made.returncode == 0, made.stdout + made.stderr
     assert "qaconv version 1: 0 of" in made.stdout
 
 
-def test_a_second_retraining_gives_nothing_to_workers_and_registers_nothing(
+def test_a_second_retraining_runs_nothing_on_workers_and_registers_nothing(
     stack: Stack, registry: MlflowClient
 ) -> None:
     flow_run = stack.complete("retrain/weekly")
@@ -227,28 +230,28 @@ def test_a_second_retraining_gives_nothing_to_workers_and_registers_nothing(
     assert versions(registry) == {"qaconv": 1, "qaconv-encoder": 1, "qaconv-matcher": 1}
 
 
-def test_a_better_challenger_is_promoted_though_each_server_is_away_for_a_while(
+def test_a_better_challenger_is_promoted_although_each_server_is_down_for_a_while(
     stack: Stack, registry: MlflowClient
 ) -> None:
     before = len(registry.search_runs(["1"]))
-    flow_run = stack.start("retrain/weekly", changes=EQUIPPED)
+    flow_run = stack.start("retrain/weekly", changes=BETTER)
     for server, stages, state in (
         ("s3", ["train@baseline"], "Pending"),
         ("prefect", ["features@shop"], "Running"),
-        ("mlflow", ["report", "export"], "Completed"),  # what comes next is the registration
+        ("mlflow", ["report", "export"], "Completed"),  # the registration follows
     ):
         for stage in stages:
             stack.wait_for_stage(flow_run, stage, state)
-        stack.take_away(server, AWAY_S)
+        stack.take_down(server, DOWN_S)
     assert stack.finish(flow_run).is_completed()
     assert aliases(registry) == {"challenger": "2", "champion": "2", "previous": "1"}
     assert versions(registry) == {"qaconv": 2, "qaconv-encoder": 2, "qaconv-matcher": 2}
-    done = [run.name for run in stack.stage_runs(flow_run) if run.state_name == "Completed"]
-    assert len(done) == len(set(done))  # no stage was done twice
+    completed = [run.name for run in stack.stage_runs(flow_run) if run.state_name == "Completed"]
+    assert len(completed) == len(set(completed))  # no stage ran twice
     assert len(registry.search_runs(["1"])) == before + 1
 
 
-def test_a_challenger_that_loses_is_refused_with_its_reason(stack: Stack, registry: MlflowClient) -> None:
+def test_a_worse_challenger_is_refused_with_its_reason(stack: Stack, registry: MlflowClient) -> None:
     stack.complete("retrain/weekly", changes={"backbone.neck_channels": 3}, fan_out=False)
     assert aliases(registry) == {"challenger": "3", "champion": "2", "previous": "1"}
     tags = registry.get_model_version("qaconv", "3").tags
@@ -264,27 +267,27 @@ def test_rolling_back_brings_the_previous_champion_back_with_its_graphs(stack: S
     assert registry.get_registered_model("qaconv-encoder").aliases["champion"] == "1"
 
 
-def test_sightings_that_have_drifted_are_told(stack: Stack, sightings: Manifest, told: list[dict[str, str]]) -> None:
+def test_drifted_sightings_are_reported(stack: Stack, sightings: Manifest, notifications: list[dict[str, str]]) -> None:
     second = sightings.frame[sightings.frame["pid"] > 8]
-    for image in second["image"]:  # lens fogged over
+    for image in second["image"]:  # a fogged lens
         with Image.open(sightings.root / image) as crop:
             crop.resize((2, 2)).resize(crop.size).save(sightings.root / image, quality=20)
-    second = second.assign(time_s=second["time_s"].where(second["camid"] != 1))  # and a clock lost
+    second = second.assign(time_s=second["time_s"].where(second["camid"] != 1))  # and a camera without a clock
     upload(stack, "tuesday", second, sightings.root)
     stack.complete("ingest/hourly")
     stack.complete("drift/daily")
-    drifted = wait_for(lambda: [each for each in told if each["event"] == "qaconv.target.drifted"] or None)
+    drifted = wait_for(lambda: [note for note in notifications if note["event"] == "qaconv.target.drifted"] or None)
     assert drifted[0]["about"] == "shop"
     assert "clocks: camera 1, missing" in drifted[0]["text"]
 
 
-def test_a_backup_restored_where_nothing_is_brings_the_champion_back(stack: Stack, registry: MlflowClient) -> None:
+def test_a_backup_restored_on_an_empty_machine_brings_the_champion_back(stack: Stack, registry: MlflowClient) -> None:
     backup, before = stack.folder.parent / "backup", aliases(registry)
     assert make(stack.folder, "backup", str(backup)).returncode == 0
     assert make(stack.folder, "down").returncode == 0
     shutil.rmtree(stack.folder / ".local")
     with socket.socket() as taken:
-        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # what the server has just closed may linger
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # the server's closed connections may linger
         taken.bind(("127.0.0.1", int(stack["MLFLOW_PORT"])))
         taken.listen()
         refused = make(stack.folder, "restore", str(backup))

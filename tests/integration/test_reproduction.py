@@ -15,7 +15,7 @@ from tests.tracked_projects import commit_all, write, write_pipeline
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A git repository whose stages copy made-up files; it is the working folder."""
+    """Make a git repository whose stages copy made-up files the working folder."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.chdir(tmp_path)
     write_pipeline(tmp_path)
@@ -24,7 +24,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def retrain(folder: Path) -> Params:
-    """Commits, runs every stage and registers."""
+    """Commit, run every stage, and register the models."""
     commit_all(folder)
     subprocess.run(["dvc", "repro"], check=True, capture_output=True)
     params = load_params()
@@ -36,7 +36,7 @@ def retrain(folder: Path) -> Params:
     return params
 
 
-def test_a_version_is_made_again_from_its_commit_though_the_project_has_moved_on(project: Path) -> None:
+def test_a_version_is_made_again_from_its_commit_after_the_project_has_changed(project: Path) -> None:
     retrain(project)
     write(project / "params.yaml", "nonsense: true\n")
     commit_all(project)
@@ -46,7 +46,7 @@ def test_a_version_is_made_again_from_its_commit_though_the_project_has_moved_on
     assert made.compared > 20
 
 
-def test_data_that_people_brought_comes_from_the_remote_that_this_machine_alone_knows(project: Path) -> None:
+def test_added_data_are_pulled_from_a_remote_in_this_clones_local_configuration(project: Path) -> None:
     write(project / "data" / "brought.csv", "image,pid\n")
     write(project / ".gitignore", (project / ".gitignore").read_text().replace("/data\n", "/data/*\n!/data/*.dvc\n"))
     remote = project.parent / f"{project.name}-remote"
@@ -75,13 +75,13 @@ def test_a_version_of_uncommitted_code_is_refused(project: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("uri", "said"),
+    ("uri", "message"),
     [
         ("qaconv", "is no version; legal is"),
         ("models:/qaconv@nobody", "is not in the registry"),
         ("models:/x/1", "x/1: "),
     ],
 )
-def test_what_is_no_version_is_refused(project: Path, uri: str, said: str) -> None:
-    with pytest.raises(InputError, match=said):
+def test_an_unknown_version_is_refused(project: Path, uri: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
         reproduce(uri)

@@ -22,7 +22,7 @@ hooks = "hooks"
 [parameters]
 "path.target" = "mall"
 """
-# No schema can say what a picture is; of strings that are base64 these are the pictures.
+# A schema cannot describe an image: these are the base64 strings that schemathesis sends.
 HOOKS = """
 import schemathesis
 from hypothesis import strategies as st
@@ -47,7 +47,9 @@ def image(seed: int) -> str:
 
 def sightings(first: int, count: int) -> dict[str, object]:
     return {
-        "sightings": [{"image": image(at), "camid": at % 3, "time_s": float(at)} for at in range(first, first + count)]
+        "sightings": [
+            {"image": image(row), "camid": row % 3, "time_s": float(row)} for row in range(first, first + count)
+        ]
     }
 
 
@@ -56,11 +58,11 @@ def stored(client: httpx.Client) -> list[int]:
     while page := client.get(f"{MALL}/sightings", params={"after": ids[-1] if ids else 0, "limit": 500}).json()[
         "sightings"
     ]:
-        ids += [one["id"] for one in page]
+        ids += [sighting["id"] for sighting in page]
     return ids
 
 
-def test_the_service_keeps_what_its_document_says(project: Path) -> None:
+def test_the_service_fits_its_openapi_document(project: Path) -> None:
     key = add_key(project / "keys.json", "tester", SCOPES, None)
     (project / "schemathesis.toml").write_text(SCHEMATHESIS)
     (project / "hooks.py").write_text(HOOKS.format(images=[image(seed) for seed in range(5)]))
@@ -71,11 +73,11 @@ def test_the_service_keeps_what_its_document_says(project: Path) -> None:
             str(Path(sys.executable).parent / "schemathesis"), "run", f"{client.base_url}/openapi.json",
             "--max-examples", "25", "--seed", "7", "--header", f"X-API-Key: {key}",
         ]  # fmt: skip
-        done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout[-8000:]
+        process = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stdout[-8000:]
 
 
-def test_what_was_enrolled_before_a_kill_is_there_after_it(project: Path) -> None:
+def test_sightings_that_were_enrolled_before_a_kill_are_stored_after_it(project: Path) -> None:
     answered: list[int] = []
     for kill in range(KILLS):
         with running(project) as (client, process):
@@ -88,10 +90,10 @@ def test_what_was_enrolled_before_a_kill_is_there_after_it(project: Path) -> Non
     with running(project) as (client, _):
         ids = stored(client)
         body = {"queries": [{"image": image(0)}], "top_k": 200}
-        found = client.post(f"{MALL}/search", json=body).json()["results"][0]
+        results = client.post(f"{MALL}/search", json=body).json()["results"][0]
         assert answered and set(answered) <= set(ids)
         assert len(ids) % 8 == 0  # a request is enrolled whole or not at all
-        assert len(found) == min(len(ids), 200)
+        assert len(results) == min(len(ids), 200)
 
 
 def enrol_until_refused(client: httpx.Client, first: int, answered: list[int]) -> None:
@@ -103,7 +105,7 @@ def enrol_until_refused(client: httpx.Client, first: int, answered: list[int]) -
         return
 
 
-def test_a_new_champion_is_taken_up_under_load_and_no_request_fails(project: Path) -> None:
+def test_a_new_champion_is_loaded_under_load_and_no_request_fails(project: Path) -> None:
     answers: list[tuple[int, str, int]] = []
     stop = threading.Event()
 

@@ -1,8 +1,9 @@
-"""`qaconv train` in a folder of its own, by itself and as one of several processes."""
+"""Run `qaconv train` in a folder of its own, in one process and in several."""
 
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,8 +21,8 @@ TRAIN = ["qaconv", "train", "--method", "qaconv"]
 
 
 @pytest.fixture
-def folder(site_folder, tmp_path, monkeypatch):
-    """The working folder: a project whose training table is there."""
+def folder(site_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Make a project with a training table the working folder."""
     monkeypatch.chdir(tmp_path)
     set_params(PROJECT / "params.yaml", datasets={"shop": {"layout": "market1501", "path": str(site_folder)}})
     values = yaml.safe_load(Path("params.yaml").read_text())
@@ -35,28 +36,30 @@ def folder(site_folder, tmp_path, monkeypatch):
     return tmp_path
 
 
-def set_params(source, **changes):
+def set_params(source: Path, **changes: Any) -> None:
+    """Write params.yaml from `source` with some settings changed."""
     values = yaml.safe_load(source.read_text())
     for name, change in changes.items():
         values[name] = values[name] | change if name in ("machine", "train") else change
     Path("params.yaml").write_text(yaml.safe_dump(values))
 
 
-def train(*before):
-    command = [str(COMMANDS / before[0]), *before[1:]] if before else []
+def train(*launcher: str) -> subprocess.CompletedProcess[str]:
+    """Run `qaconv train`, by a launcher such as torchrun if one is given."""
+    command = [str(COMMANDS / launcher[0]), *launcher[1:]] if launcher else []
     return subprocess.run([*command, str(COMMANDS / TRAIN[0]), *TRAIN[1:]], capture_output=True, text=True, check=False)
 
 
-def test_processes_of_params_yaml_and_of_torchrun_train_what_one_does(folder):
+def test_two_processes_of_params_yaml_or_of_torchrun_train_the_network_that_one_trains(folder: Path) -> None:
     assert train().returncode == 0
     alone = load_file(WEIGHTS)
     by_torchrun = train("torchrun", "--standalone", "--nproc-per-node", "2", "--no-python")
     assert by_torchrun.returncode == 0, by_torchrun.stderr
     from_torchrun = load_file(WEIGHTS)
     set_params(Path("params.yaml"), machine={"processes": 2})
-    by_itself = train()
-    assert by_itself.returncode == 0, by_itself.stderr
-    assert by_itself.stderr.count("2 processes train together") == 1
+    by_params = train()
+    assert by_params.returncode == 0, by_params.stderr
+    assert by_params.stderr.count("2 processes train together") == 1
     together = load_file(WEIGHTS)
     for name, value in alone.items():
         torch.testing.assert_close(together[name], value, rtol=1e-5, atol=1e-5)
@@ -64,9 +67,10 @@ def test_processes_of_params_yaml_and_of_torchrun_train_what_one_does(folder):
     assert not (folder / "artifacts/unfinished/qaconv.pt").exists()
 
 
-def test_what_processes_refuse_together_is_said_once(folder):
+@pytest.mark.usefixtures("folder")
+def test_an_input_error_of_several_processes_is_printed_once() -> None:
     set_params(Path("params.yaml"), machine={"processes": 3})
-    done = train()
-    assert done.returncode == 2
-    assert done.stderr.count("refused: params.yaml: batches have 8 images") == 1
+    process = train()
+    assert process.returncode == 2
+    assert process.stderr.count("refused: params.yaml: batches have 8 images") == 1
     assert not WEIGHTS.exists()

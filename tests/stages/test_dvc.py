@@ -1,4 +1,4 @@
-"""dvc.yaml is written by hand: it must say what the code does."""
+"""Check dvc.yaml, which is written by hand, against the code."""
 
 import re
 from pathlib import Path
@@ -36,8 +36,8 @@ OUTS = {
     "report": {paths.REPORT},
     "export": {paths.ONNX},
 }
-# Places that a stage's module names and that are neither read nor written as DVC's.
-NOT_DVCS = {"train": {paths.UNFINISHED}, "report": {paths.RAW}}
+# Paths that a stage's module imports and that DVC does not manage for it.
+NOT_MANAGED = {"train": {paths.UNFINISHED}, "report": {paths.RAW}}
 
 
 def outputs(stage: str) -> set[Path]:
@@ -49,16 +49,15 @@ def code_dependencies(stage: str) -> set[str]:
 
 
 def needed_code(stage: str) -> set[str]:
-    """What a stage imports, and the C files and templates that this code names, less what changes no result."""
+    """Return the files that a stage imports, and the C files and templates that these load, if they change results."""
     modules = import_closure(PROJECT / f"qaconv/stages/{stage}.py")
-    needed = {
-        path.relative_to(PROJECT).as_posix() for path in modules | {data for one in modules for data in data_of(one)}
-    }
+    data_files = {path for module in modules for path in data_of(module)}
+    needed = {path.relative_to(PROJECT).as_posix() for path in modules | data_files}
     return {path for path in needed - LEFT_OUT if not path.startswith(LOGS.get(stage, ("no path",)))}
 
 
 def data_of(module: Path) -> set[Path]:
-    """C files and templates next to a module that builds or loads them."""
+    """Return the C files and templates next to a module that builds or loads them."""
     text = module.read_text(encoding="utf-8")
     templates = module.parent.glob("templates/*") if "PackageLoader(" in text else []
     return {*templates, *(path for path in module.parent.glob("*.c") if f'"{path.name}"' in text)}
@@ -71,13 +70,18 @@ def covers(dependency: str, path: str) -> bool:
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_depends_on_all_the_code_that_it_imports(stage: str) -> None:
     listed = code_dependencies(stage)
-    assert sorted(path for path in needed_code(stage) if not any(covers(one, path) for one in listed)) == []
+    assert (
+        sorted(path for path in needed_code(stage) if not any(covers(dependency, path) for dependency in listed)) == []
+    )
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_depends_on_no_code_that_it_does_not_import(stage: str) -> None:
     needed = needed_code(stage)
-    assert sorted(one for one in code_dependencies(stage) if not any(covers(one, path) for path in needed)) == []
+    unused = [
+        dependency for dependency in code_dependencies(stage) if not any(covers(dependency, path) for path in needed)
+    ]
+    assert sorted(unused) == []
 
 
 def test_what_is_left_out_of_the_dependencies_exists() -> None:
@@ -86,19 +90,18 @@ def test_what_is_left_out_of_the_dependencies_exists() -> None:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_stage_writes_where_the_code_puts_things(stage: str) -> None:
+def test_the_outputs_of_a_stage_are_the_paths_that_the_code_writes(stage: str) -> None:
     assert outputs(stage) == OUTS[stage]
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_every_place_that_a_stage_names_is_a_dependency_or_an_output(stage: str) -> None:
+def test_every_path_that_a_stage_imports_is_a_dependency_or_an_output(stage: str) -> None:
     module = (PROJECT / f"qaconv/stages/{stage}.py").read_text(encoding="utf-8")
     imported = re.search(r"from qaconv\.paths import (.+)", module)
     named = {getattr(paths, name) for name in imported[1].split(", ")} if imported else set()
     known = [*outputs(stage), *map(Path, STAGES[stage]["deps"])]
-    assert {
-        place for place in named - NOT_DVCS.get(stage, set()) if not any(p.is_relative_to(place) for p in known)
-    } == set()
+    unknown = [path for path in named if not any(other.is_relative_to(path) for other in known)]
+    assert set(unknown) <= NOT_MANAGED.get(stage, set())
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -106,9 +109,10 @@ def test_the_command_of_a_stage_runs_it_with_all_its_options(stage: str, monkeyp
     command = re.sub(r"\$\{.*?\}", "1", STAGES[stage]["cmd"]).split()
     ran: list[str] = []
     monkeypatch.chdir(PROJECT)
-    monkeypatch.setattr(cli, "_run", lambda name, *_: ran.append(name))
+    monkeypatch.setattr(cli, "_run_stage", lambda name, *_: ran.append(name))
     result = CliRunner().invoke(cli.app, command[1:])
     assert (command[0], result.exit_code, ran) == ("qaconv", 0, [stage]), result.output
-    parameters = typer.main.get_command(cli.app).commands[command[1]].params
-    options = {option for parameter in parameters for option in parameter.opts}
+    group = typer.main.get_command(cli.app)
+    assert isinstance(group, typer.core.TyperGroup)
+    options = {option for parameter in group.commands[command[1]].params for option in parameter.opts}
     assert options - {"--help"} == {word for word in command if word.startswith("--")}

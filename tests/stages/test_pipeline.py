@@ -1,9 +1,10 @@
-"""The stages one after another, on a small site: each reads what the one before has written."""
+"""Run the stages one after another on a small site."""
 
 import json
 import logging
 import re
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -36,7 +37,7 @@ PROJECT = Path(__file__).parent.parent.parent
 
 
 @pytest.fixture(scope="module")
-def params(site_folder):
+def params(site_folder: Path) -> Params:
     values = yaml.safe_load((PROJECT / "params.yaml").read_text())
     site = {"layout": "market1501", "path": str(site_folder)}
     values["datasets"] = {"shop": site, "twin": site}
@@ -49,8 +50,8 @@ def params(site_folder):
 
 
 @pytest.fixture(scope="module")
-def project(params, tmp_path_factory):
-    """A folder in which every stage has run."""
+def project(params: Params, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Run every stage in a folder."""
     folder = tmp_path_factory.mktemp("project")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -58,7 +59,7 @@ def project(params, tmp_path_factory):
     return folder
 
 
-def run_all(params):
+def run_all(params: Params) -> None:
     prepare(params, "shop")
     sources(params)
     for method in METHODS:
@@ -70,17 +71,19 @@ def run_all(params):
     evaluate(params, "shop")
 
 
-def files(folder):
+def files(folder: Path) -> dict[Path, bytes]:
     return {path.relative_to(folder): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-def test_the_same_parameters_and_data_give_the_same_bytes(params, project, tmp_path, monkeypatch):
+def test_the_same_parameters_and_data_give_the_same_bytes(
+    params: Params, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     run_all(params)
     assert files(tmp_path) == files(project)
 
 
-def test_the_stages_write_every_output_of_dvc_yaml_and_nothing_else(project):
+def test_the_stages_write_every_output_of_dvc_yaml_and_nothing_else(project: Path) -> None:
     stages = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"]
     outputs = set()
     for name in ("prepare", "sources", "train", "features", "match", "rerank", "fit_tlift", "evaluate"):
@@ -93,8 +96,10 @@ def test_the_stages_write_every_output_of_dvc_yaml_and_nothing_else(project):
     assert [path for path in written if not outputs & {path, *path.parents}] == []
 
 
-def test_a_target_without_times_is_told_so_once(params, project, tmp_path, monkeypatch, caplog):
-    def take_times(manifest):
+def test_a_target_without_times_is_logged_once(
+    params: Params, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def take_times(manifest: Manifest) -> Manifest:
         return replace(manifest, frame=manifest.frame.assign(time_s=float("nan")), clocks=[])
 
     shutil.copytree(project, tmp_path / "project")
@@ -102,12 +107,12 @@ def test_a_target_without_times_is_told_so_once(params, project, tmp_path, monke
     take_times(Manifest.load(PREPARED / "shop")).save(PREPARED / "shop")
     caplog.set_level(logging.INFO, "qaconv.stages.fit_tlift")
     fit_tlift(params, "shop")
-    said = [one.getMessage() for one in caplog.records if one.name == "qaconv.stages.fit_tlift"]
-    assert said == ["shop: no times: time is not used"]
+    lines = [record.getMessage() for record in caplog.records if record.name == "qaconv.stages.fit_tlift"]
+    assert lines == ["shop: no times: time is not used"]
     assert {TLiftProfile.load(TLIFT / "shop" / f"{method}.json").active for method in METHODS} == {False}
 
 
-def test_every_sighting_has_a_map_with_its_camera_and_time(project):
+def test_every_sighting_has_a_map_with_its_camera_and_time(project: Path) -> None:
     frame = pd.read_parquet(project / PREPARED / "shop" / "manifest.parquet")
     seen = frame[frame["split"] != "train"]
     assert (seen["pid"] == JUNK).any()
@@ -118,16 +123,16 @@ def test_every_sighting_has_a_map_with_its_camera_and_time(project):
         assert store.times.tolist() == seen["time_s"].tolist()
 
 
-def test_metrics_hold_each_method_ranked_four_ways(project):
+def test_metrics_hold_each_method_ranked_four_ways(project: Path) -> None:
     figures = json.loads((project / METRICS / "shop.json").read_text())
     for method in METHODS:
         for ranking in RANKINGS:
-            of = figures[method][ranking]
-            assert set(of) >= {"rank1", "rank5", "rank10", "rank20", "mAP", "mINP"}
-            assert 0 < of["mINP"] <= of["mAP"] <= 1 and of["rank1"] <= of["rank20"] <= 1
+            measured = figures[method][ranking]
+            assert set(measured) >= {"rank1", "rank5", "rank10", "rank20", "mAP", "mINP"}
+            assert 0 < measured["mINP"] <= measured["mAP"] <= 1 and measured["rank1"] <= measured["rank20"] <= 1
 
 
-def test_plotted_curve_is_the_cmc_of_the_metrics(project):
+def test_plotted_curve_is_the_cmc_of_the_metrics(project: Path) -> None:
     figures = json.loads((project / METRICS / "shop.json").read_text())
     curve = pd.read_csv(project / METRICS / "cmc" / "shop.csv")
     assert curve["rank"].iloc[0] == 1
@@ -135,7 +140,7 @@ def test_plotted_curve_is_the_cmc_of_the_metrics(project):
     assert curve["baseline_tlift"].iloc[9] == pytest.approx(figures["baseline"]["tlift"]["rank10"], abs=1e-6)
 
 
-def test_each_model_has_a_profile_of_its_own_that_knows_the_cameras(project):
+def test_each_model_has_a_profile_of_all_cameras(project: Path) -> None:
     for method in METHODS:
         profile = TLiftProfile.load(
             project / TLIFT / "shop" / f"{method}.json", model=weights_digest(project / MODELS / method)
@@ -145,15 +150,17 @@ def test_each_model_has_a_profile_of_its_own_that_knows_the_cameras(project):
         assert set(shares) == {"0", "1", "2"} and 0 < max(shares.values()) <= 1
 
 
-def test_pictures_come_with_the_numbers_they_are_drawn_from(project):
+def test_plots_come_with_the_data_that_they_show(project: Path) -> None:
     table = pd.read_csv(project / TLIFT / "shop" / "qaconv_transit.csv")
     assert list(table.columns) == ["camera", "other", "gap_s", "from_centre_s", "log_ratio"]
     for kind in ("transit", "comovement", "ranks"):
         assert (project / TLIFT / "shop" / f"qaconv_{kind}.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_scrambled_pids_change_no_byte_of_a_profile(params, project, monkeypatch, tmp_path):
-    def scramble(frame):
+def test_scrambled_pids_change_no_byte_of_a_profile(
+    params: Params, project: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def scramble(frame: pd.DataFrame) -> pd.DataFrame:
         tested = frame["split"] != "train"
         return frame.assign(
             pid=frame["pid"].where(~tested, 900 + np.random.default_rng(2).permutation(len(frame)) % 40)
@@ -169,7 +176,9 @@ def test_scrambled_pids_change_no_byte_of_a_profile(params, project, monkeypatch
     assert files(tmp_path / TLIFT) == files(project / TLIFT)
 
 
-def test_training_table_numbers_the_people_of_all_datasets_from_zero(params, project, monkeypatch):
+def test_training_table_numbers_the_people_of_all_datasets_from_zero(
+    params: Params, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(project)
     prepare(params, "twin")
     both = params.model_copy(update={"train": params.train.model_copy(update={"datasets": ["shop", "twin"]})})
@@ -184,8 +193,8 @@ def test_training_table_numbers_the_people_of_all_datasets_from_zero(params, pro
 
 
 def test_people_who_are_held_out_are_in_no_training_image_and_stay_when_datasets_are_added(
-    params, project, monkeypatch
-):
+    params: Params, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(project)
     prepare(params, "twin")
     train_people, held_out = (set(pd.read_parquet(SOURCES / f"{table}.parquet")["pid"]) for table in TABLES)
@@ -197,7 +206,9 @@ def test_people_who_are_held_out_are_in_no_training_image_and_stay_when_datasets
     sources(params)
 
 
-def test_a_share_of_0_holds_nobody_out_and_calibrates_nothing(params, project, tmp_path, monkeypatch):
+def test_a_holdout_share_of_0_holds_nobody_out(
+    params: Params, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "data").symlink_to(project / "data")
     whole = params.model_copy(update={"train": params.train.model_copy(update={"holdout_share": 0.0})})
     monkeypatch.chdir(tmp_path)
@@ -208,20 +219,22 @@ def test_a_share_of_0_holds_nobody_out_and_calibrates_nothing(params, project, t
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_trained_network_says_what_its_logits_are_worth(project, method):
+def test_a_trained_network_has_a_calibration(project: Path, method: str) -> None:
     fitted = json.loads((project / MODELS / method / "model.json").read_text())["trained"]["calibration"]
     assert fitted["scale"] >= 0 and fitted["matches"] > 0 and fitted["others"] > 0
 
 
-def change_manifest(project, folder, change):
-    """A project in `folder` whose prepared dataset is that of `project` with another table."""
+def change_manifest(project: Path, folder: Path, change: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
+    """Write the prepared dataset of `project` into `folder` with a changed table."""
     prepared = folder / PREPARED / "shop"
     prepared.mkdir(parents=True)
     change(pd.read_parquet(project / PREPARED / "shop" / "manifest.parquet")).to_parquet(prepared / "manifest.parquet")
     (prepared / "summary.json").write_bytes((project / PREPARED / "shop" / "summary.json").read_bytes())
 
 
-def test_a_training_dataset_without_training_images_is_refused_by_name(params, project, monkeypatch, tmp_path):
+def test_a_training_dataset_without_training_images_is_refused_by_name(
+    params: Params, project: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     change_manifest(project, tmp_path, lambda frame: frame[frame["split"] != "train"])
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match="train.datasets names 'shop', which has no images in its train split"):
@@ -229,7 +242,9 @@ def test_a_training_dataset_without_training_images_is_refused_by_name(params, p
     assert not SOURCES.exists()
 
 
-def test_maps_of_other_images_are_refused_by_folder(params, project, monkeypatch, tmp_path):
+def test_maps_of_other_images_are_refused_by_folder(
+    params: Params, project: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     change_manifest(project, tmp_path, lambda frame: frame[frame.index != frame.index[-1]])
     for folder in (FEATURES, MODELS):
         shutil.copytree(project / folder, tmp_path / folder)
@@ -240,35 +255,37 @@ def test_maps_of_other_images_are_refused_by_folder(params, project, monkeypatch
 
 
 @pytest.fixture
-def split(params, project, tmp_path, monkeypatch):
-    """Parameters for three parts, in a project whose maps are still to be matched."""
+def split(params: Params, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
+    """Return parameters for three parts, and make a project with unmatched maps the working folder."""
     for folder in (PREPARED, FEATURES, MODELS):
         shutil.copytree(project / folder, tmp_path / folder)
     monkeypatch.chdir(tmp_path)
     return params.model_copy(update={"evaluate": params.evaluate.model_copy(update={"parts": (1, 2, 3)})})
 
 
-def test_parts_that_were_matched_apart_and_in_any_order_join_to_the_whole(params, project, split, monkeypatch):
+def test_parts_that_were_matched_in_any_order_join_to_the_whole(
+    params: Params, project: Path, split: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for part in (3, 1, 2):
         match(split, "shop", part)
     rerank(split, "shop")
     joined = [Matches.load("shop", method, split.evaluate.parts) for method in METHODS]
     monkeypatch.chdir(project)
-    for method, found in zip(METHODS, joined, strict=True):
+    for method, matches in zip(METHODS, joined, strict=True):
         whole = Matches.load("shop", method, params.evaluate.parts)
-        assert found.reranked_without_junk.shape[1] < found.reranked.shape[1]
-        assert found.model == whole.model
-        np.testing.assert_allclose(found.logits, whole.logits, rtol=0, atol=1e-5)
+        assert matches.reranked_without_junk.shape[1] < matches.reranked.shape[1]
+        assert matches.model == whole.model
+        np.testing.assert_allclose(matches.logits, whole.logits, rtol=0, atol=1e-5)
         if load_kernel() is not None:  # to the bit, or re-ranking would jump where two sightings are nearly as near
             # The baseline, hardly trained, has equal distances, of which any may be the last that is kept.
             fields = (
                 ("neighbours", "neighbour_logits", "reranked", "reranked_without_junk") if method == "qaconv" else ()
             )
             for field in ("logits", *fields):
-                assert (getattr(found, field) == getattr(whole, field)).all(), field
+                assert (getattr(matches, field) == getattr(whole, field)).all(), field
 
 
-def test_the_parts_of_another_split_are_removed_by_match_and_refused_by_what_reads_them(params, split):
+def test_parts_of_another_split_are_deleted_by_match_and_refused_by_rerank(params: Params, split: Params) -> None:
     for part in (1, 2, 3):
         match(split, "shop", part)
     match(params, "shop", 1)
@@ -280,13 +297,13 @@ def test_the_parts_of_another_split_are_removed_by_match_and_refused_by_what_rea
         rerank(split, "shop")
 
 
-def test_a_part_that_there_is_not_is_refused(split):
-    with pytest.raises(InputError, match=r"--part is 4; legal is one of evaluate.parts in params.yaml, \(1, 2, 3\)"):
+def test_an_unknown_part_is_refused(split: Params) -> None:
+    with pytest.raises(InputError, match=r"--part must be one of evaluate.parts in params.yaml, \(1, 2, 3\), got 4"):
         match(split, "shop", 4)
     assert not MATCHES.exists()
 
 
-def test_a_device_that_is_not_there_is_refused(params, project, monkeypatch):
+def test_a_missing_device_is_refused(params: Params, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(project)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     elsewhere = params.model_copy(update={"machine": params.machine.model_copy(update={"device": "cuda"})})
