@@ -41,7 +41,8 @@ lint: .venv/installed
 	mypy
 
 lock:
-	uv pip compile --universal --python-version 3.11 pyproject.toml --extra dev --extra servers --no-annotate \
+	uv pip compile --universal --python-version 3.11 pyproject.toml --no-annotate \
+		--extra all --extra dev --extra docs --extra servers \
 		--custom-compile-command "make lock" -o requirements.lock
 
 .venv/installed: requirements.lock pyproject.toml
