@@ -2,6 +2,7 @@
 
 import ast
 import doctest
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -92,3 +93,10 @@ def test_the_example_of_a_public_name_prints_what_it_says(
     for test in tests:
         runner.run(test, out=output.append)
     assert runner.summarize(verbose=False).failed == 0, "".join(output)
+
+
+def test_the_readme_s_example_prints_what_its_comments_say(capsys: pytest.CaptureFixture[str]) -> None:
+    readme = (PROJECT / "README.md").read_text(encoding="utf-8")
+    (example,) = [block for block in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "from qaconv" in block]
+    exec(compile(example, "README.md", "exec"), {})
+    assert capsys.readouterr().out.split() == re.findall(r"# prints (\S+)", example)
