@@ -2,10 +2,10 @@
 # unattended work needs, on this machine; `make backup to=FOLDER`, `make restore from=FOLDER`. `make bench`: what the README's figures of speed come from; `make bench-serve`:
 # those of the service; `make gpu-check`: checks and measures what runs on a GPU. `make test`, `make test-integration`
 # (the production loop on real servers), `make lint`,
-# `make lock`: for developers.
+# `make docs` (the documentation site, in site/), `make lock`: for developers.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: bench bench-serve demo gpu-check up status down backup restore test test-integration lint lock
+.PHONY: bench bench-serve demo gpu-check up status down backup restore test test-integration lint docs lock
 
 demo: .venv/installed
 	python -m flows.retrain
@@ -35,13 +35,17 @@ test: .venv/installed
 test-integration: .venv/installed
 	python -m pytest -m production --durations 0 tests/integration/test_production.py
 
+docs: .venv/installed
+	NO_MKDOCS_2_WARNING=1 mkdocs build
+
 lint: .venv/installed
 	ruff check
 	ruff format --check
 	mypy
 
 lock:
-	uv pip compile --universal --python-version 3.11 pyproject.toml --extra dev --extra servers --no-annotate \
+	uv pip compile --universal --python-version 3.11 pyproject.toml --no-annotate \
+		--extra all --extra dev --extra docs --extra servers \
 		--custom-compile-command "make lock" -o requirements.lock
 
 .venv/installed: requirements.lock pyproject.toml

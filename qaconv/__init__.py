@@ -1,3 +1,76 @@
-"""Person re-identification by query-adaptive convolution and temporal lifting, as a workflow."""
+"""Person re-identification by query-adaptive convolution (QAConv) and temporal lifting (TLift).
+
+The names below are the public interface. Each is imported when it is first used, so that `import qaconv` is quick.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # what `__getattr__` does, for type checkers and the reference on the documentation site
+    from qaconv.data.layouts import read as read_dataset
+    from qaconv.data.manifest import Manifest
+    from qaconv.matching.rerank import k_reciprocal
+    from qaconv.matching.search import score_matrix, search
+    from qaconv.metrics.ranking import evaluate_ranking
+    from qaconv.models.checkpoint import load_network
+    from qaconv.models.encoder import build_encoder
+    from qaconv.models.head import QAConv
+    from qaconv.plugins import register
+    from qaconv.tlift.fit import fit as fit_profile
+    from qaconv.tlift.lift import temporal_lift
+    from qaconv.tlift.profile import TLiftProfile
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "Manifest",
+    "QAConv",
+    "TLiftProfile",
+    "__version__",
+    "build_encoder",
+    "evaluate_ranking",
+    "fit_profile",
+    "k_reciprocal",
+    "load_network",
+    "read_dataset",
+    "register",
+    "score_matrix",
+    "search",
+    "temporal_lift",
+]
+
+# "module:attribute" of each public name.
+_SOURCES = {
+    "Manifest": "qaconv.data.manifest:Manifest",
+    "QAConv": "qaconv.models.head:QAConv",
+    "TLiftProfile": "qaconv.tlift.profile:TLiftProfile",
+    "build_encoder": "qaconv.models.encoder:build_encoder",
+    "evaluate_ranking": "qaconv.metrics.ranking:evaluate_ranking",
+    "fit_profile": "qaconv.tlift.fit:fit",
+    "k_reciprocal": "qaconv.matching.rerank:k_reciprocal",
+    "load_network": "qaconv.models.checkpoint:load_network",
+    "read_dataset": "qaconv.data.layouts:read",
+    "register": "qaconv.plugins:register",
+    "score_matrix": "qaconv.matching.search:score_matrix",
+    "search": "qaconv.matching.search:search",
+    "temporal_lift": "qaconv.tlift.lift:temporal_lift",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from its module (PEP 562)."""
+    if name not in _SOURCES:
+        raise AttributeError(f"module 'qaconv' has no attribute {name!r}")
+    module, _, attribute = _SOURCES[name].partition(":")
+    try:
+        value = getattr(import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        if error.name in ("torch", "torchvision"):
+            raise ImportError(f"qaconv.{name} needs {error.name}: pip install 'qaconv[train]'") from error
+        raise
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
