@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from qaconv.config.editing import editing_params
 from qaconv.errors import InputError
-from qaconv.training.recipes import editing_params
 
 PARAMS = Path("params.yaml")
 
@@ -26,5 +26,5 @@ def change_params(changes: Mapping[str, Any]) -> None:
             for name in path:
                 block = block.get(name) if isinstance(block, dict) else None
             if not isinstance(block, dict) or last not in block:
-                raise InputError(f"{PARAMS}: unknown key {key}")
+                raise InputError(f"{PARAMS}: has no key {key}")
             block[last] = value

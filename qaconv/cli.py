@@ -174,6 +174,14 @@ def recipe(name: Annotated[str, typer.Argument(help="demo, eccv2020 or cvpr2022.
 
 
 @app.command()
+def migrate_params() -> None:
+    """Rewrite a params.yaml of an older version, and keep its comments."""
+    with _refusing():
+        for change in import_module("qaconv.config.migration").migrate_params() or ["params.yaml is current"]:
+            typer.echo(change)
+
+
+@app.command()
 def serve(
     host: Annotated[str, typer.Option(help="Address to listen on; any but 127.0.0.1 needs keys.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 8000,

@@ -4,6 +4,8 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
+from qaconv.plugins import BUILT_IN
+
 PROJECT = Path(__file__).parent.parent
 
 
@@ -35,12 +37,21 @@ def defining_file(dotted: str) -> Path | None:
     return defining_file(sources[name]) if name in sources else file
 
 
+def kinds_of_package(path: Path) -> Iterator[str]:
+    """Yield the modules of the kinds that a package holds: the registry imports them by name (qaconv/plugins.py)."""
+    if path.name == "__init__.py":
+        package = ".".join(path.parent.relative_to(PROJECT).parts)
+        modules = {target.partition(":")[0] for kinds in BUILT_IN.values() for target in kinds.values()}
+        yield from (module for module in sorted(modules) if module.rpartition(".")[0] == package)
+
+
 def import_closure(path: Path) -> set[Path]:
     """Return a file of the project and every other file of it that it imports, directly or through others."""
     closure = {path}
     waiting = [path]
     while waiting:
-        for dotted in imported_names(waiting.pop()):
+        importing = waiting.pop()
+        for dotted in [*imported_names(importing), *kinds_of_package(importing)]:
             file = defining_file(dotted)
             if file is not None and file not in closure:
                 closure.add(file)

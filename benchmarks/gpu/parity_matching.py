@@ -12,8 +12,9 @@ from benchmarks.gpu.plain import plain_logits
 from benchmarks.gpu.record import Check, Row, at_most
 from benchmarks.gpu.settings import Setup, Shape
 from benchmarks.gpu.simulated import trained_head, unit_maps
-from qaconv.config import EvaluateConfig, RerankConfig
-from qaconv.data.samplers import graph_batches
+from qaconv.config import EvaluateConfig
+from qaconv.config.k_reciprocal import KReciprocal
+from qaconv.data.samplers.graph import graph_batches
 from qaconv.matching import score_matrix, score_pairs, search
 from qaconv.matching.all_pairs import match_rows
 from qaconv.matching.quantise import quantise
@@ -135,7 +136,7 @@ def rerank(setup: Setup) -> Iterator[Check]:
     images, gallery, labels = _people((queries, min(600, setup.sizes.ranked[1])), shape)
     maps, head = torch.cat([images, gallery]), trained_head(shape)
     settings = EvaluateConfig(
-        batch_size=64, engine="exact", parts=(1,), rerank=RerankConfig(k1=20, k2=6, lambda_value=0.3)
+        batch_size=64, engine="exact", parts=(1,), rerank=KReciprocal(k1=20, k2=6, lambda_value=0.3)
     )
     distances = []
     for device in (torch.device("cpu"), setup.device):
@@ -143,7 +144,9 @@ def rerank(setup: Setup) -> Iterator[Check]:
         found = match_rows(maps, slice(0, len(maps)), head, queries, everyone, settings.engine, device, model="")
         pairs = partial(_pair_distances, maps, head, device)
         across = as_distances(found.logits)
-        distances.append(k_reciprocal_sparse(across, found.everything, pairs, **settings.rerank.model_dump()))
+        distances.append(
+            k_reciprocal_sparse(across, found.everything, pairs, **settings.rerank.model_dump(exclude={"kind"}))
+        )
     yield at_most("distances, on average", float(np.abs(distances[0] - distances[1]).mean()), RERANKED_LIMIT)
     yield _same_map(-distances[0], -distances[1], labels, "mAP")
 

@@ -14,7 +14,7 @@ from benchmarks.gpu.record import Check, at_most
 from benchmarks.gpu.settings import Setup, Shape
 from benchmarks.gpu.simulated import images, settled_network, trained_head, unit_maps
 from qaconv.models import QAConv
-from qaconv.models.losses import build_loss
+from qaconv.plugins import find
 
 HALF = {"fp16": torch.float16, "bf16": torch.bfloat16}
 # Relative, of the whole output. Random weights magnify rounding: by a hundred from fp16's 5e-4, as from fp32's.
@@ -96,7 +96,7 @@ def _gradients(
 ) -> dict[str, Tensor]:
     """The loss, and the gradients of the maps and of the loss's weights, by name."""
     people = int(pids.max()) + 1
-    module: Any = build_loss(name, head, margin=16.0, people=people).to(maps.device, maps.dtype).train()
+    module: Any = find("loss", name)().build(head, people).to(maps.device, maps.dtype).train()
     if name == "identity":
         generator = torch.Generator().manual_seed(0)
         with torch.no_grad():

@@ -18,14 +18,17 @@ from qaconv.config import AugmentConfig, BackboneConfig, MethodConfig, TrainConf
 from qaconv.data.batch_transforms import BatchAugmentation
 from qaconv.data.loading import Crops
 from qaconv.data.samplers import Draw
+from qaconv.data.samplers.pk import PKSampler
 from qaconv.data.training_reader import TrainingCrops
 from qaconv.models.checkpoint import Architecture, Network, build_network
+from qaconv.models.losses.hard_triplet import HardTriplet
+from qaconv.models.losses.pairwise_matching import PairwiseMatching
 from qaconv.training import trainer
 
 BACKBONE = BackboneConfig(name="resnet18", last_layer="layer2", neck_channels=16, weights="none")
 AUGMENT = AugmentConfig(pad=4, rotation_degrees=5, flip=0.5, colour_jitter=0.5, occlusion=0.5)
-PAIRWISE = MethodConfig(pooled=False, loss="pairwise_matching", sampler="pk")
-TRIPLET = MethodConfig(pooled=False, loss="hard_triplet", sampler="pk")
+PAIRWISE = MethodConfig(pooled=False, loss=PairwiseMatching(), sampler=PKSampler())
+TRIPLET = MethodConfig(pooled=False, loss=HardTriplet(), sampler=PKSampler())
 # Small steps: where large ones take a network from one best partner to another, rounding grows into another training.
 RECIPE = train_config(
     amp=False,
@@ -113,17 +116,17 @@ def amp(setup: Setup) -> Iterator[Check]:
     epochs, images = setup.sizes.amp_epochs, setup.sizes.trained[0] * setup.sizes.trained[1]
     update = {"amp": True, "epochs": epochs, "lr_drop_epoch": epochs, "lr": 0.01, "backbone_lr": 0.01}
     for method in (PAIRWISE, TRIPLET):
-        folder, recipe = setup.folder / f"amp-{method.loss}", RECIPE.model_copy(update=update)
+        folder, recipe = setup.folder / f"amp-{method.loss.kind}", RECIPE.model_copy(update=update)
         weights = run(setup, folder, setup.device, recipe, method)
         finite = all(bool(torch.isfinite(value).all()) for value in weights.values())
         state = torch.load(folder / "state.pt", map_location="cpu", weights_only=True)
         losses, scale = [row["loss"] for row in state["state"]["history"]], state["parts"]["scaler"].get("scale")
         steps = epochs * round(images / (RECIPE.identities_per_batch * RECIPE.images_per_identity))
         note = f"{steps} steps, losses {', '.join(f'{loss:.3g}' for loss in losses)}"
-        yield Check(f"{method.loss}, weights are numbers", finite and bool(np.isfinite(losses).all()), note=note)
+        yield Check(f"{method.loss.kind}, weights are numbers", finite and bool(np.isfinite(losses).all()), note=note)
         if scale is not None:
             note = f"scale of the gradients {scale:g}"
-            yield at_most(f"{method.loss}, least scale / scale", LEAST_SCALE / scale, 1.0, note)
+            yield at_most(f"{method.loss.kind}, least scale / scale", LEAST_SCALE / scale, 1.0, note)
 
 
 def together(setup: Setup) -> Iterator[Check]:
@@ -133,9 +136,9 @@ def together(setup: Setup) -> Iterator[Check]:
     whole = run(setup, setup.folder / "cpu", torch.device("cpu"))
     limit = AMPLIFIED * _effect_of_rounding(setup, whole, RECIPE, ROUNDING["float32"])
     for method, (first, second) in zip(methods, pairs, strict=True):
-        alone = run(setup, setup.folder / f"alone-{method.loss}", setup.device, method=method)
-        yield at_most(f"{method.loss}, the two", apart(first, second), 0.0, _bits(first, second))
-        yield at_most(f"{method.loss}, two and one", apart(first, alone), limit)
+        alone = run(setup, setup.folder / f"alone-{method.loss.kind}", setup.device, method=method)
+        yield at_most(f"{method.loss.kind}, the two", apart(first, second), 0.0, _bits(first, second))
+        yield at_most(f"{method.loss.kind}, two and one", apart(first, alone), limit)
 
 
 def run(

@@ -18,11 +18,13 @@ from benchmarks.gpu.plain import plain_logits
 from benchmarks.gpu.recipe import AUGMENT, BLOCKS, train_config
 from benchmarks.gpu.record import Check, Figure, Row, at_most
 from benchmarks.gpu.settings import Setup
-from qaconv.config import AugmentConfig, BackboneConfig, EvaluateConfig, MethodConfig, RerankConfig, TrainConfig
+from qaconv.config import AugmentConfig, BackboneConfig, EvaluateConfig, MethodConfig, TrainConfig
+from qaconv.config.k_reciprocal import KReciprocal
 from qaconv.data import layouts
 from qaconv.data.loading import Crops, as_input, encode_all, in_torch
 from qaconv.data.manifest import JUNK, Manifest
-from qaconv.data.samplers import Draw, pk_batches
+from qaconv.data.samplers import Draw
+from qaconv.data.samplers.pk import pk_batches
 from qaconv.data.training_reader import TrainingCrops, TrainingReader
 from qaconv.data.transforms import build_augmentation
 from qaconv.errors import InputError
@@ -40,9 +42,7 @@ PAIRWISE_EPOCHS = 1  # from ImageNet's weights alone, hard triplet with margin 1
 COMPARED = (64, 500)  # queries and gallery images whose logits are computed plainly, too
 LEAST_ACCURACY = 0.2  # of the last epoch
 REHEARSED = {"identities_per_batch": 4, "learnt_accuracy": 0}
-SETTINGS = EvaluateConfig(
-    batch_size=256, engine="exact", parts=(1,), rerank=RerankConfig(k1=20, k2=6, lambda_value=0.3)
-)
+SETTINGS = EvaluateConfig(batch_size=256, engine="exact", parts=(1,), rerank=KReciprocal(k1=20, k2=6, lambda_value=0.3))
 
 
 def training_and_ranking(setup: Setup) -> Iterator[Row]:
@@ -77,16 +77,18 @@ def _network(setup: Setup) -> Network:
 
 def _train(setup: Setup, network: Network, manifest: Manifest) -> Iterator[Row]:
     """The recipe cvpr2022 with as many epochs as fit."""
-    method = MethodConfig.model_validate(BLOCKS["methods"]["qaconv"])
+    values = BLOCKS["methods"]["qaconv"]
+    loss = {**values["loss"], "pairwise_epochs": PAIRWISE_EPOCHS}
+    method = MethodConfig.model_validate({**values, "loss": loss})
     crops = _crops(setup, manifest, AUGMENT)
     labels = np.asarray(crops.labels)
-    values: dict[str, Any] = {"epochs": 2, "pairwise_epochs": PAIRWISE_EPOCHS, "lr_drop_epoch": 1}
-    values |= REHEARSED if setup.rehearsal else {}
-    config = train_config(**values)
+    changes: dict[str, Any] = {"epochs": 2, "lr_drop_epoch": 1}
+    changes |= REHEARSED if setup.rehearsal else {}
+    config = train_config(**changes)
     rate = _probe(setup, crops, config, method)
     per_epoch = len(np.unique(labels)) * config.identities_per_batch * config.images_per_identity
     epochs = 2 if setup.rehearsal else max(2, int(setup.training_seconds * rate / per_epoch))
-    config = train_config(**{**values, "epochs": epochs, "lr_drop_epoch": max(1, round(0.7 * epochs))})
+    config = train_config(**{**changes, "epochs": epochs, "lr_drop_epoch": max(1, round(0.7 * epochs))})
     started = time.perf_counter()
     try:
         with _waiting() as waited:

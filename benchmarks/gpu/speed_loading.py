@@ -14,7 +14,8 @@ from benchmarks.gpu.speed_training import IMAGES_EACH, learner
 from benchmarks.gpu.timing import Clock
 from qaconv.config import AugmentConfig
 from qaconv.data.loading import Crops, as_input
-from qaconv.data.samplers import Draw, pk_batches
+from qaconv.data.samplers import Draw
+from qaconv.data.samplers.pk import pk_batches
 from qaconv.data.training_reader import TrainingCrops, TrainingReader
 from qaconv.data.transforms import build_augmentation
 

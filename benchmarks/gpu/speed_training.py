@@ -20,7 +20,7 @@ from benchmarks.gpu.simulated import images, settled_network, trained_head, unit
 from benchmarks.gpu.timing import Cost, measure
 from qaconv.config import MethodConfig
 from qaconv.models import QAConv, local_max
-from qaconv.models.losses import build_loss
+from qaconv.models.losses.hard_triplet import HardTriplet
 from qaconv.training import trainer
 
 IMAGES_EACH = 2
@@ -72,7 +72,7 @@ def learner(setup: Setup, loss: str, *, plain: bool = False) -> Callable[..., An
     if plain:
         network = replace(network, head=plain_head(network.head))
     sampler = "random" if loss == "class_memory" else "pk"
-    method = MethodConfig.model_validate({"pooled": False, "loss": loss, "sampler": sampler})
+    method = MethodConfig.model_validate({"pooled": False, "loss": {"kind": loss}, "sampler": {"kind": sampler}})
     made = trainer._Learner(network, RECIPE, method, setup.device, people=setup.sizes.people)
     if loss == "class_memory":
         memory: Any = made.loss
@@ -93,7 +93,7 @@ def split(setup: Setup) -> Iterator[Figure]:
     encoder = network.encoder.to(memory_format=torch.channels_last)
     pictures, pids = batch(setup)
     half = torch.float16 if setup.device.type == "cuda" else torch.bfloat16
-    module = build_loss("hard_triplet", network.head, margin=16.0, people=setup.sizes.people).to(setup.device)
+    module = HardTriplet().build(network.head, setup.sizes.people).to(setup.device)
     with torch.autocast(setup.device.type, half), torch.no_grad():
         maps = encoder(pictures)
 

@@ -47,7 +47,7 @@ def _train(rank: int, setup: Setup, folder: Path, methods: Sequence[MethodConfig
         torch.cuda.set_device(0)
     meeting = f"file://{folder / 'meeting'}"
     dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=PROCESSES)
-    weights = [run(setup, folder / method.loss, setup.device, method=method) for method in methods]
+    weights = [run(setup, folder / method.loss.kind, setup.device, method=method) for method in methods]
     torch.save(weights, folder / f"{rank}.pt")
     dist.destroy_process_group()
 

@@ -1,4 +1,7 @@
-"""params.yaml goes in; frozen settings come out, or one message that names the key that is wrong."""
+"""Read params.yaml into frozen settings, or stop with one message that names every wrong key.
+
+What depends on a kind, such as a loss and its settings, is read by qaconv/config/kinds.py. Nothing here imports torch.
+"""
 
 import re
 from collections.abc import Mapping
@@ -6,32 +9,18 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    PositiveFloat,
-    PositiveInt,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, field_validator, model_validator
 
+from qaconv.config.kinds import Loss, Rerank, Sampler, Settings
+from qaconv.config.outdated import replace_outdated
 from qaconv.errors import InputError
+from qaconv.plugins import check_name
 
 Share = Annotated[float, Field(ge=0, le=1)]
 T = TypeVar("T")
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]  # it becomes a path, a DVC stage and an MLflow metric
-RESNETS = tuple(f"resnet{depth}" for depth in (18, 34, 50, 101, 152))
-BACKBONES = (*RESNETS, *(f"{name}_ibn_{form}" for name in RESNETS for form in "ab"), "mobilenet_v2")
 METHODS = ("qaconv", "baseline")
 RANKINGS = ("direct", "reranked", "tlift", "reranked_tlift")
-
-
-class Settings(BaseModel):
-    """A block of params.yaml: unknown keys are refused, and nothing changes after it has been read."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class SiteConfig(Settings):
@@ -40,193 +29,191 @@ class SiteConfig(Settings):
     seed: int
     cameras: Annotated[int, Field(ge=2, le=12)]
     people: Annotated[int, Field(ge=2, le=9000)]
-    days: Annotated[int, Field(ge=1, le=6)] = 1  # each a session of its own, s1..s6, on clocks that restart
-    train_share: Share = 0.0  # of the people; the others make query and gallery
-    distractors: Annotated[int, Field(ge=0)] = 0  # people in the gallery whom no query shows, written as pid 0
-    junk: Annotated[int, Field(ge=0)] = 0  # crops of nobody in particular, written as pid -1
+    days: Annotated[int, Field(ge=1, le=6)] = 1  # sessions s1..s6; the clocks restart with each
+    train_share: Share = 0.0  # of the people; the others are in query and gallery
+    distractors: Annotated[int, Field(ge=0)] = 0  # people in the gallery that no query shows, written as pid 0
+    junk: Annotated[int, Field(ge=0)] = 0  # crops that show no person, written as pid -1
 
 
 class DatasetConfig(Settings):
     """A camera network's images: a folder in a known layout, or a table."""
 
-    layout: str
+    layout: str  # a name of the group "layout"
     path: Path  # relative to the project, or absolute
-    options: dict[str, bool] = {}  # the layout's own, such as official_time of market1501
+    options: dict[str, bool] = Field(default_factory=dict)  # of the layout, such as official_time of market1501
+
+    @field_validator("layout")
+    @classmethod
+    def _layout_exists(cls, name: str) -> str:
+        return check_name("layout", name)
 
 
 class ImageConfig(Settings):
-    """What the network sees, in pixels."""
+    """Size of the network's input, in pixels."""
 
     height: PositiveInt
     width: PositiveInt
 
 
 class BackboneConfig(Settings):
-    """The encoder: images [B, 3, H, W] in [0, 1] to unit maps [B, C, h, w]."""
+    """The encoder, which maps images [B, 3, H, W] in [0, 1] to feature maps [B, C, h, w] of unit length over C."""
 
-    name: str  # one of BACKBONES, or timm:NAME
+    name: str  # a name of the group "backbone", or timm:NAME
     last_layer: Literal["layer2", "layer3", "layer4"]  # stride 8, 16, 32
-    neck_channels: PositiveInt | Literal["none"]  # C; without a neck, the backbone's
-    neck: Literal["bias", "batchnorm"] = (
-        "bias"  # of the 3x3 convolution: of CVPR 2022, or no bias and a norm, of ECCV 2020
-    )
+    neck_channels: PositiveInt | Literal["none"]  # C of the maps; none: no neck, the backbone's channels
+    neck: Literal["bias", "batchnorm"] = "bias"  # 3x3 convolution with a bias (CVPR 2022), or with a norm (ECCV 2020)
     weights: str  # none, imagenet, or a local .safetensors or .pth file
-    normalise: Literal["none", "imagenet"] = "none"  # none is the authors'; imagenet: the mean and std of its weights
+    normalise: Literal["none", "imagenet"] = "none"  # images by the mean and deviation of ImageNet; none in the papers
 
     @field_validator("name")
     @classmethod
     def _name_exists(cls, name: str) -> str:
-        if name not in BACKBONES and not re.fullmatch(r"timm:[\w.-]+", name):
-            raise ValueError(f"backbones are {', '.join(BACKBONES)}, and timm:NAME for one of timm's")
+        kind, colon, _ = name.partition(":")
+        if colon and not re.fullmatch(r"timm:[\w.-]+", name):
+            raise ValueError("a name with a colon must be timm:NAME, a backbone of timm")
+        if name == "timm":
+            raise ValueError("must be timm:NAME, a backbone of timm")
+        check_name("backbone", kind)
         return name
 
 
 class AugmentConfig(Settings):
-    """Training images are varied; the order is that of the authors' v2.1."""
+    """Augmentation of training images, in the order of the authors' v2.1."""
 
     pad: Annotated[int, Field(ge=0)]  # pixels on each side before a random crop
-    rotation_degrees: Annotated[float, Field(ge=0, le=180)]
+    rotation_degrees: Annotated[float, Field(ge=0, le=180)]  # largest angle
     flip: Share  # probability
-    colour_jitter: Share  # strength s: brightness, contrast and saturation x0.5^s..2^s, hue +-0.1 s; theirs is 1
-    occlusion: Share  # side of the white square, at most, as a share of the shorter side
+    colour_jitter: Share  # strength s: brightness, contrast, saturation x0.5^s..2^s, hue +-0.1 s; 1 in the papers
+    occlusion: Share  # largest side of the white square, as a fraction of the image's shorter side
 
 
 class MethodConfig(Settings):
-    """How two images are compared, and what training asks of the scores."""
+    """How two images are compared, and how the comparison is trained."""
 
     pooled: bool  # average the map to one vector: the score is a cosine
     head: Literal["v1", "v2"] = "v2"  # of ECCV 2020, or of CVPR 2022
-    loss: Literal["pairwise_matching", "hard_triplet", "class_memory", "identity"]  # identity is for pooled vectors
-    sampler: Literal["pk", "graph", "domain_balanced", "random"]  # random is for class_memory
+    loss: Loss  # {kind: NAME, ...}, a name of the group "loss"
+    sampler: Sampler  # {kind: NAME, ...}, a name of the group "sampler"
 
     @model_validator(mode="after")
     def _loss_can_be_computed(self) -> Self:
-        if self.loss == "identity" and not self.pooled:
-            raise ValueError("loss identity compares pooled vectors; set pooled: true, or another loss")
-        if self.sampler == "random" and self.loss != "class_memory":
+        loss, sampler = self.loss.kind, self.sampler.kind
+        if self.loss.needs_vectors and not self.pooled:
+            raise ValueError(f"loss {loss} compares pooled vectors: pooled must be true, got false")
+        if self.loss.needs_pairs and not self.sampler.gives_pairs:
             raise ValueError(
-                f"loss {self.loss} needs two images of a person in a batch, which sampler random does not see to; "
-                "legal are pk, graph and domain_balanced, or loss class_memory"
+                f"loss {loss} needs two images of each person in a batch, which sampler {sampler} does not give; "
+                "choose another of the two, such as sampler pk or loss class_memory"
             )
         return self
 
 
 class TrainConfig(Settings):
-    """The recipe, which all methods share."""
+    """The recipe that all methods share."""
 
     datasets: Annotated[list[Name], Field(min_length=1)]
     amp: bool  # half precision: float16 on CUDA, bfloat16 on the CPU
-    freeze_batchnorm: bool  # keep the backbone's statistics: right for pretrained weights only
+    freeze_batchnorm: bool  # keep the backbone's statistics; for pretrained weights only
     identities_per_batch: Annotated[int, Field(ge=2)]
     images_per_identity: Annotated[int, Field(ge=2)]
-    epochs: PositiveInt  # fewer only where lr_drop_when_loss_below ends training
-    lr: PositiveFloat  # of the neck and the head
+    epochs: PositiveInt  # at most: lr_drop_when_loss_below may end training before
+    lr: PositiveFloat  # of the neck, the head and the loss
     backbone_lr: PositiveFloat
     weight_decay: Annotated[float, Field(ge=0)]
-    clip_norm: Annotated[float, Field(ge=0, allow_inf_nan=False)]  # of the gradient, encoder and head apart; 0 is never
-    margin: PositiveFloat  # of the hard triplet loss, in logits
-    pairwise_epochs: Annotated[int, Field(ge=0)]  # that a hard triplet run begins with, on pairwise matching
-    lr_drop_when_loss_below: Share  # of the second epoch's: then lr / 10, and half as many epochs again; 0 is never
-    lr_drop_by: Literal["training_loss", "holdout"]  # holdout: 1 - mAP of the people held back stands for the loss
+    clip_norm: Annotated[float, Field(ge=0, allow_inf_nan=False)]  # of the gradients of encoder and head, each; 0: none
+    lr_drop_when_loss_below: Share  # times the second epoch's: lr / 10, then half as many epochs again; 0: never
+    lr_drop_by: Literal["training_loss", "holdout"]  # holdout: 1 - mAP of the people held out, in place of the loss
     lr_drop_epoch: PositiveInt  # lr / 10 after this epoch at the latest
-    learnt_by_epoch: PositiveInt  # a run that has not matched learnt_accuracy by then stops
+    learnt_by_epoch: PositiveInt  # a run that has not reached learnt_accuracy by then stops
     learnt_accuracy: Share  # of an epoch's images matched right: hardest positive above hardest negative
-    holdout_share: Annotated[float, Field(ge=0, le=0.5)]  # of each source's people, kept for calibration; 0 is none
+    holdout_share: Annotated[float, Field(ge=0, le=0.5)]  # of each source's people, kept for calibration; 0: none
 
     @model_validator(mode="after")
     def _schedule_can_be_kept(self) -> Self:
         if self.lr_drop_epoch > self.epochs:
-            raise ValueError(f"lr_drop_epoch is {self.lr_drop_epoch}; legal is 1 to epochs, {self.epochs}")
-        if self.pairwise_epochs >= self.epochs:
-            raise ValueError(f"pairwise_epochs is {self.pairwise_epochs}; legal is 0 to epochs - 1, {self.epochs - 1}")
+            raise ValueError(f"lr_drop_epoch must be in 1..{self.epochs} (epochs), got {self.lr_drop_epoch}")
         if self.lr_drop_by == "holdout" and not self.holdout_share:
-            raise ValueError("lr_drop_by is holdout and holdout_share is 0; legal is a share above 0, or training_loss")
+            raise ValueError("lr_drop_by holdout needs a holdout_share above 0, got 0")
         return self
 
 
 class MachineConfig(Settings):
-    """Where the work runs; nothing here changes a result beyond a device's rounding."""
+    """Where the work runs. Nothing here changes a result beyond a device's rounding."""
 
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")]  # auto is CUDA where there is one
-    processes: PositiveInt  # that train together, a GPU each; torchrun's own number goes first
-    workers: Annotated[int, Field(ge=0)]  # processes that read images beside each of those
-    checkpoint_every_steps: PositiveInt  # a killed training resumes from here
-
-
-class RerankConfig(Settings):
-    """k-reciprocal encoding (Zhong et al., CVPR 2017)."""
-
-    k1: PositiveInt
-    k2: PositiveInt
-    lambda_value: Share
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")]  # auto: a GPU if there is one
+    processes: PositiveInt  # that train together, each on a GPU; torchrun's number takes precedence
+    workers: Annotated[int, Field(ge=0)]  # further processes that read images, for each of those
+    checkpoint_every_steps: PositiveInt  # a killed training resumes from the last checkpoint
 
 
 class EvaluateConfig(Settings):
+    """How targets are encoded, matched and re-ranked."""
+
     batch_size: PositiveInt  # images encoded at a time, on a CPU by each core
     engine: Literal["exact", "int8"]  # how maps are matched; int8 is faster and within 0.1 mAP points of exact
-    parts: tuple[PositiveInt, ...]  # 1 and on: shares of a target's sightings, each matched by a stage of its own
-    rerank: RerankConfig
+    parts: tuple[PositiveInt, ...]  # 1..n: each stage of a target matches one of n parts of its sightings
+    rerank: Rerank  # {kind: NAME, ...}, a name of the group "rerank"
 
     @field_validator("parts")
     @classmethod
     def _count_from_one(cls, parts: tuple[int, ...]) -> tuple[int, ...]:
         if not parts or parts != tuple(range(1, len(parts) + 1)):
-            raise ValueError("legal is [1], [1, 2], [1, 2, 3] and so on")
+            raise ValueError(f"must be [1], [1, 2], [1, 2, 3] and so on, got {list(parts)}")
         return parts
 
 
 class ReportConfig(Settings):
-    """What may be seen in the report."""
+    """What the report shows."""
 
-    blur: bool | Literal["auto"]  # heads; auto is every dataset but the synthetic sites, which show nobody real
+    blur: bool | Literal["auto"]  # blur heads; auto: except on the synthetic sites, which show no real person
 
 
 class RegistryConfig(Settings):
-    """Where a version goes."""
+    """Where versions are registered."""
 
-    model: Name
-    experiment: str
+    model: Name  # registered model of MLflow
+    experiment: str  # experiment of MLflow
 
 
 class GateConfig(Settings):
-    """When a challenger becomes the champion: all of it must hold."""
+    """When a challenger becomes the champion: all conditions must hold."""
 
     min_gain: Annotated[float, Field(ge=0)]  # mAP points, direct matching, mean over the targets, with 95 % confidence
     max_loss: Annotated[float, Field(ge=0)]  # mAP points that a single target may lose
     max_calibration_error: Share  # of the probabilities, at even odds, on every target
-    max_bad_clocks: Share  # of a target's cameras: those of which times had to be left out, where times are used
-    max_onnx_difference: PositiveFloat  # from PyTorch's, as a share of the largest where above 1
-    max_megabytes: PositiveFloat  # of both graphs
+    max_bad_clocks: Share  # fraction of a target's cameras with times left out, where times are used
+    max_onnx_difference: PositiveFloat  # of ONNX from PyTorch, relative to the largest value if that is above 1
+    max_megabytes: PositiveFloat  # of both graphs together
     max_encoder_ms: PositiveFloat  # for one crop, on one thread of the CPU that registers
 
 
 class IngestConfig(Settings):
-    """What a batch of new sightings must keep to be taken in."""
+    """What a batch of new sightings must fulfil to be accepted."""
 
-    max_share_change: Share  # of each camera among the images, against those that were there before
-    share_from: PositiveInt  # images, of the batch and of the dataset, from which on shares are compared
+    max_share_change: Share  # largest change of a camera's share of the images, against the dataset before
+    share_from: PositiveInt  # fewest images of batch and dataset for which shares are compared
 
 
 class DriftConfig(Settings):
     """When new sightings count as drifted from what the champion was measured on."""
 
-    sightings: Annotated[int, Field(ge=10)]  # the newest before and since the champion, that are looked at
-    fewest: Annotated[int, Field(ge=10)]  # of either; fewer are no evidence
+    sightings: Annotated[int, Field(ge=10)]  # newest sightings before and since the champion to compare
+    fewest: Annotated[int, Field(ge=10)]  # of either; fewer are not compared
     max_score_change: Share  # Kolmogorov-Smirnov distance of the best scores
-    max_confident_drop: Share  # of the share of sightings with a match that is more likely than not
-    max_share_change: Share  # of each camera among the sightings
-    min_transit_gain: Share  # of the old gain that matches have from their times
+    max_confident_drop: Share  # drop of the share of sightings with a match that is more likely than not
+    max_share_change: Share  # largest change of a camera's share of the sightings
+    min_transit_gain: Share  # of the earlier gain that matches have from their times
     start: bool  # whether a finding starts fit_target (cameras, clocks, transits) or retrain (scores)
 
 
 class ServeConfig(Settings):
-    """The service; no stage depends on it."""
+    """The service. No stage depends on it."""
 
-    memory_mb: PositiveInt  # of maps, for all galleries; half is kept for those of the next model
+    memory_mb: PositiveInt  # for the maps of all galleries; half is reserved for those of the next model
     shortlist: PositiveInt  # sightings that a query is matched with in full
-    requests_per_minute: PositiveInt  # of each key
-    poll_s: PositiveFloat  # how often the registry is asked for its champion, and what has expired is deleted
-    retention_days: dict[Name, PositiveFloat]  # by target; without an entry, until it is deleted
+    requests_per_minute: PositiveInt  # for each key
+    poll_s: PositiveFloat  # seconds between looking for a new champion and for expired sightings
+    retention_days: dict[Name, PositiveFloat]  # by target; a target without an entry keeps its sightings
 
 
 class Params(Settings):
@@ -253,64 +240,68 @@ class Params(Settings):
     @model_validator(mode="after")
     def _names_exist(self) -> Self:
         if set(self.methods) != set(METHODS):
-            raise ValueError(f"methods are {sorted(self.methods)}; they must be {sorted(METHODS)}")
+            raise ValueError(f"methods must be {sorted(METHODS)}, got {sorted(self.methods)}")
         for key, names in (("train.datasets", self.train.datasets), ("targets", self.targets)):
             unknown = [name for name in names if name not in self.datasets]
             if len(set(names)) < len(names):
-                raise ValueError(f"{key} names one twice: {names}")
+                raise ValueError(f"{key} must name each dataset once, got {names}")
             if unknown:
-                raise ValueError(f"{key} names {unknown}; datasets has {sorted(self.datasets)}")
+                raise ValueError(f"{key} names unknown datasets {unknown}, allowed: {', '.join(sorted(self.datasets))}")
         if unknown := sorted(set(self.serve.retention_days) - set(self.targets)):
-            raise ValueError(f"serve.retention_days names {unknown}; targets has {self.targets}")
-        return self
-
-    @model_validator(mode="after")
-    def _pairwise_epochs_serve(self) -> Self:
-        losses = [method.loss for method in self.methods.values()]
-        if self.train.pairwise_epochs and "hard_triplet" not in losses:
             raise ValueError(
-                f"train.pairwise_epochs is {self.train.pairwise_epochs}; without a loss hard_triplet legal is 0"
+                f"serve.retention_days names unknown targets {unknown}, allowed: {', '.join(self.targets)}"
             )
         return self
 
+    @model_validator(mode="after")
+    def _own_loss_is_trained(self) -> Self:
+        for name, method in self.methods.items():
+            if (warm_up := method.loss.warm_up_epochs()) >= self.train.epochs:
+                raise ValueError(
+                    f"methods.{name}.loss must leave an epoch for itself: it begins with {warm_up} of pairwise "
+                    f"matching, and train.epochs is {self.train.epochs}"
+                )
+        return self
+
     def dataset(self, name: str) -> DatasetConfig:
-        """One dataset's settings.
+        """Return the settings of a dataset.
 
         Raises:
-            InputError: there is none of that name.
+            InputError: the name is not in `datasets`.
         """
         return _named(self.datasets, "datasets", name)
 
     def method(self, name: str) -> MethodConfig:
-        """One method's settings.
+        """Return the settings of a method.
 
         Raises:
-            InputError: there is none of that name.
+            InputError: the name is not in `methods`.
         """
         return _named(self.methods, "methods", name)
 
     def site(self, name: str) -> SiteConfig:
-        """One site's settings.
+        """Return the settings of a site.
 
         Raises:
-            InputError: there is none of that name.
+            InputError: the name is not in `sites`.
         """
         return _named(self.sites, "sites", name)
 
 
 def load_params(path: Path = Path("params.yaml")) -> Params:
-    """Reads and checks params.yaml.
+    """Read and check params.yaml.
 
     Raises:
-        InputError: the file is missing or not YAML, a key is unknown, missing or of an impossible value.
+        InputError: the file is missing, not YAML or of an older version, or a key is unknown, missing or has a value
+            that is not allowed.
     """
+    values = read_yaml(path)
     try:
-        return Params.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}; run this in the project's folder") from error
-    except yaml.YAMLError as error:
-        raise InputError(f"{path}: is not YAML: {error}") from error
+        return Params.model_validate(values)
     except ValidationError as error:
+        if outdated := replace_outdated(values):
+            message = f"{path} has keys of an older version; `qaconv migrate-params` rewrites it:\n  "
+            raise InputError(message + "\n  ".join(outdated)) from error
         faults = [
             f"{'.'.join(map(str, fault['loc'])) or 'params'}: {fault['msg']}, found {_short(fault['input'])}"
             for fault in error.errors()
@@ -318,9 +309,23 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
         raise InputError(f"{path}: " + f"\n{path}: ".join(faults)) from error
 
 
+def read_yaml(path: Path) -> Any:
+    """Read params.yaml without checking its keys.
+
+    Raises:
+        InputError: the file is missing or not YAML.
+    """
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}; run this in the project's folder") from error
+    except yaml.YAMLError as error:
+        raise InputError(f"{path}: is not YAML: {error}") from error
+
+
 def _named(settings: Mapping[Any, T], key: str, name: str) -> T:
     if name not in settings:
-        raise InputError(f"params.yaml: {key} has no {name!r}; it has {sorted(settings)}")
+        raise InputError(f"params.yaml: {key} has no {name!r}, allowed: {', '.join(sorted(settings))}")
     return settings[name]
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from qaconv.config import BackboneConfig
-from qaconv.models.backbones import build_trunk
+from qaconv.models.backbones import build_backbone
 
 # What torchvision's ImageNet weights were trained on, of RGB in [0, 1].
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -49,7 +49,7 @@ def build_encoder(config: BackboneConfig, *, pooled: bool = False) -> Encoder:
     Raises:
         InputError: the weights cannot be fetched or read, or do not fit the backbone.
     """
-    trunk = build_trunk(config)
+    trunk = build_backbone(config)
     with torch.no_grad():
         channels = trunk.eval()(torch.zeros(1, 3, 64, 64)).shape[1]
     neck, channels = _build_neck(config, channels)

@@ -47,7 +47,7 @@ def rerank(params: Params, target: str) -> None:
 def _rerank(
     logits: NDArray[np.float32], found: Neighbourhoods, pairs: Distances, settings: EvaluateConfig
 ) -> NDArray[np.float32]:
-    return 1 - k_reciprocal_sparse(as_distances(logits), found, pairs, **settings.rerank.model_dump())
+    return 1 - k_reciprocal_sparse(as_distances(logits), found, pairs, **settings.rerank.model_dump(exclude={"kind"}))
 
 
 def _pair_distances(

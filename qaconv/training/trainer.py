@@ -1,13 +1,14 @@
-"""A network and training images go in; the network comes out trained, and its history, whatever was killed on the way.
+"""Train a network, and resume a killed training with the same weights.
 
-The state on disk holds everything that the next step depends on, and each draw of an image carries its own seed, so
-a resumed run ends with the weights of one that was never stopped: bit for bit on the CPU, with as many threads.
-Several processes may train together (qaconv/training/distributed.py); the first one writes.
+The saved state holds everything that the next step depends on, and each draw of an image carries the seed of its
+augmentation. So a resumed run ends with the weights of a run that was never stopped, bit for bit on the CPU with the
+same number of threads. Several processes may train together (qaconv/training/distributed.py); the first one writes.
 """
 
 import logging
 import math
 import time
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from io import BytesIO
@@ -23,17 +24,18 @@ from torch import Tensor, nn
 
 from qaconv.config import MethodConfig, TrainConfig
 from qaconv.data.loading import as_input, encode_all, in_torch
-from qaconv.data.samplers import Draw, domain_batches, graph_batches, one_image_each, pk_batches, random_batches
+from qaconv.data.samplers import Draw, TrainingImages
 from qaconv.data.training_reader import TrainingCrops, TrainingReader
 from qaconv.errors import InputError
 from qaconv.files import replacing_file
 from qaconv.matching import score_matrix
 from qaconv.models.checkpoint import Network
-from qaconv.models.losses import Outcome, PairwiseMatchingLoss, build_loss
+from qaconv.models.losses import Outcome
+from qaconv.models.losses.pairwise_matching import PairwiseMatching
 from qaconv.progress import PeriodicLog
 from qaconv.training import distributed
 from qaconv.training.holdout import Holdout
-from qaconv.training.schedule import has_fallen, refuse_hopeless, warm_up
+from qaconv.training.schedule import has_fallen, stop_if_hopeless
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +43,7 @@ log = logging.getLogger(__name__)
 def train(
     network: Network,
     crops: TrainingCrops,
-    domains: NDArray,
+    domains: NDArray[np.str_],
     config: TrainConfig,
     method: MethodConfig,
     *,
@@ -53,61 +55,56 @@ def train(
     state_path: Path,
     fingerprint: str,
 ) -> pd.DataFrame:
-    """Trains in place; gives one row an epoch: epoch, loss, accuracy, lr; holdout_map if the schedule watches it.
+    """Train a network in place.
 
     Args:
-        network: moved to `device`.
-        crops: the training images and labels.
-        domains: [N], the camera network of each image.
+        network: the network to train. It is moved to `device`.
+        crops: the training images and their labels.
+        domains: camera network of each image, [N].
         config: the recipe.
         method: the loss and the sampler.
-        holdout: people who are not among the crops; needed where the recipe's schedule watches them.
-        seed: of batches and augmentation.
+        holdout: people who are not among the crops; required if the recipe's schedule watches them.
+        seed: seed of batches and augmentation.
         device: where to train.
-        workers: processes that read images beside the main one.
-        checkpoint_every_steps: how often the state is written, besides at each epoch's end.
-        state_path: where a killed run is picked up; for the caller to remove once the network is saved.
-        fingerprint: of recipe and data; a state with another one is not resumed, one of other code is.
+        workers: processes that read images, in addition to the main one.
+        checkpoint_every_steps: steps between two saved states. The state is also saved after each epoch.
+        state_path: file of the saved state. The caller removes it after saving the network.
+        fingerprint: digest of recipe and data. A state with another fingerprint is not resumed.
+
+    Returns:
+        A row for each epoch: epoch, loss, accuracy, lr, and holdout_map if the schedule watches it.
 
     Raises:
-        InputError: fewer people than a batch needs, a loss that is no finite number, or a run that learns nothing.
+        InputError: there are fewer people than a batch needs, the loss is not finite, or nothing is learnt.
     """
     labels = np.asarray(crops.labels, dtype=np.int64)
-    _refuse_too_few(labels, domains, config, method)
+    score = partial(_score_images, network, crops, device=device, workers=workers)
+    images = TrainingImages(labels, domains, config.identities_per_batch, config.images_per_identity, score)
+    method.sampler.check(images)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         learner = _Learner(network, config, method, device, people=int(labels.max()) + 1)
     state = _State.load(state_path, fingerprint, learner) or _State(last_epoch=config.epochs)
-    report = PeriodicLog(log)
-
     reader = TrainingReader(crops, workers, device)
+    report = PeriodicLog(log)
     while state.epoch < state.last_epoch:
         if state.batches is None:
             rng = np.random.default_rng([seed, state.epoch])
-            draw = partial(_draw_batches, network, crops, labels, domains, config, method, rng, device, workers)
-            state.batches = distributed.from_first(draw)
-        started, first = time.monotonic(), state.step
-        left = [distributed.share(batch) for batch in state.batches[state.step :]]
-        batches = track(
-            reader.read(left),
-            f"epoch {state.epoch + 1}",
-            len(left),
-            transient=True,
-            disable=not distributed.is_first(),
-        )
-        for images, targets in batches:
-            state.add(learner.step(as_input(images, device), targets, state.epoch))
+            state.batches = distributed.from_first(partial(method.sampler.batches, images, rng))
+        started, first_step = time.monotonic(), state.step
+        for batch, targets in _read_batches(reader, state):
+            state.add(learner.step(as_input(batch, device), targets, state.epoch))
             if report.due:
                 state.read()
                 report(
                     "epoch %d of %d, step %d of %d: loss %.3g, %.0f images/s",
                     *(state.epoch + 1, state.last_epoch, state.step, len(state.batches), state.loss_sum / state.step),
-                    (state.step - first) * sum(map(len, state.batches[:1])) / max(time.monotonic() - started, 1e-9),
+                    (state.step - first_step) * len(state.batches[0]) / max(time.monotonic() - started, 1e-9),
                 )
             if state.step % checkpoint_every_steps == 0:
                 state.save(state_path, fingerprint, learner)
         seconds = time.monotonic() - started
-        rate = (state.step - first) * config.identities_per_batch * config.images_per_identity / max(seconds, 1e-9)
+        image_count = (state.step - first_step) * config.identities_per_batch * config.images_per_identity
         row = state.close_epoch(learner.lr)
         if holdout and config.lr_drop_by == "holdout":
             measure = partial(holdout.mean_average_precision, network, device=device, workers=workers)
@@ -117,12 +114,25 @@ def train(
             row["epoch"],
             state.last_epoch,
             ", ".join(f"{name} {value:.3g}" for name, value in row.items() if name != "epoch"),
-            rate,
+            image_count / max(seconds, 1e-9),
         )
-        refuse_hopeless(state.history, config, method)
+        stop_if_hopeless(state.history, config, method)
         _schedule(state, learner, config, method)
         state.save(state_path, fingerprint, learner)
     return pd.DataFrame(state.history)
+
+
+def _read_batches(reader: TrainingReader, state: "_State") -> Iterable[tuple[Tensor, Tensor]]:
+    """Read this process's share of the batches that are left in the epoch, behind a progress bar."""
+    assert state.batches is not None
+    shares = [distributed.share(batch) for batch in state.batches[state.step :]]
+    return track(
+        reader.read(shares),
+        f"epoch {state.epoch + 1}",
+        len(shares),
+        transient=True,
+        disable=not distributed.is_first(),
+    )
 
 
 class _Learner:
@@ -131,11 +141,11 @@ class _Learner:
     def __init__(
         self, network: Network, config: TrainConfig, method: MethodConfig, device: torch.device, *, people: int
     ) -> None:
-        self.encoder = network.encoder.to(device).to(memory_format=torch.channels_last)  # quicker convolutions
+        self.encoder = network.encoder.to(device).to(memory_format=torch.channels_last)  # makes convolutions faster
         self.encode = distributed.spread(self.encoder)
-        self.loss = build_loss(method.loss, network.head, margin=config.margin, people=people).to(device)
-        self.first_loss = PairwiseMatchingLoss(network.head).to(device)
-        self.first_epochs = warm_up(config, method)
+        self.loss: nn.Module = method.loss.build(network.head, people).to(device)
+        self.first_loss = PairwiseMatching().build(network.head, people).to(device)
+        self.first_epochs = method.loss.warm_up_epochs()
         self.config, self.device = config, device
         self.half = torch.float16 if device.type == "cuda" else torch.bfloat16
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.amp and device.type == "cuda")
@@ -144,11 +154,11 @@ class _Learner:
             {"params": list(self.encoder.trunk.parameters()), "lr": config.backbone_lr},
             {"params": new, "lr": config.lr},
         ]
-        self.fused = device.type == "cuda"  # one kernel a step, which need not wait to learn whether half overflowed
+        self.fused = device.type == "cuda"  # one kernel a step, which does not wait to learn of an overflow
         self.optimiser = torch.optim.SGD(
             groups, momentum=0.9, nesterov=True, weight_decay=config.weight_decay, fused=self.fused
         )
-        if self.fused:  # PyTorch leaves the momentum unset where the first step overflows and is passed over
+        if self.fused:  # PyTorch leaves the momentum unset if the first step overflows and is skipped
             for weight in (weight for group in self.optimiser.param_groups for weight in group["params"]):
                 self.optimiser.state[weight]["momentum_buffer"] = torch.zeros_like(weight)
 
@@ -174,7 +184,7 @@ class _Learner:
         distributed.average_gradients(loss)
         self.scaler.unscale_(self.optimiser)
         if self.config.clip_norm:
-            for part in (self.encoder, self.loss):  # apart, as theirs: a steep head must not shrink the encoder's step
+            for part in (self.encoder, self.loss):  # separately, as in the authors' code: see docs/design.md
                 nn.utils.clip_grad_norm_(part.parameters(), self.config.clip_norm)
         self.scaler.step(self.optimiser)
         self.scaler.update()
@@ -186,12 +196,12 @@ class _Learner:
 
 @dataclass
 class _State:
-    """Where training stands between two steps."""
+    """The state of a training between two steps."""
 
     last_epoch: int
     epoch: int = 0
     step: int = 0
-    batches: list[list[Draw]] | None = None  # of the epoch that is under way
+    batches: list[list[Draw]] | None = None  # of the current epoch
     loss_sum: float = 0.0
     accuracy_sum: float = 0.0
     lr_dropped: bool = False
@@ -203,17 +213,17 @@ class _State:
         self.unread.append((outcome.loss.detach(), outcome.accuracy))
 
     def read(self) -> None:
-        """Sum what the latest steps came to; they are read together, since a GPU stops when it is asked for a number.
+        """Add the losses of the latest steps to the sums. They are read together, as reading makes a GPU wait.
 
         Raises:
-            InputError: a loss that is no finite number.
+            InputError: the loss is not finite.
         """
         for loss, accuracy in self.unread:
             self.loss_sum += loss.item()
             self.accuracy_sum += accuracy.item()
         self.unread = []
         if not math.isfinite(self.loss_sum):
-            raise InputError(f"training: the loss is {self.loss_sum}; lower train.lr in params.yaml")
+            raise InputError(f"training: the loss must be finite, got {self.loss_sum}; lower train.lr in params.yaml")
 
     def close_epoch(self, lr: float) -> dict[str, float]:
         self.read()
@@ -232,8 +242,8 @@ class _State:
             "batches": None if self.batches is None else [[tuple(draw) for draw in batch] for batch in self.batches],
         }
         parts = {name: part.state_dict() for name, part in learner.parts().items()}
-        with replacing_file(path) as beside:
-            torch.save({"fingerprint": fingerprint, "state": values, "parts": parts}, beside)
+        with replacing_file(path) as new_file:
+            torch.save({"fingerprint": fingerprint, "state": values, "parts": parts}, new_file)
 
     @classmethod
     def load(cls, path: Path, fingerprint: str, learner: _Learner) -> "_State | None":
@@ -242,13 +252,13 @@ class _State:
             return None
         saved = torch.load(BytesIO(content), map_location=learner.device, weights_only=True)
         if saved["fingerprint"] != fingerprint:
-            log.warning("%s: is of a run with other parameters or data; training starts anew", path)
+            log.warning("%s: belongs to a run with other parameters or data; training starts from the beginning", path)
             return None
         for name, part in learner.parts().items():
-            if saved["parts"][name]:  # a scaler has nothing to save where it is not used, as on a CPU
+            if saved["parts"][name]:  # a scaler that is not used, as on a CPU, has no state
                 part.load_state_dict(saved["parts"][name])
         for group in learner.optimiser.param_groups:
-            group["fused"] = learner.fused  # of this device, whichever wrote the state
+            group["fused"] = learner.fused  # for this device, not for the one that saved the state
         state = cls(**saved["state"])
         if state.batches is not None:
             state.batches = [[Draw(*draw) for draw in batch] for batch in state.batches]
@@ -256,50 +266,12 @@ class _State:
         return state
 
 
-def _refuse_too_few(labels: NDArray[np.int64], domains: NDArray, config: TrainConfig, method: MethodConfig) -> None:
-    """A batch shows each person once."""
-    places = domains if method.sampler == "domain_balanced" else np.full(len(labels), "all sources")
-    names = np.unique(places)
-    needed = -(-config.identities_per_batch // len(names))
-    for name in names:
-        people = len(np.unique(labels[places == name]))
-        if people < needed:
-            raise InputError(
-                f"params.yaml: train.identities_per_batch is {config.identities_per_batch}, {needed} of them from "
-                f"{name}, and the training images show {people} people there; legal is 2 to {people * len(names)}"
-            )
-
-
-def _draw_batches(
-    network: Network,
-    crops: TrainingCrops,
-    labels: NDArray[np.int64],
-    domains: NDArray,
-    config: TrainConfig,
-    method: MethodConfig,
-    rng: np.random.Generator,
-    device: torch.device,
-    workers: int,
-) -> list[list[Draw]]:
-    size = {"identities": config.identities_per_batch, "images": config.images_per_identity}
-    match method.sampler:
-        case "random":
-            return random_batches(labels, size=config.identities_per_batch * config.images_per_identity, rng=rng)
-        case "pk":
-            return pk_batches(labels, **size, rng=rng)
-        case "domain_balanced":
-            return domain_batches(labels, domains, **size, rng=rng)
-        case "graph":
-            scores = _graph(network, crops, one_image_each(labels, rng), device, workers)
-            return graph_batches(labels, scores, **size, rng=rng)
-
-
-def _graph(
-    network: Network, crops: TrainingCrops, chosen: list[int], device: torch.device, workers: int
+def _score_images(
+    network: Network, crops: TrainingCrops, rows: Sequence[int], *, device: torch.device, workers: int
 ) -> NDArray[np.float32]:
-    """Logits [I, I] among one image of each identity."""
+    """Match one image of each of I people with the images of all, and return the logits [I, I]."""
     started = time.monotonic()
-    paths = [crops.crops.paths[index] for index in chosen]
+    paths = [crops.crops.paths[row] for row in rows]
     encode = in_torch(network.encoder, device)
     maps = encode_all(encode, paths, crops.crops.size, batch_size=256, workers=workers)
     encoded = time.monotonic()
@@ -307,7 +279,7 @@ def _graph(
     seconds = time.monotonic() - encoded
     log.info(
         "graph of %d identities: encoded in %.1f s, matched in %.1f s (%.0f pairs/s)",
-        len(chosen),
+        len(rows),
         encoded - started,
         seconds,
         scores.size / max(seconds, 1e-9),
@@ -316,7 +288,10 @@ def _graph(
 
 
 def _schedule(state: _State, learner: _Learner, config: TrainConfig, method: MethodConfig) -> None:
-    """lr / 10 at a fixed epoch; or as the authors' v2.1, once the loss has fallen far, and then half as many epochs."""
+    """Divide the learning rate by 10 at `lr_drop_epoch`, or before if the watched error has fallen far enough.
+
+    In the second case training goes on for half as many epochs again, as in the authors' v2.1.
+    """
     if state.lr_dropped:
         return
     learnt = has_fallen(state.history, config, method)

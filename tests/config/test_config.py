@@ -1,26 +1,48 @@
+"""params.yaml is read whole, or refused with every wrong key."""
+
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
-from qaconv.config import load_params
+from qaconv.config import MethodConfig, Params, load_params
 from qaconv.errors import InputError
+from qaconv.plugins import BUILT_IN
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
+TRIPLET = {"kind": "hard_triplet", "margin": 16, "pairwise_epochs": 2}
 
 
-def refusal(folder, change):
-    """What load_params says of the project's params.yaml after `change`."""
+def changed(folder: Path, change: Callable[[dict[str, Any]], object]) -> Path:
+    """Write the project's params.yaml after a change."""
     values = yaml.safe_load(PARAMS.read_text())
     change(values)
     path = folder / "params.yaml"
     path.write_text(yaml.safe_dump(values))
+    return path
+
+
+def refusal(folder: Path, change: Callable[[dict[str, Any]], object]) -> str:
+    """Return the message of load_params about the project's params.yaml after a change."""
+    path = changed(folder, change)
     with pytest.raises(InputError) as caught:
         load_params(path)
     return str(caught.value)
 
 
-def test_the_project_s_own_params_are_legal():
+def set_loss(**loss: object) -> Callable[[dict[str, Any]], object]:
+    return lambda values: values["methods"]["qaconv"].update(loss=loss)
+
+
+def set_sampler(**sampler: object) -> Callable[[dict[str, Any]], object]:
+    return lambda values: values["methods"]["qaconv"].update(sampler=sampler)
+
+
+def test_params_of_the_project_are_valid() -> None:
     assert set(load_params(PARAMS).methods) == {"qaconv", "baseline"}
 
 
@@ -30,36 +52,79 @@ def test_the_project_s_own_params_are_legal():
         (lambda values: values["train"].update(learning_rate=1), ["train.learning_rate", "not permitted"]),
         (lambda values: values["train"].pop("lr"), ["train.lr", "required"]),
         (lambda values: values["train"].update(lr=-1), ["train.lr", "greater than 0", "-1"]),
+        (lambda values: values["train"].update(lr_drop_epoch=7), ["train", "lr_drop_epoch must be in 1..6", "got 7"]),
         (lambda values: values["backbone"].update(name="resnet9"), ["backbone.name", "resnet18", "resnet9"]),
+        (lambda values: values["backbone"].update(name="timm"), ["backbone.name", "must be timm:NAME"]),
+        (lambda values: values["backbone"].update(name="tim:r"), ["backbone.name", "must be timm:NAME"]),
+        (lambda values: values["datasets"]["mall"].update(layout="m"), ["datasets.mall.layout", "'m'", "market1501"]),
         (lambda values: values["targets"].append("harbour"), ["targets", "harbour", "station"]),
         (lambda values: values["train"].update(datasets=["harbour"]), ["train.datasets", "harbour", "campus"]),
         (lambda values: values["methods"].pop("baseline"), ["methods", "baseline"]),
-        (lambda values: values["methods"]["qaconv"].update(loss="identity"), ["methods.qaconv", "pooled"]),
+        (set_loss(kind="identity"), ["methods.qaconv", "pooled must be true"]),
+        (set_loss(kind="hinge"), ["methods.qaconv.loss", "unknown loss 'hinge'", "pairwise_matching", "hard_triplet"]),
+        (set_loss(margin=16), ["methods.qaconv.loss", "the key kind", "pairwise_matching"]),
+        (set_loss(kind="hard_triplet", margin=-1), ["methods.qaconv.loss.margin", "greater than 0", "-1"]),
+        (set_loss(kind="hard_triplet", margn=16), ["methods.qaconv.loss.margn", "not permitted"]),
+        (set_loss(kind="pairwise_matching", margin=16), ["methods.qaconv.loss.margin", "not permitted"]),
+        (set_loss(kind="hard_triplet", pairwise_epochs=6), ["methods.qaconv.loss", "begins with 6", "epochs is 6"]),
+        (set_sampler(kind="kp"), ["methods.qaconv.sampler", "unknown sampler 'kp'", "pk", "graph"]),
+        (set_sampler(kind="random"), ["methods.qaconv", "two images of each person", "sampler random"]),
+        (lambda values: values["evaluate"]["rerank"].update(kind="k"), ["evaluate.rerank", "'k'", "k_reciprocal"]),
+        (lambda values: values["evaluate"]["rerank"].update(k1=0), ["evaluate.rerank.k1", "greater than 0"]),
+        (lambda values: values["evaluate"].update(parts=[2]), ["evaluate.parts", "must be [1], [1, 2]", "got [2]"]),
         (lambda values: values["machine"].update(device="gpu"), ["machine.device", "gpu"]),
         (lambda values: values["machine"].update(processes=0), ["machine.processes", "greater than 0"]),
         (lambda values: values["sites"]["mall"].update(cameras=1), ["sites.mall.cameras", "2"]),
     ],
 )
-def test_a_wrong_setting_is_refused_with_its_key_what_was_found_and_what_is_legal(tmp_path, change, words):
+def test_wrong_setting_is_refused_with_its_key_and_what_is_allowed(
+    tmp_path: Path, change: Callable[[dict[str, Any]], object], words: list[str]
+) -> None:
     message = refusal(tmp_path, change)
     assert all(word in message for word in words), message
     assert "params.yaml: " in message
 
 
-def test_every_wrong_setting_is_named_at_once(tmp_path):
-    def change(values):
+def test_all_wrong_settings_are_named_at_once(tmp_path: Path) -> None:
+    def change(values: dict[str, Any]) -> None:
         values["train"].update(lr=-1, epochs=0)
 
     message = refusal(tmp_path, change)
     assert "train.lr" in message and "train.epochs" in message
 
 
-def test_a_missing_file_says_where_to_be(tmp_path):
+def test_settings_of_a_kind_are_read_and_dumped_whole(tmp_path: Path) -> None:
+    params = load_params(changed(tmp_path, set_loss(**TRIPLET)))
+    assert params.method("qaconv").loss.model_dump() == TRIPLET
+    assert params.model_dump()["methods"]["qaconv"]["loss"] == TRIPLET
+    assert Params.model_validate(params.model_dump()) == params
+
+
+def test_settings_of_a_kind_cannot_be_changed() -> None:
+    method = MethodConfig.model_validate({"pooled": False, "loss": TRIPLET, "sampler": {"kind": "pk"}})
+    with pytest.raises(ValueError, match="frozen"):
+        method.loss.kind = "identity"
+
+
+def test_reading_any_kind_imports_neither_torch_nor_the_editor_of_yaml() -> None:
+    kinds = {group: list(BUILT_IN[group]) for group in ("loss", "sampler", "rerank")}
+    program = (
+        "import sys\nfrom qaconv.config import load_params\nfrom qaconv.plugins import find\nload_params()\n"
+        f"for group, names in {kinds}.items():\n    for name in names: find(group, name)()\n"
+        "print([name for name in ('torch', 'scipy', 'pandas', 'ruamel.yaml') if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=PARAMS.parent, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "[]\n"
+
+
+def test_missing_file_is_refused_with_where_to_run(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="run this in the project's folder"):
         load_params(tmp_path / "params.yaml")
 
 
-def test_a_file_that_is_no_yaml_is_refused_by_name(tmp_path):
+def test_file_that_is_not_yaml_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text("train: [")
-    with pytest.raises(InputError, match="params.yaml: is not YAML"):
+    with pytest.raises(InputError, match=r"params\.yaml: is not YAML"):
         load_params(tmp_path / "params.yaml")

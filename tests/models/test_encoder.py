@@ -1,4 +1,4 @@
-"""The encoder gives unit maps of the size it says, from weights that fit or are refused."""
+"""The encoder's maps have unit length and the size that it states; weights that do not fit are errors."""
 
 import pickle
 from collections.abc import Callable
@@ -26,7 +26,7 @@ def backbone(weights: str = "none", **changed: object) -> BackboneConfig:
 
 @pytest.fixture(scope="module")
 def resnet18() -> dict[str, Tensor]:
-    """Weights that an initialisation never gives, under torchvision's names."""
+    """Make weights that no initialisation gives, under torchvision's names."""
     weights = torchvision.models.resnet18(weights=None).state_dict()
     return {name: torch.full_like(value, 0.25) for name, value in weights.items()}
 
@@ -65,7 +65,7 @@ def test_pooled_map_is_one_location() -> None:
 @pytest.mark.parametrize("name", ["resnet18", "resnet50"])
 def test_ibn_b_removes_an_images_own_contrast_and_brightness_from_the_stem(name: str) -> None:
     trunk, images = build_encoder(backbone(name=f"{name}_ibn_b")).trunk.eval(), torch.rand(2, 3, 64, 32)
-    torch.testing.assert_close(trunk[:2](images), trunk[:2](images * 0.5), atol=0.05, rtol=0)  # but for its epsilon
+    torch.testing.assert_close(trunk[:2](images), trunk[:2](images * 0.5), atol=0.05, rtol=0)  # except for its epsilon
 
 
 def test_ibn_a_normalises_half_of_the_channels_by_the_image_and_half_by_the_batch() -> None:
@@ -83,7 +83,7 @@ def test_ibn_a_normalises_half_of_the_channels_by_the_image_and_half_by_the_batc
         ("resnet50_ibn_b", {"bn1.weight", "layer1.2.IN.weight", "layer2.3.IN.bias", "layer1.0.bn1.running_mean"}),
     ],
 )
-def test_ibn_bears_the_names_of_its_authors_weights(name: str, keys: set[str]) -> None:
+def test_ibn_has_the_names_of_its_authors_weights(name: str, keys: set[str]) -> None:
     names = set(build_encoder(backbone(name=name, last_layer="layer4")).trunk.state_dict())
     assert keys < names
     assert not {"layer4.0.bn1.IN.weight", "layer1.0.IN.weight", "layer3.5.IN.weight"} & names
@@ -99,7 +99,7 @@ def test_instance_normed_block_is_the_residual_block_with_a_norm_before_its_last
 
 
 def test_imagenet_weights_of_ibn_are_refused() -> None:
-    with pytest.raises(InputError, match="imagenet, which torchvision has not for resnet50_ibn_b; legal are none"):
+    with pytest.raises(InputError, match="must be none or a file of IBN-Net for resnet50_ibn_b, got imagenet"):
         build_encoder(backbone("imagenet", name="resnet50_ibn_b"))
 
 
@@ -107,7 +107,7 @@ def test_imagenet_weights_of_ibn_are_refused() -> None:
     ("name", "weights", "named"),
     [
         ("timm:resnet10x", "none", "Unknown model"),
-        ("timm:vit_tiny_patch16_224", "none", "last_layer is layer2, stride 8; timm:vit_tiny_patch16_224 has strides"),
+        ("timm:vit_tiny_patch16_224", "none", "last_layer layer2 has stride 8, allowed for timm:vit_tiny_patch16_224"),
     ],
 )
 def test_unfit_timm_backbone_is_refused(name: str, weights: str, named: str) -> None:
@@ -174,7 +174,7 @@ def _without_a_layer(weights: dict[str, Tensor]) -> None:
     del weights["layer1.0.conv1.weight"]
 
 
-def _with_a_stranger(weights: dict[str, Tensor]) -> None:
+def _with_an_unknown_key(weights: dict[str, Tensor]) -> None:
     weights["module.conv1.weight"] = torch.zeros(1)
 
 
@@ -186,8 +186,8 @@ def _misshapen(weights: dict[str, Tensor]) -> None:
     ("change", "named"),
     [
         (_without_a_layer, r"missing \['layer1\.0\.conv1\.weight'\] \(1\)"),
-        (_with_a_stranger, r"unknown \['module\.conv1\.weight'\] \(1\)"),
-        (_misshapen, r"conv1\.weight: \(64, 1, 7, 7\), not \(64, 3, 7, 7\)"),
+        (_with_an_unknown_key, r"unknown \['module\.conv1\.weight'\] \(1\)"),
+        (_misshapen, r"conv1\.weight: must be \(64, 3, 7, 7\), got \(64, 1, 7, 7\)"),
     ],
 )
 def test_weights_that_do_not_fit_are_refused_by_key(
@@ -213,12 +213,12 @@ class Intruder:
 def test_pickled_object_is_refused_and_not_run(tmp_path: Path) -> None:
     path, trace = tmp_path / "weights.pth", tmp_path / "ran"
     torch.save({"conv1.weight": Intruder(trace)}, path)
-    with pytest.raises(InputError, match=r"weights\.pth: cannot be read as tensors alone"):
+    with pytest.raises(InputError, match=r"weights\.pth: cannot be read: must be"):
         build_encoder(backbone(str(path)))
     assert not trace.exists()
     with path.open("wb") as file:
         pickle.dump(Intruder(trace), file, protocol=2)
-    with pytest.raises(InputError, match=r"weights\.pth: cannot be read as tensors alone"):
+    with pytest.raises(InputError, match=r"weights\.pth: cannot be read: must be"):
         build_encoder(backbone(str(path)))
     assert not trace.exists()
 
@@ -234,12 +234,12 @@ def test_file_of_something_else_is_refused(tmp_path: Path, name: str, content: b
 @pytest.mark.parametrize("content", [[1, 2], {"epoch": 3}])
 def test_pth_of_another_kind_is_refused(tmp_path: Path, content: object) -> None:
     torch.save(content, tmp_path / "weights.pth")
-    with pytest.raises(InputError, match=r"weights\.pth: holds (list|dict); expected a state dict"):
+    with pytest.raises(InputError, match=r"weights\.pth: must hold a state dict, tensors by name, got (list|dict)"):
         build_encoder(backbone(str(tmp_path / "weights.pth")))
 
 
-def test_missing_weights_are_refused_with_what_is_legal(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"absent\.pth: backbone\.weights names no file; legal are none, imagenet"):
+def test_missing_weights_are_refused_with_what_is_allowed(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"must be none, imagenet or an existing .* file, got .*absent\.pth"):
         build_encoder(backbone(str(tmp_path / "absent.pth")))
 
 
@@ -249,5 +249,5 @@ def test_imagenet_weights_that_cannot_be_fetched_are_refused(monkeypatch: pytest
 
     monkeypatch.setattr("torch.hub.load_state_dict_from_url", offline)
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", offline)
-    with pytest.raises(InputError, match=r"imagenet, which cannot be fetched: .*no route to host"):
+    with pytest.raises(InputError, match=r"imagenet cannot be downloaded: .*no route to host"):
         build_encoder(backbone("imagenet"))

@@ -11,13 +11,13 @@ from qaconv.config import AugmentConfig, BackboneConfig, ImageConfig
 from qaconv.data import layouts
 from qaconv.data.loading import Crops, as_input
 from qaconv.data.manifest import Manifest
-from qaconv.data.samplers import pk_batches
+from qaconv.data.samplers.pk import pk_batches
 from qaconv.data.training_reader import TrainingCrops
 from qaconv.data.transforms import build_augmentation
 from qaconv.matching import score_matrix
 from qaconv.metrics import evaluate_ranking
 from qaconv.models.checkpoint import Architecture, Network, build_network
-from qaconv.models.losses import PairwiseMatchingLoss
+from qaconv.models.losses.pairwise_matching import PairwiseMatching
 
 FOLDER = os.environ.get("QACONV_MARKET1501")
 pytestmark = pytest.mark.skipif(FOLDER is None, reason="QACONV_MARKET1501 names no folder of Market-1501")
@@ -60,7 +60,7 @@ def train(market: Manifest) -> Network:
     paths, labels = [market.root / image for image in rows["image"]], rows["pid"].to_numpy(np.int64)
     crops = TrainingCrops(Crops(paths, SIZE), labels.tolist(), build_augmentation(augment, SIZE))
     batches = pk_batches(labels, identities=8, images=4, rng=np.random.default_rng(1))[:STEPS]
-    loss = PairwiseMatchingLoss(network.head)
+    loss = PairwiseMatching().build(network.head, people=1)
     network.encoder.train(), loss.train()
     parameters = [*network.encoder.parameters(), *loss.parameters()]
     optimiser = torch.optim.SGD(parameters, LR, momentum=0.9, nesterov=True)

@@ -6,9 +6,11 @@ from PIL import Image
 
 from qaconv.config import AugmentConfig, BackboneConfig, ImageConfig, MethodConfig, TrainConfig
 from qaconv.data.loading import Crops
+from qaconv.data.samplers.pk import PKSampler
 from qaconv.data.training_reader import TrainingCrops
 from qaconv.data.transforms import build_augmentation
 from qaconv.models.checkpoint import Architecture, build_network
+from qaconv.models.losses.pairwise_matching import PairwiseMatching
 from qaconv.training import trainer
 from qaconv.training.distributed import is_first
 
@@ -27,8 +29,6 @@ RECIPE = TrainConfig(
     backbone_lr=0.05,
     weight_decay=5e-4,
     clip_norm=8,
-    margin=4,
-    pairwise_epochs=0,
     lr_drop_when_loss_below=0,
     lr_drop_by="training_loss",
     lr_drop_epoch=2,
@@ -36,7 +36,7 @@ RECIPE = TrainConfig(
     learnt_accuracy=0.05,
     holdout_share=0,
 )
-PAIRWISE = MethodConfig(pooled=False, loss="pairwise_matching", sampler="pk")
+PAIRWISE = MethodConfig(pooled=False, loss=PairwiseMatching(), sampler=PKSampler())
 
 
 def draw_people(folder):

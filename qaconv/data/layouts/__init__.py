@@ -1,50 +1,52 @@
-"""A dataset's folder, or a table, goes in; a manifest whose every image has been decoded comes out."""
+"""Read a dataset in its layout into a manifest, and decode every image once.
+
+A layout is a function `read(root, domain)`, found by its name in qaconv/plugins.py. Its options are keyword-only
+parameters. It reads names and lists, but no image.
+"""
 
 import inspect
 from collections.abc import Callable
 from pathlib import Path
 
-from qaconv.data.layouts import clonedperson, cuhk03np, dukemtmc, market1501, msmt17, prid2011, randperson, table, viper
 from qaconv.data.layouts.images import with_images_verified
 from qaconv.data.manifest import Manifest
 from qaconv.errors import InputError
-
-# Each takes (root, domain) and its own options by keyword, and reads names and lists, but no image.
-LAYOUTS: dict[str, Callable[..., Manifest]] = {
-    "market1501": market1501.read,
-    "cuhk03np": cuhk03np.read,
-    "msmt17": msmt17.read,
-    "dukemtmc": dukemtmc.read,
-    "randperson": randperson.read,
-    "clonedperson": clonedperson.read,
-    "viper": viper.read,
-    "prid2011": prid2011.read,
-    "table": table.read,
-}
+from qaconv.plugins import find
 
 
-def read(name: str, root: Path, *, domain: str | None = None, **options: bool) -> Manifest:
-    """Reads a dataset: who, where and when from its names, and each image once, whole.
+def read(name: str, root: Path | str, *, domain: str | None = None, **options: bool) -> Manifest:
+    """Read a dataset: persons, cameras and times from its names, and each image once as a whole.
 
     Args:
-        name: the layout, one of LAYOUTS.
-        root: the dataset's folder; for `table` the CSV or Parquet file itself.
-        domain: what to call the camera network; the layout's name unless given.
-        options: the layout's own, such as `official_time` of market1501 and `combine_all` of msmt17.
+        name: a layout, such as market1501 or table.
+        root: the dataset's folder; for `table` the CSV or Parquet file.
+        domain: name for the camera network. Default: the layout's name.
+        options: options of the layout, such as `official_time` of market1501 and `combine_all` of msmt17.
 
     Returns:
-        A manifest with pids as the dataset names them and camids from 0; its root is `root` as given, or the
-        table's folder.
+        A manifest with the dataset's pids, and camids from 0. Its root is `root`, or the table's folder.
 
     Raises:
-        InputError: the layout or an option is unknown, the folder is not laid out so, a name does not parse, a camera
-            id is missing, a person is in both train and test, an image does not decode or is there twice.
+        InputError: the layout or an option is unknown, the folder has another structure, a name does not parse, a
+            camera is missing, a person is in both train and test, an image does not decode or is there twice.
+
+    Example:
+        >>> import tempfile
+        >>> from PIL import Image
+        >>> from qaconv.data.layouts import read
+        >>> root = Path(tempfile.mkdtemp())
+        >>> for name, colour in {"cam_a/001_0.png": "red", "cam_b/001_90.png": "blue"}.items():
+        ...     (root / name).parent.mkdir()
+        ...     Image.new("RGB", (48, 128), colour).save(root / name)
+        >>> read("viper", root).frame[["image", "pid", "camid", "split"]].values.tolist()
+        [['cam_b/001_90.png', 1, 1, 'gallery'], ['cam_a/001_0.png', 1, 0, 'query']]
     """
-    if name not in LAYOUTS:
-        raise InputError(f"layout {name!r} is unknown; there are {', '.join(LAYOUTS)}")
-    parameters = inspect.signature(LAYOUTS[name]).parameters.values()
-    legal = [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
-    unknown = sorted(set(options) - set(legal))
+    layout: Callable[..., Manifest] = find("layout", name)
+    parameters = inspect.signature(layout).parameters.values()
+    allowed = [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
+    unknown = sorted(set(options) - set(allowed))
     if unknown:
-        raise InputError(f"layout {name}: unknown options {', '.join(unknown)}; it has {', '.join(legal) or 'none'}")
-    return with_images_verified(LAYOUTS[name](Path(root), domain or name, **options))
+        raise InputError(
+            f"layout {name}: unknown options {', '.join(unknown)}, allowed: {', '.join(allowed) or 'none'}"
+        )
+    return with_images_verified(layout(Path(root), domain or name, **options))

@@ -1,43 +1,43 @@
-"""A recipe's name and params.yaml go in; params.yaml comes out with the recipe's values, its comments kept.
+"""Write a recipe's values into params.yaml, and keep its comments.
 
-The values are written out, not referred to: params.yaml always shows what is run, DVC sees what changes, and whoever
-wants another value changes it there.
+The values are written out rather than referred to by the recipe's name. So params.yaml shows what runs, DVC sees what
+changes, and every value can be changed there.
 """
 
 from collections.abc import Iterator, Mapping, MutableMapping
-from contextlib import contextmanager
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import yaml
-from ruamel.yaml import YAML
 
 from qaconv.config import load_params
+from qaconv.config.editing import editing_params
 from qaconv.errors import InputError
-from qaconv.files import replacing_file
 
 FOLDER = Path(__file__).parent
 NAMES = tuple(sorted(path.stem for path in FOLDER.glob("*.yaml")))
 
 
 def read_recipe(name: str) -> dict[str, Any]:
-    """The blocks of params.yaml that a recipe sets.
+    """Read the blocks of params.yaml that a recipe sets.
 
     Raises:
-        InputError: there is no recipe of that name.
+        InputError: the recipe is unknown.
     """
     if name not in NAMES:
-        raise InputError(f"there is no recipe {name!r}; legal are {', '.join(NAMES)}")
+        raise InputError(f"unknown recipe {name!r}, allowed: {', '.join(NAMES)}")
     values: dict[str, Any] = yaml.safe_load((FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))
     return values
 
 
 def write_recipe(name: str, path: Path = Path("params.yaml")) -> list[str]:
-    """Sets a recipe's values in params.yaml, and nothing else; gives a line for each value that changed.
+    """Set a recipe's values in params.yaml and leave all others.
+
+    Returns:
+        A line for each value that changed.
 
     Raises:
-        InputError: there is no recipe of that name, or params.yaml is refused before or after; it is then as it was.
+        InputError: the recipe is unknown, or params.yaml is invalid before or after; it has not changed.
     """
     recipe = read_recipe(name)
     load_params(path)
@@ -45,28 +45,17 @@ def write_recipe(name: str, path: Path = Path("params.yaml")) -> list[str]:
         return list(_set(params, recipe))
 
 
-@contextmanager
-def editing_params(path: Path) -> Iterator[MutableMapping[str, Any]]:
-    """Yield the content of params.yaml, and write it with its comments once the caller has changed it.
-
-    Raises:
-        InputError: the new content is refused; the file is then as it was.
-    """
-    editor = YAML()  # keeps comments, order and quotes
-    editor.width = 4096
-    params = editor.load(path.read_text(encoding="utf-8"))
-    yield params
-    text = StringIO()
-    editor.dump(params, text)
-    with replacing_file(path) as beside:
-        beside.write_text(text.getvalue(), encoding="utf-8")
-        load_params(beside)
-
-
 def _set(params: MutableMapping[str, Any], recipe: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
     for key, value in recipe.items():
-        if isinstance(value, Mapping) and isinstance(params.get(key), MutableMapping):
-            yield from _set(params[key], value, f"{prefix}{key}.")
-        elif params.get(key) != value:
-            yield f"{prefix}{key}: {params.get(key, 'not set')} -> {value}"
+        current = params.get(key)
+        blocks = isinstance(value, Mapping) and isinstance(current, MutableMapping)
+        if blocks and current.get("kind") == value.get("kind"):  # settings of another kind are replaced as a whole
+            yield from _set(current, value, f"{prefix}{key}.")
+        elif current != value:
+            yield f"{prefix}{key}: {_show(params, key)} -> {_show(recipe, key)}"
             params[key] = value
+
+
+def _show(values: Mapping[str, Any], key: str) -> Any:
+    value = values.get(key, "not set")
+    return dict(value) if isinstance(value, Mapping) else value

@@ -8,6 +8,7 @@ import pytest
 
 from qaconv.data import layouts
 from qaconv.errors import InputError
+from qaconv.plugins import BUILT_IN
 from tests.data.layouts.layout_writers import (
     assert_reads_as,
     write_clonedperson,
@@ -35,8 +36,8 @@ WRITERS: dict[str, tuple[Writer, float]] = {  # and the seconds from one frame t
 FOLDER_LAYOUTS = sorted(WRITERS)
 
 
-def test_every_layout_has_a_writer_here() -> None:
-    assert {*WRITERS, "table"} == set(layouts.LAYOUTS)
+def test_every_layout_has_a_writer() -> None:
+    assert {*WRITERS, "table"} == set(BUILT_IN["layout"])
 
 
 @pytest.mark.parametrize("name", FOLDER_LAYOUTS)
@@ -50,7 +51,7 @@ def test_layout_reads_back_to_the_truth(name: str, tmp_path: Path, sightings: pd
 
 
 @pytest.mark.parametrize("name", FOLDER_LAYOUTS)
-def test_wrong_folder_is_told_what_was_looked_for_and_what_it_holds(name: str, tmp_path: Path) -> None:
+def test_folder_of_another_structure_is_refused_with_what_it_holds(name: str, tmp_path: Path) -> None:
     (tmp_path / "holiday.jpg").touch()
     looked_for = {
         "msmt17": "list_train.txt, list_val.txt",
@@ -65,7 +66,7 @@ def test_wrong_folder_is_told_what_was_looked_for_and_what_it_holds(name: str, t
 
 
 @pytest.mark.parametrize("name", sorted({*FOLDER_LAYOUTS} - {"msmt17"}))
-def test_name_that_does_not_parse_is_shown_beside_one_that_does(
+def test_name_that_does_not_parse_is_shown_with_one_that_does(
     name: str, tmp_path: Path, sightings: pd.DataFrame
 ) -> None:
     write, _ = WRITERS[name]
@@ -112,16 +113,16 @@ def test_person_in_train_and_test_is_refused(tmp_path: Path, sightings: pd.DataF
         layouts.read("market1501", tmp_path)
 
 
-def test_unknown_layout_is_told_the_known_ones(tmp_path: Path) -> None:
+def test_unknown_layout_is_refused_with_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"'market'.*market1501.*table"):
         layouts.read("market", tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("name", "legal"), [("market1501", "official_time"), ("msmt17", "combine_all"), ("viper", "none")]
+    ("name", "allowed"), [("market1501", "official_time"), ("msmt17", "combine_all"), ("viper", "none")]
 )
-def test_unknown_option_is_told_the_legal_ones(name: str, legal: str, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=f"{name}: unknown options fast; it has {legal}"):
+def test_unknown_option_is_refused_with_the_allowed_ones(name: str, allowed: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=f"{name}: unknown options fast, allowed: {allowed}"):
         layouts.read(name, tmp_path, fast=True)
 
 

@@ -1,41 +1,47 @@
+"""Recipes set the papers' values in params.yaml and leave the rest."""
+
 from pathlib import Path
 
 import pytest
 import yaml
 
 from qaconv.config import load_params
+from qaconv.data.samplers.graph import GraphSampler
+from qaconv.data.samplers.random import RandomSampler
 from qaconv.errors import InputError
+from qaconv.models.losses.class_memory import ClassMemory
+from qaconv.models.losses.hard_triplet import HardTriplet
 from qaconv.training.recipes import NAMES, read_recipe, write_recipe
 
 PARAMS = Path(__file__).parents[3] / "params.yaml"
 
 
 @pytest.fixture
-def params(tmp_path):
+def params(tmp_path: Path) -> Path:
     path = tmp_path / "params.yaml"
     path.write_bytes(PARAMS.read_bytes())
     return path
 
 
-def test_the_recipes_are_the_papers_and_the_demo_s():
+def test_recipes_are_those_of_the_papers_and_the_demo() -> None:
     assert NAMES == ("cvpr2022", "demo", "eccv2020")
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_recipe_sets_every_key_that_training_reads_but_the_data(name):
+def test_recipe_sets_every_key_of_training_except_the_datasets(name: str) -> None:
     recipe, params = read_recipe(name), yaml.safe_load(PARAMS.read_text())
     assert set(recipe) == {"image", "backbone", "augment", "methods", "train"}
     for block, values in recipe.items():
         assert set(values) == set(params[block]) - {"datasets"}, block
 
 
-def test_the_project_s_params_are_the_demo_s_to_the_byte(params):
+def test_params_of_the_project_are_those_of_the_demo(params: Path) -> None:
     assert write_recipe("demo", params) == []
     assert params.read_bytes() == PARAMS.read_bytes()
 
 
 @pytest.mark.parametrize("name", ["cvpr2022", "eccv2020"])
-def test_a_recipe_and_back_changes_no_byte_and_no_comment_is_lost(params, name):
+def test_recipe_and_back_changes_no_byte_and_loses_no_comment(params: Path, name: str) -> None:
     changes = write_recipe(name, params)
     assert "image.height: 96 -> 384" in changes
     for line in PARAMS.read_text().splitlines():
@@ -44,34 +50,44 @@ def test_a_recipe_and_back_changes_no_byte_and_no_comment_is_lost(params, name):
     assert params.read_bytes() == PARAMS.read_bytes()
 
 
-def test_datasets_and_what_no_recipe_sets_stay_the_user_s(params):
+def test_recipe_leaves_the_datasets_alone(params: Path) -> None:
     params.write_text(params.read_text().replace("datasets: [campus]", "datasets: [campus, mall]  # mine"))
     write_recipe("cvpr2022", params)
     assert load_params(params).train.datasets == ["campus", "mall"]
     assert "# mine" in params.read_text()
 
 
-def test_the_authors_values(params):
+def test_recipes_have_the_authors_values(params: Path) -> None:
     write_recipe("cvpr2022", params)
     recipe = load_params(params)
-    assert (recipe.methods["qaconv"].loss, recipe.methods["qaconv"].sampler) == ("hard_triplet", "graph")
-    assert (recipe.train.lr, recipe.train.backbone_lr, recipe.train.margin) == (0.005, 0.0005, 16)
+    assert recipe.methods["qaconv"].loss == HardTriplet(margin=16, pairwise_epochs=0)
+    assert recipe.methods["qaconv"].sampler == GraphSampler()
+    assert (recipe.train.lr, recipe.train.backbone_lr) == (0.005, 0.0005)
     assert recipe.train.identities_per_batch * recipe.train.images_per_identity == 64
     write_recipe("eccv2020", params)
     recipe = load_params(params)
-    assert (recipe.methods["qaconv"].loss, recipe.methods["qaconv"].sampler) == ("class_memory", "random")
+    assert (recipe.methods["qaconv"].loss, recipe.methods["qaconv"].sampler) == (ClassMemory(), RandomSampler())
     assert (recipe.train.lr, recipe.train.backbone_lr, recipe.train.lr_drop_epoch) == (0.01, 0.001, 40)
     assert recipe.train.identities_per_batch * recipe.train.images_per_identity == 32
 
 
-def test_a_recipe_that_is_not_there_is_refused_with_those_that_are(params):
-    with pytest.raises(InputError, match="no recipe 'cvpr2021'; legal are cvpr2022, demo, eccv2020"):
+def test_unknown_recipe_is_refused_with_the_known_ones(params: Path) -> None:
+    with pytest.raises(InputError, match="unknown recipe 'cvpr2021', allowed: cvpr2022, demo, eccv2020"):
         write_recipe("cvpr2021", params)
 
 
-def test_params_that_are_refused_stay_as_they_are(params):
+def test_invalid_params_are_refused_and_stay(params: Path) -> None:
     params.write_text(params.read_text().replace("epochs: 6", "epochs: -6"))
     before = params.read_bytes()
     with pytest.raises(InputError, match="train.epochs"):
         write_recipe("cvpr2022", params)
     assert params.read_bytes() == before
+
+
+def test_settings_of_a_kind_are_replaced_as_a_whole_by_those_of_another(params: Path) -> None:
+    assert "methods.qaconv.head: v2 -> v1" in write_recipe("eccv2020", params)
+    changes = write_recipe("cvpr2022", params)
+    new = "{'kind': 'hard_triplet', 'margin': 16, 'pairwise_epochs': 0}"
+    assert f"methods.qaconv.loss: {{'kind': 'class_memory'}} -> {new}" in changes
+    params.write_text(params.read_text().replace("margin: 16", "margin: 5"))
+    assert write_recipe("cvpr2022", params) == ["methods.qaconv.loss.margin: 5 -> 16"]

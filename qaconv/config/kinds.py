@@ -1,0 +1,112 @@
+"""Read settings that depend on a kind, such as `loss: {kind: hard_triplet, margin: 16}`.
+
+A kind is a class that derives from one of the bases below and is registered in qaconv/plugins.py. The bases define what
+the rest of the project asks of a kind.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, SerializeAsAny
+
+from qaconv.errors import InputError
+from qaconv.plugins import Group, find, names
+
+if TYPE_CHECKING:
+    import numpy as np
+
+T = TypeVar("T", bound="KindSettings")
+
+
+class Settings(BaseModel):
+    """Base of all blocks of params.yaml. Unknown keys are errors, and values cannot be changed after reading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class KindSettings(Settings):
+    """Base of the settings of a kind. A kind fixes its name: `kind: Literal["hinge"] = "hinge"`."""
+
+    kind: str
+
+
+class LossSettings(KindSettings):
+    """Base of the losses. For a function of a batch's logits derive from `qaconv.models.losses.PairLoss` instead."""
+
+    needs_vectors: ClassVar[bool] = False  # whether it is for pooled methods only
+    needs_pairs: ClassVar[bool] = True  # whether every person must be in a batch twice or more
+
+    def build(self, head: Any, people: int) -> Any:
+        """Build the loss: a module that maps feature maps and person indices to an `Outcome`.
+
+        Args:
+            head: the network's QAConv head.
+            people: number of people in training, whose indices are 0..people-1.
+        """
+        raise NotImplementedError
+
+    def warm_up_epochs(self) -> int:
+        """Return the number of epochs of pairwise matching that training begins with. Default: 0."""
+        return 0
+
+    def find_collapse(self, loss: float) -> str:
+        """Say why an epoch's mean loss shows that nothing is learnt, and what to change; empty if it does not."""
+        return ""
+
+
+class SamplerSettings(KindSettings):
+    """Base of the samplers."""
+
+    gives_pairs: ClassVar[bool] = True  # whether every person of a batch is in it twice or more
+
+    def batches(self, images: Any, rng: "np.random.Generator") -> list[list[Any]]:
+        """Draw the batches of an epoch: lists of `qaconv.data.samplers.Draw`.
+
+        Args:
+            images: the training images, `qaconv.data.samplers.TrainingImages`.
+            rng: the only source of random numbers, so that an epoch can be drawn again.
+        """
+        raise NotImplementedError
+
+    def check(self, images: Any) -> None:
+        """Check before training that batches can be drawn. Default: as many people as a batch has identities.
+
+        Raises:
+            InputError: they cannot.
+        """
+        images.require_people()
+
+
+class RerankSettings(KindSettings):
+    """Base of the re-rankers."""
+
+
+def read_kind(group: Group, base: type[T], value: Any) -> T:
+    """Read the settings of a kind.
+
+    Args:
+        group: group of the registry.
+        base: class that the kind must derive from.
+        value: a mapping with the key `kind`, or settings that have been read already.
+
+    Raises:
+        InputError: the kind is missing or unknown, or is registered with another base.
+        ValidationError: a setting is unknown, missing or not allowed.
+    """
+    if isinstance(value, base):
+        return value
+    if not isinstance(value, Mapping) or not isinstance(value.get("kind"), str):
+        raise InputError(f"must be a mapping with the key kind, allowed kinds: {', '.join(names(group))}")
+    kind = find(group, value["kind"])
+    if not isinstance(kind, type) or not issubclass(kind, base):
+        raise InputError(f"{group} {value['kind']!r} must be a class that derives from {base.__name__}, got {kind!r}")
+    return kind.model_validate(value)
+
+
+Loss = Annotated[SerializeAsAny[LossSettings], BeforeValidator(lambda value: read_kind("loss", LossSettings, value))]
+Sampler = Annotated[
+    SerializeAsAny[SamplerSettings], BeforeValidator(lambda value: read_kind("sampler", SamplerSettings, value))
+]
+Rerank = Annotated[
+    SerializeAsAny[RerankSettings], BeforeValidator(lambda value: read_kind("rerank", RerankSettings, value))
+]
