@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qaconv.errors import InputError
-from qaconv.runtime.decode import JPEG_START, NoImage, size_of, unpack
+from qaconv.runtime.decode import JPEG_START, DecodeError, decode_image, size_of
 from qaconv.runtime.resize import resize
 
 FORMATS = ("JPEG", "PNG")
@@ -24,8 +24,8 @@ def read_crop(data: bytes, height: int, width: int) -> NDArray[np.uint8]:
     """
     try:
         _check(data)
-        return resize(unpack(data, FORMATS), height, width)
-    except NoImage as error:
+        return resize(decode_image(data, FORMATS), height, width)
+    except DecodeError as error:
         raise InputError(
             f"image: {error}; legal are {' and '.join(FORMATS)} files of up to {LARGEST_PIXELS:,} pixels"
         ) from error

@@ -14,11 +14,11 @@ from qaconv.errors import InputError
 JPEG_START = b"\xff\xd8\xff"
 
 
-class NoImage(InputError):
+class DecodeError(InputError):
     """Bytes that are no whole image."""
 
 
-def unpack(data: bytes, formats: tuple[str, ...] | None = None) -> NDArray[np.uint8]:
+def decode_image(data: bytes, formats: tuple[str, ...] | None = None) -> NDArray[np.uint8]:
     """RGB [H, W, 3], as Pillow finds them.
 
     Args:
@@ -26,7 +26,7 @@ def unpack(data: bytes, formats: tuple[str, ...] | None = None) -> NDArray[np.ui
         formats: Pillow's names of those that are legal beside JPEG; None is all that it reads.
 
     Raises:
-        NoImage: it is damaged, or of another format.
+        DecodeError: it is damaged, or of another format.
     """
     if data.startswith(JPEG_START):
         try:  # the pixels that Pillow finds, by the same libjpeg-turbo in a third of the time
@@ -42,7 +42,7 @@ def size_of(data: bytes, formats: tuple[str, ...]) -> tuple[int, int]:
     """Height and width in pixels, from the file's head; nothing is unpacked.
 
     Raises:
-        NoImage: it has no such head.
+        DecodeError: it has no such head.
     """
     if data.startswith(JPEG_START):
         try:
@@ -60,4 +60,4 @@ def _opened(data: bytes, formats: tuple[str, ...] | None) -> Iterator[Image.Imag
         with Image.open(BytesIO(data), formats=formats) as picture:
             yield picture
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise NoImage(f"{len(data):,} bytes are no whole image") from error
+        raise DecodeError(f"{len(data):,} bytes are no whole image") from error
