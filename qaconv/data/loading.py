@@ -66,7 +66,7 @@ class Crops(Dataset[Tensor]):
         try:
             return resize(decode_image(path.read_bytes()), self.size.height, self.size.width)
         except DecodeError as error:
-            raise InputError(f"{path}: {error}; legal is what `qaconv prepare` has read, a whole image") from error
+            raise InputError(f"{path}: {error}; it must be the image that `qaconv prepare` read") from error
 
 
 def encode_batches(
