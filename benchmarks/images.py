@@ -19,7 +19,7 @@ from qaconv.config import BackboneConfig, ImageConfig, SiteConfig, load_params
 from qaconv.data.loading import Crops, Encode, encode_batches, in_torch
 from qaconv.models.checkpoint import Architecture, Network, build_network
 from qaconv.release.encoding import fastest
-from qaconv.runtime.decode import unpack
+from qaconv.runtime.decode import decode_image
 from qaconv.runtime.resize import resize
 from qaconv.synthetic.render import render_site
 
@@ -39,10 +39,10 @@ def rows() -> Iterator[Row]:
         yield compare(
             "unpack 128 x 64 JPEG, one thread; Pillow as plain",
             partial(_each, _unpack_by_pillow, files),
-            partial(_each, unpack, files),
+            partial(_each, decode_image, files),
             items=count,
         )
-        pictures = [unpack(file) for file in files]
+        pictures = [decode_image(file) for file in files]
         for size in (SMALL, LARGE):
             yield compare(
                 f"resize to {size.height} x {size.width}, one thread; Pillow as plain",

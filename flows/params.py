@@ -26,5 +26,5 @@ def change_params(changes: Mapping[str, Any]) -> None:
             for name in path:
                 block = block.get(name) if isinstance(block, dict) else None
             if not isinstance(block, dict) or last not in block:
-                raise InputError(f"{PARAMS}: has no key {key}")
+                raise InputError(f"{PARAMS}: unknown key {key}")
             block[last] = value

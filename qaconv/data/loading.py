@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 from qaconv.config import ImageConfig
 from qaconv.errors import InputError
 from qaconv.progress import track
-from qaconv.runtime.decode import NoImage, unpack
+from qaconv.runtime.decode import DecodeError, decode_image
 from qaconv.runtime.resize import resize
 
 Item = TypeVar("Item")
@@ -64,9 +64,9 @@ class Crops(Dataset[Tensor]):
     def _read(self, index: int) -> NDArray[np.uint8]:
         path = self.paths[index]
         try:
-            return resize(unpack(path.read_bytes()), self.size.height, self.size.width)
-        except NoImage as error:
-            raise InputError(f"{path}: {error}; legal is what `qaconv prepare` has read, a whole image") from error
+            return resize(decode_image(path.read_bytes()), self.size.height, self.size.width)
+        except DecodeError as error:
+            raise InputError(f"{path}: {error}; it must be the image that `qaconv prepare` read") from error
 
 
 def encode_batches(

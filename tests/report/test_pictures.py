@@ -1,22 +1,26 @@
 from base64 import b64decode
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
+from qaconv.errors import InputError
 from qaconv.report.page import RUN, Run, add_run
 from qaconv.report.pictures import HEAD, data_uri
 
 
-def pixels(uri):
+def pixels(uri: str) -> NDArray[np.float64]:
     head, content = uri.split(",")
     assert head == "data:image/webp;base64"
-    return np.asarray(Image.open(BytesIO(b64decode(content))).convert("RGB"), dtype=float)
+    with Image.open(BytesIO(b64decode(content))) as picture:
+        return np.asarray(picture.convert("RGB"), dtype=np.float64)
 
 
 @pytest.fixture
-def crop(tmp_path):
+def crop(tmp_path: Path) -> Path:
     """A crop of black and white squares, 4 pixels wide, with a word in its metadata."""
     squares = (np.indices((128, 64)) // 4).sum(axis=0) % 2 * 255
     note = Image.Exif()
@@ -25,19 +29,35 @@ def crop(tmp_path):
     return tmp_path / "crop.png"
 
 
-def test_blur_takes_the_detail_from_the_head_part_and_leaves_the_rest(crop):
+def test_blur_takes_the_detail_from_the_head_part_and_leaves_the_rest(crop: Path) -> None:
     clear, blurred = (pixels(data_uri(crop, blur=blur)) for blur in (False, True))
     head = round(HEAD * len(clear))
     assert clear[: head - 4].std() > 100 > 20 > blurred[: head - 4].std()
     assert np.abs(blurred[head + 16 :] - clear[head + 16 :]).mean() < 10
 
 
-def test_the_picture_carries_no_metadata_of_the_file(crop):
+def test_the_picture_carries_no_metadata_of_the_file(crop: Path) -> None:
     assert b"private" in crop.read_bytes()
     assert b"private" not in b64decode(data_uri(crop, blur=False).split(",")[1])
 
 
-def test_a_page_that_has_a_run_already_is_refused():
+def test_a_picture_is_upright_and_its_upright_head_is_blurred(tmp_path: Path) -> None:
+    squares = ((np.indices((128, 64)) // 4).sum(axis=0) % 2 * 255).astype(np.uint8)
+    orientation = Image.Exif()
+    orientation[274] = 6
+    Image.fromarray(np.rot90(squares)).save(tmp_path / "turned.png", exif=orientation)
+    Image.fromarray(squares).save(tmp_path / "upright.png")
+    turned, upright = (data_uri(tmp_path / name, blur=True) for name in ("turned.png", "upright.png"))
+    assert turned == upright
+
+
+def test_the_file_that_cannot_be_decoded_is_named(tmp_path: Path) -> None:
+    (tmp_path / "crop.gif").write_bytes(b"GIF89a" + bytes(50))
+    with pytest.raises(InputError, match=r"crop\.gif: is a GIF file, allowed: JPEG"):
+        data_uri(tmp_path / "crop.gif", blur=False)
+
+
+def test_a_page_that_has_a_run_already_is_refused() -> None:
     page = add_run(f"<main>{RUN}</main>", Run({"Model": "qaconv"}, {}, "Promoted.", {}))
     with pytest.raises(ValueError, match="0 places for the run"):
         add_run(page, Run({}, {}, "Promoted.", {}))

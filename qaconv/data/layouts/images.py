@@ -1,6 +1,5 @@
-"""A manifest goes in; the same with the digest of its images comes out, once every one of them has been decoded."""
+"""Verify that every image of a manifest decodes, and that no image is there twice."""
 
-import io
 import logging
 import os
 from dataclasses import replace
@@ -10,30 +9,30 @@ from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
 import pandas as pd
-from PIL import Image, UnidentifiedImageError
 from rich.console import Console
 
 from qaconv.data.manifest import Manifest
 from qaconv.errors import InputError, name_first
 from qaconv.progress import track
+from qaconv.runtime.decode import DecodeError, decode_image
 
 log = logging.getLogger(__name__)
 SHOW_PROGRESS_FROM = 300  # images
 
 
 def with_images_verified(manifest: Manifest) -> Manifest:
-    """Reads every image whole, and refuses what would otherwise fail or mislead hours later.
+    """Decode every image as training does, and return the manifest with the digest of all files.
 
     A query may also be in the gallery, as the same person on the same camera: the evaluation protocol drops that pair.
-    Any other content that is there twice is a mislabelled image, or one that training has seen and testing asks for.
+    Any other content that is there twice is a mislabelled image, or one that is both trained on and tested with.
 
     Raises:
-        InputError: there are no images, or some are missing, not images, truncated, or duplicates.
+        InputError: there are no images, or some are missing, cannot be decoded, or are duplicates.
     """
     paths = manifest.paths()
     if not paths:
         raise InputError(f"{manifest.root}: there are no images")
-    with ThreadPool(os.cpu_count()) as pool:  # threads do: Pillow and hashlib let go of the interpreter while they work
+    with ThreadPool(os.cpu_count()) as pool:  # threads suffice: the decoders and hashlib release the interpreter
         results = track(
             pool.imap(digest_and_fault, paths, chunksize=16),
             f"reading {manifest.root}",
@@ -53,15 +52,14 @@ def with_images_verified(manifest: Manifest) -> Manifest:
 
 
 def digest_and_fault(path: Path) -> tuple[str, str | None]:
-    """The sha256 of a file, and what keeps it from being decoded, if anything does."""
+    """Return a file's sha256 and None, or an empty digest and why the file cannot be decoded."""
     try:
         content = path.read_bytes()
-        with Image.open(io.BytesIO(content)) as image:
-            image.load()
-    except UnidentifiedImageError:
-        return "", "is not an image"
-    except Exception as error:  # a broken file makes Pillow's decoders raise whatever they stumble on
-        return "", getattr(error, "strerror", None) or str(error)
+        decode_image(content)
+    except DecodeError as error:
+        return "", str(error)
+    except OSError as error:
+        return "", error.strerror or str(error)
     return sha256(content).hexdigest(), None
 
 

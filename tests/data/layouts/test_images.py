@@ -41,6 +41,23 @@ def test_file_that_is_no_image_is_named(market: Path) -> None:
         layouts.read("market1501", market)
 
 
+def test_damaged_scan_is_named(market: Path) -> None:
+    content = (market / GALLERY).read_bytes()
+    (market / QUERY).write_bytes(content[:-80] + bytes(64) + content[-16:])
+    (market / GALLERY).write_bytes(content[:-80] + b"\xff\xd9")
+    fault = "cannot be decoded as JPEG: "
+    with pytest.raises(InputError, match=f"2 images cannot be read:\n  {QUERY}: {fault}.*\n  {GALLERY}: {fault}"):
+        layouts.read("market1501", market)
+
+
+def test_image_of_another_format_is_named(market: Path) -> None:
+    Image.new("RGB", (8, 16), "red").save(market / QUERY, "GIF")
+    Image.new("F", (8, 16), 0.5).save(market / GALLERY, "TIFF")
+    faults = f"{QUERY}: is a GIF file, allowed: JPEG, .*\n  {GALLERY}: cannot be decoded as TIFF: values that are"
+    with pytest.raises(InputError, match=f"2 images cannot be read:\n  {faults}"):
+        layouts.read("market1501", market)
+
+
 def test_dangling_link_is_named(market: Path) -> None:
     (market / QUERY).unlink()
     (market / QUERY).symlink_to(market / "gone.jpg")

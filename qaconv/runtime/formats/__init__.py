@@ -1,0 +1,1 @@
+"""Parts of the decoder of images: file formats, orientations, modes of pixels."""
