@@ -176,7 +176,7 @@ def recipe(name: Annotated[str, typer.Argument(help="demo, eccv2020 or cvpr2022.
 @app.command()
 def migrate_params() -> None:
     """Rewrite a params.yaml of an older version, and keep its comments."""
-    with _refusing():
+    with _exit_on_input_error():
         for change in import_module("qaconv.config.migration").migrate_params() or ["params.yaml is current"]:
             typer.echo(change)
 
