@@ -1,8 +1,14 @@
-# `make demo`: the whole workflow on the synthetic camera networks. `make up`, `make status`, `make down`: the servers that
-# unattended work needs, on this machine; `make backup to=FOLDER`, `make restore from=FOLDER`. `make bench`: what the README's figures of speed come from; `make bench-serve`:
-# those of the service; `make gpu-check`: checks and measures what runs on a GPU. `make test`, `make test-integration`
-# (the production loop on real servers), `make lint`,
-# `make docs` (the documentation site, in site/), `make lock`: for developers.
+# make demo                 run the whole workflow on the synthetic camera networks
+# make up, status, down     start, show and stop the servers of the production loop on this machine
+# make backup to=FOLDER     save what the servers store; make restore from=FOLDER restores it
+# make bench                measure the figures of speed in the README
+# make bench-serve          measure the service
+# make gpu-check            check and measure everything that runs on a GPU
+# make lint                 run ruff, the formatter's check and mypy
+# make test                 run the tests
+# make test-integration     run the production loop on real servers
+# make docs                 build the documentation site in site/
+# make lock                 write requirements.lock
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .PHONY: bench bench-serve demo gpu-check up status down backup restore test test-integration lint docs lock
@@ -50,7 +56,7 @@ lock:
 
 .venv/installed: requirements.lock pyproject.toml
 	@python3 -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' || \
-		{ echo "python3 is $$(python3 -V); legal are 3.11 and 3.12"; exit 1; }
+		{ echo "python3 must be 3.11 or 3.12, got $$(python3 -V)"; exit 1; }
 	test -x .venv/bin/pip || python3 -m venv --clear .venv
 	.venv/bin/python -m pip install --requirement requirements.lock
 	.venv/bin/python -m pip install --no-deps --editable .

@@ -1,4 +1,4 @@
-"""Names of parts go in; one table is printed, and each part's rows are kept in benchmarks/results.json."""
+"""Run benchmarks, print their table, and keep each part's rows in benchmarks/results.json."""
 
 import json
 import sys
@@ -14,14 +14,14 @@ from qaconv.files import write_json
 
 FOLDER = Path(__file__).parent
 RESULTS = FOLDER / "results.json"
-NO_PARTS = ("__init__", "__main__", "demo", "machine", "serve", "table")  # serve has a command of its own
+NO_PARTS = ("__init__", "__main__", "demo", "machine", "serve", "table")  # serve has its own command
 PARTS = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in NO_PARTS)
 
 
 def main(parts: list[str]) -> None:
-    """Runs the parts one after another; those that are not named keep the rows of their last run."""
+    """Run the named parts, or all; the other parts keep the rows of their last run."""
     if unknown := [part for part in parts if part not in PARTS]:
-        sys.exit(f"refused: there is no part {', '.join(unknown)}; legal are {', '.join(PARTS)}")
+        sys.exit(f"refused: unknown part {', '.join(unknown)}, allowed: {', '.join(PARTS)}")
     modules = {part: import_module(f"benchmarks.{part}") for part in parts or PARTS}
     require_outputs(path for module in modules.values() for path in getattr(module, "OUTPUTS", ()))
     console = Console(width=None if sys.stdout.isatty() else 180)
@@ -32,8 +32,8 @@ def main(parts: list[str]) -> None:
         with console.status(part):
             for row in module.rows():
                 rows.append(row)
-                beside = f", plain {row.plain.seconds:.3g} s" if row.plain else ""
-                console.log(f"{part}, {row.what}: {row.ours.seconds:.3g} s{beside}")
+                plain = f", plain {row.plain.seconds:.3g} s" if row.plain else ""
+                console.log(f"{part}, {row.what}: {row.ours.seconds:.3g} s{plain}")
         shown += [(part, row) for row in rows]
         results[part] = {"machine": describe(), "rows": [row.as_dict() for row in rows]}
         write_json(RESULTS, results)

@@ -1,4 +1,4 @@
-"""Check that the demo has been run, for the benchmarks that measure on its outputs."""
+"""Check that the demo's outputs exist, for the benchmarks that measure on them."""
 
 import sys
 from collections.abc import Iterable
@@ -9,7 +9,7 @@ def require_outputs(paths: Iterable[Path]) -> None:
     """End the program with one message if an output of the demo is missing.
 
     Args:
-        paths: outputs of stages, below the project's folder.
+        paths: outputs of stages, relative to the project's folder.
     """
     if missing := sorted(str(path) for path in paths if not path.exists()):
         sys.exit(f"refused: {', '.join(missing)} must be there to measure on; run `make demo` first")

@@ -1,6 +1,6 @@
-"""Nothing goes in; what this machine is, and the rates that bound any program on it, come out.
+"""Describe this machine, and measure the rates that bound every program on it.
 
-Rates are measured in the process that asks, once.
+A process measures each rate once.
 """
 
 import functools
@@ -15,12 +15,12 @@ import numpy as np
 import onnxruntime
 import torch
 
-SECONDS = 0.3  # of each measurement
-SIDES = (256, 512, 1024, 2048)  # of the square matrices whose product is timed
+SECONDS = 0.3  # duration of each measurement
+SIDES = (256, 512, 1024, 2048)  # rows of the square matrices whose product is timed
 
 
 def describe() -> dict[str, str | int]:
-    """Processor, threads and the versions that matter."""
+    """Return the processor, the number of threads, and the versions that matter."""
     models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
     return {
         "processor": models[0].split(":")[1].strip() if models else platform.machine(),
@@ -34,24 +34,27 @@ def describe() -> dict[str, str | int]:
 
 @functools.cache
 def sgemm_rate() -> float:
-    """Floating-point operations a second of torch's float32 matrix product, at its best size of SIDES."""
+    """Measure the operations per second of torch's float32 matrix product, at the fastest of SIDES."""
     rates = []
     for side in SIDES:
-        left, right, product = torch.rand(side, side), torch.rand(side, side), torch.empty(side, side)
+        left = torch.rand(side, side)
+        right = torch.rand(side, side)
+        product = torch.empty(side, side)
         rates.append(2 * side**3 / _shortest(functools.partial(torch.mm, left, right, out=product)))
     return max(rates)
 
 
 @functools.cache
 def memory_bandwidth() -> float:
-    """Bytes a second read and written, together, while copying 256 MB with all of torch's threads."""
-    source, target = torch.zeros(64 << 20), torch.zeros(64 << 20)
+    """Measure the bytes per second read and written, together, while all of torch's threads copy 256 MB."""
+    source = torch.zeros(64 << 20)
+    target = torch.zeros(64 << 20)
     return 2 * source.nbytes / _shortest(functools.partial(target.copy_, source))
 
 
 @functools.cache
 def disk_rate(folder: Path) -> float:
-    """Bytes a second read from a file of 256 MB in `folder` that is not in the page cache."""
+    """Measure the bytes per second read from a file of 256 MB in `folder` that is not in the page cache."""
     with tempfile.NamedTemporaryFile(dir=folder) as file:
         file.write(os.urandom(256 << 20))
         file.flush()
@@ -63,9 +66,10 @@ def disk_rate(folder: Path) -> float:
 
 
 def _shortest(call: Callable[[], object]) -> float:
-    """Seconds of the fastest of the calls that fit into SECONDS, after one that warms up."""
+    """Return the seconds of the fastest call within SECONDS, after one call to warm up."""
     call()
-    shortest, until = float("inf"), time.perf_counter() + SECONDS
+    shortest = float("inf")
+    until = time.perf_counter() + SECONDS
     while time.perf_counter() < until:
         started = time.perf_counter()
         call()

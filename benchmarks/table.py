@@ -1,7 +1,7 @@
-"""A plain call and ours go in; what each costs, and how near ours is to what the machine can do, comes out as a row.
+"""Compare the time and memory of a plain implementation with the project's, and with the machine's bound.
 
-Time is the median of turns, plain and ours alternating in one process. Memory is how far a call raises the resident
-set above where it stood (Linux's VmHWM, reset before each call); pages of mapped files count, other processes do not.
+Time is the median of turns, in which the two alternate in one process. Memory is the increase of the resident set
+during a call (Linux's VmHWM, reset before each call); pages of mapped files count, other processes do not.
 """
 
 import ctypes
@@ -17,12 +17,12 @@ from typing import Any
 from rich.table import Table
 
 Call = Callable[[], object]
-REST_S = 0.05  # before a call: OpenMP's threads go on spinning after the last one, and would take a core from it
+REST_S = 0.05  # seconds before a call: OpenMP's threads still spin after the last call, and would occupy a core
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What one call takes."""
+    """Time and memory of one call."""
 
     seconds: float
     peak_bytes: int
@@ -30,15 +30,24 @@ class Cost:
 
 @dataclass(frozen=True)
 class Bound:
-    """What no program on this machine can beat."""
+    """The least time that any program needs on this machine."""
 
-    name: str  # of the rate and its size, such as "sgemm at 140 GFLOP/s"
-    seconds: float  # the work divided by that rate
+    name: str  # the rate and its size, such as "sgemm at 140 GFLOP/s"
+    seconds: float  # the work divided by the rate
 
 
 @dataclass(frozen=True)
 class Row:
-    """One thing measured; `items` is how many of it a call does, `note` what a reader must know to believe it."""
+    """One measurement.
+
+    Attributes:
+        what: name of the measurement.
+        plain: cost of the plain implementation, if there is one.
+        ours: cost of the project's implementation.
+        bound: the machine's bound, if it is known.
+        items: number of items that a call processes.
+        note: conditions that a reader needs to judge the measurement.
+    """
 
     what: str
     plain: Cost | None
@@ -49,12 +58,12 @@ class Row:
 
     @property
     def ratio(self) -> float | None:
-        """How many times faster ours is."""
+        """Speed-up over the plain implementation."""
         return self.plain.seconds / self.ours.seconds if self.plain else None
 
     @property
     def share(self) -> float | None:
-        """Of the bound that ours reaches, in [0, 1]."""
+        """Fraction of the bound's speed that is reached, in [0, 1]."""
         return self.bound.seconds / self.ours.seconds if self.bound else None
 
     def as_dict(self) -> dict[str, Any]:
@@ -71,34 +80,45 @@ def compare(
     items: int | None = None,
     note: str = "",
 ) -> Row:
-    """Calls `plain` and `ours` in turns; without `plain`, ours alone. The peak is the highest of all turns."""
+    """Call `plain`, if given, and `ours` in turns, and return the median times and the highest peaks.
+
+    Args:
+        what: name of the measurement.
+        plain: the plain implementation.
+        ours: the project's implementation.
+        turns: number of calls of each. Default: 3.
+        bound: the machine's bound.
+        items: number of items that a call processes.
+        note: conditions that a reader needs to judge the measurement.
+    """
     costs: dict[Call, list[Cost]] = {call: [] for call in (plain, ours) if call}
     for _ in range(turns):
-        for call, of in costs.items():
-            of.append(measure(call))
-    middle = {
-        call: Cost(median(cost.seconds for cost in of), max(cost.peak_bytes for cost in of))
-        for call, of in costs.items()
+        for call, measured in costs.items():
+            measured.append(measure(call))
+    summaries = {
+        call: Cost(median(cost.seconds for cost in measured), max(cost.peak_bytes for cost in measured))
+        for call, measured in costs.items()
     }
-    return Row(what, middle[plain] if plain else None, middle[ours], bound, items, note)
+    return Row(what, summaries[plain] if plain else None, summaries[ours], bound, items, note)
 
 
 def measure(call: Call) -> Cost:
-    """Calls once; what it returns is dropped only after the peak has been read."""
+    """Call once, and keep the result until the peak has been read."""
     gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)  # freed memory that is kept would hide as much of the call's own
-    Path("/proc/self/clear_refs").write_text("5")  # sets the peak back to what is resident now
+    ctypes.CDLL(None).malloc_trim(0)  # freed memory that malloc keeps would hide as much of the call's memory
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak to the memory that is resident now
     time.sleep(REST_S)
-    before, started = _resident("VmRSS"), time.perf_counter()
-    kept = call()
+    before = _resident("VmRSS")
+    started = time.perf_counter()
+    result = call()
     seconds = time.perf_counter() - started
     peak = _resident("VmHWM")
-    del kept
+    del result
     return Cost(seconds, max(0, peak - before))
 
 
 def as_table(rows: Iterable[tuple[str, Row]]) -> Table:
-    """Rows with the name of their part, for people."""
+    """Return a table of rows, each with the name of its part."""
     table = Table(title="plain against ours", title_justify="left")
     for column in ("part", "what"):
         table.add_column(column)
@@ -108,18 +128,19 @@ def as_table(rows: Iterable[tuple[str, Row]]) -> Table:
         table.add_column(column)
     last = None
     for part, row in rows:
-        plain, ratio, share, bound = row.plain, row.ratio, row.share, row.bound
+        plain = row.plain
+        bound = row.bound
         table.add_row(
             part if part != last else "",
             row.what,
             _seconds(plain.seconds) if plain else "",
             _seconds(row.ours.seconds),
-            f"{ratio:.3g}x" if ratio else "",
+            f"{row.ratio:.3g}x" if row.ratio else "",
             f"{plain.peak_bytes / 1e6:,.0f}" if plain else "",
             f"{row.ours.peak_bytes / 1e6:,.0f}",
             f"{row.items / row.ours.seconds:,.0f}" if row.items else "",
             bound.name if bound else "",
-            f"{share:.0%}" if share else "",
+            f"{row.share:.0%}" if row.share else "",
             row.note,
             end_section=False,
         )
@@ -128,10 +149,10 @@ def as_table(rows: Iterable[tuple[str, Row]]) -> Table:
 
 
 def _resident(field: str) -> int:
-    """Bytes of this process's memory, now (VmRSS) or at most since the reset (VmHWM)."""
-    found = re.search(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    assert found is not None  # Linux has both
-    return int(found[1]) * 1024
+    """Return the bytes of this process's memory now (VmRSS), or at most since the reset (VmHWM)."""
+    match = re.search(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert match is not None  # Linux has both
+    return int(match[1]) * 1024
 
 
 def _seconds(value: float) -> str:

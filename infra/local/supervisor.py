@@ -46,9 +46,8 @@ class Supervisor:
             "COMMANDS": str(COMMANDS),
             "POSTGRES_COMMANDS": str(postgres_commands()),
             "PATH": child_environment()["PATH"],
-            "TMPDIR": str(
-                LOCAL / "tmp"
-            ),  # Prefect's workers create a folder in it, which another user's worker may own in /tmp
+            # Prefect's workers create a folder in it; in /tmp another user's worker may own that folder.
+            "TMPDIR": str(LOCAL / "tmp"),
         }
         identity = ["--user", "root"] if os.geteuid() == 0 else []
         subprocess.run([COMMANDS / "supervisord", "--configuration", CONFIG, *identity], env=variables, check=True)

@@ -17,7 +17,7 @@ def prefect_server() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Make a project whose stages copy made-up files the working folder; it has an MLflow store of its own."""
+    """Change into a project whose stages copy made-up files, with an MLflow store of its own."""
     folder = tmp_path_factory.mktemp("project")
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)

@@ -22,7 +22,7 @@ stages:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Make a DVC project whose stages have run the working folder; tests leave it as it is."""
+    """Change into a DVC project whose stages have run. Tests must not modify it."""
     folder = tmp_path_factory.mktemp("project")
     start_dvc(folder)
     write(folder / "source", "one")

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 from mlflow.artifacts import list_artifacts
-from prefect.artifacts import Artifact
 
 from flows.fit_target import fit_target
 from flows.stages import StageFailed
@@ -16,6 +15,7 @@ from qaconv.config import METHODS, load_params
 from qaconv.errors import InputError
 from qaconv.tlift import TLiftProfile
 from qaconv.tlift.profile import TransitTable
+from tests.flows.artifacts import artifact_data
 from tests.tracked_projects import MODEL, retrain, write_lock
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
@@ -64,9 +64,7 @@ def test_a_clock_that_was_set_is_reported_and_the_profiles_are_linked_to_the_mod
     assert logged == {"qaconv.json", "baseline.json"}
     (version,) = MlflowClient().search_model_versions("name = 'qaconv'")
     assert version.tags["tlift.station"] == run_id
-    table = Artifact.get("tlift-station")
-    assert isinstance(table, Artifact)
-    rows = json.loads(str(table.data))
+    rows = json.loads(artifact_data("tlift-station"))
     assert [row["model"] for row in rows] == list(METHODS)
     assert "its clock shows +600 s" in rows[0]["changed"]
 

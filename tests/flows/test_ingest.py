@@ -33,7 +33,7 @@ def s3() -> Iterator[Any]:
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Make a worker's clone of a project with a dataset `shop` the working folder; its DVC remote is a folder."""
+    """Change into a worker's clone of a project with a dataset `shop`, whose DVC remote is a folder."""
     origin, clone = tmp_path / "origin", tmp_path / "clone"
     settings = yaml.safe_load((REPOSITORY / "params.yaml").read_text(encoding="utf-8"))
     settings["datasets"]["shop"] = {"layout": "table", "path": "data/raw/shop/sightings.csv"}

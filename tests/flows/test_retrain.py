@@ -7,7 +7,6 @@ from uuid import UUID
 import pytest
 from mlflow import MlflowClient
 from prefect import flow
-from prefect.artifacts import Artifact
 from prefect.client.orchestration import get_client
 
 from flows.retrain import Retraining, register, retrain
@@ -17,6 +16,7 @@ from qaconv.config import load_params
 from qaconv.errors import InputError
 from qaconv.registry import runs
 from qaconv.registry.descriptions import COLUMNS, TITLES
+from tests.flows.artifacts import artifact_data
 from tests.tracked_projects import EVALUATE, REPOSITORY, measure_again, write
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
@@ -66,13 +66,9 @@ def test_a_worse_challenger_is_refused_and_a_better_one_promoted(project: Path) 
     assert better.outcome.promoted
     assert registry.aliases(better.release) == ["challenger", "champion"]
 
-    page, table, report = (Artifact.get(key) for key in ("promotion", "results", "report"))
-    assert isinstance(page, Artifact)
-    assert isinstance(report, Artifact)
-    assert isinstance(table, Artifact)
-    assert "/report/report.html" in str(report.data)
-    assert str(page.data).startswith(f"**Promoted.** {better.outcome.reason}")
-    assert json.loads(str(table.data)) == better.results
+    assert "/report/report.html" in artifact_data("report")
+    assert artifact_data("promotion").startswith(f"**Promoted.** {better.outcome.reason}")
+    assert json.loads(artifact_data("results")) == better.results
     assert [(row["target"], row["model"]) for row in better.results] == [
         (target, model) for target in ("station", "mall") for model in TITLES.values()
     ]

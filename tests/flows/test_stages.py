@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Make an empty DVC project the working folder."""
+    """Change into an empty DVC project."""
     monkeypatch.chdir(tmp_path)
     start_dvc(tmp_path)
     return tmp_path

@@ -25,7 +25,7 @@ from infra.local.environment import Environment
 from infra.prefect.outdated import TAG
 from tests.tracked_projects import REPOSITORY, write, write_pipeline
 
-PATIENCE_S = 120  # for a server or a flow on a busy machine
+PATIENCE_S = 300  # seconds for a server or a flow on a busy machine
 PREFECT = str(Path(sys.executable).with_name("prefect"))
 WRITTEN = yaml.safe_load((REPOSITORY / "infra/prefect/prefect.yaml").read_text(encoding="utf-8"))["deployments"]
 CURRENT = {

@@ -15,7 +15,7 @@ from tests.tracked_projects import commit_all, write, write_pipeline
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Make a git repository whose stages copy made-up files the working folder."""
+    """Change into a git repository whose stages copy made-up files."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.chdir(tmp_path)
     write_pipeline(tmp_path)

@@ -22,7 +22,7 @@ TRAIN = ["qaconv", "train", "--method", "qaconv"]
 
 @pytest.fixture
 def folder(site_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Make a project with a training table the working folder."""
+    """Change into a project with a training table."""
     monkeypatch.chdir(tmp_path)
     set_params(PROJECT / "params.yaml", datasets={"shop": {"layout": "market1501", "path": str(site_folder)}})
     values = yaml.safe_load(Path("params.yaml").read_text())

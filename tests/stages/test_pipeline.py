@@ -256,7 +256,7 @@ def test_maps_of_other_images_are_refused_by_folder(
 
 @pytest.fixture
 def split(params: Params, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
-    """Return parameters for three parts, and make a project with unmatched maps the working folder."""
+    """Return parameters for three parts, and change into a project with unmatched maps."""
     for folder in (PREPARED, FEATURES, MODELS):
         shutil.copytree(project / folder, tmp_path / folder)
     monkeypatch.chdir(tmp_path)
