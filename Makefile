@@ -2,7 +2,7 @@
 # unattended work needs, on this machine; `make backup to=FOLDER`, `make restore from=FOLDER`. `make bench`: what the README's figures of speed come from; `make bench-serve`:
 # those of the service; `make gpu-check`: checks and measures what runs on a GPU. `make test`, `make test-integration`
 # (the production loop on real servers), `make lint`,
-# `make docs` (the documentation site, in site/), `make lock`: for developers.
+# `make lock`: for developers.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .PHONY: bench bench-serve demo gpu-check up status down backup restore test test-integration lint docs lock
