@@ -95,7 +95,7 @@ def test_the_example_of_a_public_name_prints_what_it_says(
     assert runner.summarize(verbose=False).failed == 0, "".join(output)
 
 
-def test_the_readme_s_example_prints_what_its_comments_say(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_example_in_the_readme_prints_what_its_comments_say(capsys: pytest.CaptureFixture[str]) -> None:
     readme = (PROJECT / "README.md").read_text(encoding="utf-8")
     (example,) = [block for block in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "from qaconv" in block]
     exec(compile(example, "README.md", "exec"), {})

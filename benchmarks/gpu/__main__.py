@@ -1,7 +1,7 @@
 """Check and measure everything on a GPU, print one table, and write a JSON file into this folder.
 
-A worker process runs the parts. Where it dies, hangs or loses the GPU, another one goes on with the parts that are
-left, so that a fault costs one part.
+A worker process runs the parts. If it dies, hangs or loses the GPU, another one continues with the remaining parts, so
+that a fault costs one part.
 """
 
 import argparse
@@ -13,17 +13,17 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks.gpu.found import Card, find_card
+from benchmarks.gpu.card import Card, find_card
 from benchmarks.gpu.parts import LOST_GPU, Part, chosen
 from benchmarks.gpu.record import Check, Record
 
 FOLDER = Path(__file__).parent
-START_S = 60  # a worker may take to start, besides the time of its first part
-GRACE_S = 15  # after a part's time, for the worker to end the part by itself
+START_S = 60  # largest time that a worker needs to start, in addition to the time of its first part
+GRACE_S = 15  # after a part's time is over, in which the worker may end the part itself
 
 
 def main(arguments: list[str]) -> int:
-    """Run the parts; 0 if every check passed."""
+    """Run the parts, and return 0 if every check passed."""
     options = parse(arguments)
     if options.worker:
         from benchmarks.gpu.worker import work  # imports torch, which only the worker needs
@@ -42,20 +42,20 @@ def main(arguments: list[str]) -> int:
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser("python -m benchmarks.gpu", description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--only", metavar="PART,PART", help="parts or groups of parts: parity, speed.matching, ...")
     parser.add_argument("--images", type=Path, metavar="FOLDER", help="Market-1501: turns on the real training")
-    parser.add_argument("--weights", type=Path, metavar="FILE", help="of MobileNetV2, for the real training")
-    parser.add_argument("--training-seconds", type=float, default=180, help="of the real training (default: 180)")
+    parser.add_argument("--weights", type=Path, metavar="FILE", help="weights of MobileNetV2 for the real training")
+    parser.add_argument("--training-seconds", type=float, default=180, help="of the real training, default: 180")
     parser.add_argument("--rehearse", action="store_true", help="tiny sizes on the CPU, in Triton's interpreter")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="of the JSON; needed by --rehearse")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="JSON file to write; --rehearse needs it")
     parser.add_argument("--worker", metavar="PARTS", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.rehearse and not options.out:
         parser.error("--rehearse needs --out FILE")
     if bool(options.images) != bool(options.weights) and not options.rehearse:
-        parser.error("--images and --weights go together")
+        parser.error("--images and --weights must be given together")
     try:
         chosen(options.only)
     except ValueError as error:
@@ -64,7 +64,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 
 def supervise(parts: list[Part], path: Path, arguments: list[str], *, rehearse: bool) -> None:
-    """Start workers until every part has ended in one of them, or has ended one of them."""
+    """Start workers until every part has ended, or has ended its worker."""
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     environment.pop("TRITON_INTERPRET", None)
     if rehearse:
@@ -80,7 +80,7 @@ def supervise(parts: list[Part], path: Path, arguments: list[str], *, rehearse: 
             if worker.poll() is None:
                 worker.kill()
         if not Record.load(path).machine:
-            return  # it could not start, and has said why
+            return  # it could not start, and has printed why
         waiting = _left(waiting, path)
         if end is not None and waiting:
             record = Record.load(path)
@@ -90,7 +90,7 @@ def supervise(parts: list[Part], path: Path, arguments: list[str], *, rehearse: 
 
 
 def _wait(worker: "subprocess.Popen[bytes]", parts: list[Part], path: Path) -> str | None:
-    """How the part under way ended its worker; None if the worker ended between two parts."""
+    """Return how the current part ended its worker, or None if the worker ended between two parts."""
     since, left = time.monotonic() + START_S, len(parts)
     while worker.poll() is None:
         time.sleep(0.2)
@@ -100,7 +100,7 @@ def _wait(worker: "subprocess.Popen[bytes]", parts: list[Part], path: Path) -> s
         if waiting and time.monotonic() - since > waiting[0].seconds + GRACE_S:
             worker.kill()
             worker.wait()
-            return f"did not end within {waiting[0].seconds:g} s, and was killed"
+            return f"did not end within {waiting[0].seconds:g} s and was killed"
     from_worker = {0: None, LOST_GPU: None}
     return from_worker.get(worker.returncode, f"its process ended with code {worker.returncode}")
 
@@ -111,7 +111,7 @@ def _left(parts: list[Part], path: Path) -> list[Part]:
 
 
 def summarise(record: Record, seconds: float) -> int:
-    """Print the table; the exit status."""
+    """Print the table, and return the exit status."""
     console = Console(width=None if sys.stdout.isatty() else 200)
     console.print(record.table())
     checks = [row for row in record.rows if isinstance(row, Check)]

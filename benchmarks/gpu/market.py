@@ -1,4 +1,4 @@
-"""Draw a few images in Market-1501's folders and names, for a rehearsal of what real ones go through."""
+"""Draw a few images in Market-1501's folders and names, for a rehearsal of the part that real images go through."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ EACH = {"train": 2, "query": 1, "gallery": 2}  # images of a person on a camera
 
 
 def draw_market(folder: Path) -> None:
-    """Everybody walks past the cameras one after another."""
+    """Draw people who walk past the cameras one after another."""
     for split, name in FOLDERS.items():
         folder.joinpath(name).mkdir(parents=True)
         for person in PEOPLE[split]:

@@ -24,18 +24,18 @@ from qaconv.matching.tiles import choose_matcher
 from qaconv.metrics import evaluate_ranking
 from qaconv.models import QAConv
 
-KERNEL_LIMIT = 5e-4  # logits, against the formula on the very maps that the kernel multiplies
-LOGIT_LIMIT = 1e-3  # a share of the logits' standard deviation, against the formula on float32 maps
-FEW_LOCATIONS = 64  # over fewer, the rounding of the maps averages out less
+KERNEL_LIMIT = 5e-4  # logits, against the formula on the rounded maps that the kernel multiplies
+LOGIT_LIMIT = 1e-3  # fraction of the logits' standard deviation, against the formula on float32 maps
+FEW_LOCATIONS = 64  # with fewer, the rounding of the maps averages out less
 CODES_LIMIT = 2e-3  # the same, of 8-bit maps against the formula on the same codes
 TOP = 50
-LIMIT_OF_BATCHES = 0.005  # share of identities that stand in another batch
+LIMIT_OF_BATCHES = 0.005  # fraction of identities that are in another batch
 RERANKED_LIMIT = 1e-3  # mean difference of distances in [0, 1]
 MAP_LIMIT = 0.2  # points
 
 
 def matching(setup: Setup) -> Iterator[Check]:
-    """Tables and single pairs of every shape against the formula in float64."""
+    """Compare tables and single pairs of every shape with the formula in float64."""
     for shape in setup.sizes.shapes:
         head, (queries, gallery, _) = trained_head(shape), _people(setup.sizes.pairs, shape)
         expected = plain_logits(head.folded(), queries.double(), gallery.double())
@@ -43,7 +43,8 @@ def matching(setup: Setup) -> Iterator[Check]:
         generator = torch.Generator().manual_seed(0)
         count = min(97, len(queries) * len(gallery))
         rows, columns = (torch.randint(len(maps), (count,), generator=generator) for maps in (queries, gallery))
-        matcher, spread = matcher_on_gpu(setup, head), float(expected.std())
+        matcher = matcher_on_gpu(setup, head)
+        spread = float(expected.std())
         prepared = matcher.prepare(query)
         table = matcher.table(prepared, other)
         error = _largest(table, expected)
@@ -62,10 +63,10 @@ def matching(setup: Setup) -> Iterator[Check]:
 
 
 def matcher_on_gpu(setup: Setup, head: QAConv) -> Any:
-    """What matching on a GPU chooses; a rehearsal takes the kernel in Triton's interpreter.
+    """Return the matcher that matching on a GPU chooses; a rehearsal runs the kernel in Triton's interpreter.
 
     Raises:
-        RuntimeError: it is not the kernel, though there is more than one location.
+        RuntimeError: it is not the kernel, although a map has more than one location.
     """
     from qaconv.matching.engines.cuda import TritonMatcher  # Triton reads its settings when it is imported
 
@@ -80,7 +81,7 @@ def matcher_on_gpu(setup: Setup, head: QAConv) -> Any:
 
 
 def _of_codes(head: QAConv, queries: Tensor, gallery: Tensor) -> Tensor:
-    """Float64 logits of what 8 bits keep of the maps [N, S, C]."""
+    """Return the logits in float64 of maps [N, S, C] after quantisation to 8 bits."""
     kept = []
     for maps in (queries, gallery):
         codes = quantise(maps)
@@ -88,35 +89,37 @@ def _of_codes(head: QAConv, queries: Tensor, gallery: Tensor) -> Tensor:
     return plain_logits(head.folded(), *kept)
 
 
-def _largest(found: Tensor, expected: Tensor) -> float:
-    return float((found.double().cpu() - expected.double()).abs().max())
+def _largest(logits: Tensor, expected: Tensor) -> float:
+    return float((logits.double().cpu() - expected.double()).abs().max())
 
 
 def ranking(setup: Setup) -> Iterator[Check]:
-    """Each query's best, and mAP, of a gallery of simulated people."""
-    shape, (queries, gallery, labels) = setup.sizes.demo, _people(setup.sizes.ranked, setup.sizes.demo)
-    head, top = trained_head(shape), min(TOP, len(gallery))
+    """Compare each query's best images, and mAP, on a gallery of simulated people."""
+    shape = setup.sizes.demo
+    queries, gallery, labels = _people(setup.sizes.ranked, shape)
+    head = trained_head(shape)
+    top = min(TOP, len(gallery))
     on_cpu = score_matrix(queries, gallery, head)
     on_gpu = score_matrix(queries, gallery, head, device=setup.device)
     spread = float(on_cpu.std())
     yield at_most("logits", float(np.abs(on_cpu - on_gpu).max()) / spread, LOGIT_LIMIT)
     expected = np.sort(on_cpu, axis=1)[:, ::-1][:, :top]
-    found = search(queries, gallery, head, top_k=top, device=setup.device)
-    chosen = np.take_along_axis(on_cpu, found.indices, axis=1)
+    neighbours = search(queries, gallery, head, top_k=top, device=setup.device)
+    chosen = np.take_along_axis(on_cpu, neighbours.indices, axis=1)
     note = "the CPU's logits of the images at each rank, the GPU's ranking against the CPU's: equal up to ties"
     yield at_most(f"top {top}", float(np.abs(chosen - expected).max()) / spread, 2 * LOGIT_LIMIT, note)
     yield _same_map(on_cpu, on_gpu, labels, "mAP")
 
 
-def _same_map(expected: Any, found: Any, labels: tuple[Any, Any], name: str) -> Check:
-    """mAP of two tables of scores; nobody is left out for a camera."""
+def _same_map(on_cpu: Any, on_gpu: Any, labels: tuple[Any, Any], name: str) -> Check:
+    """Compare the mAP of two tables of scores, with query and gallery on different cameras."""
     cameras = [np.full(len(side), number) for number, side in enumerate(labels)]
-    maps = [100 * evaluate_ranking(scores, *labels, *cameras).mean_average_precision for scores in (expected, found)]
+    maps = [100 * evaluate_ranking(scores, *labels, *cameras).mean_average_precision for scores in (on_cpu, on_gpu)]
     return at_most(name, abs(maps[0] - maps[1]), MAP_LIMIT, f"{maps[0]:.2f} on the CPU, {maps[1]:.2f} on the GPU")
 
 
 def sampler(setup: Setup) -> Iterator[Row]:
-    """The graph sampler's batches from the scores of either device."""
+    """Compare the graph sampler's batches from the scores of the two devices."""
     people, shape = setup.sizes.people, setup.sizes.demo
     maps, head = unit_maps(np.arange(people), shape, 3), trained_head(shape)
     labels, batches = np.arange(people).repeat(4), []
@@ -125,13 +128,13 @@ def sampler(setup: Setup) -> Iterator[Row]:
         scores = score_matrix(maps, maps, head, device=device)
         drawn = graph_batches(labels, scores, identities=identities, images=2, rng=np.random.default_rng(0))
         batches.append([{int(labels[draw.row]) for draw in batch} for batch in drawn])
-    apart = sum(len(one - other) for one, other in zip(*batches, strict=True)) / (identities * len(batches[0]))
-    note = f"share of the identities of {len(batches[0])} batches that the other device's batch does not have"
-    yield at_most("batches", apart, LIMIT_OF_BATCHES, note)
+    missing = sum(len(on_cpu - on_gpu) for on_cpu, on_gpu in zip(*batches, strict=True))
+    note = f"fraction of the identities of {len(batches[0])} batches that the other device's batch does not have"
+    yield at_most("batches", missing / (identities * len(batches[0])), LIMIT_OF_BATCHES, note)
 
 
 def rerank(setup: Setup) -> Iterator[Check]:
-    """Re-ranked distances, as the stages compute them: neighbours from tiles, and single pairs where they are asked."""
+    """Compare re-ranked distances, computed as in the stages: neighbours from tiles, and single pairs on request."""
     queries, shape = setup.sizes.ranked[0], setup.sizes.demo
     images, gallery, labels = _people((queries, min(600, setup.sizes.ranked[1])), shape)
     maps, head = torch.cat([images, gallery]), trained_head(shape)
@@ -156,7 +159,7 @@ def _pair_distances(maps: Tensor, head: QAConv, device: torch.device, rows: Any,
 
 
 def _people(count: tuple[int, int], shape: Shape) -> tuple[Tensor, Tensor, tuple[Any, Any]]:
-    """Maps of queries and of a gallery that shows each of them some times, and the labels of both."""
+    """Make maps of queries and of a gallery that shows each of them several times; return them with both labels."""
     labels = np.arange(count[0]), np.arange(count[1]) % (4 * count[0])
     queries, gallery = (unit_maps(side, shape, seed) for seed, side in enumerate(labels))
     return queries, gallery, labels

@@ -17,18 +17,18 @@ from qaconv.models import QAConv
 from qaconv.plugins import find
 
 HALF = {"fp16": torch.float16, "bf16": torch.bfloat16}
-# Relative, of the whole output. Random weights magnify rounding: by a hundred from fp16's 5e-4, as from fp32's.
+# Relative difference of the whole output. Random weights magnify rounding a hundredfold, in fp16 (5e-4) as in fp32.
 ENCODER_LIMITS = {"fp32": 1e-4, "fp32 as set": 1e-4, "fp16": 0.1, "bf16": 0.6}
 HEAD_LIMITS = {"fp32": 1e-4, "fp16": 1e-2, "bf16": 5e-2}
-# Of the loss, the gradient of the maps and that of the weights. Where two locations answer nearly equally well, half
-# precision picks the other one, which moves the gradient of the maps: by a tenth on the CPU, too.
-# In fp32 a single one of the hard triplet's 49,000 winners is worth 0.006 of that gradient.
+# Relative differences of the loss, the gradient of the maps and that of the weights. Where two locations match nearly
+# equally well, half precision picks the other one, which changes the gradient of the maps: by a tenth on the CPU, too.
+# In fp32 a single one of the hard triplet's 49,000 winners changes that gradient by 0.006.
 LOSS_LIMITS = {"fp32": (1e-5, 2e-2, 1e-3), "fp16": (1e-2, 0.25, 0.1)}
 IMAGES_EACH = 2  # of a person
 
 
 def encoder(setup: Setup) -> Iterator[Check]:
-    """Maps against those of the CPU in float32."""
+    """Compare maps with those of the CPU in float32."""
     network = settled_network(setup)
     batch = images(setup, 8)
     on_cpu = deepcopy(network.encoder).cpu()
@@ -37,16 +37,16 @@ def encoder(setup: Setup) -> Iterator[Check]:
         with float32_products():
             yield at_most("fp32 maps", difference(network.encoder(batch), expected), ENCODER_LIMITS["fp32"])
         as_set = difference(network.encoder(batch), expected)
-        note = f"TF32 convolutions are {'on' if torch.backends.cudnn.allow_tf32 else 'off'}, as the project sets it"
+        note = f"TF32 convolutions are {'on' if torch.backends.cudnn.allow_tf32 else 'off'}, as the project sets them"
         yield at_most("fp32 maps as set", as_set, ENCODER_LIMITS["fp32 as set"], note)
         for name, dtype in HALF.items():
             with torch.autocast(setup.device.type, dtype):
-                found = network.encoder(batch)
-            yield at_most(f"{name} autocast maps", difference(found, expected), ENCODER_LIMITS[name])
+                maps = network.encoder(batch)
+            yield at_most(f"{name} autocast maps", difference(maps, expected), ENCODER_LIMITS[name])
 
 
 def head(setup: Setup) -> Iterator[Check]:
-    """Logits in both modes, and the statistics that training moves, against the plain head in float64."""
+    """Compare logits in both modes, and the statistics that training updates, with the plain head in float64."""
     shape = setup.sizes.paper
     labels = np.arange(setup.sizes.batch) // IMAGES_EACH
     maps, others = unit_maps(labels, shape, 1), unit_maps(labels[::-1].copy(), shape, 2)[: len(labels) // 2]
@@ -68,33 +68,36 @@ def head(setup: Setup) -> Iterator[Check]:
 
 
 def _statistics(ours: nn.Module, plain: nn.Module) -> float:
-    """The largest relative difference of the two heads' buffers."""
+    """Return the largest relative difference of the two heads' buffers."""
     expected = dict(plain.named_buffers())
     return max(difference(value, expected[name]) for name, value in ours.named_buffers() if value.is_floating_point())
 
 
 def loss(setup: Setup, name: str) -> Iterator[Check]:
-    """A loss and its gradients against the plain head's on the CPU in float64."""
+    """Compare a loss and its gradients with the plain head's on the CPU in float64."""
     shape = Shape(1, 1, setup.sizes.paper.channels) if name == "identity" else setup.sizes.paper
     labels = np.arange(setup.sizes.batch // 2).repeat(2)[: setup.sizes.batch] // IMAGES_EACH
     maps, pids = unit_maps(labels, shape, 1), torch.from_numpy(labels)
     expected = _gradients(name, plain_head(trained_head(shape).train()).double(), maps.double(), pids)
-    for precision, (of_loss, of_maps, of_weights) in LOSS_LIMITS.items():
+    for precision, (loss_limit, maps_limit, weights_limit) in LOSS_LIMITS.items():
         ours = trained_head(shape).train().to(setup.device)
         half = precision == "fp16"
         with float32_products():
-            found = _gradients(name, ours, maps.to(setup.device), pids.to(setup.device), half=half)
-        yield at_most(f"loss, {precision}", difference(found["loss"], expected["loss"]), of_loss)
-        yield at_most(f"gradient of maps, {precision}", difference(found["maps"], expected["maps"]), of_maps)
+            measured = _gradients(name, ours, maps.to(setup.device), pids.to(setup.device), half=half)
+        yield at_most(f"loss, {precision}", difference(measured["loss"], expected["loss"]), loss_limit)
+        yield at_most(f"gradient of maps, {precision}", difference(measured["maps"], expected["maps"]), maps_limit)
         weights = [part for part in expected if part not in ("loss", "maps")]
-        joined = (torch.cat([of[part].flatten().double().cpu() for part in weights]) for of in (found, expected))
-        yield at_most(f"gradient of {len(weights)} weights, {precision}", difference(*joined), of_weights)
+        joined = (
+            torch.cat([gradients[part].flatten().double().cpu() for part in weights])
+            for gradients in (measured, expected)
+        )
+        yield at_most(f"gradient of {len(weights)} weights, {precision}", difference(*joined), weights_limit)
 
 
 def _gradients(
     name: str, head: QAConv | PlainHead, maps: Tensor, pids: Tensor, *, half: bool = False
 ) -> dict[str, Tensor]:
-    """The loss, and the gradients of the maps and of the loss's weights, by name."""
+    """Return the loss, and the gradients of the maps and of the loss's weights, by name."""
     people = int(pids.max()) + 1
     module: Any = find("loss", name)().build(head, people).to(maps.device, maps.dtype).train()
     if name == "identity":
@@ -117,15 +120,15 @@ def _shape(head: QAConv) -> Shape:
     return Shape(head.height, head.width, head.channels)
 
 
-def difference(found: Tensor, expected: Tensor) -> float:
-    """|found - expected| / |expected|, of the whole tensors, in float64."""
-    found, expected = found.detach().double().cpu(), expected.detach().double().cpu()
-    return float((found - expected).norm() / expected.norm().clamp_min(torch.finfo(torch.float64).tiny))
+def difference(measured: Tensor, expected: Tensor) -> float:
+    """Return |measured - expected| / |expected| of the whole tensors, in float64."""
+    measured, expected = measured.detach().double().cpu(), expected.detach().double().cpu()
+    return float((measured - expected).norm() / expected.norm().clamp_min(torch.finfo(torch.float64).tiny))
 
 
 @contextmanager
 def float32_products(*, tf32: bool = False) -> Iterator[None]:
-    """Multiply float32 in full precision, or in TF32, independent of the current settings."""
+    """Multiply float32 in full precision or in TF32, independently of the current settings."""
     before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = tf32
     try:

@@ -1,4 +1,4 @@
-"""Compare trainings on the GPU: resumed, handed over between devices, in half precision, and in two processes."""
+"""Compare trainings on the GPU: resumed, moved between devices, in half precision, and in two processes."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,7 +29,7 @@ BACKBONE = BackboneConfig(name="resnet18", last_layer="layer2", neck_channels=16
 AUGMENT = AugmentConfig(pad=4, rotation_degrees=5, flip=0.5, colour_jitter=0.5, occlusion=0.5)
 PAIRWISE = MethodConfig(pooled=False, loss=PairwiseMatching(), sampler=PKSampler())
 TRIPLET = MethodConfig(pooled=False, loss=HardTriplet(), sampler=PKSampler())
-# Small steps: where large ones take a network from one best partner to another, rounding grows into another training.
+# Small steps: where large ones change which location wins, rounding grows into another training.
 RECIPE = train_config(
     amp=False,
     freeze_batchnorm=False,
@@ -41,23 +41,23 @@ RECIPE = train_config(
     lr_drop_epoch=2,
     learnt_by_epoch=100,
 )
-RESUMED_LIMIT = 1e-5  # relative, of all weights
-# Relative, of what a convolution gives, by another order of its sums.
+RESUMED_LIMIT = 1e-5  # relative difference of all weights
+# Relative change of a convolution's output by another order of its sums.
 ROUNDING = {"float32": 1e-6, "amp": 5e-4}
-NOISES = 3  # trainings with noise that large: one may meet two partners that are nearly equal, and another none
-AMPLIFIED = 3  # times what rounding alone does to a training; two that differ by more differ in something else
-PIXEL_LIMIT = 0.01  # share of pixels that differ by more than PIXEL_STEPS of 255
+NOISES = 3  # trainings with noise that large: one may meet two locations that match nearly equally, and another none
+AMPLIFIED = 3  # allowed multiple of the difference that rounding alone makes; more has another cause
+PIXEL_LIMIT = 0.01  # fraction of pixels that may differ by more than PIXEL_STEPS of 255
 PIXEL_STEPS = 4
 KILLED_AT = 1.5  # epochs of two
-LEAST_SCALE = 128.0  # of the gradients; it begins at 65,536 and is halved whenever one overflows
+LEAST_SCALE = 128.0  # of the gradients; the scale starts at 65,536 and is halved at each overflow
 
 
 class Killed(Exception):
-    """The process would be gone."""
+    """Stand for the end of the process."""
 
 
 class KilledCrops(Crops):
-    """Images of a process that dies while it reads."""
+    """Images of a process that is killed while it reads."""
 
     def __init__(self, crops: Crops, after: int) -> None:
         super().__init__(crops.paths, crops.size)
@@ -71,24 +71,26 @@ class KilledCrops(Crops):
 
 
 def augmentation(setup: Setup) -> Iterator[Check]:
-    """Images varied on the GPU, all at once, against those varied on the CPU, one by one, by the same draws."""
+    """Compare images augmented on the GPU as a batch with those augmented on the CPU one by one, by the same draws."""
     size, (people, each) = setup.sizes.image, setup.sizes.trained
     crops = drawn_crops(setup, people, each, size, AUGMENT)
-    vary, draws = BatchAugmentation(crops.augmentation), [Draw(row, 100 + row) for row in range(people * each)]
+    augment = BatchAugmentation(crops.augmentation)
+    draws = [Draw(row, 100 + row) for row in range(people * each)]
     expected = torch.stack([crops[draw][0] for draw in draws])
-    whole, drawn = torch.stack([crops.crops[draw.row] for draw in draws]), []
+    originals = torch.stack([crops.crops[draw.row] for draw in draws])
+    drawn = []
     with torch.random.fork_rng(devices=[]):
-        for draw, image in zip(draws, whole, strict=True):
+        for draw, image in zip(draws, originals, strict=True):
             torch.manual_seed(draw.seed)
-            drawn.append(vary.draw(image))
-    found = vary(whole.to(setup.device), torch.stack(drawn)).cpu()
-    apart = (found.int() - expected.int()).abs()
-    note = f"by more than {PIXEL_STEPS} of 255; on average {apart.float().mean():.2g}"
-    yield at_most("share of pixels that differ", float((apart > PIXEL_STEPS).float().mean()), PIXEL_LIMIT, note)
+            drawn.append(augment.draw(image))
+    augmented = augment(originals.to(setup.device), torch.stack(drawn)).cpu()
+    steps = (augmented.int() - expected.int()).abs()
+    note = f"by more than {PIXEL_STEPS} of 255; on average {steps.float().mean():.2g}"
+    yield at_most("fraction of pixels that differ", float((steps > PIXEL_STEPS).float().mean()), PIXEL_LIMIT, note)
 
 
 def resume(setup: Setup) -> Iterator[Check]:
-    """A run killed in its second epoch and resumed, against one that was not, with the project's own settings."""
+    """Compare a run that was killed in its second epoch and resumed with one that was not killed."""
     whole = run(setup, setup.folder / "whole", setup.device)
     again = run(setup, setup.folder / "again", setup.device)
     run(setup, setup.folder / "killed", setup.device, killed_at=KILLED_AT)
@@ -99,7 +101,7 @@ def resume(setup: Setup) -> Iterator[Check]:
 
 
 def handover(setup: Setup, precision: str) -> Iterator[Check]:
-    """A run that is killed on one device and resumed on the other, against one on the CPU."""
+    """Compare a run that is killed on one device and resumed on the other with one on the CPU."""
     recipe = RECIPE.model_copy(update={"amp": precision == "amp"})
     cpu = torch.device("cpu")
     whole = run(setup, setup.folder / f"cpu-{precision}", cpu, recipe)
@@ -112,7 +114,7 @@ def handover(setup: Setup, precision: str) -> Iterator[Check]:
 
 
 def amp(setup: Setup) -> Iterator[Check]:
-    """Many steps in half precision: every loss is a number, and the scale of the gradients stays large."""
+    """Check many steps in half precision: every loss is finite, and the scale of the gradients stays large."""
     epochs, images = setup.sizes.amp_epochs, setup.sizes.trained[0] * setup.sizes.trained[1]
     update = {"amp": True, "epochs": epochs, "lr_drop_epoch": epochs, "lr": 0.01, "backbone_lr": 0.01}
     for method in (PAIRWISE, TRIPLET):
@@ -130,7 +132,7 @@ def amp(setup: Setup) -> Iterator[Check]:
 
 
 def together(setup: Setup) -> Iterator[Check]:
-    """Two processes that share a device against one alone; they talk by gloo, as NCCL wants a GPU for each."""
+    """Compare two processes that share a device with one alone. They use gloo, as NCCL needs a GPU for each."""
     methods = (PAIRWISE, TRIPLET)
     pairs = train_in_two(setup, setup.folder / "together", methods)
     whole = run(setup, setup.folder / "cpu", torch.device("cpu"))
@@ -150,15 +152,18 @@ def run(
     *,
     killed_at: float | None = None,
 ) -> dict[str, Tensor]:
-    """The weights, by name, of a training whose state lies in `folder`; none of one that is killed.
+    """Train with drawn images, and return the weights by name, or none if the training is killed.
 
     Args:
-        setup: where the drawn images lie.
-        folder: a state in it is resumed.
-        device: where to train.
-        recipe: of the training.
-        method: of the training.
-        killed_at: epochs after which the process dies. Default: it does not.
+        setup: device, sizes and folder of the drawn images.
+        folder: folder of the training's state; a state in it is resumed.
+        device: device to train on.
+        recipe: settings of the training.
+        method: method to train.
+        killed_at: epochs after which the process is killed. Default: never.
+
+    Raises:
+        RuntimeError: the training ended before it could be killed.
     """
     size, (people, each) = setup.sizes.trained_image, setup.sizes.trained
     crops = drawn_crops(setup, people, each, size, AUGMENT)
@@ -191,7 +196,7 @@ def run(
 
 
 def _effect_of_rounding(setup: Setup, whole: dict[str, Tensor], recipe: TrainConfig, rounding: float) -> float:
-    """How far noise in the convolutions, as large as rounding, takes a training on the CPU from where it ended."""
+    """Return how far noise as large as rounding in the convolutions moves the weights of a training on the CPU."""
     generator, plain = torch.Generator(), torch.nn.Conv2d.forward
 
     def noisy(convolution: torch.nn.Conv2d, images: Tensor) -> Tensor:
@@ -208,12 +213,12 @@ def _effect_of_rounding(setup: Setup, whole: dict[str, Tensor], recipe: TrainCon
     return max(effects)
 
 
-def apart(found: dict[str, Tensor], expected: dict[str, Tensor]) -> float:
-    """The relative difference of all weights together."""
-    one, other = (torch.cat([weights[name].flatten() for name in expected]) for weights in (found, expected))
-    return difference(one, other)
+def apart(trained: dict[str, Tensor], expected: dict[str, Tensor]) -> float:
+    """Return the relative difference of all weights together."""
+    joined = (torch.cat([weights[name].flatten() for name in expected]) for weights in (trained, expected))
+    return difference(*joined)
 
 
-def _bits(found: dict[str, Tensor], expected: dict[str, Tensor]) -> str:
-    same = sum(torch.equal(found[name], value) for name, value in expected.items())
+def _bits(trained: dict[str, Tensor], expected: dict[str, Tensor]) -> str:
+    same = sum(torch.equal(trained[name], value) for name, value in expected.items())
     return f"bit for bit in {same} of {len(expected)} tensors"

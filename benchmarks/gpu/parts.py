@@ -1,19 +1,19 @@
-"""The parts of a run, in order: what each is called, how long it may take, and the function that yields its rows."""
+"""List the parts of a run in order: the name, the time limit, and the function that yields the rows of each."""
 
 from typing import NamedTuple
 
-LOST_GPU = 3  # exit code of a worker whose GPU does not answer any more, after it has recorded the part as failed
+LOST_GPU = 3  # exit code of a worker whose GPU no longer answers, after it has recorded the part as failed
 LOSSES = ("class_memory", "pairwise_matching", "hard_triplet", "identity")
 
 
 class Part(NamedTuple):
-    """One part; a fault in it leaves the others alone.
+    """One part. A fault in it does not affect the others.
 
     Attributes:
-        name: its group and its own name, joined by dots; `--only` takes either.
-        seconds: it may take.
-        function: module of this package, colon, name; called with a `Setup` and the arguments.
-        arguments: of the function.
+        name: group and name, joined by dots; `--only` takes either.
+        seconds: time limit.
+        function: module of this package, colon, name of a function that is called with a `Setup` and the arguments.
+        arguments: further arguments of the function.
     """
 
     name: str
@@ -23,7 +23,7 @@ class Part(NamedTuple):
 
 
 PARTS = (
-    Part("found", 20, "found:rates"),
+    Part("rates", 20, "card:rates"),
     Part("parity.encoder", 60, "parity_network:encoder"),
     Part("parity.head", 30, "parity_network:head"),
     *(Part(f"parity.loss.{name}", 30, "parity_network:loss", (name,)) for name in LOSSES),
@@ -54,10 +54,13 @@ PARTS = (
 
 
 def chosen(names: str | None) -> list[Part]:
-    """The parts that names, joined by commas, choose: a name chooses itself and all that begin with it and a dot.
+    """Return the parts that are named, in order.
+
+    Args:
+        names: names of parts or groups, joined by commas. Default: all parts.
 
     Raises:
-        ValueError: a name chooses nothing.
+        ValueError: a name is neither a part nor a group.
     """
     if names is None:
         return list(PARTS)

@@ -1,4 +1,4 @@
-"""QAConv as plainly as it can be written, with every cosine of every pair in memory: what the rest is compared with."""
+"""Compute QAConv in its plainest form, with every cosine of every pair in memory, to compare the other forms with."""
 
 import torch
 from torch import Tensor
@@ -8,10 +8,10 @@ from qaconv.runtime.head import Head
 
 
 class PlainHead(QAConv):
-    """The head over a table of all cosines, [Q, S, G, S]; autograd does the rest."""
+    """The head over a table of all cosines [Q, S, G, S], with autograd's gradients."""
 
     def forward(self, query_maps: Tensor, gallery_maps: Tensor, blocks: int = 1) -> Tensor:
-        """Maps [Q, C, H, W] and [G, C, H, W] to logits [Q, G]; a block of the gallery after the other."""
+        """Compute logits [Q, G] of maps [Q, C, H, W] and [G, C, H, W], one block of the gallery after another."""
         return torch.cat([self._match(query_maps, part) for part in gallery_maps.chunk(blocks)], dim=1)
 
     def _match(self, query_maps: Tensor, gallery_maps: Tensor) -> Tensor:
@@ -20,11 +20,12 @@ class PlainHead(QAConv):
         queries, galleries, _, locations = best.shape
         local = self.local_norm(best.reshape(-1, 1, locations))
         logits = self.weight(local.reshape(-1, self.weight.in_features)).reshape(queries * galleries, -1)
-        return self.logit_norm(logits.sum(dim=1, keepdim=True)).reshape(queries, galleries)
+        normalised: Tensor = self.logit_norm(logits.sum(dim=1, keepdim=True))
+        return normalised.reshape(queries, galleries)
 
 
 def plain_head(head: QAConv) -> PlainHead:
-    """A plain head with copies of the weights of another, on its device and in its precision."""
+    """Make a plain head with copies of another head's weights, on its device and in its precision."""
     plain = PlainHead(head.channels, head.height, head.width, head.variant)
     plain.load_state_dict(head.state_dict())
     plain.train(head.training)
@@ -33,9 +34,9 @@ def plain_head(head: QAConv) -> PlainHead:
 
 @torch.no_grad()
 def plain_logits(head: Head, query_maps: Tensor, gallery_maps: Tensor, *, table_bytes: int = 1 << 30) -> Tensor:
-    """Logits [Q, G] by einsum, as the authors' code computes them: a table of cosines, and its maxima both ways.
+    """Compute logits [Q, G] by einsum as in the authors' code: a table of cosines, and its maxima both ways.
 
-    In the precision of the maps; some gallery images and some queries at a time, so that a table has `table_bytes`.
+    The precision is that of the maps. A table of some queries and some gallery images has `table_bytes`.
     """
     queries, gallery = query_maps.flatten(2), gallery_maps.flatten(2)
     query_weights = torch.from_numpy(head.query).to(queries)
@@ -43,10 +44,10 @@ def plain_logits(head: Head, query_maps: Tensor, gallery_maps: Tensor, *, table_
     pair_bytes = queries.element_size() * queries.shape[2] ** 2
     side = max(1, int((table_bytes / pair_bytes) ** 0.5))
     rows = []
-    for some in queries.split(side):
+    for query_block in queries.split(side):
         parts = []
-        for others in gallery.split(side):
-            table = torch.einsum("qcs,gct->qgst", some, others)
+        for gallery_block in gallery.split(side):
+            table = torch.einsum("qcs,gct->qgst", query_block, gallery_block)
             parts.append(table.amax(dim=3) @ query_weights + table.amax(dim=2) @ gallery_weights + head.bias)
         rows.append(torch.cat(parts, dim=1))
     return torch.cat(rows)

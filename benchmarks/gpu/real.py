@@ -1,4 +1,4 @@
-"""Train on Market-1501 by the project's own training, then rank its gallery, without and with fitted times."""
+"""Train on Market-1501 with the project's training, then rank its gallery without and with fitted times."""
 
 import time
 from collections.abc import Iterable, Iterator
@@ -37,18 +37,18 @@ from qaconv.tlift import fit
 from qaconv.tlift.clock_checks import Finding
 from qaconv.training import trainer
 
-PROBED = 25  # steps, to find how many epochs fit into the time
-PAIRWISE_EPOCHS = 1  # from ImageNet's weights alone, hard triplet with margin 16 learns nothing
-COMPARED = (64, 500)  # queries and gallery images whose logits are computed plainly, too
-LEAST_ACCURACY = 0.2  # of the last epoch
+PROBED = 25  # steps that are timed, to choose how many epochs fit into the time
+PAIRWISE_EPOCHS = 1  # from ImageNet's weights, hard triplet with margin 16 alone learns nothing
+COMPARED = (64, 500)  # queries and gallery images whose logits are also computed in the plain form
+LEAST_ACCURACY = 0.2  # smallest accuracy of the last epoch
 REHEARSED = {"identities_per_batch": 4, "learnt_accuracy": 0}
 SETTINGS = EvaluateConfig(batch_size=256, engine="exact", parts=(1,), rerank=KReciprocal(k1=20, k2=6, lambda_value=0.3))
 
 
 def training_and_ranking(setup: Setup) -> Iterator[Row]:
-    """Training for a given time, then rank-1 and mAP on query and gallery."""
+    """Train for a given time, then measure rank-1 and mAP on query and gallery."""
     if setup.images is None and not setup.rehearsal:
-        yield Figure("training on real images", None, "", note="not run: --images and --weights name none")
+        yield Figure("training on real images", None, "", note="not run: --images and --weights are not given")
         return
     folder = setup.images or setup.folder / "market"
     if setup.images is None:
@@ -76,7 +76,7 @@ def _network(setup: Setup) -> Network:
 
 
 def _train(setup: Setup, network: Network, manifest: Manifest) -> Iterator[Row]:
-    """The recipe cvpr2022 with as many epochs as fit."""
+    """Train by the recipe cvpr2022 with as many epochs as fit."""
     values = BLOCKS["methods"]["qaconv"]
     loss = {**values["loss"], "pairwise_epochs": PAIRWISE_EPOCHS}
     method = MethodConfig.model_validate({**values, "loss": loss})
@@ -110,9 +110,9 @@ def _train(setup: Setup, network: Network, manifest: Manifest) -> Iterator[Row]:
         yield Check("training runs to its end", False, note=str(error))
         return
     seconds, count = time.perf_counter() - started, per_epoch * len(history)
-    note = f"{len(history)} epochs of {per_epoch:,} images, graphs and states among them"
+    note = f"{len(history)} epochs of {per_epoch:,} images, graphs and states included"
     yield Figure("training", count / seconds, "images/s", seconds, note=note)
-    yield Figure("share of training in which the host waits", 100 * waited[0] / seconds, "%", waited[0])
+    yield Figure("fraction of training in which the host waits", 100 * waited[0] / seconds, "%", waited[0])
     for row in history.to_dict("records"):
         note = f"anchors matched right {100 * row['accuracy']:.1f} %, lr {row['lr']:g}"
         yield Figure(f"epoch {row['epoch']:.0f}", row["loss"], "loss", note=note)
@@ -128,7 +128,7 @@ def _crops(setup: Setup, manifest: Manifest, augment: AugmentConfig) -> Training
 
 
 def _probe(setup: Setup, crops: TrainingCrops, config: TrainConfig, method: MethodConfig) -> float:
-    """Images a second of a training that is thrown away."""
+    """Return the images a second of a training that is discarded."""
     labels, network = np.asarray(crops.labels, dtype=np.int64), _network(setup)
     learner = trainer._Learner(network, config, method, setup.device, people=len(np.unique(labels)))
     size = {"identities": config.identities_per_batch, "images": config.images_per_identity}
@@ -144,7 +144,7 @@ def _probe(setup: Setup, crops: TrainingCrops, config: TrainConfig, method: Meth
 
 @contextmanager
 def _waiting() -> Iterator[list[float]]:
-    """Seconds that training waits for its batches, in a list of one."""
+    """Count the seconds that training waits for its batches, in a list of one."""
     waited = [0.0]
 
     def timed(reader: TrainingReader, batches: Iterable[list[Draw]]) -> Iterator[tuple[Tensor, Tensor]]:
@@ -163,16 +163,16 @@ def _waiting() -> Iterator[list[float]]:
 
 
 def _trained_head_check(setup: Setup, network: Network, queries: Tensor, gallery: Tensor) -> Check:
-    """Logits of real maps by a trained head against the formula in float64."""
+    """Compare the trained head's logits of real maps with the formula in float64."""
     head = deepcopy(network.head).cpu()
     expected = plain_logits(head.folded(), queries.double(), gallery.double()).numpy()
     error = float(np.abs(score_matrix(queries, gallery, head, device=setup.device) - expected).max())
     note = f"largest {error:.1e} logits, which spread by {expected.std():.1f}"
-    return at_most("logits of the trained head, as a share of their spread", error / expected.std(), LOGIT_LIMIT, note)
+    return at_most("logits of the trained head, relative to their spread", error / expected.std(), LOGIT_LIMIT, note)
 
 
 def _rank(setup: Setup, network: Network, manifest: Manifest) -> Iterator[Row]:
-    """Rank-1 and mAP of the queries, direct and lifted by times that are fitted without a label."""
+    """Measure rank-1 and mAP of the queries, direct and lifted by times that are fitted without a label."""
     frame = manifest.frame
     sightings = frame[(frame["split"] != "train") & ((frame["split"] == "query") | (frame["pid"] != JUNK))]
     sightings = sightings.reset_index(drop=True)

@@ -1,4 +1,4 @@
-"""Keep the results of a run: checks with their limits, figures of speed, and one JSON file that is always whole."""
+"""Keep the results of a run: checks with their limits, figures of speed, and one JSON file that is always complete."""
 
 import json
 import math
@@ -17,7 +17,7 @@ ORDER = {part.name: number for number, part in enumerate(PARTS)}
 
 @dataclass(frozen=True)
 class Check:
-    """One comparison; it passes if `measured` is at most `limit`."""
+    """A comparison that passes if `measured` is at most `limit`."""
 
     name: str
     passed: bool
@@ -30,7 +30,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Figure:
-    """One measurement of speed; `value` is None where it could not be taken, and `note` says why."""
+    """A measurement of speed. If it was not possible, `value` is None and `note` gives the reason."""
 
     name: str
     value: float | None
@@ -45,7 +45,7 @@ class Figure:
 
     @property
     def share_of_bound(self) -> float | None:
-        """Of the bound that is reached, in [0, 1]."""
+        """Return the fraction of the bound that is reached, in [0, 1]."""
         return self.bound_seconds / self.seconds if self.bound_seconds and self.seconds else None
 
 
@@ -53,7 +53,7 @@ Row = Check | Figure
 
 
 def at_most(name: str, measured: float, limit: float, note: str = "") -> Check:
-    """A check that passes if `measured` is at most `limit`; not a number does not pass."""
+    """Make a check that passes if `measured` is at most `limit`. NaN does not pass."""
     return Check(name, bool(measured <= limit), float(measured), float(limit), note)
 
 
@@ -72,12 +72,13 @@ class Record:
         return [row for row in self.rows if isinstance(row, Check) and not row.passed]
 
     def add(self, part: str, rows: list[Row], seconds: float) -> None:
-        """Keep the rows of a part, and write the file."""
+        """Add the rows of a part, and write the file."""
         self.rows += [self._marked(replace(row, part=part)) for row in rows]
         self.seconds[part] = seconds
         self.save()
 
     def save(self) -> None:
+        """Write the file."""
         content = {
             "rehearsal": self.rehearsal,
             "machine": self.machine,
@@ -100,7 +101,7 @@ class Record:
         return cls(path, content["rehearsal"], content["machine"], content["seconds"], rows)
 
     def table(self) -> Table:
-        """All rows, for people."""
+        """Lay out all rows as a table for people."""
         table = Table(title="GPU check", title_justify="left")
         for column in ("part", "what", "result", "value", "limit or plain", "bound", "peak GB", "note"):
             table.add_column(column, justify="right" if column in ("value", "peak GB") else "left")
@@ -115,7 +116,7 @@ class Record:
 
 
 def _by_part(rows: list[Row]) -> Iterator[tuple[str, Row]]:
-    """Each row with the name of its part, which stands at the part's first row alone."""
+    """Yield each row with the name of its part, which is empty except at the part's first row."""
     last = None
     for row in rows:
         yield row.part if row.part != last else "", row
@@ -140,7 +141,7 @@ def _figure_cells(row: Figure) -> tuple[str, ...]:
 
 
 def _finite(value: Any) -> Any:
-    """JSON has no NaN and no infinity: they become null."""
+    """Replace NaN and infinity by null, as JSON has neither."""
     if isinstance(value, dict):
         return {key: _finite(each) for key, each in value.items()}
     if isinstance(value, list):

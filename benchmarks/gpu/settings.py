@@ -1,4 +1,4 @@
-"""Sizes of a run on a GPU, of its rehearsal on the CPU, and what every part is called with."""
+"""Define the sizes of a run on a GPU and of its rehearsal on the CPU, and the argument of every part."""
 
 import os
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from qaconv.config import BackboneConfig, ImageConfig
 
 
 class Shape(NamedTuple):
-    """Of feature maps."""
+    """Height, width and channels of feature maps."""
 
     height: int
     width: int
@@ -26,13 +26,13 @@ class Shape(NamedTuple):
 
     @property
     def pair_flop(self) -> int:
-        """Floating-point operations of the cosines of one pair of images."""
+        """Count the floating-point operations of the cosines of one pair of images."""
         return 2 * self.locations**2 * self.channels
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much each part does."""
+    """The amounts of work of the parts."""
 
     backbone: BackboneConfig  # of parity and speed
     image: ImageConfig
@@ -57,7 +57,7 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Setup:
-    """What every part is called with."""
+    """The argument of every part."""
 
     device: torch.device
     sizes: Sizes
@@ -72,7 +72,7 @@ class Setup:
 
     @property
     def readers(self) -> int:
-        """Workers where one number is enough."""
+        """Return the number of reading workers for parts that use a single number."""
         return 0 if self.rehearsal else min(16, os.cpu_count() or 1)
 
 

@@ -1,4 +1,4 @@
-"""Make feature maps, heads, networks and image files that behave as trained and real ones do."""
+"""Make feature maps, heads, networks and image files that behave like trained and real ones."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from qaconv.data.transforms import build_augmentation
 from qaconv.models import QAConv
 from qaconv.models.checkpoint import Architecture, Network, build_network
 
-LOGIT_STD = 5.0  # of a trained network's scores among strangers, in logits
+LOGIT_STD = 5.0  # standard deviation of a trained network's logits among strangers
 DIRECTIONS = 8  # in which people differ
 PATCHES = (4, 2)  # of a person, whose colours are drawn
 CROP = (128, 64)  # height and width of Market-1501's images
@@ -29,15 +29,15 @@ def unit_maps(
 ) -> Tensor:
     """Make maps [N, C, H, W] of unit length over C. Maps of one label are alike for every seed.
 
-    People differ in a few directions, and neighbouring locations are alike, as in a trained network's maps: so their
+    People differ in a few directions, and neighbouring locations are alike, as in a trained network's maps. So their
     cosines spread, and many locations agree on a score.
 
     Args:
         labels: person of each map, [N], numbered from 0.
-        shape: of a map.
-        seed: of what changes from image to image.
-        noise: how much does, as a share of what a person's maps have in common.
-        device: where to make them. Default: the CPU.
+        shape: shape of a map.
+        seed: seed of the differences between images of a person.
+        noise: size of these differences, relative to what a person's maps have in common.
+        device: device to make them on. Default: the CPU.
     """
     generator = torch.Generator(device or "cpu").manual_seed(0)
     basis = torch.randn(shape.channels, DIRECTIONS + 1, generator=generator, device=device)
@@ -52,7 +52,7 @@ def unit_maps(
 
 
 def trained_head(shape: Shape, seed: int = 0) -> QAConv:
-    """A head in eval mode whose statistics fit `unit_maps` of strangers, with logits of LOGIT_STD."""
+    """Make a head in eval mode whose statistics fit `unit_maps` of strangers, with logits of LOGIT_STD."""
     head = QAConv(shape.channels, shape.height, shape.width).eval()
     generator = torch.Generator().manual_seed(seed)
     maps = unit_maps(np.arange(24), shape, seed)
@@ -75,7 +75,7 @@ def _settle_norm(norm: nn.BatchNorm1d, values: Tensor, *, weight: float, bias: f
 
 
 def settled_network(setup: Setup) -> Network:
-    """The network of the parts on encoding and training: random weights, statistics that fit its own activations."""
+    """Make a network with random weights and with statistics that fit its own activations."""
     architecture = Architecture(backbone=setup.sizes.backbone, image=setup.sizes.image, pooled=False)
     network = build_network(architecture, seed=0)
     encoder = network.encoder.to(setup.device)
@@ -94,7 +94,7 @@ def settled_network(setup: Setup) -> Network:
 
 
 def images(setup: Setup, count: int) -> Tensor:
-    """Float images [count, 3, H, W] in [0, 1] on the device: smooth, with some noise."""
+    """Make float images [count, 3, H, W] in [0, 1] on the device, smooth with some noise."""
     size, generator = setup.sizes.image, torch.Generator().manual_seed(count)
     coarse = torch.rand(count, 3, 8, 4, generator=generator)
     smooth = F.interpolate(coarse, (size.height, size.width), mode="bilinear")
@@ -102,7 +102,7 @@ def images(setup: Setup, count: int) -> Tensor:
 
 
 def drawn_crops(setup: Setup, people: int, each: int, size: ImageConfig, augment: AugmentConfig) -> TrainingCrops:
-    """Training images of people who differ in colours: JPEG files, drawn once a run."""
+    """Return training images of people who differ in colours, drawn as JPEG files at the first call."""
     folder = setup.folder / f"people-{people}x{each}"
     names = [(label, folder / f"{label:04d}_{image}.jpg") for label in range(people) for image in range(each)]
     if not folder.exists():
@@ -114,7 +114,7 @@ def drawn_crops(setup: Setup, people: int, each: int, size: ImageConfig, augment
 
 
 def draw_person(person: int, path: Path) -> None:
-    """Write a JPEG of CROP, about as large as Market-1501's: a person's colours, and other noise each time."""
+    """Write a JPEG with a person's colours and new noise, of about the size of Market-1501's files."""
     colours = np.random.default_rng(person).integers(30, 226, (4, 2, 3))
     rng = np.random.default_rng([person, *path.name.encode()])
     pixels = np.kron(colours, np.ones((CROP[0] // 4, CROP[1] // 2, 1)))

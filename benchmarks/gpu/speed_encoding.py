@@ -1,4 +1,4 @@
-"""Time encoding: in PyTorch as it is, in half precision, with other memory, compiled; and by ONNX Runtime."""
+"""Time encoding in eager PyTorch, in half precision, with channels last, compiled, and in ONNX Runtime."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +19,7 @@ PROVIDER = "CUDAExecutionProvider"
 
 
 def eager(setup: Setup) -> Iterator[Figure]:
-    """Batches that lie on the GPU, then those that come from the host and go back as maps."""
+    """Time batches that are on the GPU, then batches that come from the host and return as maps."""
     encoder, batch = settled_network(setup).encoder, images(setup, setup.sizes.encoded)
     half = torch.float16 if setup.device.type == "cuda" else torch.bfloat16
     plain: float | None = None
@@ -42,9 +42,9 @@ def eager(setup: Setup) -> Iterator[Figure]:
 
 
 def compiled(setup: Setup) -> Iterator[Figure]:
-    """Compiled by torch.compile, channels last, in half precision; compiling takes a minute."""
+    """Time the encoder compiled by torch.compile, channels last, in half precision. Compiling takes a minute."""
     if setup.rehearsal:
-        yield Figure("compiled, half precision, channels last", None, "images/s", note="not run: takes a C++ compiler")
+        yield Figure("compiled, half precision, channels last", None, "images/s", note="not run: needs a C++ compiler")
         return
     encoder = settled_network(setup).encoder.to(memory_format=torch.channels_last)
     batch = images(setup, setup.sizes.encoded).contiguous(memory_format=torch.channels_last)
@@ -59,7 +59,7 @@ def compiled(setup: Setup) -> Iterator[Figure]:
 
 
 def onnxruntime(setup: Setup) -> Iterator[Figure]:
-    """The exported graph on the GPU, from the host and back."""
+    """Time the exported graph on the GPU, from the host and back."""
     import onnxruntime as runtime
 
     name = "ONNX Runtime on CUDA, fp32, from the host and back"

@@ -1,4 +1,4 @@
-"""Time what feeds a training: image files to varied batches, alone and in a loop with the network."""
+"""Time the reading of a training: from image files to augmented batches, alone and in a loop with the network."""
 
 import time
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ SKIPPED = 3  # batches at the start, while the workers start
 
 
 def loader(setup: Setup) -> Iterator[Figure]:
-    """Images a second of the loader alone, augmented as in the recipe cvpr2022."""
+    """Measure the loader alone, with the augmentation of the recipe cvpr2022."""
     crops = _crops(setup)
     for workers in setup.sizes.workers:
         batches = _batches(setup, crops, setup.sizes.loader_batches)
@@ -33,20 +33,21 @@ def loader(setup: Setup) -> Iterator[Figure]:
 
 
 def _drain(setup: Setup, crops: TrainingCrops, batches: list[list[Draw]], workers: int) -> float:
-    """Images a second, after the first batches."""
-    started, counted, skipped = time.perf_counter(), 0, min(SKIPPED, len(batches) - 1)
+    """Return the images a second after the first batches."""
+    skipped = min(SKIPPED, len(batches) - 1)
+    started, counted = time.perf_counter(), 0
     for number, (images, _) in enumerate(TrainingReader(crops, workers, setup.device).read(batches)):
         if number < skipped:
             started = time.perf_counter()
         else:
             counted += len(images)
     if setup.device.type == "cuda":
-        torch.cuda.synchronize()  # the images are varied there
+        torch.cuda.synchronize()  # the images are augmented there
     return counted / (time.perf_counter() - started)
 
 
 def loop(setup: Setup) -> Iterator[Figure]:
-    """A training loop as it runs: how long the device has nothing to do, because it waits for images."""
+    """Measure a training loop, and how long its device is idle because it waits for images."""
     crops, step = _crops(setup), learner(setup, "hard_triplet")
     batches = _batches(setup, crops, 2 * SKIPPED if setup.rehearsal else LOOP_STEPS)
     clock, started, counted = Clock(setup.device), time.perf_counter(), 0
@@ -62,11 +63,11 @@ def loop(setup: Setup) -> Iterator[Figure]:
     seconds = time.perf_counter() - started
     note = f"{setup.readers} workers, {_source(setup)}"
     yield Figure("loop, hard_triplet", counted / seconds, "images/s", setup.sizes.batch * seconds / counted, note=note)
-    yield Figure("loop, share that waits for images", 100 * max(0.0, 1 - busy / seconds), "%", note=note)
+    yield Figure("loop, fraction that waits for images", 100 * max(0.0, 1 - busy / seconds), "%", note=note)
 
 
 def _crops(setup: Setup) -> TrainingCrops:
-    """Training images of Market-1501 where there are any; otherwise drawn ones, about as large."""
+    """Return the training images of Market-1501 if they are given, otherwise drawn ones of about that size."""
     augment = AugmentConfig(**{**AUGMENT.model_dump(), "pad": min(AUGMENT.pad, setup.sizes.image.width // 2)})
     if setup.images is None:
         each = 4
@@ -80,7 +81,7 @@ def _crops(setup: Setup) -> TrainingCrops:
 
 
 def _batches(setup: Setup, crops: TrainingCrops, count: int) -> list[list[Draw]]:
-    """As many batches of people with IMAGES_EACH images."""
+    """Return `count` batches of people with IMAGES_EACH images each."""
     labels, identities = np.asarray(crops.labels, dtype=np.int64), setup.sizes.batch // IMAGES_EACH
     rng, drawn = np.random.default_rng(0), list[list[Draw]]()
     while len(drawn) < count:

@@ -1,4 +1,4 @@
-"""Time matching: a table of pairs, the same with the maps on the host, and the graph sampler's pairs of identities."""
+"""Time matching: a table of pairs, the same with maps on the host, and the graph sampler's pairs of identities."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 import torch
 
-from benchmarks.gpu.found import matmul_rate
+from benchmarks.gpu.card import matmul_rate
 from benchmarks.gpu.parity_matching import matcher_on_gpu
 from benchmarks.gpu.plain import plain_logits
 from benchmarks.gpu.record import Figure
@@ -19,11 +19,12 @@ BOUND = "bf16 products"
 
 
 def matching(setup: Setup, name: str) -> Iterator[Figure]:
-    """Pairs a second at one shape, with the authors' einsum on the same maps as the plain form."""
+    """Measure pairs a second at one shape, with the authors' einsum on the same maps as the plain form."""
     shape: Shape = getattr(setup.sizes, name)
     labels = [np.arange(count) for count in setup.sizes.timed_pairs]
     queries, gallery = (unit_maps(side, shape, seed, device=setup.device) for seed, side in enumerate(labels))
-    pairs, head = len(queries) * len(gallery), trained_head(shape)
+    pairs = len(queries) * len(gallery)
+    head = trained_head(shape)
     bound = pairs * shape.pair_flop / matmul_rate(setup.device, setup.sizes.matrix)
     plain = {}
     for precision, dtype in {"fp32": torch.float32, "fp16": torch.float16}.items():
@@ -46,7 +47,7 @@ def matching(setup: Setup, name: str) -> Iterator[Figure]:
 
 
 def graph(setup: Setup) -> Iterator[Figure]:
-    """One image of each identity with every other: what each epoch of the graph sampler begins with."""
+    """Time one image of each identity against every other, which each epoch of the graph sampler begins with."""
     shape, head = setup.sizes.paper, trained_head(setup.sizes.paper)
     for people in (setup.sizes.people, setup.sizes.many_people):
         maps = unit_maps(np.arange(people), shape, 0, device=setup.device).cpu()

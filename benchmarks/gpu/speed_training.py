@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks.gpu.found import matmul_rate
+from benchmarks.gpu.card import matmul_rate
 from benchmarks.gpu.plain import plain_head
 from benchmarks.gpu.recipe import train_config
 from benchmarks.gpu.record import Figure
@@ -30,7 +30,7 @@ RECIPE = train_config(epochs=1, lr=1e-6, backbone_lr=1e-6, lr_drop_epoch=1)
 
 
 def head(setup: Setup) -> Iterator[Figure]:
-    """Forward and backward of the head on a batch of maps with itself."""
+    """Time forward and backward of the head on a batch of maps with itself."""
     shape, count = setup.sizes.paper, setup.sizes.batch
     maps = unit_maps(np.arange(count) // IMAGES_EACH, shape, 0, device=setup.device)
     same = torch.arange(count, device=setup.device) // IMAGES_EACH
@@ -56,7 +56,7 @@ def _forward_backward(head: QAConv, maps: Tensor, targets: Tensor, dtype: torch.
 
 
 def step(setup: Setup, loss: str) -> Iterator[Figure]:
-    """A whole step with half precision: images already on the GPU, the encoder, the loss, the optimiser."""
+    """Time a whole step in half precision, of images that are on the GPU: encoder, loss and optimiser."""
     count = setup.sizes.batch
     plain: Cost | None = None
     for name in ("plain autograd", "ours"):
@@ -67,7 +67,7 @@ def step(setup: Setup, loss: str) -> Iterator[Figure]:
 
 
 def learner(setup: Setup, loss: str, *, plain: bool = False) -> Callable[..., Any]:
-    """The project's own step, called with images, labels and an epoch."""
+    """Return the project's training step, to be called with images, labels and an epoch."""
     network = settled_network(setup)
     if plain:
         network = replace(network, head=plain_head(network.head))
@@ -82,13 +82,13 @@ def learner(setup: Setup, loss: str, *, plain: bool = False) -> Callable[..., An
 
 
 def batch(setup: Setup) -> tuple[Tensor, Tensor]:
-    """Images and labels on the device."""
+    """Return images and labels on the device."""
     count = setup.sizes.batch
     return images(setup, count), torch.arange(count, device=setup.device) // IMAGES_EACH
 
 
 def split(setup: Setup) -> Iterator[Figure]:
-    """What each part of a step takes by itself; the optimiser's part is what is left of the whole."""
+    """Time each part of a step by itself. The optimiser's time is the rest of the whole."""
     network = settled_network(setup)
     encoder = network.encoder.to(memory_format=torch.channels_last)
     pictures, pids = batch(setup)
@@ -99,8 +99,8 @@ def split(setup: Setup) -> Iterator[Figure]:
 
     def encode() -> None:
         with torch.autocast(setup.device.type, half):
-            found = encoder(pictures)
-        found.backward(maps)
+            encoded = encoder(pictures)
+        encoded.backward(maps)
 
     def lose() -> None:
         leaf = maps.detach().requires_grad_()

@@ -1,4 +1,4 @@
-"""Time calls on a device, and read how much of its memory they take."""
+"""Time calls on a device, and read how much of its memory they use."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -8,21 +8,21 @@ from typing import NamedTuple
 
 import torch
 
-LEAST_S = 0.3  # of the timed calls of one measurement, together
+LEAST_S = 0.3  # sum of the timed calls of one measurement, at least
 MOST_S = 5.0
 MOST_TURNS = 50
 REHEARSED_TURNS = 1
 
 
 class Cost(NamedTuple):
-    """The median time of a call, and the largest amount of GPU memory in use during it; None on the CPU."""
+    """The median time of a call, and the largest amount of GPU memory in use during it (None on the CPU)."""
 
     seconds: float
     peak_bytes: int | None
 
 
 def measure(call: Callable[[], object], device: torch.device, *, turns: int = 5) -> Cost:
-    """Call until both `turns` and LEAST_S are reached, after a first call that warms up."""
+    """Time a call until both `turns` and LEAST_S are reached, after a first call that warms up."""
     cuda = device.type == "cuda"
     call()
     if cuda:
@@ -41,7 +41,7 @@ def _time_on_gpu(call: Callable[[], object]) -> float:
     call()
     end.record()
     end.synchronize()
-    return start.elapsed_time(end) / 1000
+    return float(start.elapsed_time(end)) / 1000
 
 
 def _time(call: Callable[[], object]) -> float:
@@ -51,7 +51,7 @@ def _time(call: Callable[[], object]) -> float:
 
 
 class Clock:
-    """Adds up what parts of a loop take on a device, without waiting for it."""
+    """Sum the time of parts of a loop on a device, without waiting for it."""
 
     def __init__(self, device: torch.device) -> None:
         self._cuda = device.type == "cuda"
@@ -60,7 +60,7 @@ class Clock:
 
     @contextmanager
     def counts(self) -> Iterator[None]:
-        """Count what is started in the block."""
+        """Count the work that is started in the block."""
         if not self._cuda:
             started = time.perf_counter()
             yield
@@ -73,7 +73,7 @@ class Clock:
         self._events.append((start, end))
 
     def seconds(self) -> float:
-        """The sum, once the device is done."""
+        """Wait for the device, and return the sum."""
         if self._cuda:
             torch.cuda.synchronize()
-        return self._seconds + sum(start.elapsed_time(end) for start, end in self._events) / 1000
+        return self._seconds + sum(float(start.elapsed_time(end)) for start, end in self._events) / 1000

@@ -1,4 +1,4 @@
-"""Train in two processes on one device, which the project itself does not do: there each has a GPU of its own."""
+"""Train in two processes on one device, which the project itself does not do: each process has its own GPU there."""
 
 import time
 from collections.abc import Sequence
@@ -19,10 +19,10 @@ MOST_S = 75.0
 def train_in_two(
     setup: Setup, folder: Path, methods: Sequence[MethodConfig]
 ) -> list[tuple[dict[str, Tensor], dict[str, Tensor]]]:
-    """The weights that each of two processes ends with, by method.
+    """Return the weights that each of two processes ends with, for each method.
 
     Raises:
-        RuntimeError: they take too long.
+        RuntimeError: the processes take longer than MOST_S.
     """
     folder.mkdir(parents=True)
     context = spawn(_train, (setup, folder, methods), PROCESSES, join=False)
@@ -30,7 +30,7 @@ def train_in_two(
     try:
         while not context.join(timeout=1):
             if time.monotonic() > until:
-                raise RuntimeError(f"two processes have not trained within {MOST_S:g} s")
+                raise RuntimeError(f"two processes did not finish training within {MOST_S:g} s")
     finally:
         for process in context.processes:
             process.kill()
@@ -39,7 +39,7 @@ def train_in_two(
 
 
 def _train(rank: int, setup: Setup, folder: Path, methods: Sequence[MethodConfig]) -> None:
-    """What each process does."""
+    """Train every method in one of the processes, and save the weights."""
     from benchmarks.gpu.parity_training import run
 
     _accept_older_torch()
@@ -53,7 +53,7 @@ def _train(rank: int, setup: Setup, folder: Path, methods: Sequence[MethodConfig
 
 
 def _accept_older_torch() -> None:
-    """Give a PyTorch before 2.14 the two names of newer ones that `qaconv.training.distributed` calls."""
+    """Give a PyTorch before 2.14 the two newer names that `qaconv.training.distributed` calls."""
     if hasattr(dist, "all_gather_single"):
         return
     parallel = nn.parallel.DistributedDataParallel

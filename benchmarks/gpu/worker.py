@@ -1,4 +1,4 @@
-"""Run parts one after another in this process; a fault, or a part that takes too long, becomes a failed check."""
+"""Run parts one after another in this process. A fault, or a part that takes too long, becomes a failed check."""
 
 import argparse
 import signal
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.gpu.found import describe
+from benchmarks.gpu.card import describe
 from benchmarks.gpu.parts import LOST_GPU, Part, chosen
 from benchmarks.gpu.record import Check, Record, Row
 from benchmarks.gpu.settings import FULL, TINY, Setup
@@ -21,15 +21,15 @@ from qaconv.training.device import find_device
 
 
 class OutOfTime(Exception):
-    """A part has used up its time."""
+    """A part took longer than its time limit."""
 
 
 def work(options: argparse.Namespace) -> int:
-    """Run the parts of `--worker`; an exit code."""
+    """Run the parts of `--worker`, and return an exit code."""
     if not options.rehearse and not torch.cuda.is_available():
         print(f"PyTorch {torch.__version__} finds no CUDA GPU; --rehearse runs tiny sizes on the CPU", file=sys.stderr)
         return 1
-    device = find_device("cpu" if options.rehearse else "cuda")  # with the project's settings
+    device = find_device("cpu" if options.rehearse else "cuda")  # applies the project's settings
     record = Record.load(options.out)
     if not record.machine:
         record.machine = describe(device)
@@ -52,17 +52,18 @@ def work(options: argparse.Namespace) -> int:
 
 
 def find(part: Part, setup: Setup) -> Callable[[], Iterable[Row]]:
-    """The part's function with its arguments; an import that fails does so when it is called."""
+    """Return the part's function with its arguments. It imports its module when it is called."""
 
     def call() -> Iterable[Row]:
         module, function = part.function.split(":")
-        return getattr(import_module(f"benchmarks.gpu.{module}"), function)(setup, *part.arguments)
+        rows: Iterable[Row] = getattr(import_module(f"benchmarks.gpu.{module}"), function)(setup, *part.arguments)
+        return rows
 
     return call
 
 
 def run_part(part: Part, call: Callable[[], Iterable[Row]], record: Record) -> None:
-    """Add the rows of a part to the record, and a failed check if it raises; say so in a line."""
+    """Add the rows of a part to the record, and a failed check if it raises. Print a line about it."""
     started, rows = time.monotonic(), list[Row]()
     try:
         with _time_limit(part.seconds):
@@ -82,7 +83,7 @@ def run_part(part: Part, call: Callable[[], Iterable[Row]], record: Record) -> N
 
 @contextmanager
 def _time_limit(seconds: float) -> Iterator[None]:
-    """Raise OutOfTime in the block after so many seconds."""
+    """Raise OutOfTime in the block after a number of seconds."""
 
     def raise_out_of_time(*_: object) -> None:
         raise OutOfTime(f"did not end within {seconds:g} s")
@@ -97,7 +98,7 @@ def _time_limit(seconds: float) -> Iterator[None]:
 
 
 def _answers(device: torch.device) -> bool:
-    """Whether the GPU still works: after a fault in a kernel every later call of the process fails."""
+    """Check that the GPU still works: after a fault in a kernel every later call of the process fails."""
     if device.type == "cpu":
         return True
     try:

@@ -1,6 +1,6 @@
-"""What the demo has left goes in; README's pictures of page and report come out: `python -m docs.images.draw`.
+"""Draw README's pictures of page and report from the demo's outputs: `python -m docs.images.draw`.
 
-It needs `apt-get install chromium chromium-driver`.
+It needs Chromium: `apt-get install chromium chromium-driver`.
 """
 
 import base64
@@ -18,19 +18,20 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webdriver import WebDriver
 from selenium.webdriver.support.ui import WebDriverWait
 
-from benchmarks.serve import BATCH, TARGET, files, place_model, service, text
+from benchmarks.serve import TARGET, files, place_model, service, text
 from qaconv.paths import REPORT
+from qaconv.serving.commands import BATCH
 
-HERE = Path(__file__).parent
-QUERY = 40  # of the target's queries, in the manifest's order
-TALLEST = 1320  # pixels of the narrow page
-WIDE = 890  # pixels of the report, with its margins
+FOLDER = Path(__file__).parent
+QUERY = 40  # number of the query to search with, in the manifest's order
+TALLEST = 1320  # height of the narrow page in pixels
+WIDE = 890  # width of the report in pixels, with its margins
 COLOURS = 256
-PATIENCE_S = 60
+TIMEOUT_S = 60
 
 
 def main() -> None:
-    """Writes page.png, page_phone.png and report.png beside this file."""
+    """Write page.png, page_phone.png and report.png into this folder."""
     with TemporaryDirectory() as scratch:
         state = Path(scratch) / "galleries"
         place_model(state)
@@ -40,22 +41,23 @@ def main() -> None:
                 with browser(width, height, scheme) as page:
                     page.get(url)
                     search(page, Path(scratch) / "query.jpg")
-                    save(page.get_screenshot_as_png(), HERE / f"{name}.png")
+                    save(page.get_screenshot_as_png(), FOLDER / f"{name}.png")
     with browser(900, 900, "light") as page:
         page.get((REPORT / "report.html").resolve().as_uri())
-        save(near_miss(page), HERE / "report.png")
+        save(near_miss(page), FOLDER / "report.png")
 
 
 def enrol(url: str) -> None:
-    sightings = [{"image": text(image), "camid": camid, "time_s": at} for image, camid, at in files("gallery")]
+    """Enrol the target's gallery in the service."""
+    sightings = [{"image": text(image), "camid": camid, "time_s": time} for image, camid, time in files("gallery")]
     for start in range(0, len(sightings), BATCH):
         body = {"sightings": sightings[start : start + BATCH]}
-        httpx.post(f"{url}/v1/targets/{TARGET}/sightings", json=body, timeout=PATIENCE_S).raise_for_status()
+        httpx.post(f"{url}/v1/targets/{TARGET}/sightings", json=body, timeout=TIMEOUT_S).raise_for_status()
 
 
 @contextmanager
 def browser(width: int, height: int, scheme: str) -> Iterator[WebDriver]:
-    """Headless Chromium with a window of this size; scheme is light or dark."""
+    """Open headless Chromium with a window of this size, in a light or dark colour scheme."""
     options = webdriver.ChromeOptions()
     options.binary_location = shutil.which("chromium") or ""
     for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--hide-scrollbars"):
@@ -69,10 +71,10 @@ def browser(width: int, height: int, scheme: str) -> Iterator[WebDriver]:
 
 
 def search(page: WebDriver, crop: Path) -> None:
-    """Looks for one of the queries, and asks why the first answer was given."""
+    """Search for one of the queries, and show why the first answer matches."""
     image, camid, time_s = files("query")[QUERY]
     crop.write_bytes(image)
-    wait = WebDriverWait(page, PATIENCE_S)
+    wait = WebDriverWait(page, TIMEOUT_S)
     wait.until(lambda _: page.find_elements(By.CSS_SELECTOR, "#stored img[src]"))
     page.find_element(By.ID, "file").send_keys(str(crop))
     button = page.find_element(By.ID, "search")
@@ -88,7 +90,7 @@ def search(page: WebDriver, crop: Path) -> None:
 
 
 def near_miss(page: WebDriver) -> bytes:
-    """The target's first search that ends as a near miss, and the explanation of its first answer."""
+    """Return a picture of the target's first near miss, and of the explanation of its first answer."""
     section = page.find_element(By.XPATH, f"//section[h2[@id='{TARGET}']]")
     shown = section.find_elements(
         By.XPATH, "(.//h4[starts-with(., 'Near miss')])[1] | (.//figure[h4[contains(., 'Wrong')]])[1]"
@@ -111,12 +113,12 @@ def near_miss(page: WebDriver) -> bytes:
 
 def _clip(page: WebDriver, left: float, top: float, bottom: float) -> Image.Image:
     clip = {"x": left - 10, "y": top - 5, "width": WIDE, "height": bottom - top + 10, "scale": 1}
-    said = page.execute_cdp_cmd("Page.captureScreenshot", {"clip": clip, "captureBeyondViewport": True})
-    return Image.open(BytesIO(base64.b64decode(said["data"]))).convert("RGB")
+    screenshot = page.execute_cdp_cmd("Page.captureScreenshot", {"clip": clip, "captureBeyondViewport": True})
+    return Image.open(BytesIO(base64.b64decode(screenshot["data"]))).convert("RGB")
 
 
 def save(png: bytes, path: Path) -> None:
-    """A palette is a third of the bytes, and nothing to be seen is lost of drawn pictures."""
+    """Write a PNG with a palette, which takes a third of the bytes and shows drawn pictures without visible loss."""
     Image.open(BytesIO(png)).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)
 
 

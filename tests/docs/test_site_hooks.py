@@ -7,6 +7,8 @@ import pytest
 
 pytest.importorskip("mkdocs", reason="the extra docs is not installed")
 
+from mkdocs.exceptions import PluginError
+
 from docs import site_hooks
 
 
@@ -45,6 +47,6 @@ def test_lists_and_tables_begin_after_a_blank_line_but_code_stays() -> None:
     ],
 )
 def test_a_page_that_loads_a_foreign_file_stops_the_build(loaded: str) -> None:
-    with pytest.raises(site_hooks.PluginError, match="speed.md loads a file from another server"):
+    with pytest.raises(PluginError, match="speed.md loads a file from another server"):
         site_hooks.on_post_page(f"<body>{loaded}</body>", page=page("speed.md"))
     site_hooks.on_post_page('<a href="https://arxiv.org/">paper</a><img src="images/page.png">', page=page("speed.md"))

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from benchmarks.gpu.record import Figure
 
-if TYPE_CHECKING:  # the process that looks after the workers does without torch
+if TYPE_CHECKING:  # the process that starts the workers does not import torch
     import torch
 
     from benchmarks.gpu.settings import Setup
@@ -32,7 +32,7 @@ class Card(NamedTuple):
 
 
 def find_card() -> Card | None:
-    """The first GPU; None if there is none."""
+    """Return the first GPU, or None if there is none."""
     if shutil.which("nvidia-smi") is None:
         return None
     command = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
@@ -44,10 +44,10 @@ def find_card() -> Card | None:
 
 
 def describe(device: torch.device) -> dict[str, Any]:
-    """The card, the driver, the versions, the date and the commit."""
+    """Return the card, the driver, the versions, the date and the commit."""
     import torch
 
-    found: dict[str, Any] = {
+    machine: dict[str, Any] = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": _commit(),
         "python": platform.python_version(),
@@ -58,23 +58,24 @@ def describe(device: torch.device) -> dict[str, Any]:
     if find_spec("onnxruntime"):
         import onnxruntime
 
-        found["onnxruntime_providers"] = onnxruntime.get_available_providers()
+        machine["onnxruntime_providers"] = onnxruntime.get_available_providers()
     if device.type == "cuda":
         card, properties = find_card(), torch.cuda.get_device_properties(0)
-        found |= {
+        machine |= {
             "card": properties.name,
             "driver": card.driver if card else None,
             "memory_gb": round(properties.total_memory / 1e9, 1),
             "multiprocessors": properties.multi_processor_count,
             "capability": f"{properties.major}.{properties.minor}",
         }
-    return found
+    return machine
 
 
 def rates(setup: Setup) -> Iterator[Figure]:
-    """What no program on this card can beat."""
+    """Measure the two rates that no program on this card can exceed."""
     side, size = setup.sizes.matrix, setup.sizes.copied
-    name, rate = f"bf16 product {side} x {side} x {side}", matmul_rate(setup.device, side)
+    name = f"bf16 product {side} x {side} x {side}"
+    rate = matmul_rate(setup.device, side)
     yield Figure(name, rate / 1e12, "TFLOP/s", seconds=2 * side**3 / rate)
     rate = copy_rate(setup.device, size)
     yield Figure(f"copy of {size >> 20} MiB", rate / 1e9, "GB/s read and written", seconds=2 * size / rate)
@@ -82,7 +83,7 @@ def rates(setup: Setup) -> Iterator[Figure]:
 
 @cache
 def matmul_rate(device: torch.device, side: int) -> float:
-    """Floating-point operations a second of a bfloat16 matrix product of random numbers."""
+    """Measure the floating-point operations a second of a bfloat16 matrix product of random numbers."""
     import torch
 
     from benchmarks.gpu.timing import measure
@@ -93,7 +94,7 @@ def matmul_rate(device: torch.device, side: int) -> float:
 
 @cache
 def copy_rate(device: torch.device, size: int) -> float:
-    """Bytes a second, those read and those written together."""
+    """Measure the bytes that a copy reads and writes in a second."""
     import torch
 
     from benchmarks.gpu.timing import measure
@@ -114,5 +115,5 @@ def _commit() -> str | None:
     folder = Path(__file__).parent
     if shutil.which("git") is None:
         return None
-    asked = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=False)
-    return asked.stdout.strip() or None
+    done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or None

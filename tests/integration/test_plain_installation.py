@@ -1,0 +1,61 @@
+"""The package without its extras, in a new environment: what README.md promises of it."""
+
+import os
+import re
+import shutil
+import subprocess
+import venv
+from pathlib import Path
+
+import pytest
+
+from tests.imports import PROJECT
+
+# Packages of the extras; a plain installation must not bring them.
+EXTRAS = ("torch", "torchvision", "onnx", "matplotlib", "mlflow", "dvc", "prefect", "fastapi", "uvicorn")
+LIGHT_NAMES = """
+import sys, qaconv
+from importlib.util import find_spec
+print(*(name for name in sys.argv[1:] if find_spec(name)))
+qaconv.evaluate_ranking, qaconv.temporal_lift, qaconv.fit_profile, qaconv.read_dataset, qaconv.Manifest
+"""
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The interpreter of a new environment with the package and its dependencies, in the versions of the lock."""
+    folder = tmp_path_factory.mktemp("plain")
+    source = folder / "source"
+    source.mkdir()
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(PROJECT / name, source)
+    shutil.copytree(PROJECT / "qaconv", source / "qaconv", ignore=shutil.ignore_patterns("__pycache__"))
+    venv.create(folder / "venv", with_pip=True)
+    interpreter = folder / "venv/bin/python"
+    install = [interpreter, "-m", "pip", "install", "--quiet", "--constraint", PROJECT / "requirements.lock", source]
+    subprocess.run(install, check=True)
+    return interpreter
+
+
+def run(python: Path, folder: Path, *arguments: str) -> str:
+    """Run Python outside the project, and return what it prints."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    done = subprocess.run(
+        [python, *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_plain_installation_offers_its_names_without_the_packages_of_the_extras(python: Path, tmp_path: Path) -> None:
+    assert run(python, tmp_path, "-c", LIGHT_NAMES, *EXTRAS) == "\n"
+
+
+def test_the_example_in_the_readme_runs_in_a_plain_installation(python: Path, tmp_path: Path) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (PROJECT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    (example,) = [block for block in blocks if "from qaconv" in block]
+    assert run(python, tmp_path, "-c", example).split() == re.findall(r"# prints (\S+)", example)
+
+
+def test_the_command_line_starts_in_a_plain_installation(python: Path, tmp_path: Path) -> None:
+    assert "prepare" in run(python, tmp_path, "-c", "from qaconv.cli import app; app(['--help'])")
