@@ -36,8 +36,8 @@ def test_comments_and_all_other_lines_stay(params: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"train.epoch": 9}, "has no train.epoch to change"),
-        ({"seed.deep": 9}, "has no seed.deep to change"),
+        ({"train.epoch": 9}, "has no key train.epoch"),
+        ({"seed.deep": 9}, "has no key seed.deep"),
         ({"train.epochs": -1}, "train.epochs"),
     ],
 )
