@@ -10,7 +10,13 @@ from torch import nn
 from torch.multiprocessing.spawn import ProcessExitedException
 
 from qaconv.config import MachineConfig
+from qaconv.data.samplers.domain_balanced import DomainBalancedSampler
+from qaconv.data.samplers.graph import GraphSampler
+from qaconv.data.samplers.random import RandomSampler
 from qaconv.errors import InputError
+from qaconv.models.losses.class_memory import ClassMemory
+from qaconv.models.losses.hard_triplet import HardTriplet
+from qaconv.models.losses.identity import Identity
 from qaconv.training import trainer
 from qaconv.training.distributed import joined, launch, share, spread
 from tests.training.small_trainings import PAIRWISE, RECIPE, draw_people, run
@@ -20,9 +26,9 @@ MACHINE = MachineConfig(device="cpu", processes=2, workers=0, checkpoint_every_s
 GENTLE = RECIPE.model_copy(update={"epochs": 1, "lr": 1e-3, "backbone_lr": 1e-3})
 METHODS = {
     "pairwise": PAIRWISE,
-    "triplet": PAIRWISE.model_copy(update={"loss": "hard_triplet", "sampler": "graph"}),
-    "memory": PAIRWISE.model_copy(update={"loss": "class_memory", "sampler": "random"}),
-    "pooled": PAIRWISE.model_copy(update={"loss": "identity", "pooled": True, "sampler": "domain_balanced"}),
+    "triplet": PAIRWISE.model_copy(update={"loss": HardTriplet(margin=4), "sampler": GraphSampler()}),
+    "memory": PAIRWISE.model_copy(update={"loss": ClassMemory(), "sampler": RandomSampler()}),
+    "pooled": PAIRWISE.model_copy(update={"loss": Identity(), "pooled": True, "sampler": DomainBalancedSampler()}),
 }
 
 

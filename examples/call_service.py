@@ -1,0 +1,35 @@
+"""Enrol two crops in the service and search them.
+
+Start the service with `qaconv serve`, then run `python examples/call_service.py TARGET CROP CROP`.
+"""
+
+import base64
+import os
+import sys
+from pathlib import Path
+
+import httpx
+
+
+def enrol_and_search(client: httpx.Client, target: str, crops: list[bytes]) -> None:
+    """Enrol image files as sightings on camera 0, and search with the first."""
+    images = [base64.b64encode(crop).decode() for crop in crops]
+    sightings = [{"image": image, "camid": 0, "time_s": 10.0 * number} for number, image in enumerate(images)]
+    enrolled = client.post(f"/v1/targets/{target}/sightings", json={"sightings": sightings})
+    enrolled.raise_for_status()
+    print(f"enrolled {len(enrolled.json()['ids'])} sightings")
+    answer = client.post(f"/v1/targets/{target}/search", json={"queries": [{"image": images[0]}], "top_k": 2})
+    answer.raise_for_status()
+    for match in answer.json()["results"][0]:
+        print(f"sighting {match['id']}: score {match['score']:.2f}, probability {match['probability']:.2f}")
+
+
+def main(target: str, *paths: str) -> None:
+    key = os.environ.get("QACONV_API_KEY")  # needed if the service was started with --keys
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    with httpx.Client(base_url="http://127.0.0.1:8000", headers=headers) as client:
+        enrol_and_search(client, target, [Path(path).read_bytes() for path in paths])
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,142 @@
+"""Kinds of another package: registered from outside, without a change of the project, and trained or prepared with."""
+
+import re
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from pydantic import PositiveFloat
+from torch import Tensor, nn
+
+from qaconv import plugins
+from qaconv.config import BackboneConfig, DatasetConfig, MethodConfig, Params
+from qaconv.config.kinds import LossSettings, RerankSettings, SamplerSettings, read_kind
+from qaconv.data.layouts.names import read_names
+from qaconv.data.manifest import Manifest
+from qaconv.data.samplers import Draw, TrainingImages
+from qaconv.errors import InputError
+from qaconv.models import QAConv, build_encoder
+from qaconv.models.losses import Outcome, PairLoss
+from qaconv.paths import PREPARED
+from qaconv.plugins import register
+from qaconv.stages.prepare import prepare
+from tests.imports import PROJECT
+from tests.training.small_trainings import RECIPE, draw_people, run
+
+
+@pytest.fixture(autouse=True)
+def registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forget what a test registers."""
+    monkeypatch.setattr(plugins, "_registered", {})
+
+
+class Hinge(PairLoss):
+    """A loss of another package, as a function of the logits."""
+
+    kind: Literal["hinge"] = "hinge"
+    margin: PositiveFloat = 1.0
+
+    def loss(self, logits: Tensor, pids: Tensor) -> Tensor:
+        signs = torch.where(pids[:, None] == pids[None, :], 1.0, -1.0)
+        return (self.margin - signs * logits).relu().mean()
+
+
+class Centres(LossSettings):
+    """A loss of another package with weights."""
+
+    kind: Literal["centres"] = "centres"
+    needs_pairs: ClassVar[bool] = False
+
+    def build(self, head: QAConv, people: int) -> nn.Module:
+        return CentresLoss(head, people)
+
+
+class CentresLoss(nn.Module):
+    def __init__(self, head: QAConv, people: int) -> None:
+        super().__init__()
+        self.head = head
+        self.centres = nn.Parameter(torch.randn(people, head.channels, head.height, head.width))
+
+    def forward(self, maps: Tensor, pids: Tensor) -> Outcome:
+        logits = self.head(maps, nn.functional.normalize(self.centres, dim=1))
+        right = (logits.argmax(dim=1) == pids).float().mean()
+        return Outcome(nn.functional.cross_entropy(logits, pids), right)
+
+
+class Sorted(SamplerSettings):
+    """A sampler of another package: the first images, in order."""
+
+    kind: Literal["sorted"] = "sorted"
+    batch_count: int = 1
+
+    def batches(self, images: TrainingImages, rng: np.random.Generator) -> list[list[Draw]]:
+        rows = np.argsort(images.labels, kind="stable")[: images.identities * images.images]
+        batch = [Draw(int(row), int(rng.integers(2**31))) for row in rows]
+        return [batch] * self.batch_count
+
+
+@pytest.mark.parametrize("loss", [{"kind": "hinge", "margin": 2}, {"kind": "centres"}])
+def test_loss_and_sampler_of_another_package_train_a_network(tmp_path: Path, loss: dict[str, object]) -> None:
+    register("loss", "hinge")(Hinge)
+    register("loss", "centres")(Centres)
+    register("sampler", "sorted")(Sorted)
+    sampler = {"kind": "sorted", "batch_count": 2}
+    method = MethodConfig.model_validate({"pooled": False, "loss": loss, "sampler": sampler})
+    recipe = RECIPE.model_copy(update={"epochs": 3, "identities_per_batch": 3})
+    weights, history = run(draw_people(tmp_path / "people"), tmp_path, recipe, method)
+    assert len(history) == 3
+    assert all(torch.isfinite(value.float()).all() for value in weights.values())
+
+
+def test_layout_of_another_package_is_prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    @register("layout", "shop")
+    def read_shop(root: Path, domain: str, *, from_one: bool = False) -> Manifest:
+        rows = read_names(root, {"train": "."}, r"(?P<pid>\d+)-(?P<camid>\d+)\.png", "7-0.png")
+        return Manifest(rows.assign(camid=rows["camid"] - from_one, time_s=float("nan"), domain=domain), root)
+
+    monkeypatch.chdir(tmp_path)
+    Path("raw").mkdir()
+    for number in (1, 2):
+        Image.new("RGB", (4, 8), (100 * number, 0, 0)).save(f"raw/7-{number}.png")
+    dataset = DatasetConfig(layout="shop", path=Path("raw"), options={"from_one": True})
+    prepare(Params.model_construct(datasets={"street": dataset}), "street")
+    assert Manifest.load(PREPARED / "street").frame["camid"].tolist() == [0, 1]
+
+
+def test_backbone_of_another_package_is_built() -> None:
+    @register("backbone", "patches")
+    def build_patches(config: BackboneConfig) -> nn.Module:
+        stride = {"layer2": 8, "layer3": 16, "layer4": 32}[config.last_layer]
+        return nn.Conv2d(3, 12, kernel_size=stride, stride=stride)
+
+    config = BackboneConfig(name="patches", last_layer="layer3", neck_channels="none", weights="none")
+    assert build_encoder(config).map_size(64, 32) == (4, 2)
+
+
+def test_reranker_of_another_package_is_read_with_its_settings() -> None:
+    @register("rerank", "nothing")
+    class Nothing(RerankSettings):
+        kind: Literal["nothing"] = "nothing"
+        weight: float = 0.5
+
+    assert read_kind("rerank", RerankSettings, {"kind": "nothing", "weight": 2}) == Nothing(weight=2)
+
+
+def test_kind_that_derives_from_no_base_is_refused() -> None:
+    register("loss", "function")(abs)
+    with pytest.raises(InputError, match="loss 'function' must be a class that derives from LossSettings"):
+        read_kind("loss", LossSettings, {"kind": "function"})
+
+
+def test_page_names_files_that_exist_and_snippets_that_run() -> None:
+    page = (PROJECT / "docs/extending.md").read_text(encoding="utf-8")
+    paths = re.findall(r"`((?:qaconv|tests|examples|flows|docs)/[\w./]+)`", page)
+    assert paths
+    assert [path for path in paths if "NAME" not in path and not (PROJECT / path).exists()] == []
+    snippets = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert len(snippets) == 6
+    for number, snippet in enumerate(snippets):
+        exec(compile(snippet, f"docs/extending.md, snippet {number + 1}", "exec"), {"__name__": f"snippet{number}"})
