@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.stats import ks_2samp
 
 from qaconv.config import DriftConfig
-from qaconv.runtime.crops import read_crop
+from qaconv.runtime.crops import read_crop_file
 from qaconv.runtime.model import ServedModel
 from qaconv.tlift import TLiftProfile
 from qaconv.tlift.clock_checks import check_clocks, mend_times
@@ -77,7 +77,7 @@ def look(model: ServedModel, profile: TLiftProfile | None, sightings: pd.DataFra
         InputError: an image cannot be read.
     """
     camids, times = sightings["camid"].to_numpy(np.int64), sightings["time_s"].to_numpy(np.float64)
-    crops = (read_crop((root / image).read_bytes(), *model.crop_size) for image in sightings["image"])
+    crops = (read_crop_file(root / image, *model.crop_size) for image in sightings["image"])
     maps = np.concatenate([model.encode(np.stack(batch)) for batch in _batches(list(crops))])
     logits = np.where(camids[:, None] == camids, -np.inf, model.score(maps, maps))
     best, partner = logits.max(axis=1), logits.argmax(axis=1)

@@ -1,4 +1,6 @@
-"""Read a crop of untrusted origin for the encoder."""
+"""Read crops for the encoder."""
+
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,3 +22,15 @@ def read_crop(data: bytes, height: int, width: int) -> NDArray[np.uint8]:
         return resize(decode_image(data), height, width)
     except DecodeError as error:
         raise InputError(f"image: {error}") from error
+
+
+def read_crop_file(path: Path, height: int, width: int) -> NDArray[np.uint8]:
+    """Decode and resize a file to RGB [height, width, 3], as for training.
+
+    Raises:
+        InputError: the file cannot be decoded; the message names it.
+    """
+    try:
+        return resize(decode_image(path.read_bytes()), height, width)
+    except DecodeError as error:
+        raise InputError(f"{path}: {error}") from error

@@ -15,6 +15,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.routing import Match
 
 from qaconv.errors import InputError
+from qaconv.runtime.decode import FORMATS, find_format
 from qaconv.serving import messages, schemas
 from qaconv.serving.auth import Caller, Keys
 from qaconv.serving.gallery import Filter
@@ -38,7 +39,7 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
     429: {"model": schemas.Problem, "description": "Too many requests; see Retry-After."},
 }
 FULL: dict[int | str, dict[str, Any]] = {507: {"model": schemas.Problem, "description": "There is no room for more."}}
-IMAGES: dict[int | str, dict[str, Any]] = {200: {"content": {kind: {} for kind in ("image/jpeg", "image/png")}}}
+IMAGES: dict[int | str, dict[str, Any]] = {200: {"content": {kind: {} for kind in FORMATS.values()}}}
 
 
 def create_app(serving: Service, keys: Keys | None, requests_per_minute: int, host: str) -> FastAPI:
@@ -142,7 +143,7 @@ def _add_routes(app: FastAPI, serving: Service) -> None:
     def show_image(target: Target, sighting: SightingId) -> Response:
         """The file as it was enrolled."""
         crop = serving.crop(target, sighting)
-        return Response(crop, media_type="image/png" if crop.startswith(b"\x89PNG") else "image/jpeg")
+        return Response(crop, media_type=FORMATS[find_format(crop)])
 
     @app.delete(f"{prefix}/sightings/{{sighting}}", responses=REFUSALS, dependencies=[_allowed("delete")])
     def delete_sighting(target: Target, sighting: SightingId) -> schemas.Deleted:

@@ -4,6 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Base64Bytes, BaseModel, BeforeValidator, ConfigDict, Field
 
+from qaconv.runtime.decode import ALLOWED_FORMATS
+
 LARGEST_IMAGE = 1 << 20  # bytes of a crop's file
 IDS = 2**53  # a number of JSON, which browsers read as a double, is exact below it
 
@@ -33,7 +35,7 @@ def _not_large(image: bytes) -> bytes:
 Image = Annotated[
     Base64Bytes,
     AfterValidator(_not_large),
-    Field(description="A JPEG or PNG file in base64.", max_length=LARGEST_IMAGE * 4 // 3 + 4, strict=False),
+    Field(description=f"A file in base64: {ALLOWED_FORMATS}.", max_length=LARGEST_IMAGE * 4 // 3 + 4, strict=False),
 ]
 
 

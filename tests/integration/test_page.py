@@ -98,5 +98,5 @@ def test_the_page_shows_why_a_file_is_rejected(page: WebDriver, tmp_path: Path) 
     search = page.find_element(By.ID, "search")
     WebDriverWait(page, PATIENCE_S).until(lambda _: search.is_enabled())
     search.click()
-    WebDriverWait(page, PATIENCE_S).until(lambda _: "no whole image" in page.find_element(By.ID, "status").text)
+    WebDriverWait(page, PATIENCE_S).until(lambda _: "is not an image" in page.find_element(By.ID, "status").text)
     browser_log(page)  # drops what Chromium logs: the 422, and that the file is no image

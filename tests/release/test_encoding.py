@@ -13,6 +13,7 @@ from qaconv.data.loading import Crops, Encode, encode_all, encode_batches, in_to
 from qaconv.errors import InputError
 from qaconv.models.checkpoint import Architecture, Network, build_network
 from qaconv.release.encoding import fastest
+from qaconv.runtime.crops import read_crop
 
 CPU = torch.device("cpu")
 SIZE = ImageConfig(height=32, width=24)
@@ -58,10 +59,22 @@ def test_maps_come_in_the_order_of_the_files_however_they_are_cut(
     torch.testing.assert_close(torch.cat(batches), torch.cat(one_by_one), rtol=0, atol=1e-5)
 
 
+def test_training_and_the_service_see_a_turned_photograph_alike(tmp_path: Path) -> None:
+    orientation = Image.Exif()
+    orientation[274] = 6
+    squares = np.random.default_rng(3).integers(0, 256, (48, 96, 3), dtype=np.uint8)
+    Image.fromarray(squares).save(tmp_path / "turned.png", exif=orientation)
+    Image.fromarray(np.rot90(squares, -1)).save(tmp_path / "upright.png")
+    turned, upright = Crops([tmp_path / "turned.png", tmp_path / "upright.png"], SIZE).batch(range(2))
+    assert torch.equal(turned, upright)
+    crop = read_crop((tmp_path / "turned.png").read_bytes(), SIZE.height, SIZE.width)
+    assert np.array_equal(turned.permute(1, 2, 0).numpy(), crop)
+
+
 @pytest.mark.parametrize("at_once", [1, 3])
 def test_a_file_that_is_damaged_since_it_was_prepared_is_named(at_once: int, paths: list[Path]) -> None:
     paths[2].write_bytes(paths[2].read_bytes()[:100])
-    with pytest.raises(InputError, match=r"2\.png: 100 bytes are no whole image; legal is"):
+    with pytest.raises(InputError, match=r"2\.png: cannot be decoded as PNG: ends early; it must be"):
         encode_all(Encode(torch.Tensor.float, at_once), paths, SIZE, batch_size=2)
 
 

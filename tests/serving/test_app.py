@@ -2,11 +2,14 @@ import json
 import logging
 import struct
 import zlib
+from io import BytesIO
 from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
+from PIL import Image
 
+from qaconv.runtime.decode import FORMATS
 from qaconv.serving.app import create_app
 from qaconv.serving.auth import Keys, add_key
 from qaconv.serving.middleware import LARGEST_BODY
@@ -48,6 +51,17 @@ def test_what_is_enrolled_is_listed_found_shown_explained_and_deleted(service: S
     assert web.delete(f"{MALL}/sightings/{second}").json() == {"deleted": 1}
 
 
+@pytest.mark.parametrize("kind", FORMATS)
+def test_each_format_is_enrolled_and_shown_by_its_media_type(service: Service, kind: str) -> None:
+    file = BytesIO()
+    Image.new("RGB", (4, 8), "red").save(file, kind)
+    web = client(service)
+    enrolled = web.post(f"{MALL}/sightings", json={"sightings": [sighting(0, image=text(file.getvalue()))]})
+    assert enrolled.status_code == 201
+    image = web.get(f"{MALL}/sightings/{enrolled.json()['ids'][0]}/image")
+    assert image.content == file.getvalue() and image.headers["content-type"] == FORMATS[kind]
+
+
 @pytest.mark.parametrize("side", [3_000, 12_000, 30_000])
 def test_a_decompression_bomb_is_refused_before_it_is_unpacked(service: Service, side: int) -> None:
     def chunk(kind: bytes, data: bytes) -> bytes:
@@ -60,11 +74,19 @@ def test_a_decompression_bomb_is_refused_before_it_is_unpacked(service: Service,
     assert answer.json()["detail"].startswith("image: ") and "4,000,000" in answer.json()["detail"]
 
 
-@pytest.mark.parametrize("image", [b"", b"no image", crop(0)[:60], b"GIF89a" + bytes(50)])
-def test_what_is_no_image_is_refused_in_a_sentence_that_does_not_repeat_it(service: Service, image: bytes) -> None:
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (b"", "image: is not an image"),
+        (b"no image", "image: is not an image"),
+        (crop(0)[:60], "image: cannot be decoded as PNG: ends early"),
+        (b"GIF89a" + bytes(50), "image: is a GIF file, allowed: JPEG, PNG, BMP, WebP, TIFF"),
+    ],
+)
+def test_a_file_that_is_not_decoded_is_refused_by_its_fault(service: Service, image: bytes, message: str) -> None:
     answer = client(service).post(f"{MALL}/search", json={"queries": [{"image": text(image)}]})
     assert answer.status_code == 422
-    assert answer.json()["detail"].startswith(f"image: {len(image)} bytes are no whole image; legal are JPEG and PNG")
+    assert answer.json()["detail"] == message
 
 
 def test_a_value_that_is_refused_is_named_and_not_repeated(service: Service) -> None:

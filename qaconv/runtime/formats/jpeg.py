@@ -6,6 +6,7 @@ A segment is a marker, two bytes of length, and a payload. It is given as its ma
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import simplejpeg
@@ -132,19 +133,34 @@ def _decode_strictly(data: bytes, head: Head) -> NDArray[np.uint8]:
 
 
 def _check_tables(data: bytes, head: Head) -> None:
-    """Check that tables are not overwritten with zeros, which libjpeg does not notice."""
     for marker, start, end in head.segments:
-        while marker == DHT and start + 17 < end:
-            symbols_end = start + 17 + sum(data[start + 1 : start + 17])
-            if data.count(0, start + 17, symbols_end) > 1:
-                raise ValueError("a Huffman table has a symbol twice")
-            start = symbols_end
-        while marker == DQT and start < end:
-            is_16_bit = data[start] > 15
-            size = 129 if is_16_bit else 65
-            if not is_16_bit and data.find(0, start + 1, start + size) >= 0:
-                raise ValueError("a quantization table has a zero")
-            start += size
+        if marker == DHT:
+            _check_huffman_tables(data[start:end])
+        elif marker == DQT:
+            _check_quantization_tables(data[start:end])
+
+
+@lru_cache  # most files share a few tables
+def _check_huffman_tables(payload: bytes) -> None:
+    """Check that the symbols of a segment's tables are not overwritten with zeros, which libjpeg accepts."""
+    start = 17
+    while start < len(payload):
+        end = start + sum(payload[start - 16 : start])
+        if payload.count(0, start, end) > 1:
+            raise ValueError("a Huffman table has a symbol twice")
+        start = end + 17
+
+
+@lru_cache
+def _check_quantization_tables(payload: bytes) -> None:
+    """Check that no 8-bit entry of a segment's tables is 0, which libjpeg accepts."""
+    start = 0
+    while start < len(payload):
+        is_16_bit = payload[start] > 15
+        end = start + (129 if is_16_bit else 65)
+        if not is_16_bit and payload.find(0, start + 1, end) >= 0:
+            raise ValueError("a quantization table has a zero")
+        start = end
 
 
 def _check_scans(data: bytes, head: Head) -> None:
