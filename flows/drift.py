@@ -15,7 +15,7 @@ from qaconv import registry
 from qaconv.config import Params, load_params
 from qaconv.data.ingest import TABLE, read_dataset
 from qaconv.registry import Release, runs
-from qaconv.release.drift import Drift, find_drifts, look
+from qaconv.release.drift import Drift, find_drifts, match_window
 
 STARTS = {"scores": "retrain/weekly", "matches": "retrain/weekly"}  # what a new model may mend; the rest a new fit
 FITS = "fit_target/by-hand"
@@ -44,9 +44,9 @@ def drift_of_target(target: str) -> list[Drift]:
     runs.connect()
     champion = registry.find_champion(params.registry.model)
     drifts, looked_at = _compare(params, target, champion)
-    said = "; ".join(f"{each.kind}: {each.found}" for each in drifts)
+    said = "; ".join(f"{each.kind}: {each.detail}" for each in drifts)
     get_run_logger().info("%s: %s. %s", target, looked_at, said or "nothing has drifted")
-    lines = [f"**{target}**, seen by {champion}: {looked_at}.", "", *(f"- {d.kind}: {d.found}" for d in drifts)]
+    lines = [f"**{target}**, seen by {champion}: {looked_at}.", "", *(f"- {d.kind}: {d.detail}" for d in drifts)]
     create_markdown_artifact("\n".join(lines), key=f"drift-{target.lower().replace('_', '-')}")
     if drifts:
         announce("target.drifted", target, said)
@@ -72,7 +72,7 @@ def _drifts(
 ) -> list[Drift]:
     model, profiles = registry.load_served(champion)
     profile = profiles.get(target)
-    before, since = (look(model, profile, window, dataset) for window in windows)
+    before, since = (match_window(model, profile, window, dataset) for window in windows)
     return find_drifts(before, since, profile, params.drift)
 
 
