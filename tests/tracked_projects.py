@@ -21,6 +21,7 @@ from qaconv.registry.promotion import promote
 from qaconv.registry.runs import FIGURES, RANKINGS, load_metrics, retraining_run
 from qaconv.release.gate import Outcome
 from qaconv.report.page import RUN
+from qaconv.runtime.contract import ENCODER, MATCHER, Contract, CropResize, Graph, Head, Score
 from qaconv.tlift import TLiftProfile
 
 REPOSITORY = Path(__file__).parents[1]
@@ -196,15 +197,22 @@ def write_graphs(folder: Path) -> None:
     ]
     maps = {name: (TensorProto.FLOAT, [count, 3, 2, 1]) for name, count in (("query_maps", "Q"), ("gallery_maps", "G"))}
     _save(folder / "matcher.onnx", steps, maps, {"logits": ["Q", "G"]})
-    contract = {
-        "crop_resize": {"height": 4, "width": 2},
-        "graphs": {
-            f"{name}.onnx": {"sha256": name, "largest_difference_from_pytorch": 1e-6} for name in ("encoder", "matcher")
+    Contract(
+        crop_resize=CropResize(height=4, width=2),
+        graphs={
+            name: Graph(sha256=name.removesuffix(".onnx"), largest_difference_from_pytorch=1e-6)
+            for name in (ENCODER, MATCHER)
         },
-        "head": {"query": [0.5, 0.5], "gallery": [0.5, 0.5], "bias": 0, "average": 0},
-        "score": {"better": "higher"},
-    }
-    write(folder / "contract.json", json.dumps(contract))
+        head=Head(query=[0.5, 0.5], gallery=[0.5, 0.5], bias=0, average=0),
+        score=Score(better="higher"),
+    ).save(folder)
+
+
+def set_encoder_digest(folder: Path, digest: str) -> None:
+    """Change the contract in a folder as if its encoder had this digest."""
+    contract = Contract.load(folder)
+    encoder = contract.graphs[ENCODER].model_copy(update={"sha256": digest})
+    contract.model_copy(update={"graphs": {**contract.graphs, ENCODER: encoder}}).save(folder)
 
 
 def write_profile(path: Path, target: str) -> None:

@@ -25,7 +25,7 @@ from qaconv.runtime.model import ServedModel
 PACKAGE = Path(__file__).parents[1]  # qaconv
 SHIPPED = ("__init__.py", "errors.py", "files.py", "runtime", "tlift")  # runs without the rest
 SERVED, EVIDENCE = "artifacts/served", "artifacts/evidence.json"  # where MLflow puts them within a version
-REQUIRED = ("mlflow", "numpy", "onnxruntime", "pandas", "pillow", "scipy", "simplejpeg")
+REQUIRED = ("mlflow", "numpy", "onnxruntime", "pandas", "pillow", "pydantic", "scipy", "simplejpeg")
 BLOCK = 8  # pixels of the example's blocks of colour
 
 

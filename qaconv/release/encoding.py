@@ -10,7 +10,7 @@ from qaconv.runtime.sessions import open_graph
 
 
 def fastest(network: Network, device: torch.device) -> Encode:
-    """Encode with ONNX Runtime on a CPU, one batch a core (docs/matching.md says how much faster), else with PyTorch."""
+    """Encode with ONNX Runtime on a CPU, one batch a core, and with PyTorch elsewhere; docs/matching.md has figures."""
     if device.type != "cpu":
         return in_torch(network.encoder, device)
     network.encoder.eval()

@@ -69,12 +69,15 @@ def test_a_target_that_loses_too_much_refuses_though_the_mean_gains() -> None:
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        ({"differences": {"encoder.onnx": 1e-3}}, "ONNX agreement: the graphs must be within 1.0e-04 of PyTorch, their largest difference is 1.0e-03"),
+        (
+            {"differences": {"encoder.onnx": 1e-3}},
+            "the graphs must be within 1.0e-04 of PyTorch, their largest difference is 1.0e-03",
+        ),
         ({"megabytes": 11}, "size: the graphs must have at most 10 MB, they have 11.0"),
         ({"encoder_ms": 21}, "latency: the encoder may take at most 20 ms a crop, it takes 21.0"),
         (
             {"calibration_errors": {"mall": 0.104}},
-            "calibration on mall: probabilities on mall may be off by at most 10 points on average, they are off by 10.4",
+            "probabilities on mall may be off by at most 10 points on average, they are off by 10.4",
         ),
         ({"calibration_errors": {}}, "the probabilities on mall were not measured; set train.holdout_share above 0"),
         (
