@@ -52,7 +52,7 @@ def until(page: WebDriver, selector: str, count: int) -> list:
     return page.find_elements(By.CSS_SELECTOR, selector)
 
 
-def test_a_stored_sighting_is_looked_for_and_a_result_explained_by_keyboard_alone(page: WebDriver) -> None:
+def test_a_stored_sighting_is_searched_and_a_result_explained_by_keyboard_alone(page: WebDriver) -> None:
     page.find_element(By.CSS_SELECTOR, "#stored button").send_keys(Keys.ARROW_RIGHT)
     page.switch_to.active_element.send_keys(Keys.ENTER)
     first, *_ = until(page, "#results button", 5)
@@ -60,10 +60,10 @@ def test_a_stored_sighting_is_looked_for_and_a_result_explained_by_keyboard_alon
     page.switch_to.active_element.send_keys(Keys.ENTER)
     until(page, "#why line", 4)  # two places an image, both ways
     assert "Rank 2" in (page.switch_to.active_element.get_attribute("aria-label") or "")
-    assert "speak for one person" in page.find_element(By.ID, "why-text").text
+    assert "evidence for one person" in page.find_element(By.ID, "why-text").text
 
 
-def test_a_file_is_looked_for_and_the_slider_decides_what_is_a_match(page: WebDriver, tmp_path: Path) -> None:
+def test_a_file_is_searched_and_the_slider_decides_what_is_a_match(page: WebDriver, tmp_path: Path) -> None:
     (tmp_path / "crop.png").write_bytes(base64.b64decode(image(2)))
     page.find_element(By.ID, "file").send_keys(str(tmp_path / "crop.png"))
     search = page.find_element(By.ID, "search")
@@ -84,7 +84,7 @@ def test_nothing_is_wider_than_a_phone(page: WebDriver) -> None:
     assert page.execute_script("return document.documentElement.scrollWidth") <= 390
 
 
-def test_a_refusal_is_said_on_the_page(page: WebDriver, tmp_path: Path) -> None:
+def test_a_refusal_is_shown_on_the_page(page: WebDriver, tmp_path: Path) -> None:
     (tmp_path / "crop.png").write_bytes(b"no image")
     page.find_element(By.ID, "file").send_keys(str(tmp_path / "crop.png"))
     search = page.find_element(By.ID, "search")
