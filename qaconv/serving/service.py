@@ -123,10 +123,7 @@ class Service:
             threshold = active.model.threshold
         rank = partial(self._rank, active.model, gallery, target, only, top_k, threshold)
         tasks = [
-            self._encoder.pool.submit(
-                self._rank, active.model, gallery, target, query, query_map, only, top_k, threshold
-            )
-            for query, query_map in zip(resolved, maps, strict=True)
+            self._encoder.pool.submit(rank, query, query_map) for query, query_map in zip(resolved, maps, strict=True)
         ]
         return Answer(active.version, threshold, [task.result() for task in tasks])
 
