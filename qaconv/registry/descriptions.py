@@ -8,8 +8,8 @@ from qaconv.config import Params
 
 TITLES = {"qaconv": "QAConv", "baseline": "baseline"}
 COLUMNS = {"direct": "direct", "reranked": "re-ranked", "tlift": "lifted", "reranked_tlift": "both"}
-MODEL = """Person re-identification by QAConv. Takes query and gallery crops with camera and time, and returns ranked matches \
-with probability, decision and correspondences.
+MODEL = """Person re-identification by QAConv. Takes query and gallery crops with camera and time, and returns \
+ranked matches with probability, decision and correspondences.
 
     mlflow.pyfunc.load_model("models:/{name}@champion").predict(crops)
 
