@@ -89,8 +89,10 @@ def _engines(shape: tuple[int, int, int]) -> Iterator[Row]:
 def plain_logits(head: QAConv, queries: Tensor, gallery: Tensor) -> Tensor:
     """The formula as it stands: every pair's S x S table, then its maxima both ways."""
     folded = head.folded()
+    query_weights = torch.from_numpy(folded.query)
+    gallery_weights = torch.from_numpy(folded.gallery)
     table = torch.einsum("qcs,gct->qgst", queries.flatten(2), gallery.flatten(2))
-    return table.amax(dim=3) @ folded.query + table.amax(dim=2) @ folded.gallery + folded.bias
+    return table.amax(dim=3) @ query_weights + table.amax(dim=2) @ gallery_weights + folded.bias
 
 
 def _precision(target: str) -> Row:

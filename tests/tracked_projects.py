@@ -21,7 +21,7 @@ from qaconv.registry.promotion import promote
 from qaconv.registry.runs import FIGURES, load_metrics, retraining_run
 from qaconv.release.gate import Outcome
 from qaconv.report.page import RUN
-from qaconv.runtime.contract import ENCODER, MATCHER, Contract, CropResize, Graph, Head, Score
+from qaconv.runtime.contract import ENCODER, MATCHER, Contract, CropResize, Graph, HeadNumbers, Score
 from qaconv.tlift import TLiftProfile
 
 REPOSITORY = Path(__file__).parents[1]
@@ -203,7 +203,7 @@ def write_graphs(folder: Path) -> None:
             name: Graph(sha256=name.removesuffix(".onnx"), largest_difference_from_pytorch=1e-6)
             for name in (ENCODER, MATCHER)
         },
-        head=Head(query=[0.5, 0.5], gallery=[0.5, 0.5], bias=0, average=0),
+        head=HeadNumbers(query=[0.5, 0.5], gallery=[0.5, 0.5], bias=0, average=0),
         score=Score(better="higher"),
     ).save(folder)
 

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from qaconv.models.head import FoldedHead, QAConv
+from qaconv.models.head import QAConv
+from qaconv.runtime.head import Head
 
 
 class PlainHead(QAConv):
@@ -31,13 +32,14 @@ def plain_head(head: QAConv) -> PlainHead:
 
 
 @torch.no_grad()
-def plain_logits(folded: FoldedHead, query_maps: Tensor, gallery_maps: Tensor, *, table_bytes: int = 1 << 30) -> Tensor:
+def plain_logits(head: Head, query_maps: Tensor, gallery_maps: Tensor, *, table_bytes: int = 1 << 30) -> Tensor:
     """Logits [Q, G] by einsum, as the authors' code computes them: a table of cosines, and its maxima both ways.
 
     In the precision of the maps; some gallery images and some queries at a time, so that a table has `table_bytes`.
     """
     queries, gallery = query_maps.flatten(2), gallery_maps.flatten(2)
-    query_weights, gallery_weights, bias = (part.to(queries) for part in folded)
+    query_weights = torch.from_numpy(head.query).to(queries)
+    gallery_weights = torch.from_numpy(head.gallery).to(queries)
     pair_bytes = queries.element_size() * queries.shape[2] ** 2
     side = max(1, int((table_bytes / pair_bytes) ** 0.5))
     rows = []
@@ -45,6 +47,6 @@ def plain_logits(folded: FoldedHead, query_maps: Tensor, gallery_maps: Tensor, *
         parts = []
         for others in gallery.split(side):
             table = torch.einsum("qcs,gct->qgst", some, others)
-            parts.append(table.amax(dim=3) @ query_weights + table.amax(dim=2) @ gallery_weights + bias)
+            parts.append(table.amax(dim=3) @ query_weights + table.amax(dim=2) @ gallery_weights + head.bias)
         rows.append(torch.cat(parts, dim=1))
     return torch.cat(rows)

@@ -78,7 +78,7 @@ def logit_tiles(
             raise ValueError(f"{name} have shape {tuple(maps.shape)}; expected [N, {', '.join(map(str, expected))}]")
     folded = head.folded()
     matcher = choose_matcher(head, device)
-    mirrored = query_maps is gallery_maps and torch.equal(folded.query, folded.gallery)
+    mirrored = query_maps is gallery_maps and folded.symmetric
     floats = head.channels * head.height * head.width
     size = max(1, BLOCK_BYTES // (4 * floats))
     queries, galleries = len(query_maps), len(gallery_maps)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from qaconv.models.local_max import best_partners
+from qaconv.runtime.head import Head
 
 
 class Correspondences(NamedTuple):
@@ -25,14 +26,6 @@ class Correspondences(NamedTuple):
     gallery_indices: Tensor
     gallery_shares: Tensor
     constant: Tensor  # scalar, in logits: what biases and the last norm add to every pair
-
-
-class FoldedHead(NamedTuple):
-    """The head in eval mode as one affine map: logit = query_scores . query + gallery_scores . gallery + bias."""
-
-    query: Tensor  # [S]
-    gallery: Tensor  # [S]
-    bias: Tensor  # scalar
 
 
 class QAConv(nn.Module):
@@ -99,12 +92,20 @@ class QAConv(nn.Module):
             affine.constant,
         )
 
-    def folded(self) -> FoldedHead:
-        """Both norms (at their running statistics) and the weights as one affine map: eval mode for the engines."""
+    def folded(self) -> Head:
+        """Fold both norms (at their running statistics) and the weights into one affine map, for the engines."""
         affine = self._affine()
         shift = affine.local.shift * (affine.query + affine.gallery).sum()
-        return FoldedHead(
-            affine.query * affine.local.scale, affine.gallery * affine.local.scale, affine.constant + shift
+        norm = self.local_norm
+        assert norm.running_mean is not None and norm.running_var is not None
+        deviation = torch.sqrt(norm.running_var + norm.eps)
+        average = norm.running_mean - norm.bias.detach() * deviation / norm.weight.detach()
+        return Head(
+            (affine.query * affine.local.scale).cpu().numpy(),
+            (affine.gallery * affine.local.scale).cpu().numpy(),
+            float(affine.constant + shift),
+            float(average),
+            (self.channels, self.height, self.width),
         )
 
     def _affine(self) -> "_AffineHead":

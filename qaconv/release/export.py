@@ -32,7 +32,7 @@ from qaconv.runtime.contract import (
     CropResize,
     Decision,
     Graph,
-    Head,
+    HeadNumbers,
     HeldOut,
     LogitThreshold,
     Probability,
@@ -231,15 +231,13 @@ def _held_out(pairs: Calibration | VerificationMetrics) -> HeldOut:
     )
 
 
-def _head(head: QAConv) -> Head:
+def _head(head: QAConv) -> HeadNumbers:
     """Return the matcher as numbers, which explain a score: how much each location adds to the logit."""
-    folded, norm = head.folded(), head.local_norm
-    assert norm.running_mean is not None and norm.running_var is not None
-    average = norm.running_mean - norm.bias * torch.sqrt(norm.running_var + norm.eps) / norm.weight
-    return Head(
+    folded = head.folded()
+    return HeadNumbers(
         formula="logit = bias + query . best cosine of each query location + gallery . the same of the gallery's",
         query=folded.query.tolist(),
         gallery=folded.gallery.tolist(),
-        bias=float(folded.bias),
-        average=average.item(),  # the cosine that the norm maps to 0
+        bias=folded.bias,
+        average=folded.average,  # the cosine that the norm maps to 0
     )

@@ -56,8 +56,10 @@ class _Matcher(nn.Module):
     def __init__(self, head: QAConv) -> None:
         super().__init__()
         self.head = head
-        for name, value in head.folded()._asdict().items():
-            self.register_buffer(name, value)
+        folded = head.folded()
+        self.register_buffer("query", torch.from_numpy(folded.query))
+        self.register_buffer("gallery", torch.from_numpy(folded.gallery))
+        self.register_buffer("bias", torch.tensor(folded.bias))
 
     def forward(self, query_maps: Tensor, gallery_maps: Tensor) -> Tensor:
         table = self.head.cosines(query_maps, gallery_maps)

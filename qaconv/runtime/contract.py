@@ -158,7 +158,7 @@ class Score(_Part):
     decision: Decision | str | None = None
 
 
-class Head(_Part):
+class HeadNumbers(_Part):
     """The matcher as numbers: logit = bias + query . best cosines of the query's locations + gallery . the gallery's.
 
     Attributes:
@@ -193,7 +193,7 @@ class Contract(_Part):
     graphs: dict[str, Graph]
     crop_resize: CropResize
     score: Score
-    head: Head
+    head: HeadNumbers
     architecture: dict[str, Any] = {}
     training_data: dict[str, Any] = {}
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from qaconv.runtime.model import Head
+from qaconv.runtime.head import Head
 
 
 class Correspondence(NamedTuple):

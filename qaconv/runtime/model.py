@@ -3,7 +3,6 @@
 N crops, Q queries, G gallery images, H x W crop size in pixels, C channels, h x w map size, S = h*w locations.
 """
 
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,12 +10,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from qaconv.runtime.contract import ENCODER, MATCHER, Contract, Decision, Probability
+from qaconv.runtime.contract import ENCODER, Contract, Decision, Probability
+from qaconv.runtime.head import Head
+from qaconv.runtime.matcher import cpu_matcher
 from qaconv.runtime.sessions import open_graph
+from qaconv.runtime.shortlist import RowScorer
 from qaconv.tlift import TLiftProfile
 
 EVEN = 0.5  # a probability at which one person is as likely as two
-GALLERY_TILE = 16  # images matched at a time: S x S cosines of each stay in a core's cache
 
 
 class Threshold(NamedTuple):
@@ -33,35 +34,23 @@ class Threshold(NamedTuple):
     true_match_rate: float
 
 
-@dataclass(frozen=True)
-class Head:
-    """QAConv in eval mode: logit = bias + query . best cosines of the query's locations + gallery . the gallery's.
-
-    Attributes:
-        query: weights [S].
-        gallery: weights [S].
-        bias: of the logit.
-        average: cosine of an average location, which adds nothing either way.
-    """
-
-    query: NDArray[np.float32]
-    gallery: NDArray[np.float32]
-    bias: float
-    average: float
-
-
 class ServedModel:
-    """A registered version: encoder, matcher, contract and temporal profiles.
+    """A registered version: encoder, head, contract and temporal profiles.
+
+    The encoder is the ONNX graph. Maps are matched by the runtime's kernel with the contract's numbers of the head. Its
+    logits are those of matcher.onnx up to rounding.
 
     Args:
-        folder: with the graphs, contract.json and the folder tlift.
-        threads: of one run of a graph. Default: 0, one for each core.
+        folder: folder with the graphs, contract.json and the folder tlift.
+        threads: of one call. Default: 0, one for each core.
 
     Attributes:
         contract: sizes, digests and the meaning of a score.
         crop_size: (H, W).
         map_shape: (C, h, w).
         head: the matcher as numbers.
+        matcher: matches maps laid out as [N, S, C].
+        row_scorer: scores row averages of such maps.
 
     Raises:
         InputError: a file is missing, or cannot be read.
@@ -70,13 +59,15 @@ class ServedModel:
     def __init__(self, folder: Path, *, threads: int = 0) -> None:
         self.contract = Contract.load(folder)
         self._encoder = open_graph(folder / ENCODER, threads)
-        self._matcher = open_graph(folder / MATCHER, threads)
         self.crop_size = (self.contract.crop_resize.height, self.contract.crop_resize.width)
-        numbers = self.contract.head
-        weights = (np.array(side, dtype=np.float32) for side in (numbers.query, numbers.gallery))
-        self.head = Head(*weights, numbers.bias, numbers.average)
         channels, height, width = self._encoder.get_outputs()[0].shape[1:]
         self.map_shape: tuple[int, int, int] = (channels, height, width)
+        numbers = self.contract.head
+        query = np.array(numbers.query, dtype=np.float32)
+        gallery = np.array(numbers.gallery, dtype=np.float32)
+        self.head = Head(query, gallery, numbers.bias, numbers.average, self.map_shape)
+        self.matcher = cpu_matcher(self.head, threads or None)
+        self.row_scorer = RowScorer(self.head, threads or None)
         self._profiles = {path.stem: path for path in sorted((folder / "tlift").glob("*.json"))}
 
     @property
@@ -101,14 +92,7 @@ class ServedModel:
 
     def score(self, query_maps: NDArray[np.float32], gallery_maps: NDArray[Any]) -> NDArray[np.float32]:
         """Match maps [Q, C, h, w] with maps [G, C, h, w] of any float; return logits [Q, G], higher is better."""
-        logits = np.empty((len(query_maps), len(gallery_maps)), dtype=np.float32)
-        for row in range(len(query_maps)):
-            query = query_maps[row : row + 1]
-            for start in range(0, len(gallery_maps), GALLERY_TILE):
-                tile = gallery_maps[start : start + GALLERY_TILE].astype(np.float32, copy=False)
-                (scores,) = self._matcher.run(None, {"query_maps": query, "gallery_maps": tile})
-                logits[row, start : start + len(tile)] = scores[0]
-        return logits
+        return self.matcher.table(self.matcher.prepare(to_locations(query_maps)), to_locations(gallery_maps))
 
     @property
     def calibrated(self) -> bool:
@@ -158,6 +142,12 @@ class ServedModel:
             return None
         scores = _sigmoid(np.asarray(logits, dtype=np.float64))
         return profile.lift(scores, query_camids, query_times, gallery_camids, gallery_times)
+
+
+def to_locations(maps: NDArray[Any]) -> NDArray[Any]:
+    """Reorder maps [N, C, h, w] to [N, S, C], as matchers take them."""
+    images, channels, height, width = maps.shape
+    return np.ascontiguousarray(maps.reshape(images, channels, height * width).transpose(0, 2, 1))
 
 
 def _sigmoid(values: NDArray[np.float64]) -> NDArray[np.float64]:

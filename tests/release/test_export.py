@@ -23,6 +23,7 @@ from qaconv.paths import MODELS, ONNX
 from qaconv.release import export
 from qaconv.release.export import TOLERANCE, export_network
 from qaconv.runtime.contract import Contract, Decision, Probability
+from qaconv.runtime.model import ServedModel
 from qaconv.stages.export import export as export_stage
 
 HEIGHT, WIDTH, CHANNELS = 32, 24, 8
@@ -137,6 +138,23 @@ def test_contract_has_the_thresholds_that_the_pairs_can_tell_and_no_stricter_one
     assert isinstance(decision, Decision) and decision.measured_on is not None
     assert [(row.false_match_rate, row.threshold) for row in decision.thresholds] == [(0.01, 1.5), (0.001, 2.5)]
     assert decision.measured_on.pairs_of_two_people == 20_000
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize("head", ["v1", "v2"])
+def test_a_served_version_matches_as_its_onnx_matcher_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, head: Literal["v1", "v2"], compiled: bool
+) -> None:
+    if not compiled:
+        monkeypatch.setattr("qaconv.runtime.matcher.load_kernel", lambda: None)
+    export_network(make_network(pooled=False, head=head), DATA, tmp_path / "onnx", seed=7)
+    model = ServedModel(tmp_path / "onnx", threads=1)
+    maps = model.encode(make_crops(6))
+    (expected,) = InferenceSession(tmp_path / "onnx" / "matcher.onnx", providers=["CPUExecutionProvider"]).run(
+        None, {"query_maps": maps[:2], "gallery_maps": maps}
+    )
+    largest = max(1.0, float(np.abs(expected).max()))
+    np.testing.assert_allclose(model.score(maps[:2], maps), expected, rtol=0, atol=TOLERANCE * largest)
 
 
 def test_head_of_v1_is_exported_with_proof(tmp_path: Path) -> None:

@@ -17,10 +17,10 @@ from qaconv.config import METHODS, RANKINGS, Params
 from qaconv.data.manifest import JUNK, Manifest
 from qaconv.errors import InputError
 from qaconv.matching import MapStore
-from qaconv.matching.engines.compiled import load_kernel
 from qaconv.matching.results import Matches
 from qaconv.models.checkpoint import weights_digest
 from qaconv.paths import FEATURES, MATCHES, METRICS, MODELS, PREPARED, SOURCES, TLIFT
+from qaconv.runtime.kernel import load_kernel
 from qaconv.stages.evaluate import evaluate
 from qaconv.stages.features import features
 from qaconv.stages.fit_tlift import fit_tlift

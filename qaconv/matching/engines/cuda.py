@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from qaconv.matching.quantise import Block, Codes, dequantise
-from qaconv.models.head import FoldedHead
+from qaconv.runtime.head import Head
 
 ROWS = 64  # query locations multiplied at a time: what one instruction of Hopper's tensor cores takes
 MOST_LOCATIONS = 256  # of a gallery image: registers hold the maxima of no more
@@ -41,18 +41,17 @@ class TritonMatcher:
     Maps are rounded to float16, so logits differ from the exact engine's by about a thousandth of their spread at most.
 
     Args:
-        folded: the head, of maps that `fits`.
+        head: the folded head, of maps that `fits`.
         device: a CUDA device.
     """
 
-    def __init__(self, folded: FoldedHead, device: torch.device) -> None:
+    def __init__(self, head: Head, device: torch.device) -> None:
         self._device = device
-        padding = -len(folded.query) % ROWS
-        self._query_weights, self._gallery_weights = (
-            F.pad(weights, (0, padding)).to(device) for weights in (folded.query, folded.gallery)
-        )
-        self._bias = folded.bias.to(device)
-        self._wide, self._narrow = _column_pieces(len(folded.query))
+        padding = -len(head.query) % ROWS
+        self._query_weights = F.pad(torch.from_numpy(head.query), (0, padding)).to(device)
+        self._gallery_weights = F.pad(torch.from_numpy(head.gallery), (0, padding)).to(device)
+        self._bias = torch.tensor(head.bias, dtype=torch.float32, device=device)
+        self._wide, self._narrow = _column_pieces(len(head.query))
 
     def prepare(self, images: Block) -> Tensor:
         """Move a block of queries or gallery images to the device as float16 [N, P, D]. A moved block stays as it is.

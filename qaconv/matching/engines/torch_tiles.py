@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from qaconv.matching.quantise import Block, Codes, dequantise
-from qaconv.models.head import FoldedHead
+from qaconv.runtime.head import Head
 
 TABLE_BYTES = 2 << 20  # of the cosines at one time: what stays in cache between the product and the maxima
 
@@ -16,12 +16,14 @@ class TorchMatcher:
     """Matches on any device, in float32; products of 8-bit codes are the same up to rounding, not faster.
 
     Args:
-        folded: the head.
+        head: the folded head.
         device: where to match.
     """
 
-    def __init__(self, folded: FoldedHead, device: torch.device) -> None:
-        self._folded = FoldedHead(*(part.to(device) for part in folded))
+    def __init__(self, head: Head, device: torch.device) -> None:
+        self._query = torch.from_numpy(head.query).to(device)
+        self._gallery = torch.from_numpy(head.gallery).to(device)
+        self._bias = torch.tensor(head.bias, dtype=torch.float32, device=device)
         self._device = device
 
     def prepare(self, queries: Block) -> Tensor:
@@ -30,12 +32,12 @@ class TorchMatcher:
 
     def table(self, queries: Tensor, gallery: Block) -> Tensor:
         """Logits [Q, G] of all pairs."""
-        maps, folded = self._floats(gallery), self._folded
+        maps = self._floats(gallery)
         galleries, locations, _ = maps.shape
         if locations == 1:  # the table is the product: no maximum is taken
             # In float64, so that other blocks of the same images round to the same float32.
             cosines = (queries.squeeze(1).double() @ maps.squeeze(1).double().T).float()
-            return (cosines * (folded.query + folded.gallery) + folded.bias).cpu()
+            return (cosines * (self._query + self._gallery) + self._bias).cpu()
         logits = torch.empty(len(queries), galleries, device=self._device)
         width = max(1, TABLE_BYTES // (4 * locations * locations))
         for start in range(0, galleries, width):
@@ -44,8 +46,8 @@ class TorchMatcher:
             for row, query in enumerate(queries):
                 cosines = (flat @ query.T).unflatten(0, (-1, locations))  # [tile, S of gallery, S of query]
                 of_query, of_gallery = cosines.amax(dim=1), cosines.amax(dim=2)
-                logits[row, start : start + len(tile)] = of_query @ folded.query + of_gallery @ folded.gallery
-        return (logits + folded.bias).cpu()
+                logits[row, start : start + len(tile)] = of_query @ self._query + of_gallery @ self._gallery
+        return (logits + self._bias).cpu()
 
     def pairs(self, queries: Tensor, gallery: Block, query_index: Tensor, gallery_index: Tensor) -> Tensor:
         """Logits [n] of n pairs, given as int64 [n] into both blocks."""

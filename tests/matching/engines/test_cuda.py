@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from qaconv.matching.engines.torch_tiles import TorchMatcher
 from qaconv.matching.quantise import quantise
-from qaconv.models.head import FoldedHead
+from qaconv.runtime.head import Head
 from tests.triton_kernels import SHARED_BYTES, compile_for_hopper, needs_triton, run_in_interpreter
 
 CPU = torch.device("cpu")
@@ -70,8 +70,8 @@ def compare(locations: int, channels: int) -> None:
     generator = torch.Generator().manual_seed(locations)
     queries, gallery = (F.normalize(torch.randn(n, locations, channels, generator=generator), dim=2) for n in (3, 4))
     query_weights, gallery_weights = torch.randn(2, locations, generator=generator) / locations
-    folded = FoldedHead(query_weights, gallery_weights, torch.tensor(0.5))
-    ours, plain = TritonMatcher(folded, CPU), TorchMatcher(folded, CPU)
+    head = Head(query_weights.numpy(), gallery_weights.numpy(), 0.5)
+    ours, plain = TritonMatcher(head, CPU), TorchMatcher(head, CPU)
     prepared = ours.prepare(queries)
     assert ours.prepare(prepared) is prepared
     expected = plain.table(queries, gallery)

@@ -1,5 +1,5 @@
-/* Pairs of feature maps go in; their logits come out. No table of cosines is written: both maxima are taken where the
-   products end, in registers or the first cache.
+/* Match pairs of feature maps. No table of cosines is written: both maxima are taken where the products end, in registers
+   or the first cache.
 
    S locations, C channels, P panels of LANES query locations. Products go by steps of 32 bits: a float of one channel,
    the int8 codes of four, or two bfloat16. A gallery map lies in memory as S x words of 32 bits, floats or codes; a query is
@@ -10,7 +10,7 @@
    that matter make one sum over 3 C: a gallery location is (high of each channel, then high and low of each), a query
    location (high of each, then low and high of each). The instruction adds up even and odd places of a tile apart and then
    both: as the second part begins with a tile of its own, a pair has one cosine whichever of the two asks.
-   Built by compiled.py with -march=native; a processor without these instructions takes torch's tiles. */
+   Built by kernel.py with -march=native; a processor without these instructions takes numpy's products. */
 #include <float.h>
 #include <immintrin.h>
 #include <stdint.h>
