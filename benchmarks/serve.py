@@ -1,6 +1,6 @@
-"""The demo's encoder goes in; how fast the service enrols and searches, and what that costs in memory, comes out.
+"""Measure how fast the service enrols and searches, and its memory, on the demo's encoder.
 
-`make bench-serve` runs it; the load comes from wrk (`apt-get install wrk`).
+`make bench-serve` runs it. wrk sends the searches (`apt-get install wrk`).
 """
 
 import argparse
@@ -34,28 +34,28 @@ from qaconv.paths import ONNX, PREPARED, TLIFT
 from qaconv.runtime.crops import read_crop
 from qaconv.runtime.model import ServedModel
 from qaconv.serving.commands import BATCH
+from qaconv.serving.encoding import BATCH as ENCODED
 from qaconv.serving.gallery import Filter, Gallery
-from qaconv.serving.service import BATCH as ENCODED
 from qaconv.serving.storage import Sighting
 
 TARGET = "mall"
 ENROLLED = 10_000
 CLIENTS = 4  # requests at once
-PARTS = 5  # of the enrolment, each with the bare encoder before and after it, as a machine's speed comes and goes
-TURNS = 60  # of the bare encoder
+PARTS = 5  # of the enrolment; the encoder alone is measured before and after each, as a machine's speed varies
+TURNS = 60  # of the encoder alone
 TOP = 10
-IDLE_S = 1.0  # that a service rests before it is measured
+IDLE_S = 1.0  # that a service is idle before it is measured
 PORT = 8765
 console = Console(soft_wrap=True, highlight=False)
 
 
 def main() -> None:
-    """Prints the figures."""
+    """Print the figures."""
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--seconds", type=int, default=300, help="of the load")
     seconds = arguments.parse_args().seconds
     if shutil.which("wrk") is None:
-        sys.exit("wrk is not there; `apt-get install wrk` installs it")
+        sys.exit("wrk was not found; `apt-get install wrk` installs it")
     require_outputs((ONNX, TLIFT / TARGET, PREPARED / TARGET))
     with TemporaryDirectory() as scratch:
         state = Path(scratch) / "galleries"
@@ -69,7 +69,7 @@ def main() -> None:
 
 
 def place_model(state: Path) -> Path:
-    """Puts what the demo exported where the service keeps the version in charge."""
+    """Copy what the demo exported to where the service keeps its active version."""
     served = state / "models" / "demo"
     shutil.copytree(ONNX, served)
     (served / "tlift").mkdir()
@@ -79,7 +79,7 @@ def place_model(state: Path) -> Path:
 
 
 def files(split: str) -> list[tuple[bytes, int, float]]:
-    """Image, camera and time of a split's sightings but junk."""
+    """Return image, camera and time of a split's sightings without junk."""
     manifest = Manifest.load(PREPARED / TARGET)
     rows = manifest.split(split).query(f"pid != {JUNK}")
     return [
@@ -89,7 +89,7 @@ def files(split: str) -> list[tuple[bytes, int, float]]:
 
 
 def bare_rate(model: ServedModel, gallery: list[tuple[bytes, int, float]]) -> float:
-    """Images a second of the encoder alone on decoded crops: a batch on each core, as the service encodes."""
+    """Measure images a second of the encoder alone on decoded crops, a batch on each core, as the service encodes."""
     batch = crops(model, gallery[:ENCODED])
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         began = time.perf_counter()
@@ -97,13 +97,13 @@ def bare_rate(model: ServedModel, gallery: list[tuple[bytes, int, float]]) -> fl
         return TURNS * len(batch) / (time.perf_counter() - began)
 
 
-def crops(model: ServedModel, found: list[tuple[bytes, int, float]]) -> NDArray[np.uint8]:
-    return np.stack([read_crop(image, *model.crop_size) for image, *_ in found])
+def crops(model: ServedModel, sightings: list[tuple[bytes, int, float]]) -> NDArray[np.uint8]:
+    return np.stack([read_crop(image, *model.crop_size) for image, *_ in sightings])
 
 
 @contextmanager
-def service(state: Path) -> Iterator[tuple[str, subprocess.Popen]]:
-    """`qaconv serve` on this machine, without a registry."""
+def service(state: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """Run `qaconv serve` on this machine, without a registry."""
     command = [str(Path(sys.executable).parent / "qaconv"), "serve", "--state", str(state), "--port", str(PORT)]
     environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{state / 'none.db'}"}
     with (state / "log").open("w") as log, subprocess.Popen(command, env=environment, stderr=log) as process:
@@ -116,7 +116,7 @@ def service(state: Path) -> Iterator[tuple[str, subprocess.Popen]]:
             process.terminate()
 
 
-def wait_until_ready(url: str, process: subprocess.Popen) -> None:
+def wait_until_ready(url: str, process: subprocess.Popen[bytes]) -> None:
     while process.poll() is None:
         try:
             if httpx.get(f"{url}/readyz").is_success:
@@ -126,18 +126,18 @@ def wait_until_ready(url: str, process: subprocess.Popen) -> None:
     raise RuntimeError(f"the service has ended with {process.returncode}")
 
 
-def wait_until_idle(process: subprocess.Popen) -> None:
-    """Its first look into the registry imports MLflow and makes an empty store: seconds of work, once a start."""
+def wait_until_idle(process: subprocess.Popen[bytes]) -> None:
+    """Wait for the end of the first read of the registry, which imports MLflow and takes seconds."""
     running = psutil.Process(process.pid)
     while running.cpu_percent(IDLE_S) > 5:
         pass
 
 
 def enrolment(url: str, model: ServedModel, gallery: list[tuple[bytes, int, float]]) -> str:
-    """Images a second over ENROLLED sightings, CLIENTS requests at once, beside the bare encoder's; images repeat."""
+    """Measure images a second over ENROLLED sightings, CLIENTS requests at once, and of the encoder alone."""
     bodies = []
     for start in range(0, ENROLLED, BATCH):
-        chosen = [gallery[at % len(gallery)] for at in range(start, min(start + BATCH, ENROLLED))]
+        chosen = [gallery[number % len(gallery)] for number in range(start, min(start + BATCH, ENROLLED))]
         sightings = [{"image": text(image), "camid": camid, "time_s": time_s} for image, camid, time_s in chosen]
         bodies.append((len(chosen), json.dumps({"sightings": sightings}).encode()))
     path = f"{url}/v1/targets/{TARGET}/sightings"
@@ -159,7 +159,7 @@ def enrolment(url: str, model: ServedModel, gallery: list[tuple[bytes, int, floa
 
 
 def load(url: str, queries: list[tuple[bytes, int, float]], seconds: int, scratch: Path) -> str:
-    """What wrk measures while it searches by one crop after the other."""
+    """Search by one crop after another with wrk, and return what it measured."""
     bodies = [
         json.dumps({"queries": [{"image": text(image), "camid": camid, "time_s": time_s}], "top_k": TOP})
         for image, camid, time_s in queries
@@ -168,12 +168,12 @@ def load(url: str, queries: list[tuple[bytes, int, float]], seconds: int, scratc
     (scratch / "search.lua").write_text(SCRIPT.format(bodies=scratch / "bodies"))
     command = ["wrk", "-t1", f"-c{CLIENTS}", f"-d{seconds}s", "--latency", "--timeout", "10s", "-s"]
     address = f"{url}/v1/targets/{TARGET}/search"
-    said = subprocess.run(
+    output = subprocess.run(
         [*command, scratch / "search.lua", address], capture_output=True, text=True, check=True
     ).stdout
-    (median,), (slow,) = (re.findall(rf"{share}%\s+(\S+)", said) for share in (50, 99))
-    (count,) = re.findall(r"(\d+) requests in", said)
-    failed = re.findall(r"(Non-2xx.*|Socket errors.*)", said)
+    (median,), (slow,) = (re.findall(rf"{share}%\s+(\S+)", output) for share in (50, 99))
+    (count,) = re.findall(r"(\d+) requests in", output)
+    failed = re.findall(r"(Non-2xx.*|Socket errors.*)", output)
     return f"median {median}, p99 {slow}, {int(count):,} searches in {seconds} s, {'; '.join(failed) or 'no errors'}"
 
 
@@ -188,7 +188,7 @@ end
 """
 
 
-def peak_memory(process: subprocess.Popen) -> float:
+def peak_memory(process: subprocess.Popen[bytes]) -> float:
     (peak,) = re.findall(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{process.pid}/status").read_text())
     return int(peak) / 1024
 
@@ -196,16 +196,18 @@ def peak_memory(process: subprocess.Popen) -> float:
 def agreement(
     model: ServedModel, queries: list[tuple[bytes, int, float]], gallery: list[tuple[bytes, int, float]]
 ) -> str:
-    """How often a shortlist of the setting's share finds what matching everything finds."""
+    """Measure how much of full matching a shortlist with the setting's share of the gallery finds."""
     size = round(load_params().serve.shortlist / ENROLLED * len(gallery))
-    kept = Gallery(len(gallery), model.map_shape)
-    sightings = [Sighting(at, TARGET, camid, time_s, None, 0) for at, (_, camid, time_s) in enumerate(gallery, start=1)]
+    stored = Gallery(len(gallery), model.map_shape)
+    sightings = [
+        Sighting(number, TARGET, camid, time_s, None, 0) for number, (_, camid, time_s) in enumerate(gallery, start=1)
+    ]
     for start in range(0, len(gallery), BATCH):
         part = slice(start, start + BATCH)
-        kept.add(sightings[part], model.encode(crops(model, gallery[part])))
+        stored.add(sightings[part], model.encode(crops(model, gallery[part])))
     tops, first = 0.0, 0.0
     for query in model.encode(crops(model, queries)):
-        some, everything = (best(kept, model, query, shortlist) for shortlist in (size, len(gallery)))
+        some, everything = (best(stored, model, query, shortlist) for shortlist in (size, len(gallery)))
         tops += len(set(some) & set(everything)) / TOP / len(queries)
         first += (some[0] == everything[0]) / len(queries)
     return (
@@ -214,9 +216,9 @@ def agreement(
     )
 
 
-def best(kept: Gallery, model: ServedModel, query: NDArray[np.float32], shortlist: int) -> list[int]:
-    found = kept.search(model, query, Filter(), shortlist)
-    return [int(sighting) for sighting in found.ids[np.argsort(-found.logits)][:TOP]]
+def best(gallery: Gallery, model: ServedModel, query: NDArray[np.float32], shortlist: int) -> list[int]:
+    candidates = gallery.search(model, query, Filter(), shortlist)
+    return [int(sighting) for sighting in candidates.ids[np.argsort(-candidates.logits)][:TOP]]
 
 
 def text(image: bytes) -> str:

@@ -18,7 +18,7 @@ from qaconv import registry
 from qaconv.config import Params, load_params
 from qaconv.data.ingest import TABLE, read_dataset
 from qaconv.registry import Release, runs
-from qaconv.release.drift import Drift, find_drifts, look
+from qaconv.release.drift import Drift, find_drifts, match_window
 
 REFIT = "fit_target/by-hand"
 # The deployment that may correct a kind of drift: a new model for these two, a new fit for the others.
@@ -48,10 +48,10 @@ def drift_of_target(target: str) -> list[Drift]:
     runs.connect()
     champion = registry.find_champion(params.registry.model)
     drifts, counts = _compare(params, target, champion)
-    summary = "; ".join(f"{drift.kind}: {drift.found}" for drift in drifts)
+    summary = "; ".join(f"{drift.kind}: {drift.detail}" for drift in drifts)
     get_run_logger().info("%s: %s. %s", target, counts, summary or "no drift")
     lines = [f"**{target}**, encoded by {champion}: {counts}.", ""]
-    lines += [f"- {drift.kind}: {drift.found}" for drift in drifts]
+    lines += [f"- {drift.kind}: {drift.detail}" for drift in drifts]
     create_markdown_artifact("\n".join(lines), key=f"drift-{target.lower().replace('_', '-')}")
     if drifts:
         announce("target.drifted", target, summary)
@@ -77,7 +77,7 @@ def _find_drifts(
 ) -> list[Drift]:
     model, profiles = registry.load_served(champion)
     profile = profiles.get(target)
-    before, since = (look(model, profile, window, dataset) for window in windows)
+    before, since = (match_window(model, profile, window, dataset) for window in windows)
     return find_drifts(before, since, profile, params.drift)
 
 

@@ -1,7 +1,6 @@
-"""A service of two targets with a model of two locations, for tests; its crops are 4 x 2 pixels."""
+"""A service of two targets for tests, with a model of two locations and crops of 4 x 2 pixels."""
 
 import base64
-import json
 from io import BytesIO
 from pathlib import Path
 
@@ -12,24 +11,22 @@ from qaconv.config import ServeConfig
 from qaconv.runtime.model import ServedModel
 from qaconv.serving.service import Service
 from qaconv.serving.storage import Records
-from tests.tracked_projects import write, write_graphs, write_profile
+from tests.tracked_projects import set_encoder_digest, write_graphs, write_profile
 
 SETTINGS = ServeConfig(memory_mb=1, shortlist=500, requests_per_minute=10_000, poll_s=30, retention_days={})
 
 
 def small_model(folder: Path, encoder: str = "encoder") -> ServedModel:
-    """`encoder` stands for the digest of the encoder."""
+    """Write and load a model whose encoder has this digest."""
     write_graphs(folder)
-    contract = json.loads((folder / "contract.json").read_text())
-    contract["graphs"]["encoder.onnx"]["sha256"] = encoder
-    write(folder / "contract.json", json.dumps(contract))
+    set_encoder_digest(folder, encoder)
     for name in ("mall", "station"):
         write_profile(folder / "tlift" / f"{name}.json", name)
     return ServedModel(folder, threads=1)
 
 
 def small_service(folder: Path, settings: ServeConfig = SETTINGS) -> Service:
-    """Its galleries lie in `folder`, so that another one may go on with them."""
+    """Open a service with its galleries in `folder`, where another one finds them again."""
     return Service(Records(folder / "state"), settings, "1", small_model(folder / "model"))
 
 

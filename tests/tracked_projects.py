@@ -1,4 +1,4 @@
-"""Small projects that have run all stages, for tests of what comes after; what their files say is made up."""
+"""Small projects that have run all stages, with made-up results, for tests of what comes after."""
 
 import functools
 import json
@@ -21,6 +21,7 @@ from qaconv.registry.promotion import promote
 from qaconv.registry.runs import FIGURES, load_metrics, retraining_run
 from qaconv.release.gate import Outcome
 from qaconv.report.page import RUN
+from qaconv.runtime.contract import ENCODER, MATCHER, Contract, CropResize, Graph, HeadNumbers, Score
 from qaconv.tlift import TLiftProfile
 
 REPOSITORY = Path(__file__).parents[1]
@@ -91,7 +92,7 @@ MD5 = f"{'a' * 32}.dir"
 
 
 def write_project(folder: Path, maps: Mapping[str, float] = {"station": 0.25, "mall": 0.5}) -> Params:
-    """Params, outputs and dvc.lock of a project that has been run; `maps` is QAConv's direct mAP by target."""
+    """Write params, outputs and dvc.lock of a project that has been run; `maps` is QAConv's direct mAP by target."""
     settings = yaml.safe_load((REPOSITORY / "params.yaml").read_text(encoding="utf-8"))
     settings["targets"] = list(maps)
     settings["gate"]["min_gain"] = 0.5
@@ -112,7 +113,7 @@ def write_project(folder: Path, maps: Mapping[str, float] = {"station": 0.25, "m
 
 
 def write_pipeline(folder: Path) -> None:
-    """A project that has not been run: its DVC stages copy the files of `write_project`, which lie in made_up."""
+    """Write a project that has not been run. Its DVC stages copy the files of `write_project` from made_up."""
     write_project(folder)
     (folder / "dvc.lock").unlink()
     for name in ("artifacts", "metrics"):
@@ -123,19 +124,19 @@ def write_pipeline(folder: Path) -> None:
 
 
 def commit_all(folder: Path) -> None:
-    """Everything that lies in a project, in a commit of a repository that is made if there is none."""
+    """Commit every file of a project, in a new repository if there is none."""
     author = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
     for command in (["init", "--quiet"], ["add", "--all"], [*author, "commit", "--quiet", "--message", "A project"]):
         subprocess.run(["git", *command], cwd=folder, check=True)
 
 
 def start_dvc(folder: Path) -> None:
-    """What `dvc init --no-scm` leaves, without the second that it takes."""
+    """Write what `dvc init --no-scm` writes, without the second that it takes."""
     write(folder / ".dvc/config", "[core]\n    analytics = false\n    no_scm = true\n    check_update = false\n")
 
 
 def made_up_metrics(direct_map: float) -> dict[str, Any]:
-    """A metrics file's content: every figure is 0.125 but QAConv's direct mAP."""
+    """Make up a metrics file: every figure is 0.125, except QAConv's direct mAP."""
     metrics: dict[str, Any] = {
         method: {ranking: dict.fromkeys(FIGURES, 0.125) for ranking in RANKINGS} for method in METHODS
     }
@@ -145,7 +146,7 @@ def made_up_metrics(direct_map: float) -> dict[str, Any]:
 
 
 def measure_again(folder: Path, maps: Mapping[str, float]) -> None:
-    """The files of `evaluate`, as if the model had other results."""
+    """Write the files of `evaluate` as if the model had these results."""
     for target, value in maps.items():
         write(folder / f"{target}.json", json.dumps(made_up_metrics(value)))
         (folder / "queries").mkdir(parents=True, exist_ok=True)
@@ -153,7 +154,7 @@ def measure_again(folder: Path, maps: Mapping[str, float]) -> None:
 
 
 def retrain(params: Params, maps: Mapping[str, float] = {}) -> tuple[Release, Outcome]:
-    """Registers and promotes in the working folder, after the stages have given other results where `maps` has some."""
+    """Register and promote in the working folder, with other results where `maps` has some."""
     measure_again(Path("metrics"), maps)
     if maps:
         write_lock(Path(), maps)
@@ -163,25 +164,25 @@ def retrain(params: Params, maps: Mapping[str, float] = {}) -> tuple[Release, Ou
 
 
 def pointed_to(alias: str) -> dict[str, str]:
-    """The version that an alias names, by registered model; SQLite's store gives numbers, a server strings."""
+    """Return the version that an alias names, by registered model; as text, as SQLite's store has numbers."""
     return {name: str(MlflowClient().get_registered_model(name).aliases.get(alias)) for name in MODELS}
 
 
 def made_up_queries(direct_map: float) -> pd.DataFrame:
-    """A table of queries, all of which have the same average precision."""
+    """Make up a table of queries with the same average precision."""
     images = [f"{number}.png" for number in range(10)]
     return pd.DataFrame({"image": images, "qaconv_direct_average_precision": direct_map})
 
 
 def write_lock(folder: Path, maps: Mapping[str, float]) -> None:
-    """A dvc.lock that differs whenever a metric does, as DVC's own would."""
+    """Write a dvc.lock that differs whenever a metric does, as DVC's would."""
     outs = {name: [{"path": f"data/prepared/{name}", "hash": "md5", "md5": MD5}] for name in ("campus", *maps)}
     stages = {f"prepare@{name}": {"cmd": "true", "outs": out} for name, out in outs.items()}
     write(folder / "dvc.lock", yaml.safe_dump({"schema": "2.0", "stages": {**stages, "evaluate": {"cmd": str(maps)}}}))
 
 
 def write_graphs(folder: Path) -> None:
-    """An encoder that subsamples crops [N, 4, 2, 3] to maps [N, 3, 2, 1], and a matcher that sums their products."""
+    """Write an encoder that averages crops [N, 4, 2, 3] to maps [N, 3, 2, 1], a matcher of them, and their contract."""
     folder.mkdir(parents=True, exist_ok=True)
     steps = [
         helper.make_node("Transpose", ["images"], ["channels_first"], perm=[0, 3, 1, 2]),
@@ -196,25 +197,32 @@ def write_graphs(folder: Path) -> None:
     ]
     maps = {name: (TensorProto.FLOAT, [count, 3, 2, 1]) for name, count in (("query_maps", "Q"), ("gallery_maps", "G"))}
     _save(folder / "matcher.onnx", steps, maps, {"logits": ["Q", "G"]})
-    contract = {
-        "crop_resize": {"height": 4, "width": 2},
-        "graphs": {
-            f"{name}.onnx": {"sha256": name, "largest_difference_from_pytorch": 1e-6} for name in ("encoder", "matcher")
+    Contract(
+        crop_resize=CropResize(height=4, width=2),
+        graphs={
+            name: Graph(sha256=name.removesuffix(".onnx"), largest_difference_from_pytorch=1e-6)
+            for name in (ENCODER, MATCHER)
         },
-        "head": {"query": [0.5, 0.5], "gallery": [0.5, 0.5], "bias": 0, "average": 0},
-        "score": {"better": "higher"},
-    }
-    write(folder / "contract.json", json.dumps(contract))
+        head=HeadNumbers(query=[0.5, 0.5], gallery=[0.5, 0.5], bias=0, average=0),
+        score=Score(better="higher"),
+    ).save(folder)
+
+
+def set_encoder_digest(folder: Path, digest: str) -> None:
+    """Change the contract in a folder as if its encoder had this digest."""
+    contract = Contract.load(folder)
+    encoder = contract.graphs[ENCODER].model_copy(update={"sha256": digest})
+    contract.model_copy(update={"graphs": {**contract.graphs, ENCODER: encoder}}).save(folder)
 
 
 def write_profile(path: Path, target: str) -> None:
-    """A temporal profile of three cameras, with the paper's parameters."""
+    """Write a temporal profile of three cameras, with the paper's parameters."""
     path.parent.mkdir(parents=True, exist_ok=True)
     TLiftProfile(target=target, camids=(0, 1, 2), active=True, reason="made up", model=MODEL).save(path)
 
 
 def copy_store(folder: Path) -> None:
-    """An empty mlflow.db; MLflow takes seconds to make one, so it is made once."""
+    """Copy an empty mlflow.db, which MLflow takes seconds to make."""
     (folder / "mlflow.db").write_bytes(_empty_store())
 
 

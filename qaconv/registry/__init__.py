@@ -1,15 +1,14 @@
 """MLflow: runs, registered versions, promotion, packaging and reproduction."""
 
+from qaconv.registry.registration import link_profile, register
 from qaconv.registry.releases import (
     Release,
     aliases,
     download_served,
     find_champion,
     find_release,
-    link_profile,
     load_evidence,
     load_served,
-    register,
     started_s,
 )
 

@@ -1,4 +1,4 @@
-"""A release and its figures go in; MLflow's pages say what each registered model is, and how good the version is."""
+"""Describe the registered models and a version's results on MLflow's pages."""
 
 from collections.abc import Mapping
 
@@ -8,36 +8,37 @@ from qaconv.config import Params
 
 TITLES = {"qaconv": "QAConv", "baseline": "baseline"}
 COLUMNS = {"direct": "direct", "reranked": "re-ranked", "tlift": "lifted", "reranked_tlift": "both"}
-MODEL = """Person re-identification by QAConv: query and gallery crops with camera and time go in, ranked matches with \
-probability, decision and correspondences come out.
+MODEL = """Person re-identification by QAConv. Takes query and gallery crops with camera and time, and returns \
+ranked matches with probability, decision and correspondences.
 
     mlflow.pyfunc.load_model("models:/{name}@champion").predict(crops)
 
-`{name}-encoder` and `{name}-matcher` are its two ONNX graphs. `serving_input_example.json` of a version is a whole \
-request; its `contract.json` says sizes, value ranges and what a score means."""
-ENCODER = "ONNX: crops uint8 RGB [N, H, W, 3] to feature maps [N, C, h, w]. A part of `{name}`."
-MATCHER = "ONNX: maps of queries and gallery to logits [Q, G]; higher is a better match. A part of `{name}`."
+`{name}-encoder` and `{name}-matcher` are its two ONNX graphs. A version's \
+`serving_input_example.json` is a whole request, and its `contract.json` has sizes, value ranges and the meaning of a \
+score."""
+ENCODER = "ONNX: crops uint8 RGB [N, H, W, 3] to feature maps [N, C, h, w]. Part of `{name}`."
+MATCHER = "ONNX: maps of queries and gallery to logits [Q, G]; higher is a better match. Part of `{name}`."
 
 
 def describe(name: str, version: str, params: Params, metrics: Mapping[str, float]) -> None:
-    """Fills in what the registry says of the three models and of the version; what people wrote there stays.
+    """Describe the three models and the version in the registry, where no description exists yet.
 
     Args:
-        name: of the registered model.
-        version: of it.
-        params: what it was trained and measured on.
-        metrics: as `runs.load_metrics` gives them.
+        name: name of the registered model.
+        version: its version.
+        params: training datasets and targets.
+        metrics: of the targets, as `runs.load_metrics` returns them.
     """
     client = MlflowClient()
-    for model, words in ((name, MODEL), (f"{name}-encoder", ENCODER), (f"{name}-matcher", MATCHER)):
+    for model, text in ((name, MODEL), (f"{name}-encoder", ENCODER), (f"{name}-matcher", MATCHER)):
         if not client.get_registered_model(model).description:
-            client.update_registered_model(model, words.format(name=name))
+            client.update_registered_model(model, text.format(name=name))
     if not client.get_model_version(name, version).description:
         client.update_model_version(name, version, _figures(params, metrics))
 
 
 def result_rows(params: Params, metrics: Mapping[str, float]) -> list[dict[str, str]]:
-    """A row a target and method: rank-1 / mAP in per cent, by kind of ranking."""
+    """Return a row for each target and method: rank-1 / mAP in per cent, by kind of ranking."""
     return [
         {"target": target, "model": title}
         | {

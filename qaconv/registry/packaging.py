@@ -1,4 +1,4 @@
-"""What was exported goes in; one MLflow model comes out that ranks crops without this repository, torch or a GPU."""
+"""Package a version as one MLflow model that ranks crops without this repository, torch or a GPU."""
 
 import base64
 import json
@@ -16,6 +16,7 @@ import pandas as pd
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 from mlflow.types.schema import Array, Object, Property
+from numpy.typing import NDArray
 from PIL import Image
 
 from qaconv.registry.pyfunc import DEFAULTS
@@ -23,27 +24,27 @@ from qaconv.release.evidence import Evidence
 from qaconv.runtime.model import ServedModel
 
 PACKAGE = Path(__file__).parents[1]  # qaconv
-SHIPPED = ("__init__.py", "errors.py", "files.py", "runtime", "tlift")  # runs without the rest
-SERVED, EVIDENCE = "artifacts/served", "artifacts/evidence.json"  # where MLflow puts them within a version
-REQUIRED = ("mlflow", "numpy", "onnxruntime", "pandas", "pillow", "scipy", "simplejpeg")
-BLOCK = 8  # pixels of the example's blocks of colour
+SHIPPED = ("__init__.py", "errors.py", "files.py", "runtime", "tlift")  # code that goes with a version
+SERVED, EVIDENCE = "artifacts/served", "artifacts/evidence.json"  # paths in a version, set by MLflow
+REQUIRED = ("mlflow", "numpy", "onnxruntime", "pandas", "pillow", "pydantic", "scipy", "simplejpeg")
+BLOCK = 8  # pixels of a colour block in the example
 
 
 def log_served(
     name: str, onnx: Path, profiles: Mapping[str, Path], versions: Mapping[str, str], evidence: Evidence
 ) -> str:
-    """Logs the model in the open run and gives its `models:/` address.
+    """Log the model in the open run and return its `models:/` address.
 
     Args:
-        name: of the model.
-        onnx: the folder with encoder.onnx, matcher.onnx and contract.json.
+        name: name of the model.
+        onnx: folder with encoder.onnx, matcher.onnx and contract.json.
         profiles: files of the temporal profiles, by target.
-        versions: the registered versions of the graphs.
-        evidence: kept beside what serves, for the gate.
+        versions: registered versions of the graphs.
+        evidence: for the gate.
     """
     with TemporaryDirectory() as scratch:
-        served, code, known = (Path(scratch) / part for part in ("served", "qaconv", "evidence.json"))
-        evidence.save(known)
+        served, code, evidence_path = (Path(scratch) / part for part in ("served", "qaconv", "evidence.json"))
+        evidence.save(evidence_path)
         shutil.copytree(onnx, served)
         (served / "versions.json").write_text(json.dumps(dict(versions)), encoding="utf-8")
         (served / "tlift").mkdir()
@@ -55,7 +56,7 @@ def log_served(
         logged = mlflow.pyfunc.log_model(
             name=name,
             python_model=str(Path(__file__).with_name("pyfunc.py")),
-            artifacts={"served": str(served), "evidence": str(known)},
+            artifacts={"served": str(served), "evidence": str(evidence_path)},
             code_paths=[str(code)],
             signature=ModelSignature(INPUTS, OUTPUTS, _schema(params)),
             input_example=(example_crops(*model.crop_size), params),
@@ -65,7 +66,7 @@ def log_served(
 
 
 def example_crops(height: int, width: int) -> pd.DataFrame:
-    """One query and two gallery images of coloured blocks, the first of them the query's own."""
+    """Make a query and two gallery images of coloured blocks; the first of the two is the query itself."""
     rng = np.random.default_rng(0)
     shape = (-(-height // BLOCK), -(-width // BLOCK), 3)
     first, second = (_png(rng.integers(0, 256, shape, dtype=np.uint8), height, width) for _ in range(2))
@@ -89,7 +90,7 @@ def _copy_code(folder: Path) -> None:
             shutil.copy(PACKAGE / part, folder / part)
 
 
-def _png(blocks: np.ndarray, height: int, width: int) -> str:
+def _png(blocks: NDArray[np.uint8], height: int, width: int) -> str:
     pixels = blocks.repeat(BLOCK, axis=0).repeat(BLOCK, axis=1)[:height, :width]
     file = BytesIO()
     Image.fromarray(pixels).save(file, "PNG")

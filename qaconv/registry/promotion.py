@@ -1,7 +1,7 @@
-"""A registered version goes in; the aliases champion and previous have moved, for all its models, or a reason why not.
+"""Promote a registered version to champion, or roll the champion back.
 
-`<name>@champion` is what counts: it names a pair of graphs. The graphs' own aliases follow it, for those who load them
-by alias. One process at a time moves them, from whatever machine, by a lock that the registry itself holds.
+`<name>@champion` decides: it names a pair of graphs. The graphs' own aliases follow it, for users who load a graph by
+alias. One process at a time moves them, on any machine, by a lock in the registry.
 """
 
 import os
@@ -20,57 +20,58 @@ from qaconv.registry.releases import Release, find_release, load_evidence
 from qaconv.release.gate import Outcome, decide
 
 LOCK_WAIT_S = 60  # a promotion takes a second or two
-LOCK_STALE_S = 600  # whoever held it that long was killed
+LOCK_STALE_S = 600  # a process that holds it that long was killed
 REPLACED = "promoted_over"  # tag: the version that was champion before
 ROLLED_BACK = "rolled_back"  # tag: why
 
 
 def promote(challenger: Release, rules: GateConfig) -> Outcome:
-    """Makes the challenger champion if the gate lets it; the outcome is written to its tags.
+    """Make the challenger champion if the gate allows it, and write the outcome to its tags.
 
-    A version that was rolled back stays refused, as nothing of it has changed.
+    A version that was rolled back stays refused, as it has not changed.
 
     Raises:
-        InputError: another promotion is under way.
+        InputError: another promotion is running.
     """
-    with _alone(challenger.name):
+    with _locked(challenger.name):
         champion = find_release(challenger.name, "champion")
         outcome = _judge(challenger, champion, rules)
-        if outcome.verdict != "unchanged":  # why it became champion is to be kept
+        if outcome.verdict != "unchanged":  # the reason why it became champion stays
             _tag(challenger, gate=outcome.verdict, promotion=outcome.reason)
         if outcome.promoted:
             _replace(champion, challenger)
         elif champion:
-            _point("champion", champion.models)  # mends what a killed promotion may have left
+            _point("champion", champion.models)  # repairs what a killed promotion may have left
         return outcome
 
 
 def rollback(name: str, why: str) -> tuple[Release, Release]:
-    """Makes the previous champion champion again.
+    """Make the previous champion champion again.
 
     Args:
-        name: of the registered model.
-        why: kept with the version that is left.
+        name: name of the registered model.
+        why: reason, kept in the tags of the version that is rolled back.
 
     Returns:
-        The version that was left, and the champion now.
+        The version that was rolled back, and the new champion.
 
     Raises:
-        InputError: there is nothing to go back to, `why` is empty, or a promotion is under way.
+        InputError: there is no previous champion, `why` is empty, or a promotion is running.
     """
     if not why.strip():
-        raise InputError("--why is empty; legal is a sentence for those who ask later")
-    with _alone(name):
-        left, back = find_release(name, "champion"), find_release(name, "previous")
-        if left is None or back is None:
-            missing = "previous" if left else "champion"
-            raise InputError(f"{name}: no version bears the alias {missing}; there is nothing to go back to")
-        _point("champion", back.models)
-        before = MlflowClient().get_model_version(name, back.version).tags.get(REPLACED)
+        raise InputError("--why must be a sentence that says why, got an empty one")
+    with _locked(name):
+        champion = find_release(name, "champion")
+        previous = find_release(name, "previous")
+        if champion is None or previous is None:
+            missing = "previous" if champion else "champion"
+            raise InputError(f"{name}: no version has the alias {missing}, so there is none to return to")
+        _point("champion", previous.models)
+        before = MlflowClient().get_model_version(name, previous.version).tags.get(REPLACED)
         earlier = find_release(name, before) if before else None
-        _point("previous", earlier.models if earlier else dict.fromkeys(back.models))
-        _tag(left, **{ROLLED_BACK: why})
-        return left, back
+        _point("previous", earlier.models if earlier else dict.fromkeys(previous.models))
+        _tag(champion, **{ROLLED_BACK: why})
+        return champion, previous
 
 
 def _judge(challenger: Release, champion: Release | None, rules: GateConfig) -> Outcome:
@@ -80,17 +81,17 @@ def _judge(challenger: Release, champion: Release | None, rules: GateConfig) -> 
         return Outcome("refused", f"{challenger} was rolled back: {why}")
     evidence = load_evidence(challenger)
     if evidence is None:
-        return Outcome("refused", f"{challenger} has no evidence.json; what is not known is not promoted")
-    known = load_evidence(champion) if champion else None
-    if champion and known is None:
+        return Outcome("refused", f"{challenger} has no evidence.json, without which no version is promoted")
+    champion_evidence = load_evidence(champion) if champion else None
+    if champion and champion_evidence is None:
         return Outcome("refused", f"{champion}, the champion, has no evidence.json to compare {challenger} with")
-    outcome = decide(evidence, known, rules)
-    said = "becomes the champion" if outcome.promoted else "is not promoted"
-    return Outcome(outcome.verdict, f"{challenger} {said}: {outcome.reason}.", outcome.checks, outcome.figures)
+    outcome = decide(evidence, champion_evidence, rules)
+    result = "becomes the champion" if outcome.promoted else "is not promoted"
+    return Outcome(outcome.verdict, f"{challenger} {result}: {outcome.reason}.", outcome.checks, outcome.figures)
 
 
 def _replace(old: Release | None, new: Release) -> None:
-    """The way back first: a process killed in between leaves a champion whose alias is right."""
+    """Set the alias previous first, so that a process killed in between leaves a champion with the right alias."""
     if old:
         _tag(new, **{REPLACED: old.version})
         _point("previous", old.models)
@@ -98,9 +99,9 @@ def _replace(old: Release | None, new: Release) -> None:
 
 
 def _point(alias: str, models: Mapping[str, str | None]) -> None:
-    """Moves an alias to a version of each model, or away where that is none; if one fails, on none.
+    """Move an alias to a version of each model, or remove it where the version is None; if one fails, undo all.
 
-    The model that names the pair comes last: a process killed in between leaves it on the old pair.
+    The model that names the pair comes last, so that a process killed in between leaves it on the old pair.
     """
     client = MlflowClient()
     before: dict[str, str | None] = {}
@@ -127,8 +128,8 @@ def _tag(release: Release, **tags: str) -> None:
 
 
 @contextmanager
-def _alone(name: str) -> Iterator[None]:
-    """Holds the name `<name>-promoting` in the registry, where no name can be created twice.
+def _locked(name: str) -> Iterator[None]:
+    """Hold the name `<name>-promoting` in the registry, where no name can be created twice.
 
     Raises:
         InputError: another process holds it for longer than a minute.
@@ -138,7 +139,7 @@ def _alone(name: str) -> Iterator[None]:
     while not _try_lock(client, lock):
         if time.monotonic() > deadline:
             holder = client.get_registered_model(lock).description
-            raise InputError(f"{name}: {holder} is promoting or rolling back; try again in ten minutes at the latest")
+            raise InputError(f"{name}: {holder} is promoting or rolling back; try again after at most ten minutes")
         time.sleep(0.2)
     try:
         yield
@@ -157,5 +158,5 @@ def _try_lock(client: MlflowClient, lock: str) -> bool:
         if time.time() - client.get_registered_model(lock).creation_timestamp / 1000 > LOCK_STALE_S:
             client.delete_registered_model(lock)
     except MlflowException:
-        pass  # its holder has just given it up
+        pass  # its holder has just released it
     return False

@@ -1,6 +1,6 @@
-"""A registered version goes in; it is made again from its commit, settings and data, and what differs comes out.
+"""Make a registered version again from its commit, settings and data, and list the differences.
 
-Nothing of the first time is used but the data that people brought: the clone's cache of DVC is empty.
+Only the imported data is used again: DVC's cache of the clone is empty.
 """
 
 import logging
@@ -29,18 +29,18 @@ log = logging.getLogger(__name__)
 
 PARAMS = Path("params.yaml")
 URI = re.compile(r"models:/(?P<name>[A-Za-z0-9_-]+)[@/](?P<version>[A-Za-z0-9_-]+)")
-GPU_TOLERANCE = 0.005  # of a metric in [0, 1]: a GPU adds in another order each time
+GPU_TOLERANCE = 0.005  # of a metric in [0, 1], as a GPU adds in another order each time
 
 
 @dataclass(frozen=True)
 class Reproduction:
-    """What came of it.
+    """The result of a reproduction.
 
     Attributes:
-        release: what was made again.
-        compared: how many outputs and metrics were compared.
-        differences: one sentence each; none means equal.
-        notes: what differs and may, such as the bytes of what a GPU trained.
+        release: the version that was made again.
+        compared: number of outputs and metrics that were compared.
+        differences: one sentence each; empty where everything is equal.
+        notes: differences that are allowed, such as the bytes of a network that a GPU trained.
     """
 
     release: Release
@@ -50,14 +50,14 @@ class Reproduction:
 
 
 def reproduce(uri: str, project: Path = Path()) -> Reproduction:
-    """Makes a version again in a clean clone of `project`, which takes as long as it took the first time.
+    """Make a version again in a clean clone of `project`. It takes as long as the first time.
 
     Args:
         uri: `models:/<name>@<alias>` or `models:/<name>/<version>`.
-        project: a git repository that has the version's commit.
+        project: git repository with the version's commit.
 
     Raises:
-        InputError: there is no such version, what it was made of is not recorded, or a stage fails.
+        InputError: the version does not exist or was registered without a commit, or a stage fails.
     """
     release = _find(uri)
     with TemporaryDirectory(prefix="qaconv-reproduce-") as folder:
@@ -87,18 +87,18 @@ def reproduce(uri: str, project: Path = Path()) -> Reproduction:
 def _find(uri: str) -> Release:
     parts = URI.fullmatch(uri)
     if parts is None:
-        raise InputError(f"{uri}: is no version; legal is models:/NAME@ALIAS or models:/NAME/VERSION")
+        raise InputError(f"{uri}: must be models:/NAME@ALIAS or models:/NAME/VERSION")
     try:
         release = find_release(parts["name"], parts["version"])
     except mlflow.MlflowException as error:
         raise InputError(f"{uri}: {error.message}") from error
     if release is None or release.run_id is None:
-        raise InputError(f"{uri}: is not in the registry")
+        raise InputError(f"{uri}: not found in the registry")
     return release
 
 
 def _recorded_run(release: Release, folder: Path) -> mlflow.entities.Run:
-    """The run that registered a version, and its params.yaml and dvc.lock in `folder`."""
+    """Return the run that registered a version, and put its params.yaml and dvc.lock into `folder`."""
     assert release.run_id is not None
     run = MlflowClient().get_run(release.run_id)
     tags = MlflowClient().get_model_version(release.name, release.version).tags
@@ -107,14 +107,14 @@ def _recorded_run(release: Release, folder: Path) -> mlflow.entities.Run:
     for path in (PARAMS, DVC_LOCK):
         download_artifacts(run_id=release.run_id, artifact_path=str(path), dst_path=str(folder))
     if sha256((folder / DVC_LOCK).read_bytes()).hexdigest() != tags["dvc_lock"]:
-        raise InputError(f"{release}: its run's {DVC_LOCK} is not the one that it was registered with")
+        raise InputError(f"{release}: its run's {DVC_LOCK} must be the one that it was registered with")
     return run
 
 
 def _clone(project: Path, clone: Path, commit: str) -> None:
     _run(project, "git", "clone", "--quiet", "--no-checkout", str(project.resolve()), str(clone))
     _run(clone, "git", "checkout", "--quiet", "--detach", commit)
-    # Remotes that this machine alone knows; a path in them starts where the file lies.
+    # Remotes of this machine alone; their relative paths start at the file.
     local = ConfigParser(interpolation=None)
     local.read(project / ".dvc/config.local", encoding="utf-8")
     for section in local.values():
@@ -125,7 +125,7 @@ def _clone(project: Path, clone: Path, commit: str) -> None:
 
 
 def _run(folder: Path, *command: str, shown: bool = False) -> str:
-    """What a command prints, with this Python's commands and the folder's code before all others."""
+    """Run a command with this Python's commands and the folder's code first, and return what it prints."""
     done = subprocess.run(
         command,
         cwd=folder,
@@ -141,7 +141,7 @@ def _run(folder: Path, *command: str, shown: bool = False) -> str:
 
 
 def _outputs(lock: Path) -> dict[str, str]:
-    """DVC's digest of each output, by its path."""
+    """Return DVC's digest of each output, by path."""
     stages = yaml.safe_load(lock.read_text(encoding="utf-8"))["stages"]
     return {out["path"]: out["md5"] for stage in stages.values() for out in stage.get("outs", ())}
 
@@ -149,4 +149,4 @@ def _outputs(lock: Path) -> dict[str, str]:
 def _changed(old: dict[str, float], new: dict[str, float], tolerance: float) -> Iterator[str]:
     for name, value in old.items():
         if abs(new[name] - value) > tolerance:
-            yield f"{name}: was {value!r}, is {new[name]!r}; at most {tolerance:g} apart is asked for"
+            yield f"{name}: must be within {tolerance:g} of {value!r}, got {new[name]!r}"

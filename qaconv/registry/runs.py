@@ -1,4 +1,4 @@
-"""A retraining's settings, figures and files go in; one MLflow run says what was made of what, and how it went."""
+"""Record a retraining in one MLflow run: settings, data, metrics and files."""
 
 import json
 import math
@@ -26,8 +26,8 @@ from qaconv.paths import METRICS, MODELS, ONNX, PREPARED, REPORT, TLIFT
 from qaconv.release.gate import Comparison
 from qaconv.report import Run, add_run
 
-STORE = Path("mlflow.db")  # in the project's folder, where MLFLOW_TRACKING_URI names no other store
-ARTIFACTS = Path("mlartifacts")  # that store's files
+STORE = Path("mlflow.db")  # in the project's folder, unless MLFLOW_TRACKING_URI names another store
+ARTIFACTS = Path("mlartifacts")  # files of that store
 DVC_LOCK = Path("dvc.lock")
 
 FIGURES = ("rank1", "rank5", "rank10", "rank20", "mAP", "mINP")
@@ -35,13 +35,13 @@ FIGURES = ("rank1", "rank5", "rank10", "rank20", "mAP", "mINP")
 
 @contextmanager
 def retraining_run(params: Params, flow: Mapping[str, str]) -> Iterator[str]:
-    """Opens the MLflow run of a retraining, or of a fit, in the project's folder; an exception closes it FAILED.
+    """Open the MLflow run of a retraining or a fit in the project's folder. An exception closes it as FAILED.
 
-    One that a killed process has left open is gone on with, where the flow run is taken up again.
+    A run that a killed process left open is continued when its flow run is resumed.
 
     Args:
-        params: logged, one parameter a setting.
-        flow: tags that lead to the flow run, such as flow_run_id.
+        params: settings, logged as one parameter each.
+        flow: tags of the flow run, such as flow_run_id.
 
     Yields:
         The run's id.
@@ -61,7 +61,7 @@ def retraining_run(params: Params, flow: Mapping[str, str]) -> Iterator[str]:
 
 
 def log_files(params: Params) -> None:
-    """Logs to the open run: datasets by DVC's digests, what reproduction starts from, and the files people look at."""
+    """Log datasets by DVC's digests, the inputs of a reproduction, and the files for people, to the open run."""
     _log_datasets(params)
     for path in (Path("params.yaml"), DVC_LOCK, ONNX / "contract.json"):
         mlflow.log_artifact(str(path))
@@ -72,9 +72,9 @@ def log_files(params: Params) -> None:
 
 
 def log_figures(metrics: Mapping[str, float]) -> None:
-    """Logs to the open run, and to the models logged in it: each epoch, and metrics by target.
+    """Log each epoch, and metrics by target, to the open run and the models in it.
 
-    After the models, as MLflow would else ask for the history of every metric, one by one, for each model.
+    Call it after the models are logged. Before, MLflow would read the history of every metric again for each model.
     """
     for method in METHODS:
         for row in pd.read_csv(MODELS / method / "history.csv").to_dict("records"):
@@ -84,37 +84,37 @@ def log_figures(metrics: Mapping[str, float]) -> None:
 
 
 def log_profiles(target: str) -> None:
-    """Logs a target's temporal profiles with their pictures to the open run."""
+    """Log a target's temporal profiles with their pictures to the open run."""
     mlflow.log_artifacts(str(TLIFT / target), f"tlift/{target}")
 
 
 def log_report(model: str, verdict: str, champion: Mapping[str, Comparison]) -> str:
-    """Logs the report to the open run, with a word on that run in it.
+    """Log the report, with a paragraph about the run, to the open run.
 
     Args:
-        model: what was registered.
+        model: the version that was registered.
         verdict: whether it was promoted, and why.
-        champion: the model beside the champion, by target.
+        champion: comparison with the champion, by target.
 
     Returns:
-        Where the report lies: a page of MLflow's where that is a server, or else a URI.
+        The report's address: a page of MLflow's server, or a URI where there is no server.
     """
     run = mlflow.active_run()
     assert run is not None
-    of = run.info
-    tags = mlflow.get_run(of.run_id).data.tags
+    info = run.info
+    tags = mlflow.get_run(info.run_id).data.tags
     facts = {
         "Model": model,
         "Commit": tags["git_commit"] + (", with changes" if tags["git_dirty"] == "true" else ""),
-        "MLflow run": of.run_id,
+        "MLflow run": info.run_id,
         "dvc.lock, sha256": lock_digest(),
         "Prefect flow run": tags.get("flow_run_id", "none"),
     }
     server = _server()
     links = {}
     if server:
-        links["MLflow run"] = f"{server}/#/experiments/{of.experiment_id}/runs/{of.run_id}"
-        links["dvc.lock, sha256"] = f"{links['MLflow run']}/artifacts/{DVC_LOCK.name}"  # as it was, with all data's md5
+        links["MLflow run"] = f"{server}/#/experiments/{info.experiment_id}/runs/{info.run_id}"
+        links["dvc.lock, sha256"] = f"{links['MLflow run']}/artifacts/{DVC_LOCK.name}"  # has the md5 of all data
     if commit_page := _commit_page(_git("remote", "get-url", "origin"), tags["git_commit"]):
         links["Commit"] = commit_page
     if "flow_run_url" in tags:
@@ -122,46 +122,46 @@ def log_report(model: str, verdict: str, champion: Mapping[str, Comparison]) -> 
     page = (REPORT / "report.html").read_text(encoding="utf-8")
     mlflow.log_text(add_run(page, Run(facts, links, verdict, champion)), "report/report.html")
     mlflow.log_artifact(str(REPORT / "report.json"), "report")
-    return f"{links['MLflow run']}/artifacts" if server else f"{of.artifact_uri}/report/report.html"
+    return f"{links['MLflow run']}/artifacts" if server else f"{info.artifact_uri}/report/report.html"
 
 
 def _commit_page(remote: str, commit: str) -> str:
-    """Where a forge such as GitHub or GitLab shows a commit; empty for a remote that is a folder, or none."""
-    found = re.fullmatch(r"(?:https?://(?:[^@/]+@)?|(?:ssh://)?git@)([^/:]+)(?::\d+)?[/:](.+?)(?:\.git)?/?", remote)
-    return f"https://{found[1]}/{found[2]}/commit/{commit}" if found else ""
+    """Return where a forge such as GitHub or GitLab shows a commit; empty for a remote without one."""
+    match = re.fullmatch(r"(?:https?://(?:[^@/]+@)?|(?:ssh://)?git@)([^/:]+)(?::\d+)?[/:](.+?)(?:\.git)?/?", remote)
+    return f"https://{match[1]}/{match[2]}/commit/{commit}" if match else ""
 
 
 def load_metrics(targets: Sequence[str], project: Path = Path()) -> dict[str, float]:
-    """Figures of the targets in [0, 1], and counts, by names such as `station.qaconv.direct.mAP`.
+    """Load the targets' metrics in [0, 1], and counts, by names such as `station.qaconv.direct.mAP`.
 
     Raises:
-        InputError: a file or a figure is missing, or a figure is not a number.
+        InputError: a file or a metric is missing, or a metric is not a finite number.
     """
     metrics = {}
     for target in targets:
         path = project / METRICS / f"{target}.json"
         if not path.is_file():
-            raise InputError(f"{path}: is not there; `dvc repro evaluate` writes it")
-        found = _flat(json.loads(path.read_text(encoding="utf-8")))
+            raise InputError(f"{path}: file not found; `dvc repro evaluate` writes it")
+        values = _flat(json.loads(path.read_text(encoding="utf-8")))
         for name in map(".".join, product(METHODS, RANKINGS, FIGURES)):
-            if not math.isfinite(found.get(name, math.nan)):
-                raise InputError(f"{path}: {name} is {found.get(name, 'missing')}; legal is a number")
-        metrics.update({f"{target}.{name}": value for name, value in found.items()})
+            if not math.isfinite(values.get(name, math.nan)):
+                raise InputError(f"{path}: {name} must be a number, got {values.get(name, 'none')}")
+        metrics.update({f"{target}.{name}": value for name, value in values.items()})
     return metrics
 
 
 def git_tags() -> dict[str, str]:
-    """The commit, or "none", and whether the working tree differs from it but for what each run records itself."""
+    """Return the commit, or "none", and whether the tree differs from it in files that a run does not record itself."""
     commit = _git("rev-parse", "--verify", "HEAD")
     changed = _git("status", "--porcelain", "--", ".", ":!params.yaml", f":!{DVC_LOCK}")
     return {"git_commit": commit or "none", "git_dirty": str(not commit or bool(changed)).lower()}
 
 
 def data_digests(datasets: Sequence[str]) -> dict[str, str]:
-    """DVC's md5 of each prepared dataset, by name.
+    """Return DVC's md5 of each prepared dataset, by name.
 
     Raises:
-        InputError: dvc.lock lacks one.
+        InputError: dvc.lock does not have one of them.
     """
     lock = yaml.safe_load(DVC_LOCK.read_text(encoding="utf-8"))
     md5 = {out["path"]: out["md5"] for stage in lock["stages"].values() for out in stage.get("outs", ())}
@@ -172,23 +172,23 @@ def data_digests(datasets: Sequence[str]) -> dict[str, str]:
 
 
 def lock_digest() -> str:
-    """sha256 of dvc.lock: two retrainings that share it have made the same files from the same files."""
+    """Return the sha256 of dvc.lock, which retrainings with the same inputs and outputs share."""
     return sha256(DVC_LOCK.read_bytes()).hexdigest()
 
 
 def store_uri() -> str:
-    """MLFLOW_TRACKING_URI, or else the SQLite file in the project's folder."""
+    """Return MLFLOW_TRACKING_URI, or the SQLite file in the project's folder."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{STORE.resolve()}"
 
 
 def _server() -> str:
-    """The server's address as others may read it, without a password; nothing where the store is a database."""
+    """Return the server's address without a password; empty where the store is a database."""
     uri = urlsplit(store_uri())
     return urlunsplit(uri._replace(netloc=uri.netloc.rpartition("@")[2])) if uri.scheme.startswith("http") else ""
 
 
 def connect() -> str:
-    """Lets every later call of MLflow go to that store, and gives its address."""
+    """Make MLflow use that store, and return its address."""
     mlflow.set_tracking_uri(store_uri())
     return store_uri()
 
@@ -198,13 +198,13 @@ def _open_experiment(name: str) -> str:
     client = MlflowClient()
     if experiment := client.get_experiment_by_name(name):
         return str(experiment.experiment_id)
-    # A server decides where files go; a database alone would put them into ./mlruns.
+    # A server decides where files go. With a database alone MLflow would put them into ./mlruns.
     location = None if uri.startswith("http") else ARTIFACTS.resolve().as_uri()
     return str(client.create_experiment(name, artifact_location=location))
 
 
 def _left_open(experiment: str, tags: Mapping[str, str]) -> str | None:
-    """The run of the same flow run that nothing has closed; if it is of another commit, it is closed as KILLED."""
+    """Find the open run of the same flow run; close it as KILLED if it is of another commit."""
     same = f"tags.flow_run_id = '{tags.get('flow_run_id', '')}' and attributes.status = 'RUNNING'"
     for run in MlflowClient().search_runs([experiment], same):
         if run.data.tags["git_commit"] == tags["git_commit"]:
@@ -219,14 +219,14 @@ def _log_datasets(params: Params) -> None:
         for name in names:
             roles.setdefault(name, []).append(role)
     digests = data_digests(list(roles))
-    for name, of in roles.items():
+    for name, names in roles.items():
         source = LocalArtifactDatasetSource((PREPARED / name).as_posix())
         dataset = MetaDataset(source, name=name, digest=digests[name])  # type: ignore[abstract]
-        mlflow.log_input(dataset, context=" and ".join(of))
+        mlflow.log_input(dataset, context=" and ".join(names))
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested mappings to one with dotted keys."""
+    """Flatten nested mappings into one with dotted keys."""
     if not isinstance(value, Mapping):
         return {prefix: value}
     below = (_flat(inner, f"{prefix}.{key}" if prefix else str(key)) for key, inner in value.items())
@@ -234,5 +234,5 @@ def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def _git(*arguments: str) -> str:
-    """What git prints, or nothing outside a repository."""
+    """Return what git prints; empty outside a repository."""
     return subprocess.run(["git", *arguments], capture_output=True, text=True, check=False).stdout.strip()

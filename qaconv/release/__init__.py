@@ -1,1 +1,1 @@
-"""From a trained network to a version that is served: ONNX graphs, evidence, the gate, drift."""
+"""Turn a trained network into a version that is served: ONNX graphs, evidence, the gate, drift."""

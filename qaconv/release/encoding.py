@@ -1,4 +1,4 @@
-"""A trained network goes in; the fastest way to encode its crops on a device comes out."""
+"""Choose the fastest way to encode crops on a device."""
 
 import torch
 from torch import Tensor
@@ -10,7 +10,7 @@ from qaconv.runtime.sessions import open_graph
 
 
 def fastest(network: Network, device: torch.device) -> Encode:
-    """ONNX Runtime on a CPU, which is faster there by what docs/matching.md says, a batch a core; PyTorch elsewhere."""
+    """Encode with ONNX Runtime on a CPU, one batch a core, and with PyTorch elsewhere; docs/matching.md has figures."""
     if device.type != "cpu":
         return in_torch(network.encoder, device)
     network.encoder.eval()

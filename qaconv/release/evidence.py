@@ -1,4 +1,4 @@
-"""What the stages have written goes in; what the gate looks at comes out, to be kept with each registered version."""
+"""Collect what the gate decides by; it is kept with each registered version."""
 
 import json
 import time
@@ -8,24 +8,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import pandas as pd
 
 from qaconv.errors import InputError
 from qaconv.files import write_json
+from qaconv.runtime.contract import ENCODER, Contract
+from qaconv.runtime.sessions import open_graph
+from qaconv.tlift import TLiftProfile
 
-DECIDING = "qaconv_direct_average_precision"  # of the ranking that promotes, a column of a target's queries
-LEFT_OUT = "left out"  # what a profile says was done with times that cannot be used
-RUNS = 30  # of the encoder, of which the median counts
+DECIDING = "qaconv_direct_average_precision"  # column of a target's queries: the ranking that promotes
+LEFT_OUT = "left out"  # a profile's word for times that are not used
+RUNS = 30  # of the encoder; the median counts
 
 
 @dataclass(frozen=True)
 class Clocks:
-    """Of one target.
+    """The clocks of one target.
 
     Attributes:
-        cameras: how many there are.
-        left_out: why some or all times of a camera were not used, by camid.
+        cameras: number of cameras.
+        left_out: why some or all times of a camera are not used, by camid.
     """
 
     cameras: int
@@ -34,19 +36,18 @@ class Clocks:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What is known of one version.
+    """The figures of one version.
 
     Attributes:
-        average_precisions: of direct matching in [0, 1], by target and query image; queries that do not count are
-            left out.
-        data: DVC's digest of the data that it was measured on, by target.
-        differences: largest difference of each graph from PyTorch, by the graph's file.
-        megabytes: of the graphs together.
+        average_precisions: of direct matching in [0, 1], by target and query image, without queries that do not count.
+        data: DVC's digest of the data that was measured on, by target.
+        differences: largest difference of each graph from PyTorch, by file name.
+        megabytes: size of both graphs.
         encoder_ms: median time of one crop through the encoder, on one thread of the CPU that registered it.
-        times: why each target's profile does not use times; empty where it does.
-        calibration_errors: of probabilities at even odds, in [0, 1], by target; without an entry where no source
-            people were held out to fit them.
-        clocks: what fitting the profile found about them, by target.
+        times: why a target's profile does not use times, by target; empty where it does.
+        calibration_errors: of probabilities at even odds, in [0, 1], by target; no entry where no source people were
+            held out to fit them.
+        clocks: findings of the profile's fit, by target.
     """
 
     average_precisions: Mapping[str, Mapping[str, float]]
@@ -59,87 +60,84 @@ class Evidence:
     clocks: Mapping[str, Clocks]
 
     def mean_average_precision(self, target: str) -> float:
-        """In [0, 1]."""
+        """Return a target's mAP in [0, 1]."""
         return float(np.mean(list(self.average_precisions[target].values())))
 
     def save(self, path: Path) -> None:
-        """Writes JSON."""
+        """Write JSON."""
         write_json(path, asdict(self))
 
     @classmethod
     def load(cls, path: Path) -> "Evidence":
-        """Reads what `save` wrote; of what an older version did not keep, nothing is known."""
+        """Read what `save` wrote. Figures that an older file does not have are left empty."""
         values = {"calibration_errors": {}, "clocks": {}} | json.loads(path.read_text(encoding="utf-8"))
-        return cls(**{**values, "clocks": {name: Clocks(**each) for name, each in values["clocks"].items()}})
+        return cls(**{**values, "clocks": {name: Clocks(**clocks) for name, clocks in values["clocks"].items()}})
 
 
 def collect(targets: Sequence[str], data: Mapping[str, str], metrics: Path, profiles: Path, onnx: Path) -> Evidence:
-    """Reads the outputs of evaluate, fit_tlift and export, and measures the encoder's speed.
+    """Read the outputs of evaluate, fit_tlift and export, and measure the encoder's speed.
 
     Args:
-        targets: names.
+        targets: their names.
         data: digests, by target.
         metrics: folder of `<target>.json` and `queries/<target>.parquet`.
         profiles: folder of `<target>/qaconv.json`.
         onnx: folder of the graphs and their contract.
 
     Raises:
-        InputError: a file is missing; without evidence nothing is registered.
+        InputError: a file is missing.
     """
-    contract = _read_json(onnx / "contract.json")
-    graphs = contract["graphs"]
-    found = {name: _read_json(profiles / name / "qaconv.json") for name in targets}
+    graphs = Contract.load(onnx).graphs
+    fitted = {name: TLiftProfile.load(profiles / name / "qaconv.json") for name in targets}
     return Evidence(
-        average_precisions={name: _of_queries(metrics / "queries" / f"{name}.parquet") for name in targets},
+        average_precisions={name: _average_precisions(metrics / "queries" / f"{name}.parquet") for name in targets},
         data=dict(data),
-        differences={name: float(graph["largest_difference_from_pytorch"]) for name, graph in graphs.items()},
+        differences={name: graph.largest_difference_from_pytorch for name, graph in graphs.items()},
         megabytes=sum((onnx / name).stat().st_size for name in graphs) / 1e6,
-        encoder_ms=_measure_encoder(onnx / "encoder.onnx"),
-        times={name: "" if profile["active"] else profile["reason"] for name, profile in found.items()},
+        encoder_ms=_measure_encoder(onnx / ENCODER),
+        times={name: "" if profile.active else profile.reason for name, profile in fitted.items()},
         calibration_errors=_calibration_errors(targets, metrics),
-        clocks={name: _clocks(profile) for name, profile in found.items()},
+        clocks={name: _clocks(profile) for name, profile in fitted.items()},
     )
 
 
-def _of_queries(path: Path) -> dict[str, float]:
+def _average_precisions(path: Path) -> dict[str, float]:
     if not path.is_file():
-        raise InputError(f"{path}: is not there; `dvc repro evaluate` writes it")
+        raise InputError(f"{path}: file not found; `dvc repro evaluate` writes it")
     table = pd.read_parquet(path)
     if DECIDING not in table:
-        raise InputError(f"{path}: has no column {DECIDING}; it has {', '.join(table.columns)}")
+        raise InputError(f"{path}: must have the column {DECIDING}, it has {', '.join(table.columns)}")
     return dict(table.set_index("image")[DECIDING].dropna())
 
 
 def _calibration_errors(targets: Sequence[str], metrics: Path) -> dict[str, float]:
     figures = {name: _read_json(metrics / f"{name}.json")["qaconv"] for name in targets}
-    return {name: of["calibration_error"] for name, of in figures.items() if "calibration_error" in of}
+    return {name: values["calibration_error"] for name, values in figures.items() if "calibration_error" in values}
 
 
-def _clocks(profile: Mapping[str, Any]) -> Clocks:
-    bad = [finding for finding in profile["findings"] if finding["done"] == LEFT_OUT]
-    cameras = sorted({finding["camid"] for finding in bad})
-    said = {
-        str(camid): "; ".join(finding["detail"] for finding in bad if finding["camid"] == camid) for camid in cameras
+def _clocks(profile: TLiftProfile) -> Clocks:
+    faults = [finding for finding in profile.findings if finding.done == LEFT_OUT]
+    cameras = sorted({finding.camid for finding in faults})
+    details = {
+        str(camid): "; ".join(finding.detail for finding in faults if finding.camid == camid) for camid in cameras
     }
-    return Clocks(len(profile["camids"]), said)
+    return Clocks(len(profile.camids), details)
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        raise InputError(f"{path}: is not there; `dvc repro` writes it")
+        raise InputError(f"{path}: file not found; `dvc repro` writes it")
     return dict(json.loads(path.read_text(encoding="utf-8")))
 
 
 def _measure_encoder(path: Path) -> float:
-    """Median milliseconds of one crop; what else the machine does then slows some runs, seldom half of them."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    """Measure the milliseconds of one crop; the median, as other work on the machine slows some runs."""
+    session = open_graph(path, threads=1)
     crops = session.get_inputs()[0]
     feed = {crops.name: np.zeros((1, *crops.shape[1:]), dtype=np.uint8)}
-    took = []
+    seconds = []
     for _ in range(RUNS):
         start = time.perf_counter()
         session.run(None, feed)
-        took.append(time.perf_counter() - start)
-    return float(1000 * np.median(took))
+        seconds.append(time.perf_counter() - start)
+    return float(1000 * np.median(seconds))

@@ -1,4 +1,4 @@
-"""A network goes in; its graphs come out as ONNX models.
+"""Export a network's encoder and matcher as ONNX graphs.
 
 N crops, Q queries, G gallery images, H x W crop size in pixels, C channels, h x w map size, S = h*w locations.
 """
@@ -18,16 +18,16 @@ OPSET = 18  # what torch's exporter writes by itself, and every server in use ru
 
 
 def encoder_graph(network: Network) -> bytes:
-    """Images uint8 [N, H, W, 3], RGB, to maps float32 [N, C, h, w] of unit length over C; valid by `onnx.checker`."""
+    """Export the encoder: RGB crops uint8 [N, H, W, 3] to maps float32 [N, C, h, w] of unit length over C."""
     image = network.architecture.image
     crops = torch.zeros(2, image.height, image.width, 3, dtype=torch.uint8)
     return _to_onnx(_CropEncoder(network.encoder), {"images": crops}, ["N"], "maps")
 
 
 def matcher_graph(network: Network) -> bytes:
-    """Maps query_maps [Q, C, h, w] and gallery_maps [G, C, h, w] to logits [Q, G]; valid by `onnx.checker`.
+    """Export the matcher: query_maps [Q, C, h, w] and gallery_maps [G, C, h, w] to logits [Q, G].
 
-    It holds the cosines of all pairs at once, 4*S*S bytes each, so a server cuts a large gallery into batches.
+    The graph holds the cosines of all pairs at once, 4*S*S bytes each. Cut a large gallery into batches.
     """
     head = network.head
     queries, galleries = (torch.zeros(count, head.channels, head.height, head.width) for count in (2, 3))
@@ -35,18 +35,19 @@ def matcher_graph(network: Network) -> bytes:
 
 
 class _CropEncoder(nn.Module):
-    """The encoder as it is served: crops as decoders give them, so that scaling cannot be done twice or forgotten."""
+    """The encoder on crops as a decoder returns them, so that nobody scales them twice or not at all."""
 
     def __init__(self, encoder: Encoder) -> None:
         super().__init__()
         self.encoder = encoder
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.encoder(images.permute(0, 3, 1, 2).float() / 255)
+        maps: Tensor = self.encoder(images.permute(0, 3, 1, 2).float() / 255)
+        return maps
 
 
 class _Matcher(nn.Module):
-    """The head as it is served: one product, two maxima, two weightings."""
+    """The folded head: one product, two maxima, two weighted sums."""
 
     query: Tensor
     gallery: Tensor
@@ -63,13 +64,13 @@ class _Matcher(nn.Module):
     def forward(self, query_maps: Tensor, gallery_maps: Tensor) -> Tensor:
         table = self.head.cosines(query_maps, gallery_maps)
         of_query, of_gallery = table.amax(dim=3), table.amax(dim=1)  # [Q, S, G], [Q, G, S]
-        # The weights stand on the left of the first: transposed and put on the right, as a vector, ONNX Runtime 1.32
-        # fuses them into a FusedMatMul whose numbers are wrong from the second gallery image on.
+        # `query` must stay on the left. On the right, as a vector, ONNX Runtime 1.32 fuses it into a FusedMatMul whose
+        # numbers are wrong from the second gallery image on.
         return self.query @ of_query + of_gallery @ self.gallery + self.bias
 
 
 def _to_onnx(module: nn.Module, inputs: Mapping[str, Tensor], counts: list[str], output: str) -> bytes:
-    """Traces `module`; the first dimension of each input is dynamic and bears the name in `counts`."""
+    """Trace `module` with a dynamic first dimension of each input, named by `counts`, and check the graph."""
     program = torch.onnx.export(
         module.eval(),
         tuple(inputs.values()),
@@ -80,7 +81,8 @@ def _to_onnx(module: nn.Module, inputs: Mapping[str, Tensor], counts: list[str],
         output_names=[output],
         dynamic_shapes=tuple({0: torch.export.Dim(count)} for count in counts),
     )
-    assert program is not None  # it is None only where a file was named
+    assert program is not None  # None only where a file is named
     ClearMetadataAndDocStringPass()(program.model)  # stack traces with this machine's paths
     onnx.checker.check_model(program.model_proto, full_check=True)
-    return program.model_proto.SerializeToString(deterministic=True)
+    graph: bytes = program.model_proto.SerializeToString(deterministic=True)
+    return graph

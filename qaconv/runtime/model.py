@@ -1,32 +1,32 @@
-"""The files of a registered version go in; maps of crops, scores of pairs and what they mean come out.
+"""Run a registered version: encode crops, match maps, and say what a score means.
 
 N crops, Q queries, G gallery images, H x W crop size in pixels, C channels, h x w map size, S = h*w locations.
 """
 
-import json
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from qaconv.errors import InputError
+from qaconv.runtime.contract import ENCODER, Contract, Decision, Probability
 from qaconv.runtime.head import Head
+from qaconv.runtime.matcher import cpu_matcher
 from qaconv.runtime.sessions import open_graph
+from qaconv.runtime.shortlist import RowScorer
 from qaconv.tlift import TLiftProfile
 
-EVEN = 0.5  # as likely one person as two
-GALLERY_TILE = 16  # images matched at a time: S x S cosines of each stay in a core's cache
+EVEN = 0.5  # a probability at which one person is as likely as two
 
 
 class Threshold(NamedTuple):
-    """Above what a pair is taken for one person.
+    """A probability above which a pair is taken for one person.
 
     Attributes:
-        false_match_rate: share of pairs of two people that it lets through, on people held out of training.
+        false_match_rate: share of pairs of two people above it, on people held out of training.
         probability: of its logit, at even odds.
-        true_match_rate: share of pairs of one person that it finds there.
+        true_match_rate: share of pairs of one person above it.
     """
 
     false_match_rate: float
@@ -35,37 +35,49 @@ class Threshold(NamedTuple):
 
 
 class ServedModel:
-    """A registered version: encoder, matcher, contract and temporal profiles.
+    """A registered version: encoder, head, contract and temporal profiles.
+
+    The encoder is the ONNX graph. Maps are matched by the runtime's kernel with the contract's numbers of the head. Its
+    logits are those of matcher.onnx up to rounding.
+
+    Args:
+        folder: folder with the graphs, contract.json and the folder tlift.
+        threads: of one call. Default: 0, one for each core.
 
     Attributes:
-        contract: contract.json.
-        encoder_digest: sha256 of encoder.onnx; maps of another encoder cannot be compared with this one's.
+        contract: sizes, digests and the meaning of a score.
         crop_size: (H, W).
         map_shape: (C, h, w).
-        head: what the matcher computes, as numbers.
-        targets: those that have a temporal profile.
+        head: the matcher as numbers.
+        matcher: matches maps laid out as [N, S, C].
+        row_scorer: scores row averages of such maps.
 
     Raises:
-        InputError: a file is missing, or is not what the contract says.
+        InputError: a file is missing, or cannot be read.
     """
 
     def __init__(self, folder: Path, *, threads: int = 0) -> None:
-        try:
-            self.contract = json.loads((folder / "contract.json").read_text(encoding="utf-8"))
-            self._encoder, self._matcher = (open_graph(folder / f"{name}.onnx", threads) for name in GRAPHS)
-            size, head = self.contract["crop_resize"], self.contract["head"]
-            self.crop_size = (int(size["height"]), int(size["width"]))
-            self.encoder_digest: str = self.contract["graphs"]["encoder.onnx"]["sha256"]
-            query, gallery = (np.array(head[side], dtype=np.float32) for side in ("query", "gallery"))
-            self.head = Head(query, gallery, float(head["bias"]), float(head["average"]))
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{folder}: holds no model that can be served: {error!r}") from error
+        self.contract = Contract.load(folder)
+        self._encoder = open_graph(folder / ENCODER, threads)
+        self.crop_size = (self.contract.crop_resize.height, self.contract.crop_resize.width)
         channels, height, width = self._encoder.get_outputs()[0].shape[1:]
-        self.map_shape = (channels, height, width)
+        self.map_shape: tuple[int, int, int] = (channels, height, width)
+        numbers = self.contract.head
+        query = np.array(numbers.query, dtype=np.float32)
+        gallery = np.array(numbers.gallery, dtype=np.float32)
+        self.head = Head(query, gallery, numbers.bias, numbers.average, self.map_shape)
+        self.matcher = cpu_matcher(self.head, threads or None)
+        self.row_scorer = RowScorer(self.head, threads or None)
         self._profiles = {path.stem: path for path in sorted((folder / "tlift").glob("*.json"))}
 
     @property
+    def encoder_digest(self) -> str:
+        """sha256 of encoder.onnx; maps of different encoders cannot be compared."""
+        return self.contract.encoder_digest
+
+    @property
     def targets(self) -> list[str]:
+        """The targets that have a temporal profile."""
         return list(self._profiles)
 
     @cached_property
@@ -74,46 +86,39 @@ class ServedModel:
         return {name: TLiftProfile.load(path) for name, path in self._profiles.items()}
 
     def encode(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """RGB crops [N, H, W, 3] to maps [N, C, h, w] of unit length over C."""
-        return self._encoder.run(None, {"images": crops})[0]
+        """Encode RGB crops [N, H, W, 3] as maps [N, C, h, w] of unit length over C."""
+        maps: NDArray[np.float32] = self._encoder.run(None, {"images": crops})[0]
+        return maps
 
-    def score(self, query_maps: NDArray[np.float32], gallery_maps: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Maps [Q, C, h, w] and [G, C, h, w], of any float, to logits [Q, G]; higher is a better match."""
-        logits = np.empty((len(query_maps), len(gallery_maps)), dtype=np.float32)
-        for row in range(len(query_maps)):
-            query = query_maps[row : row + 1]
-            for start in range(0, len(gallery_maps), GALLERY_TILE):
-                tile = gallery_maps[start : start + GALLERY_TILE].astype(np.float32, copy=False)
-                found = self._matcher.run(None, {"query_maps": query, "gallery_maps": tile})
-                logits[row, start : start + len(tile)] = found[0][0]
-        return logits
+    def score(self, query_maps: NDArray[np.float32], gallery_maps: NDArray[Any]) -> NDArray[np.float32]:
+        """Match maps [Q, C, h, w] with maps [G, C, h, w] of any float; return logits [Q, G], higher is better."""
+        return self.matcher.table(self.matcher.prepare(to_locations(query_maps)), to_locations(gallery_maps))
 
     @property
     def calibrated(self) -> bool:
-        """Whether a probability means what it says; without people held out, it is training's."""
-        return isinstance(self.contract["score"].get("probability"), dict)
+        """Whether probabilities are calibrated; if not, they are the training loss's own."""
+        return isinstance(self.contract.score.probability, Probability)
 
     def probability(self, logits: ArrayLike) -> NDArray[np.float64]:
-        """Logits to the probability of one person, at even odds."""
+        """Return the probability of one person for each logit, at even odds."""
         values = np.asarray(logits, dtype=np.float64)
-        if self.calibrated:
-            line = self.contract["score"]["probability"]
-            values = line["scale"] * values + line["offset"]
+        line = self.contract.score.probability
+        if isinstance(line, Probability):
+            values = line.scale * values + line.offset
         return _sigmoid(values)
 
     @cached_property
     def thresholds(self) -> list[Threshold]:
-        """Those that the held out people could tell, the strictest last; none without such people."""
-        decision = self.contract["score"].get("decision")
-        found = decision["thresholds"] if isinstance(decision, dict) else []
+        """Thresholds measured on held-out people, the strictest last; empty where nobody was held out."""
+        decision = self.contract.score.decision
+        rows = decision.thresholds if isinstance(decision, Decision) else []
         return [
-            Threshold(one["false_match_rate"], float(self.probability(one["threshold"])), one["true_match_rate"])
-            for one in found
+            Threshold(row.false_match_rate, float(self.probability(row.threshold)), row.true_match_rate) for row in rows
         ]
 
     @property
     def threshold(self) -> float:
-        """The probability above which a pair is a match unless the caller says otherwise: the strictest, or 0.5."""
+        """The default threshold on the probability: the strictest, or 0.5 where there is none."""
         return self.thresholds[-1].probability if self.thresholds else EVEN
 
     def lift(
@@ -125,10 +130,13 @@ class ServedModel:
         gallery_camids: ArrayLike,
         gallery_times: ArrayLike,
     ) -> NDArray[np.float64] | None:
-        """Logits [Q, G] to scores lifted by when people came by, [Q, G]; None where times say nothing.
+        """Lift logits [Q, G] by the target's temporal profile.
+
+        Returns:
+            Lifted scores [Q, G]; None where the target has no profile, or one that does not use times.
 
         Raises:
-            InputError: a camera that the target's profile does not know.
+            InputError: a camera is not in the target's profile.
         """
         if target not in self.targets or not (profile := self.profiles[target]).active:
             return None
@@ -136,7 +144,10 @@ class ServedModel:
         return profile.lift(scores, query_camids, query_times, gallery_camids, gallery_times)
 
 
-GRAPHS = ("encoder", "matcher")
+def to_locations(maps: NDArray[Any]) -> NDArray[Any]:
+    """Reorder maps [N, C, h, w] to [N, S, C], as matchers take them."""
+    images, channels, height, width = maps.shape
+    return np.ascontiguousarray(maps.reshape(images, channels, height * width).transpose(0, 2, 1))
 
 
 def _sigmoid(values: NDArray[np.float64]) -> NDArray[np.float64]:

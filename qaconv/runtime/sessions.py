@@ -19,8 +19,8 @@ def open_graph(graph: Path | bytes, threads: int = 0) -> onnxruntime.InferenceSe
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    # Idle threads would otherwise spin, and take the processor from whoever decodes the next crop.
+    # Idle threads would otherwise spin, and take the processor from the thread that decodes the next crop.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if isinstance(graph, Path) and not graph.is_file():
-        raise InputError(f"{graph}: is not there")
+        raise InputError(f"{graph}: file not found")
     return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])

@@ -1,1 +1,1 @@
-"""The service: galleries of sightings are kept, searched and explained over HTTP, with the registry's champion."""
+"""Keep, search and explain galleries of sightings over HTTP, with the registry's champion."""

@@ -1,11 +1,12 @@
-"""What is asked for on the command line goes in; a service that runs, a key or an enrolled gallery comes out."""
+"""The commands `qaconv serve`, `serve-key` and `enrol`."""
 
 import base64
 import ipaddress
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import httpx
 import uvicorn
@@ -32,16 +33,23 @@ BATCH = 128  # sightings a request
 
 
 def serve(params: Params, host: str, port: int, state: Path, keys: Path | None) -> None:
-    """Answers until it is stopped.
+    """Run the service until it is stopped.
+
+    Args:
+        params: settings `serve` and `registry`.
+        host: address to listen on.
+        port: to listen on.
+        state: folder of the galleries and the active version.
+        keys: file of keys. None: no key is asked for; `host` must be this machine.
 
     Raises:
-        InputError: there is no champion or no key, or the galleries do not fit into memory.
+        InputError: there is no champion, `keys` is missing, or the galleries do not fit into memory.
     """
     if keys is None and not _is_loopback(host):
-        raise InputError(f"--host {host}: others can reach it, and no keys are asked for; name a file with --keys")
+        raise InputError(f"--host {host}: others can reach it, so --keys must name a file of keys")
     connect()
     champions = Champions(params.registry.model, state / "models")
-    version, model = champions.in_charge()
+    version, model = champions.active_version()
     records = Records(state)
     service = Service(records, params.serve, version, model)
     collect_metrics(service)
@@ -51,7 +59,7 @@ def serve(params: Params, host: str, port: int, state: Path, keys: Path | None) 
     log_as_json()
     housekeeping.start()
     try:
-        with threadpool_limits(1):  # requests run side by side; each in many threads would only wait for the others
+        with threadpool_limits(1):  # requests run in parallel, and threads of theirs would wait for each other
             uvicorn.run(
                 app,
                 host=host,
@@ -68,15 +76,15 @@ def serve(params: Params, host: str, port: int, state: Path, keys: Path | None) 
 
 
 def serve_key(name: str, keys: Path, scopes: Sequence[str], targets: Sequence[str] | None) -> None:
-    """Prints a new key; the file keeps its hash."""
+    """Make a key, print it, and add its hash to the file."""
     Console(soft_wrap=True, highlight=False, markup=False).print(add_key(keys, name, scopes, targets))
 
 
 def enrol(target: str, url: str) -> None:
-    """Sends the gallery images of data/prepared/<target> but junk.
+    """Send the gallery images of data/prepared/<target>, without junk, to a service.
 
     Raises:
-        InputError: nothing is prepared, or the service refuses or is away.
+        InputError: the target is not prepared, or the service refuses or does not answer.
     """
     manifest = Manifest.load(PREPARED / target)
     rows = manifest.split("gallery").query(f"pid != {JUNK}").to_dict("records")
@@ -93,7 +101,7 @@ def enrol(target: str, url: str) -> None:
     log.info("%s: enrolled %d sightings", target, len(rows))
 
 
-def _sighting(root: Path, row: dict) -> dict[str, object]:
+def _sighting(root: Path, row: Mapping[Hashable, Any]) -> dict[str, object]:
     image = base64.b64encode((root / row["image"]).read_bytes()).decode()
     time_s = row["time_s"] if row["time_s"] == row["time_s"] else None
     return {"image": image, "camid": row["camid"], "time_s": time_s}

@@ -1,11 +1,18 @@
-"""What the service is asked to keep and to find, and what it answers, as plain values."""
+"""Requests and answers of the service, without HTTP."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class NewSighting:
-    """What is enrolled: an image file's bytes, and where and when."""
+    """A sighting to enrol.
+
+    Attributes:
+        image: bytes of the image file.
+        camid: camera, from 0.
+        time_s: seconds on the camera's clock. Default: unknown.
+        person: the caller's word for the person. Default: none.
+    """
 
     image: bytes
     camid: int
@@ -15,7 +22,14 @@ class NewSighting:
 
 @dataclass(frozen=True)
 class Query:
-    """What is looked for: an image file's bytes, or a stored sighting; camera and time, where known, lift scores."""
+    """A query by an image file or by a stored sighting.
+
+    Attributes:
+        image: bytes of the image file.
+        sighting: id of a stored sighting.
+        camid: camera. With `time_s` it lifts scores. Default: the stored sighting's.
+        time_s: seconds on the camera's clock. Default: the stored sighting's.
+    """
 
     image: bytes | None = None
     sighting: int | None = None
@@ -25,25 +39,35 @@ class Query:
 
 @dataclass(frozen=True)
 class Match:
-    """A stored sighting's place in the answer to a query."""
+    """A ranked sighting.
+
+    Attributes:
+        id: of the sighting.
+        camid: its camera.
+        time_s: seconds on the camera's clock, None where unknown.
+        score: logit.
+        probability: that both show one person.
+        match: whether the probability is above the threshold.
+        lifted: score by which it is ranked where times are used, else None.
+    """
 
     id: int
     camid: int
     time_s: float | None
-    score: float  # logit
+    score: float
     probability: float
-    match: bool  # whether the probability is above the threshold
-    lifted: float | None  # what ranks, where times count
+    match: bool
+    lifted: float | None
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a search found.
+    """The answer to a search.
 
     Attributes:
-        version: of the model that answered.
-        threshold: the probability above which a sighting is a match.
-        results: of each query, best first.
+        version: the version that answered.
+        threshold: probability above which a sighting is a match.
+        results: matches of each query, best first.
     """
 
     version: str

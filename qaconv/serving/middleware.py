@@ -1,6 +1,6 @@
-"""Every request goes through here: known, counted, not too large and not too many; a line of log and figures come out.
+"""Check, limit, log and count every request.
 
-Before a body is read it is clear who sends it. The log names the key, the path and the outcome, never an image.
+The key is checked before a body is read. The log names the key, the path and the status, never an image.
 """
 
 import logging
@@ -16,43 +16,41 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from qaconv.serving.auth import ANYONE, Caller, Keys
+from qaconv.serving.auth import ANYONE, HEADER, NO_KEY, Caller, Keys
 
 log = logging.getLogger("qaconv.requests")
 
-HEADER = "X-API-Key"
-NO_KEY = f"a key is missing or unknown; send it as {HEADER}"
 LARGEST_BODY = 16 << 20  # bytes
-# What is answered without a key: the page, its files, its document, and two probes. Every other path needs a key.
+# Paths that need no key: the page, its files, the OpenAPI document and two probes. Every other path needs one.
 OPEN_PATHS = frozenset({"/", "/healthz", "/readyz", "/openapi.json"})
 OPEN_FOLDER = "/static/"
 SECURITY = {
     b"content-security-policy": b"default-src 'self'; img-src 'self' blob: data:; frame-ancestors 'none'",
     b"x-content-type-options": b"nosniff",
     b"referrer-policy": b"no-referrer",
-    b"cache-control": b"no-store",  # pictures of people stay out of caches
+    b"cache-control": b"no-store",  # keeps pictures of people out of caches
 }
-REQUESTS = Counter("qaconv_requests_total", "Requests, by route and outcome.", ["method", "route", "status"])
+REQUESTS = Counter("qaconv_requests_total", "Requests, by route and status.", ["method", "route", "status"])
 SECONDS = Histogram(
     "qaconv_request_seconds",
-    "From a request's first byte to its answer's last.",
+    "Time from a request's first byte to its answer's last byte.",
     ["route"],
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5, 10),
 )
 
 
-class Gate:
-    """ASGI middleware: keys, limits, security headers, log and figures.
+class RequestMiddleware:
+    """ASGI middleware for keys, limits, security headers, log and metrics.
 
     Args:
-        app: what is behind.
-        keys: the keys of a service that others can reach. None: a service for this machine alone, where everyone may
-            do everything.
-        requests_per_minute: of each key.
+        app: the application.
+        keys: the keys that are accepted. None: no key is asked for, for use on this machine alone.
+        requests_per_minute: limit for each key.
     """
 
     def __init__(self, app: ASGIApp, keys: Keys | None, requests_per_minute: int) -> None:
-        self._app, self._keys = app, keys
+        self._app = app
+        self._keys = keys
         self._limit = RateLimitItemPerMinute(requests_per_minute)
         self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
 
@@ -60,11 +58,13 @@ class Gate:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
-        if scope["type"] != "http":  # a WebSocket: no route has one, and none may come in without a key
+        if scope["type"] != "http":  # no route has a WebSocket, and none may open without a key
             await send({"type": "websocket.close", "code": 1008})
             return
-        began, status = time.perf_counter(), 500
-        request, caller = token_hex(8), self._caller(scope)
+        began = time.perf_counter()
+        status = 500
+        request = token_hex(8)
+        caller = self._caller(scope)
 
         async def sending(message: Message) -> None:
             nonlocal status
@@ -85,10 +85,10 @@ class Gate:
                 log.exception("request %s failed", request)
             raise
         finally:
-            self._note(scope, request, caller, status, time.perf_counter() - began)
+            self._record(scope, request, caller, status, time.perf_counter() - began)
 
     def _caller(self, scope: Scope) -> Caller | None:
-        """Return who sends a request; None is nobody known, who has no scope."""
+        """Find the sender of a request; None where the key is missing or unknown."""
         if self._keys is None:
             return ANYONE
         key = dict(scope["headers"]).get(HEADER.lower().encode(), b"").decode("latin-1")
@@ -107,11 +107,11 @@ class Gate:
             return JSONResponse({"detail": _too_large()}, 413)
         return None
 
-    def _note(self, scope: Scope, request: str, caller: Caller | None, status: int, seconds: float) -> None:
+    def _record(self, scope: Scope, request: str, caller: Caller | None, status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", "none")
         REQUESTS.labels(scope["method"], route, status).inc()
         SECONDS.labels(route).observe(seconds)
-        said = {
+        fields = {
             "request": request,
             "key": caller.name if caller else None,
             "method": scope["method"],
@@ -119,11 +119,11 @@ class Gate:
             "status": status,
             "ms": round(1000 * seconds, 1),
         }
-        log.info("%s %s %d", scope["method"], scope["path"], status, extra={"said": said})
+        log.info("%s %s %d", scope["method"], scope["path"], status, extra={"fields": fields})
 
 
 def _counting(receive: Receive) -> Receive:
-    """Stops a body that turns out larger than it may be, whatever its head says."""
+    """Stop a body that is larger than allowed, also where its Content-Length is wrong or missing."""
     read = 0
 
     async def counted() -> Any:
@@ -138,4 +138,4 @@ def _counting(receive: Receive) -> Receive:
 
 
 def _too_large() -> str:
-    return f"the body is too large; legal are {LARGEST_BODY:,} bytes at most"
+    return f"the body must have at most {LARGEST_BODY:,} bytes"

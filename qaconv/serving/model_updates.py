@@ -1,6 +1,6 @@
-"""The registry's champion goes in; a folder with its files, and the service answering by it, comes out.
+"""Follow the registry's champion.
 
-The version in charge is kept beside the galleries, so that a restart needs no registry.
+The active version is kept next to the galleries, so that a restart needs no registry.
 """
 
 import json
@@ -17,22 +17,23 @@ from qaconv.serving.service import Service
 
 log = logging.getLogger(__name__)
 
-THREADS = 1  # of one inference: as many run side by side as there are cores
+THREADS = 1  # of one run of a graph, as the service runs one for each core
 
 
 class Champions:
-    """The versions kept in a folder, and which is in charge.
+    """The versions in a folder, and the active one.
 
     Args:
-        name: of the registered model.
-        folder: where they are kept.
+        name: name of the registered model.
+        folder: folder of the versions.
     """
 
     def __init__(self, name: str, folder: Path) -> None:
-        self.name, self.folder = name, folder
+        self.name = name
+        self.folder = folder
 
-    def in_charge(self) -> tuple[str, ServedModel]:
-        """The version that was in charge when the service ended; the first time, the registry's champion.
+    def active_version(self) -> tuple[str, ServedModel]:
+        """Load the version that was active when the service ended; the first time, the registry's champion.
 
         Raises:
             InputError: there is no champion.
@@ -42,19 +43,20 @@ class Champions:
             return version, ServedModel(self.folder / version, threads=THREADS)
         champion = find_release(self.name, "champion")
         if champion is None:
-            raise InputError(f"{self.name}: has no champion; `make demo` registers one")
+            raise InputError(f"{self.name}: no version has the alias champion; `make demo` registers one")
         model = self._fetch(champion.version)
         write_json(self._pointer, {"version": champion.version})
         return champion.version, model
 
     def follow(self, service: Service) -> bool:
-        """Puts the registry's champion in charge if it is another; says whether it was."""
-        champion, before = find_release(self.name, "champion"), service.in_charge.version
+        """Activate the registry's champion if it is not active yet; return whether it was not."""
+        champion = find_release(self.name, "champion")
+        before = service.active.version
         if champion is None or champion.version == before:
             return False
         model = self._fetch(champion.version)
-        log.info("version %s is the champion now; version %s answers until it is ready", champion.version, before)
-        service.take_up(champion.version, model)
+        log.info("version %s is the new champion; version %s answers until it is ready", champion.version, before)
+        service.load_version(champion.version, model)
         write_json(self._pointer, {"version": champion.version})
         service.records.forget_other_encoders(model.encoder_digest)
         shutil.rmtree(self.folder / before, ignore_errors=True)
@@ -62,7 +64,7 @@ class Champions:
 
     @property
     def _pointer(self) -> Path:
-        return self.folder / "in_charge.json"
+        return self.folder / "in_charge.json"  # the name in existing folders
 
     def _fetch(self, version: str) -> ServedModel:
         folder = self.folder / version
@@ -73,17 +75,27 @@ class Champions:
 
 
 class Housekeeping:
-    """A thread that follows the champion and deletes what has expired, until it is stopped."""
+    """A thread that follows the champion and deletes expired sightings, until it is stopped.
+
+    Args:
+        champions: the versions.
+        service: to update.
+        every_s: pause between two rounds, in seconds.
+    """
 
     def __init__(self, champions: Champions, service: Service, every_s: float) -> None:
-        self._champions, self._service, self._every_s = champions, service, every_s
+        self._champions = champions
+        self._service = service
+        self._every_s = every_s
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="housekeeping", daemon=True)
 
     def start(self) -> None:
+        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
+        """End the thread after its present round."""
         self._stopped.set()
 
     def _run(self) -> None:
@@ -91,7 +103,7 @@ class Housekeeping:
             try:
                 self._service.delete_expired()
                 self._champions.follow(self._service)
-            except Exception:  # a registry that is away comes back; the present version answers meanwhile
-                log.exception("housekeeping failed; it is tried again in %g s", self._every_s)
+            except Exception:  # the registry may return; the present version answers meanwhile
+                log.exception("housekeeping failed; next try in %g s", self._every_s)
             if self._stopped.wait(self._every_s):
                 return

@@ -1,4 +1,4 @@
-"""What the service is asked and what it answers, as JSON; the OpenAPI document is made of these."""
+"""Requests and answers as JSON. The OpenAPI document is made from these models."""
 
 from typing import Annotated, Literal
 
@@ -7,28 +7,28 @@ from pydantic import AfterValidator, Base64Bytes, BaseModel, BeforeValidator, Co
 from qaconv.runtime.decode import ALLOWED_FORMATS
 
 LARGEST_IMAGE = 1 << 20  # bytes of a crop's file
-IDS = 2**53  # a number of JSON, which browsers read as a double, is exact below it
+IDS = 2**53  # below it a JSON number is exact in browsers, which read doubles
 
 
 def _whole(value: object) -> object:
-    """JSON Schema takes 1.0 for an integer."""
+    """Accept 1.0 as an integer, as JSON Schema does."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 WHOLE = BeforeValidator(_whole)
-Id = Annotated[int, Field(ge=1, lt=IDS, description="Of a stored sighting."), WHOLE]
-Camera = Annotated[int, Field(ge=0, lt=2**31, description="Camera, counted from 0."), WHOLE]
+Id = Annotated[int, Field(ge=1, lt=IDS, description="Id of a stored sighting."), WHOLE]
+Camera = Annotated[int, Field(ge=0, lt=2**31, description="Camera, from 0."), WHOLE]
 Seconds = Annotated[
     float, Field(allow_inf_nan=False, ge=-1e12, le=1e12, description="Seconds on the sighting camera's clock.")
 ]
 Person = Annotated[
-    str, Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9._-]+$", description="Your own word for who it is.")
+    str, Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9._-]+$", description="Your own word for the person.")
 ]
 
 
 def _not_large(image: bytes) -> bytes:
     if len(image) > LARGEST_IMAGE:
-        raise ValueError(f"has {len(image):,} bytes; legal are {LARGEST_IMAGE:,} at most")
+        raise ValueError(f"must have at most {LARGEST_IMAGE:,} bytes, got {len(image):,}")
     return image
 
 
@@ -40,13 +40,13 @@ Image = Annotated[
 
 
 class Strict(BaseModel):
-    """Takes what the document says and nothing like it: no further fields, and no true for 1."""
+    """A body without conversions: no further fields, and no `true` for 1."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
 class EnrolSighting(Strict):
-    """A crop that shows one person."""
+    """A crop of one person."""
 
     image: Image
     camid: Camera
@@ -55,15 +55,19 @@ class EnrolSighting(Strict):
 
 
 class Enrolment(Strict):
+    """Sightings to store together."""
+
     sightings: Annotated[list[EnrolSighting], Field(min_length=1, max_length=256)]
 
 
 class Enrolled(BaseModel):
-    ids: list[int] = Field(description="Of the stored sightings, in the order of the request.")
+    """The new sightings."""
+
+    ids: list[int] = Field(description="Ids of the stored sightings, in the order of the request.")
 
 
 class ImageQuery(Strict):
-    """By a crop. With its camera and time, time counts as well as appearance."""
+    """A query by a crop. With camera and time, times lift the scores."""
 
     image: Image
     camid: Camera | None = None
@@ -71,7 +75,7 @@ class ImageQuery(Strict):
 
 
 class SightingQuery(Strict):
-    """By a stored sighting, whose own camera and time hold unless others are named."""
+    """A query by a stored sighting, with its own camera and time unless others are given."""
 
     sighting: Id
     camid: Camera | None = None
@@ -82,10 +86,13 @@ SearchQuery = ImageQuery | SightingQuery
 
 
 class SearchRequest(Strict):
+    """Queries, and which sightings to search."""
+
     queries: Annotated[list[SearchQuery], Field(min_length=1, max_length=64)]
     top_k: Annotated[int, Field(ge=1, le=200), WHOLE] = 10
     threshold: Annotated[float, Field(ge=0, le=1)] | None = Field(
-        None, description="Probability above which it is a match; without one, the strictest of the model's thresholds."
+        None,
+        description="Probability above which a sighting matches. Default: the model's strictest threshold.",
     )
     camids: Annotated[list[Camera], Field(max_length=1000)] | None = Field(None, description="Only these cameras.")
     from_s: Seconds | None = None
@@ -93,40 +100,52 @@ class SearchRequest(Strict):
 
 
 class Match(BaseModel):
+    """A ranked sighting."""
+
     id: int
     camid: int
     time_s: float | None
     score: float = Field(description="Logit; higher is a better match.")
-    probability: float = Field(description="That both show one person.")
+    probability: float = Field(description="Probability that both show one person.")
     match: bool = Field(description="Whether the probability is above the threshold.")
-    lifted: float | None = Field(description="What ranks where times count; no probability.")
+    lifted: float | None = Field(description="Score that ranks where times are used; not a probability.")
 
 
 class SearchAnswer(BaseModel):
-    version: str = Field(description="Of the model that answered.")
+    """The matches of each query."""
+
+    version: str = Field(description="Version of the model that answered.")
     threshold: float = Field(description="Probability above which `match` is true.")
     results: list[list[Match]] = Field(description="Best first, for each query.")
 
 
 class ExplainRequest(Strict):
+    """A query and a sighting to compare."""
+
     query: SearchQuery
     sighting: Id
     limit: Annotated[int, Field(ge=1, le=200), WHOLE] = 20
 
 
 class Correspondence(BaseModel):
-    query: tuple[float, float] = Field(description="Place (x, y) in shares of the image's width and height.")
+    """A location and its best partner in the other image."""
+
+    query: tuple[float, float] = Field(description="Location (x, y) in fractions of the image's width and height.")
     gallery: tuple[float, float]
     cosine: float
-    share: float = Field(description="Of the logit: positive speaks for one person, negative against.")
+    share: float = Field(description="Contribution to the logit: positive for one person, negative against.")
     asked_by: Literal["query", "gallery"]
 
 
 class Explanation(BaseModel):
-    correspondences: list[Correspondence] = Field(description="Those that move the logit most, first.")
+    """The correspondences of a query and a sighting."""
+
+    correspondences: list[Correspondence] = Field(description="Those that change the logit most come first.")
 
 
 class StoredSighting(BaseModel):
+    """A sighting in a gallery."""
+
     id: int
     camid: int
     time_s: float | None
@@ -135,38 +154,48 @@ class StoredSighting(BaseModel):
 
 
 class Sightings(BaseModel):
+    """Stored sightings."""
+
     sightings: list[StoredSighting]
 
 
 class Target(BaseModel):
+    """A camera network and its gallery."""
+
     name: str
     sightings: int
-    cameras: list[int] = Field(description="Those that its profile knows.")
+    cameras: list[int] = Field(description="Cameras in its temporal profile.")
     times_count: bool = Field(description="Whether camera and time of a query lift scores.")
     retention_days: float | None
 
 
 class Threshold(BaseModel):
-    """Chosen on people as in training, whom training did not see; on another camera network the rates differ."""
+    """A threshold chosen on people held out of training. On another camera network the rates differ."""
 
-    false_match_rate: float = Field(description="Share of pairs of two people that it takes for one.")
+    false_match_rate: float = Field(description="Share of pairs of two people above it.")
     probability: float
-    true_match_rate: float = Field(description="Share of pairs of one person that it finds.")
+    true_match_rate: float = Field(description="Share of pairs of one person above it.")
 
 
 class Targets(BaseModel):
-    version: str = Field(description="Of the model in charge.")
+    """The targets of a key, and the version that answers."""
+
+    version: str = Field(description="Version of the model that answers.")
     calibrated: bool = Field(description="Whether probabilities are calibrated.")
-    thresholds: list[Threshold] = Field(description="The strictest last; empty where no people were held out.")
-    threshold: float = Field(description="Probability above which a sighting is a match unless a search says another.")
+    thresholds: list[Threshold] = Field(description="The strictest last; empty where nobody was held out of training.")
+    threshold: float = Field(description="Default threshold of a search.")
     targets: list[Target]
 
 
 class Deleted(BaseModel):
+    """The number of deleted sightings."""
+
     deleted: int
 
 
 class Health(BaseModel):
+    """The state of the service."""
+
     status: str
     version: str | None = None
 

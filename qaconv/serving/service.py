@@ -1,15 +1,14 @@
-"""Crops go in, to be kept or to be asked about; ranked sightings and why come out, by the model in charge.
+"""Enrol, search, explain and delete sightings with the active version.
 
-Each method may be called from any thread. A sighting is on disk before it can be found.
+Every method may be called from any thread. A sighting is on disk before it can be found.
 """
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,202 +16,219 @@ from numpy.typing import NDArray
 from qaconv.config import ServeConfig
 from qaconv.errors import InputError
 from qaconv.runtime.correspondences import Correspondence, correspondences
-from qaconv.runtime.crops import read_crop
 from qaconv.runtime.model import ServedModel
+from qaconv.serving.encoding import BATCH, CropEncoder
 from qaconv.serving.gallery import Filter, Gallery, sighting_bytes
 from qaconv.serving.messages import Answer, Match, NewSighting, Query
 from qaconv.serving.storage import Records, Sighting
 
 log = logging.getLogger(__name__)
 
-BATCH = 16  # crops encoded by one thread at a time: the fastest, and a search waits for no more than that
 DAY_S = 86_400
 
 
 class NotFound(LookupError):
-    """A target, a camera or a sighting that is not there."""
+    """A target, a camera or a sighting does not exist."""
 
 
 class Full(RuntimeError):
-    """`serve.memory_mb` holds no more sightings."""
+    """`serve.memory_mb` has no room for more sightings."""
 
 
 @dataclass(frozen=True)
-class InCharge:
-    """The version that answers, and its galleries by target."""
+class ActiveVersion:
+    """The version that answers.
+
+    Attributes:
+        version: its number.
+        model: what it runs.
+        galleries: by target.
+        capacity: largest number of sightings in all galleries together.
+    """
 
     version: str
     model: ServedModel
     galleries: dict[str, Gallery]
-    capacity: int  # sightings in all
+    capacity: int
 
 
 class Service:
-    """Galleries per target behind one model.
+    """The galleries of all targets, and one model.
 
     Args:
-        records: what is on disk.
+        records: the sightings on disk.
         settings: memory, shortlist and retention.
-        version: the model's.
-        model: answers until `take_up` has another ready.
+        version: the model's number.
+        model: answers until `load_version` has another one ready.
+
+    Attributes:
+        active: the version that answers, and its galleries.
+        reencoding: whether stored crops are being encoded for another model.
     """
 
     def __init__(self, records: Records, settings: ServeConfig, version: str, model: ServedModel) -> None:
-        self.records, self.settings = records, settings
-        self._pool = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="model")
-        self._unpacking = threading.Lock()  # held by the enrolment whose crops are unpacked
+        self.records = records
+        self.settings = settings
+        self.reencoding = False
+        self._encoder = CropEncoder()
         self._change = threading.Lock()  # held while galleries change; searches do not wait for it
-        self.reencoding = False  # whether a model encodes what another one had encoded
         self._encode_missing(model)
-        self.in_charge = self._galleries(version, model)
+        self.active = self._load_galleries(version, model)
 
     def enrol(self, target: str, sightings: Sequence[NewSighting]) -> list[int]:
-        """Stores sightings, all or none, and gives their ids.
+        """Store sightings, all or none, and return their ids.
 
         Raises:
-            NotFound: no such target or camera.
+            NotFound: unknown target or camera.
             InputError: an image is refused.
             Full: there is no room.
         """
-        answering, _ = self._of(target)
-        self._check_cameras(answering.model, target, [new.camid for new in sightings])
-        self._check_room(answering, len(sightings))
-        maps = self._encode_to_keep(answering.model, sightings)
+        active, _ = self._find(target)
+        self._check_cameras(active.model, target, [sighting.camid for sighting in sightings])
+        self._check_room(active, len(sightings))
+        images = [sighting.image for sighting in sightings]
+        maps = self._encoder.encode_to_store(active.model, images)
         now = time.time()
         rows = [(target, new.camid, new.time_s, new.person, now, new.image) for new in sightings]
         with self._change:
-            current, gallery = self._of(target)
-            if current.model.encoder_digest != answering.model.encoder_digest:  # it changed hands in the meantime
-                maps = self._encode_to_keep(current.model, sightings)
+            current, gallery = self._find(target)
+            if current.model.encoder_digest != active.model.encoder_digest:  # another version became active meanwhile
+                maps = self._encoder.encode_to_store(current.model, images)
             self._check_room(current, len(sightings))
             ids = self.records.add(rows, current.model.encoder_digest, maps)
-            stored = [Sighting(at, *row[:-1]) for at, row in zip(ids, rows, strict=True)]
-            gallery.add(stored, maps)
+            gallery.add([Sighting(new_id, *row[:-1]) for new_id, row in zip(ids, rows, strict=True)], maps)
         return ids
 
     def search(
         self, target: str, queries: Sequence[Query], only: Filter, top_k: int, threshold: float | None = None
     ) -> Answer:
-        """Each query's `top_k` best sightings, never the query itself; matches above a probability, or the model's own.
+        """Find each query's best sightings, without the query itself.
+
+        Args:
+            target: whose gallery.
+            queries: crops or stored sightings.
+            only: cameras and times to search.
+            top_k: largest number of matches a query.
+            threshold: probability above which a sighting is a match. Default: the model's.
 
         Raises:
-            NotFound: no such target, camera or sighting.
+            NotFound: unknown target, camera or sighting.
             InputError: an image is refused.
         """
-        answering, gallery = self._of(target)
+        active, gallery = self._find(target)
         resolved = [self._resolve(target, query) for query in queries]
-        self._check_cameras(answering.model, target, [query.camid for query in resolved if query.camid is not None])
-        maps = self._query_maps(answering.model, resolved)
+        self._check_cameras(active.model, target, [query.camid for query in resolved if query.camid is not None])
+        maps = self._query_maps(active.model, resolved)
         if threshold is None:
-            threshold = answering.model.threshold
+            threshold = active.model.threshold
+        rank = partial(self._rank, active.model, gallery, target, only, top_k, threshold)
         tasks = [
-            self._pool.submit(self._rank, answering.model, gallery, target, query, of, only, top_k, threshold)
-            for query, of in zip(resolved, maps, strict=True)
+            self._encoder.pool.submit(rank, query, query_map) for query, query_map in zip(resolved, maps, strict=True)
         ]
-        return Answer(answering.version, threshold, [task.result() for task in tasks])
+        return Answer(active.version, threshold, [task.result() for task in tasks])
 
     def explain(self, target: str, query: Query, sighting: int, limit: int) -> list[Correspondence]:
-        """The correspondences of a query and a sighting that move the logit most.
+        """Find the correspondences of a query and a sighting that change the logit most.
 
         Raises:
-            NotFound: no such target or sighting.
+            NotFound: unknown target or sighting.
             InputError: the image is refused.
         """
-        answering, _ = self._of(target)
+        active, _ = self._find(target)
         other = self._resolve(target, Query(sighting=sighting))
-        query_map, gallery_map = self._query_maps(answering.model, [self._resolve(target, query), other])
-        return correspondences(query_map, gallery_map, answering.model.head, limit)
+        query_map, gallery_map = self._query_maps(active.model, [self._resolve(target, query), other])
+        return correspondences(query_map, gallery_map, active.model.head, limit)
 
     def sighting(self, target: str, sighting: int) -> Sighting:
-        """One sighting.
+        """Return one sighting.
 
         Raises:
-            NotFound: the target has none of that id.
+            NotFound: the target has no such sighting.
         """
-        found = self.records.find(sighting)
-        if found is None or found.target != target:
+        stored = self.records.find(sighting)
+        if stored is None or stored.target != target:
             raise NotFound(f"{target} has no sighting {sighting}")
-        return found
+        return stored
 
     def crop(self, target: str, sighting: int) -> bytes:
-        """The image file of one sighting.
+        """Return the image file of one sighting.
 
         Raises:
-            NotFound: the target has none of that id.
+            NotFound: the target has no such sighting.
         """
         self.sighting(target, sighting)
         crop = self.records.crop(sighting)
-        if crop is None:  # deleted since
+        if crop is None:  # deleted meanwhile
             raise NotFound(f"{target} has no sighting {sighting}")
         return crop
 
     def page(self, target: str, after: int, limit: int) -> list[Sighting]:
-        """Up to `limit` sightings with ids above `after`, in the order of enrolment.
+        """Return up to `limit` sightings with ids above `after`, in the order of enrolment.
 
         Raises:
-            NotFound: no such target.
+            NotFound: unknown target.
         """
-        self._of(target)
+        self._find(target)
         return self.records.page(target, after, limit)
 
     def delete_person(self, target: str, person: str) -> int:
-        """Overwrites what was enrolled as this person, and gives the number of sightings.
+        """Overwrite the sightings that were enrolled with this `person`, and return their number.
 
         Raises:
-            NotFound: no such target.
+            NotFound: unknown target.
         """
-        self._of(target)
-        return self.delete(target, self.records.of_person(target, person))
+        self._find(target)
+        return self.delete(target, self.records.ids_of_person(target, person))
 
     def delete(self, target: str, ids: Sequence[int]) -> int:
-        """Overwrites sightings on disk and in memory, and gives their number."""
+        """Overwrite sightings on disk and in memory, and return their number."""
         with self._change:
             self.records.delete(ids)
-            self._of(target)[1].remove(ids)
+            _, gallery = self._find(target)
+            gallery.remove(ids)
         return len(ids)
 
     def delete_expired(self) -> int:
-        """Deletes what is older than its target's retention, and gives the number."""
+        """Delete sightings that are older than their target's retention, and return their number."""
         deleted = 0
         for target, days in self.settings.retention_days.items():
-            if target in self.in_charge.galleries and (
-                expired := self.records.older_than(target, time.time() - days * DAY_S)
+            if target in self.active.galleries and (
+                expired := self.records.ids_before(target, time.time() - days * DAY_S)
             ):
                 deleted += self.delete(target, expired)
                 log.info("%s: deleted %d sightings, kept for %g days", target, len(expired), days)
         return deleted
 
-    def take_up(self, version: str, model: ServedModel) -> None:
-        """Puts another version in charge once it has encoded every stored crop; until then the present one answers."""
+    def load_version(self, version: str, model: ServedModel) -> None:
+        """Encode every stored crop with another version, then let it answer; until then the present one answers."""
         self._encode_missing(model)
         with self._change:
-            self._encode_missing(model)  # what was enrolled meanwhile: a batch or two
-            if model.encoder_digest == self.in_charge.model.encoder_digest and model.targets == list(
-                self.in_charge.galleries
-            ):
-                self.in_charge = InCharge(version, model, self.in_charge.galleries, self.in_charge.capacity)
+            self._encode_missing(model)  # the batch or two that were enrolled meanwhile
+            same_encoder = model.encoder_digest == self.active.model.encoder_digest
+            if same_encoder and model.targets == list(self.active.galleries):
+                self.active = ActiveVersion(version, model, self.active.galleries, self.active.capacity)
             else:
-                self.in_charge = self._galleries(version, model)
+                self.active = self._load_galleries(version, model)
         log.info("version %s answers now", version)
 
-    def _of(self, target: str) -> tuple[InCharge, Gallery]:
-        answering = self.in_charge
-        if target not in answering.galleries:
-            raise NotFound(f"there is no target {target!r}; there are {', '.join(answering.galleries)}")
-        return answering, answering.galleries[target]
+    def _find(self, target: str) -> tuple[ActiveVersion, Gallery]:
+        active = self.active
+        if target not in active.galleries:
+            raise NotFound(f"unknown target {target!r}, allowed: {', '.join(active.galleries)}")
+        return active, active.galleries[target]
 
     def _check_cameras(self, model: ServedModel, target: str, camids: Iterable[int]) -> None:
         known = model.profiles[target].camids
         if unknown := sorted(set(camids) - set(known)):
             raise NotFound(f"camid: {target} has no camera {unknown}; it has {list(known)}")
 
-    def _check_room(self, answering: InCharge, count: int) -> None:
-        stored = sum(map(len, answering.galleries.values()))
-        if stored + count > answering.capacity:
-            raise Full(f"{stored:,} sightings are stored; serve.memory_mb has room for {answering.capacity:,}")
+    def _check_room(self, active: ActiveVersion, count: int) -> None:
+        stored = sum(map(len, active.galleries.values()))
+        if stored + count > active.capacity:
+            raise Full(f"{stored:,} sightings are stored; serve.memory_mb has room for {active.capacity:,}")
 
     def _resolve(self, target: str, query: Query) -> Query:
-        """A stored sighting's own camera and time, where the query names none."""
+        """Fill in a stored sighting's camera and time where the query has none."""
         if query.sighting is None:
             return query
         stored = self.sighting(target, query.sighting)
@@ -220,100 +236,72 @@ class Service:
         return Query(None, stored.id, camid, stored.time_s if query.time_s is None else query.time_s)
 
     def _query_maps(self, model: ServedModel, queries: Sequence[Query]) -> list[NDArray[np.float32]]:
-        """Maps [C, h, w]: the stored ones, and those of new crops, encoded together."""
-        encoded = iter(self._encode(model, [query.image for query in queries if query.image is not None]))
+        """Return maps [C, h, w]: stored ones, and those of new crops, which are encoded together."""
+        images = [query.image for query in queries if query.image is not None]
+        encoded = iter(self._encoder.encode(model, images))
         return [
             next(encoded) if query.sighting is None else self._stored_map(model, query.sighting) for query in queries
         ]
 
     def _stored_map(self, model: ServedModel, sighting: int) -> NDArray[np.float32]:
-        found = self.records.map_of(sighting, model.encoder_digest, model.map_shape)
-        if found is None:
-            raise NotFound(f"there is no sighting {sighting} any more")
-        return found
-
-    def _encode_to_keep(self, model: ServedModel, sightings: Sequence[NewSighting]) -> NDArray[np.float16]:
-        """Maps as they lie on disk and in memory, so that a search finds the same before and after a restart.
-
-        Enrolments unpack one after the other: at once they would wait for each other, and then end at once as well.
-        """
-        with self._unpacking:
-            tasks = self._submit(model, [new.image for new in sightings])
-        return _gather(model, tasks).astype(np.float16)
-
-    def _encode(self, model: ServedModel, images: Sequence[bytes]) -> NDArray[np.float32]:
-        """Image files to maps [n, C, h, w]."""
-        return _gather(model, self._submit(model, images))
-
-    def _submit(self, model: ServedModel, images: Sequence[bytes]) -> list[Future[NDArray[np.float32]]]:
-        """Maps to come, of a batch each: the caller's thread reads a batch while the pool encodes those before."""
-        batches = [images[at : at + BATCH] for at in range(0, len(images), BATCH)]
-        return [self._pool.submit(model.encode, _read(model, batch)) for batch in batches]
+        stored = self.records.map_of(sighting, model.encoder_digest, model.map_shape)
+        if stored is None:
+            raise NotFound(f"sighting {sighting} was deleted")
+        return stored
 
     def _rank(
         self,
         model: ServedModel,
         gallery: Gallery,
         target: str,
-        query: Query,
-        query_map: NDArray[np.float32],
         only: Filter,
         top_k: int,
         threshold: float,
+        query: Query,
+        query_map: NDArray[np.float32],
     ) -> list[Match]:
-        found = gallery.search(model, query_map, only, max(self.settings.shortlist, top_k) + 1)
-        probability = model.probability(found.logits)
+        candidates = gallery.search(model, query_map, only, max(self.settings.shortlist, top_k) + 1)
+        ids, camids, times, logits = candidates.ids, candidates.camids, candidates.times, candidates.logits
+        probability = model.probability(logits)
         lifted = None
-        if query.camid is not None and query.time_s is not None and len(found.ids):
-            lifted = model.lift(target, found.logits[None], [query.camid], [query.time_s], found.camids, found.times)
-        ranking = found.logits if lifted is None else lifted[0]
-        order = [at for at in np.lexsort((found.ids, -ranking)) if found.ids[at] != query.sighting]
+        if query.camid is not None and query.time_s is not None and len(ids):
+            lifted = model.lift(target, logits[None], [query.camid], [query.time_s], camids, times)
+        ranking = logits if lifted is None else lifted[0]
+        order = [row for row in np.lexsort((ids, -ranking)) if ids[row] != query.sighting]
         return [
             Match(
-                id=int(found.ids[at]),
-                camid=int(found.camids[at]),
-                time_s=None if np.isnan(found.times[at]) else float(found.times[at]),
-                score=float(found.logits[at]),
-                probability=float(probability[at]),
-                match=bool(probability[at] > threshold),
-                lifted=None if lifted is None else float(lifted[0, at]),
+                id=int(ids[row]),
+                camid=int(camids[row]),
+                time_s=None if np.isnan(times[row]) else float(times[row]),
+                score=float(logits[row]),
+                probability=float(probability[row]),
+                match=bool(probability[row] > threshold),
+                lifted=None if lifted is None else float(lifted[0, row]),
             )
-            for at in order[:top_k]
+            for row in order[:top_k]
         ]
 
     def _encode_missing(self, model: ServedModel) -> None:
-        """Stored crops that this encoder has made no map of, a batch at a time, so that searches come in between."""
-        while lacking := self.records.lacking(model.encoder_digest, BATCH):
+        """Encode stored crops without a map of this encoder, a batch at a time, so that searches run in between."""
+        while missing := self.records.missing_maps(model.encoder_digest, BATCH):
             self.reencoding = True
-            ids, crops = zip(*lacking, strict=True)
-            self.records.add_maps(ids, model.encoder_digest, self._encode(model, crops))
+            ids, crops = zip(*missing, strict=True)
+            self.records.add_maps(ids, model.encoder_digest, self._encoder.encode(model, crops))
         self.reencoding = False
 
-    def _galleries(self, version: str, model: ServedModel) -> InCharge:
-        """Every target's sightings, read from disk.
+    def _load_galleries(self, version: str, model: ServedModel) -> ActiveVersion:
+        """Read every target's sightings from disk.
 
         Raises:
-            InputError: they are more than memory is set to hold.
+            InputError: there are more than memory is set to hold.
         """
-        # Half of it, as a new model's galleries are filled beside the present ones.
+        # Half of the memory, as a new version's galleries are filled while the present ones still answer.
         capacity = self.settings.memory_mb * 2**20 // (2 * sighting_bytes(model.map_shape))
         if (stored := self.records.count()) > capacity:
-            raise InputError(f"serve.memory_mb: holds {capacity:,} sightings; {stored:,} are stored")
+            raise InputError(f"serve.memory_mb: has room for {capacity:,} sightings, {stored:,} are stored")
         galleries = {name: Gallery(capacity, model.map_shape) for name in model.targets}
         for sightings, maps in self.records.with_maps(model.encoder_digest, model.map_shape):
             for name, gallery in galleries.items():
-                rows = [at for at, sighting in enumerate(sightings) if sighting.target == name]
-                gallery.add([sightings[at] for at in rows], maps[rows])
-        return InCharge(version, model, galleries, capacity)
-
-
-def _read(model: ServedModel, images: Sequence[bytes]) -> NDArray[np.uint8]:
-    crops = np.empty((len(images), *model.crop_size, 3), dtype=np.uint8)
-    for at, image in enumerate(images):
-        crops[at] = read_crop(image, *model.crop_size)
-    return crops
-
-
-def _gather(model: ServedModel, tasks: Sequence[Future[NDArray[np.float32]]]) -> NDArray[np.float32]:
-    maps = [task.result() for task in tasks]
-    return np.concatenate(maps) if maps else np.empty((0, *model.map_shape), dtype=np.float32)
+                rows = [row for row, sighting in enumerate(sightings) if sighting.target == name]
+                gallery.add([sightings[row] for row in rows], maps[rows])
+        return ActiveVersion(version, model, galleries, capacity)

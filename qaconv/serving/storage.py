@@ -1,7 +1,7 @@
-"""Sightings go in; they are on disk when a call returns, and gone from it when a call has deleted them.
+"""Store sightings, their crops and maps in one SQLite file.
 
-One SQLite file holds crops, where and when they were seen, and their maps, so that a sighting is there whole or not
-at all, whenever the process ends.
+When `add` returns, its sightings are on disk; a killed process leaves all of them or none. When `delete` returns, they
+are overwritten.
 """
 
 import sqlite3
@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,21 +29,21 @@ CREATE TABLE IF NOT EXISTS maps (
 CREATE INDEX IF NOT EXISTS by_sighting ON maps (sighting);
 """
 COLUMNS = "id, target, camid, time_s, person, enrolled_s"
-PAGE_BYTES = 65536  # rows share a page: a third less is written than in smaller ones, of which each map fills one
+PAGE_BYTES = 65536  # several rows fit a page, and a third less is written than with a smaller page for each map
 READ = 512  # maps read at a time
 
 
 @dataclass(frozen=True)
 class Sighting:
-    """Someone, seen by a camera.
+    """One image of a person.
 
     Attributes:
-        id: given when it is enrolled, never again.
+        id: given at enrolment and never used again.
         target: the camera network.
         camid: the camera, from 0.
-        time_s: seconds on that camera's clock, where known.
-        person: the caller's own word for who it is, where given: what is deleted together.
-        enrolled_s: when it was enrolled, in seconds since 1970.
+        time_s: seconds on the camera's clock, None where unknown.
+        person: the caller's word for the person, by which sightings are deleted together; None where not given.
+        enrolled_s: time of enrolment, in seconds since 1970.
     """
 
     id: int
@@ -54,7 +55,7 @@ class Sighting:
 
 
 class Records:
-    """The file `galleries.db` in a folder; safe to use from any thread.
+    """The file `galleries.db` in a folder. Safe to use from any thread.
 
     Maps are float16, keyed by the digest of the encoder that made them.
     """
@@ -63,64 +64,64 @@ class Records:
         folder.mkdir(parents=True, exist_ok=True)
         self._lock = threading.Lock()
         self._connection = sqlite3.connect(folder / "galleries.db", check_same_thread=False, isolation_level=None)
-        self._connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")  # of a file that is there it stays as it is
+        self._connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")  # has no effect on a file that exists
         for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "secure_delete = ON"):
             self._connection.execute(f"PRAGMA {pragma}")
         self._rename_old_column()
         self._connection.executescript(SCHEMA)
 
     def add(
-        self, rows: Sequence[tuple[str, int, float | None, str | None, float, bytes]], encoder: str, maps: NDArray
+        self, rows: Sequence[tuple[str, int, float | None, str | None, float, bytes]], encoder: str, maps: NDArray[Any]
     ) -> list[int]:
-        """Enrols rows of (target, camid, time_s, person, enrolled_s, crop) with maps [n, C, h, w]; gives ids."""
+        """Add rows of (target, camid, time_s, person, enrolled_s, crop) with maps [n, C, h, w], and return ids."""
         with self._transaction() as connection:
             connection.executemany(
                 "INSERT INTO sightings (target, camid, time_s, person, enrolled_s, crop) VALUES (?,?,?,?,?,?)", rows
             )
             (last,) = connection.execute("SELECT last_insert_rowid()").fetchone()
-            ids = list(range(last - len(rows) + 1, last + 1))  # one after the other, as nothing else writes meanwhile
+            ids = list(range(last - len(rows) + 1, last + 1))  # consecutive, as nothing else writes meanwhile
             connection.executemany(
                 "INSERT INTO maps VALUES (?,?,?)",
-                [(sighting, encoder, _bytes(of)) for sighting, of in zip(ids, maps, strict=True)],
+                [(sighting, encoder, _bytes(values)) for sighting, values in zip(ids, maps, strict=True)],
             )
         return ids
 
-    def add_maps(self, ids: Sequence[int], encoder: str, maps: NDArray) -> None:
-        """Adds another encoder's maps [n, C, h, w]; a sighting that was deleted meanwhile is passed over."""
+    def add_maps(self, ids: Sequence[int], encoder: str, maps: NDArray[Any]) -> None:
+        """Add another encoder's maps [n, C, h, w]; skip sightings that were deleted meanwhile."""
         with self._transaction() as connection:
             connection.executemany(
                 "INSERT OR REPLACE INTO maps SELECT id, ?, ? FROM sightings WHERE id = ?",
-                [(encoder, _bytes(of), sighting) for sighting, of in zip(ids, maps, strict=True)],
+                [(encoder, _bytes(values), sighting) for sighting, values in zip(ids, maps, strict=True)],
             )
 
     def delete(self, ids: Sequence[int]) -> None:
-        """Overwrites sightings, their crops and maps in the file, and empties its journal."""
+        """Overwrite sightings, their crops and maps in the file, and empty its journal."""
         with self._transaction() as connection:
             connection.executemany("DELETE FROM sightings WHERE id = ?", [(sighting,) for sighting in ids])
         self._query("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def forget_other_encoders(self, encoder: str) -> None:
-        """Deletes the maps that other encoders made."""
+        """Delete the maps of other encoders."""
         with self._transaction() as connection:
             connection.execute("DELETE FROM maps WHERE encoder != ?", (encoder,))
 
     def find(self, sighting: int) -> Sighting | None:
-        """One sighting."""
+        """Return a sighting; None where there is none of that id."""
         rows = self._query(f"SELECT {COLUMNS} FROM sightings WHERE id = ?", sighting)
         return Sighting(*rows[0]) if rows else None
 
-    def of_person(self, target: str, person: str) -> list[int]:
-        """The ids of a person's sightings."""
+    def ids_of_person(self, target: str, person: str) -> list[int]:
+        """Return the ids of a person's sightings."""
         rows = self._query("SELECT id FROM sightings WHERE target = ? AND person = ?", target, person)
         return [sighting for (sighting,) in rows]
 
-    def older_than(self, target: str, enrolled_s: float) -> list[int]:
-        """The ids of what was enrolled before a moment."""
+    def ids_before(self, target: str, enrolled_s: float) -> list[int]:
+        """Return the ids of sightings enrolled before a time, in seconds since 1970."""
         rows = self._query("SELECT id FROM sightings WHERE target = ? AND enrolled_s < ?", target, enrolled_s)
         return [sighting for (sighting,) in rows]
 
     def page(self, target: str, after: int, limit: int) -> list[Sighting]:
-        """Up to `limit` sightings with ids above `after`, in the order of enrolment."""
+        """Return up to `limit` sightings with ids above `after`, in the order of enrolment."""
         rows = self._query(
             f"SELECT {COLUMNS} FROM sightings WHERE target = ? AND id > ? ORDER BY id LIMIT ?",
             target, after, limit,
@@ -128,29 +129,30 @@ class Records:
         return [Sighting(*row) for row in rows]
 
     def crop(self, sighting: int) -> bytes | None:
-        """The image file as it was enrolled."""
+        """Return the image file as it was enrolled."""
         rows = self._query("SELECT crop FROM sightings WHERE id = ?", sighting)
         return rows[0][0] if rows else None
 
     def map_of(self, sighting: int, encoder: str, shape: tuple[int, int, int]) -> NDArray[np.float32] | None:
-        """One sighting's map [C, h, w]."""
+        """Return one sighting's map [C, h, w]."""
         rows = self._query("SELECT map FROM maps WHERE encoder = ? AND sighting = ?", encoder, sighting)
         return _map(rows[0][0], shape).astype(np.float32) if rows else None
 
-    def lacking(self, encoder: str, limit: int) -> list[tuple[int, bytes]]:
-        """Up to `limit` ids and crops that an encoder has made no map of."""
+    def missing_maps(self, encoder: str, limit: int) -> list[tuple[int, bytes]]:
+        """Return up to `limit` ids and crops without a map of this encoder."""
         return self._query(
             "SELECT id, crop FROM sightings WHERE id NOT IN (SELECT sighting FROM maps WHERE encoder = ?) LIMIT ?",
             encoder, limit,
         )  # fmt: skip
 
     def count(self) -> int:
+        """Count all sightings."""
         return int(self._query("SELECT count(*) FROM sightings")[0][0])
 
     def with_maps(
         self, encoder: str, shape: tuple[int, int, int]
     ) -> Iterator[tuple[list[Sighting], NDArray[np.float16]]]:
-        """All sightings with an encoder's maps, in blocks."""
+        """Yield all sightings with an encoder's maps, in blocks."""
         after = 0
         while rows := self._query(
             f"SELECT {COLUMNS}, map FROM sightings JOIN maps ON sighting = id AND encoder = ? "
@@ -161,16 +163,17 @@ class Records:
             yield [Sighting(*row[:-1]) for row in rows], np.stack([_map(row[-1], shape) for row in rows])
 
     def close(self) -> None:
+        """Close the file."""
         with self._lock:
             self._connection.close()
 
     def _rename_old_column(self) -> None:
-        """Rename `deployment`, as the column was called before 0.1.0, in a file from then."""
+        """Rename the column `deployment` of files from before 0.1.0."""
         columns = [name for _, name, *_ in self._connection.execute("PRAGMA table_info(sightings)")]
         if "deployment" in columns:
             self._connection.execute("ALTER TABLE sightings RENAME COLUMN deployment TO target")
 
-    def _query(self, statement: str, *values: object) -> list[tuple]:
+    def _query(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
         with self._lock:
             return self._connection.execute(statement, values).fetchall()
 
@@ -186,8 +189,8 @@ class Records:
             self._connection.execute("COMMIT")
 
 
-def _bytes(of: NDArray) -> bytes:
-    return of.astype(np.float16, copy=False).tobytes()
+def _bytes(values: NDArray[Any]) -> bytes:
+    return values.astype(np.float16, copy=False).tobytes()
 
 
 def _map(data: bytes, shape: tuple[int, int, int]) -> NDArray[np.float16]:

@@ -1,4 +1,4 @@
-"""A service goes in; what it holds is among the figures that Prometheus reads, and what it says is JSON, one a line."""
+"""Metrics for Prometheus, and a log of JSON lines."""
 
 import json
 import logging
@@ -12,40 +12,40 @@ from qaconv.serving.service import Service
 
 
 def log_as_json() -> None:
-    """Every line of log on stderr as one JSON object."""
+    """Write every log record to stderr as one line of JSON."""
     handler = logging.StreamHandler()
     handler.setFormatter(_Json())
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
-    logging.captureWarnings(True)  # Pillow's of a bomb would be lines of text between those of JSON
+    logging.captureWarnings(True)  # else Pillow's warning of a decompression bomb would be plain text
 
 
 def collect_metrics(service: Service) -> None:
-    """Adds the service's figures to those of the process."""
-    REGISTRY.register(_Figures(service))
+    """Add the service's metrics to those of the process."""
+    REGISTRY.register(_ServiceMetrics(service))
 
 
 class _Json(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        said = {"time": self.formatTime(record), "level": record.levelname.lower(), "message": record.getMessage()}
+        fields = {"time": self.formatTime(record), "level": record.levelname.lower(), "message": record.getMessage()}
         if record.exc_info:
-            said["trace"] = self.formatException(record.exc_info)
-        return json.dumps(said | getattr(record, "said", {}))
+            fields["trace"] = self.formatException(record.exc_info)
+        return json.dumps(fields | getattr(record, "fields", {}))
 
 
-class _Figures(Collector):
+class _ServiceMetrics(Collector):
     def __init__(self, service: Service) -> None:
         self._service = service
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        answering = self._service.in_charge
-        stored = GaugeMetricFamily("qaconv_sightings", "Sightings that can be found.", labels=["target"])
-        for name, gallery in answering.galleries.items():
+        active = self._service.active
+        stored = GaugeMetricFamily("qaconv_sightings", "Sightings in memory.", labels=["target"])
+        for name, gallery in active.galleries.items():
             stored.add_metric([name], len(gallery))
         yield stored
-        yield GaugeMetricFamily("qaconv_capacity", "Sightings that memory is set to hold.", answering.capacity)
+        yield GaugeMetricFamily("qaconv_capacity", "Largest number of sightings, by serve.memory_mb.", active.capacity)
         yield GaugeMetricFamily(
-            "qaconv_reencoding", "Whether a new model encodes stored crops.", self._service.reencoding
+            "qaconv_reencoding", "1 while stored crops are encoded for a new version.", self._service.reencoding
         )
         model = GaugeMetricFamily("qaconv_model", "1 for the version that answers.", labels=["version"])
-        model.add_metric([answering.version], 1)
+        model.add_metric([active.version], 1)
         yield model

@@ -1,6 +1,5 @@
 """Run `qaconv serve` as a process, in a small project whose stages have run."""
 
-import json
 import os
 import socket
 import subprocess
@@ -14,7 +13,8 @@ import httpx
 import yaml
 
 from qaconv.config import load_params
-from tests.tracked_projects import retrain, write, write_project
+from qaconv.paths import ONNX
+from tests.tracked_projects import retrain, set_encoder_digest, write, write_project
 
 PATIENCE_S = 120  # seconds for an answer on a busy machine
 MALL = "/v1/targets/mall"
@@ -31,9 +31,7 @@ def write_registered_project(folder: Path) -> None:
 
 def register_version(encoder: str = "encoder", mean_map: float = 0.5) -> None:
     """Register the exported graphs as a new champion, with a made-up digest of the encoder and a made-up mAP."""
-    contract = json.loads(Path("artifacts/onnx/contract.json").read_text())
-    contract["graphs"]["encoder.onnx"]["sha256"] = encoder
-    write(Path("artifacts/onnx/contract.json"), json.dumps(contract))
+    set_encoder_digest(ONNX, encoder)
     params = load_params()
     _, outcome = retrain(params, dict.fromkeys(params.targets, mean_map))
     assert outcome.promoted, outcome.reason

@@ -68,7 +68,7 @@ def test_searching_for_a_stored_sighting_and_explaining_a_result_needs_the_keybo
     page.switch_to.active_element.send_keys(Keys.ENTER)
     until(page, "#why line", 4)  # two places an image, both ways
     assert "Rank 2" in (page.switch_to.active_element.get_attribute("aria-label") or "")
-    assert "speak for one person" in page.find_element(By.ID, "why-text").text
+    assert "evidence for one person" in page.find_element(By.ID, "why-text").text
 
 
 def test_the_slider_decides_which_results_of_a_file_are_matches(page: WebDriver, tmp_path: Path) -> None:

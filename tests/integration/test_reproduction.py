@@ -77,7 +77,7 @@ def test_a_version_of_uncommitted_code_is_refused(project: Path) -> None:
 @pytest.mark.parametrize(
     ("uri", "message"),
     [
-        ("qaconv", "is no version; legal is"),
+        ("qaconv", "must be models:/NAME"),
         ("models:/qaconv@nobody", "is not in the registry"),
         ("models:/x/1", "x/1: "),
     ],

@@ -1,4 +1,4 @@
-"""A registered version brings its own code and does not depend on the tree of the checkout that loads it."""
+"""A registered version brings its own code, the C sources included, and uses no code of the checkout that loads it."""
 
 import json
 import os
@@ -43,6 +43,7 @@ def test_a_version_registered_from_another_tree_loads_where_this_package_can_be_
         check=False,
     )
     assert done.returncode == 0, done.stderr
+    assert (version / "code/qaconv/inference/kernel.c").is_file()
     package, ranked = json.loads(done.stdout.splitlines()[-1])
     assert Path(package) == version / "code/qaconv/__init__.py"
     assert ranked == [["asked", "same", 1], ["asked", "other", 2]]

@@ -28,7 +28,7 @@ def version(number: int) -> dict[str, str]:
     return dict.fromkeys(MODELS, str(number))
 
 
-def test_a_better_challenger_replaces_the_champion_which_stays_the_way_back(params: Params) -> None:
+def test_a_better_challenger_replaces_the_champion_which_becomes_previous(params: Params) -> None:
     retrain(params)
     _, outcome = retrain(params, BETTER)
     assert outcome.verdict == "promoted"
@@ -82,7 +82,7 @@ def test_a_promotion_that_fails_half_way_leaves_the_old_champion_whole(
     assert pointed_to("champion") == dict.fromkeys(MODELS, "1")
 
 
-def test_what_a_killed_promotion_left_is_mended_by_the_next(params: Params) -> None:
+def test_the_next_promotion_repairs_what_a_killed_one_left(params: Params) -> None:
     retrain(params)
     retrain(params, {"station": 0.25, "mall": 0.4})
     MlflowClient().set_registered_model_alias("qaconv-encoder", "champion", "2")
@@ -100,7 +100,7 @@ def test_rolling_back_goes_one_version_back_each_time_and_keeps_why(params: Para
     assert MlflowClient().get_model_version("qaconv", "3").tags["rolled_back"] == "it confuses twins"
     rollback("qaconv", "this one too")
     assert (pointed_to("champion"), pointed_to("previous")) == (version(1), NOTHING)
-    with pytest.raises(InputError, match="no version bears the alias previous; there is nothing to go back to"):
+    with pytest.raises(InputError, match="no version has the alias previous, so there is none to return to"):
         rollback("qaconv", "again")
 
 
@@ -113,8 +113,8 @@ def test_a_version_that_was_rolled_back_does_not_return_by_itself(params: Params
     assert pointed_to("champion") == version(1)
 
 
-def test_rolling_back_without_saying_why_is_refused(params: Params) -> None:
-    with pytest.raises(InputError, match="--why is empty"):
+def test_a_rollback_without_a_reason_is_refused(params: Params) -> None:
+    with pytest.raises(InputError, match="--why must be a sentence"):
         rollback("qaconv", " ")
 
 
@@ -134,7 +134,7 @@ def test_of_two_promotions_at_once_the_better_wins_and_neither_is_half_done(para
     assert pointed_to("previous") in (version(1), version(2))
 
 
-def test_a_promotion_under_way_is_waited_for_and_then_named(params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_running_promotion_is_waited_for_and_then_named(params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
     retrain(params)
     retrain(params, BETTER)
     monkeypatch.setattr(promotion, "LOCK_WAIT_S", 0.1)

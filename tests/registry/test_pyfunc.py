@@ -1,22 +1,23 @@
 """The registered model's ranking, on a model of two locations."""
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import pandas as pd
 import pytest
+from mlflow.pyfunc.model import PythonModelContext
 
 from qaconv.registry.pyfunc import Ranker
 from tests.small_service import crop, small_model, text
 
 GALLERY = 40
+CONTEXT = PythonModelContext({}, {})  # not used by predict
 
 
 @pytest.fixture
 def ranker(tmp_path: Path) -> Ranker:
     small_model(tmp_path)
     ranker = Ranker()
-    ranker.load_context(SimpleNamespace(artifacts={"served": str(tmp_path)}))
+    ranker.load_context(PythonModelContext({"served": str(tmp_path)}, {}))
     return ranker
 
 
@@ -30,17 +31,17 @@ def table(query_time_s: float | None = 200.0) -> pd.DataFrame:
 
 
 def test_rows_come_in_the_order_of_the_lifted_score_where_a_target_is_named(ranker: Ranker) -> None:
-    rows = ranker.predict(None, table(), {"target": "mall", "top_k": GALLERY, "correspondences": 0})
+    rows = ranker.predict(CONTEXT, table(), {"target": "mall", "top_k": GALLERY, "correspondences": 0})
     assert rows["rank"].tolist() == list(range(1, GALLERY + 1))
     assert rows["lifted"].is_monotonic_decreasing and not rows["score"].is_monotonic_decreasing
 
 
 def test_rows_come_in_the_order_of_the_logit_where_no_target_is_named(ranker: Ranker) -> None:
-    rows = ranker.predict(None, table(), {"top_k": GALLERY, "correspondences": 0})
+    rows = ranker.predict(CONTEXT, table(), {"top_k": GALLERY, "correspondences": 0})
     assert rows["score"].is_monotonic_decreasing and rows["lifted"].isna().all()
 
 
 def test_the_rows_of_top_k_are_the_best(ranker: Ranker) -> None:
-    everything = ranker.predict(None, table(), {"target": "mall", "top_k": GALLERY, "correspondences": 0})
-    best = ranker.predict(None, table(), {"target": "mall", "top_k": 5, "correspondences": 0})
+    everything = ranker.predict(CONTEXT, table(), {"target": "mall", "top_k": GALLERY, "correspondences": 0})
+    best = ranker.predict(CONTEXT, table(), {"target": "mall", "top_k": 5, "correspondences": 0})
     assert best["gallery"].tolist() == everything["gallery"].tolist()[:5]

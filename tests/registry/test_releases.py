@@ -35,7 +35,7 @@ def test_the_first_version_becomes_challenger_and_champion(params: Params) -> No
     assert pointed_to("champion") == pointed_to("challenger") == dict.fromkeys(MODELS, "1")
 
 
-def test_a_version_says_which_graphs_contract_and_profiles_belong_together(params: Params) -> None:
+def test_a_version_names_its_graphs_contract_and_profiles(params: Params) -> None:
     release, _ = retrain(params)
     folder = Path(mlflow.artifacts.download_artifacts("models:/qaconv@champion")) / "artifacts/served"
     assert json.loads((folder / "versions.json").read_text()) == {"encoder_version": "1", "matcher_version": "1"}
@@ -50,11 +50,11 @@ def test_a_version_says_which_graphs_contract_and_profiles_belong_together(param
     assert {"git_commit", "git_dirty", "dvc_lock", "encoder_version", "matcher_version", "promotion"} < tags.keys()
 
 
-def test_the_registry_says_what_a_version_is_and_how_good_and_keeps_what_people_wrote(params: Params) -> None:
+def test_the_registry_describes_a_version_and_keeps_what_people_wrote(params: Params) -> None:
     retrain(params)
     client = MlflowClient()
-    assert "| station | QAConv | " in client.get_model_version("qaconv", "1").description
-    assert "models:/qaconv@champion" in client.get_registered_model("qaconv").description
+    assert "| station | QAConv | " in (client.get_model_version("qaconv", "1").description or "")
+    assert "models:/qaconv@champion" in (client.get_registered_model("qaconv").description or "")
     client.update_registered_model("qaconv-encoder", "ours")
     client.update_model_version("qaconv", "1", "the one from spring")
     retrain(params)
@@ -70,11 +70,9 @@ def test_the_same_lock_registers_nothing_new(params: Params) -> None:
     assert numbers() == dict.fromkeys(MODELS, 1)
 
 
-def test_a_registration_that_broke_off_is_taken_up_where_it_stopped(
-    params: Params, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupted_registration_is_completed(params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as broken, pytest.raises(ConnectionError):
-        broken.setattr("qaconv.registry.releases.log_served", lambda *_: (_ for _ in ()).throw(ConnectionError()))
+        broken.setattr("qaconv.registry.registration.log_served", lambda *_: (_ for _ in ()).throw(ConnectionError()))
         retrain(params)
     retrain(params)
     assert numbers() == dict.fromkeys(MODELS, 1)
@@ -104,7 +102,7 @@ try:
 except ModuleNotFoundError:
     pass
 else:
-    raise SystemExit("the package is there, so this proves nothing")
+    raise SystemExit("the package can be imported, so this proves nothing")
 encoder, matcher = (
     onnxruntime.InferenceSession(mlflow.onnx.load_model(f"models:/qaconv-{name}@champion").SerializeToString())
     for name in ("encoder", "matcher")

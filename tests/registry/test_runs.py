@@ -6,7 +6,7 @@ from pathlib import Path
 import mlflow
 import pytest
 from mlflow import MlflowClient
-from mlflow.entities import Run
+from mlflow.entities import DatasetInput, Run
 
 from qaconv.config import Params
 from qaconv.errors import InputError
@@ -29,6 +29,11 @@ def read_run(run_id: str) -> Run:
     return MlflowClient().get_run(run_id)
 
 
+def dataset_inputs(run: Run) -> list[DatasetInput]:
+    assert run.inputs is not None
+    return list(run.inputs.dataset_inputs)
+
+
 def test_a_run_holds_params_epochs_metrics_datasets_and_files(params: Params, tmp_path: Path) -> None:
     with retraining_run(params, {"flow_run_id": "f1"}) as run_id:
         log_files(params)
@@ -44,7 +49,7 @@ def test_a_run_holds_params_epochs_metrics_datasets_and_files(params: Params, tm
     assert [(metric.step, metric.value) for metric in history] == [(1, 2.5), (2, 1.5)]
     roles = {
         entry.dataset.name: (entry.dataset.digest, entry.tags[0].value, json.loads(entry.dataset.source)["uri"])
-        for entry in run.inputs.dataset_inputs
+        for entry in dataset_inputs(run)
     }
     digest = f"{'a' * 32}.dir"
     assert roles == {
@@ -76,11 +81,11 @@ def test_a_dataset_trained_on_and_measured_is_logged_once_with_both_roles(params
     with retraining_run(params, {}) as run_id:
         log_files(params)
         log_figures(load_metrics(params.targets))
-    roles = {entry.dataset.name: entry.tags[0].value for entry in read_run(run_id).inputs.dataset_inputs}
+    roles = {entry.dataset.name: entry.tags[0].value for entry in dataset_inputs(read_run(run_id))}
     assert roles == {"station": "training and evaluation", "mall": "evaluation"}
 
 
-def test_a_flow_run_that_is_taken_up_again_goes_on_with_the_run_that_its_killed_process_left_open(
+def test_a_resumed_flow_run_continues_the_run_that_its_killed_process_left_open(
     params: Params,
 ) -> None:
     flow = {"flow_run_id": "f1"}
@@ -91,8 +96,8 @@ def test_a_flow_run_that_is_taken_up_again_goes_on_with_the_run_that_its_killed_
     MlflowClient().update_run(killed, status="RUNNING")
     with retraining_run(params, {"flow_run_id": "f2"}) as other:
         assert other != killed
-    with retraining_run(params, flow) as taken_up:
-        assert taken_up == killed
+    with retraining_run(params, flow) as resumed:
+        assert resumed == killed
     assert read_run(killed).info.status == "FINISHED"
 
 
@@ -103,8 +108,8 @@ def test_a_run_that_a_killed_process_left_open_at_another_commit_is_closed(
         pass
     MlflowClient().update_run(killed, status="RUNNING")
     monkeypatch.setattr(runs, "git_tags", lambda: {"git_commit": "another", "git_dirty": "false"})
-    with retraining_run(params, {"flow_run_id": "f1"}) as taken_up:
-        assert taken_up != killed
+    with retraining_run(params, {"flow_run_id": "f1"}) as resumed:
+        assert resumed != killed
     assert read_run(killed).info.status == "KILLED"
 
 
@@ -138,21 +143,21 @@ def test_mlflow_tracking_uri_wins_over_the_projects_store(
 
 def test_a_missing_metrics_file_is_refused_by_name(params: Params, tmp_path: Path) -> None:
     (tmp_path / "metrics/mall.json").unlink()
-    with pytest.raises(InputError, match=r"metrics/mall\.json: is not there"):
+    with pytest.raises(InputError, match=r"metrics/mall\.json: file not found"):
         load_metrics(params.targets)
 
 
 @pytest.mark.parametrize("found", [None, float("nan")])
-def test_a_figure_that_is_missing_or_no_number_is_refused_and_never_zero(
+def test_a_metric_that_is_missing_or_not_a_number_is_refused_and_never_zero(
     params: Params, tmp_path: Path, found: float | None
 ) -> None:
     metrics = made_up_metrics(0.5)
     if found is None:
-        del metrics["qaconv"]["direct"]["mAP"]  # type: ignore[index]
+        del metrics["qaconv"]["direct"]["mAP"]
     else:
-        metrics["qaconv"]["direct"]["mAP"] = found  # type: ignore[index]
+        metrics["qaconv"]["direct"]["mAP"] = found
     write(tmp_path / "metrics/mall.json", json.dumps(metrics))
-    with pytest.raises(InputError, match=r"metrics/mall\.json: qaconv\.direct\.mAP is (missing|nan);"):
+    with pytest.raises(InputError, match=r"metrics/mall\.json: qaconv\.direct\.mAP must be a number, got (none|nan)"):
         load_metrics(params.targets)
 
 
@@ -220,10 +225,10 @@ def test_a_report_in_a_server_is_linked_without_the_password_of_its_address(monk
         "ssh://git@github.com:22/team/people.git",
     ],
 )
-def test_a_commit_is_linked_where_its_forge_shows_it_and_no_secret_is_in_the_link(remote):
+def test_a_commit_is_linked_to_its_forge_without_a_secret(remote: str) -> None:
     assert runs._commit_page(remote, "abc") == "https://github.com/team/people/commit/abc"
 
 
 @pytest.mark.parametrize("remote", ["", "/srv/people.git", "file:///srv/people.git"])
-def test_a_commit_of_no_forge_is_not_linked(remote):
+def test_a_commit_of_no_forge_is_not_linked(remote: str) -> None:
     assert runs._commit_page(remote, "abc") == ""

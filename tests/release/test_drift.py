@@ -1,12 +1,15 @@
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from qaconv.config import DriftConfig
-from qaconv.release.drift import Window, find_drifts, look
+from qaconv.release.drift import Window, find_drifts, match_window
 from qaconv.tlift import TLiftProfile
 from qaconv.tlift.profile import TransitTable
 
@@ -38,12 +41,12 @@ def kinds(before: Window, since: Window) -> list[str]:
     return [drift.kind for drift in find_drifts(before, since, PROFILE, RULES)]
 
 
-def changed(found: Window, **fields: np.ndarray) -> Window:
-    return Window(**{**vars(found), **fields})
+def changed(window: Window, **fields: NDArray[Any]) -> Window:
+    return replace(window, **fields)
 
 
 @pytest.mark.parametrize("seed", range(1, 20))
-def test_another_hour_of_the_same_is_no_drift(seed: int) -> None:
+def test_another_hour_of_the_same_sightings_is_no_drift(seed: int) -> None:
     assert kinds(window(), window(seed=seed)) == []
 
 
@@ -56,45 +59,50 @@ def test_each_kind_of_drift_is_found_alone() -> None:
     assert kinds(before, changed(since, camids=np.where(since.camids == 2, 3, since.camids))) == ["cameras"] * 3
 
 
-def test_a_fault_that_a_clock_had_before_is_not_told_again() -> None:
-    before, since = (changed(of, times=np.where(of.camids == 1, np.nan, of.times)) for of in (window(), window(seed=1)))
+def test_a_fault_that_a_clock_had_before_is_not_reported_again() -> None:
+    before, since = (
+        changed(period, times=np.where(period.camids == 1, np.nan, period.times))
+        for period in (window(), window(seed=1))
+    )
     assert kinds(before, since) == []
 
 
-def test_few_sightings_are_no_evidence() -> None:
+def test_too_few_sightings_show_no_drift() -> None:
     assert kinds(window(), window(29, score=0.0)) == []
     assert kinds(window(29), window(score=0.0)) == []
 
 
-def test_a_finding_says_how_much_and_what_is_allowed() -> None:
+def test_a_drift_names_the_change_and_the_limit() -> None:
     (drift,) = find_drifts(window(), window(seed=1, likely=0.5), PROFILE, RULES)
-    assert drift.found == (
+    assert drift.detail == (
         "50% of the sightings have a likely match on another camera, 80% before; a drop of at most 20% is allowed"
     )
 
 
 class Colours:
-    """A model whose map of a crop is its mean colour, and whose logit is a product of maps."""
+    """A model whose map of a crop is its mean colour, and whose logit is a difference of maps."""
 
     crop_size = (4, 2)
 
-    def encode(self, crops: np.ndarray) -> np.ndarray:
-        return crops.mean(axis=(1, 2), dtype=np.float32)
+    def encode(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+        maps: NDArray[np.float32] = crops.mean(axis=(1, 2), dtype=np.float32)
+        return maps
 
-    def score(self, query_maps: np.ndarray, gallery_maps: np.ndarray) -> np.ndarray:
-        return -np.abs(query_maps[:, None] - gallery_maps).sum(axis=2)
+    def score(self, query_maps: NDArray[np.float32], gallery_maps: NDArray[np.float32]) -> NDArray[np.float32]:
+        logits: NDArray[np.float32] = -np.abs(query_maps[:, None] - gallery_maps).sum(axis=2)
+        return logits
 
-    def probability(self, logits: np.ndarray) -> np.ndarray:
+    def probability(self, logits: NDArray[np.float32]) -> NDArray[np.float64]:
         return np.where(logits > -5, 0.9, 0.1)
 
 
-def test_matches_are_looked_for_on_other_cameras_and_weighed_by_their_times(tmp_path: Path) -> None:
+def test_matches_are_searched_on_other_cameras_and_their_times_are_weighed(tmp_path: Path) -> None:
     greys, camids, times = [0, 0, 1, 200, 202], [0, 0, 1, 0, 1], [0.0, 5.0, 30.0, 100.0, np.nan]
-    for at, grey in enumerate(greys):
-        Image.new("RGB", (2, 4), (grey, grey, grey)).save(tmp_path / f"{at}.png")
-    rows = pd.DataFrame({"image": [f"{at}.png" for at in range(5)], "camid": camids, "time_s": times})
+    for number, grey in enumerate(greys):
+        Image.new("RGB", (2, 4), (grey, grey, grey)).save(tmp_path / f"{number}.png")
+    rows = pd.DataFrame({"image": [f"{number}.png" for number in range(5)], "camid": camids, "time_s": times})
     transit = TransitTable(centres=(30.0, None, None), reach=5.0, log_ratio=[[0.7] * 100, [], []])
-    found = look(Colours(), TLiftProfile("mall", (0, 1, 2), True, "", transit=transit), rows, tmp_path)
-    assert found.best.tolist() == [-3.0, -3.0, -3.0, -6.0, -6.0]
-    assert found.likely.tolist() == [True, True, True, False, False]
-    assert found.gains == pytest.approx([0.7])  # of the mutual match of the first and the third
+    matched = match_window(Colours(), TLiftProfile("mall", (0, 1, 2), True, "", transit=transit), rows, tmp_path)
+    assert matched.best.tolist() == [-3.0, -3.0, -3.0, -6.0, -6.0]
+    assert matched.likely.tolist() == [True, True, True, False, False]
+    assert matched.gains == pytest.approx([0.7])  # of the mutual match of the first and the third

@@ -17,11 +17,11 @@ def folder(tmp_path: Path) -> Path:
 
 
 def collected(folder: Path) -> Evidence:
-    places = (folder / "metrics", folder / "artifacts/tlift", folder / "artifacts/onnx")
-    return collect(["station", "mall"], {"station": "a", "mall": "b"}, *places)
+    paths = (folder / "metrics", folder / "artifacts/tlift", folder / "artifacts/onnx")
+    return collect(["station", "mall"], {"station": "a", "mall": "b"}, *paths)
 
 
-def test_cameras_whose_times_were_left_out_are_named_and_those_mended_are_not(folder: Path) -> None:
+def test_cameras_whose_times_were_left_out_are_named_and_repaired_ones_are_not(folder: Path) -> None:
     findings = (
         Finding(1, "missing", None, "3 of 9 sightings have no time", "left out"),
         Finding(1, "impossible", 9e9, "1 times lie far from all others, such as 9e+09", "left out"),
@@ -29,8 +29,8 @@ def test_cameras_whose_times_were_left_out_are_named_and_those_mended_are_not(fo
     )
     profile = TLiftProfile("mall", (0, 1, 2), active=True, reason="made up", findings=findings)
     profile.save(folder / "artifacts/tlift/mall/qaconv.json")
-    said = "3 of 9 sightings have no time; 1 times lie far from all others, such as 9e+09"
-    assert collected(folder).clocks == {"station": Clocks(3, {}), "mall": Clocks(3, {"1": said})}
+    reasons = "3 of 9 sightings have no time; 1 times lie far from all others, such as 9e+09"
+    assert collected(folder).clocks == {"station": Clocks(3, {}), "mall": Clocks(3, {"1": reasons})}
 
 
 def test_a_target_whose_probabilities_were_not_measured_has_no_error(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""What is served agrees with what was trained, or is not written."""
+"""Exported graphs agree with the trained network, or are not written."""
 
 import copy
 import json
@@ -22,6 +22,8 @@ from qaconv.models.checkpoint import Architecture, Network, build_network, save_
 from qaconv.paths import MODELS, ONNX
 from qaconv.release import export
 from qaconv.release.export import TOLERANCE, export_network
+from qaconv.runtime.contract import Contract, Decision, Probability
+from qaconv.runtime.model import ServedModel
 from qaconv.stages.export import export as export_stage
 
 HEIGHT, WIDTH, CHANNELS = 32, 24, 8
@@ -29,7 +31,7 @@ DATA = {"images": 12, "people": 3, "digests": {"shop": "abc"}}
 
 
 def make_network(*, pooled: bool, head: Literal["v1", "v2"] = "v2") -> Network:
-    """A network whose statistics two batches have moved, as training does; its weights came from a local file."""
+    """Build a network with running statistics of two batches, and weights that came from a local file."""
     backbone = BackboneConfig(name="resnet18", last_layer="layer2", neck_channels=CHANNELS, weights="none")
     image = ImageConfig(height=HEIGHT, width=WIDTH)
     network = build_network(Architecture(backbone=backbone, image=image, pooled=pooled, head=head), seed=1)
@@ -71,7 +73,8 @@ def make_crops(count: int) -> NDArray[np.uint8]:
 
 @torch.inference_mode()
 def torch_maps(network: Network, crops: NDArray[np.uint8]) -> torch.Tensor:
-    return network.encoder.eval()(torch.from_numpy(crops).permute(0, 3, 1, 2) / 255)
+    maps: torch.Tensor = network.encoder.eval()(torch.from_numpy(crops).permute(0, 3, 1, 2) / 255)
+    return maps
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 8])
@@ -115,22 +118,43 @@ def test_pooled_network_is_exported_with_maps_of_one_location(tmp_path: Path) ->
     assert maps.shape == ["N", CHANNELS, 1, 1]
 
 
-def test_contract_says_what_a_logit_is_worth_where_that_was_fitted(tmp_path: Path) -> None:
+def test_contract_has_the_calibration_where_one_was_fitted(tmp_path: Path) -> None:
     fitted = Calibration(scale=0.5, offset=-1.25, matches=40, others=900)
     export_network(make_network(pooled=True), DATA, tmp_path / "onnx", calibration=fitted, seed=7)
-    told = json.loads((tmp_path / "onnx" / "contract.json").read_text())["score"]["probability"]
+    line = Contract.load(tmp_path / "onnx").score.probability
+    assert isinstance(line, Probability) and line.fitted_on is not None
     logit, prior = 3.0, 0.01
-    odds = told["scale"] * logit + told["offset"] + math.log(prior / (1 - prior))
+    odds = line.scale * logit + line.offset + math.log(prior / (1 - prior))
     assert 1 / (1 + math.exp(-odds)) == pytest.approx(fitted.probability(logit, prior=prior))
-    assert told["fitted_on"]["pairs_of_one_person"] == 40
+    assert line.fitted_on.pairs_of_one_person == 40
 
 
 def test_contract_has_the_thresholds_that_the_pairs_can_tell_and_no_stricter_ones(tmp_path: Path) -> None:
-    found = VerificationMetrics((0.01, 0.001, 0.0001), (1.5, 2.5, 3.5), (0.9, 0.8, 0.7), 40, 20_000, np.empty((2, 0)))
-    export_network(make_network(pooled=True), DATA, tmp_path / "onnx", verification=found, seed=7)
-    told = json.loads((tmp_path / "onnx" / "contract.json").read_text())["score"]["decision"]
-    assert [(one["false_match_rate"], one["threshold"]) for one in told["thresholds"]] == [(0.01, 1.5), (0.001, 2.5)]
-    assert told["measured_on"]["pairs_of_two_people"] == 20_000
+    measured = VerificationMetrics(
+        (0.01, 0.001, 0.0001), (1.5, 2.5, 3.5), (0.9, 0.8, 0.7), 40, 20_000, np.empty((2, 0))
+    )
+    export_network(make_network(pooled=True), DATA, tmp_path / "onnx", verification=measured, seed=7)
+    decision = Contract.load(tmp_path / "onnx").score.decision
+    assert isinstance(decision, Decision) and decision.measured_on is not None
+    assert [(row.false_match_rate, row.threshold) for row in decision.thresholds] == [(0.01, 1.5), (0.001, 2.5)]
+    assert decision.measured_on.pairs_of_two_people == 20_000
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize("head", ["v1", "v2"])
+def test_a_served_version_matches_as_its_onnx_matcher_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, head: Literal["v1", "v2"], compiled: bool
+) -> None:
+    if not compiled:
+        monkeypatch.setattr("qaconv.runtime.matcher.load_kernel", lambda: None)
+    export_network(make_network(pooled=False, head=head), DATA, tmp_path / "onnx", seed=7)
+    model = ServedModel(tmp_path / "onnx", threads=1)
+    maps = model.encode(make_crops(6))
+    (expected,) = InferenceSession(tmp_path / "onnx" / "matcher.onnx", providers=["CPUExecutionProvider"]).run(
+        None, {"query_maps": maps[:2], "gallery_maps": maps}
+    )
+    largest = max(1.0, float(np.abs(expected).max()))
+    np.testing.assert_allclose(model.score(maps[:2], maps), expected, rtol=0, atol=TOLERANCE * largest)
 
 
 def test_head_of_v1_is_exported_with_proof(tmp_path: Path) -> None:
@@ -138,7 +162,7 @@ def test_head_of_v1_is_exported_with_proof(tmp_path: Path) -> None:
     assert (tmp_path / "onnx" / "matcher.onnx").is_file()
 
 
-def test_logits_in_the_thousands_are_held_to_the_share_of_them_that_float32_can_keep(
+def test_logits_in_the_thousands_are_compared_relative_to_the_largest(
     network: Network, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     large = copy.deepcopy(network)
@@ -148,7 +172,7 @@ def test_logits_in_the_thousands_are_held_to_the_share_of_them_that_float32_can_
     graphs = {graph: (tmp_path / "large" / f"{graph}.onnx").read_bytes() for graph in ("encoder", "matcher")}
     graphs["matcher"] = damaged(tmp_path / "large" / "matcher.onnx", _a_thousandth_more)
     hand_out(graphs, monkeypatch)
-    with pytest.raises(InputError, match=r"matcher\.onnx: not exported: differs from PyTorch"):
+    with pytest.raises(InputError, match=r"matcher\.onnx: not exported: must be within 0\.0001 of PyTorch"):
         export_network(large, DATA, tmp_path / "damaged", seed=7)
 
 
@@ -159,13 +183,13 @@ def test_each_graph_is_one_file_that_names_no_path_of_this_machine(exported: Pat
             assert named.encode() not in path.read_bytes(), f"{path.name} names {named}"
 
 
-def test_contract_says_what_the_graphs_take_and_give(network: Network, exported: Path) -> None:
-    contract = json.loads((exported / "contract.json").read_text())
+def test_contract_describes_the_graphs_inputs_and_outputs(network: Network, exported: Path) -> None:
+    contract = Contract.load(exported)
     head = network.head
     shapes = {
-        f"{graph}.{tensor['name']}": (tensor["dtype"], tensor["shape"])
-        for graph, described in contract["graphs"].items()
-        for tensor in described["inputs"] + described["outputs"]
+        f"{name}.{tensor.name}": (tensor.dtype, tensor.shape)
+        for name, graph in contract.graphs.items()
+        for tensor in graph.inputs + graph.outputs
     }
     assert shapes == {
         "encoder.onnx.images": ("uint8", ["N", HEIGHT, WIDTH, 3]),
@@ -174,12 +198,13 @@ def test_contract_says_what_the_graphs_take_and_give(network: Network, exported:
         "matcher.onnx.gallery_maps": ("float32", ["G", CHANNELS, head.height, head.width]),
         "matcher.onnx.logits": ("float32", ["Q", "G"]),
     }
-    for name, described in contract["graphs"].items():
-        assert described["sha256"] == sha256((exported / name).read_bytes()).hexdigest()
-        assert 0 <= described["largest_difference_from_pytorch"] <= TOLERANCE
-    assert contract["training_data"] == DATA
-    assert contract["architecture"]["backbone"]["weights"] == "resnet18.pth"
-    assert (contract["crop_resize"]["height"], contract["crop_resize"]["width"]) == (HEIGHT, WIDTH)
+    for name, graph in contract.graphs.items():
+        assert graph.sha256 == sha256((exported / name).read_bytes()).hexdigest()
+        assert 0 <= graph.largest_difference_from_pytorch <= TOLERANCE
+    assert contract.training_data == DATA
+    assert contract.architecture["backbone"]["weights"] == "resnet18.pth"
+    assert (contract.crop_resize.height, contract.crop_resize.width) == (HEIGHT, WIDTH)
+    assert json.loads((exported / "contract.json").read_text())["version"] == 1
 
 
 def _weight_off_by_one(values: NDArray[np.float32]) -> None:
@@ -199,18 +224,19 @@ def _crops_scaled_twice(values: NDArray[np.float32]) -> None:
 
 
 def damaged(path: Path, change: Callable[[NDArray[np.float32]], None]) -> bytes:
-    """The graph, with `change` made to each of its float constants: valid still, but of another network."""
+    """Return the graph with `change` made to each of its float constants: still valid, but of another network."""
     model = onnx.load(path)
     for value in model.graph.initializer:
         if value.data_type == onnx.TensorProto.FLOAT:
             values = np.atleast_1d(onnx.numpy_helper.to_array(value)).copy()
             change(values)
             value.CopyFrom(onnx.numpy_helper.from_array(values.reshape(tuple(value.dims)), value.name))
-    return model.SerializeToString()
+    graph: bytes = model.SerializeToString()
+    return graph
 
 
 def hand_out(graphs: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Exports these graphs, whatever the network is."""
+    """Export these graphs instead of the network's."""
     for name, graph in graphs.items():
         monkeypatch.setattr(export, f"{name}_graph", lambda network, graph=graph: graph)
 
@@ -239,9 +265,7 @@ def test_graph_that_differs_is_refused_and_the_folder_stays_as_it_was(
     folder = tmp_path / "onnx"
     folder.mkdir()
     (folder / "encoder.onnx").write_bytes(b"the previous one")
-    expected = (
-        rf"{name}\.onnx: not exported: differs from PyTorch by \S+ for 1 (crops|x 1 pairs); legal is up to 0\.0001"
-    )
+    expected = rf"{name}\.onnx: not exported: must be within 0\.0001 of PyTorch, differs by \S+ for 1 (crops|x 1 pairs)"
     with pytest.raises(InputError, match=expected):
         export_network(network, DATA, folder, seed=7)
     assert [(path.name, path.read_bytes()) for path in tmp_path.rglob("*.*")] == [("encoder.onnx", b"the previous one")]

@@ -1,10 +1,12 @@
-"""A gallery's shortlist against full matching, both written out plainly."""
+"""A gallery's shortlist against full matching, with plain implementations of both."""
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from qaconv.runtime.head import Head
+from qaconv.runtime.matcher import cpu_matcher
+from qaconv.runtime.shortlist import RowScorer
 from qaconv.serving.gallery import Filter, Gallery
 from qaconv.serving.storage import Sighting
 
@@ -12,38 +14,50 @@ CHANNELS, HEIGHT = 16, 6
 PEOPLE, CAMERAS, TIMES = 40, 3, 5
 
 
-class PlainModel:
-    """QAConv's score with equal weights for all locations."""
+class SmallModel:
+    """Equal weights for all locations, and no bias."""
 
     def __init__(self, width: int) -> None:
         weights = np.full(HEIGHT * width, 0.5, dtype=np.float32)
-        self.head = Head(weights, weights, 0.0, 0.0)
+        self.head = Head(weights, weights, 0.0, map_shape=(CHANNELS, HEIGHT, width))
+        self.matcher = cpu_matcher(self.head)
+        self.row_scorer = RowScorer(self.head)
 
-    def score(self, query_maps: NDArray, gallery_maps: NDArray) -> NDArray[np.float32]:
-        queries, gallery = (maps.reshape(*maps.shape[:2], -1).astype(np.float32) for maps in (query_maps, gallery_maps))
-        cosines = np.einsum("qcs,gct->qgst", queries, gallery)
-        return cosines.max(axis=2) @ self.head.gallery + cosines.max(axis=3) @ self.head.query
+
+def plain_scores(query: NDArray[np.float32], gallery: NDArray[np.floating]) -> NDArray[np.float32]:
+    """QAConv with weights of a half, for a map [C, h, w] and maps [G, C, h, w]."""
+    locations = gallery.reshape(*gallery.shape[:2], -1).astype(np.float32)
+    cosines = np.einsum("cs,gct->gst", query.reshape(len(query), -1), locations)
+    scores: NDArray[np.float32] = 0.5 * (cosines.max(axis=1).sum(axis=1) + cosines.max(axis=2).sum(axis=1))
+    return scores
 
 
 def draw_maps(width: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Maps of the queries, one a person, and of a gallery that has CAMERAS * TIMES of each person, person by person."""
+    """Draw maps of one query a person, and of a gallery with CAMERAS * TIMES of each person, person by person."""
     rng = np.random.default_rng(0)
     people = rng.standard_normal((PEOPLE, CHANNELS, HEIGHT, width))
-    gallery = np.repeat(people, CAMERAS * TIMES, axis=0)
-    queries, gallery = (maps + 0.7 * rng.standard_normal(maps.shape) for maps in (people, gallery))
-    return tuple((maps / np.linalg.norm(maps, axis=1, keepdims=True)).astype(np.float32) for maps in (queries, gallery))
+    queries = people + 0.7 * rng.standard_normal(people.shape)
+    copies = np.repeat(people, CAMERAS * TIMES, axis=0)
+    gallery = copies + 0.7 * rng.standard_normal(copies.shape)
+    return to_unit_length(queries), to_unit_length(gallery)
+
+
+def to_unit_length(maps: NDArray[np.float64]) -> NDArray[np.float32]:
+    return (maps / np.linalg.norm(maps, axis=1, keepdims=True)).astype(np.float32)
 
 
 def filled_gallery(maps: NDArray[np.float32]) -> Gallery:
-    gallery = Gallery(len(maps), maps.shape[1:])
-    gallery.add([Sighting(at, "mall", at % CAMERAS, float(at), None, 0.0) for at in range(len(maps))], maps)
+    _, channels, height, width = maps.shape
+    gallery = Gallery(len(maps), (channels, height, width))
+    sightings = [Sighting(row, "mall", row % CAMERAS, float(row), None, 0.0) for row in range(len(maps))]
+    gallery.add(sightings, maps)
     return gallery
 
 
 @pytest.mark.parametrize("only", [Filter(), Filter(camids=frozenset([1])), Filter(from_s=100, to_s=400)])
 def test_a_shortlist_of_maps_of_one_column_is_the_best_of_full_matching(only: Filter) -> None:
     queries, maps = draw_maps(width=1)
-    model, gallery = PlainModel(width=1), filled_gallery(maps)
+    model, gallery = SmallModel(width=1), filled_gallery(maps)
     everything = gallery.search(model, queries[0], only, len(maps))
     best = everything.ids[np.argsort(-everything.logits)][:20]
     assert len(everything.ids) > 100
@@ -52,21 +66,30 @@ def test_a_shortlist_of_maps_of_one_column_is_the_best_of_full_matching(only: Fi
 
 def test_a_shortlist_of_a_tenth_holds_nine_in_ten_of_the_best_ten_of_full_matching() -> None:
     queries, maps = draw_maps(width=3)
-    model, gallery = PlainModel(width=3), filled_gallery(maps)
+    model, gallery = SmallModel(width=3), filled_gallery(maps)
     kept = []
     for query in queries:
-        everything = gallery.search(model, query, Filter(), len(maps))
-        best = everything.ids[np.argsort(-everything.logits)][:10]
+        best = np.argsort(-plain_scores(query, maps))[:10]
         shortlist = gallery.search(model, query, Filter(), len(maps) // 10)
         assert len(shortlist.ids) == len(maps) // 10
         kept.append(np.isin(best, shortlist.ids).mean())
     assert np.mean(kept) > 0.9
 
 
-def test_a_shortlist_passes_on_cameras_times_and_logits_of_the_sightings_it_names() -> None:
+def test_a_shortlist_has_the_cameras_times_and_full_scores_of_its_sightings() -> None:
     queries, maps = draw_maps(width=3)
-    model = PlainModel(width=3)
-    found = filled_gallery(maps).search(model, queries[0], Filter(), 30)
-    assert found.camids.tolist() == (found.ids % CAMERAS).tolist() and found.times.tolist() == found.ids.tolist()
-    expected = model.score(queries[:1], maps[found.ids].astype(np.float16))[0]
-    np.testing.assert_array_equal(found.logits, expected)
+    candidates = filled_gallery(maps).search(SmallModel(width=3), queries[0], Filter(), 30)
+    assert candidates.camids.tolist() == (candidates.ids % CAMERAS).tolist()
+    assert candidates.times.tolist() == candidates.ids.tolist()
+    expected = plain_scores(queries[0], maps[candidates.ids].astype(np.float16))
+    np.testing.assert_allclose(candidates.logits, expected, atol=1e-5)
+
+
+def test_row_scores_are_those_of_maps_averaged_over_their_width() -> None:
+    queries, maps = draw_maps(width=3)
+    gallery = filled_gallery(maps)
+    query = queries[0].reshape(CHANNELS, -1).T
+    scores = SmallModel(width=3).row_scorer.score(np.ascontiguousarray(query), gallery._rows[: len(gallery)])
+    query_rows = to_unit_length(queries[:1].mean(axis=3, keepdims=True))[0]
+    rows = to_unit_length(maps.astype(np.float16).astype(np.float64).mean(axis=3, keepdims=True))
+    np.testing.assert_allclose(scores, 3 * plain_scores(query_rows, rows), atol=2e-2)

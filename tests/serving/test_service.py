@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from qaconv.runtime.contract import Decision, LogitThreshold, Probability, Score
 from qaconv.serving.gallery import Filter
 from qaconv.serving.messages import NewSighting, Query
 from qaconv.serving.service import Full, NotFound, Service
@@ -19,8 +20,8 @@ def service(tmp_path: Path) -> Service:
 
 
 def enrol(service: Service, count: int, person: str | None = None, first: int = 0) -> list[int]:
-    new = [NewSighting(crop(first + at), at % 3, 10.0 * at, person) for at in range(count)]
-    return service.enrol("mall", new)
+    sightings = [NewSighting(crop(first + number), number % 3, 10.0 * number, person) for number in range(count)]
+    return service.enrol("mall", sightings)
 
 
 def find(service: Service, seed: int, only: Filter = ANY, top_k: int = 5) -> list[int]:
@@ -28,56 +29,56 @@ def find(service: Service, seed: int, only: Filter = ANY, top_k: int = 5) -> lis
     return [match.id for match in matches]
 
 
-def test_scores_are_those_of_the_matcher_on_the_encoders_maps(service: Service) -> None:
+def test_scores_are_the_matchers_on_the_encoders_maps(service: Service) -> None:
     ids = enrol(service, 3)
-    model = service.in_charge.model
-    maps = np.concatenate([service._encode(model, [crop(at)]) for at in range(3)])
+    model = service.active.model
+    maps = np.concatenate([service._encoder.encode(model, [crop(number)]) for number in range(3)])
     expected = model.score(maps[:1], maps.astype(np.float16))[0]
     (matches,) = service.search("mall", [Query(crop(0))], ANY, 3).results
     assert {match.id: match.score for match in matches} == dict(zip(ids, expected.tolist(), strict=True))
     assert [match.score for match in matches] == sorted((match.score for match in matches), reverse=True)
 
 
-def test_without_a_threshold_the_models_strictest_decides(tmp_path: Path) -> None:
+def test_without_a_threshold_the_strictest_of_the_model_decides(tmp_path: Path) -> None:
     service = small_service(tmp_path)
     enrol(service, 6)
-    told = service.in_charge.model.contract["score"]
-    told["probability"] = {"scale": 1e-6, "offset": 0}
     logits = sorted(match.score for match in service.search("mall", [Query(crop(0))], ANY, 6, 0.5).results[0])
     rows = [
-        {"false_match_rate": rate, "threshold": logits[at], "true_match_rate": 0.5}
-        for rate, at in ((0.01, 1), (0.001, 4))
+        LogitThreshold(false_match_rate=rate, threshold=logits[rank], true_match_rate=0.5)
+        for rate, rank in ((0.01, 1), (0.001, 4))
     ]
-    told["decision"] = {"thresholds": rows}
+    score = Score(better="higher", probability=Probability(scale=1e-6, offset=0), decision=Decision(thresholds=rows))
+    model = service.active.model
+    model.contract = model.contract.model_copy(update={"score": score})
     answer = service.search("mall", [Query(crop(0))], ANY, 6)
     assert answer.threshold == pytest.approx(1 / (1 + np.exp(-1e-6 * logits[4])))
-    assert [match.match for match in answer.results[0]] == [True] + [False] * 5  # the one at the threshold is none
+    assert [match.match for match in answer.results[0]] == [True] + [False] * 5
     assert [match.match for match in service.search("mall", [Query(crop(0))], ANY, 6, 0.0).results[0]] == [True] * 6
 
 
-def test_a_restart_finds_what_was_enrolled_and_nothing_that_was_deleted(tmp_path: Path) -> None:
+def test_a_restart_finds_enrolled_sightings_and_no_deleted_ones(tmp_path: Path) -> None:
     service = small_service(tmp_path)
     ids = enrol(service, 6)
     service.delete("mall", ids[:2])
-    found = find(service, 4)
+    before = find(service, 4)
     service.records.close()
-    assert find(small_service(tmp_path), 4) == found
-    assert not set(ids[:2]) & set(found)
+    assert find(small_service(tmp_path), 4) == before
+    assert not set(ids[:2]) & set(before)
 
 
-def test_what_is_deleted_is_nowhere_in_the_files(service: Service, tmp_path: Path) -> None:
+def test_deleted_sightings_are_nowhere_in_the_files(service: Service, tmp_path: Path) -> None:
     enrol(service, 2, person="ada")
     enrol(service, 2, first=10)
     assert service.delete_person("mall", "ada") == 2
-    left = b"".join(path.read_bytes() for path in (tmp_path / "state").rglob("*") if path.is_file())
-    assert crop(0)[20:] not in left and crop(1)[20:] not in left and b"ada" not in left
-    assert crop(10)[20:] in left
+    stored = b"".join(path.read_bytes() for path in (tmp_path / "state").rglob("*") if path.is_file())
+    assert crop(0)[20:] not in stored and crop(1)[20:] not in stored and b"ada" not in stored
+    assert crop(10)[20:] in stored
 
 
-def test_what_is_deleted_is_overwritten_in_memory(service: Service) -> None:
+def test_deleted_sightings_are_overwritten_in_memory(service: Service) -> None:
     ids = enrol(service, 3)
     service.delete("mall", [ids[0]])
-    gallery = service.in_charge.galleries["mall"]
+    gallery = service.active.galleries["mall"]
     assert len(gallery) == 2 and not gallery._maps[2].any() and not gallery._rows[2].any()
     assert sorted(find(service, 0)) == ids[1:]
 
@@ -99,8 +100,9 @@ def test_a_stored_sighting_finds_others_and_not_itself(service: Service) -> None
 def test_matches_are_ranked_by_the_lifted_score_where_the_query_has_a_camera_and_a_time(service: Service) -> None:
     ids = enrol(service, 40)
     (matches,) = service.search("mall", [Query(sighting=ids[20])], ANY, 39).results
-    lifted, scores = [match.lifted for match in matches], [match.score for match in matches]
-    assert lifted == sorted(lifted, reverse=True)
+    lifted = [match.lifted for match in matches if match.lifted is not None]
+    scores = [match.score for match in matches]
+    assert len(lifted) == 39 and lifted == sorted(lifted, reverse=True)
     assert scores != sorted(scores, reverse=True)
     (first,) = service.search("mall", [Query(sighting=ids[20])], ANY, 5).results
     assert [match.id for match in first] == [match.id for match in matches[:5]]
@@ -116,7 +118,7 @@ def test_matches_are_ranked_by_the_logit_where_the_query_has_no_camera_or_no_tim
     assert scores == sorted(scores, reverse=True) and {match.lifted for match in matches} == {None}
 
 
-def test_a_target_finds_nothing_of_another(service: Service) -> None:
+def test_a_search_finds_no_sighting_of_another_target(service: Service) -> None:
     ids = enrol(service, 2)
     (matches,) = service.search("station", [Query(crop(0))], ANY, 5).results
     assert matches == []
@@ -127,13 +129,13 @@ def test_a_target_finds_nothing_of_another(service: Service) -> None:
 def test_a_shortlist_has_fewer_sightings_with_the_scores_of_full_matching(tmp_path: Path) -> None:
     short = small_service(tmp_path, SETTINGS.model_copy(update={"shortlist": 5}))
     enrol(short, 60)
-    everything = Service(short.records, SETTINGS, "1", short.in_charge.model)
+    everything = Service(short.records, SETTINGS, "1", short.active.model)
 
     def scores(service: Service) -> dict[int, float]:
-        found = service.in_charge.galleries["mall"].search(
-            service.in_charge.model, np.ones((3, 2, 1), np.float32), ANY, service.settings.shortlist
+        candidates = service.active.galleries["mall"].search(
+            service.active.model, np.ones((3, 2, 1), np.float32), ANY, service.settings.shortlist
         )
-        return dict(zip(found.ids.tolist(), found.logits.tolist(), strict=True))
+        return dict(zip(candidates.ids.tolist(), candidates.logits.tolist(), strict=True))
 
     assert len(scores(short)) == 5 and len(scores(everything)) == 60
     assert scores(short).items() <= scores(everything).items()
@@ -145,16 +147,16 @@ def test_an_unknown_camera_is_refused_and_nothing_is_stored(service: Service) ->
     assert service.records.count() == 0
 
 
-def test_what_does_not_fit_into_memory_is_refused(tmp_path: Path) -> None:
+def test_an_enrolment_that_does_not_fit_into_memory_is_refused(tmp_path: Path) -> None:
     service = small_service(tmp_path)
-    service.in_charge.__dict__["capacity"] = 3
+    service.active.__dict__["capacity"] = 3
     enrol(service, 2)
     with pytest.raises(Full, match="2 sightings are stored; serve.memory_mb has room for 3"):
         enrol(service, 2)
     assert service.records.count() == 2
 
 
-def test_retention_deletes_what_is_older_and_only_there(tmp_path: Path) -> None:
+def test_retention_deletes_older_sightings_of_its_target_alone(tmp_path: Path) -> None:
     service = small_service(tmp_path, SETTINGS.model_copy(update={"retention_days": {"mall": 1}}))
     old = enrol(service, 2)
     service.records._connection.execute("UPDATE sightings SET enrolled_s = ?", (time.time() - 90_000,))
@@ -163,41 +165,43 @@ def test_retention_deletes_what_is_older_and_only_there(tmp_path: Path) -> None:
     assert service.records.count() == len(kept)
 
 
-def test_a_new_model_answers_once_everything_is_encoded_and_searches_never_stop(
+def test_a_new_version_answers_once_all_crops_are_encoded_and_searches_never_stop(
     service: Service, tmp_path: Path
 ) -> None:
     enrol(service, 40)
-    versions, lengths, stop = set(), set(), threading.Event()
+    versions: set[str] = set()
+    lengths: set[int] = set()
+    stop = threading.Event()
 
-    def keep_asking() -> None:
+    def keep_searching() -> None:
         while not stop.is_set():
             answer = service.search("mall", [Query(crop(0))], ANY, 50)
             versions.add(answer.version)
             lengths.add(len(answer.results[0]))
 
-    asking = threading.Thread(target=keep_asking)
-    asking.start()
-    service.take_up("2", small_model(tmp_path / "new", "another encoder"))
-    while "2" not in versions and asking.is_alive():
+    searching = threading.Thread(target=keep_searching)
+    searching.start()
+    service.load_version("2", small_model(tmp_path / "new", "another encoder"))
+    while "2" not in versions and searching.is_alive():
         time.sleep(0.01)
     stop.set()
-    asking.join()
+    searching.join()
     assert versions <= {"1", "2"} and lengths == {40}
-    assert service.records.lacking("another encoder", 1) == []
+    assert service.records.missing_maps("another encoder", 1) == []
 
 
-def test_what_is_enrolled_after_a_change_of_models_is_found_among_the_old(service: Service, tmp_path: Path) -> None:
+def test_sightings_enrolled_after_a_change_of_versions_are_found_with_the_old(service: Service, tmp_path: Path) -> None:
     before = enrol(service, 2)
-    service.take_up("2", small_model(tmp_path / "new", "another encoder"))
+    service.load_version("2", small_model(tmp_path / "new", "another encoder"))
     service.records.forget_other_encoders("another encoder")
     after = enrol(service, 2, first=2)
     assert sorted(find(service, 0)) == before + after
 
 
-def test_correspondences_of_all_places_sum_to_the_logit(service: Service) -> None:
+def test_correspondences_of_all_locations_sum_to_the_logit(service: Service) -> None:
     ids = enrol(service, 2)
     pairs = service.explain("mall", Query(crop(0)), ids[1], 100)
-    maps = service._encode(service.in_charge.model, [crop(0), crop(1)]).reshape(2, 3, 2)
+    maps = service._encoder.encode(service.active.model, [crop(0), crop(1)]).reshape(2, 3, 2)
     cosines = maps[0].T @ maps[1].astype(np.float16).astype(np.float32)
     expected = 0.5 * (cosines.max(axis=0).sum() + cosines.max(axis=1).sum())
     assert sum(pair.share for pair in pairs) == pytest.approx(expected, rel=1e-3)

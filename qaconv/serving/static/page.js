@@ -1,4 +1,4 @@
-// What someone chooses on the page goes to the service; ranked sightings, their times, and why, are drawn.
+// The page: choose a query, search, and draw ranked sightings, their times and the correspondences.
 const $ = (id) => document.getElementById(id);
 const PAGE = 24; // stored sightings shown at a time
 const SHOWN = 24; // correspondences drawn
@@ -6,12 +6,12 @@ const SVG = "http://www.w3.org/2000/svg";
 const state = { targets: [], query: null, matches: [], chosen: null, pictures: new Map(), last: 0, run: 0 };
 
 $("target").addEventListener("change", openTarget);
-$("file").addEventListener("change", () => $("file").files[0] && takeFile($("file").files[0]));
+$("file").addEventListener("change", () => $("file").files[0] && queryByFile($("file").files[0]));
 $("search").addEventListener("click", search);
 $("more").addEventListener("click", showStored);
 $("threshold").addEventListener("input", markMatches);
-$("camera").addEventListener("change", sayWhetherTimeCounts);
-$("time").addEventListener("input", sayWhetherTimeCounts);
+$("camera").addEventListener("change", showWhetherTimesCount);
+$("time").addEventListener("input", showWhetherTimesCount);
 $("key-form").addEventListener("submit", (event) => {
   event.preventDefault();
   sessionStorage.setItem("key", $("key").value);
@@ -21,7 +21,7 @@ for (const [name, over] of [["dragover", true], ["dragleave", false], ["drop", f
   $("drop").addEventListener(name, (event) => {
     event.preventDefault();
     $("drop").classList.toggle("over", over);
-    if (name === "drop" && event.dataTransfer.files[0]) takeFile(event.dataTransfer.files[0]);
+    if (name === "drop" && event.dataTransfer.files[0]) queryByFile(event.dataTransfer.files[0]);
   });
 }
 for (const list of ["results", "stored"]) $(list).addEventListener("keydown", moveByArrows);
@@ -29,71 +29,71 @@ start();
 
 async function start() {
   try {
-    const found = await ask("/v1/targets");
+    const answer = await request("/v1/targets");
     $("key-form").hidden = true;
-    state.targets = found.targets;
-    $("about").textContent = `model version ${found.version}` + (found.calibrated ? "" : ", probabilities not calibrated");
-    offerThresholds(found);
-    const before = $("target").value;
-    $("target").replaceChildren(...found.targets.map(
-      (one) => new Option(`${one.name} (${one.sightings.toLocaleString("en")})`, one.name)));
-    const full = found.targets.find((one) => one.name === before) ?? found.targets.find((one) => one.sightings);
-    if (full) $("target").value = full.name;
+    state.targets = answer.targets;
+    $("about").textContent = `model version ${answer.version}` + (answer.calibrated ? "" : ", probabilities not calibrated");
+    showThresholds(answer);
+    const previous = $("target").value;
+    $("target").replaceChildren(...answer.targets.map(
+      (target) => new Option(`${target.name} (${target.sightings.toLocaleString("en")})`, target.name)));
+    const selected = answer.targets.find(({ name }) => name === previous) ?? answer.targets.find(({ sightings }) => sightings);
+    if (selected) $("target").value = selected.name;
     await openTarget();
   } catch (fault) {
-    say(fault.message, true);
+    showStatus(fault.message, true);
   }
 }
 
-function offerThresholds(found) {
-  $("threshold").value = found.threshold;
+function showThresholds(answer) {
+  $("threshold").value = answer.threshold;
   $("threshold-value").textContent = Number($("threshold").value).toFixed(3);
-  $("thresholds").hidden = !found.thresholds.length;
-  $("thresholds").replaceChildren($("thresholds-title"), ...found.thresholds.map((one) => {
+  $("thresholds").hidden = !answer.thresholds.length;
+  $("thresholds").replaceChildren($("thresholds-title"), ...answer.thresholds.map((threshold) => {
     const button = document.createElement("button");
-    button.textContent = `1 of ${Math.round(1 / one.false_match_rate).toLocaleString("en")} pairs`;
-    button.addEventListener("click", () => { $("threshold").value = one.probability; markMatches(); });
+    button.textContent = `1 of ${Math.round(1 / threshold.false_match_rate).toLocaleString("en")} pairs`;
+    button.addEventListener("click", () => { $("threshold").value = threshold.probability; markMatches(); });
     return button;
   }));
 }
 
 async function openTarget() {
-  const one = target();
-  if (!one) return say("There is no target that this key may see.", true);
+  const selected = target();
+  if (!selected) return showStatus("This key has no target.", true);
   forgetPictures();
   Object.assign(state, { query: null, matches: [], chosen: null, last: 0 });
-  $("camera").replaceChildren(new Option("unknown", ""), ...one.cameras.map((camid) => new Option(camid, camid)));
-  $("only-cameras").replaceChildren($("only-cameras").firstElementChild, ...one.cameras.map(cameraBox));
+  $("camera").replaceChildren(new Option("unknown", ""), ...selected.cameras.map((camid) => new Option(camid, camid)));
+  $("only-cameras").replaceChildren($("only-cameras").firstElementChild, ...selected.cameras.map(cameraBox));
   for (const id of ["stored", "results"]) $(id).replaceChildren();
   for (const id of ["times", "query-image", "why"]) $(id).toggleAttribute("hidden", true);
   $("drop-text").hidden = false;
   $("search").disabled = true;
-  sayWhetherTimeCounts();
-  say(one.sightings ? "" : "This target has no sightings yet.");
+  showWhetherTimesCount();
+  showStatus(selected.sightings ? "" : "This target has no sightings yet.");
   await showStored();
 }
 
 async function showStored() {
-  const { sightings } = await ask(`${here()}/sightings?after=${state.last}&limit=${PAGE}`);
+  const { sightings } = await request(`${targetPath()}/sightings?after=${state.last}&limit=${PAGE}`);
   $("more").hidden = sightings.length < PAGE;
   for (const sighting of sightings) {
-    const button = pictureButton(sighting, `Look for sighting ${sighting.id}, ${place(sighting)}`);
-    button.addEventListener("click", () => takeStored(sighting, button));
+    const button = pictureButton(sighting, `Search by sighting ${sighting.id}, ${describe(sighting)}`);
+    button.addEventListener("click", () => queryBySighting(sighting, button));
     $("stored").append(item(button));
     state.last = sighting.id;
   }
 }
 
-function takeStored(sighting, button) {
+function queryBySighting(sighting, button) {
   choose($("stored"), button);
   setQuery({ sighting: sighting.id }, button.querySelector("img").src);
   $("camera").value = sighting.camid;
   $("time").value = sighting.time_s ?? "";
-  sayWhetherTimeCounts();
+  showWhetherTimesCount();
   search();
 }
 
-async function takeFile(file) {
+async function queryByFile(file) {
   const address = await new Promise((resolve) => {
     const reader = new FileReader();
     reader.onload = () => resolve(reader.result);
@@ -101,7 +101,7 @@ async function takeFile(file) {
   });
   choose($("stored"), null);
   setQuery({ image: address.slice(address.indexOf(",") + 1) }, address);
-  say("Say where and when it was seen, if you know, and search.");
+  showStatus("Enter its camera and time, if known, and search.");
 }
 
 function setQuery(query, address) {
@@ -118,29 +118,29 @@ async function search() {
   const body = { queries: [query()], top_k: 20, from_s: number("from"), to_s: number("to") };
   if (!cameras.every((box) => box.checked)) body.camids = cameras.filter((box) => box.checked).map((box) => Number(box.value));
   try {
-    say("Searching …");
+    showStatus("Searching …");
     const began = performance.now();
-    const answer = await ask(`${here()}/search`, body);
+    const answer = await request(`${targetPath()}/search`, body);
     if (run !== state.run) return;
     state.matches = answer.results[0];
-    say(`${state.matches.length} sightings in ${Math.round(performance.now() - began)} ms`);
+    showStatus(`${state.matches.length} sightings in ${Math.round(performance.now() - began)} ms`);
     showMatches();
   } catch (fault) {
-    say(fault.message, true);
+    showStatus(fault.message, true);
   }
 }
 
 function showMatches() {
   $("why").toggleAttribute("hidden", true);
-  $("why-text").textContent = "Choose a result to see which places of the two images answer each other.";
-  $("results").replaceChildren(...state.matches.map((match, at) => {
+  $("why-text").textContent = "Choose a result to see which locations of the two images match.";
+  $("results").replaceChildren(...state.matches.map((match, index) => {
     const button = pictureButton(match, "");
-    const said = document.createElement("span");
-    said.className = "said";
-    button.append(said);
+    const caption = document.createElement("span");
+    caption.className = "caption";
+    button.append(caption);
     button.addEventListener("click", () => explain(match, button));
     match.button = button;
-    match.rank = at + 1;
+    match.rank = index + 1;
     return item(button);
   }));
   markMatches();
@@ -152,11 +152,12 @@ function markMatches() {
   for (const match of state.matches) {
     const isMatch = match.probability > threshold;
     match.button.classList.toggle("match", isMatch);
-    const [mark, likely] = [isMatch ? "✓ " : "– ", document.createElement("strong")];
+    const mark = isMatch ? "✓ " : "– ";
+    const likely = document.createElement("strong");
     likely.textContent = mark + percent(match.probability);
-    match.button.querySelector(".said").replaceChildren(likely, `${match.rank}. ${place(match)}`);
+    match.button.querySelector(".caption").replaceChildren(likely, `${match.rank}. ${describe(match)}`);
     match.button.setAttribute("aria-label",
-      `Rank ${match.rank}. ${mark}${percent(match.probability)} ${place(match)}, ${isMatch ? "a match" : "no match"}; show why`);
+      `Rank ${match.rank}. ${mark}${percent(match.probability)} ${describe(match)}, ${isMatch ? "a match" : "no match"}; show why`);
   }
   drawTimes(threshold);
 }
@@ -165,11 +166,12 @@ function drawTimes(threshold) {
   const timed = state.matches.filter((match) => match.time_s !== null);
   $("times").toggleAttribute("hidden", !timed.length);
   if (!timed.length) return;
-  const [asked, askedCamera] = [number("time"), $("camera").value];
-  const times = timed.map((match) => match.time_s).concat(asked === null ? [] : [asked]);
+  const queryTime = number("time");
+  const queryCamera = $("camera").value;
+  const times = timed.map((match) => match.time_s).concat(queryTime === null ? [] : [queryTime]);
   const [first, last] = [Math.min(...times), Math.max(...times)];
   const cameras = [...new Set(timed.map((match) => match.camid).concat(
-    asked !== null && askedCamera !== "" ? [Number(askedCamera)] : []))].sort((a, b) => a - b);
+    queryTime !== null && queryCamera !== "" ? [Number(queryCamera)] : []))].sort((a, b) => a - b);
   const [left, step] = [78, 26];
   const width = Math.max(180, $("line").clientWidth - left); // one unit is one pixel, so that text stays legible
   const x = (time) => left + 10 + ((time - first) / (last - first || 1)) * (width - 20);
@@ -182,12 +184,12 @@ function drawTimes(threshold) {
   for (const match of timed) {
     const isMatch = match.probability > threshold;
     const dot = svg("circle", { class: `dot ${isMatch ? "match" : ""}`, cx: x(match.time_s), cy: y(match.camid), r: 5 });
-    dot.append(svg("title", {}, `rank ${match.rank}, ${percent(match.probability)}, ${place(match)}`));
+    dot.append(svg("title", {}, `rank ${match.rank}, ${percent(match.probability)}, ${describe(match)}`));
     parts.push(dot);
   }
-  if (asked !== null && askedCamera !== "") {
-    const row = y(Number(askedCamera));
-    parts.push(svg("line", { class: "asked", x1: x(asked), x2: x(asked), y1: row - 10, y2: row + 10 }));
+  if (queryTime !== null && queryCamera !== "") {
+    const row = y(Number(queryCamera));
+    parts.push(svg("line", { class: "query", x1: x(queryTime), x2: x(queryTime), y1: row - 10, y2: row + 10 }));
   }
   parts.push(svg("text", { x: left, y: foot }, clock(first)),
     svg("text", { x: left + width, y: foot, "text-anchor": "end" }, clock(last)));
@@ -200,10 +202,10 @@ async function explain(match, button) {
   const run = state.run;
   try {
     const body = { query: query(), sighting: match.id, limit: SHOWN };
-    const { correspondences } = await ask(`${here()}/explain`, body);
+    const { correspondences } = await request(`${targetPath()}/explain`, body);
     if (run === state.run) drawWhy(match, correspondences);
   } catch (fault) {
-    say(fault.message, true);
+    showStatus(fault.message, true);
   }
 }
 
@@ -222,16 +224,16 @@ function drawWhy(match, pairs) {
     parts.push(line);
   }
   const sums = [1, -1].map((sign) => pairs.filter((pair) => pair.share * sign > 0).length);
-  $("why-text").textContent = `Sighting ${match.id}, ${place(match)}: score ${match.score.toFixed(1)}, ` +
-    `${percent(match.probability)}. Of the ${pairs.length} correspondences that move the score most, ${sums[0]} speak for ` +
-    `one person (solid) and ${sums[1]} against (dashed); a thicker line moves it more.`;
+  $("why-text").textContent = `Sighting ${match.id}, ${describe(match)}: score ${match.score.toFixed(1)}, ` +
+    `${percent(match.probability)}. Of the ${pairs.length} correspondences that change the score most, ${sums[0]} are evidence ` +
+    `for one person (solid) and ${sums[1]} against (dashed); a thicker line changes it more.`;
   $("why").setAttribute("viewBox", `0 0 ${right + width} ${height}`);
   $("why").replaceChildren(...parts);
   $("why").toggleAttribute("hidden", false);
   if (matchMedia("(max-width: 60rem)").matches) $("why-title").scrollIntoView({ block: "start" });
 }
 
-async function ask(path, body) {
+async function request(path, body) {
   const answer = await fetch(path, {
     method: body ? "POST" : "GET",
     headers: { "X-API-Key": sessionStorage.getItem("key") ?? "", ...(body && { "Content-Type": "application/json" }) },
@@ -239,7 +241,7 @@ async function ask(path, body) {
   });
   if (answer.ok) return answer.headers.get("content-type").startsWith("image/") ? answer.blob() : answer.json();
   if (answer.status === 401) $("key-form").hidden = false;
-  throw new Error((await answer.json().catch(() => ({}))).detail ?? `the service answers ${answer.status}`);
+  throw new Error((await answer.json().catch(() => ({}))).detail ?? `the service answered ${answer.status}`);
 }
 
 function pictureButton(sighting, label) {
@@ -252,9 +254,9 @@ function pictureButton(sighting, label) {
   return button;
 }
 
-function picture(id) { // fetched with the key, which an <img> could not send
-  const path = `${here()}/sightings/${id}/image`;
-  if (!state.pictures.has(path)) state.pictures.set(path, ask(path).then((blob) => URL.createObjectURL(blob)));
+function picture(id) { // fetched with the key, which an <img> cannot send
+  const path = `${targetPath()}/sightings/${id}/image`;
+  if (!state.pictures.has(path)) state.pictures.set(path, request(path).then((blob) => URL.createObjectURL(blob)));
   return state.pictures.get(path);
 }
 
@@ -277,35 +279,34 @@ function cameraBox(camid) {
   return label;
 }
 
-function sayWhetherTimeCounts() {
-  const one = target();
-  $("lift").textContent = !one?.times_count ? "Times do not count here: appearance alone ranks."
-    : $("camera").value !== "" && number("time") !== null ? "Ranked by appearance and by who came by together."
-    : "With camera and time, who came by together counts as well.";
+function showWhetherTimesCount() {
+  $("lift").textContent = !target()?.times_count ? "This target does not use times: ranked by appearance alone."
+    : $("camera").value !== "" && number("time") !== null ? "Ranked by appearance and times."
+    : "Enter camera and time to rank by times too.";
 }
 
 function choose(list, button) {
-  for (const one of list.querySelectorAll("button")) one.setAttribute("aria-pressed", String(one === button));
+  for (const each of list.querySelectorAll("button")) each.setAttribute("aria-pressed", String(each === button));
 }
 
 function query() {
   return { ...state.query, camid: $("camera").value === "" ? null : Number($("camera").value), time_s: number("time") };
 }
 
-function item(child) { const one = document.createElement("li"); one.append(child); return one; }
-function target() { return state.targets.find((one) => one.name === $("target").value); }
-function here() { return `/v1/targets/${encodeURIComponent($("target").value)}`; }
+function item(child) { const element = document.createElement("li"); element.append(child); return element; }
+function target() { return state.targets.find(({ name }) => name === $("target").value); }
+function targetPath() { return `/v1/targets/${encodeURIComponent($("target").value)}`; }
 function number(id) { return $(id).value === "" ? null : Number($(id).value); }
 function percent(share) { return share > 0.9995 || share < 0.0005 ? (share > 0.5 ? ">\u00a099.9\u00a0%" : "<\u00a00.1\u00a0%") : `${(100 * share).toFixed(1)}\u00a0%`; }
-function place(one) { return `camera ${one.camid}${one.time_s === null ? "" : `, ${clock(one.time_s)}`}`; }
+function describe(sighting) { return `camera ${sighting.camid}${sighting.time_s === null ? "" : `, ${clock(sighting.time_s)}`}`; }
 function clock(seconds) {
-  const part = (size, of) => String(Math.floor(seconds / size) % of).padStart(2, "0");
+  const part = (size, modulus) => String(Math.floor(seconds / size) % modulus).padStart(2, "0");
   return seconds < 0 ? `${seconds} s` : `${Math.floor(seconds / 3600)}:${part(60, 60)}:${part(1, 60)}`;
 }
-function say(text, fault = false) { $("status").textContent = text; $("status").classList.toggle("fault", fault); }
+function showStatus(text, fault = false) { $("status").textContent = text; $("status").classList.toggle("fault", fault); }
 function svg(name, attributes, text) {
-  const one = document.createElementNS(SVG, name);
-  for (const [key, value] of Object.entries(attributes)) one.setAttribute(key, value);
-  if (text !== undefined) one.textContent = text;
-  return one;
+  const element = document.createElementNS(SVG, name);
+  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+  if (text !== undefined) element.textContent = text;
+  return element;
 }

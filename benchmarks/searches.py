@@ -1,0 +1,192 @@
+"""Compare ways to search a gallery of 10,000 sightings, on the demo's encoder and images.
+
+`python -m benchmarks.searches` runs it.
+
+Each search ranks the gallery roughly and matches the best 500 in full, in one thread. The ways take turns, query by
+query. Recall is the share of the ten best of full matching that the 500 hold. The gallery has all images of the demo
+except the queries, and mirrored copies of some.
+"""
+
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from rich.console import Console
+from threadpoolctl import threadpool_limits
+
+from benchmarks.demo import require_outputs
+from qaconv.config import load_params
+from qaconv.data.manifest import Manifest
+from qaconv.paths import ONNX, PREPARED
+from qaconv.runtime.contract import MATCHER
+from qaconv.runtime.crops import read_crop
+from qaconv.runtime.model import ServedModel, to_locations
+from qaconv.runtime.quantise import quantise
+from qaconv.runtime.sessions import open_graph
+from qaconv.runtime.shortlist import average_rows
+
+TARGET = "mall"
+ENROLLED = 10_000
+QUERIES = 32
+TOP = 10
+BATCH = 16
+ADDED = 256  # sightings whose addition is timed
+LANDMARKS = 256
+TEACHERS = 1024
+ROWS_TILE = 512
+ONNX_TILE = 16
+Maps = NDArray[np.float32]
+console = Console(soft_wrap=True, highlight=False)
+
+
+def main() -> None:
+    """Print the figures."""
+    require_outputs((ONNX, *(PREPARED / name for name in load_params().datasets)))
+    with TemporaryDirectory() as scratch, threadpool_limits(1):
+        (Path(scratch) / "served").symlink_to(ONNX.resolve())
+        model = ServedModel(Path(scratch) / "served", threads=1)
+        queries, gallery = encode_images(model)
+        compare(model, queries, gallery)
+
+
+def encode_images(model: ServedModel) -> tuple[Maps, NDArray[np.float16]]:
+    """Encode the target's queries, and ENROLLED other images as they are stored."""
+    queries, others = [], []
+    for name in load_params().datasets:
+        manifest = Manifest.load(PREPARED / name)
+        table = pd.concat([manifest.split(split) for split in ("query", "gallery", "train")])
+        for image, split in zip(table["image"], table["split"], strict=True):
+            crop = read_crop((manifest.root / image).read_bytes(), *model.crop_size)
+            (queries if (name, split) == (TARGET, "query") else others).append(crop)
+    mirrored = [crop[:, ::-1] for crop in others]
+    gallery = encode(model, [*others, *mirrored][:ENROLLED]).astype(np.float16)
+    return encode(model, queries[:: max(1, len(queries) // QUERIES)][:QUERIES]), gallery
+
+
+def encode(model: ServedModel, crops: list[NDArray[np.uint8]]) -> Maps:
+    batches = [np.stack(crops[start : start + BATCH]) for start in range(0, len(crops), BATCH)]
+    return np.concatenate([model.encode(batch) for batch in batches])
+
+
+def compare(model: ServedModel, queries: Maps, gallery: NDArray[np.float16]) -> None:
+    """Search by every query in every way, and print medians and recalls."""
+    shortlist = load_params().serve.shortlist
+    rankings = {"row averages, numpy": plain_rows(model, gallery), "row averages, kernel": kernel_rows(model, gallery)}
+    rankings["landmarks"], add_landmarks = landmarks(model, gallery)
+    matchings = {"ONNX Runtime": onnx_matcher(gallery), "kernel": kernel_matcher(model, gallery)}
+    seconds: dict[str, list[float]] = defaultdict(list)
+    recalls: dict[str, list[float]] = defaultdict(list)
+    for query in queries:
+        best = np.argsort(-model.score(query[None], gallery)[0])[:TOP]
+        for name, rank in rankings.items():
+            scores = timed(seconds[name], rank, query)
+            chosen = np.argpartition(-scores, shortlist)[:shortlist]
+            recalls[name].append(float(np.isin(best, chosen).mean()))
+        for name, match in matchings.items():
+            timed(seconds[name], match, query, chosen)
+    for name in rankings:
+        console.print(f"rank {len(gallery):,} by {name}: {ms(seconds[name])}, recall {np.mean(recalls[name]):.2%}")
+    for name in matchings:
+        console.print(f"match {shortlist} in full by {name}: {ms(seconds[name])}")
+    new = gallery[:ADDED]
+    locations = to_locations(new)
+    for name, add in (("row averages", lambda: average_rows(locations, new.shape[3])), ("landmarks", add_landmarks)):
+        times: list[float] = []
+        for _ in range(3):
+            timed(times, add)
+        console.print(f"add a sighting to {name}: {1e6 * min(times) / ADDED:.0f} us")
+    _, channels, height, _ = gallery.shape
+    console.print(f"memory a sighting: row averages {4 * channels * height:,} B, landmarks {4 * LANDMARKS:,} B")
+
+
+def timed(seconds: list[float], call: Callable[..., Maps], *arguments: NDArray[Any]) -> Maps:
+    began = time.perf_counter()
+    result = call(*arguments)
+    seconds.append(time.perf_counter() - began)
+    return result
+
+
+def ms(seconds: list[float]) -> str:
+    return f"median {1000 * median(seconds):.1f} ms, least {1000 * min(seconds):.1f} ms"
+
+
+def plain_rows(model: ServedModel, gallery: NDArray[np.float16]) -> Callable[[Maps], Maps]:
+    """Row averages by numpy's products and maxima, as the service ranked before it used the kernel."""
+    height, width = gallery.shape[2:]
+    rows = average_rows(to_locations(gallery), width)
+    query_weights, gallery_weights = (
+        weights.reshape(height, -1).sum(axis=1) for weights in (model.head.query, model.head.gallery)
+    )
+
+    def rank(query: Maps) -> Maps:
+        (averages,) = average_rows(to_locations(query[None]), width)
+        scores = np.empty(len(rows), dtype=np.float32)
+        for start in range(0, len(rows), ROWS_TILE):
+            tile = rows[start : start + ROWS_TILE]
+            cosines = averages @ tile.transpose(1, 2, 0)
+            best = query_weights @ cosines.max(axis=0) + gallery_weights @ cosines.max(axis=1)
+            scores[start : start + len(tile)] = best
+        return scores
+
+    return rank
+
+
+def kernel_rows(model: ServedModel, gallery: NDArray[np.float16]) -> Callable[[Maps], Maps]:
+    """Row averages as the service ranks."""
+    rows = average_rows(to_locations(gallery), gallery.shape[3])
+    return lambda query: model.row_scorer.score(to_locations(query[None])[0], rows)
+
+
+def landmarks(model: ServedModel, gallery: NDArray[np.float16]) -> tuple[Callable[[Maps], Maps], Callable[[], Maps]]:
+    """Landmarks as matching/landmarks.py fits them, and the addition of ADDED sightings to them."""
+    codes = quantise(to_locations(gallery).astype(np.float32))
+    teachers = codes.take(np.random.default_rng(0).permutation(len(gallery))[:TEACHERS])
+    chosen = teachers.take(slice(0, LANDMARKS))
+    prepared = model.matcher.prepare(teachers)
+    known = model.matcher.table(prepared, chosen)
+    mean = known.mean()
+    solution = np.linalg.pinv(known - mean)
+    weights = solution @ (model.matcher.table(prepared, codes) - mean)
+
+    def rank(query: Maps) -> Maps:
+        logits = model.matcher.table(model.matcher.prepare(quantise(to_locations(query[None]))), chosen)
+        return mean + ((logits - mean) @ weights)[0]
+
+    return rank, lambda: solution @ (model.matcher.table(prepared, codes.take(slice(0, ADDED))) - mean)
+
+
+def onnx_matcher(gallery: NDArray[np.float16]) -> Callable[[Maps, NDArray[np.intp]], Maps]:
+    """matcher.onnx, ONNX_TILE images at a time, as the service matched before it used the kernel."""
+    session = open_graph(ONNX / MATCHER, threads=1)
+
+    def match(query: Maps, chosen: NDArray[np.intp]) -> Maps:
+        maps = gallery[chosen]
+        logits = np.empty(len(maps), dtype=np.float32)
+        for start in range(0, len(maps), ONNX_TILE):
+            tile = maps[start : start + ONNX_TILE].astype(np.float32)
+            (scores,) = session.run(None, {"query_maps": query[None], "gallery_maps": tile})
+            logits[start : start + len(tile)] = scores[0]
+        return logits
+
+    return match
+
+
+def kernel_matcher(model: ServedModel, gallery: NDArray[np.float16]) -> Callable[[Maps, NDArray[np.intp]], Maps]:
+    """The kernel, as the service matches."""
+    stored = to_locations(gallery)
+
+    def match(query: Maps, chosen: NDArray[np.intp]) -> Maps:
+        return model.matcher.table(model.matcher.prepare(to_locations(query[None])), stored[chosen])[0]
+
+    return match
+
+
+if __name__ == "__main__":
+    main()

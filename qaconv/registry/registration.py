@@ -1,0 +1,109 @@
+"""Register exported graphs and the model that serves them, with the evidence that the gate judges."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+
+import mlflow
+import onnx
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.models import ModelSignature
+from mlflow.types import Schema, TensorSpec
+
+from qaconv.config import Params
+from qaconv.paths import METRICS, ONNX, TLIFT
+from qaconv.registry.descriptions import describe
+from qaconv.registry.packaging import log_served
+from qaconv.registry.releases import GRAPHS, Release
+from qaconv.registry.runs import data_digests, git_tags, lock_digest
+from qaconv.release.evidence import collect
+from qaconv.tlift import TLiftProfile
+
+WEIGHTS = "weights"  # tag: digest of the exported network, which its temporal profiles name
+DECIDING = ".qaconv.direct.mAP"  # the metric, after the target's name, that a version's tags show
+
+
+def register(params: Params, metrics: Mapping[str, float]) -> Release:
+    """Register the exported graphs and model in the open run, make the version challenger and describe it.
+
+    Versions are found by the digest of dvc.lock: one that is registered is not registered again, and a registration
+    that was interrupted is completed.
+
+    Args:
+        params: names of the model and the targets.
+        metrics: of the targets, as `runs.load_metrics` returns them.
+    """
+    name, digest = params.registry.model, {"dvc_lock": lock_digest()}
+    graphs = {
+        graph: _version(f"{name}-{graph}", digest, git_tags(), partial(_log_graph, graph)).version for graph in GRAPHS
+    }
+    maps = {f"{target}{DECIDING}": repr(metrics[f"{target}{DECIDING}"]) for target in params.targets}
+    pair = {f"{graph}_version": str(version) for graph, version in graphs.items()}
+    log = partial(_log_model, params, pair)
+    weights = {WEIGHTS: _profile(params.targets[0]).model}
+    release = Release.of_version(_version(name, {**digest, **pair}, {**git_tags(), **maps, **weights}, log))
+    for model, version in release.models.items():
+        MlflowClient().set_registered_model_alias(model, "challenger", version)
+    describe(name, release.version, params, metrics)
+    return release
+
+
+def link_profile(name: str, target: str, run_id: str) -> list[str]:
+    """Tag every version of the model that a target's profile was fitted for with the run that logged the profile.
+
+    Args:
+        name: name of the registered model.
+        target: whose profile in artifacts/tlift was logged.
+        run_id: the MLflow run.
+
+    Returns:
+        The versions; none where the profile's model was never registered.
+    """
+    fitted_for = _profile(target).model
+    versions = MlflowClient().search_model_versions(f"name = '{name}' and tags.{WEIGHTS} = '{fitted_for}'")
+    for version in versions:
+        MlflowClient().set_model_version_tag(name, version.version, f"tlift.{target}", run_id)
+    return sorted((str(version.version) for version in versions), key=int)
+
+
+def _version(name: str, identity: Mapping[str, str], tags: Mapping[str, str], log: Callable[[], str]) -> ModelVersion:
+    """Find the version whose tags are `identity`, or register the model that `log` logs; `log` returns its address."""
+    same = " and ".join(f"tags.{key} = '{value}'" for key, value in identity.items())
+    versions = MlflowClient().search_model_versions(f"name = '{name}' and {same}")
+    return versions[0] if versions else mlflow.register_model(log(), name, tags={**identity, **tags})
+
+
+def _log_graph(name: str) -> str:
+    graph = onnx.load(ONNX / f"{name}.onnx")
+    signature = ModelSignature(
+        inputs=Schema([_tensor_spec(value) for value in graph.graph.input]),
+        outputs=Schema([_tensor_spec(value) for value in graph.graph.output]),
+    )
+    logged = mlflow.onnx.log_model(
+        graph,
+        name=name,
+        signature=signature,
+        save_as_external_data=False,
+        # Without these MLflow would load the model in another process to find them, which takes long.
+        pip_requirements=mlflow.onnx.get_default_pip_requirements(),
+    )
+    return str(logged.model_uri)
+
+
+def _tensor_spec(value: onnx.ValueInfoProto) -> TensorSpec:
+    """Describe a graph's input or output; -1 is any size."""
+    tensor = value.type.tensor_type
+    shape = [size.dim_value if size.HasField("dim_value") else -1 for size in tensor.shape.dim]
+    return TensorSpec(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type), tuple(shape), value.name)
+
+
+def _log_model(params: Params, pair: Mapping[str, str]) -> str:
+    """Log the model that serves both graphs, with its evidence."""
+    evidence = collect(params.targets, data_digests(params.targets), METRICS, TLIFT, ONNX)
+    profiles = {target: TLIFT / target / "qaconv.json" for target in params.targets}
+    return log_served(params.registry.model, ONNX, profiles, pair, evidence)
+
+
+def _profile(target: str) -> TLiftProfile:
+    """Load the served model's profile of a target."""
+    return TLiftProfile.load(TLIFT / target / "qaconv.json")

@@ -1,0 +1,57 @@
+"""Encode image files with a served model, in a pool of threads."""
+
+import os
+import threading
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qaconv.runtime.crops import read_crop
+from qaconv.runtime.model import ServedModel
+
+BATCH = 16  # crops encoded by one thread at a time: the fastest, and a search waits for no more than that
+
+
+class CropEncoder:
+    """A pool of one thread a core that encodes crops, and runs other work on maps."""
+
+    def __init__(self) -> None:
+        self.pool = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="model")
+        self._decoding = threading.Lock()  # held by the enrolment whose crops are decoded
+
+    def encode(self, model: ServedModel, images: Sequence[bytes]) -> NDArray[np.float32]:
+        """Encode image files as maps [n, C, h, w].
+
+        Raises:
+            InputError: an image is refused.
+        """
+        return _gather(model, self._submit(model, images))
+
+    def encode_to_store(self, model: ServedModel, images: Sequence[bytes]) -> NDArray[np.float16]:
+        """Encode image files as maps [n, C, h, w] in the stored type, float16: the same before and after a restart.
+
+        Enrolments decode their crops in turn. Decoding at the same time, they would slow each other down and end
+        together.
+        """
+        with self._decoding:
+            tasks = self._submit(model, images)
+        return _gather(model, tasks).astype(np.float16)
+
+    def _submit(self, model: ServedModel, images: Sequence[bytes]) -> list[Future[NDArray[np.float32]]]:
+        """Start encoding; the caller's thread decodes a batch while the pool encodes those before."""
+        batches = [images[start : start + BATCH] for start in range(0, len(images), BATCH)]
+        return [self.pool.submit(model.encode, _decode(model, batch)) for batch in batches]
+
+
+def _decode(model: ServedModel, images: Sequence[bytes]) -> NDArray[np.uint8]:
+    crops = np.empty((len(images), *model.crop_size, 3), dtype=np.uint8)
+    for row, image in enumerate(images):
+        crops[row] = read_crop(image, *model.crop_size)
+    return crops
+
+
+def _gather(model: ServedModel, tasks: Sequence[Future[NDArray[np.float32]]]) -> NDArray[np.float32]:
+    maps = [task.result() for task in tasks]
+    return np.concatenate(maps) if maps else np.empty((0, *model.map_shape), dtype=np.float32)

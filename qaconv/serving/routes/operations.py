@@ -1,0 +1,49 @@
+"""The page, the probes and the metrics."""
+
+from pathlib import Path
+
+from fastapi import FastAPI, HTTPException, Response
+from fastapi.responses import FileResponse
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from qaconv.serving import schemas
+from qaconv.serving.auth import require_scope
+from qaconv.serving.routes.common import REFUSALS, Responses
+from qaconv.serving.service import Service
+
+PAGE = Path(__file__).parents[1] / "static"
+UNREADABLE = "the galleries cannot be read"
+NOT_READY: Responses = {503: {"model": schemas.Problem, "description": f"{UNREADABLE.capitalize()}."}}
+METRICS: Responses = {200: {"content": {"text/plain": {}}}}
+
+
+def add_routes(app: FastAPI, service: Service) -> None:
+    """Add the page, `/healthz`, `/readyz` and `/metrics`."""
+
+    @app.get("/healthz")
+    def healthz() -> schemas.Health:
+        """Answer if the process runs."""
+        return schemas.Health(status="ok")
+
+    @app.get("/readyz", responses=NOT_READY)
+    def readyz() -> schemas.Health:
+        """Answer if the galleries can be read and a model is loaded."""
+        try:
+            service.records.count()
+        except Exception as error:
+            raise HTTPException(503, UNREADABLE) from error
+        return schemas.Health(status="ready", version=service.active.version)
+
+    @app.get(
+        "/metrics",
+        response_class=Response,
+        responses={**REFUSALS, **METRICS},
+        dependencies=[require_scope("metrics")],
+    )
+    def metrics() -> Response:
+        """Return the metrics in the format of Prometheus."""
+        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+    @app.get("/", include_in_schema=False)
+    def page() -> FileResponse:
+        return FileResponse(PAGE / "index.html")

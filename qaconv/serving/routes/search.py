@@ -1,0 +1,30 @@
+"""Search a gallery, and explain a result."""
+
+from fastapi import FastAPI
+
+from qaconv.serving import messages, schemas
+from qaconv.serving.auth import require_scope
+from qaconv.serving.gallery import Filter
+from qaconv.serving.routes.common import PREFIX, REFUSALS, Target
+from qaconv.serving.service import Service
+
+
+def add_routes(app: FastAPI, service: Service) -> None:
+    """Add `search` and `explain` of a target."""
+    access = [require_scope("search")]
+
+    @app.post(f"{PREFIX}/search", responses=REFUSALS, dependencies=access)
+    def search(target: Target, body: schemas.SearchRequest) -> schemas.SearchAnswer:
+        """Return each query's best sightings, by crop or stored sighting, among chosen cameras and times."""
+        queries = [messages.Query(**dict(query)) for query in body.queries]
+        camids = None if body.camids is None else frozenset(body.camids)
+        only = Filter(camids, body.from_s, body.to_s)
+        answer = service.search(target, queries, only, body.top_k, body.threshold)
+        results = [[schemas.Match(**vars(match)) for match in matches] for matches in answer.results]
+        return schemas.SearchAnswer(version=answer.version, threshold=answer.threshold, results=results)
+
+    @app.post(f"{PREFIX}/explain", responses=REFUSALS, dependencies=access)
+    def explain(target: Target, body: schemas.ExplainRequest) -> schemas.Explanation:
+        """Return which locations of a query and a sighting match, and how much each adds to the score."""
+        pairs = service.explain(target, messages.Query(**dict(body.query)), body.sighting, body.limit)
+        return schemas.Explanation(correspondences=[schemas.Correspondence(**pair._asdict()) for pair in pairs])

@@ -1,0 +1,79 @@
+"""Enrol, list, show and delete sightings."""
+
+from typing import Annotated
+
+from fastapi import FastAPI, Query, Response
+
+from qaconv.runtime.decode import FORMATS, find_format
+from qaconv.serving import messages, schemas
+from qaconv.serving.auth import require_scope
+from qaconv.serving.routes.common import PREFIX, REFUSALS, Responses, Target
+from qaconv.serving.service import Service
+from qaconv.serving.storage import Sighting
+
+FULL: Responses = {507: {"model": schemas.Problem, "description": "Memory is full."}}
+IMAGES: Responses = {200: {"content": {kind: {} for kind in FORMATS.values()}}}
+
+
+def add_routes(app: FastAPI, service: Service) -> None:
+    """Add the routes of a target's sightings and people."""
+    _add_enrolment(app, service)
+    _add_reading(app, service)
+    _add_deletion(app, service)
+
+
+def _add_enrolment(app: FastAPI, service: Service) -> None:
+    responses = {**REFUSALS, **FULL}
+
+    @app.post(f"{PREFIX}/sightings", status_code=201, responses=responses, dependencies=[require_scope("enrol")])
+    def enrol(target: Target, body: schemas.Enrolment) -> schemas.Enrolled:
+        """Store crops, all or none. They are on disk when this answers."""
+        sightings = [messages.NewSighting(**vars(sighting)) for sighting in body.sightings]
+        return schemas.Enrolled(ids=service.enrol(target, sightings))
+
+
+def _add_reading(app: FastAPI, service: Service) -> None:
+    search = [require_scope("search")]
+
+    @app.get(f"{PREFIX}/sightings", responses=REFUSALS, dependencies=search)
+    def list_sightings(
+        target: Target,
+        after: Annotated[int, Query(ge=0, lt=schemas.IDS)] = 0,
+        limit: Annotated[int, Query(ge=1, le=500)] = 50,
+    ) -> schemas.Sightings:
+        """List stored sightings with ids above `after`, in the order of enrolment."""
+        return schemas.Sightings(sightings=[_stored(sighting) for sighting in service.page(target, after, limit)])
+
+    @app.get(f"{PREFIX}/sightings/{{sighting}}", responses=REFUSALS, dependencies=search)
+    def show_sighting(target: Target, sighting: schemas.Id) -> schemas.StoredSighting:
+        """Show camera, time and person of one sighting."""
+        return _stored(service.sighting(target, sighting))
+
+    @app.get(
+        f"{PREFIX}/sightings/{{sighting}}/image",
+        response_class=Response,
+        responses={**REFUSALS, **IMAGES},
+        dependencies=search,
+    )
+    def show_image(target: Target, sighting: schemas.Id) -> Response:
+        """Return the image file as it was enrolled."""
+        crop = service.crop(target, sighting)
+        return Response(crop, media_type=FORMATS[find_format(crop)])
+
+
+def _add_deletion(app: FastAPI, service: Service) -> None:
+    delete = [require_scope("delete")]
+
+    @app.delete(f"{PREFIX}/sightings/{{sighting}}", responses=REFUSALS, dependencies=delete)
+    def delete_sighting(target: Target, sighting: schemas.Id) -> schemas.Deleted:
+        """Overwrite one sighting's crop and map."""
+        return schemas.Deleted(deleted=service.delete(target, [service.sighting(target, sighting).id]))
+
+    @app.delete(f"{PREFIX}/people/{{person}}", responses=REFUSALS, dependencies=delete)
+    def delete_person(target: Target, person: schemas.Person) -> schemas.Deleted:
+        """Overwrite all crops and maps that were enrolled with this `person`. None is not an error."""
+        return schemas.Deleted(deleted=service.delete_person(target, person))
+
+
+def _stored(sighting: Sighting) -> schemas.StoredSighting:
+    return schemas.StoredSighting(**{name: value for name, value in vars(sighting).items() if name != "target"})
