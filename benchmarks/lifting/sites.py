@@ -14,10 +14,10 @@ from qaconv.data.manifest import JUNK, Manifest
 from qaconv.matching.results import Matches
 from qaconv.metrics import evaluate_ranking
 from qaconv.paths import MATCHES, PREPARED, RERANKED
-from qaconv.tlift import TLiftProfile, fit, temporal_lift
-from qaconv.tlift.profile import LiftParameters, Ranking
+from qaconv.tlift import TLiftProfile, fit_profile, temporal_lift
+from qaconv.tlift.profile import LiftParameters, ScoreKind
 
-RANKINGS: tuple[Ranking, ...] = ("direct", "reranked")
+RANKINGS: tuple[ScoreKind, ...] = ("direct", "reranked")
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Site:
     def queries(self) -> int:
         return len(self.matches.logits)
 
-    def table(self, ranking: Ranking) -> NDArray[np.floating]:
+    def table(self, ranking: ScoreKind) -> NDArray[np.floating]:
         """[Q, G] scores in [0, 1]."""
         direct = ranking == "direct"
         return expit(self.matches.logits.astype(np.float64)) if direct else self.matches.reranked
@@ -47,7 +47,7 @@ class Site:
 
     def fit(self, times: NDArray[np.float64] | None = None) -> TLiftProfile:
         """A profile from all sightings."""
-        return fit(
+        return fit_profile(
             self.matches.neighbours,
             expit(self.matches.neighbour_logits),
             self.camids,
@@ -78,17 +78,17 @@ def load_site(name: str, method: str) -> Site:
     return Site(name, method, pids, frame["camid"].to_numpy(), frame["time_s"].to_numpy(), matches)
 
 
-def lifted(site: Site, profile: TLiftProfile, ranking: Ranking, times: NDArray | None = None) -> NDArray:
+def lifted(site: Site, profile: TLiftProfile, ranking: ScoreKind, times: NDArray | None = None) -> NDArray:
     """[Q, G] by a profile."""
     return profile.lift(site.table(ranking), *site.split(times), ranking=ranking)
 
 
-def paper(site: Site, ranking: Ranking, times: NDArray | None = None) -> NDArray:
+def paper(site: Site, ranking: ScoreKind, times: NDArray | None = None) -> NDArray:
     """[Q, G] by TLift with the paper's parameters."""
     return temporal_lift(site.table(ranking), *site.split(times))
 
 
-def best_of_grid(site: Site, profile: TLiftProfile, ranking: Ranking) -> tuple[float, LiftParameters]:
+def best_of_grid(site: Site, profile: TLiftProfile, ranking: ScoreKind) -> tuple[float, LiftParameters]:
     """The best mAP that labels find for the same formula, and its parameters."""
 
     def measured(parameters: LiftParameters) -> float:

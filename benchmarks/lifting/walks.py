@@ -8,7 +8,7 @@ from scipy.special import expit
 
 from qaconv.metrics import evaluate_ranking
 from qaconv.synthetic.network import NetworkSettings, simulate
-from qaconv.tlift import TLiftProfile, fit
+from qaconv.tlift import TLiftProfile, fit_profile
 
 LOOKS = 24  # numbers that a person's looks are made of
 NOISE = 1.5  # of one sighting, for each of them
@@ -37,7 +37,7 @@ class Day:
         others = self.everything - 2 * np.eye(len(self.pids))
         indices = np.argsort(-others, axis=1, kind="stable")[:, :60]
         scores = np.take_along_axis(self.everything, indices, axis=1)
-        return fit(indices, scores, self.camids, self.times if times is None else times)
+        return fit_profile(indices, scores, self.camids, self.times if times is None else times)
 
     def lift(self, profile: TLiftProfile) -> NDArray[np.float64]:
         """[Q, G]."""
@@ -79,7 +79,7 @@ class Crowd:
 
     def fit(self, times: NDArray[np.float64] | None = None) -> TLiftProfile:
         """From all sightings."""
-        return fit(self.indices, self.scores, self.camids, self.times if times is None else times)
+        return fit_profile(self.indices, self.scores, self.camids, self.times if times is None else times)
 
 
 def crowd(seed: int, cameras: int, people: int, sightings: int | None = None) -> Crowd:

@@ -27,7 +27,7 @@ from qaconv.report.content import TRANSIT_S, Explanation, Figure, Rows, Search, 
 from qaconv.report.examples import OUTCOMES, Ranking, choose, explain, outcomes, search, time_line, worth_explaining
 from qaconv.report.pictures import data_uri
 from qaconv.tlift import TLiftProfile
-from qaconv.tlift.clock_checks import mend_times
+from qaconv.tlift.clock_checks import correct_times
 
 log = logging.getLogger(__name__)
 
@@ -154,7 +154,7 @@ def _time_lines(seen: _Seen, profile: TLiftProfile, before: pd.Series, after: pd
 
 def _companions(frame: pd.DataFrame, row: int, profile: TLiftProfile) -> list[int]:
     """Queries on one camera within tau of a query, itself among them: the lift asks for no others."""
-    times = mend_times(dict(profile.clocks), frame["camid"].to_numpy(), frame["time_s"].to_numpy())
+    times = correct_times(dict(profile.clocks), frame["camid"].to_numpy(), frame["time_s"].to_numpy())
     here = ((frame["split"] == "query") & (frame["camid"] == frame["camid"].iloc[row])).to_numpy()
     near = np.abs(times - times[row]) < profile.parameters.tau_s
     return sorted({row, *np.flatnonzero(here & near).tolist()})

@@ -1,6 +1,6 @@
 import numpy as np
 
-from qaconv.tlift.clock_checks import ClockMend, check_clocks, find_duplicates, mend_times
+from qaconv.tlift.clock_checks import ClockCorrection, check_clocks, correct_times, find_duplicates
 
 RNG = np.random.default_rng(3)
 CAMIDS = np.repeat([0, 1, 2], 40)
@@ -60,7 +60,7 @@ def test_one_crop_stored_twice_is_named():
 
 
 def test_mend_takes_back_drift_and_every_jump_that_has_happened():
-    mend = ClockMend(drift=0.01, origin_s=100.0, jumps=[(200.0, 30.0), (400.0, -10.0)])
+    mend = ClockCorrection(drift=0.01, origin_s=100.0, jumps=[(200.0, 30.0), (400.0, -10.0)])
     np.testing.assert_allclose(mend(np.array([100.0, 300.0, 500.0])), [100.0, 268.0, 476.0])
-    mended = mend_times({1: mend}, np.array([0, 1]), np.array([300.0, 300.0]))
+    mended = correct_times({1: mend}, np.array([0, 1]), np.array([300.0, 300.0]))
     np.testing.assert_allclose(mended, [300.0, 268.0])

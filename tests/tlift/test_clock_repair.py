@@ -5,7 +5,7 @@ import pytest
 from scipy.special import expit, logit
 
 from benchmarks.lifting.walks import crowd
-from qaconv.tlift.clock_repair import mend_clocks
+from qaconv.tlift.clock_repair import find_clock_corrections
 
 
 @pytest.fixture(scope="module")
@@ -19,13 +19,13 @@ def network():
 
 
 def test_sound_clocks_of_many_cameras_stay_as_they_are(network):
-    assert mend_clocks(*network) == ({}, [])
+    assert find_clock_corrections(*network) == ({}, [])
 
 
 def test_of_many_clocks_only_the_one_that_jumps_is_mended(network):
     camids, times, *pairs = network
     at = np.quantile(times, 0.6)
-    mends, findings = mend_clocks(camids, times + 600.0 * ((camids == 9) & (times > at)), *pairs)
+    mends, findings = find_clock_corrections(camids, times + 600.0 * ((camids == 9) & (times > at)), *pairs)
     assert [(each.camid, each.kind) for each in findings] == [(9, "jump")]
     ((found, shift),) = mends[9].jumps
     assert abs(found - at) <= 3600 and shift == pytest.approx(600, abs=15)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from qaconv.metrics import evaluate_ranking
-from qaconv.tlift import fit
-from qaconv.tlift.clock_checks import Finding
+from qaconv.tlift import fit_profile
+from qaconv.tlift.findings import Finding
 from tests.tlift.simulated import simulated
 
 
@@ -22,7 +22,7 @@ def profile(walks):
 
 
 def fitted(walks):
-    return fit(*walks.neighbours(), walks.camids, walks.times)
+    return fit_profile(*walks.neighbours(), walks.camids, walks.times)
 
 
 def halves(walks):
@@ -69,7 +69,7 @@ def test_order_of_sightings_changes_no_byte(walks, profile, tmp_path):
     order = np.random.default_rng(1).permutation(len(walks.pids))
     place = np.argsort(order)
     indices, scores = walks.neighbours()
-    again = fit(place[indices[order]], scores[order], walks.camids[order], walks.times[order])
+    again = fit_profile(place[indices[order]], scores[order], walks.camids[order], walks.times[order])
     for name, each in (("a", profile), ("b", again)):
         each.save(tmp_path / name)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
@@ -123,7 +123,7 @@ def test_estimated_purity_is_near_the_truth_or_below(walks, profile):
 
 
 def test_sightings_without_times_leave_the_profile_off(walks):
-    found = fit(*walks.neighbours(), walks.camids, np.full(len(walks.pids), np.nan))
+    found = fit_profile(*walks.neighbours(), walks.camids, np.full(len(walks.pids), np.nan))
     assert not found.active and found.span_s is None
     assert found.reason == "no times: time is not used"
     assert found.findings == ()
@@ -131,7 +131,9 @@ def test_sightings_without_times_leave_the_profile_off(walks):
 
 def test_what_the_reader_found_about_clocks_leads_the_findings(walks):
     reset = Finding(1, "reset", 20.0, "begins anew", "mended")
-    found = fit(*walks.neighbours(), walks.camids, np.where(walks.camids == 2, np.nan, walks.times), known=[reset])
+    found = fit_profile(
+        *walks.neighbours(), walks.camids, np.where(walks.camids == 2, np.nan, walks.times), known=[reset]
+    )
     assert found.findings[0] == reset and len(found.findings) > 1
 
 
@@ -143,4 +145,4 @@ def test_profile_holds_no_nan(profile, tmp_path):
 def test_score_outside_zero_and_one_is_refused(walks):
     indices, scores = walks.neighbours()
     with pytest.raises(ValueError, match=r"neighbour_scores: .* are not in \[0, 1\]"):
-        fit(indices, scores + 1, walks.camids, walks.times)
+        fit_profile(indices, scores + 1, walks.camids, walks.times)

@@ -6,7 +6,8 @@ import pytest
 from qaconv.errors import InputError
 from qaconv.tlift import TLiftProfile, temporal_lift
 from qaconv.tlift.calibration import Calibration
-from qaconv.tlift.clock_checks import ClockMend, Finding
+from qaconv.tlift.clock_checks import ClockCorrection
+from qaconv.tlift.findings import Finding
 from qaconv.tlift.profile import LiftParameters, TransitTable
 
 RNG = np.random.default_rng(5)
@@ -56,7 +57,7 @@ def test_an_image_without_a_time_is_lifted_like_the_mean_of_the_others():
 
 
 def test_mended_clock_is_read_as_it_was_before_its_jump():
-    clocks = {1: ClockMend(jumps=[(1000.0, 600.0)])}
+    clocks = {1: ClockCorrection(jumps=[(1000.0, 600.0)])}
     before = with_transit().lift([[0.3, 0.4]], [0], [2000.0], [1, 1], [2060.0, 2500.0])
     after = with_transit(clocks=clocks).lift([[0.3, 0.4]], [0], [2000.0], [1, 1], [2660.0, 3100.0])
     np.testing.assert_allclose(before, after)
@@ -81,7 +82,7 @@ def test_unknown_camera_is_refused_by_number():
 def test_saved_profile_comes_back_the_same(tmp_path):
     full = with_transit(
         span_s=(0.0, 9.0),
-        clocks={1: ClockMend(0.001, 5.0, [(9.0, 3.0)])},
+        clocks={1: ClockCorrection(0.001, 5.0, [(9.0, 3.0)])},
         findings=(Finding(1, "jump", 9.0, "jumps by +3 s", "mended"),),
         calibrations={"direct": Calibration([0.0, 1.0], [0.0, 2.0])},
     )

@@ -3,7 +3,7 @@ import re
 import numpy as np
 import pytest
 
-from qaconv.tlift import TLiftProfile, fit
+from qaconv.tlift import TLiftProfile, fit_profile
 from qaconv.tlift.profile import TransitTable
 from qaconv.tlift.profile_diff import compare
 from qaconv.tlift.transit import BIN
@@ -48,7 +48,7 @@ def test_lost_gain_and_lost_cameras_are_named():
 def test_two_sound_days_of_one_network_differ_in_nothing_and_a_clock_set_at_night_is_found(seed):
     before, after = (simulated(seed, people=140, days=2, day=day) for day in (0, 1))
     profiles = [
-        fit(*day.neighbours(), day.camids, day.times)
+        fit_profile(*day.neighbours(), day.camids, day.times)
         for day in (before, after, after.at(after.times + 600 * (after.camids == 2)))
     ]
     assert compare(profiles[0], profiles[1]) == []
