@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 SERVED_METHOD = "qaconv"  # the method that is exported, registered and served
-METHOD_LABELS = {"qaconv": "QAConv", "baseline": "baseline"}
+BASELINE = "baseline"  # the method that it is compared with
+METHOD_LABELS = {SERVED_METHOD: "QAConv", BASELINE: "baseline"}
 LIFTED = "tlift"
 
 

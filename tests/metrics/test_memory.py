@@ -25,6 +25,8 @@ def reliability(*data):
 
 
 @pytest.mark.parametrize("measure", [evaluate_ranking, evaluate_verification, reliability])
-def test_memory_stays_below_half_a_copy_of_the_scores(data, measure, peak_bytes, monkeypatch):
+def test_memory_stays_below_half_a_copy_of_the_scores(
+    data, measure, peak_bytes: Callable[[Callable[[], object]], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sightings, "BLOCK_PAIRS", BLOCK_PAIRS)
     assert peak_bytes(lambda: measure(*data)) < BOUND

@@ -37,7 +37,7 @@ def written(tmp_path, monkeypatch):
     return tmp_path / METRICS
 
 
-def test_each_figure_lies_within_its_interval(written):
+def test_each_figure_lies_within_its_interval(written: Path) -> None:
     figures = json.loads((written / "shop.json").read_text())
     assert figures["gallery"] == 80 and figures["queries"] == 30
     for method in ("qaconv", "baseline"):
@@ -51,7 +51,7 @@ def test_each_figure_lies_within_its_interval(written):
     assert figures["qaconv_minus_baseline"]["direct"]["mAP_low"] > 0
 
 
-def test_the_table_of_queries_gives_the_paired_difference_again(written):
+def test_the_table_of_queries_gives_the_paired_difference_again(written: Path) -> None:
     figures = json.loads((written / "shop.json").read_text())
     table = pd.read_parquet(written / "queries/shop.parquet")
     assert table["image"].tolist() == QUERY["image"].tolist()
@@ -63,7 +63,7 @@ def test_the_table_of_queries_gives_the_paired_difference_again(written):
     assert np.nanmean(table["qaconv_direct_first_rank"] == 1) == pytest.approx(figures["qaconv"]["direct"]["rank1"])
 
 
-def test_the_curve_agrees_with_the_rates_in_the_figures(written):
+def test_the_curve_agrees_with_the_rates_in_the_figures(written: Path) -> None:
     figures = json.loads((written / "shop.json").read_text())["qaconv"]["verification"]
     roc = pd.read_csv(written / "roc/shop.csv")
     roc = roc[roc["method"] == "qaconv"].set_index("false_match_rate")["true_match_rate"]
@@ -72,19 +72,19 @@ def test_the_curve_agrees_with_the_rates_in_the_figures(written):
     assert roc.is_monotonic_increasing and roc.loc[1.0] == 1
 
 
-def test_tables_hold_both_methods(written):
+def test_tables_hold_both_methods(written: Path) -> None:
     for name in ("camera_pairs", "reliability", "roc"):
         assert set(pd.read_csv(written / f"{name}/shop.csv")["method"]) == {"qaconv", "baseline"}
 
 
-def test_without_a_calibration_there_is_no_error_of_one(tmp_path, monkeypatch):
+def test_without_a_calibration_there_is_no_error_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write_measures("shop", {"qaconv": measure(rankings(1).items(), QUERY, GALLERY, None)}, QUERY, seed=7)
     assert "calibration_error" not in json.loads((METRICS / "shop.json").read_text())["qaconv"]
     assert pd.read_csv(METRICS / "reliability/shop.csv").empty
 
 
-def test_a_target_with_one_camera_is_ranked_with_that_camera_s_images():
+def test_a_target_with_one_camera_is_ranked_with_that_camera_s_images() -> None:
     query, gallery = sightings(30, 1, cameras=1), sightings(80, 2, cameras=1)
     scores = rankings(1)
     found = measure(scores.items(), query, gallery, None).rankings["direct"]

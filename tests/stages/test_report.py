@@ -13,12 +13,13 @@ from qaconv.config import METHODS, Params, load_params
 from qaconv.errors import InputError
 from qaconv.models.checkpoint import Architecture, build_network, save_network
 from qaconv.paths import FEATURES, METRICS, MODELS, REPORT, TLIFT
+from qaconv.report.gather import has_blurred_heads
 from qaconv.stages.evaluate import evaluate
 from qaconv.stages.features import features
 from qaconv.stages.fit_tlift import fit_tlift
 from qaconv.stages.match import match
 from qaconv.stages.prepare import prepare
-from qaconv.stages.report import _blurs, report
+from qaconv.stages.report import report
 from qaconv.stages.rerank import rerank
 
 PROJECT = Path(__file__).parents[2]
@@ -92,7 +93,7 @@ def data(project):
     return json.loads((project / REPORT / "report.json").read_text(encoding="utf-8"))
 
 
-def test_the_page_asks_nothing_of_a_network_and_is_small(project, page):
+def test_the_page_asks_nothing_of_a_network_and_is_small(project: Path, page: Page) -> None:
     text = (project / REPORT / "report.html").read_text(encoding="utf-8")
     assert len(text.encode()) < 2_000_000
     assert not page.all("script", "link", "iframe", "object")
@@ -102,7 +103,7 @@ def test_the_page_asks_nothing_of_a_network_and_is_small(project, page):
     assert "@import" not in text and "url(" not in text
 
 
-def test_the_page_can_be_heard_and_reached_by_keyboard(page):
+def test_the_page_can_be_heard_and_reached_by_keyboard(page: Page) -> None:
     assert page.all("html") == [{"lang": "en"}]
     assert all(of["alt"] for of in page.all("img"))
     assert all(of["scope"] in ("col", "row", "rowgroup") for of in page.all("th"))
@@ -117,14 +118,14 @@ def test_the_page_can_be_heard_and_reached_by_keyboard(page):
     assert levels[0] == 1 and all(after <= before + 1 for before, after in pairwise(levels))
 
 
-def test_the_page_opens_with_rank_1_where_the_model_has_never_been(project, page):
+def test_the_page_opens_with_rank_1_where_the_model_has_never_been(project: Path, page: Page) -> None:
     figures = json.loads((project / METRICS / "shop.json").read_text())
     counts = [round(100 * figures[method]["direct"]["rank1"]) for method in METHODS]
-    assert f"first in {counts[0]} of 100 searches at shop: a camera network it has never seen" in page.text
-    assert f"does so in {counts[1]} of 100 searches at shop" in page.text
+    assert f"first in {counts[0]} of 100 searches on shop: a camera network never seen in training" in page.text
+    assert f"does so in {counts[1]} of 100 searches on shop" in page.text
 
 
-def test_page_and_data_say_what_the_metrics_say(project, page, data):
+def test_page_and_data_say_what_the_metrics_say(project: Path, page: Page, data: dict[str, Any]) -> None:
     figures = json.loads((project / METRICS / "shop.json").read_text())["qaconv"]["reranked_tlift"]
     assert data["targets"][0]["figures"]["qaconv"]["reranked_tlift"]["mAP"] == {
         "value": figures["mAP"],
@@ -135,7 +136,7 @@ def test_page_and_data_say_what_the_metrics_say(project, page, data):
     assert "<b>5ea1</b>" in page.text  # a name is text, never markup
 
 
-def test_searches_are_those_of_the_evaluation(project, data):
+def test_searches_are_those_of_the_evaluation(project: Path, data: dict[str, Any]) -> None:
     (target,) = data["targets"]
     queries = pd.read_parquet(project / METRICS / "queries" / "shop.parquet").set_index("image")
     assert sum(target["outcomes"].values()) == target["queries"]
@@ -144,19 +145,22 @@ def test_searches_are_those_of_the_evaluation(project, data):
         of = queries.loc[search["query"]["image"]]
         assert search["first_rank"] == of["qaconv_direct_first_rank"]
         assert search["average_precision"] == of["qaconv_direct_average_precision"]
-        right = [answer["rank"] for answer in search["answers"] if answer["verdict"] == "right"]
-        assert not right or right[0] == search["first_rank"]
+        matches = [answer["rank"] for answer in search["answers"] if answer["verdict"] == "match"]
+        assert not matches or matches[0] == search["first_rank"]
 
 
-def test_shares_sum_to_the_score(data):
+def test_contributions_sum_to_the_score(data: dict[str, Any]) -> None:
     (target,) = data["targets"]
     assert target["explanations"]
-    for of in target["explanations"]:
-        shares = [share for way in ("query_shares", "gallery_shares") for row in of[way] for share in row]
-        assert sum(shares) + of["constant"] == pytest.approx(of["answer"]["score"], abs=0.05)  # maps are float16
+    for explanation in target["explanations"]:
+        tables = explanation["query_contributions"], explanation["gallery_contributions"]
+        total = sum(value for table in tables for row in table for value in row)
+        assert total + explanation["constant"] == pytest.approx(explanation["answer"]["score"], abs=0.05)
 
 
-def test_the_same_inputs_give_the_same_bytes_and_blur_changes_the_pictures(params, project, monkeypatch):
+def test_the_same_inputs_give_the_same_bytes_and_blur_changes_the_pictures(
+    params: Params, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(project)
     before = (REPORT / "report.html").read_bytes()
     report(params)
@@ -169,24 +173,26 @@ def test_the_same_inputs_give_the_same_bytes_and_blur_changes_the_pictures(param
     assert clear != before == (REPORT / "report.html").read_bytes()
 
 
-def test_only_the_synthetic_sites_show_heads_unless_told_otherwise(params):
+def test_only_the_synthetic_sites_show_heads_unless_told_otherwise(params: Params) -> None:
     project = load_params(PROJECT / "params.yaml")
-    assert not any(_blurs(project, name) for name in project.targets)
-    assert _blurs(params, "shop")
+    assert not any(has_blurred_heads(project, name) for name in project.targets)
+    assert has_blurred_heads(params, "shop")
 
 
-def test_what_an_earlier_stage_lacks_is_refused_by_name_and_the_old_report_stays(params, project, monkeypatch):
+def test_what_an_earlier_stage_lacks_is_refused_by_name_and_the_old_report_stays(
+    params: Params, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(project)
     before, table = (REPORT / "report.html").read_bytes(), METRICS / "roc" / "shop.csv"
     content = table.read_bytes()
     table.unlink()
-    with pytest.raises(InputError, match="metrics/roc/shop.csv: cannot be read"):
+    with pytest.raises(InputError, match="metrics/roc/shop.csv cannot be read"):
         report(params)
     table.write_bytes(content)
     assert (REPORT / "report.html").read_bytes() == before
 
 
-def test_maps_of_other_images_are_refused(params, project, monkeypatch):
+def test_maps_of_other_images_are_refused(params: Params, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(project)
     manifest = Path("data/prepared/shop/manifest.parquet")
     content, frame = manifest.read_bytes(), pd.read_parquet(manifest)
@@ -197,8 +203,8 @@ def test_maps_of_other_images_are_refused(params, project, monkeypatch):
 
 
 def test_each_row_of_who_moves_together_has_its_own_shares_and_none_where_there_are_no_pairs(
-    params, project, monkeypatch
-):
+    params: Params, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(project)
     path = TLIFT / "shop" / "qaconv.json"
     content = path.read_text()
