@@ -6,20 +6,18 @@ from qaconv.metrics import bootstrap, mean_with_interval, paired_difference
 
 def test_the_interval_is_that_of_the_normal_law_for_many_queries() -> None:
     values = np.random.default_rng(0).random(2000)
-    found = mean_with_interval(values, seed=1)
+    estimate = mean_with_interval(values, seed=1)
     error = values.std() / np.sqrt(len(values))
-    assert found.value == pytest.approx(values.mean())
-    assert (found.low, found.high) == (
-        pytest.approx(values.mean() - 1.96 * error, abs=0.3 * error),
-        pytest.approx(values.mean() + 1.96 * error, abs=0.3 * error),
-    )
+    assert estimate.value == pytest.approx(values.mean())
+    assert estimate.low == pytest.approx(values.mean() - 1.96 * error, abs=0.3 * error)
+    assert estimate.high == pytest.approx(values.mean() + 1.96 * error, abs=0.3 * error)
 
 
 def test_the_interval_holds_the_truth_in_about_95_of_100_samples() -> None:
     held = 0
     for sample in range(200):
-        found = mean_with_interval(np.random.default_rng(sample).random(60) < 0.7, seed=sample)
-        held += found.low <= 0.7 <= found.high
+        estimate = mean_with_interval(np.random.default_rng(sample).random(60) < 0.7, seed=sample)
+        held += estimate.low <= 0.7 <= estimate.high
     assert 180 <= held <= 199
 
 

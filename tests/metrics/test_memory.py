@@ -1,5 +1,7 @@
 """Metrics take one block of pairs beside the table of scores, however large that is."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 

@@ -152,7 +152,9 @@ def test_a_figure_that_is_missing_or_no_number_is_refused_and_never_zero(
     else:
         metrics["qaconv"]["direct"]["mAP"] = found  # type: ignore[index]
     write(tmp_path / "metrics/mall.json", json.dumps(metrics))
-    with pytest.raises(InputError, match=r"metrics/mall\.json: qaconv\.direct\.mAP must be a finite number, got (nothing|nan);"):
+    with pytest.raises(
+        InputError, match=r"mall\.json: qaconv\.direct\.mAP must be a finite number, got (nothing|nan);"
+    ):
         load_metrics(params.targets)
 
 

@@ -1,22 +1,24 @@
 from base64 import b64decode
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from qaconv.report.page import RUN, Run, add_run
 from qaconv.report.pictures import HEAD, data_uri
 
 
-def pixels(uri):
+def pixels(uri: str) -> NDArray[np.float64]:
     head, content = uri.split(",")
     assert head == "data:image/webp;base64"
     return np.asarray(Image.open(BytesIO(b64decode(content))).convert("RGB"), dtype=float)
 
 
 @pytest.fixture
-def crop(tmp_path):
+def crop(tmp_path: Path) -> Path:
     """A crop of black and white squares, 4 pixels wide, with a word in its metadata."""
     squares = (np.indices((128, 64)) // 4).sum(axis=0) % 2 * 255
     note = Image.Exif()

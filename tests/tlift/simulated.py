@@ -40,7 +40,7 @@ class Sightings:
 def simulated(
     seed: int = 11, people: int = 70, cameras: int = 4, noise: float = 0.33, days: int = 1, day: int = 0
 ) -> Sightings:
-    """Simulate one of `days`: looks are unit vectors of 24 numbers with noise; the logit is 12 times the cosine, less 5."""
+    """Simulate one of `days`; looks are unit vectors of 24 numbers with noise, logits 12 times the cosine less 5."""
     walks = simulate(NetworkSettings(seed=seed, cameras=cameras, people=people, days=days)).query("day == @day")
     rng = np.random.default_rng(seed)
     looks = rng.normal(size=(people, 24))

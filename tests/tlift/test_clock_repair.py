@@ -30,7 +30,9 @@ def test_sound_clocks_of_many_cameras_are_not_corrected(network: Network) -> Non
 def test_of_many_clocks_only_the_one_that_jumps_is_corrected(network: Network) -> None:
     camids, times, first, second, likely = network
     at = np.quantile(times, 0.6)
-    corrections, findings = find_clock_corrections(camids, times + 600.0 * ((camids == 9) & (times > at)), first, second, likely)
+    corrections, findings = find_clock_corrections(
+        camids, times + 600.0 * ((camids == 9) & (times > at)), first, second, likely
+    )
     assert [(finding.camid, finding.kind) for finding in findings] == [(9, "jump")]
     ((start, shift),) = corrections[9].jumps
     assert abs(start - at) <= 3600 and shift == pytest.approx(600, abs=15)

@@ -26,7 +26,7 @@ def plain_lift(
     alpha: float,
     once: bool = False,
 ) -> Floats:
-    """Lift by the paper's formula, one query and one gallery image at a time; pivots count once, or for each neighbour."""
+    """Lift by the paper's formula, one query and gallery image at a time; pivots count once or for each neighbour."""
     lifted = np.zeros_like(scores)
     for query, camid in enumerate(query_camids):
         near = [
