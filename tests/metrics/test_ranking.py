@@ -4,11 +4,17 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from qaconv.metrics import evaluate_camera_pairs, evaluate_ranking
 
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
-def plain_protocol(scores, query_pids, gallery_pids, query_camids, gallery_camids):
+
+def plain_protocol(
+    scores: Floats, query_pids: Ints, gallery_pids: Ints, query_camids: Ints, gallery_camids: Ints
+) -> tuple[Floats, float, float, int]:
     """Market-1501's protocol, one query and one rank at a time; scores without ties."""
     cmc, precisions, penalties = np.zeros(len(gallery_pids)), [], []
     for query in range(len(query_pids)):
@@ -24,10 +30,10 @@ def plain_protocol(scores, query_pids, gallery_pids, query_camids, gallery_camid
             precisions.append(np.mean([(nth + 1) / rank for nth, rank in enumerate(ranks)]))
             penalties.append(len(ranks) / ranks[-1])
     usable = int((gallery_pids != -1).sum())
-    return cmc[:usable] / len(precisions), np.mean(precisions), np.mean(penalties), len(precisions)
+    return cmc[:usable] / len(precisions), float(np.mean(precisions)), float(np.mean(penalties)), len(precisions)
 
 
-def sightings(seed, queries=23, galleries=61):
+def sightings(seed: int, queries: int = 23, galleries: int = 61) -> tuple[Floats, Ints, Ints, Ints, Ints]:
     rng = np.random.default_rng(seed)
     return (
         rng.permutation(queries * galleries).reshape(queries, galleries) / (queries * galleries),
@@ -69,14 +75,13 @@ def test_scores_that_rise_together_are_ranked_alike(seed: int) -> None:
 
 
 @given(st.integers(0, 2**32 - 1))
-def test_either_way_with_ties_encloses_whatever_order_they_come_in(seed: int) -> None:
+def test_the_two_ways_with_ties_are_bounds_for_every_order(seed: int) -> None:
     scores, *where = sightings(seed)
     tied = np.round(scores, 1)
     broken = tied + 1e-6 * np.random.default_rng(seed).permutation(scores.size).reshape(scores.shape) / scores.size
-    low, some, high = (
-        evaluate_ranking(table, *where, ties=ties).average_precisions
-        for table, ties in ((tied, "wrong_first"), (broken, "wrong_first"), (tied, "right_first"))
-    )
+    low = evaluate_ranking(tied, *where, ties="wrong_first").average_precisions
+    some = evaluate_ranking(broken, *where, ties="wrong_first").average_precisions
+    high = evaluate_ranking(tied, *where, ties="right_first").average_precisions
     counted = ~np.isnan(some)
     assert (low <= some + 1e-12)[counted].all() and (some <= high + 1e-12)[counted].all()
     assert (low < high)[counted].any()
@@ -99,7 +104,9 @@ def test_the_first_rank_of_each_query_makes_the_cmc() -> None:
 
 
 @pytest.mark.parametrize(("without_match", "queries", "rank1"), [("skip", 1, 1.0), ("zero", 2, 0.5)])
-def test_a_query_without_a_true_match_is_skipped_or_counted_as_never_found(without_match: Any, queries, rank1) -> None:
+def test_a_query_without_a_true_match_is_skipped_or_counted_as_never_found(
+    without_match: Any, queries: int, rank1: float
+) -> None:
     metrics = evaluate_ranking([[0.9, 0.1], [0.9, 0.1]], [1, 5], [1, 2], [0, 0], [1, 1], without_match=without_match)
     assert (metrics.queries, metrics.cmc[0], metrics.mean_average_precision) == (queries, rank1, rank1)
     assert metrics.cmc[-1] == rank1

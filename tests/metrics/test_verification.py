@@ -2,22 +2,29 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from qaconv.metrics import evaluate_verification, sightings
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Table = tuple[Floats, Ints, Ints, Ints, Ints]
 
 RATES = (0.5, 0.1, 0.01)
 SEEDS = st.integers(0, 2**32 - 1)
 
 
-def scored_sightings(seed, queries=20, galleries=50):
-    """Matches score higher, by about one standard deviation; some scores are equal."""
+def scored_sightings(seed: int, queries: int = 20, galleries: int = 50) -> Table:
+    """Draw scores that are about one standard deviation higher for matches; some are equal."""
     rng = np.random.default_rng(seed)
     query_pids, gallery_pids = rng.integers(1, 6, queries), rng.integers(-1, 6, galleries)
     scores = rng.normal(size=(queries, galleries)) + (query_pids[:, None] == gallery_pids)
     return np.round(scores, 2), query_pids, gallery_pids, rng.integers(0, 3, queries), rng.integers(0, 3, galleries)
 
 
-def plain_pairs(scores, query_pids, gallery_pids, query_camids, gallery_camids):
+def plain_pairs(
+    scores: Floats, query_pids: Ints, gallery_pids: Ints, query_camids: Ints, gallery_camids: Ints
+) -> tuple[Floats, Floats]:
     matches, others = [], []
     for q in range(len(query_pids)):
         for g in range(len(gallery_pids)):
@@ -87,6 +94,6 @@ def test_data_without_any_pair_of_one_person_is_refused() -> None:
 
 
 @pytest.mark.parametrize("rate", [0.0, 1.0])
-def test_a_rate_outside_0_to_1_is_refused(rate) -> None:
+def test_a_rate_outside_0_to_1_is_refused(rate: float) -> None:
     with pytest.raises(ValueError, match="false_match_rates must be in"):
         evaluate_verification(*scored_sightings(1), false_match_rates=[rate])

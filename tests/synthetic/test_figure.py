@@ -1,4 +1,5 @@
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -37,7 +38,9 @@ def red(picture: np.ndarray) -> int:
         ({"bag": "shoulder bag"}, 0, None),
     ],
 )
-def test_a_feature_is_seen_only_from_where_it_is(change, shown_at, hidden_at) -> None:
+def test_a_feature_is_seen_only_from_where_it_is(
+    change: dict[str, Any], shown_at: float, hidden_at: float | None
+) -> None:
     person = replace(PLAIN, **change)
     assert red(drawn(person, shown_at)) > 60
     if hidden_at is not None:
