@@ -47,7 +47,7 @@ BUILT_IN: dict[Group, dict[str, str]] = {
         "domain_balanced": "qaconv.data.samplers.domain_balanced:DomainBalancedSampler",
         "random": "qaconv.data.samplers.random:RandomSampler",
     },
-    "rerank": {"k_reciprocal": "qaconv.config.k_reciprocal:KReciprocal"},
+    "rerank": {"k_reciprocal": "qaconv.matching.rerankers:KReciprocal"},
 }
 _registered: dict[tuple[Group, str], Any] = {}
 

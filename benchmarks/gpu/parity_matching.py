@@ -13,7 +13,7 @@ from benchmarks.gpu.record import Check, Row, at_most
 from benchmarks.gpu.settings import Setup, Shape
 from benchmarks.gpu.simulated import trained_head, unit_maps
 from qaconv.config import EvaluateConfig
-from qaconv.config.k_reciprocal import KReciprocal
+from qaconv.matching.rerankers import KReciprocal
 from qaconv.data.samplers.graph import graph_batches
 from qaconv.matching import score_matrix, score_pairs, search
 from qaconv.matching.all_pairs import match_rows

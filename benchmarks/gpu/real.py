@@ -19,7 +19,7 @@ from benchmarks.gpu.recipe import AUGMENT, BLOCKS, train_config
 from benchmarks.gpu.record import Check, Figure, Row, at_most
 from benchmarks.gpu.settings import Setup
 from qaconv.config import AugmentConfig, BackboneConfig, EvaluateConfig, MethodConfig, TrainConfig
-from qaconv.config.k_reciprocal import KReciprocal
+from qaconv.matching.rerankers import KReciprocal
 from qaconv.data import layouts
 from qaconv.data.loading import Crops, as_input, encode_all, in_torch
 from qaconv.data.manifest import JUNK, Manifest
@@ -33,8 +33,8 @@ from qaconv.matching.all_pairs import match_rows
 from qaconv.matching.results import _others
 from qaconv.metrics import evaluate_ranking
 from qaconv.models.checkpoint import Architecture, Network, build_network
-from qaconv.tlift import fit
-from qaconv.tlift.clock_checks import Finding
+from qaconv.tlift import fit_profile
+from qaconv.tlift.findings import Finding
 from qaconv.training import trainer
 
 PROBED = 25  # steps that are timed, to choose how many epochs fit into the time
@@ -194,7 +194,7 @@ def _rank(setup: Setup, network: Network, manifest: Manifest) -> Iterator[Row]:
     neighbours, logits = _others(found.everything)
     where, when = sightings["camid"].to_numpy(), sightings["time_s"].to_numpy()
     known = [Finding(**each) for each in manifest.clocks]
-    profile = fit(neighbours, expit(logits), where, when, known=known, target="market")
+    profile = fit_profile(neighbours, expit(logits), where, when, known=known, target="market")
     seconds = time.perf_counter() - started
     yield Figure("fitting times", seconds, "s", seconds, note=profile.reason)
     started = time.perf_counter()

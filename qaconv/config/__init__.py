@@ -20,7 +20,6 @@ Share = Annotated[float, Field(ge=0, le=1)]
 T = TypeVar("T")
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]  # it becomes a path, a DVC stage and an MLflow metric
 METHODS = ("qaconv", "baseline")
-RANKINGS = ("direct", "reranked", "tlift", "reranked_tlift")
 
 
 class SiteConfig(Settings):

@@ -78,7 +78,20 @@ class SamplerSettings(KindSettings):
 
 
 class RerankSettings(KindSettings):
-    """Base of the re-rankers."""
+    """Base of the re-rankers. A kind names its ranking."""
+
+    key: ClassVar[str]  # name of its ranking in metrics files, plots and MLflow
+    label: ClassVar[str]  # name of its ranking on pages
+
+    def rerank(self, distances: Any, nearest: Any, distances_of: Any) -> Any:
+        """Return scores [Q, G] of Q queries and G gallery images; higher is a better match.
+
+        Args:
+            distances: float32 [Q, G] in [0, 1].
+            nearest: neighbours of each of the N = Q + G images, `qaconv.matching.rerank.Neighbourhoods`.
+            distances_of: function of the indices [n] of both sides of n further pairs, which returns their distances.
+        """
+        raise NotImplementedError
 
 
 def read_kind(group: Group, base: type[T], value: Any) -> T:

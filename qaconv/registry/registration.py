@@ -11,6 +11,7 @@ from mlflow.models import ModelSignature
 from mlflow.types import Schema, TensorSpec
 
 from qaconv.config import Params
+from qaconv.metrics.rankings import DIRECT, SERVED_METHOD, metric_name
 from qaconv.paths import METRICS, ONNX, TLIFT
 from qaconv.registry.descriptions import describe
 from qaconv.registry.packaging import log_served
@@ -20,7 +21,6 @@ from qaconv.release.evidence import collect
 from qaconv.tlift import TLiftProfile
 
 WEIGHTS = "weights"  # tag: digest of the exported network, which its temporal profiles name
-DECIDING = ".qaconv.direct.mAP"  # the metric, after the target's name, that a version's tags show
 
 
 def register(params: Params, metrics: Mapping[str, float]) -> Release:
@@ -37,7 +37,8 @@ def register(params: Params, metrics: Mapping[str, float]) -> Release:
     graphs = {
         graph: _version(f"{name}-{graph}", digest, git_tags(), partial(_log_graph, graph)).version for graph in GRAPHS
     }
-    maps = {f"{target}{DECIDING}": repr(metrics[f"{target}{DECIDING}"]) for target in params.targets}
+    deciding = [metric_name(SERVED_METHOD, DIRECT.key, "mAP", target=target) for target in params.targets]
+    maps = {name: repr(metrics[name]) for name in deciding}
     pair = {f"{graph}_version": str(version) for graph, version in graphs.items()}
     log = partial(_log_model, params, pair)
     weights = {WEIGHTS: _profile(params.targets[0]).model}

@@ -17,7 +17,7 @@ from scipy.stats import ks_2samp
 from qaconv.config import DriftConfig
 from qaconv.runtime.crops import read_crop_file
 from qaconv.tlift import TLiftProfile
-from qaconv.tlift.clock_checks import check_clocks, mend_times
+from qaconv.tlift.clock_checks import check_clocks, correct_times
 
 BATCH = 32  # crops encoded at a time
 SIGNIFICANT = 0.01  # p-value from which a change of scores may be chance
@@ -127,8 +127,8 @@ def _gains(
         second: rows of their partners.
     """
     pair_numbers = {pair: number for number, pair in enumerate(combinations(sorted(profile.camids), 2))}
-    later = mend_times(profile.clocks, camids[second], times[second])
-    earlier = mend_times(profile.clocks, camids[first], times[first])
+    later = correct_times(profile.clocks, camids[second], times[second])
+    earlier = correct_times(profile.clocks, camids[first], times[first])
     gaps = np.subtract(later, earlier)
     pairs = [pair_numbers.get((int(low), int(high))) for low, high in zip(camids[first], camids[second], strict=True)]
     known = [(pair, gap) for pair, gap in zip(pairs, gaps, strict=True) if pair is not None and np.isfinite(gap)]

@@ -12,12 +12,14 @@ import pandas as pd
 
 from qaconv.errors import InputError
 from qaconv.files import write_json
+from qaconv.metrics.metrics_file import TargetMetrics
+from qaconv.metrics.rankings import DIRECT, SERVED_METHOD, average_precision_column
 from qaconv.runtime.contract import ENCODER, Contract
 from qaconv.runtime.sessions import open_graph
 from qaconv.tlift import TLiftProfile
+from qaconv.tlift.findings import LEFT_OUT
 
-DECIDING = "qaconv_direct_average_precision"  # column of a target's queries: the ranking that promotes
-LEFT_OUT = "left out"  # a profile's word for times that are not used
+DECIDING = average_precision_column(SERVED_METHOD, DIRECT.key)  # column of the ranking that promotes
 RUNS = 30  # of the encoder; the median counts
 
 
@@ -111,8 +113,10 @@ def _average_precisions(path: Path) -> dict[str, float]:
 
 
 def _calibration_errors(targets: Sequence[str], metrics: Path) -> dict[str, float]:
-    figures = {name: _read_json(metrics / f"{name}.json")["qaconv"] for name in targets}
-    return {name: values["calibration_error"] for name, values in figures.items() if "calibration_error" in values}
+    errors = {
+        name: TargetMetrics.load(metrics / f"{name}.json").methods[SERVED_METHOD].calibration_error for name in targets
+    }
+    return {name: error for name, error in errors.items() if error is not None}
 
 
 def _clocks(profile: TLiftProfile) -> Clocks:

@@ -55,7 +55,7 @@ def test_a_clock_that_was_set_is_reported_and_the_profiles_are_linked_to_the_mod
     set_next_fit(project, (60.0, 680.0, 620.0))
     changes = fit_target("station")
     assert changes["qaconv"] == [
-        "camera 2: its transit times are no longer what they were; its clock shows +600 s to what it did"
+        "camera 2: its transit times have changed; its clock was set by +600 s"
     ]
     run_id, status, tags = newest_run()
     assert status == "FINISHED"

@@ -59,5 +59,5 @@ def test_the_file_that_cannot_be_decoded_is_named(tmp_path: Path) -> None:
 
 def test_a_page_that_has_a_run_already_is_refused() -> None:
     page = add_run(f"<main>{RUN}</main>", Run({"Model": "qaconv"}, {}, "Promoted.", {}))
-    with pytest.raises(ValueError, match="0 places for the run"):
+    with pytest.raises(ValueError, match="one place for the run, got 0"):
         add_run(page, Run({}, {}, "Promoted.", {}))

@@ -1,0 +1,38 @@
+"""Define the kinds of `evaluate.rerank`: how the gallery is ranked again by the neighbours of its images.
+
+Q queries, G gallery images, N = Q + G.
+"""
+
+from typing import Annotated, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, PositiveInt
+
+from qaconv.config.kinds import RerankSettings
+from qaconv.matching.rerank import Distances, Neighbourhoods, k_reciprocal_sparse
+
+
+class KReciprocal(RerankSettings):
+    """k-reciprocal encoding (Zhong et al., CVPR 2017).
+
+    Example:
+        >>> import numpy as np
+        >>> nearest = Neighbourhoods(np.array([[0, 1], [1, 0]]), np.array([[0, 0.5], [0, 0.5]]), np.array([0.5, 0.5]))
+        >>> KReciprocal(k1=1, k2=1).rerank(np.array([[0.5]], np.float32), nearest, lambda rows, columns: rows)
+        array([[0.7]], dtype=float32)
+    """
+
+    key: ClassVar[str] = "reranked"
+    label: ClassVar[str] = "re-ranked"
+
+    kind: Literal["k_reciprocal"] = "k_reciprocal"
+    k1: PositiveInt = 20  # nearest images among which two images must have each other
+    k2: PositiveInt = 6  # nearest images whose encodings are averaged
+    lambda_value: Annotated[float, Field(ge=0, le=1)] = 0.3  # share of the original distance
+
+    def rerank(
+        self, distances: NDArray[np.float32], nearest: Neighbourhoods, distances_of: Distances
+    ) -> NDArray[np.float32]:
+        settings = {"k1": self.k1, "k2": self.k2, "lambda_value": self.lambda_value}
+        return 1 - k_reciprocal_sparse(distances, nearest, distances_of, **settings)
