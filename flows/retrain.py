@@ -141,7 +141,9 @@ def flow_tags() -> dict[str, str]:
 
 
 def _promotion_page(outcome: Outcome) -> str:
-    rules = [f"| {check.rule} | {'kept' if check.kept else '**broken**'} | {check.detail} |" for check in outcome.checks]
+    rules = [
+        f"| {check.rule} | {'kept' if check.kept else '**broken**'} | {check.detail} |" for check in outcome.checks
+    ]
     table = ["", "| rule | | measured |", "| --- | --- | --- |", *rules] if rules else []
     return "\n".join([f"**{outcome.verdict.capitalize()}.** {outcome.reason}", *table])
 

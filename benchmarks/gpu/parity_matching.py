@@ -13,12 +13,12 @@ from benchmarks.gpu.record import Check, Row, at_most
 from benchmarks.gpu.settings import Setup, Shape
 from benchmarks.gpu.simulated import trained_head, unit_maps
 from qaconv.config import EvaluateConfig
-from qaconv.matching.rerankers import KReciprocal
 from qaconv.data.samplers.graph import graph_batches
 from qaconv.matching import score_matrix, score_pairs, search
 from qaconv.matching.all_pairs import match_rows
 from qaconv.matching.quantise import quantise
 from qaconv.matching.rerank import k_reciprocal_sparse
+from qaconv.matching.rerankers import KReciprocal
 from qaconv.matching.results import as_distances
 from qaconv.matching.tiles import choose_matcher
 from qaconv.metrics import evaluate_ranking

@@ -19,7 +19,6 @@ from benchmarks.gpu.recipe import AUGMENT, BLOCKS, train_config
 from benchmarks.gpu.record import Check, Figure, Row, at_most
 from benchmarks.gpu.settings import Setup
 from qaconv.config import AugmentConfig, BackboneConfig, EvaluateConfig, MethodConfig, TrainConfig
-from qaconv.matching.rerankers import KReciprocal
 from qaconv.data import layouts
 from qaconv.data.loading import Crops, as_input, encode_all, in_torch
 from qaconv.data.manifest import JUNK, Manifest
@@ -30,6 +29,7 @@ from qaconv.data.transforms import build_augmentation
 from qaconv.errors import InputError
 from qaconv.matching import score_matrix
 from qaconv.matching.all_pairs import match_rows
+from qaconv.matching.rerankers import KReciprocal
 from qaconv.matching.results import _others
 from qaconv.metrics import evaluate_ranking
 from qaconv.models.checkpoint import Architecture, Network, build_network

@@ -157,7 +157,9 @@ def test_a_metric_that_is_missing_or_not_a_number_is_refused_and_never_zero(
     else:
         metrics["qaconv"]["direct"]["mAP"] = found
     write(tmp_path / "metrics/mall.json", json.dumps(metrics))
-    with pytest.raises(InputError, match=r"mall\.json: qaconv\.direct\.mAP must be a finite number, got (nothing|nan);"):
+    with pytest.raises(
+        InputError, match=r"mall\.json: qaconv\.direct\.mAP must be a finite number, got (nothing|nan);"
+    ):
         load_metrics(params.targets)
 
 
