@@ -8,7 +8,14 @@ from PIL import Image
 
 from qaconv.errors import InputError
 from qaconv.runtime.formats import jpeg
-from qaconv.runtime.formats.containers import PNG_START, check_opened, check_png, check_webp, correct_transparency
+from qaconv.runtime.formats.containers import (
+    PNG_START,
+    check_opened,
+    check_png,
+    check_png_rows,
+    check_webp,
+    correct_transparency,
+)
 from qaconv.runtime.formats.orientation import read_orientation, turn_upright
 from qaconv.runtime.formats.pixel_modes import to_rgb
 
@@ -101,7 +108,7 @@ def _check_size(height: int, width: int, orientation: int) -> None:
 def _decode_by_pillow(data: bytes, kind: str) -> NDArray[np.uint8]:
     exif = b""
     if kind == "PNG":
-        exif = check_png(data, LARGEST_PIXELS)
+        exif = check_png(data)
     elif kind == "WEBP":
         check_webp(data)
     with Image.open(BytesIO(data), formats=(kind,)) as picture:
@@ -115,6 +122,7 @@ def _decode_by_pillow(data: bytes, kind: str) -> NDArray[np.uint8]:
         is_inverted = tags.get(PHOTOMETRIC) == TIFF_WHITE_IS_ZERO and picture.mode.startswith("I;16")
         picture.load()
         if kind == "PNG":
+            check_png_rows(data, picture)
             correct_transparency(picture, data)
         rgb = to_rgb(picture, largest=largest)
     if is_inverted:  # Pillow inverts up to 8 bits

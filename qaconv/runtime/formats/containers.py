@@ -19,32 +19,32 @@ BIT_FIELDS = 3
 TIFF_COMPRESSIONS = ("raw", "tiff_lzw", "tiff_deflate", "tiff_adobe_deflate", "packbits")
 
 
-def check_png(data: bytes, largest_pixels: int) -> bytes:
-    """Check a PNG file's chunks and the number of its pixels, and return its EXIF data, empty if there is none.
-
-    Args:
-        data: the file.
-        largest_pixels: number of pixels above which the data is not inflated.
+def check_png(data: bytes) -> bytes:
+    """Check a PNG file's chunks, and return its EXIF data, empty if there is none.
 
     Raises:
-        ValueError: a chunk is damaged or missing, or the pixels are fewer than the head states.
+        ValueError: a chunk is damaged, or the last one is missing.
     """
     exif = b""
-    head = b""
-    coded = []
     for kind, payload in _png_chunks(data):
-        if kind == b"IHDR":
-            head = payload
-        elif kind == b"IDAT":
-            coded.append(payload)
-        elif kind == b"eXIf":
+        if kind == b"eXIf":
             exif = payload
-    if len(head) != 13 or head[9] not in PNG_CHANNELS:
-        raise ValueError("no head")
-    width, height = (int.from_bytes(head[start : start + 4], "big") for start in (0, 4))
-    if width * height <= largest_pixels:
-        _check_inflated(b"".join(coded), _png_size(width, height, head[8] * PNG_CHANNELS[head[9]], bool(head[12])))
     return exif
+
+
+def check_png_rows(data: bytes, picture: Image.Image) -> None:
+    """Check that a decoded PNG has as many rows as its head states: Pillow leaves zeros where rows are missing.
+
+    Raises:
+        ValueError: the pixels are fewer, or more.
+    """
+    is_interlaced = data[28] == 1
+    last_row = picture.crop((0, picture.height - 1, picture.width, picture.height))
+    if not is_interlaced and any(last_row.tobytes()):
+        return
+    coded = b"".join(payload for kind, payload in _png_chunks(data) if kind == b"IDAT")
+    bits = data[24] * PNG_CHANNELS[data[25]]
+    _check_inflated(coded, _png_size(picture.width, picture.height, bits, is_interlaced))
 
 
 def check_webp(data: bytes) -> None:
