@@ -86,7 +86,7 @@ def test_the_example_of_a_public_name_prints_what_it_says(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     public = getattr(qaconv, name)
-    tests = [test for test in FINDER.find(public, name, globs={}) if test.examples]
+    tests = [test for test in FINDER.find(public, name, extraglobs={name: public}) if test.examples]
     assert tests, f"qaconv.{name} has no example in its docstring"
     output: list[str] = []
     runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS)

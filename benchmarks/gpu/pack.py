@@ -58,7 +58,7 @@ def pack(folder: Path, file: Path, most_bytes: float) -> str:
         quality = (low + high + 1) // 2
     if not coded:
         raise ValueError(f"{folder}: needs more than {most_bytes / 1e6:.1f} MB at quality {LEAST_QUALITY}")
-    with replacing_file(file) as beside, ZipFile(beside, "w", ZIP_STORED) as archive:
+    with replacing_file(file) as partial_file, ZipFile(partial_file, "w", ZIP_STORED) as archive:
         archive.writestr(NAMES, json.dumps(names), ZIP_DEFLATED)
         for number, data in enumerate(coded):
             archive.writestr(f"{number:03d}.jpg", data)
