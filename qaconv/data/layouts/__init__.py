@@ -32,6 +32,7 @@ def read(name: str, root: Path | str, *, domain: str | None = None, **options: b
 
     Example:
         >>> import tempfile
+        >>> from pathlib import Path
         >>> from PIL import Image
         >>> from qaconv.data.layouts import read
         >>> root = Path(tempfile.mkdtemp())

@@ -1,4 +1,4 @@
-"""A manifest goes in; the same with the digest of its images comes out, once every one of them has been decoded."""
+"""Decode every image of a manifest, and add the digest of the images to it."""
 
 import io
 import logging
@@ -22,10 +22,10 @@ SHOW_PROGRESS_FROM = 300  # images
 
 
 def with_images_verified(manifest: Manifest) -> Manifest:
-    """Reads every image whole, and refuses what would otherwise fail or mislead hours later.
+    """Decode every image, and stop with those that would fail or mislead hours later.
 
     A query may also be in the gallery, as the same person on the same camera: the evaluation protocol drops that pair.
-    Any other content that is there twice is a mislabelled image, or one that training has seen and testing asks for.
+    Any other image that is there twice is mislabelled, or is in both training and test.
 
     Raises:
         InputError: there are no images, or some are missing, not images, truncated, or duplicates.
@@ -33,7 +33,7 @@ def with_images_verified(manifest: Manifest) -> Manifest:
     paths = manifest.paths()
     if not paths:
         raise InputError(f"{manifest.root}: there are no images")
-    with ThreadPool(os.cpu_count()) as pool:  # threads do: Pillow and hashlib let go of the interpreter while they work
+    with ThreadPool(os.cpu_count()) as pool:  # threads are enough: Pillow and hashlib release the interpreter lock
         results = track(
             pool.imap(digest_and_fault, paths, chunksize=16),
             f"reading {manifest.root}",
@@ -53,7 +53,7 @@ def with_images_verified(manifest: Manifest) -> Manifest:
 
 
 def digest_and_fault(path: Path) -> tuple[str, str | None]:
-    """The sha256 of a file, and what keeps it from being decoded, if anything does."""
+    """Compute the sha256 of a file, and say why it cannot be decoded; None if it can."""
     try:
         content = path.read_bytes()
         with Image.open(io.BytesIO(content)) as image:
