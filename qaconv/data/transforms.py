@@ -13,7 +13,7 @@ from qaconv.config import AugmentConfig, ImageConfig
 
 
 def build_augmentation(config: AugmentConfig, size: ImageConfig) -> v2.Compose:
-    """Build the augmentation of uint8 images [3, H, W], in the order of the authors' v2.1; draws from torch's generator."""
+    """Build the augmentation of uint8 images [3, H, W], as in the authors' v2.1. Draws from torch's generator."""
     steps: list[nn.Module] = []
     if config.pad:
         steps.append(v2.RandomCrop((size.height, size.width), padding=config.pad))
