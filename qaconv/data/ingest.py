@@ -1,4 +1,4 @@
-"""A batch of new sightings and the dataset that it is for go in; what may join comes out, and why the rest may not.
+"""Check a batch of new sightings, and add the accepted ones to a dataset.
 
 A batch is a folder of images and `sightings.csv`, a table as `data/layouts/table.py` reads it. A dataset is the same,
 but its images are named by their content, so that an image that arrives twice is stored once.

@@ -1,4 +1,4 @@
-"""Image files go in; batches for the network come out."""
+"""Read image files as batches for the network, and encode them."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -107,18 +107,19 @@ def map_ahead(
 def encode_all(
     encode: Encode, paths: Sequence[Path], size: ImageConfig, *, batch_size: int, workers: int = 0
 ) -> Tensor:
-    """Files of few enough images to maps float32 [N, C, h, w], without progress."""
+    """Encode image files as maps float32 [N, C, h, w] in memory, without a progress bar."""
     return torch.cat(list(encode_batches(encode, paths, size, batch_size=batch_size, workers=workers, progress=False)))
 
 
 def in_torch(encoder: nn.Module, device: torch.device) -> Encode:
-    """By PyTorch, on any device; the encoder is put in eval mode."""
+    """Encode with PyTorch on a device. Sets the encoder to eval mode."""
     encoder.eval().to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @torch.inference_mode()
     def encode(images: Tensor) -> Tensor:
         maps = encoder(as_input(images, device).contiguous(memory_format=torch.channels_last))
-        return maps.float().cpu().contiguous()
+        encoded: Tensor = maps.float().cpu().contiguous()
+        return encoded
 
     return Encode(encode)
 

@@ -1,4 +1,4 @@
-"""The one table that everything downstream reads: images of people, who they are, and where and when each was seen."""
+"""The manifest: a table of images with person, camera, time and split, which every later stage reads."""
 
 import json
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""An image goes in; a varied one comes out, for training.
+"""Augment training images, one at a time.
 
 Images are uint8 tensors [3, H, W], RGB; the network's are float32 in [0, 1].
 """
@@ -13,7 +13,7 @@ from qaconv.config import AugmentConfig, ImageConfig
 
 
 def build_augmentation(config: AugmentConfig, size: ImageConfig) -> v2.Compose:
-    """uint8 [3, H, W] to a varied uint8 [3, H, W], in the order of the authors' v2.1; draws from torch's generator."""
+    """Build the augmentation of uint8 images [3, H, W], as in the authors' v2.1. Draws from torch's generator."""
     steps: list[nn.Module] = []
     if config.pad:
         steps.append(v2.RandomCrop((size.height, size.width), padding=config.pad))
@@ -30,10 +30,11 @@ def build_augmentation(config: AugmentConfig, size: ImageConfig) -> v2.Compose:
 
 
 class WhiteOcclusion(nn.Module):
-    """Puts a white square somewhere on the image.
+    """Draw a white square at a random position.
 
     Args:
-        largest: its side, at most, as a share of the image's shorter side (0.8 in the papers); drawn evenly from 0.
+        largest: largest side of the square, as a fraction of the image's shorter side (0.8 in the papers). The side is
+            drawn uniformly from 0.
     """
 
     def __init__(self, largest: float) -> None:

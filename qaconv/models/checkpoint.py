@@ -1,4 +1,4 @@
-"""The network and how to build it again: weights as safetensors, everything else as JSON beside them."""
+"""Save and load networks: weights as safetensors, and their description as JSON."""
 
 import json
 from dataclasses import dataclass
@@ -10,7 +10,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from qaconv.config import BackboneConfig, ImageConfig, Settings
+from qaconv.config import BackboneConfig, ImageConfig
+from qaconv.config.kinds import Settings
 from qaconv.errors import InputError
 from qaconv.files import replacing_folder, write_json
 from qaconv.models.encoder import Encoder, build_encoder
@@ -18,17 +19,17 @@ from qaconv.models.head import QAConv
 
 
 class Architecture(Settings):
-    """What rebuilds a network's shape."""
+    """Description from which a network is built again."""
 
     backbone: BackboneConfig
     image: ImageConfig
-    pooled: bool  # maps averaged to one location: the baseline, whose score is a cosine
+    pooled: bool  # whether maps are averaged to one location, so that the score is a cosine: the baseline
     head: Literal["v1", "v2"] = "v2"
 
 
 @dataclass(frozen=True)
 class Network:
-    """An encoder, the head that compares its maps, and what they are made of."""
+    """An encoder, the head that compares its maps, and their description."""
 
     encoder: Encoder
     head: QAConv
@@ -36,7 +37,7 @@ class Network:
 
 
 def build_network(architecture: Architecture, seed: int) -> Network:
-    """A network with its initial weights, drawn from `seed` where no file gives them."""
+    """Build a network with initial weights: from the backbone's file if there is one, else drawn from `seed`."""
     backbone, image = architecture.backbone, architecture.image
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -47,12 +48,12 @@ def build_network(architecture: Architecture, seed: int) -> Network:
 
 
 def save_network(network: Network, folder: Path, trained: dict[str, Any], tables: dict[str, str]) -> None:
-    """Writes `weights.safetensors`, `model.json` and text files beside them.
+    """Save a network as `weights.safetensors` and `model.json`, with text files.
 
     Args:
-        network: on any device.
-        folder: replaced whole.
-        trained: what it was trained on and how, for people and for the contract; goes into `model.json`.
+        network: the network, on any device.
+        folder: where to save it. An existing folder is replaced as a whole.
+        trained: what it was trained on and how, as JSON; it goes into `model.json`.
         tables: text by file name, such as the training's history.
     """
     parts = {"encoder": network.encoder, "head": network.head}
@@ -61,23 +62,37 @@ def save_network(network: Network, folder: Path, trained: dict[str, Any], tables
         for part, module in parts.items()
         for name, value in module.state_dict().items()
     }
-    with replacing_folder(folder) as beside:
-        save_file(weights, beside / "weights.safetensors")
-        write_json(beside / "model.json", {"architecture": network.architecture.model_dump(), "trained": trained})
+    with replacing_folder(folder) as new_folder:
+        save_file(weights, new_folder / "weights.safetensors")
+        write_json(new_folder / "model.json", {"architecture": network.architecture.model_dump(), "trained": trained})
         for name, text in tables.items():
-            (beside / name).write_text(text, encoding="utf-8")
+            (new_folder / name).write_text(text, encoding="utf-8")
 
 
 def weights_digest(folder: Path) -> str:
-    """sha256 of a saved network's weights: maps are comparable if, and only if, theirs is the same."""
+    """Compute the sha256 of a saved network's weights. Maps are comparable only if it is the same."""
     return sha256((folder / "weights.safetensors").read_bytes()).hexdigest()
 
 
 def load_network(folder: Path) -> tuple[Network, dict[str, Any]]:
-    """Reads what `save_network` wrote, in eval mode on the CPU, with what it was trained on.
+    """Load a network in eval mode on the CPU, with the description of its training.
 
     Raises:
         InputError: the folder holds no network, or its weights do not fit its description.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from qaconv.config import BackboneConfig, ImageConfig
+        >>> from qaconv.models.checkpoint import Architecture, build_network, load_network, save_network
+        >>> backbone = BackboneConfig(name="resnet18", last_layer="layer2", neck_channels=8, weights="none")
+        >>> image = ImageConfig(height=64, width=32)
+        >>> network = build_network(Architecture(backbone=backbone, image=image, pooled=False), seed=1)
+        >>> folder = Path(tempfile.mkdtemp()) / "model"
+        >>> save_network(network, folder, trained={"epochs": 6}, tables={})
+        >>> loaded, trained = load_network(folder)
+        >>> loaded.encoder.map_size(64, 32), trained
+        ((8, 4), {'epochs': 6})
     """
     try:
         description = json.loads((folder / "model.json").read_text(encoding="utf-8"))

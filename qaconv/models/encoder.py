@@ -1,4 +1,4 @@
-"""Images go in; L2-normalised feature maps come out.
+"""Encode images as feature maps of unit length.
 
 B batch, C channels, H x W image size in pixels, h x w map size.
 """
@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from qaconv.config import BackboneConfig
 from qaconv.models.backbones import build_backbone
 
-# What torchvision's ImageNet weights were trained on, of RGB in [0, 1].
+# Mean and deviation of RGB in [0, 1] that torchvision's ImageNet weights were trained with.
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -18,11 +18,11 @@ class Encoder(nn.Module):
     """A backbone cut after one of its layers, a neck, and unit length over channels.
 
     Args:
-        normalise: of the images.
-        trunk: the backbone, images to maps.
-        neck: maps to maps of as many locations.
-        channels: C, which the neck puts out.
-        pooled: average the map to one location first, so that h = w = 1 and matching is the cosine of two vectors.
+        normalise: maps images to normalised images.
+        trunk: the backbone, which maps images to maps.
+        neck: maps the backbone's maps to C channels, with the same locations.
+        channels: C.
+        pooled: whether to average the map to one location, so that h = w = 1 and the score is a cosine.
     """
 
     def __init__(self, normalise: nn.Module, trunk: nn.Module, neck: nn.Module, channels: int, *, pooled: bool) -> None:
@@ -32,22 +32,33 @@ class Encoder(nn.Module):
         self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.BatchNorm2d(channels)) if pooled else nn.Identity()
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images [B, 3, H, W], RGB in [0, 1], to maps [B, C, h, w] of unit length over C."""
+        """Encode RGB images [B, 3, H, W] in [0, 1] as maps [B, C, h, w] of unit length over C."""
         maps = self.pool(self.neck(self.trunk(self.normalise(images))))
         return F.normalize(maps.float(), dim=1)
 
     @torch.no_grad()
     def map_size(self, height: int, width: int) -> tuple[int, int]:
-        """(h, w) of the maps of images of H x W pixels, found by encoding a black one; puts it in eval mode."""
+        """Return the size (h, w) of the maps of images of `height` x `width` pixels. Sets eval mode."""
         shape = self.eval()(torch.zeros(1, 3, height, width, device=next(self.parameters()).device)).shape
         return shape[2], shape[3]
 
 
 def build_encoder(config: BackboneConfig, *, pooled: bool = False) -> Encoder:
-    """The encoder that `config` names, with its initial weights; unset ones come from torch's global generator.
+    """Build the encoder of a configuration. Weights that no file gives are drawn from torch's global generator.
+
+    Args:
+        config: backbone, neck and weights.
+        pooled: whether to average the map to one location. Default: False.
 
     Raises:
-        InputError: the weights cannot be fetched or read, or do not fit the backbone.
+        InputError: the weights cannot be downloaded or read, or do not fit the backbone.
+
+    Example:
+        >>> from qaconv.config import BackboneConfig
+        >>> from qaconv.models import build_encoder
+        >>> config = BackboneConfig(name="resnet18", last_layer="layer2", neck_channels=8, weights="none")
+        >>> build_encoder(config).map_size(64, 32)
+        (8, 4)
     """
     trunk = build_backbone(config)
     with torch.no_grad():
@@ -58,7 +69,7 @@ def build_encoder(config: BackboneConfig, *, pooled: bool = False) -> Encoder:
 
 
 def _build_neck(config: BackboneConfig, channels: int) -> tuple[nn.Module, int]:
-    """The neck for so many channels, and how many it puts out."""
+    """Build the neck for a backbone of `channels` channels, and return its own number of channels."""
     if config.neck_channels == "none":
         return nn.Identity(), channels
     if config.neck == "bias":
@@ -68,7 +79,7 @@ def _build_neck(config: BackboneConfig, channels: int) -> tuple[nn.Module, int]:
 
 
 class Normalise(nn.Module):
-    """Images [B, 3, H, W] in [0, 1] to mean 0 and deviation 1, by ImageNet's figures."""
+    """Normalise images [B, 3, H, W] in [0, 1] by the mean and deviation of ImageNet."""
 
     mean: Tensor
     std: Tensor

@@ -1,4 +1,4 @@
-"""QAConv: two sets of feature maps go in; a matching score for every pair, and why, comes out.
+"""QAConv: score every pair of two sets of feature maps, and explain the score (Liao and Shao, ECCV 2020).
 
 Q queries, G gallery images, C channels, H x W map size, S = H*W locations. Maps have unit length over C, so the
 product of two locations is their cosine.

@@ -1,4 +1,4 @@
-"""A torchvision ResNet goes in; its IBN-a or IBN-b form comes out, under the names of the authors' weights.
+"""Turn a torchvision ResNet into its IBN-a or IBN-b form, with the names of the authors' weights.
 
 IBN-Net (Pan et al., ECCV 2018): instance normalisation takes out an image's own contrast and colour, which transfers
 better between camera networks. Forms and names as in the authors' repository, XingangPan/IBN-Net.

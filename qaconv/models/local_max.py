@@ -1,4 +1,4 @@
-"""Two sets of feature maps go in; the best cosine of each location in each image of the other set comes out.
+"""Find the best cosine of each location in each image of another set of feature maps.
 
 Q query images, G gallery images, S locations a map, C channels. Plain autograd holds an S x S table of cosines for
 each pair, and as much again for its gradient: that is what fills a GPU. Here a table lives as long as its tile, and

@@ -1,4 +1,4 @@
-"""A checkpoint of the authors' releases goes in; our network with its weights, and the release it is of, come out.
+"""Load a checkpoint of the authors' releases as a network of this project.
 
 Their file holds the encoder under `model` (a whole ResNet as `base`, which they cut as it runs) and the head under
 `criterion`, inside the loss. What tells the releases apart:

@@ -1,4 +1,4 @@
-"""A dataset named in params.yaml goes in; its manifest lies in the folder of prepared datasets."""
+"""Prepare a dataset: read its layout, check every image, and save its manifest."""
 
 import logging
 
@@ -10,10 +10,10 @@ log = logging.getLogger(__name__)
 
 
 def prepare(params: Params, name: str) -> None:
-    """Reads dataset `name` in its layout, verifies every image, and writes manifest and summary to PREPARED/name.
+    """Read a dataset in its layout, decode every image, and write manifest and summary to PREPARED/name.
 
     Raises:
-        InputError: params.yaml has no such dataset, or the dataset is not what it should be; nothing is written then.
+        InputError: params.yaml does not have the dataset, or the dataset has faults; nothing has been written.
     """
     dataset = params.dataset(name)
     manifest = layouts.read(dataset.layout, dataset.path, domain=name, **dataset.options)

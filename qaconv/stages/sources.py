@@ -1,6 +1,6 @@
-"""The prepared training datasets go in; one training table comes out, and one of people whom training never sees.
+"""Join the training datasets into one table, and the people held out into another.
 
-Labels count from 0 across all datasets, in each table for itself.
+Labels count from 0 across all datasets, separately in each table.
 """
 
 import logging
@@ -18,9 +18,9 @@ log = logging.getLogger(__name__)
 
 
 def sources(params: Params) -> None:
-    """Writes data/sources: `train.parquet`, `holdout.parquet` (path, label, domain, pid, camid) and `summary.json`.
+    """Write `train.parquet`, `holdout.parquet` (path, label, domain, pid, camid) and `summary.json` to data/sources.
 
-    `train.holdout_share` of each dataset's people are held out, drawn by `seed`, whatever other datasets there are.
+    `train.holdout_share` of each dataset's people are held out, drawn by `seed` independently of other datasets.
 
     Raises:
         InputError: a dataset has no training images.
@@ -62,10 +62,11 @@ def sources(params: Params) -> None:
 
 
 def _held_out(pids: pd.Series, share: float, seed: list[int]) -> list[int]:
-    """The people to hold out: at least two where any are wanted, as one alone is told from nobody."""
+    """Draw the people to hold out: none, or at least two, as one person alone cannot be confused."""
     people = np.unique(pids)
     count = max(2, round(share * len(people))) if share else 0
-    return np.random.default_rng(seed).permutation(people)[:count].tolist()
+    chosen: list[int] = np.random.default_rng(seed).permutation(people)[:count].tolist()
+    return chosen
 
 
 def _numbered(tables: list[pd.DataFrame]) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""The training table goes in; a trained network comes out, with what its logits are worth if people are held out."""
+"""Train a network, and calibrate its logits on the people held out."""
 
 import json
 import logging
@@ -25,10 +25,10 @@ log = logging.getLogger(__name__)
 
 
 def train(params: Params, method: str) -> None:
-    """Trains one method on data/sources and writes artifacts/model/<method>; resumes where a killed run stopped.
+    """Train a method on data/sources and write artifacts/model/<method>. A killed run is resumed.
 
     Raises:
-        InputError: the method is unknown, or its device is not there.
+        InputError: the method is unknown, or this machine does not have the device.
     """
     remedy = "lower train.identities_per_batch or train.images_per_identity, or image"
     with joined(params.machine) as device, out_of_memory_names(remedy):

@@ -1,8 +1,8 @@
-"""Several processes go in, each with a share of every batch and a GPU of its own; they compute what one process would.
+"""Train in several processes, each with a part of every batch and its own GPU, as one process would.
 
-Each encodes its share. The maps of all are gathered, and every process computes the whole batch's loss on them, so that
-a loss that compares across the batch sees all of it; matching a batch is cheap beside encoding it. The processes are
-those of `launch` or of torchrun; in a process by itself every function here changes nothing.
+Each process encodes its part. The maps of all are gathered, and every process computes the loss of the whole batch, as
+losses compare across the batch; matching a batch is cheap compared with encoding it. The processes are those of
+`launch` or of torchrun. In a single process the functions here change nothing.
 """
 
 import logging

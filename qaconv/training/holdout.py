@@ -1,6 +1,6 @@
-"""Images of source people whom training never sees, and a network, go in; how well it tells them apart comes out.
+"""Measure and calibrate a network on source people that training does not see.
 
-Nothing of a target is needed, so a schedule may look at it, and a probability may be fitted on it.
+No target is needed, so the schedule may watch this, and probabilities may be fitted on it.
 """
 
 from collections.abc import Sequence
@@ -28,9 +28,9 @@ class Holdout:
 
     Attributes:
         paths: [N].
-        labels: [N], who is on each, across all sources.
-        cameras: [N], where, across all sources.
-        size: what the network sees.
+        labels: person index of each image, [N], unique across sources.
+        cameras: camera index of each image, [N], unique across sources.
+        size: size of the network's input.
 
     Raises:
         InputError: there are not two people of whom one is on two cameras.
@@ -52,12 +52,12 @@ class Holdout:
             )
 
     def mean_average_precision(self, network: Network, *, device: torch.device, workers: int) -> float:
-        """mAP in [0, 1] of each image as a query among all of them; images of its person and camera do not count."""
+        """Compute the mAP in [0, 1] of each image as a query; images of its person on its camera are left out."""
         scores = self._scores(network, device, workers)
         return evaluate_ranking(scores, self.labels, self.labels, self.cameras, self.cameras).mean_average_precision
 
     def calibrate(self, network: Network, *, device: torch.device, workers: int) -> Calibration:
-        """What a logit of this network is worth as evidence."""
+        """Fit the probability of "same person" for a logit of this network."""
         scores = self._scores(network, device, workers)
         seen = Sightings(scores, self.labels, self.labels, self.cameras, self.cameras)
         blocks = list(seen.pairs("drop"))

@@ -1,8 +1,12 @@
 """Trainings that take a second: tiny images of a few people, a small network, a short recipe."""
 
+from pathlib import Path
+
 import numpy as np
+import pandas as pd
 import torch
 from PIL import Image
+from torch import Tensor
 
 from qaconv.config import AugmentConfig, BackboneConfig, ImageConfig, MethodConfig, TrainConfig
 from qaconv.data.loading import Crops
@@ -13,6 +17,7 @@ from qaconv.models.checkpoint import Architecture, build_network
 from qaconv.models.losses.pairwise_matching import PairwiseMatching
 from qaconv.training import trainer
 from qaconv.training.distributed import is_first
+from qaconv.training.holdout import Holdout
 
 SIZE = ImageConfig(height=32, width=16)
 PEOPLE, IMAGES = 6, 5
@@ -39,8 +44,8 @@ RECIPE = TrainConfig(
 PAIRWISE = MethodConfig(pooled=False, loss=PairwiseMatching(), sampler=PKSampler())
 
 
-def draw_people(folder):
-    """Six people, each of one colour, five noisy images each."""
+def draw_people(folder: Path) -> TrainingCrops:
+    """Draw six people, each of one colour, with five noisy images each."""
     folder.mkdir(exist_ok=True)
     rng = np.random.default_rng(0)
     paths, labels = [], []
@@ -54,8 +59,17 @@ def draw_people(folder):
     return TrainingCrops(Crops(paths, SIZE), labels, build_augmentation(AUGMENT, SIZE))
 
 
-def run(crops, folder, recipe=RECIPE, method=PAIRWISE, seed=1, workers=0, fingerprint="same", holdout=None):
-    """The weights, by name, and the history of a training; its state lies in `folder` as long as it is under way."""
+def run(
+    crops: TrainingCrops,
+    folder: Path,
+    recipe: TrainConfig = RECIPE,
+    method: MethodConfig = PAIRWISE,
+    seed: int = 1,
+    workers: int = 0,
+    fingerprint: str = "same",
+    holdout: Holdout | None = None,
+) -> tuple[dict[str, Tensor], pd.DataFrame]:
+    """Train a network with its state in `folder`, and return its weights by name and the history."""
     backbone = BackboneConfig(name="resnet18", last_layer="layer2", neck_channels=8, weights="none")
     network = build_network(Architecture(backbone=backbone, image=SIZE, pooled=method.pooled), seed)
     history = trainer.train(

@@ -1,19 +1,22 @@
-"""Two processes that train together, beside one that trains alone: the same images, the same draws."""
+"""Two processes that train together learn what one process learns from the same draws."""
 
 import os
 import signal
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.multiprocessing.spawn import ProcessExitedException
 
-from qaconv.config import MachineConfig
+from qaconv.config import MachineConfig, MethodConfig
 from qaconv.data.samplers.domain_balanced import DomainBalancedSampler
 from qaconv.data.samplers.graph import GraphSampler
 from qaconv.data.samplers.random import RandomSampler
 from qaconv.errors import InputError
+from qaconv.models.losses import Outcome
 from qaconv.models.losses.class_memory import ClassMemory
 from qaconv.models.losses.hard_triplet import HardTriplet
 from qaconv.models.losses.identity import Identity
@@ -33,8 +36,8 @@ METHODS = {
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """Where two processes have trained each method; a further training was taken up again after one was killed."""
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Train each method in two processes, and one more that is resumed after a process was killed."""
     folder = tmp_path_factory.mktemp("together")
     with pytest.raises(ProcessExitedException, match="process 1 terminated with signal SIGKILL"):
         launch(2, train_all_and_die, folder)
@@ -42,40 +45,42 @@ def folder(tmp_path_factory):
     return folder
 
 
-def train_all_and_die(folder):
+def train_all_and_die(folder: Path) -> None:
     with joined(MACHINE):
         for name, method in METHODS.items():
             train_one(folder, name, method)
-        step, taken = trainer._Learner.step, []
+        step = trainer._Learner.step
+        taken: list[Any] = []
 
-        def die_at_the_fourth(self, *batch):
+        def die_at_the_fourth(self: trainer._Learner, *batch: Any) -> Outcome:
             taken.append(batch)
             if len(taken) == 4 and os.environ["RANK"] == "1":
                 os.kill(os.getpid(), signal.SIGKILL)
             return step(self, *batch)
 
-        trainer._Learner.step = die_at_the_fourth
+        trainer._Learner.step = die_at_the_fourth  # type: ignore[method-assign]
         train_one(folder, "killed", PAIRWISE)
 
 
-def go_on(folder):
+def go_on(folder: Path) -> None:
     assert (folder / "killed" / "state.pt").is_file()
     with joined(MACHINE):
         train_one(folder, "killed", PAIRWISE)
 
 
-def train_one(folder, name, method):
+def train_one(folder: Path, name: str, method: MethodConfig) -> None:
     weights, history = run(draw_people(folder / f"people{os.environ['RANK']}"), folder / name, GENTLE, method)
     torch.save(weights, folder / f"{name}.{os.environ['RANK']}.pt")
     history.to_csv(folder / f"{name}.csv", index=False)
 
 
-def load(folder, name, rank=0):
-    return torch.load(folder / f"{name}.{rank}.pt")
+def load(folder: Path, name: str, rank: int = 0) -> dict[str, Tensor]:
+    weights: dict[str, Tensor] = torch.load(folder / f"{name}.{rank}.pt")
+    return weights
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_two_processes_learn_what_one_does_from_whole_batches(folder, tmp_path, name):
+def test_two_processes_learn_what_one_does_from_whole_batches(folder: Path, tmp_path: Path, name: str) -> None:
     alone, history = run(draw_people(tmp_path / "people"), tmp_path, GENTLE, METHODS[name])
     together = load(folder, name)
     assert together.keys() == alone.keys()
@@ -86,44 +91,47 @@ def test_two_processes_learn_what_one_does_from_whole_batches(folder, tmp_path, 
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_both_processes_end_with_the_same_bits(folder, name):
+def test_both_processes_end_with_the_same_bits(folder: Path, name: str) -> None:
     first, second = load(folder, name), load(folder, name, rank=1)
     assert all(torch.equal(first[weight], second[weight]) for weight in first)
 
 
-def test_a_training_of_which_one_process_was_killed_goes_on_to_the_same_bits(folder):
+def test_training_with_a_killed_process_is_resumed_to_the_same_bits(folder: Path) -> None:
     undisturbed, resumed = load(folder, "pairwise"), load(folder, "killed")
     assert all(torch.equal(undisturbed[weight], resumed[weight]) for weight in undisturbed)
 
 
-def test_a_process_by_itself_refuses_to_stand_for_several():
+def test_single_process_is_refused_for_several() -> None:
     with pytest.raises(InputError, match="machine.processes is 2, and this is one process by itself"), joined(MACHINE):
         pass
 
 
 @pytest.fixture
-def three(monkeypatch):
-    """As if this process were the second of three."""
+def three(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make this process the second of three."""
     monkeypatch.setattr("torch.distributed.is_initialized", lambda: True)
     monkeypatch.setattr("torch.distributed.get_world_size", lambda: 3)
     monkeypatch.setattr("torch.distributed.get_rank", lambda: 1)
 
 
-def test_shares_are_consecutive_parts_of_a_batch(three):
+@pytest.mark.usefixtures("three")
+def test_shares_are_consecutive_parts_of_a_batch() -> None:
     assert share(list(range(9))) == [3, 4, 5]
 
 
-def test_a_batch_that_cannot_be_shared_evenly_is_refused(three):
+@pytest.mark.usefixtures("three")
+def test_batch_that_cannot_be_shared_evenly_is_refused() -> None:
     with pytest.raises(InputError, match="batches have 8 images .*3 processes cannot share evenly"):
         share(list(range(8)))
 
 
-def test_a_network_whose_batch_statistics_cannot_be_shared_is_refused(three):
+@pytest.mark.usefixtures("three")
+def test_network_whose_batch_statistics_cannot_be_shared_is_refused() -> None:
     with pytest.raises(InputError, match="a network with BatchNorm1d, whose statistics several processes cannot share"):
         spread(nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)))
 
 
-def test_as_many_gpus_as_processes_are_asked_for(monkeypatch):
+def test_fewer_gpus_than_processes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "4")
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)

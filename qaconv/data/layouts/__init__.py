@@ -32,6 +32,7 @@ def read(name: str, root: Path | str, *, domain: str | None = None, **options: b
 
     Example:
         >>> import tempfile
+        >>> from pathlib import Path
         >>> from PIL import Image
         >>> from qaconv.data.layouts import read
         >>> root = Path(tempfile.mkdtemp())
@@ -39,7 +40,7 @@ def read(name: str, root: Path | str, *, domain: str | None = None, **options: b
         ...     (root / name).parent.mkdir()
         ...     Image.new("RGB", (48, 128), colour).save(root / name)
         >>> read("viper", root).frame[["image", "pid", "camid", "split"]].values.tolist()
-        [['cam_b/001_90.png', 1, 1, 'gallery'], ['cam_a/001_0.png', 1, 0, 'query']]
+        [['cam_a/001_0.png', 1, 0, 'query'], ['cam_b/001_90.png', 1, 1, 'gallery']]
     """
     layout: Callable[..., Manifest] = find("layout", name)
     parameters = inspect.signature(layout).parameters.values()

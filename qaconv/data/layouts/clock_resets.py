@@ -1,7 +1,7 @@
-"""Each camera's times in the order of its recording go in; times that never fall, and what was found, come out.
+"""Correct the times of cameras whose clocks were reset, by the order in which they recorded.
 
-A manifest is sorted by name, and a clock that begins anew shows the same times twice: only whoever knows the order in
-which a camera recorded can tell, so readers mend it, for fitting, evaluation and serving alike.
+A manifest is sorted by name, and a clock that was reset shows the same times twice. Only the order of recording reveals
+that, so layouts correct it once for fitting, evaluation and serving.
 """
 
 from typing import Any
@@ -14,18 +14,18 @@ LOOK_AHEAD = 3  # sightings: a time that fell alone is followed by one at the ol
 
 
 def mend_order(camid: pd.Series, order: pd.Series, time_s: pd.Series) -> tuple[pd.Series, list[dict[str, Any]]]:
-    """Clocks that begin anew go on from where they were; times that fall alone are left out.
+    """Continue clocks that were reset from their last time, and leave out single times that fall.
 
-    How long a camera paused before its clock began anew is not known: the pause counts as none.
+    The pause before a reset is unknown and counts as none.
 
     Args:
-        camid: of each sighting.
-        order: the larger, the later the camera recorded it.
-        time_s: on the camera's clock, NaN where unknown.
+        camid: camera of each sighting.
+        order: a number that grows as the camera records.
+        time_s: time on the camera's clock in seconds, NaN if unknown.
 
     Returns:
-        The times, NaN where left out, and a finding for each fall: camid, kind (reset, backwards), time_s on the
-        camera's own clock, detail and done, as a temporal profile has them.
+        The times, NaN if left out, and a finding for each fall: camid, kind (reset, backwards), time_s on the
+        camera's clock, detail and done, as a temporal profile has them.
     """
     mended, findings = time_s.copy(), []
     for number, rows in time_s.dropna().groupby(camid):

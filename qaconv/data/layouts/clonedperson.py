@@ -1,4 +1,4 @@
-"""ClonedPerson (Wang et al., CVPR 2022: rendered people in real people's clothes) -> manifest."""
+"""Read ClonedPerson: rendered people in real people's clothes (Wang et al., CVPR 2022)."""
 
 from pathlib import Path
 
@@ -17,11 +17,11 @@ FIRST_CAMIDS = np.array([0, 0, 0, 4, 4, 8, 12, 12, 12, 12, 16, 16, 20])
 
 
 def read(root: Path, domain: str) -> Manifest:
-    """Reads the names; frames count from the beginning of each scene.
+    """Read the names; frames count from the beginning of each scene.
 
     Args:
         root: the folder of `train`, `test/query` and `test/gallery`.
-        domain: what to call the camera network.
+        domain: name for the camera network.
     """
     rows = read_names(root, FOLDERS, NAME, EXAMPLE)
     camid = FIRST_CAMIDS[rows["scene"]] + rows["camera"]

@@ -1,4 +1,4 @@
-"""CUHK03 in the new protocol (Zhong et al., CVPR 2017), detected or labelled -> manifest; it has no times."""
+"""Read CUHK03 in the new protocol, detected or labelled (Zhong et al., CVPR 2017). It has no times."""
 
 from pathlib import Path
 
@@ -11,11 +11,11 @@ EXAMPLE = "0003_c1_21.png (pid, camera from 1, number)"
 
 
 def read(root: Path, domain: str) -> Manifest:
-    """Reads the names.
+    """Read the names.
 
     Args:
         root: `detected` or `labeled`: the folder of `bounding_box_train`, `query` and `bounding_box_test`.
-        domain: what to call the camera network.
+        domain: name for the camera network.
     """
     rows = read_names(root, FOLDERS, NAME, EXAMPLE)
     return Manifest(rows.assign(camid=rows["camera"] - 1, time_s=float("nan"), domain=domain), root)

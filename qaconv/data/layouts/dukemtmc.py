@@ -1,4 +1,4 @@
-"""DukeMTMC-reID (Ristani et al., ECCVW 2016; Zheng et al., ICCV 2017) -> manifest, with all cameras on one clock."""
+"""Read DukeMTMC-reID, all cameras on one clock (Ristani et al., ECCVW 2016; Zheng et al., ICCV 2017)."""
 
 from pathlib import Path
 
@@ -15,11 +15,11 @@ START_FRAMES = np.array([5542, 3606, 27243, 31181, 0, 22401, 18967, 46765])  # o
 
 
 def read(root: Path, domain: str) -> Manifest:
-    """Reads the names.
+    """Read the names.
 
     Args:
         root: the folder of `bounding_box_train`, `query` and `bounding_box_test`.
-        domain: what to call the camera network.
+        domain: name for the camera network.
     """
     rows = read_names(root, FOLDERS, NAME, EXAMPLE)
     camid = rows["camera"] - 1

@@ -1,4 +1,4 @@
-"""Market-1501 (Zheng et al., ICCV 2015) -> manifest, with the six recording sessions joined to one clock per camera."""
+"""Read Market-1501, its six recording sessions joined to one clock per camera (Zheng et al., ICCV 2015)."""
 
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,11 @@ FRAMES_PER_SECOND = 25
 
 
 def read(root: Path, domain: str, *, official_time: bool = False) -> Manifest:
-    """Reads the names; frame numbers begin anew in each session, so a camera's sessions are laid end to end.
+    """Read the names; frame numbers begin anew in each session, so a camera's sessions are laid end to end.
 
     Args:
         root: the folder of `bounding_box_train`, `query` and `bounding_box_test`.
-        domain: what to call the camera network.
+        domain: name for the camera network.
         official_time: repeat the times of QAConv's authors, in which each session's offset adds the earlier offsets
             once more (sessions of 10 frames begin at 0, 10, 30, 70 instead of 0, 10, 20, 30).
     """

@@ -1,4 +1,4 @@
-"""MSMT17 (Wei et al., CVPR 2018), version 1 or 2 -> manifest; its four lists say who is in which split."""
+"""Read MSMT17, version 1 or 2, by the four lists of its splits (Wei et al., CVPR 2018)."""
 
 import re
 from pathlib import Path
@@ -17,15 +17,15 @@ EXAMPLE = "0000/0000_000_01_0303morning_0008_0.jpg 0 (..._camera from 01_...jpg,
 
 
 def read(root: Path, domain: str, *, combine_all: bool = False) -> Manifest:
-    """Reads the lists. The times of day in the names are too coarse to be of use: there are no times.
+    """Read the lists. There are no times, as the times of day in the names are too coarse.
 
     Train and test both number their people from 0 and share none, so the test's pids begin after the last of train
     (1041 in the full dataset).
 
     Args:
         root: the folder of the lists and of `train` and `test` (version 1) or `mask_train_v2` and `mask_test_v2` (2).
-        domain: what to call the camera network.
-        combine_all: train on all of it, test included, as in the papers' "MSMT17 (all)".
+        domain: name for the camera network.
+        combine_all: whether to train on all images, test included, as in the papers' "MSMT17 (all)". Default: False.
     """
     require(root, LISTS)
     version = _version(root)
@@ -44,8 +44,8 @@ def _version(root: Path) -> str:
     found = [version for version, folders in FOLDERS.items() if all((root / folder).is_dir() for folder in folders)]
     if len(found) != 1:
         raise InputError(
-            f"{root}: should hold either train and test (version 1) or mask_train_v2 and mask_test_v2 (version 2); "
-            f"it holds {'both' if found else 'neither'}"
+            f"{root}: must hold either train and test (version 1) or mask_train_v2 and mask_test_v2 (version 2), "
+            f"got {'both' if found else 'neither'}"
         )
     return found[0]
 

@@ -1,4 +1,4 @@
-"""Folders of images whose file names say who was seen where go in; one row per image comes out."""
+"""Read person, camera and time from the file names of images."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -12,13 +12,13 @@ LEFT_BY_FILE_MANAGERS = {"Thumbs.db", "desktop.ini"}  # and whatever begins with
 
 
 def read_names(root: Path, folders: Mapping[str, str], pattern: str, example: str) -> pd.DataFrame:
-    """Reads the names of a dataset's images.
+    """Read the names of a dataset's images.
 
     Args:
         root: the dataset's folder.
         folders: split -> sub-folder that holds its images, and nothing else.
         pattern: what the whole of each name must match; its named groups must be whole numbers.
-        example: a name that matches, for whoever has one that does not.
+        example: a name that matches, for the message about names that do not.
 
     Returns:
         Columns image (path below root), split, and an int64 one for each named group.
@@ -36,7 +36,7 @@ def read_names(root: Path, folders: Mapping[str, str], pattern: str, example: st
 
 
 def require(root: Path, paths: Iterable[str]) -> None:
-    """Refuses a folder that lacks one of these files or sub-folders, saying what it holds instead.
+    """Check that a folder has these files or sub-folders.
 
     Raises:
         InputError: the folder, or one of the paths in it, does not exist.
@@ -50,7 +50,7 @@ def require(root: Path, paths: Iterable[str]) -> None:
 
 
 def refuse_names(root: Path, names: list[str], example: str) -> None:
-    """Refuses names that do not parse.
+    """Stop with the names that do not parse.
 
     Raises:
         InputError: there are any.

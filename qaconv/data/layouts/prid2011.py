@@ -1,4 +1,4 @@
-"""PRID2011's single shots (Hirzer et al., SCIA 2011) -> manifest: two cameras, one image a person, no times."""
+"""Read PRID2011's single shots: two cameras, one image of each person on each (Hirzer et al., SCIA 2011). No times."""
 
 from pathlib import Path
 
@@ -12,14 +12,14 @@ LAST_PID_ON_BOTH = 200  # above it, the same number on the two cameras means two
 
 
 def read(root: Path, domain: str) -> Manifest:
-    """Reads the names, for direct transfer: nothing is trained here.
+    """Read the names, for direct transfer: nothing is trained here.
 
-    The 200 people whom both cameras saw are the queries, from cam_a; all 749 of cam_b are the gallery. The common
+    The 200 people that both cameras saw are the queries, from cam_a; all 749 of cam_b are the gallery. The common
     within-dataset protocol tests 100 of them against 649, so its figures are not comparable with these.
 
     Args:
         root: the folder of `single_shot`.
-        domain: what to call the camera network.
+        domain: name for the camera network.
     """
     rows = read_names(root, FOLDERS, NAME, EXAMPLE)
     rows = rows[(rows["split"] == "gallery") | (rows["pid"] <= LAST_PID_ON_BOTH)]

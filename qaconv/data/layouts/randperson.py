@@ -1,4 +1,4 @@
-"""RandPerson's subset (Wang et al., ACM MM 2020: rendered people, for training only) -> manifest."""
+"""Read RandPerson's subset: rendered people, for training only (Wang et al., ACM MM 2020)."""
 
 from pathlib import Path
 
@@ -19,11 +19,11 @@ START_FRAMES = np.array(
 
 
 def read(root: Path, domain: str) -> Manifest:
-    """Reads the names.
+    """Read the names.
 
     Args:
         root: the folder of `randperson_subset`.
-        domain: what to call the camera network.
+        domain: name for the camera network.
     """
     rows = read_names(root, FOLDERS, NAME, EXAMPLE)
     camid = FIRST_CAMIDS[rows["scene"]] + rows["camera"]

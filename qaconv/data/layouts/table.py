@@ -1,4 +1,4 @@
-"""Your own images, listed in a CSV or Parquet file with columns image, pid, camid, time_s, split -> manifest."""
+"""Read your own images from a CSV or Parquet table with the columns image, pid, camid, time_s and split."""
 
 from pathlib import Path
 from typing import Any
@@ -16,14 +16,14 @@ NUMBERS = ("pid", "camid", "time_s", ORDER)
 
 
 def read(root: Path, domain: str) -> Manifest:
-    """Reads the table.
+    """Read the table.
 
     Args:
         root: the .csv or .parquet file. `image` is a path below its folder; `pid` a whole number, -1 for junk and 0
             for a distractor; `camid` a whole number from 0; `time_s` the seconds on that camera's clock, or empty;
-            `split` one of train, query, gallery. A column `order`, a number that grows as a camera records, lets
-            times that run backwards be found and clocks that began anew be mended. Other columns are passed over.
-        domain: what to call the camera network.
+            `split` one of train, query, gallery. A column `order`, a number that grows as a camera records,
+            reveals times that run backwards and corrects clocks that were reset. Other columns are ignored.
+        domain: name for the camera network.
     """
     text = _read_text(root)
     folder = root.parent
@@ -48,12 +48,12 @@ def read(root: Path, domain: str) -> Manifest:
 
 
 def _read_text(path: Path) -> pd.DataFrame:
-    """Every value as it is written and "" where there is none, so that a message shows what is in the file."""
+    """Read every value as text, "" if missing, so that messages show what is in the file."""
     if path.suffix not in (".csv", ".parquet"):
-        raise InputError(f"{path}: a table is a .csv or a .parquet file")
+        raise InputError(f"{path}: a table must be a .csv or a .parquet file")
     try:
         frame = pd.read_csv(path, dtype=str) if path.suffix == ".csv" else pd.read_parquet(path)
-    except (OSError, ValueError) as error:  # pandas' and Arrow's complaints about the content are ValueErrors
+    except (OSError, ValueError) as error:  # errors of pandas and Arrow about the content are ValueErrors
         raise InputError(f"{path}: cannot be read as a table: {error}") from error
     missing = [name for name in COLUMNS if name not in frame.columns]
     if missing:
@@ -67,6 +67,6 @@ def _whole_from(least: int, number: "pd.Series[float]") -> "pd.Series[bool]":
 
 
 def _leads_out_of(folder: Path, images: "pd.Series[str]") -> "pd.Series[bool]":
-    """Whether each path, with its symbolic links followed, ends outside the folder."""
+    """Return whether each path leads outside the folder, after following symbolic links."""
     within = folder.resolve()
     return images.map(lambda image: not (folder / image).resolve().is_relative_to(within)).astype(bool)

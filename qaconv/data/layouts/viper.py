@@ -1,4 +1,4 @@
-"""VIPeR (Gray and Tao, ECCV 2008) -> manifest: two cameras, one image of each person on each, no times."""
+"""Read VIPeR: two cameras, one image of each person on each (Gray and Tao, ECCV 2008). It has no times."""
 
 from pathlib import Path
 
@@ -11,14 +11,14 @@ EXAMPLE = "001_45.bmp (pid, angle)"
 
 
 def read(root: Path, domain: str) -> Manifest:
-    """Reads the names, for direct transfer: nothing is trained here.
+    """Read the names, for direct transfer: nothing is trained here.
 
     All 632 people are tested, cam_a against cam_b. The common within-dataset protocol tests random halves of 316, so
     its figures are not comparable with these.
 
     Args:
         root: the folder of `cam_a` and `cam_b`.
-        domain: what to call the camera network.
+        domain: name for the camera network.
     """
     rows = read_names(root, FOLDERS, NAME, EXAMPLE)
     camid = (rows["split"] == "gallery").astype("int64")

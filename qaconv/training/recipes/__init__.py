@@ -48,12 +48,18 @@ def write_recipe(name: str, path: Path = Path("params.yaml")) -> list[str]:
 def _set(params: MutableMapping[str, Any], recipe: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
     for key, value in recipe.items():
         current = params.get(key)
-        blocks = isinstance(value, Mapping) and isinstance(current, MutableMapping)
-        if blocks and current.get("kind") == value.get("kind"):  # settings of another kind are replaced as a whole
-            yield from _set(current, value, f"{prefix}{key}.")
+        if _are_blocks_of_one_kind(current, value):
+            yield from _set(params[key], value, f"{prefix}{key}.")
         elif current != value:
             yield f"{prefix}{key}: {_show(params, key)} -> {_show(recipe, key)}"
             params[key] = value
+
+
+def _are_blocks_of_one_kind(current: Any, value: Any) -> bool:
+    """Return whether to set single keys: the settings of another kind are replaced as a whole."""
+    if not isinstance(current, Mapping) or not isinstance(value, Mapping):
+        return False
+    return bool(current.get("kind") == value.get("kind"))
 
 
 def _show(values: Mapping[str, Any], key: str) -> Any:

@@ -40,14 +40,14 @@ def test_both_versions_in_one_folder_are_refused(tmp_path: Path, sightings: pd.D
     write_msmt17(tmp_path, sightings)
     for folder in V2:
         (tmp_path / folder).mkdir()
-    with pytest.raises(InputError, match=r"either train and test .* or mask_train_v2 .* holds both"):
+    with pytest.raises(InputError, match=r"either train and test .* or mask_train_v2 .* got both"):
         layouts.read("msmt17", tmp_path)
 
 
 def test_lists_without_image_folders_are_refused(tmp_path: Path, sightings: pd.DataFrame) -> None:
     write_msmt17(tmp_path, sightings)
     (tmp_path / "test").rename(tmp_path / "images")
-    with pytest.raises(InputError, match="it holds neither"):
+    with pytest.raises(InputError, match="got neither"):
         layouts.read("msmt17", tmp_path)
 
 

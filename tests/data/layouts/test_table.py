@@ -135,7 +135,7 @@ def test_file_that_is_no_table_is_named(name: str, content: bytes | None, tmp_pa
 
 
 def test_table_of_another_kind_is_told_the_two_kinds(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"shop\.xlsx: a table is a \.csv or a \.parquet file"):
+    with pytest.raises(InputError, match=r"shop\.xlsx: a table must be a \.csv or a \.parquet file"):
         layouts.read("table", tmp_path / "shop.xlsx")
 
 
