@@ -242,8 +242,8 @@ def _empty_store() -> bytes:
 def _save(
     path: Path,
     steps: list[Any],
-    inputs: Mapping[str, tuple[int, list[int | str]]],
-    outputs: Mapping[str, list[int | str]],
+    inputs: Mapping[str, tuple[int, list[Any]]],
+    outputs: Mapping[str, list[Any]],
 ) -> None:
     graph = helper.make_graph(
         steps,
