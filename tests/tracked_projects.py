@@ -247,7 +247,7 @@ def _empty_store() -> bytes:
 
 def _save(
     path: Path,
-    steps: list[onnx.NodeProto],
+    steps: list[Any],
     inputs: Mapping[str, tuple[int, list[Any]]],
     outputs: Mapping[str, list[Any]],
 ) -> None:

@@ -41,4 +41,5 @@ class RowScorer:
     def score(self, query_map: NDArray[np.float32], gallery_rows: NDArray[np.float32]) -> NDArray[np.float32]:
         """Score a map [S, C] against row averages [N, h, C]; return scores [N] that sort nearly as logits do."""
         query = self._matcher.prepare(average_rows(query_map[None], self.width))
-        return self._matcher.table(query, gallery_rows)[0]
+        scores: NDArray[np.float32] = self._matcher.table(query, gallery_rows)[0]
+        return scores

@@ -10,14 +10,15 @@ from qaconv.registry.pyfunc import Ranker
 from tests.small_service import crop, small_model, text
 
 GALLERY = 40
-CONTEXT = PythonModelContext({}, {})  # not used by predict
+CONTEXT = PythonModelContext({}, {})  # type: ignore[no-untyped-call]  # not used by predict
 
 
 @pytest.fixture
 def ranker(tmp_path: Path) -> Ranker:
     small_model(tmp_path)
     ranker = Ranker()
-    ranker.load_context(PythonModelContext({"served": str(tmp_path)}, {}))
+    context = PythonModelContext({"served": str(tmp_path)}, {})  # type: ignore[no-untyped-call]
+    ranker.load_context(context)
     return ranker
 
 

@@ -1,6 +1,7 @@
-"""Crops become the same maps whatever encodes them, and however they are cut into batches."""
+"""Crops give the same maps with every encoder and every batch size."""
 
 import threading
+from collections.abc import Generator
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,7 @@ def make_network(*, pooled: bool) -> Network:
 
 @pytest.fixture
 def paths(tmp_path: Path) -> list[Path]:
-    """Seven files of noise in squares, no two alike."""
+    """Seven different files of noise in squares."""
     rng = np.random.default_rng(3)
     paths = [tmp_path / f"{index}.png" for index in range(7)]
     for path in paths:
@@ -37,7 +38,7 @@ def paths(tmp_path: Path) -> list[Path]:
 @pytest.mark.parametrize("pooled", [False, True])
 def test_onnx_runtime_and_pytorch_make_the_same_maps(pooled: bool, paths: list[Path]) -> None:
     network = make_network(pooled=pooled)
-    network.encoder.train()  # whoever encodes puts it in eval mode
+    network.encoder.train()  # the encoding functions put it in eval mode
     onnx, torch_ = (
         encode_all(encode, paths, SIZE, batch_size=3)
         for encode in (fastest(network, CPU), in_torch(network.encoder, CPU))
@@ -48,7 +49,7 @@ def test_onnx_runtime_and_pytorch_make_the_same_maps(pooled: bool, paths: list[P
 
 
 @pytest.mark.parametrize(("batch_size", "workers"), [(1, 0), (2, 3), (7, 1), (100, 2)])
-def test_maps_come_in_the_order_of_the_files_however_they_are_cut(
+def test_maps_come_in_the_order_of_the_files_at_every_batch_size(
     batch_size: int, workers: int, paths: list[Path]
 ) -> None:
     encode = fastest(make_network(pooled=False), CPU)
@@ -79,11 +80,12 @@ def test_a_file_that_is_damaged_since_it_was_prepared_is_named(at_once: int, pat
 
 
 @pytest.mark.parametrize("at_once", [1, 3])
-def test_no_thread_is_left_when_somebody_stops_half_way(at_once: int, paths: list[Path]) -> None:
+def test_no_thread_is_left_when_encoding_is_stopped_half_way(at_once: int, paths: list[Path]) -> None:
     before = threading.active_count()
     batches = encode_batches(Encode(torch.Tensor.float, at_once), paths, SIZE, batch_size=1, progress=False)
     assert next(batches).shape == (1, 3, SIZE.height, SIZE.width)
     assert threading.active_count() > before
+    assert isinstance(batches, Generator)
     batches.close()
     assert threading.active_count() == before
 
@@ -93,10 +95,10 @@ def test_maps_keep_their_order_though_a_later_batch_is_done_first() -> None:
 
     def call(images: torch.Tensor) -> torch.Tensor:
         if images[0] == 0:
-            assert later_done.wait(10), "batches are not encoded side by side"
+            assert later_done.wait(10), "batches are not encoded in parallel"
         else:
             later_done.set()
         return images
 
-    found = list(Encode(call, at_once=2).each(torch.arange(5).split(1)))
-    assert torch.cat(found).tolist() == [0, 1, 2, 3, 4]
+    encoded = list(Encode(call, at_once=2).each(torch.arange(5).unsqueeze(1).unbind()))
+    assert torch.cat(encoded).tolist() == [0, 1, 2, 3, 4]

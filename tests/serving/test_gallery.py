@@ -43,7 +43,9 @@ def draw_maps(width: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
 
 
 def to_unit_length(maps: NDArray[np.float64]) -> NDArray[np.float32]:
-    return (maps / np.linalg.norm(maps, axis=1, keepdims=True)).astype(np.float32)
+    lengths = np.linalg.norm(maps, axis=1, keepdims=True)
+    unit: NDArray[np.float32] = (maps / lengths).astype(np.float32)
+    return unit
 
 
 def filled_gallery(maps: NDArray[np.float32]) -> Gallery:
