@@ -1,4 +1,5 @@
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -37,27 +38,29 @@ def red(picture: np.ndarray) -> int:
         ({"bag": "shoulder bag"}, 0, None),
     ],
 )
-def test_a_feature_is_seen_only_from_where_it_is(change, shown_at, hidden_at):
+def test_a_feature_is_seen_only_from_where_it_is(
+    change: dict[str, Any], shown_at: float, hidden_at: float | None
+) -> None:
     person = replace(PLAIN, **change)
     assert red(drawn(person, shown_at)) > 60
     if hidden_at is not None:
         assert red(drawn(person, hidden_at)) < red(drawn(person, shown_at)) / 4
 
 
-def test_a_walker_to_the_right_puts_the_face_to_the_right_of_the_hair():
+def test_a_walker_to_the_right_puts_the_face_to_the_right_of_the_hair() -> None:
     picture = drawn(PLAIN, 90)
     head = picture[:70]
     skin, hair = (np.abs(head - np.array(colour)).sum(axis=2) < 20 for colour in (PLAIN.skin, PLAIN.hair))
     assert np.nonzero(skin)[1].mean() > np.nonzero(hair)[1].mean() + 3
 
 
-def test_legs_move_with_the_phase_of_the_gait_and_the_trunk_does_not():
+def test_legs_move_with_the_phase_of_the_gait_and_the_trunk_does_not() -> None:
     one, other = drawn(PLAIN, 90, phase=0.0), drawn(PLAIN, 90, phase=1.6)
     assert (one[170:] != other[170:]).any(axis=2).mean() > 0.05
     assert (one[50:58] == other[50:58]).all()
 
 
-def test_no_two_kinds_of_a_thing_look_the_same():
+def test_no_two_kinds_of_a_thing_look_the_same() -> None:
     upper, lower = PLAIN.upper, PLAIN.lower
     families = [
         [replace(PLAIN, upper=replace(upper, kind=kind)) for kind in UPPERS],
@@ -71,13 +74,13 @@ def test_no_two_kinds_of_a_thing_look_the_same():
         assert len({drawn(person, 20).tobytes() for person in family}) == len(family)
 
 
-def test_a_figure_outside_the_picture_leaves_it_untouched():
+def test_a_figure_outside_the_picture_leaves_it_untouched() -> None:
     picture = Image.new("RGB", (128, 256), (255, 255, 255))
     draw_person(picture, PLAIN, Pose(0, 0, feet=(900, 245), unit=230, elevation_deg=10))
     assert (np.asarray(picture) == 255).all()
 
 
-def test_two_sites_wear_different_clothes_and_many_people_of_one_share_colours():
+def test_two_sites_wear_different_clothes_and_many_people_of_one_share_colours() -> None:
     one, other = Wardrobe.of_site(1), Wardrobe.of_site(2)
     assert one.colours != other.colours and list(one.uppers) != list(other.uppers)
     rng = np.random.default_rng(0)

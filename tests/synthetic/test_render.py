@@ -21,8 +21,8 @@ SITES = [
 
 
 @pytest.fixture(scope="module")
-def tiny(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("one") / "tiny"
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder: Path = tmp_path_factory.mktemp("one") / "tiny"
     render_site(TINY, folder, processes=1)
     return folder
 
@@ -31,14 +31,14 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*.jpg")}
 
 
-def test_two_processes_write_the_same_bytes_as_one_and_nothing_else_stays_in_the_folder(tiny, tmp_path):
+def test_two_processes_write_the_bytes_of_one_and_remove_other_files(tiny: Path, tmp_path: Path) -> None:
     (tmp_path / "query").mkdir()
     (tmp_path / "query" / "old.jpg").touch()
     render_site(TINY, tmp_path, processes=2)
     assert contents(tmp_path) == contents(tiny)
 
 
-def test_every_name_is_market_1501s_and_every_crop_a_whole_picture(tiny):
+def test_every_name_is_market_1501s_and_every_crop_a_whole_picture(tiny: Path) -> None:
     assert {path.name for path in tiny.iterdir()} == {"bounding_box_train", "bounding_box_test", "query"}
     paths = list(tiny.rglob("*.jpg"))
     assert len(paths) == len(choose_crops(TINY))
@@ -49,16 +49,16 @@ def test_every_name_is_market_1501s_and_every_crop_a_whole_picture(tiny):
             image.load()
 
 
-def test_names_tell_the_camera_the_day_and_the_frame_on_the_cameras_clock():
+def test_names_have_the_camera_the_day_and_the_frame_on_the_cameras_clock() -> None:
     crops = choose_crops(TINY)
-    told = crops["path"].str.extract(r"c(?P<camera>\d)s(?P<session>\d)_(?P<frame>\d{6})").astype(int)
-    assert (told["camera"] == crops["camera"] + 1).all()
-    assert (told["session"] == crops["day"] + 1).all() and told["session"].nunique() == 2
-    np.testing.assert_allclose(told["frame"] / FPS, crops["clock_s"], atol=1 / FPS)
+    parts = crops["path"].str.extract(r"c(?P<camera>\d)s(?P<session>\d)_(?P<frame>\d{6})").astype(int)
+    assert (parts["camera"] == crops["camera"] + 1).all()
+    assert (parts["session"] == crops["day"] + 1).all() and parts["session"].nunique() == 2
+    np.testing.assert_allclose(parts["frame"] / FPS, crops["clock_s"], atol=1 / FPS)
 
 
 @pytest.mark.parametrize("site", SITES, ids=lambda site: f"seed{site.seed}")
-def test_people_distractors_and_junk_are_as_many_as_asked(site):
+def test_people_distractors_and_junk_have_the_configured_numbers(site: SiteConfig) -> None:
     crops = choose_crops(site)
     assert sorted(set(crops["pid"]) - {0, -1}) == list(range(1, site.people + 1))
     assert crops.loc[crops["pid"] == 0, "person"].nunique() == site.distractors
@@ -68,7 +68,7 @@ def test_people_distractors_and_junk_are_as_many_as_asked(site):
 
 
 @pytest.mark.parametrize("site", SITES, ids=lambda site: f"seed{site.seed}")
-def test_nobody_is_in_both_train_and_test(site):
+def test_nobody_is_in_both_train_and_test(site: SiteConfig) -> None:
     crops = choose_crops(site)
     train = set(crops.loc[crops["split"] == "train", "pid"])
     assert len(train) == round(site.train_share * site.people)
@@ -76,7 +76,7 @@ def test_nobody_is_in_both_train_and_test(site):
 
 
 @pytest.mark.parametrize("site", SITES, ids=lambda site: f"seed{site.seed}")
-def test_each_camera_of_a_test_person_gives_one_query_with_a_true_match_on_another(site):
+def test_each_camera_of_a_test_person_gives_one_query_with_a_true_match_on_another(site: SiteConfig) -> None:
     crops = choose_crops(site)
     query, gallery = (crops[crops["split"] == name] for name in ("query", "gallery"))
     tested = crops[(crops["pid"] > 0) & (crops["split"] != "train")]
@@ -87,12 +87,12 @@ def test_each_camera_of_a_test_person_gives_one_query_with_a_true_match_on_anoth
     assert set(query.index) == set(matched)
 
 
-def test_mean_colour_gets_less_than_a_quarter_right(tmp_path):
+def test_mean_colour_gets_less_than_a_quarter_right(tmp_path: Path) -> None:
     render_site(SiteConfig(seed=3, cameras=4, people=25, distractors=10, junk=5), tmp_path / "site", processes=2)
     assert mean_colour_rank1(tmp_path / "site") < 0.25
 
 
-def test_mean_colour_finds_people_of_one_colour_each_and_passes_over_junk_and_the_querys_camera(tmp_path):
+def test_mean_colour_finds_people_of_one_colour_each_and_passes_over_junk_and_the_querys_camera(tmp_path: Path) -> None:
     crops = pd.DataFrame(
         [
             ("query", "0001_c1", 200),
