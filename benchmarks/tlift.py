@@ -1,4 +1,4 @@
-"""Temporal lifting at Market-1501's size, and of one new query, beside the paper's loops."""
+"""Time temporal lifting at Market-1501's size and for one new query, against plain loops."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,13 +11,16 @@ from benchmarks.machine import memory_bandwidth
 from benchmarks.table import Bound, Cost, Row, compare, measure
 from qaconv.tlift import temporal_lift
 
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
 QUERIES, GALLERY, CAMERAS, SPAN_S = 3368, 15_913, 6, 18_000.0
-PLAIN_QUERIES = 100  # that the loops are timed on; the rest takes as long each
+PLAIN_QUERIES = 100  # of the plain loops; the others take as long each
 ONE_TURNS = 21  # of a single query
 
 
 def rows() -> Iterator[Row]:
-    """The whole query set, then its first query alone."""
+    """Time the whole query set, then its first query alone."""
     rng = np.random.default_rng(0)
     scores = rng.random((QUERIES, GALLERY)) ** 8
     where = (rng.integers(CAMERAS, size=QUERIES), rng.random(QUERIES) * SPAN_S)
@@ -48,17 +51,17 @@ def rows() -> Iterator[Row]:
 
 
 def _plain_lift(
-    scores: NDArray, query_camids: NDArray, query_times: NDArray, camids: NDArray, times: NDArray, *, queries: int
-) -> NDArray:
-    """The paper's words, a query and a camera at a time."""
+    scores: Floats, query_camids: Ints, query_times: Floats, camids: Ints, times: Floats, *, queries: int
+) -> Floats:
+    """Lift by the paper's formula, one query and camera at a time."""
     lifted = np.empty((queries, scores.shape[1]))
     for query in range(queries):
         near = np.flatnonzero((query_camids == query_camids[query]) & (np.abs(query_times - query_times[query]) < 100))
         for camid in range(CAMERAS):
-            seen = np.flatnonzero(camids == camid)
-            candidates = scores[np.ix_(near, seen)]
+            columns = np.flatnonzero(camids == camid)
+            candidates = scores[np.ix_(near, columns)]
             threshold = np.sort(candidates, axis=None)[-10]
-            pivots = times[seen[np.nonzero(candidates >= threshold)[1]]]
-            weight = np.exp(-((times[seen, None] - pivots) ** 2) / 200.0**2).mean(axis=1)
-            lifted[query, seen] = (weight + 0.2) * scores[query, seen]
+            pivots = times[columns[np.nonzero(candidates >= threshold)[1]]]
+            weight = np.exp(-((times[columns, None] - pivots) ** 2) / 200.0**2).mean(axis=1)
+            lifted[query, columns] = (weight + 0.2) * scores[query, columns]
     return lifted

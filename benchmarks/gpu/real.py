@@ -31,8 +31,8 @@ from qaconv.matching.results import _others
 from qaconv.metrics import evaluate_ranking
 from qaconv.models.checkpoint import Architecture, Network, build_network
 from qaconv.stages.match import match_rows
-from qaconv.tlift import fit
-from qaconv.tlift.clock_checks import Finding
+from qaconv.tlift import fit_profile
+from qaconv.tlift.findings import Finding
 from qaconv.training import trainer
 
 PROBED = 25  # steps, to find how many epochs fit into the time
@@ -192,7 +192,7 @@ def _rank(setup: Setup, network: Network, manifest: Manifest) -> Iterator[Row]:
     neighbours, logits = _others(found.everything)
     where, when = sightings["camid"].to_numpy(), sightings["time_s"].to_numpy()
     known = [Finding(**each) for each in manifest.clocks]
-    profile = fit(neighbours, expit(logits), where, when, known=known, target="market")
+    profile = fit_profile(neighbours, expit(logits), where, when, known=known, target="market")
     seconds = time.perf_counter() - started
     yield Figure("fitting times", seconds, "s", seconds, note=profile.reason)
     started = time.perf_counter()

@@ -1,1 +1,1 @@
-"""What docs/tlift.md's figures come from: `python -m benchmarks.lifting [PART ...]`; labels only measure."""
+"""Compute the figures of docs/tlift.md: `python -m benchmarks.lifting [PART ...]`; labels are for metrics only."""

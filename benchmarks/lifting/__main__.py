@@ -1,4 +1,4 @@
-"""Names of parts go in; their tables are printed, as docs/tlift.md has them."""
+"""Print the tables of docs/tlift.md."""
 
 import resource
 import sys
@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
@@ -20,7 +21,7 @@ TRIALS = range(51, 61)  # seeds
 
 
 def sites() -> Iterator[Row]:
-    """mAP unlifted, by the paper, fitted, best by labels, share of that gain; * without same-camera images."""
+    """mAP without lift, by the paper, fitted, best by labels, share of that gain; * without same-camera images."""
     yield "site", "model", "ranking", "none", "paper", "fitted", "best", "share %", "none*", "paper*", "fitted*"
     for name in load_params().targets:
         for method in METHODS:
@@ -36,7 +37,7 @@ def sites() -> Iterator[Row]:
 
 
 def clocks() -> Iterator[Row]:
-    """What clocks out of order cost: mAP of direct scores, and what the profile says."""
+    """Cost of wrong clocks: mAP of direct scores, and the findings of the profile."""
     yield "site", "clocks", "none", "fitted", "used", "findings"
     for name in load_params().targets:
         site = load_site(name, "qaconv")
@@ -50,12 +51,12 @@ def clocks() -> Iterator[Row]:
             yield name, title, site.measure(site.table("direct")), after, str(profile.active), found
 
 
-def _disturbed(site: Site) -> Iterator[tuple[str, np.ndarray]]:
+def _disturbed(site: Site) -> Iterator[tuple[str, NDArray[np.float64]]]:
     rng, camids, times = np.random.default_rng(0), site.camids, site.times
     permuted = times.copy()
     for camid in np.unique(camids):
-        mine = np.flatnonzero(camids == camid)
-        permuted[mine] = times[rng.permutation(mine)]
+        rows = np.flatnonzero(camids == camid)
+        permuted[rows] = times[rng.permutation(rows)]
     yield "as they are", times
     yield "times permuted", permuted
     yield "offset 1000 s a camera", times + 1000.0 * camids
@@ -64,7 +65,7 @@ def _disturbed(site: Site) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def trials() -> Iterator[Row]:
-    """Simulated networks with one clock out of order: how often that is found, or something that is not so."""
+    """Simulated networks with one wrong clock: how often it is found, and how often something else."""
     yield "network", "clocks", "networks", "found", "something else found"
     networks: dict[str, Callable[[int], Day | Crowd]] = {
         "5 cameras, 240 people": lambda seed: two_days(seed)[0],
@@ -79,7 +80,7 @@ def trials() -> Iterator[Row]:
 
 
 def _tried(day: Day | Crowd, clocks: str, seed: int) -> tuple[bool, bool]:
-    """Whether the change of one clock was found, and whether anything else was: a jump within its hour and a minute."""
+    """Whether the change of one clock was found, and whether anything else was; a jump within an hour and a minute."""
     rng = np.random.default_rng(seed)
     camid, at = int(rng.integers(0, 5)), np.quantile(day.times, rng.uniform(0.3, 0.7))
     shift, mine = rng.choice([-1, 1]) * rng.uniform(120, 1500), day.camids == camid
@@ -90,15 +91,15 @@ def _tried(day: Day | Crowd, clocks: str, seed: int) -> tuple[bool, bool]:
         "drift 0.5 %": day.times * (1 + 0.005 * mine),
     }
     profile = day.fit(changed[clocks])
-    mend = profile.clocks.get(camid)
-    found = mend is not None and clocks != "sound"
-    if mend is not None and clocks == "jump":
-        found = any(abs(when - at) <= 3600 and abs(by - shift) <= 60 for when, by in mend.jumps)
+    correction = profile.clocks.get(camid)
+    found = correction is not None and clocks != "sound"
+    if correction is not None and clocks == "jump":
+        found = any(abs(start - at) <= 3600 and abs(by - shift) <= 60 for start, by in correction.jumps)
     return found, len(profile.clocks) > found
 
 
 def days() -> Iterator[Row]:
-    """Simulated walks of two days: mAP of the second, lifted by each day's profile."""
+    """Simulated walks of two days: mAP of the second day, lifted by each day's profile."""
     yield "seed", "none", "fitted that day", "fitted the day before", "share %"
     for seed in range(31, 46):
         before, day = two_days(seed)
@@ -146,9 +147,9 @@ OF_THE_DEMO = tuple(PARTS)[:-1]
 
 
 def main(parts: list[str]) -> None:
-    """Prints a table for each part."""
+    """Print a table for each part."""
     if unknown := [part for part in parts if part not in PARTS]:
-        sys.exit(f"refused: there is no part {', '.join(unknown)}; legal are {', '.join(PARTS)}")
+        sys.exit(f"unknown part {', '.join(unknown)}, allowed: {', '.join(PARTS)}")
     for part in parts or OF_THE_DEMO:
         head, *rows = PARTS[part]()
         table = Table(*map(str, head), title=f"{part}: {PARTS[part].__doc__}", title_justify="left")

@@ -1,4 +1,4 @@
-"""A prepared target and a trained network go in; its scores come out, and what lifting gains, in mAP points."""
+"""Measure what lifting gains on a prepared target, in mAP points."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -14,15 +14,18 @@ from qaconv.data.manifest import JUNK, Manifest
 from qaconv.matching.results import Matches
 from qaconv.metrics import evaluate_ranking
 from qaconv.paths import MATCHES, PREPARED, RERANKED
-from qaconv.tlift import TLiftProfile, fit, temporal_lift
-from qaconv.tlift.profile import LiftParameters, Ranking
+from qaconv.tlift import TLiftProfile, fit_profile, temporal_lift
+from qaconv.tlift.profile import LiftParameters, ScoreKind
 
-RANKINGS: tuple[Ranking, ...] = ("direct", "reranked")
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+RANKINGS: tuple[ScoreKind, ...] = ("direct", "reranked")
 
 
 @dataclass(frozen=True)
 class Site:
-    """A target as one model sees it: N sightings, Q queries first; pids are read by `measure` alone."""
+    """Sightings of a target and their matches by one model: N sightings, Q queries first; only `measure` reads pids."""
 
     name: str
     method: str
@@ -35,19 +38,20 @@ class Site:
     def queries(self) -> int:
         return len(self.matches.logits)
 
-    def table(self, ranking: Ranking) -> NDArray[np.floating]:
-        """[Q, G] scores in [0, 1]."""
+    def table(self, ranking: ScoreKind) -> NDArray[np.floating]:
+        """Return scores [Q, G] in [0, 1]."""
         direct = ranking == "direct"
         return expit(self.matches.logits.astype(np.float64)) if direct else self.matches.reranked
 
-    def split(self, times: NDArray[np.float64] | None = None) -> tuple[NDArray, NDArray, NDArray, NDArray]:
-        """Query camids and times, gallery camids and times."""
-        times, at = self.times if times is None else times, self.queries
-        return self.camids[:at], times[:at], self.camids[at:], times[at:]
+    def split(self, times: NDArray[np.float64] | None = None) -> tuple[Ints, Floats, Ints, Floats]:
+        """Return query camids and times, gallery camids and times."""
+        queries = self.queries
+        times = self.times if times is None else times
+        return self.camids[:queries], times[:queries], self.camids[queries:], times[queries:]
 
     def fit(self, times: NDArray[np.float64] | None = None) -> TLiftProfile:
-        """A profile from all sightings."""
-        return fit(
+        """Fit a profile to all sightings."""
+        return fit_profile(
             self.matches.neighbours,
             expit(self.matches.neighbour_logits),
             self.camids,
@@ -56,19 +60,25 @@ class Site:
             target=self.name,
         )
 
-    def measure(self, scores: NDArray, *, same_camera: bool = True, asked: NDArray[np.bool_] | None = None) -> float:
-        """mAP in points; with same-camera images left out they rank last; only some queries where `asked`."""
-        at = self.queries
+    def measure(self, scores: NDArray[np.floating], *, same_camera: bool = True) -> float:
+        """Return mAP in points.
+
+        Args:
+            scores: [Q, G].
+            same_camera: whether images of the query's own camera compete; otherwise they rank last. Default: True.
+        """
+        queries = self.queries
         table = np.asarray(scores, dtype=np.float64)
         if not same_camera:
-            same = self.camids[:at, None] == self.camids[at:]
+            same = self.camids[:queries, None] == self.camids[queries:]
             table = np.where(same, table.min() - 1, table)
-        found = evaluate_ranking(table, self.pids[:at], self.pids[at:], self.camids[:at], self.camids[at:])
-        return 100 * found.mean_average_precision
+        pids, camids = self.pids, self.camids
+        metrics = evaluate_ranking(table, pids[:queries], pids[queries:], camids[:queries], camids[queries:])
+        return 100 * metrics.mean_average_precision
 
 
 def load_site(name: str, method: str) -> Site:
-    """A target, once `dvc repro rerank` has matched it."""
+    """Load a target that `dvc repro rerank` has matched."""
     require_outputs((PREPARED / name, MATCHES / name, RERANKED / name))
     frame = Manifest.load(PREPARED / name).sightings()
     queries = int((frame["split"] == "query").sum())
@@ -78,23 +88,23 @@ def load_site(name: str, method: str) -> Site:
     return Site(name, method, pids, frame["camid"].to_numpy(), frame["time_s"].to_numpy(), matches)
 
 
-def lifted(site: Site, profile: TLiftProfile, ranking: Ranking, times: NDArray | None = None) -> NDArray:
-    """[Q, G] by a profile."""
+def lifted(site: Site, profile: TLiftProfile, ranking: ScoreKind, times: Floats | None = None) -> Floats:
+    """Lift scores by a profile, [Q, G]."""
     return profile.lift(site.table(ranking), *site.split(times), ranking=ranking)
 
 
-def paper(site: Site, ranking: Ranking, times: NDArray | None = None) -> NDArray:
-    """[Q, G] by TLift with the paper's parameters."""
+def paper(site: Site, ranking: ScoreKind, times: Floats | None = None) -> Floats:
+    """Lift scores by TLift with the paper's parameters, [Q, G]."""
     return temporal_lift(site.table(ranking), *site.split(times))
 
 
-def best_of_grid(site: Site, profile: TLiftProfile, ranking: Ranking) -> tuple[float, LiftParameters]:
-    """The best mAP that labels find for the same formula, and its parameters."""
+def best_of_grid(site: Site, profile: TLiftProfile, ranking: ScoreKind) -> tuple[float, LiftParameters]:
+    """Return the best mAP that labels find for the same formula, and its parameters."""
 
     def measured(parameters: LiftParameters) -> float:
         return site.measure(lifted(site, replace(profile, active=True, parameters=parameters), ranking))
 
-    return max(((measured(each), each) for each in _grid()), key=lambda pair: pair[0])
+    return max(((measured(parameters), parameters) for parameters in _grid()), key=lambda pair: pair[0])
 
 
 def _grid() -> Iterator[LiftParameters]:

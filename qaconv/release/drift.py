@@ -18,7 +18,7 @@ from qaconv.config import DriftConfig
 from qaconv.runtime.crops import read_crop
 from qaconv.runtime.model import ServedModel
 from qaconv.tlift import TLiftProfile
-from qaconv.tlift.clock_checks import check_clocks, mend_times
+from qaconv.tlift.clock_checks import check_clocks, correct_times
 
 BATCH = 32  # crops encoded at a time
 SIGNIFICANT = 0.01  # a change of scores that chance gives more often is none
@@ -100,7 +100,7 @@ def _gains(
 ) -> NDArray[np.float64]:
     """[M]: log likelihood ratio of each match's gap; `first` is on the lower camera. What has no time is left out."""
     number = {pair: at for at, pair in enumerate(combinations(sorted(profile.camids), 2))}
-    gaps = np.subtract(*(mend_times(profile.clocks, camids[of], times[of]) for of in (second, first)))
+    gaps = np.subtract(*(correct_times(profile.clocks, camids[of], times[of]) for of in (second, first)))
     pairs = [number.get((int(a), int(b))) for a, b in zip(camids[first], camids[second], strict=True)]
     known = [(pair, gap) for pair, gap in zip(pairs, gaps, strict=True) if pair is not None and np.isfinite(gap)]
     return np.array([profile.transit(pair, np.array([gap]))[0] for pair, gap in known])

@@ -1,7 +1,7 @@
-"""What time says about who is who: scores and times go in; scores lifted where walks and companions agree come out."""
+"""Lift scores by the times of sightings: temporal lifting, and profiles that are fitted without labels."""
 
-from qaconv.tlift.fit import fit
+from qaconv.tlift.fit import fit_profile
 from qaconv.tlift.lift import temporal_lift
 from qaconv.tlift.profile import TLiftProfile
 
-__all__ = ["TLiftProfile", "fit", "temporal_lift"]
+__all__ = ["TLiftProfile", "fit_profile", "temporal_lift"]

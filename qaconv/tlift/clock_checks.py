@@ -1,4 +1,4 @@
-"""Cameras and times go in; what is wrong with each clock comes out, and times that are mended where they can be.
+"""Check the clocks of cameras by their times alone, and correct times by what is known of a clock.
 
 N sightings.
 """
@@ -9,46 +9,28 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from qaconv.tlift.findings import LEFT_OUT, Finding
+
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
-FEWEST_SIGHTINGS = 10  # fewer leave a camera without statistics of its own
-OTHER_UNIT = (
-    8.0  # times the median span of the other cameras: frames (24 and more a second) and milliseconds lie beyond
+MIN_SIGHTINGS = 10  # a camera with fewer uses the statistics of the others
+MAX_SPAN_RATIO = (
+    8.0  # to the median span of the other cameras: frames (24 and more a second) and milliseconds exceed it
 )
-FAR_OFF = 20.0  # middle ranges from the median: no day's sighting lies there
-GAP_SHARE = 0.25  # of the span: a camera silent for so long while the others see is named
-UNMENDED = "left out"
+MAX_DISTANCE = 20.0  # spans of the middle 80 per cent, from the median: beyond, a time is impossible
+GAP_SHARE = 0.25  # of the span of all times: a camera that saw nothing for this long has a gap
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One thing about one camera's clock.
+class ClockCorrection:
+    """How the times of one camera are corrected.
 
     Attributes:
-        camid: the camera.
-        kind: reset, backwards, missing, impossible, unit, few, gap, duplicates, jump or drift.
-        time_s: on the camera's clock, where it begins; None where the sightings concerned have no time.
-        detail: what was found, for people.
-        done: mended, left out, kept.
-    """
-
-    camid: int
-    kind: str
-    time_s: float | None
-    detail: str
-    done: str
-
-
-@dataclass(frozen=True)
-class ClockMend:
-    """How one camera's times are read.
-
-    Attributes:
-        drift: seconds gained on the other cameras each second.
-        origin_s: the time from which drift counts.
-        jumps: (time, seconds) in order: from that time on, the clock shows so many seconds too many.
+        drift: seconds that the clock gains on the other cameras in a second.
+        origin_s: time from which drift counts, in seconds.
+        jumps: (time, seconds) in order: from this time on, the clock shows this many seconds too many.
     """
 
     drift: float = 0.0
@@ -56,58 +38,58 @@ class ClockMend:
     jumps: Sequence[tuple[float, float]] = field(default_factory=list)
 
     def __call__(self, times: Floats) -> Floats:
-        """Times as the clock would have shown them had nothing happened to it."""
-        mended = times - self.drift * (times - self.origin_s)
-        for at, seconds in self.jumps:
-            mended = mended - np.where(times >= at, seconds, 0.0)
-        return mended
+        """Return the times as a sound clock would have shown them."""
+        corrected = times - self.drift * (times - self.origin_s)
+        for start, seconds in self.jumps:
+            corrected = corrected - np.where(times >= start, seconds, 0.0)
+        return corrected
 
 
-def mend_times(mends: Mapping[int, ClockMend], camids: Ints, times: Floats) -> Floats:
-    """[N]: each camera's times as its mend reads them."""
-    mended = times.copy()
-    for camid, mend in mends.items():
-        mended[camids == camid] = mend(times[camids == camid])
-    return mended
+def correct_times(corrections: Mapping[int, ClockCorrection], camids: Ints, times: Floats) -> Floats:
+    """Correct the times [N] of the cameras that have a correction."""
+    corrected = times.copy()
+    for camid, correction in corrections.items():
+        on_camera = camids == camid
+        corrected[on_camera] = correction(times[on_camera])
+    return corrected
 
 
 def check_clocks(camids: Ints, times: Floats) -> tuple[list[Finding], Bools]:
-    """What the times alone show, before anything is fitted.
+    """Find missing and impossible times, wrong units, and cameras with gaps or few sightings.
 
     Args:
         camids: [N].
         times: [N] seconds, NaN where unknown.
 
     Returns:
-        The findings, and [N] whether a sighting's time is used.
+        The findings, and a mask [N] of the sightings whose times are used.
     """
     findings: list[Finding] = []
     used = np.isfinite(times)
     if not used.any():
-        return [], used  # a camera network without times has no clocks to find fault with
-    spans = {int(camid): _middle(times[(camids == camid) & used]) for camid in np.unique(camids)}
+        return [], used
+    spans = {int(camid): _middle_span(times[(camids == camid) & used]) for camid in np.unique(camids)}
     for camid, span in spans.items():
-        mine = camids == camid
-        if missing := int((mine & ~used).sum()):
-            findings.append(
-                Finding(camid, "missing", None, f"{missing} of {mine.sum()} sightings have no time", UNMENDED)
-            )
-        others = [each for other, each in spans.items() if other != camid and each > 0]
-        if others and span > OTHER_UNIT * float(np.median(others)):
+        on_camera = camids == camid
+        if missing := int((on_camera & ~used).sum()):
+            detail = f"{missing} of {on_camera.sum()} sightings have no time"
+            findings.append(Finding(camid, "missing", None, detail, LEFT_OUT))
+        other_spans = [value for other, value in spans.items() if other != camid and value > 0]
+        if other_spans and span > MAX_SPAN_RATIO * float(np.median(other_spans)):
             detail = (
-                f"its times span {span / float(np.median(others)):.0f} times those of the other cameras: "
+                f"its times span {span / float(np.median(other_spans)):.0f} times those of the other cameras: "
                 "frames or milliseconds instead of seconds?"
             )
-            findings.append(Finding(camid, "unit", float(times[mine & used].min()), detail, UNMENDED))
-            used &= ~mine
+            findings.append(Finding(camid, "unit", float(times[on_camera & used].min()), detail, LEFT_OUT))
+            used &= ~on_camera
             continue
-        findings += _outliers(camid, mine, times, used)
-        findings += _few_or_gap(camid, times[mine & used], times[used])
+        findings += _leave_out_impossible(camid, on_camera, times, used)
+        findings += _few_or_gap(camid, times[on_camera & used], times[used])
     return findings, used
 
 
 def find_duplicates(camids: Ints, times: Floats, indices: Ints) -> list[Finding]:
-    """Sightings of one camera and time that are each other's nearest neighbour: one crop stored twice, perhaps.
+    """Find sightings of one camera and time that are each other's nearest neighbour.
 
     Args:
         camids: [N].
@@ -115,44 +97,45 @@ def find_duplicates(camids: Ints, times: Floats, indices: Ints) -> list[Finding]
         indices: [N, k] neighbours, best first.
     """
     nearest = indices[:, 0]
-    own = np.arange(len(nearest))
-    twice = (nearest[nearest] == own) & (camids[nearest] == camids) & (times[nearest] == times) & (own < nearest)
-    return [
-        Finding(camid, "duplicates", float(times[found[0]]), f"{len(found)} sightings seem to be stored twice", "kept")
-        for camid in sorted(set(camids[twice].tolist()))
-        for found in [np.flatnonzero(twice & (camids == camid))]
-    ]
+    rows = np.arange(len(nearest))
+    twice = (nearest[nearest] == rows) & (camids[nearest] == camids) & (times[nearest] == times) & (rows < nearest)
+    findings = []
+    for camid in sorted(set(camids[twice].tolist())):
+        duplicates = np.flatnonzero(twice & (camids == camid))
+        detail = f"{len(duplicates)} sightings seem to be stored twice"
+        findings.append(Finding(camid, "duplicates", float(times[duplicates[0]]), detail, "kept"))
+    return findings
 
 
-def _middle(times: Floats) -> float:
+def _middle_span(times: Floats) -> float:
     """Span of the middle 80 per cent."""
     return float(np.subtract(*np.quantile(times, [0.9, 0.1]))) if len(times) else 0.0
 
 
-def _outliers(camid: int, mine: Bools, times: Floats, used: Bools) -> list[Finding]:
-    """Impossible times are taken out of `used`."""
-    known = mine & used
+def _leave_out_impossible(camid: int, on_camera: Bools, times: Floats, used: Bools) -> list[Finding]:
+    """Remove impossible times from `used`, in place."""
+    known = on_camera & used
     if not known.any():
         return []
-    centre, width = float(np.median(times[known])), _middle(times[known])
-    far = known & (np.abs(times - centre) > FAR_OFF * max(width, 1.0))
-    used &= ~far
-    if not far.any():
+    median = float(np.median(times[known]))
+    span = _middle_span(times[known])
+    impossible = known & (np.abs(times - median) > MAX_DISTANCE * max(span, 1.0))
+    used &= ~impossible
+    if not impossible.any():
         return []
-    where = float(times[far].min())
-    return [
-        Finding(camid, "impossible", where, f"{far.sum()} times lie far from all others, such as {where:g}", UNMENDED)
-    ]
+    first = float(times[impossible].min())
+    detail = f"{impossible.sum()} times lie far from all others, such as {first:g}"
+    return [Finding(camid, "impossible", first, detail, LEFT_OUT)]
 
 
-def _few_or_gap(camid: int, times: Floats, everywhere: Floats) -> list[Finding]:
-    if len(times) < FEWEST_SIGHTINGS:
-        detail = f"{len(times)} sightings with a time; {FEWEST_SIGHTINGS} are needed for statistics of its own"
+def _few_or_gap(camid: int, times: Floats, all_times: Floats) -> list[Finding]:
+    if len(times) < MIN_SIGHTINGS:
+        detail = f"{len(times)} sightings with a time; {MIN_SIGHTINGS} are needed for statistics of its own"
         first = float(times.min()) if len(times) else None
         return [Finding(camid, "few", first, detail, "pooled statistics")]
     ordered = np.sort(times)
     widest = int(np.argmax(np.diff(ordered)))
     start, end = ordered[widest], ordered[widest + 1]
-    if end - start > GAP_SHARE * np.ptp(everywhere):
+    if end - start > GAP_SHARE * np.ptp(all_times):
         return [Finding(camid, "gap", float(start), f"nothing seen for {end - start:.0f} s", "kept")]
     return []

@@ -1,14 +1,14 @@
-"""Temporal lifting (Liao and Shao, ECCV 2020): scores and times go in; lifted scores come out.
+"""Lift scores by time: temporal lifting (TLift; Liao and Shao, ECCV 2020).
 
-Whoever passes one camera together passes the next one together too: the best matches of a query's companions say
-when to look for the query itself. Q queries, G gallery images, K pivots; q and g of them on one pair of cameras.
+People who pass one camera together also pass the next one together: the best matches of a query's companions show when
+to look for the query itself. Q queries, G gallery images, K pivots; q and g of them on one pair of cameras.
 """
 
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,11 +16,13 @@ from scipy import sparse
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-REACH = 4.3  # sigmas from a pivot beyond which it weighs nothing: exp(-18.5) = 1e-8
-UNDERFLOW = 700.0  # exp(-700) is 1e-304; where it gives 0, exp takes ten times as long
-GROUP = 16  # columns that are looked through together for a row's best
-ROWS = 64  # whose columns a thread puts into another order at a time
-ENTRIES = 1 << 19  # weights at a time: 4 MB
+PivotCounts = Literal["each", "once"]
+
+REACH = 4.3  # sigmas from a pivot beyond which its weight counts as 0: exp(-18.5) = 1e-8
+UNDERFLOW = 700.0  # largest exponent: exp(-700) is 1e-304; where exp gives 0 it takes ten times as long
+GROUP = 16  # columns in a group whose maximum is compared first
+ROWS = 64  # whose columns a thread reorders at a time
+ENTRIES = 1 << 19  # weights computed at a time: 4 MB
 
 
 def temporal_lift(
@@ -34,27 +36,33 @@ def temporal_lift(
     sigma: float = 200,
     top_k: int = 10,
     alpha: float = 0.2,
-    pivot_counts: Literal["each", "once"] = "each",
+    pivot_counts: PivotCounts = "each",
 ) -> Floats:
-    """Lifted scores [Q, G]: (weight + alpha) * score, the weight in [0, 1] from each gallery camera's pivots.
+    """Return lifted scores [Q, G]: (weight + alpha) * score, with a weight in [0, 1] from each gallery camera's pivots.
 
     Times are compared within one camera only, so a constant offset of a camera's clock changes nothing.
 
     Args:
         scores: [Q, G] in [0, 1], with a mean of about 0.01 to 0.1.
-        query_camids: [Q]; a camera that the gallery lacks is fine.
-        query_times: [Q], seconds.
+        query_camids: [Q]; cameras without gallery images are allowed.
+        query_times: [Q] seconds.
         gallery_camids: [G].
-        gallery_times: [G], seconds.
-        tau: queries on one camera less than this many seconds apart are neighbours.
-        sigma: seconds; a gallery image this far from a pivot is given weight 1/e by it.
-        top_k: K; images whose score ties with the K-th are pivots too.
-        alpha: what appearance counts where time gives no support.
-        pivot_counts: a gallery image that several neighbours name is a pivot for "each" of them, as in the authors'
-            Python code, which their figures come from, or "once", as in their Octave code.
+        gallery_times: [G] seconds.
+        tau: queries on one camera less than this many seconds apart are neighbours. Default: 100.
+        sigma: seconds at which a gallery image gets the weight 1/e from a pivot. Default: 200.
+        top_k: K; images whose score equals the K-th best are pivots too. Default: 10.
+        alpha: factor of a score that times do not support. Default: 0.2.
+        pivot_counts: whether an image that is a pivot of several neighbours counts for "each" of them, as in the
+            authors' Python code that their figures come from, or "once", as in their Octave code.
 
     Raises:
-        ValueError: shapes do not fit, or a score or time is not a number.
+        ValueError: shapes do not fit, or a score or time is not a finite number.
+
+    Example:
+        >>> temporal_lift([[0.5, 0.5]], [0], [10], [1, 1], [20, 220], top_k=1).round(3)
+        array([[0.442, 0.442]])
+        >>> temporal_lift([[0.9, 0.1]], [0], [10], [1, 1], [20, 220], top_k=1).round(3)
+        array([[1.08 , 0.057]])
     """
     score_table = np.asarray(scores)
     query_camids, query_times = np.asarray(query_camids), np.asarray(query_times, dtype=np.float64)
@@ -65,9 +73,9 @@ def temporal_lift(
     if not lifted.size:
         return lifted
 
-    # While it is worked on, the table's columns lie by camera and time: a camera is a slice, and so is what is near.
-    seen = [np.flatnonzero(gallery_camids == camid) for camid in np.unique(gallery_camids)]
-    order = np.concatenate([columns[np.argsort(gallery_times[columns])] for columns in seen])
+    # Meanwhile the columns are sorted by camera and time: a camera is a slice, and so are images close in time.
+    columns_by_camera = [np.flatnonzero(gallery_camids == camid) for camid in np.unique(gallery_camids)]
+    order = np.concatenate([columns[np.argsort(gallery_times[columns])] for columns in columns_by_camera])
     back, times = np.empty_like(order), gallery_times[order]
     back[order] = np.arange(len(order))
     neighbours = find_neighbours(query_camids, query_times, tau=tau)
@@ -87,37 +95,37 @@ def temporal_lift(
         for row in rows:
             lifted[row] = lifted[row].take(back)
 
-    cameras = [slice(*ends) for ends in pairwise(np.cumsum([0, *map(len, seen)]))]
+    cameras = [slice(*ends) for ends in pairwise(np.cumsum([0, *map(len, columns_by_camera)]))]
     parts = [range(start, min(start + ROWS, len(lifted))) for start in range(0, len(lifted), ROWS)]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        each = pool.map if len(parts) > 1 else map  # of a single query's time threads would be half
-        list(each(gather, parts))
-        list(each(lift_on, cameras))
-        list(each(put_back, parts))
+        run: Any = pool.map if len(parts) > 1 else map  # threads would take half the time of a single query
+        list(run(gather, parts))
+        list(run(lift_on, cameras))
+        list(run(put_back, parts))
     return lifted
 
 
-def find_neighbours(camids: NDArray, times: Floats, *, tau: float, with_itself: bool = True) -> tuple[Ints, Ints]:
-    """Pairs of queries on one camera less than tau apart, as two [n]: a query, and who is near it; sorted by query.
+def find_neighbours(camids: NDArray[Any], times: Floats, *, tau: float, with_itself: bool = True) -> tuple[Ints, Ints]:
+    """Return the pairs of queries on one camera less than tau apart: query and neighbour, [n] each, sorted by query.
 
     Args:
         camids: [Q].
-        times: [Q], seconds.
+        times: [Q] seconds.
         tau: as in `temporal_lift`.
-        with_itself: False leaves a query out of its own neighbours, and shows what its companions alone know.
+        with_itself: whether a query is its own neighbour. Default: True.
     """
     pairs = []
     for camid in np.unique(camids):
-        on = np.flatnonzero(camids == camid)
-        on = on[np.argsort(times[on])]
-        ordered = times[on]
+        rows = np.flatnonzero(camids == camid)
+        rows = rows[np.argsort(times[rows])]
+        ordered = times[rows]
         first, last = np.searchsorted(ordered, ordered - tau, side="right"), np.searchsorted(ordered, ordered + tau)
-        pairs.append(np.stack([np.repeat(on, last - first), on[_ranges(first, last - first)]]))
-    asked, near = np.concatenate(pairs, axis=1)
-    order = np.argsort(asked, kind="stable")
+        pairs.append(np.stack([np.repeat(rows, last - first), rows[_ranges(first, last - first)]]))
+    query, neighbour = np.concatenate(pairs, axis=1)
+    order = np.argsort(query, kind="stable")
     if not with_itself:
-        order = order[asked[order] != near[order]]
-    return asked[order], near[order]
+        order = order[query[order] != neighbour[order]]
+    return query[order], neighbour[order]
 
 
 def find_pivots(
@@ -125,24 +133,24 @@ def find_pivots(
     neighbours: tuple[Ints, Ints],
     *,
     top_k: int,
-    pivot_counts: Literal["each", "once"] = "each",
+    pivot_counts: PivotCounts = "each",
 ) -> sparse.coo_array:
-    """A one for each neighbour of a query, and each gallery image that it names as a pivot, [Q, g], on one camera.
+    """Return the pivots on one camera as a sparse table [Q, g] with a 1 for each neighbour and pivot.
 
     Args:
         scores: [Q, g].
-        neighbours: as `find_neighbours` gives them.
-        top_k: K, as in `temporal_lift`.
-        pivot_counts: the same; "once" leaves one of those that name the same image.
+        neighbours: from `find_neighbours`.
+        top_k: as in `temporal_lift`.
+        pivot_counts: as in `temporal_lift`.
     """
     queries, galleries = scores.shape
     row, column, value = _best(scores, min(top_k, galleries))
     first = np.searchsorted(row, np.arange(queries + 1))
-    asked, named_by = neighbours
-    # Each query's candidates: the best of all its neighbours, one after another.
-    lengths = np.diff(first)[named_by]
-    candidate = _ranges(first[named_by], lengths)
-    query = np.repeat(asked, lengths)
+    query_of_pair, neighbour = neighbours
+    # The candidates of each query are the best of all its neighbours, one after another.
+    lengths = np.diff(first)[neighbour]
+    candidate = _ranges(first[neighbour], lengths)
+    query = np.repeat(query_of_pair, lengths)
     keep = value[candidate] >= _kth_best(query, value[candidate], queries, top_k)[query]
     query, pivot = query[keep], column[candidate[keep]]
     if pivot_counts == "once":
@@ -151,54 +159,61 @@ def find_pivots(
 
 
 def time_weights(pivots: sparse.coo_array, gallery_times: Floats, sigma: float) -> Floats:
-    """Mean over each query's pivots of exp(-(difference in time / sigma)^2): [Q, g]; 0 for a query without any."""
+    """Return the mean over each query's pivots of exp(-(time difference / sigma)^2), [Q, g]; 0 without pivots."""
     order = np.argsort(gallery_times)
-    back, (query, column) = np.argsort(order), pivots.coords
+    back = np.argsort(order)
+    query, column = pivots.coords
     by_time = sparse.coo_array((pivots.data, (query, back[column])), shape=pivots.shape)
     return np.hstack([weights for _, weights in _weights(by_time, gallery_times[order], sigma)]).take(back, axis=1)
 
 
 def check_tables(
-    scores: NDArray, query_camids: NDArray, query_times: NDArray, gallery_camids: NDArray, gallery_times: NDArray
+    scores: NDArray[Any],
+    query_camids: NDArray[Any],
+    query_times: NDArray[Any],
+    gallery_camids: NDArray[Any],
+    gallery_times: NDArray[Any],
 ) -> None:
-    """Refuses shapes that do not fit and what is not a number.
+    """Check shapes and numbers.
 
     Raises:
-        ValueError: names the shape or the table.
+        ValueError: shapes do not fit, or a score or time is not a finite number.
     """
     queries, galleries = len(query_camids), len(gallery_camids)
     if scores.shape != (queries, galleries) or len(query_times) != queries or len(gallery_times) != galleries:
         raise ValueError(
-            f"scores have shape {scores.shape}, for {queries} query camids, {len(query_times)} query times, "
-            f"{galleries} gallery camids and {len(gallery_times)} gallery times"
+            f"scores must have shape {(queries, galleries)}, for {queries} query camids and {galleries} gallery "
+            f"camids, got scores of shape {scores.shape}, {len(query_times)} query times and "
+            f"{len(gallery_times)} gallery times"
         )
     for name, values in (("scores", scores), ("query_times", query_times), ("gallery_times", gallery_times)):
         if not np.isfinite(values.sum()):
-            raise ValueError(f"{name}: {int((~np.isfinite(values)).sum())} of {values.size} are not finite numbers")
+            wrong = int((~np.isfinite(values)).sum())
+            raise ValueError(f"{name} must be finite numbers, got {wrong} of {values.size} that are not")
 
 
 def _weights(pivots: sparse.coo_array, times: Floats, sigma: float) -> Iterator[tuple[slice, Floats]]:
-    """`time_weights` of some columns after others, for times that ascend: only pivots that are near are summed."""
+    """Yield `time_weights` of blocks of columns, for ascending times: only pivots close in time are summed."""
     query, column = pivots.coords
     queries, galleries = pivots.shape
-    used, place = np.unique(column, return_inverse=True)
+    used, position = np.unique(column, return_inverse=True)
     share = 1 / np.bincount(query, minlength=queries)[query]
-    shares = sparse.csc_array((share, (query, place)), shape=(queries, len(used)))
+    shares = sparse.csc_array((share, (query, position)), shape=(queries, len(used)))
     times = times / sigma
-    around, width = times[used], max(1, ENTRIES // queries)
+    pivot_times, width = times[used], max(1, ENTRIES // queries)
     for start in range(0, galleries, width):
         columns = slice(start, min(start + width, galleries))
-        first, last = np.searchsorted(around, (times[start] - REACH, times[columns.stop - 1] + REACH))
-        exponent = np.square(around[first:last, None] - times[columns])
+        first, last = np.searchsorted(pivot_times, (times[start] - REACH, times[columns.stop - 1] + REACH))
+        exponent = np.square(pivot_times[first:last, None] - times[columns])
         np.minimum(exponent, UNDERFLOW, out=exponent)
         yield columns, shares[:, first:last] @ np.exp(-exponent)
 
 
 def _best(scores: Floats, top_k: int) -> tuple[Ints, Ints, Floats]:
-    """Row, column and value of each row's `top_k` best and of whatever ties with the last of them, row by row.
+    """Row, column and value of each row's `top_k` best scores, and of those equal to the last of them, row by row.
 
-    The K-th best of the maxima of groups of columns is no better than the K-th best of all, so that nearly
-    everything is passed over at first sight.
+    The K-th best of the maxima of groups of columns is no better than the K-th best of all scores, so comparing with
+    it rejects nearly all scores at once.
     """
     rows, columns = scores.shape
     groups = max(columns // GROUP, top_k)
@@ -212,14 +227,16 @@ def _best(scores: Floats, top_k: int) -> tuple[Ints, Ints, Floats]:
 
 
 def _ranges(first: Ints, lengths: Ints) -> Ints:
-    """first[0], first[0] + 1, ... of the first length, then first[1], and so on."""
-    return np.arange(lengths.sum()) + np.repeat(first - np.cumsum(lengths) + lengths, lengths)
+    """Concatenate the ranges that start at `first` and have `lengths`."""
+    ranges: Ints = np.arange(lengths.sum()) + np.repeat(first - np.cumsum(lengths) + lengths, lengths)
+    return ranges
 
 
 def _kth_best(query: Ints, value: Floats, queries: int, top_k: int) -> Floats:
-    """[q]: the K-th best of each query's candidates, or the worst where there are fewer; `query` is sorted."""
+    """K-th best of each query's candidates, or the worst where there are fewer, [q]; `query` is sorted."""
     rank = np.argsort(np.argsort(-value))
     order = np.argsort(query * len(value) + rank)  # three sorts by one key take a third of lexsort's time
-    ranked = np.append(value[order], np.inf)  # what a query without candidates reads
+    ranked = np.append(value[order], np.inf)  # infinite for a query without candidates
     first = np.searchsorted(query, np.arange(queries + 1))
-    return ranked[np.minimum(first[:-1] + top_k, first[1:]) - 1]
+    kth: Floats = ranked[np.minimum(first[:-1] + top_k, first[1:]) - 1]
+    return kth

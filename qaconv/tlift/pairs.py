@@ -1,6 +1,6 @@
-"""Each sighting's nearest neighbours go in; pairs that may show one person on two cameras come out.
+"""Collect the pairs of sightings on two cameras that may show one person.
 
-N sightings, k neighbours of each, M pairs.
+N sightings, k neighbours, M pairs.
 """
 
 from dataclasses import dataclass
@@ -15,13 +15,13 @@ Bools = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Pairs:
-    """Two sightings on two cameras each, every pair once.
+    """Pairs of sightings on two cameras, each pair once.
 
     Attributes:
-        first: [M], the sighting on the camera with the lower number.
-        second: [M], the other one.
-        score: [M], what appearance says, in [0, 1].
-        mutual: [M], whether each is the other's best match on its camera.
+        first: sighting on the camera with the lower number, [M].
+        second: the other sighting, [M].
+        score: of the pair in [0, 1], [M].
+        mutual: whether each is the other's best match on its camera, [M].
     """
 
     first: Ints
@@ -33,12 +33,12 @@ class Pairs:
         return len(self.first)
 
     def keep(self, kept: Bools) -> "Pairs":
-        """Some of them."""
+        """Return the pairs of a mask [M]."""
         return Pairs(self.first[kept], self.second[kept], self.score[kept], self.mutual[kept])
 
 
 def cross_camera_pairs(indices: Ints, scores: Floats, camids: Ints) -> Pairs:
-    """The neighbours that another camera has seen.
+    """Pair each sighting with its neighbours on other cameras.
 
     Args:
         indices: [N, k].
@@ -46,23 +46,27 @@ def cross_camera_pairs(indices: Ints, scores: Floats, camids: Ints) -> Pairs:
         camids: [N].
     """
     count, width = indices.shape
-    one, other, score = np.repeat(np.arange(count), width), indices.ravel(), scores.ravel()
+    one = np.repeat(np.arange(count), width)
+    other, score = indices.ravel(), scores.ravel()
     across = (camids[one] != camids[other]) & ~np.isnan(score)
     one, other, score = one[across], other[across], score[across]
-    mutual = _best_on_camera(one, other, score, camids)
+    mutual = _mutual_best(one, other, score, camids)
     swapped = camids[one] > camids[other]
-    first, second = np.where(swapped, other, one), np.where(swapped, one, other)
+    first = np.where(swapped, other, one)
+    second = np.where(swapped, one, other)
     _, kept = np.unique(first * count + second, return_index=True)
     return Pairs(first[kept], second[kept], score[kept], mutual[kept])
 
 
-def _best_on_camera(one: Ints, other: Ints, score: Floats, camids: Ints) -> Bools:
-    """[M]: whether `other` is the best of its camera for `one`, and the other way round."""
+def _mutual_best(one: Ints, other: Ints, score: Floats, camids: Ints) -> Bools:
+    """Whether `other` is the best match of `one` on its camera and the other way round, [M]."""
     cameras = int(camids.max()) + 1
-    asked, answered = one * cameras + camids[other], other * cameras + camids[one]
-    order = np.lexsort((other, -score, asked))
+    forward = one * cameras + camids[other]
+    backward = other * cameras + camids[one]
+    order = np.lexsort((other, -score, forward))
     leads = np.ones(len(order), dtype=bool)
-    leads[1:] = np.diff(asked[order]) != 0
+    leads[1:] = np.diff(forward[order]) != 0
     best = np.full(len(camids) * cameras, -1)
-    best[asked[order[leads]]] = other[order[leads]]
-    return (best[asked] == other) & (best[answered] == one)
+    best[forward[order[leads]]] = other[order[leads]]
+    mutual: Bools = (best[forward] == other) & (best[backward] == one)
+    return mutual

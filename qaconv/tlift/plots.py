@@ -1,30 +1,31 @@
-"""A profile goes in; pictures of what it says, and the numbers they are drawn from, come out."""
+"""Draw a profile, and write the data of each picture next to it."""
 
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from qaconv.files import replacing_file
 from qaconv.tlift.profile import TLiftProfile
 from qaconv.tlift.transit import BIN, SCALE
 
 matplotlib.use("Agg")
-WINDOW_SECONDS = 600.0  # of transit times that are drawn, around each pair's centre
-MOST_CAMERAS = 10  # that the grid shows
+WINDOW_SECONDS = 600.0  # of the drawn transit times around each pair's centre
+MAX_CAMERAS = 10  # in the grid
 BLUE, GREY = "#1f6fb4", "#8a8a8a"
 
 
 def draw_profile(profile: TLiftProfile, folder: Path, name: str) -> None:
-    """Writes <name>_transit and <name>_comovement, each as .png and .csv; nothing where nothing was fitted.
+    """Write <name>_transit and <name>_comovement, each as .png and .csv; nothing for a profile without transit times.
 
     Args:
         profile: fitted.
-        folder: is there.
+        folder: must exist.
         name: of the model.
     """
     if not profile.transit.log_ratio:
@@ -43,14 +44,14 @@ def draw_profile(profile: TLiftProfile, folder: Path, name: str) -> None:
 def draw_rank_changes(
     before: ArrayLike, after: ArrayLike, camids: ArrayLike, times: ArrayLike, folder: Path, name: str
 ) -> None:
-    """Writes <name>_ranks.png and .csv: what the lift moved, along the day, without a label.
+    """Write <name>_ranks.png and .csv: how the lift changed the first ranks along the day; this needs no label.
 
     Args:
         before: scores [Q, G].
-        after: the same, lifted.
-        camids: [Q] of the queries.
-        times: [Q] seconds.
-        folder: is there.
+        after: lifted scores [Q, G].
+        camids: of the queries, [Q].
+        times: of the queries in seconds, [Q].
+        folder: must exist.
         name: of the model.
     """
     frame = rank_frame(before, after, camids, times)
@@ -61,8 +62,8 @@ def draw_rank_changes(
 
 
 def rank_frame(before: ArrayLike, after: ArrayLike, camids: ArrayLike, times: ArrayLike) -> pd.DataFrame:
-    """One row a query, by time: the rank that its first image had before, and the one that its former first has now."""
-    tables = np.asarray(before), np.asarray(after)
+    """Return one row for each query by time: the old rank of the image that is first now, and the reverse."""
+    tables: tuple[NDArray[Any], NDArray[Any]] = np.asarray(before), np.asarray(after)
     firsts = [table.argmax(axis=1) for table in tables]
     ranks = [
         1 + (table > np.take_along_axis(table, first[:, None], axis=1)).sum(axis=1)
@@ -73,7 +74,7 @@ def rank_frame(before: ArrayLike, after: ArrayLike, camids: ArrayLike, times: Ar
 
 
 def transit_frame(profile: TLiftProfile) -> pd.DataFrame:
-    """One row a pair of cameras and bin: gap_s on their clocks, from_centre_s, and the log likelihood ratio."""
+    """Return one row for each pair of cameras and bin: gap_s on their clocks, from_centre_s, log likelihood ratio."""
     edges = np.arange(-profile.transit.reach, profile.transit.reach + BIN / 2, BIN)
     from_centre = SCALE * np.sinh((edges[:-1] + edges[1:]) / 2)
     frames = [
@@ -90,7 +91,7 @@ def transit_frame(profile: TLiftProfile) -> pd.DataFrame:
 
 
 def comovement_frame(profile: TLiftProfile) -> pd.DataFrame:
-    """One row a bin of time between two people: pairs, share that stays together, and the same by chance."""
+    """Return one row for each bin of time between two people: pairs, share that stays together, the same by chance."""
     curve = profile.evidence["comovement"]
     return pd.DataFrame(
         {"from_s": curve["edges"][:-1], "to_s": curve["edges"][1:]}
@@ -99,8 +100,8 @@ def comovement_frame(profile: TLiftProfile) -> pd.DataFrame:
 
 
 def _transit_grid(profile: TLiftProfile, frame: pd.DataFrame) -> Figure:
-    """Row a, column b > a: how many times likelier than chance each gap is, on one scale."""
-    camids = profile.camids[:MOST_CAMERAS]
+    """Draw the log likelihood ratio of each gap in row a and column b > a, all on one scale."""
+    camids = profile.camids[:MAX_CAMERAS]
     side = max(2, len(camids))
     figure = Figure(figsize=(1.9 * (side - 1) + 0.8, 1.5 * (side - 1) + 1.0), layout="constrained")
     grid = figure.subplots(side - 1, side - 1, squeeze=False, sharey=True)
@@ -125,7 +126,7 @@ def _transit_grid(profile: TLiftProfile, frame: pd.DataFrame) -> Figure:
 
 
 def _rank_changes(frame: pd.DataFrame) -> Figure:
-    """Above, where the images that are first now stood; below, where those stand that were first."""
+    """Draw the old ranks of the images that are first now, and the new ranks of those that were first."""
     figure = Figure(figsize=(7.2, 4.2), layout="constrained")
     rows = figure.subplots(2, 1, sharex=True)
     for axes, column, label in zip(
@@ -149,9 +150,9 @@ def _comovement_curve(profile: TLiftProfile, frame: pd.DataFrame) -> Figure:
     labels = [f"{row.from_s:g}-{row.to_s:g}" for row in frame.itertuples()]
     axes.plot(labels, frame["together"], marker="o", color=BLUE, label="as seen")
     axes.plot(labels, frame["control"], marker="o", color=GREY, linestyle="--", label="walks permuted")
-    for at, row in enumerate(frame.itertuples()):
+    for position, row in enumerate(frame.itertuples()):
         axes.annotate(
-            f"{row.pairs}", (at, row.together), textcoords="offset points", xytext=(0, 6), fontsize=7, ha="center"
+            f"{row.pairs}", (position, row.together), textcoords="offset points", xytext=(0, 6), fontsize=7, ha="center"
         )
     axes.set_ylim(-0.03, 1.1)
     axes.set_xlabel("seconds between two people on one camera", fontsize=8)

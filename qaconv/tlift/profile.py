@@ -1,4 +1,4 @@
-"""What one target's times allow one model: written once, checked when loaded, applied to scores.
+"""Define the temporal profile of a target: save it, load it, and lift scores by it.
 
 Q queries, G gallery images; q and g of them on one pair of cameras.
 """
@@ -16,26 +16,28 @@ from numpy.typing import ArrayLike, NDArray
 from qaconv.errors import InputError
 from qaconv.files import write_json
 from qaconv.tlift.calibration import Calibration
-from qaconv.tlift.clock_checks import ClockMend, Finding, mend_times
+from qaconv.tlift.clock_checks import ClockCorrection, correct_times
+from qaconv.tlift.findings import Finding
 from qaconv.tlift.lift import check_tables, find_neighbours, find_pivots, time_weights
 from qaconv.tlift.transit import BIN, SCALE
 
-VERSION = 2
-Ranking = Literal["direct", "reranked"]
+VERSION = 2  # of the file
+ScoreKind = Literal["direct", "reranked"]
 Floats = NDArray[np.float64]
-TINY = 1e-300
+Ints = NDArray[np.int64]
+TINY = 1e-300  # smallest number whose logarithm is taken
 
 
 @dataclass(frozen=True)
 class LiftParameters:
-    """How much time counts.
+    """How much times count.
 
     Attributes:
-        tau_s: neighbours of a query are within this many seconds.
-        sigma_s: seconds; width of TLift's time weight.
+        tau_s: queries on one camera less than this many seconds apart are neighbours.
+        sigma_s: width of TLift's time weight, in seconds.
         top_k: pivots on each gallery camera.
-        alpha: what TLift leaves where companions give no support; large is hardly any TLift.
-        transit_weight: exponent of the transit times' likelihood ratio; 0 is none.
+        alpha: factor of a score that companions do not support; with a large one TLift hardly counts.
+        transit_weight: exponent of the likelihood ratio of transit times; 0 leaves them out.
     """
 
     tau_s: float = 100.0
@@ -47,12 +49,13 @@ class LiftParameters:
 
 @dataclass(frozen=True)
 class TransitTable:
-    """Log likelihood ratios of gaps, for each two cameras a < b in the order of `combinations`.
+    """Log likelihood ratios of gaps for each two cameras a < b in the order of `combinations`.
 
     Attributes:
-        centres: seconds on b's clock minus a's; None for two cameras that no match joins, which stay neutral.
-        reach: the outer edges on the axis asinh((gap - centre) / SCALE).
-        log_ratio: by bin: log of transit density / chance density.
+        centres: usual time on b's clock minus that on a's, in seconds; None for two cameras without matches, which
+            stay neutral.
+        reach: outer edges on the axis asinh((gap - centre) / SCALE).
+        log_ratio: log of transit density / chance density by bin.
     """
 
     centres: Sequence[float | None] = ()
@@ -60,35 +63,41 @@ class TransitTable:
     log_ratio: Sequence[Sequence[float]] = ()
 
     def __call__(self, pair: int, gaps: Floats) -> Floats:
-        """Log likelihood ratio of gaps of one pair of cameras."""
+        """Return the log likelihood ratio of gaps of one pair of cameras, in seconds."""
         centre = self.centres[pair]
         if centre is None:
             return np.zeros_like(gaps)
         values = np.asarray(self.log_ratio[pair])
-        at = (np.arcsinh((gaps - centre) / SCALE) + self.reach) / BIN - 0.5
-        at = np.clip(at, 0, len(values) - 1.000001)
-        below = at.astype(np.intp)
-        return values[below] + (at - below) * np.diff(values)[below]
+        positions = (np.arcsinh((gaps - centre) / SCALE) + self.reach) / BIN - 0.5
+        positions = np.clip(positions, 0, len(values) - 1.000001)
+        below = positions.astype(np.intp)
+        log_ratios: Floats = values[below] + (positions - below) * np.diff(values)[below]
+        return log_ratios
 
 
 @dataclass(frozen=True)
 class TLiftProfile:
-    """Temporal lifting for one camera network and one model.
+    """Fitted temporal lifting for one target and one model.
 
     Attributes:
         target: the camera network.
-        model: digest of the network whose scores it is for; empty where none was named.
-        sightings: digest of what it was fitted on.
-        span_s: first and last time that it was fitted on.
-        camids: its cameras; others are refused.
-        active: whether times are used at all; if not, `lift` gives the scores back.
-        reason: why so, for people.
-        parameters: how much time counts.
+        model: digest of the network whose scores it lifts; empty where it is unknown.
+        sightings: digest of the sightings that it was fitted on.
+        span_s: first and last time that it was fitted on, in seconds.
+        camids: cameras of the target.
+        active: whether times are used; if not, `lift` returns the scores unchanged.
+        reason: why times are used or not, for people.
+        parameters: how much times count.
         transit: transit times.
-        calibrations: from a score to log odds, by kind of ranking; a kind without one takes the score as it is.
-        clocks: cameras whose times are mended.
-        findings: what was found about the clocks.
-        evidence: the curves and gains that all this rests on.
+        calibrations: from a score to log odds by kind of score; a score without one is taken as odds.
+        clocks: corrections by camera.
+        findings: faults of clocks.
+        evidence: gains and curves that the fit rests on.
+
+    Example:
+        >>> profile = TLiftProfile("mall", (0, 1), active=False, reason="no times")
+        >>> profile.lift([[0.5, 0.25]], [0], [10.0], [1, 1], [20.0, 30.0])
+        array([[0.5 , 0.25]])
     """
 
     target: str
@@ -101,7 +110,7 @@ class TLiftProfile:
     parameters: LiftParameters = LiftParameters()
     transit: TransitTable = TransitTable()
     calibrations: Mapping[str, Calibration] = field(default_factory=dict)
-    clocks: Mapping[int, ClockMend] = field(default_factory=dict)
+    clocks: Mapping[int, ClockCorrection] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
     evidence: Mapping[str, Any] = field(default_factory=dict)
 
@@ -113,12 +122,12 @@ class TLiftProfile:
         gallery_camids: ArrayLike,
         gallery_times: ArrayLike,
         *,
-        ranking: Ranking = "direct",
+        ranking: ScoreKind = "direct",
     ) -> Floats:
-        """Lifted scores [Q, G]: (weight + alpha) * odds(score) * (transit / chance) ** transit_weight.
+        """Return lifted scores [Q, G]: (weight + alpha) * odds(score) * (transit / chance) ** transit_weight.
 
-        The weight is TLift's, with pivots chosen by odds and transit times together. Gallery images of the query's own
-        camera, and those without a time, get the geometric mean of the factors that time gives the row's others.
+        The weight is TLift's; its pivots are chosen by odds and transit times together. Gallery images of the query's
+        own camera, and those without a time, get the geometric mean of the factors of the row's other images.
 
         Args:
             scores: [Q, G] in [0, 1].
@@ -126,107 +135,110 @@ class TLiftProfile:
             query_times: [Q] seconds, NaN where unknown.
             gallery_camids: [G].
             gallery_times: [G] seconds, NaN where unknown.
-            ranking: what the scores are: sigmoid(logit), or 1 - the re-ranked distance.
+            ranking: kind of the scores: "direct" is sigmoid(logit), "reranked" is the re-ranker's score.
 
         Raises:
-            InputError: a camera that the profile does not know.
-            ValueError: shapes do not fit, or a score is not a number.
+            InputError: a camera is not in the profile.
+            ValueError: shapes do not fit, or a score is not a finite number.
         """
         table = np.asarray(scores, dtype=np.float64)
         query_camids, gallery_camids = np.asarray(query_camids), np.asarray(gallery_camids)
         query_times, gallery_times = np.asarray(query_times, np.float64), np.asarray(gallery_times, np.float64)
         check_tables(table, query_camids, np.nan_to_num(query_times), gallery_camids, np.nan_to_num(gallery_times))
-        self._refuse_unknown(query_camids=query_camids, gallery_camids=gallery_camids)
+        self._check_cameras(query_camids=query_camids, gallery_camids=gallery_camids)
         if not self.active:
             return table.copy()
         calibration = self.calibrations.get(ranking)
         lifted = calibration(table) if calibration else np.log(np.maximum(table, TINY))
-        query_times = mend_times(self.clocks, query_camids, query_times)
-        gallery_times = mend_times(self.clocks, gallery_camids, gallery_times)
-        total, seen = np.zeros(len(table)), np.zeros(len(table))
+        query_times = correct_times(self.clocks, query_camids, query_times)
+        gallery_times = correct_times(self.clocks, gallery_camids, gallery_times)
+        total, counts = np.zeros(len(table)), np.zeros(len(table))
         neutral = np.ones(lifted.shape, dtype=bool)
         for gallery_camid in np.unique(gallery_camids):
-            found = np.flatnonzero((gallery_camids == gallery_camid) & ~np.isnan(gallery_times))
+            columns = np.flatnonzero((gallery_camids == gallery_camid) & ~np.isnan(gallery_times))
             for query_camid in np.unique(query_camids[query_camids != gallery_camid]):
-                asked = np.flatnonzero((query_camids == query_camid) & ~np.isnan(query_times))
-                if not len(found) or not len(asked):
+                rows = np.flatnonzero((query_camids == query_camid) & ~np.isnan(query_times))
+                if not len(columns) or not len(rows):
                     continue
-                pair = np.ix_(asked, found)
-                times = query_times[asked], gallery_times[found]
-                factors = self._log_factors(lifted[pair], *times, int(query_camid), int(gallery_camid))
-                lifted[pair] += factors
-                total[asked] += factors.sum(axis=1)
-                seen[asked] += len(found)
-                neutral[pair] = False
-        mean = np.divide(total, seen, out=np.zeros_like(total), where=seen > 0)
+                block = np.ix_(rows, columns)
+                times = query_times[rows], gallery_times[columns]
+                factors = self._log_factors(lifted[block], *times, int(query_camid), int(gallery_camid))
+                lifted[block] += factors
+                total[rows] += factors.sum(axis=1)
+                counts[rows] += len(columns)
+                neutral[block] = False
+        mean = np.divide(total, counts, out=np.zeros_like(total), where=counts > 0)
         lifted += np.where(neutral, mean[:, None], 0.0)
         return np.exp(lifted, out=lifted)
 
     def _log_factors(
         self, log_odds: Floats, query_times: Floats, gallery_times: Floats, query_camid: int, gallery_camid: int
     ) -> Floats:
-        """Log of (weight + alpha) * (transit / chance) ** transit_weight, [q, g], on two cameras."""
-        chosen, factors = self.parameters, np.zeros(log_odds.shape)
-        if chosen.transit_weight:
+        """Log of (weight + alpha) * (transit / chance) ** transit_weight on two cameras, [q, g]."""
+        parameters = self.parameters
+        factors = np.zeros(log_odds.shape)
+        if parameters.transit_weight:
             sign = 1.0 if query_camid < gallery_camid else -1.0
             number = self._pair_numbers[min(query_camid, gallery_camid), max(query_camid, gallery_camid)]
             gaps = sign * (gallery_times - query_times[:, None])
-            factors += chosen.transit_weight * self.transit(number, gaps)
-        neighbours = find_neighbours(np.full(len(query_times), query_camid), query_times, tau=chosen.tau_s)
-        pivots = find_pivots(log_odds + factors, neighbours, top_k=chosen.top_k)
-        weights = time_weights(pivots, gallery_times, chosen.sigma_s) + chosen.alpha
+            factors += parameters.transit_weight * self.transit(number, gaps)
+        neighbours = find_neighbours(np.full(len(query_times), query_camid), query_times, tau=parameters.tau_s)
+        pivots = find_pivots(log_odds + factors, neighbours, top_k=parameters.top_k)
+        weights = time_weights(pivots, gallery_times, parameters.sigma_s) + parameters.alpha
         return factors + np.log(np.maximum(weights, TINY))
 
     @property
     def _pair_numbers(self) -> dict[tuple[int, int], int]:
         return {pair: number for number, pair in enumerate(combinations(sorted(self.camids), 2))}
 
-    def _refuse_unknown(self, **tables: NDArray) -> None:
+    def _check_cameras(self, **tables: Ints) -> None:
         for name, camids in tables.items():
             unknown = sorted(set(camids.tolist()) - set(self.camids))
             if unknown:
-                raise InputError(f"{name}: cameras {unknown} are not in {self.target}'s profile: {list(self.camids)}")
+                raise InputError(
+                    f"{name} must be cameras of the profile of {self.target}, {list(self.camids)}, got {unknown}"
+                )
 
     def save(self, path: Path) -> None:
-        """Writes JSON."""
+        """Write JSON."""
         write_json(path, {"version": VERSION, **asdict(self)})
 
     @classmethod
     def load(cls, path: Path, *, model: str | None = None) -> "TLiftProfile":
-        """Reads what `save` wrote.
+        """Read a profile.
 
         Args:
-            path: the file.
-            model: digest of the network whose scores will be lifted; None does not check.
+            path: of the file.
+            model: digest of the network whose scores will be lifted. Default: not checked.
 
         Raises:
-            InputError: no file, not a profile of this version, or fitted for another model.
+            InputError: the file does not exist, is not a profile of this version, or was fitted for another model.
         """
         try:
             values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             version = values.pop("version")
             if version != VERSION:
                 raise InputError(
-                    f"{path}: is a profile of version {version}; this code reads {VERSION}; "
-                    "`dvc repro fit_tlift` writes it anew"
+                    f"{path} must be a profile of version {VERSION}, got version {version}; "
+                    "`dvc repro fit_tlift` writes it again"
                 )
-            if "deployment" in values:  # the name that version 2 had for it until 0.1.0
+            if "deployment" in values:  # the name of `target` in files of 0.1.0 and before
                 values["target"] = values.pop("deployment")
             profile = cls(**_typed(values))
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             if isinstance(error, InputError):
                 raise
-            raise InputError(f"{path}: is no TLift profile: {error!r}; `dvc repro fit_tlift` writes it") from error
+            raise InputError(f"{path} is not a TLift profile: {error!r}; `dvc repro fit_tlift` writes it") from error
         if model is not None and profile.model != model:
             raise InputError(
-                f"{path}: was fitted for the model {profile.model[:12] or 'of no name'}, not for {model[:12]}; "
-                "legal is the model it was fitted for: `dvc repro fit_tlift` fits it anew"
+                f"{path} must be fitted for the model {model[:12]}, got a profile of "
+                f"{profile.model[:12] or 'an unnamed model'}; `dvc repro fit_tlift` fits it again"
             )
         return profile
 
 
 def _typed(values: dict[str, Any]) -> dict[str, Any]:
-    """JSON's lists and objects as the profile's own types."""
+    """Convert JSON's lists and objects to the types of the profile."""
     span = values["span_s"]
     return {
         **values,
@@ -234,7 +246,7 @@ def _typed(values: dict[str, Any]) -> dict[str, Any]:
         "span_s": None if span is None else (span[0], span[1]),
         "parameters": LiftParameters(**values["parameters"]),
         "transit": TransitTable(**values["transit"]),
-        "calibrations": {name: Calibration(**each) for name, each in values["calibrations"].items()},
-        "clocks": {int(camid): ClockMend(**each) for camid, each in values["clocks"].items()},
-        "findings": tuple(Finding(**each) for each in values["findings"]),
+        "calibrations": {name: Calibration(**curve) for name, curve in values["calibrations"].items()},
+        "clocks": {int(camid): ClockCorrection(**clock) for camid, clock in values["clocks"].items()},
+        "findings": tuple(Finding(**finding) for finding in values["findings"]),
     }

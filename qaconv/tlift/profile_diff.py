@@ -1,7 +1,8 @@
-"""Two profiles of one target and model go in; what has changed between them comes out, in words.
+"""Compare two profiles of one target and model.
 
-Where people walk as they did, the old transit times foresee the gaps that the new profile has seen. A camera of whose
-gaps they foresee little was moved, or its clock was set: then they foresee them once all are taken back alike.
+Where people walk as before, the old transit times predict the gaps that the new profile was fitted on. A camera whose
+gaps they predict badly was moved, or its clock was set: in the second case they predict the gaps after all are shifted
+by the same number of seconds. B gaps.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,40 +18,40 @@ from qaconv.tlift.transit import SCALE
 
 Floats = NDArray[np.float64]
 
-KEPT = 0.5  # of what the new transit times foresee, and of the gain: if the old ones keep less, that is named
-FEWEST_MATCHES = 30  # of a camera: fewer show no change
+MIN_SHARE = 0.5  # of the new gain; where the old transit times keep less, the camera is reported
+MIN_MATCHES = 30  # of a camera; fewer show no change
 WINDOW = 1800.0  # seconds around a pair's centre, within which chance hardly changes
 SHIFTS = np.arange(-3600.0, 3601.0, 10.0)  # seconds by which a clock may have been set
-STEPS = 200  # in which gaps are looked at
+STEPS = 200  # gaps in the window
 
 
 @dataclass(frozen=True)
-class _Seen:
-    """What was seen between two cameras, at B gaps.
+class _CameraPair:
+    """The gaps between two cameras in the new profile.
 
     Attributes:
         cameras: the lower number first.
-        matches: about how many.
+        matches: expected number of matches.
         gaps: [B] seconds.
-        share: [B] of the matches.
-        foreseen: nats a match by the new transit times.
-        before: log likelihood ratios of gaps by the old ones.
+        share: share of the matches at each gap, [B].
+        new_gain: nats for each match by the new transit times.
+        old_log_ratio: log likelihood ratio of gaps by the old transit times.
     """
 
     cameras: tuple[int, int]
     matches: float
     gaps: Floats
     share: Floats
-    foreseen: float
-    before: Callable[[Floats], Floats]
+    new_gain: float
+    old_log_ratio: Callable[[Floats], Floats]
 
 
 def compare(old: TLiftProfile, new: TLiftProfile) -> list[str]:
-    """One line a change that an operator should know of; none if the target is as it was.
+    """Return one line for each change that an operator should know of.
 
     Args:
         old: the profile that is replaced.
-        new: the one that replaces it.
+        new: the profile that replaces it.
     """
     changes = []
     if old.active != new.active:
@@ -59,49 +60,55 @@ def compare(old: TLiftProfile, new: TLiftProfile) -> list[str]:
         if camids:
             changes.append(f"cameras {word}: {sorted(camids)}")
     if old.active and new.active:
-        changes += _moved(list(_seen(old, new)))
-    before, now = (float(profile.evidence.get("gain_nats", 0.0)) for profile in (old, new))
-    if now < KEPT * before:
-        changes.append(f"matches gain {now:.2f} nats from their times, {before:.2f} before")
+        changes += _changed_cameras(list(_camera_pairs(old, new)))
+    old_gain, new_gain = (float(profile.evidence.get("gain_nats", 0.0)) for profile in (old, new))
+    if new_gain < MIN_SHARE * old_gain:
+        changes.append(f"matches gain {new_gain:.2f} nats from their times, {old_gain:.2f} before")
     return changes
 
 
-def _moved(seen: list[_Seen]) -> Iterator[str]:
-    """One camera after another, the most changed first; what it explains is laid aside."""
-    while seen:
-        camids = sorted({camid for each in seen for camid in each.cameras})
-        kept = {camid: _share_kept(seen, camid, 0.0) for camid in camids}
+def _changed_cameras(pairs: list[_CameraPair]) -> Iterator[str]:
+    """Report the most changed camera, leave its pairs out, and repeat."""
+    while pairs:
+        camids = sorted({camid for pair in pairs for camid in pair.cameras})
+        kept = {camid: _share_kept(pairs, camid, 0.0) for camid in camids}
         worst = min(camids, key=lambda camid: kept[camid])
-        if kept[worst] >= KEPT:
+        if kept[worst] >= MIN_SHARE:
             return
-        shifted = {shift: _share_kept(seen, worst, shift) for shift in SHIFTS}
-        shift = max(shifted, key=lambda each: shifted[each])
-        why = f"its clock shows {shift:+.0f} s to what it did" if shifted[shift] >= KEPT else "it may have been moved"
-        yield f"camera {worst}: its transit times are no longer what they were; {why}"
-        seen = [each for each in seen if worst not in each.cameras]
+        by_shift = {shift: _share_kept(pairs, worst, shift) for shift in SHIFTS}
+        shift = max(by_shift, key=lambda candidate: by_shift[candidate])
+        why = "it may have been moved"
+        if by_shift[shift] >= MIN_SHARE:
+            why = f"its clock was set by {shift:+.0f} s"
+        yield f"camera {worst}: its transit times have changed; {why}"
+        pairs = [pair for pair in pairs if worst not in pair.cameras]
 
 
-def _share_kept(seen: list[_Seen], camid: int, shift: float) -> float:
-    """What the old transit times foresee of one camera's gaps, were its clock set back, as a share of the new ones."""
-    own = [each for each in seen if camid in each.cameras]
-    if sum(each.matches for each in own) < FEWEST_MATCHES:
+def _share_kept(pairs: list[_CameraPair], camid: int, shift: float) -> float:
+    """Share of the new gain that the old transit times keep for a camera's gaps after its clock is set back."""
+    of_camera = [pair for pair in pairs if camid in pair.cameras]
+    if sum(pair.matches for pair in of_camera) < MIN_MATCHES:
         return 1.0
-    before = [each.share @ each.before(each.gaps - (shift if camid == each.cameras[1] else -shift)) for each in own]
-    matches = np.array([each.matches for each in own])
-    return float(matches @ before / (matches @ [each.foreseen for each in own]))
+    old_gains = [
+        pair.share @ pair.old_log_ratio(pair.gaps - (shift if camid == pair.cameras[1] else -shift))
+        for pair in of_camera
+    ]
+    matches = np.array([pair.matches for pair in of_camera])
+    return float(matches @ old_gains / (matches @ [pair.new_gain for pair in of_camera]))
 
 
-def _seen(old: TLiftProfile, new: TLiftProfile) -> Iterator[_Seen]:
-    """Of each two cameras that both profiles have placed."""
-    numbers = {pair: number for number, pair in enumerate(combinations(old.camids, 2))}
-    at = np.linspace(-1, 1, STEPS) * np.arcsinh(WINDOW / SCALE)
+def _camera_pairs(old: TLiftProfile, new: TLiftProfile) -> Iterator[_CameraPair]:
+    """Every two cameras that have a centre in both profiles."""
+    old_numbers = {pair: number for number, pair in enumerate(combinations(old.camids, 2))}
+    positions = np.linspace(-1, 1, STEPS) * np.arcsinh(WINDOW / SCALE)
     counts = new.evidence["matches_by_pair"]
     for number, (pair, matches) in enumerate(zip(combinations(new.camids, 2), counts, strict=True)):
-        centre, was = new.transit.centres[number], numbers.get(pair)
-        if centre is None or was is None or old.transit.centres[was] is None:
+        centre = new.transit.centres[number]
+        old_number = old_numbers.get(pair)
+        if centre is None or old_number is None or old.transit.centres[old_number] is None:
             continue
-        gaps = centre + SCALE * np.sinh(at)
-        now = new.transit(number, gaps)
-        share = np.exp(now) * np.cosh(at)
+        gaps = centre + SCALE * np.sinh(positions)
+        log_ratio = new.transit(number, gaps)
+        share = np.exp(log_ratio) * np.cosh(positions)
         share /= share.sum()
-        yield _Seen(pair, matches, gaps, share, float(share @ now), partial(old.transit, was))
+        yield _CameraPair(pair, matches, gaps, share, float(share @ log_ratio), partial(old.transit, old_number))

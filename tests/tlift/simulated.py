@@ -1,8 +1,9 @@
-"""Sightings of the synthetic camera networks' walks, with made-up appearance scores: what a profile is fitted on."""
+"""Simulate sightings of the synthetic camera networks' walks, with made-up appearance scores."""
 
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import expit
 
 from qaconv.synthetic.network import NetworkSettings, simulate
@@ -10,32 +11,36 @@ from qaconv.synthetic.network import NetworkSettings, simulate
 
 @dataclass(frozen=True)
 class Sightings:
-    """N sightings; pids are only for those who measure."""
+    """N sightings; only metrics read the pids."""
 
-    pids: np.ndarray
-    camids: np.ndarray
-    times: np.ndarray
-    table: np.ndarray  # [N, N] in [0, 1]
+    pids: NDArray[np.int64]
+    camids: NDArray[np.int64]
+    times: NDArray[np.float64]
+    table: NDArray[np.float64]  # [N, N] in [0, 1]
 
-    def neighbours(self, width=60):
+    def neighbours(self, width: int = 60) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Return indices and scores of each sighting's nearest others, best first."""
         others = self.table - 2 * np.eye(len(self.table))
         indices = np.argsort(-others, axis=1, kind="stable")[:, :width]
         return indices, np.take_along_axis(self.table, indices, axis=1)
 
-    def at(self, times):
+    def at(self, times: NDArray[np.float64]) -> "Sightings":
+        """Return the sightings with other times."""
         return replace(self, times=times)
 
-    def permuted(self, seed=0):
-        """The times of each camera dealt out anew."""
+    def permuted(self, seed: int = 0) -> "Sightings":
+        """Permute the times of each camera."""
         rng, times = np.random.default_rng(seed), self.times.copy()
         for camid in np.unique(self.camids):
-            mine = np.flatnonzero(self.camids == camid)
-            times[mine] = times[rng.permutation(mine)]
+            rows = np.flatnonzero(self.camids == camid)
+            times[rows] = times[rng.permutation(rows)]
         return self.at(times)
 
 
-def simulated(seed=11, people=70, cameras=4, noise=0.33, days=1, day=0):
-    """One of `days`: looks are unit vectors of 24 numbers with noise; the logit is 12 times the cosine, less 5."""
+def simulated(
+    seed: int = 11, people: int = 70, cameras: int = 4, noise: float = 0.33, days: int = 1, day: int = 0
+) -> Sightings:
+    """Simulate one of `days`; looks are unit vectors of 24 numbers with noise, logits 12 times the cosine less 5."""
     walks = simulate(NetworkSettings(seed=seed, cameras=cameras, people=people, days=days)).query("day == @day")
     rng = np.random.default_rng(seed)
     looks = rng.normal(size=(people, 24))

@@ -3,7 +3,7 @@ import numpy as np
 from qaconv.tlift.calibration import calibrate
 
 
-def test_scores_among_which_nobody_was_found_are_not_taken_to_be_next_to_impossible():
+def test_scores_without_matches_do_not_get_odds_of_nearly_0() -> None:
     scores = np.linspace(0.05, 0.95, 4000)
     curve = calibrate(scores, np.where(scores > 0.5, 0.5, 0.0))
     assert curve.log_odds[0] > np.log(5 / 4000) - 0.1

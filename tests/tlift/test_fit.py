@@ -1,55 +1,57 @@
-"""What is learnt from simulated walks, whose truth is only used to measure."""
+"""Fit profiles of simulated walks; the truth is only used to measure."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from qaconv.metrics import evaluate_ranking
-from qaconv.tlift import fit
-from qaconv.tlift.clock_checks import Finding
-from tests.tlift.simulated import simulated
+from qaconv.tlift import TLiftProfile, fit_profile
+from qaconv.tlift.findings import Finding
+from tests.tlift.simulated import Sightings, simulated
 
 
 @pytest.fixture(scope="module")
-def walks():
+def walks() -> Sightings:
     return simulated()
 
 
 @pytest.fixture(scope="module")
-def profile(walks):
+def profile(walks: Sightings) -> TLiftProfile:
     return fitted(walks)
 
 
-def fitted(walks):
-    return fit(*walks.neighbours(), walks.camids, walks.times)
+def fitted(walks: Sightings) -> TLiftProfile:
+    return fit_profile(*walks.neighbours(), walks.camids, walks.times)
 
 
-def halves(walks):
+def halves(walks: Sightings) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     query = np.arange(len(walks.pids)) % 4 == 0
     return query, ~query
 
 
-def lifted(walks, profile):
+def lifted(walks: Sightings, profile: TLiftProfile) -> NDArray[np.float64]:
     query, gallery = halves(walks)
     table = walks.table[np.ix_(query, gallery)]
     return profile.lift(table, walks.camids[query], walks.times[query], walks.camids[gallery], walks.times[gallery])
 
 
-def mean_ap(walks, scores):
+def mean_ap(walks: Sightings, scores: NDArray[np.float64]) -> float:
     query, gallery = halves(walks)
     return evaluate_ranking(
         scores, walks.pids[query], walks.pids[gallery], walks.camids[query], walks.camids[gallery]
     ).mean_average_precision
 
 
-def test_fitted_times_lift_far_above_appearance_alone(walks, profile):
+def test_fitted_times_lift_far_above_appearance_alone(walks: Sightings, profile: TLiftProfile) -> None:
     query, gallery = halves(walks)
     assert profile.active
     assert mean_ap(walks, lifted(walks, profile)) > mean_ap(walks, walks.table[np.ix_(query, gallery)]) + 0.1
 
 
-def test_permuted_times_switch_the_profile_off_and_leave_the_scores(walks):
+def test_permuted_times_make_the_profile_inactive_and_leave_the_scores(walks: Sightings) -> None:
     permuted = walks.permuted()
     found = fitted(permuted)
     query, gallery = halves(walks)
@@ -57,7 +59,7 @@ def test_permuted_times_switch_the_profile_off_and_leave_the_scores(walks):
     np.testing.assert_array_equal(lifted(permuted, found), walks.table[np.ix_(query, gallery)])
 
 
-def test_constant_clock_offset_per_camera_leaves_the_ranking(walks):
+def test_constant_clock_offset_per_camera_leaves_the_ranking(walks: Sightings) -> None:
     exact = walks.at(np.round(64 * walks.times) / 64)  # adding an offset rounds nothing, which could settle a near tie
     shifted = exact.at(exact.times + np.array([0.0, 1024.0, -512.0, 4096.0])[exact.camids])
     expected, found = lifted(exact, fitted(exact)), lifted(shifted, fitted(shifted))
@@ -65,46 +67,48 @@ def test_constant_clock_offset_per_camera_leaves_the_ranking(walks):
     np.testing.assert_allclose(np.log(found), np.log(expected), atol=0.05)
 
 
-def test_order_of_sightings_changes_no_byte(walks, profile, tmp_path):
+def test_order_of_sightings_changes_no_byte(walks: Sightings, profile: TLiftProfile, tmp_path: Path) -> None:
     order = np.random.default_rng(1).permutation(len(walks.pids))
     place = np.argsort(order)
     indices, scores = walks.neighbours()
-    again = fit(place[indices[order]], scores[order], walks.camids[order], walks.times[order])
+    again = fit_profile(place[indices[order]], scores[order], walks.camids[order], walks.times[order])
     for name, each in (("a", profile), ("b", again)):
         each.save(tmp_path / name)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
-def test_ten_minute_jump_is_found_within_its_hour_and_mended(walks, profile):
+def test_ten_minute_jump_is_found_within_its_hour_and_corrected(walks: Sightings, profile: TLiftProfile) -> None:
     at = 4 * 3600.0
     jumped = walks.at(walks.times + 600 * ((walks.camids == 2) & (walks.times > at)))
     found = fitted(jumped)
-    (jump,) = [each for each in found.findings if each.kind == "jump"]
-    assert jump.camid == 2 and abs(jump.time_s - at) <= 3600
+    (jump,) = [finding for finding in found.findings if finding.kind == "jump"]
+    assert jump.camid == 2 and jump.time_s is not None and abs(jump.time_s - at) <= 3600
     assert found.clocks[2].jumps[0][1] == pytest.approx(600, abs=30)
     assert mean_ap(walks, lifted(jumped, found)) > mean_ap(walks, lifted(walks, profile)) - 0.03
 
 
-def test_drift_of_a_fifth_of_a_per_cent_costs_next_to_nothing(walks, profile):
+def test_drift_of_a_fifth_of_a_per_cent_costs_next_to_nothing(walks: Sightings, profile: TLiftProfile) -> None:
     drifted = walks.at(walks.times * (1 + 0.002 * (walks.camids == 1)))
     assert mean_ap(walks, lifted(drifted, fitted(drifted))) > mean_ap(walks, lifted(walks, profile)) - 0.03
 
 
-def test_drift_of_half_a_per_cent_is_found_and_mended():
+def test_drift_of_half_a_per_cent_is_found_and_corrected() -> None:
     walks = simulated(seed=12)
     found = fitted(walks.at(walks.times * (1 + 0.005 * (walks.camids == 1))))
-    assert {(each.camid, each.kind) for each in found.findings} == {(1, "drift")}
+    assert {(finding.camid, finding.kind) for finding in found.findings} == {(1, "drift")}
     assert found.clocks[1].drift == pytest.approx(0.005, rel=0.3)
 
 
-def test_companions_stay_together_more_often_than_permuted_walks(profile):
+def test_companions_stay_together_more_often_than_permuted_walks(profile: TLiftProfile) -> None:
     curve = profile.evidence["comovement"]
     assert curve["pairs"][0] > 10
     assert curve["together"][0] > curve["control"][0] + 0.3
     assert curve["together"][-1] < 0.2
 
 
-def test_share_of_sightings_with_a_companion_in_the_window_is_told_by_camera(walks, profile):
+def test_the_evidence_has_each_camera_s_share_of_sightings_with_a_companion(
+    walks: Sightings, profile: TLiftProfile
+) -> None:
     tau, shares = profile.parameters.tau_s, profile.evidence["share_with_a_neighbour_within_tau"]
     for camid in range(4):
         times = walks.times[walks.camids == camid]
@@ -112,7 +116,7 @@ def test_share_of_sightings_with_a_companion_in_the_window_is_told_by_camera(wal
         assert shares[str(camid)] == pytest.approx(near.mean(), abs=1e-3)
 
 
-def test_estimated_purity_is_near_the_truth_or_below(walks, profile):
+def test_estimated_purity_is_near_the_truth_or_below(walks: Sightings, profile: TLiftProfile) -> None:
     indices, scores = walks.neighbours()
     across = walks.camids[indices] != walks.camids[:, None]
     above = across & (scores >= profile.evidence["score_cut"])
@@ -122,25 +126,27 @@ def test_estimated_purity_is_near_the_truth_or_below(walks, profile):
     assert right[chosen].mean() > profile.evidence["purity_above_cut"] - 0.15
 
 
-def test_sightings_without_times_leave_the_profile_off(walks):
-    found = fit(*walks.neighbours(), walks.camids, np.full(len(walks.pids), np.nan))
+def test_sightings_without_times_give_an_inactive_profile(walks: Sightings) -> None:
+    found = fit_profile(*walks.neighbours(), walks.camids, np.full(len(walks.pids), np.nan))
     assert not found.active and found.span_s is None
     assert found.reason == "no times: time is not used"
     assert found.findings == ()
 
 
-def test_what_the_reader_found_about_clocks_leads_the_findings(walks):
+def test_findings_of_the_reader_come_first(walks: Sightings) -> None:
     reset = Finding(1, "reset", 20.0, "begins anew", "mended")
-    found = fit(*walks.neighbours(), walks.camids, np.where(walks.camids == 2, np.nan, walks.times), known=[reset])
+    found = fit_profile(
+        *walks.neighbours(), walks.camids, np.where(walks.camids == 2, np.nan, walks.times), known=[reset]
+    )
     assert found.findings[0] == reset and len(found.findings) > 1
 
 
-def test_profile_holds_no_nan(profile, tmp_path):
+def test_profile_holds_no_nan(profile: TLiftProfile, tmp_path: Path) -> None:
     profile.save(tmp_path / "a.json")
     assert json.loads((tmp_path / "a.json").read_text())["version"] == 2
 
 
-def test_score_outside_zero_and_one_is_refused(walks):
+def test_score_outside_zero_and_one_is_refused(walks: Sightings) -> None:
     indices, scores = walks.neighbours()
-    with pytest.raises(ValueError, match=r"neighbour_scores: .* are not in \[0, 1\]"):
-        fit(indices, scores + 1, walks.camids, walks.times)
+    with pytest.raises(ValueError, match=r"neighbour_scores must be in \[0, 1\], got \d+"):
+        fit_profile(indices, scores + 1, walks.camids, walks.times)

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 
@@ -7,7 +9,7 @@ BEFORE = [[0.9, 0.8, 0.1], [0.2, 0.9, 0.1]]
 AFTER = [[0.3, 0.2, 0.7], [0.2, 0.9, 0.1]]
 
 
-def test_rank_changes_say_where_the_new_first_stood_and_where_the_old_one_stands_by_time():
+def test_rank_changes_have_the_old_rank_of_the_new_first_and_the_new_rank_of_the_old_first() -> None:
     frame = rank_frame(BEFORE, AFTER, [4, 5], [90.0, 10.0])
     assert frame.to_dict("list") == {
         "camid": [5, 4],
@@ -17,13 +19,13 @@ def test_rank_changes_say_where_the_new_first_stood_and_where_the_old_one_stands
     }
 
 
-def test_scores_that_are_not_lifted_move_nothing():
+def test_unchanged_scores_change_no_rank() -> None:
     table = np.random.default_rng(0).random((5, 9))
     frame = rank_frame(table, table, np.zeros(5), np.arange(5.0))
     assert (frame[["new_first_was", "old_first_is"]] == 1).all(axis=None)
 
 
-def test_picture_of_rank_changes_comes_with_its_numbers(tmp_path):
+def test_picture_of_rank_changes_comes_with_its_numbers(tmp_path: Path) -> None:
     draw_rank_changes(BEFORE, AFTER, [4, 5], [90.0, np.nan], tmp_path, "qaconv")
     assert (tmp_path / "qaconv_ranks.png").read_bytes().startswith(b"\x89PNG")
     assert pd.read_csv(tmp_path / "qaconv_ranks.csv")["new_first_was"].tolist() == [3, 1]
