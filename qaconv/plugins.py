@@ -20,7 +20,7 @@ BUILT_IN: dict[Group, dict[str, str]] = {
     "backbone": {},
     "loss": {},
     "sampler": {},
-    "rerank": {},
+    "rerank": {"k_reciprocal": "qaconv.matching.rerankers:KReciprocal"},
     "method": {},
 }
 _registered: dict[tuple[Group, str], Any] = {}

@@ -16,9 +16,12 @@ from mlflow import MlflowClient
 from onnx import TensorProto, helper
 
 from qaconv.config import METHODS, Params, load_params
+from qaconv.matching.rerankers import KReciprocal
+from qaconv.metrics.metrics_file import RankingFigures
+from qaconv.metrics.rankings import list_rankings
 from qaconv.registry import Release, register
 from qaconv.registry.promotion import promote
-from qaconv.registry.runs import FIGURES, RANKINGS, load_metrics, retraining_run
+from qaconv.registry.runs import load_metrics, retraining_run
 from qaconv.release.gate import Outcome
 from qaconv.report.page import RUN
 from qaconv.tlift import TLiftProfile
@@ -136,8 +139,11 @@ def start_dvc(folder: Path) -> None:
 
 def made_up_metrics(direct_map: float) -> dict[str, Any]:
     """A metrics file's content: every figure is 0.125 but QAConv's direct mAP."""
+    figures = dict.fromkeys(RankingFigures.model_fields, 0.125)
+    verification = {"matches": 8, "others": 80, "true_match_rate_at_0.01": 0.125, "threshold_at_0.01": 0.125}
+    rankings = [ranking.key for ranking in list_rankings(KReciprocal())]
     metrics: dict[str, Any] = {
-        method: {ranking: dict.fromkeys(FIGURES, 0.125) for ranking in RANKINGS} for method in METHODS
+        method: {**{key: dict(figures) for key in rankings}, "verification": verification} for method in METHODS
     }
     metrics["qaconv"]["direct"]["mAP"] = direct_map
     metrics["qaconv"]["calibration_error"] = 0.03125

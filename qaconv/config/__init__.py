@@ -25,7 +25,6 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]  # it becomes a path, 
 RESNETS = tuple(f"resnet{depth}" for depth in (18, 34, 50, 101, 152))
 BACKBONES = (*RESNETS, *(f"{name}_ibn_{form}" for name in RESNETS for form in "ab"), "mobilenet_v2")
 METHODS = ("qaconv", "baseline")
-RANKINGS = ("direct", "reranked", "tlift", "reranked_tlift")
 
 
 class Settings(BaseModel):

@@ -1,4 +1,4 @@
-"""How good scores are: as a ranking, as a decision about two images, and as a probability."""
+"""Measure scores: as a ranking, as verification of pairs, and as probabilities."""
 
 from qaconv.metrics.bootstrap import Estimate, mean_paired_difference, mean_with_interval, paired_difference
 from qaconv.metrics.calibration import Calibration, Reliability, fit_calibration, measure_reliability

@@ -1,12 +1,13 @@
-"""Logits of pairs and what they were go in; a probability that means what it says comes out, and how far it is off.
+"""Calibrate logits to probabilities, and measure how reliable the probabilities are.
 
-A probability depends on how common matches are among the pairs that are compared: among a gallery's images few are,
-among a shortlist many. So what is fitted is the evidence of a logit, as a log-odds at even odds, and the prior is the
-user's to say. Fitted and measured with matches weighing as much as all other pairs together, which is even odds.
+A probability depends on the share of matches among the compared pairs: small in a gallery, large in a shortlist. So
+the fit gives log odds at even odds, and the user supplies the prior. Fit and measure give the matches together the same
+weight as all other pairs together, which are even odds.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,7 @@ from scipy.special import expit, log_expit, logit
 
 from qaconv.metrics.sightings import PairScores
 
-BINS = 15  # of the reliability table, equally wide (Guo et al., ICML 2017)
+BINS = 15  # of equal width in the reliability table (Guo et al., ICML 2017)
 
 
 @dataclass(frozen=True)
@@ -24,10 +25,10 @@ class Calibration:
     """Probability of one person = sigmoid(scale * logit + offset + log(prior / (1 - prior))) (Platt, 1999).
 
     Attributes:
-        scale: not negative, so that a higher logit is never a lower probability.
-        offset: log-odds of a logit of 0 at even odds.
-        matches: pairs of one person that it was fitted on.
-        others: pairs of two people that it was fitted on.
+        scale: at least 0, so that a higher logit never has a lower probability.
+        offset: log odds of the logit 0 at even odds.
+        matches: number of pairs of one person in the fit.
+        others: number of pairs of two people in the fit.
     """
 
     scale: float
@@ -36,30 +37,37 @@ class Calibration:
     others: int
 
     def probability(self, logits: ArrayLike, *, prior: float = 0.5) -> NDArray[np.float64]:
-        """Logits of any shape to probabilities.
+        """Return the probabilities of logits of any shape.
 
         Args:
             logits: of pairs.
-            prior: the share of matches among the pairs that are compared, in (0, 1).
+            prior: share of matches among the compared pairs, in (0, 1). Default: 0.5.
 
         Raises:
             ValueError: the prior is not in (0, 1).
         """
         if not 0 < prior < 1:
-            raise ValueError(f"prior is {prior}; legal is a number in (0, 1)")
-        return expit(self.scale * np.asarray(logits, dtype=np.float64) + self.offset + logit(prior))
+            raise ValueError(f"prior must be in (0, 1), got {prior}")
+        probabilities: NDArray[np.float64] = expit(
+            self.scale * np.asarray(logits, dtype=np.float64) + self.offset + logit(prior)
+        )
+        return probabilities
 
 
-def fit_calibration(match_logits: NDArray, other_logits: NDArray) -> Calibration:
-    """The likeliest scale and offset, with Platt's softened targets: pairs told apart without error stay finite.
+def fit_calibration(match_logits: NDArray[Any], other_logits: NDArray[Any]) -> Calibration:
+    """Fit scale and offset by maximum likelihood, with Platt's softened targets, which keep them finite.
+
+    Args:
+        match_logits: of pairs of one person.
+        other_logits: of pairs of two people.
 
     Raises:
-        ValueError: a kind of pair is missing.
+        ValueError: one of the two is empty.
     """
     kinds = [np.asarray(logits, dtype=np.float64) for logits in (match_logits, other_logits)]
     matches, others = map(len, kinds)
     if not matches or not others:
-        raise ValueError(f"there are {matches} pairs of one person and {others} of two; legal is some of each")
+        raise ValueError(f"pairs of one person and of two people must exist, got {matches} and {others}")
     logits = np.concatenate(kinds)
     spread = float(logits.std()) or 1.0
     values = (logits - logits.mean()) / spread
@@ -72,18 +80,18 @@ def fit_calibration(match_logits: NDArray, other_logits: NDArray) -> Calibration
         entropy = -weights @ (targets * log_expit(odds) + (1 - targets) * log_expit(-odds))
         return float(entropy), np.array([slope @ values, slope.sum()])
 
-    found = minimize(loss, np.array([1.0, 0.0]), jac=True, method="L-BFGS-B", bounds=[(0, None), (None, None)])
-    scale = found.x[0] / spread
-    return Calibration(float(scale), float(found.x[1] - scale * logits.mean()), matches, others)
+    result = minimize(loss, np.array([1.0, 0.0]), jac=True, method="L-BFGS-B", bounds=[(0, None), (None, None)])
+    scale = result.x[0] / spread
+    return Calibration(float(scale), float(result.x[1] - scale * logits.mean()), matches, others)
 
 
 @dataclass(frozen=True)
 class Reliability:
-    """How a calibration does on pairs with a known answer, at even odds.
+    """Reliability of a calibration on known pairs, at even odds.
 
     Attributes:
         error: expected calibration error in [0, 1]: mean distance of a bin's probability from its share of matches.
-        table: a row a bin: probability (its mean), share (of matches) and weight (of the bin); empty bins are left out.
+        table: a row for each bin that is not empty: mean probability, share of matches, and weight.
     """
 
     error: float
@@ -91,10 +99,14 @@ class Reliability:
 
 
 def measure_reliability(calibration: Calibration, pairs: Iterable[PairScores]) -> Reliability:
-    """Compares probabilities with what the pairs were, a block of them at a time.
+    """Compare probabilities with known pairs.
+
+    Args:
+        calibration: fitted.
+        pairs: blocks of pairs.
 
     Raises:
-        ValueError: a kind of pair is missing.
+        ValueError: pairs of one person or of two people are missing.
     """
     counts, sums = np.zeros((2, BINS)), np.zeros((2, BINS))
     for block in pairs:
@@ -106,7 +118,7 @@ def measure_reliability(calibration: Calibration, pairs: Iterable[PairScores]) -
     totals = counts.sum(axis=1, keepdims=True)
     if not totals.all():
         raise ValueError(
-            f"there are {int(totals[0, 0])} pairs of one person and {int(totals[1, 0])} of two; legal is some of each"
+            f"pairs of one person and of two people must exist, got {int(totals[0, 0])} and {int(totals[1, 0])}"
         )
     weights = counts / totals / 2
     weight = weights.sum(axis=0)

@@ -1,11 +1,12 @@
-"""Scores and who was really seen go in; CMC, mAP and mINP come out, also for each pair of cameras.
+"""Measure rankings: CMC, mAP and mINP, also for each pair of cameras.
 
-Q queries, G gallery images. The protocol is Market-1501's (Zheng et al., ICCV 2015): gallery images of the query's
-own person and camera do not count, junk (pid -1) leaves the gallery, and queries without a true match do not count.
+The protocol is Market-1501's (Zheng et al., ICCV 2015): gallery images of the query's person on the query's camera do
+not count, junk (pid -1) is removed from the gallery, and queries without a true match do not count. Q queries,
+G gallery images.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -17,15 +18,15 @@ from qaconv.metrics.sightings import SameCamera, Sightings
 
 @dataclass(frozen=True)
 class RankingMetrics:
-    """How well queries find their person; every figure in [0, 1].
+    """Ranking metrics, in [0, 1].
 
     Attributes:
-        cmc: [G], the share of queries with a true match among the first k + 1; cmc[0] is rank-1.
+        cmc: share of queries with a true match among the first k + 1, [G]; cmc[0] is rank-1.
         mean_average_precision: mean over queries of the precision at each true match.
         mean_inverse_negative_penalty: mean over queries of true matches / rank of the last one (Ye et al., TPAMI 2021).
-        average_precisions: [Q], NaN for queries that did not count.
-        first_ranks: [Q], rank of the first true match, from 1; infinite where there is none, NaN likewise.
-        queries: how many counted.
+        average_precisions: [Q]; NaN for queries that do not count.
+        first_ranks: rank of the first true match, from 1, [Q]; infinite without one, NaN for queries that do not count.
+        queries: number of queries that count.
     """
 
     cmc: NDArray[np.float64]
@@ -47,42 +48,52 @@ def evaluate_ranking(
     without_match: Literal["skip", "zero", "refuse"] = "skip",
     ties: Literal["wrong_first", "right_first"] = "wrong_first",
 ) -> RankingMetrics:
-    """Ranks the gallery for each query by `scores` [Q, G], higher first; one row of them is copied at a time.
+    """Rank the gallery for each query by score, the highest first.
 
     Args:
-        scores: any real numbers.
+        scores: [Q, G] finite numbers; one row is copied at a time.
         query_pids: [Q].
         gallery_pids: [G].
         query_camids: [Q].
         gallery_camids: [G].
-        same_camera: whether gallery images of the query's person on its camera are dropped, or kept, which is right
-            for data with one camera or without camera ids.
-        without_match: what becomes of a query without a true match: skipped, counted as never found, or refused.
-        ties: which of equal scores come first. Neither depends on the gallery's order; the two enclose every order.
+        same_camera: whether to "drop" or "keep" gallery images of the query's person on the query's camera; "keep" is
+            for data with one camera or without camera ids. Default: "drop".
+        without_match: whether a query without a true match is skipped, counted as average precision 0, or an error.
+            Default: "skip".
+        ties: which of equal scores come first. Both are independent of the gallery's order; they are the bounds for
+            every order. Default: "wrong_first".
 
     Raises:
-        ValueError: shapes do not fit, a score is not a number, no query has a true match, or one has none and
+        ValueError: shapes do not fit, a score is not a finite number, no query has a true match, or one has none and
             `without_match` is "refuse".
-    """
-    seen = Sightings(scores, query_pids, gallery_pids, query_camids, gallery_camids)
-    order = np.argsort(seen.gallery_pids, kind="stable")
-    order = order[seen.gallery_pids[order] != JUNK]
-    people, camids = seen.gallery_pids[order], seen.gallery_camids[order]
-    start, end = (people.searchsorted(seen.query_pids, side=side) for side in ("left", "right"))
 
-    count = len(seen.query_pids)
+    Example:
+        >>> metrics = evaluate_ranking([[0.9, 0.8, 0.1]], [1], [2, 1, 1], [0], [1, 1, 1])
+        >>> metrics.cmc
+        array([0., 1., 1.])
+        >>> round(metrics.mean_average_precision, 3)
+        0.583
+    """
+    sightings = Sightings(scores, query_pids, gallery_pids, query_camids, gallery_camids)
+    order = np.argsort(sightings.gallery_pids, kind="stable")
+    order = order[sightings.gallery_pids[order] != JUNK]
+    people, camids = sightings.gallery_pids[order], sightings.gallery_camids[order]
+    start = people.searchsorted(sightings.query_pids, side="left")
+    end = people.searchsorted(sightings.query_pids, side="right")
+
+    count = len(sightings.query_pids)
     precisions, penalties, first = np.full(count, np.nan), np.full(count, np.nan), np.full(count, np.nan)
     for query in range(count):
-        own = slice(start[query], end[query])  # the person's images stand side by side
-        right = np.ones(end[query] - start[query], dtype=bool)
+        of_person = slice(start[query], end[query])
+        matches = np.ones(end[query] - start[query], dtype=bool)
         if same_camera == "drop":
-            right = camids[own] != seen.query_camids[query]
-        if right.any():
-            ranks = _true_ranks(seen.scores[query].take(order), own, right, ties)
+            matches = camids[of_person] != sightings.query_camids[query]
+        if matches.any():
+            ranks = _true_ranks(sightings.scores[query].take(order), of_person, matches, ties)
             precisions[query] = (np.arange(1, len(ranks) + 1) / ranks).mean()
             penalties[query] = len(ranks) / ranks[-1]
             first[query] = ranks[0]
-    _settle(precisions, penalties, first, without_match)
+    _fill_without_match(precisions, penalties, first, without_match)
 
     ranks = first[np.isfinite(first)].astype(np.intp)
     queries = int((~np.isnan(first)).sum())
@@ -90,34 +101,36 @@ def evaluate_ranking(
     return RankingMetrics(cmc, float(np.nanmean(precisions)), float(np.nanmean(penalties)), precisions, first, queries)
 
 
-def _true_ranks(row: NDArray, own: slice, right: NDArray[np.bool_], ties: str) -> NDArray[np.intp]:
-    """The rank of each true match, rising.
+def _true_ranks(row: NDArray[Any], of_person: slice, matches: NDArray[np.bool_], ties: str) -> NDArray[np.intp]:
+    """Ranks of the true matches, ascending.
 
-    Counting what scores as high as a true match costs less than sorting the gallery: a person is on few images.
+    To count the images that score as high as a match costs less than to sort the gallery: a person is on few images.
 
     Args:
-        row: [G], the query's scores.
-        own: which of them are the query's person.
-        right: which of those count.
+        row: the query's scores, [G].
+        of_person: images of the query's person.
+        matches: mask of those that count.
         ties: as in `evaluate_ranking`.
     """
     above = np.greater_equal if ties == "wrong_first" else np.greater
-    same = row[own]
-    levels = np.sort(same[right])[::-1]
+    same = row[of_person]
+    levels = np.sort(same[matches])[::-1]
     wrong = [np.count_nonzero(above(row, level)) - np.count_nonzero(above(same, level)) for level in levels]
     return np.array(wrong) + np.arange(1, len(levels) + 1)
 
 
-def _settle(precisions: NDArray, penalties: NDArray, first: NDArray, without_match: str) -> None:
-    """Fills in queries without a true match, in place."""
+def _fill_without_match(
+    precisions: NDArray[np.float64], penalties: NDArray[np.float64], first: NDArray[np.float64], without_match: str
+) -> None:
+    """Fill in the values of queries without a true match, in place."""
     missing = np.isnan(first)
     if missing.all():
         raise ValueError(
-            "no query has a true match in the gallery on another camera; "
-            "if there are no cameras to tell apart, legal is same_camera='keep'"
+            "at least one query must have a true match in the gallery on another camera, got none; "
+            "for data without camera ids set same_camera='keep'"
         )
     if missing.any() and without_match == "refuse":
-        raise ValueError(f"{int(missing.sum())} of {len(missing)} queries have no true match; without_match refuses")
+        raise ValueError(f"every query must have a true match, got {int(missing.sum())} of {len(missing)} without one")
     if without_match == "zero":
         precisions[missing], penalties[missing], first[missing] = 0, 0, np.inf
 
@@ -129,26 +142,29 @@ def evaluate_camera_pairs(
     query_camids: ArrayLike,
     gallery_camids: ArrayLike,
 ) -> pd.DataFrame:
-    """Queries of one camera against the gallery of another, for every two that share a person.
+    """Rank the gallery of one camera for the queries of another, for every two cameras that share a person.
 
     Returns:
-        query_camid, gallery_camid, queries, rank1 and mAP, a row a pair; rank1 and mAP in [0, 1].
+        A row for each pair: query_camid, gallery_camid, queries, rank1 and mAP in [0, 1].
     """
-    seen = Sightings(scores, query_pids, gallery_pids, query_camids, gallery_camids)
-    rows = []
-    for query_camid in np.unique(seen.query_camids):
-        mine = seen.query_camids == query_camid
-        for gallery_camid in np.unique(seen.gallery_camids):
-            there = (seen.gallery_camids == gallery_camid) & (seen.gallery_pids != JUNK)
-            if query_camid == gallery_camid or not np.isin(seen.query_pids[mine], seen.gallery_pids[there]).any():
+    sightings = Sightings(scores, query_pids, gallery_pids, query_camids, gallery_camids)
+    table = []
+    for query_camid in np.unique(sightings.query_camids):
+        rows = sightings.query_camids == query_camid
+        for gallery_camid in np.unique(sightings.gallery_camids):
+            columns = (sightings.gallery_camids == gallery_camid) & (sightings.gallery_pids != JUNK)
+            if (
+                query_camid == gallery_camid
+                or not np.isin(sightings.query_pids[rows], sightings.gallery_pids[columns]).any()
+            ):
                 continue
             metrics = evaluate_ranking(
-                seen.scores[np.ix_(mine, there)],
-                seen.query_pids[mine],
-                seen.gallery_pids[there],
-                seen.query_camids[mine],
-                seen.gallery_camids[there],
+                sightings.scores[np.ix_(rows, columns)],
+                sightings.query_pids[rows],
+                sightings.gallery_pids[columns],
+                sightings.query_camids[rows],
+                sightings.gallery_camids[columns],
             )
             figures = (metrics.queries, float(metrics.cmc[0]), metrics.mean_average_precision)
-            rows.append((int(query_camid), int(gallery_camid), *figures))
-    return pd.DataFrame(rows, columns=["query_camid", "gallery_camid", "queries", "rank1", "mAP"])
+            table.append((int(query_camid), int(gallery_camid), *figures))
+    return pd.DataFrame(table, columns=["query_camid", "gallery_camid", "queries", "rank1", "mAP"])

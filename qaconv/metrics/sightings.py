@@ -1,7 +1,10 @@
-"""Scores and who was really seen where go in; they come out checked, and in blocks of pairs."""
+"""Check a table of scores with its people and cameras, and iterate over its pairs.
+
+Q queries, G gallery images.
+"""
 
 from collections.abc import Iterator
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -9,21 +12,28 @@ from numpy.typing import ArrayLike, NDArray
 from qaconv.data.manifest import JUNK
 
 SameCamera = Literal["drop", "keep"]
-BLOCK_PAIRS = 1 << 21  # looked at together: up to 128 MB with what is made of them
+BLOCK_PAIRS = 1 << 21  # processed at a time: up to 128 MB with temporary arrays
 
 
 class PairScores(NamedTuple):
-    """Scores of a block's pairs by what they are, each flat."""
+    """Scores of a block of pairs, flat."""
 
-    match: NDArray  # two images of one person
-    other: NDArray  # of two people
+    match: NDArray[Any]  # of one person
+    other: NDArray[Any]  # of two people
 
 
 class Sightings:
-    """A table of scores [Q, G] with the people and the cameras of its rows and columns, as arrays.
+    """A table of scores with the people and cameras of its rows and columns.
+
+    Args:
+        scores: [Q, G].
+        query_pids: [Q].
+        gallery_pids: [G].
+        query_camids: [Q].
+        gallery_camids: [G].
 
     Raises:
-        ValueError: shapes do not fit, or a score is not a number.
+        ValueError: shapes do not fit, or a score is not a finite number.
     """
 
     def __init__(
@@ -41,14 +51,19 @@ class Sightings:
         fits = self.scores.shape == (queries, galleries)
         if not fits or len(self.query_camids) != queries or len(self.gallery_camids) != galleries:
             raise ValueError(
-                f"scores have shape {self.scores.shape}, for {queries} query pids, {len(self.query_camids)} query "
-                f"camids, {galleries} gallery pids and {len(self.gallery_camids)} gallery camids"
+                f"scores must have shape {(queries, galleries)} for {queries} query pids and {galleries} gallery pids, "
+                f"got scores of shape {self.scores.shape}, {len(self.query_camids)} query camids and "
+                f"{len(self.gallery_camids)} gallery camids"
             )
         if wrong := sum(int((~np.isfinite(self.scores[rows])).sum()) for rows in self._blocks()):
-            raise ValueError(f"{wrong} of {self.scores.size} scores are not finite numbers")
+            raise ValueError(f"scores must be finite numbers, got {wrong} of {self.scores.size} that are not")
 
     def pairs(self, same_camera: SameCamera) -> Iterator[PairScores]:
-        """Every pair of a query and a gallery image, without junk; a person's pairs on one camera by choice."""
+        """Yield blocks of all pairs of a query and a gallery image that is not junk.
+
+        Args:
+            same_camera: whether to "drop" or "keep" pairs of one person on one camera.
+        """
         usable = self.gallery_pids != JUNK
         pids, camids = self.gallery_pids[usable], self.gallery_camids[usable]
         for rows in self._blocks():

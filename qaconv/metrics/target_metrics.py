@@ -1,19 +1,23 @@
-"""Each method's rankings of a target go in; its figures, curves and tables come out, with what chance did to them.
+"""Measure the rankings of a target and write its files.
 
-Beside metrics/<target>.json lie the folders cmc, roc, reliability, camera_pairs (CSV) and queries (Parquet), with a
-file for each target: of a folder DVC plots every curve.
+Next to metrics/<target>.json are the folders cmc, roc, reliability, camera_pairs (CSV) and queries (Parquet), each with
+one file for each target: DVC plots every curve of a folder. Q queries, G gallery images without junk.
 """
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.special import expit
 
-from qaconv.files import replacing_file, write_json
+from qaconv.data.manifest import JUNK
+from qaconv.errors import InputError
+from qaconv.files import replacing_file
 from qaconv.metrics import (
     Calibration,
     Estimate,
@@ -27,136 +31,215 @@ from qaconv.metrics import (
     measure_reliability,
     paired_difference,
 )
+from qaconv.metrics.metrics_file import (
+    Difference,
+    MethodMetrics,
+    OperatingPoint,
+    RankingFigures,
+    TargetMetrics,
+    VerificationFigures,
+)
+from qaconv.metrics.rankings import DIRECT, Ranking, average_precision_column, cmc_column, first_rank_column
 from qaconv.metrics.sightings import SameCamera, Sightings
 from qaconv.paths import METRICS
+from qaconv.tlift import TLiftProfile
 
 log = logging.getLogger(__name__)
 
-CMC_RANKS = 50  # plotted
-ROC_RATES = np.logspace(-5, 0, 51)  # plotted
+CMC_RANKS = 50  # in the plot
+ROC_RATES = np.logspace(-5, 0, 51)  # in the plot
+
+
+class EvaluatedSightings:
+    """Queries and gallery of a target, without the junk of the gallery.
+
+    Args:
+        frame: the manifest's table.
+        folder: named in errors.
+
+    Attributes:
+        query: [Q] rows of the manifest.
+        gallery: [G] rows of the manifest.
+        keep: mask of the gallery's images that are not junk, over all of the gallery.
+
+    Raises:
+        InputError: there is no query, or no gallery image that is not junk.
+    """
+
+    def __init__(self, frame: pd.DataFrame, folder: Path) -> None:
+        self.folder = folder
+        self.query = frame[frame["split"] == "query"]
+        gallery = frame[frame["split"] == "gallery"]
+        self.keep = (gallery["pid"] != JUNK).to_numpy()
+        self.gallery = gallery[self.keep]
+        if self.query.empty or self.gallery.empty:
+            raise InputError(
+                f"{folder} cannot be evaluated: query and gallery must have at least one image each, got "
+                f"{len(self.query)} query images and {len(self.gallery)} gallery images without junk (pid {JUNK})"
+            )
+
+
+def scores_by_ranking(
+    rankings: Iterable[Ranking],
+    logits: NDArray[np.float32],
+    reranked: NDArray[np.float32],
+    profile: TLiftProfile,
+    sightings: EvaluatedSightings,
+) -> Iterator[tuple[str, NDArray[Any]]]:
+    """Yield the key and the scores [Q, G] of each ranking, one at a time.
+
+    Args:
+        rankings: to compute.
+        logits: [Q, G] of direct matching.
+        reranked: [Q, G] scores of the re-ranker.
+        profile: lifts; it returns the scores unchanged where times are not used.
+        sightings: [Q] and [G].
+    """
+    query, gallery = sightings.query, sightings.gallery
+    for ranking in rankings:
+        if not ranking.lifted:
+            yield ranking.key, reranked if ranking.reranked else logits
+            continue
+        yield (
+            ranking.key,
+            profile.lift(
+                reranked if ranking.reranked else expit(logits.astype(np.float64)),
+                query["camid"],
+                query["time_s"],
+                gallery["camid"],
+                gallery["time_s"],
+                ranking="reranked" if ranking.reranked else "direct",
+            ),
+        )
 
 
 @dataclass(frozen=True)
 class Measures:
-    """How one method does on a target; all but `rankings` of direct matching."""
+    """Metrics of one method on a target; all but `rankings` are of direct matching."""
 
-    rankings: Mapping[str, RankingMetrics]
+    rankings: Mapping[str, RankingMetrics]  # by the ranking's key
     verification: VerificationMetrics
     camera_pairs: pd.DataFrame
     reliability: Reliability | None  # None where no people were held out to calibrate on
 
 
 def measure(
-    rankings: Iterable[tuple[str, NDArray]], query: pd.DataFrame, gallery: pd.DataFrame, calibration: Calibration | None
+    scores: Iterable[tuple[str, NDArray[Any]]], sightings: EvaluatedSightings, calibration: Calibration | None
 ) -> Measures:
-    """Measures scores [Q, G] by kind of ranking, one table at a time; "direct" are logits.
+    """Measure scores [Q, G] by the ranking's key, one table at a time; those of `direct` are logits.
 
-    A target with one camera is ranked with that camera's own images, as nothing else is left.
+    In a target with one camera the images of the query's own camera count, as there are no others.
 
     Raises:
-        ValueError: no query has a true match.
+        InputError: no query has a true match.
     """
-    who = (query["pid"], gallery["pid"], query["camid"], gallery["camid"])
+    query, gallery = sightings.query, sightings.gallery
+    identities = (query["pid"], gallery["pid"], query["camid"], gallery["camid"])
     same_camera: SameCamera = "drop" if len({*query["camid"], *gallery["camid"]}) > 1 else "keep"
-    found, direct = {}, None
-    for name, scores in rankings:
-        found[name] = evaluate_ranking(scores, *who, same_camera=same_camera)
-        if name == "direct":
-            direct = scores
-    assert direct is not None
-    pairs = Sightings(direct, *who).pairs(same_camera)
-    return Measures(
-        found,
-        evaluate_verification(direct, *who, same_camera=same_camera),
-        evaluate_camera_pairs(direct, *who),
-        measure_reliability(calibration, pairs) if calibration else None,
-    )
+    rankings: dict[str, RankingMetrics] = {}
+    direct: NDArray[Any] | None = None
+    try:
+        for key, table in scores:
+            rankings[key] = evaluate_ranking(table, *identities, same_camera=same_camera)
+            if key == DIRECT.key:
+                direct = table
+        assert direct is not None
+        pairs = Sightings(direct, *identities).pairs(same_camera)
+        return Measures(
+            rankings,
+            evaluate_verification(direct, *identities, same_camera=same_camera),
+            evaluate_camera_pairs(direct, *identities),
+            measure_reliability(calibration, pairs) if calibration else None,
+        )
+    except ValueError as error:
+        raise InputError(f"{sightings.folder} cannot be evaluated: {error}") from error
 
 
 def write_measures(target: str, measures: Mapping[str, Measures], query: pd.DataFrame, *, seed: int) -> None:
-    """Writes a target's files.
+    """Write the files of a target.
 
     Args:
-        target: their name.
+        target: name of the files.
         measures: by method; the first is compared with each of the others.
         query: [Q] rows with image, pid and camid.
-        seed: of the draws of queries that the intervals come from.
+        seed: of the bootstrap that the intervals come from.
     """
-    for method, of in measures.items():
-        best = mean_with_interval(of.rankings["direct"].average_precisions, seed=seed)
-        log.info(
-            "%s, %s: rank-1 %.1f, mAP %.1f (%.1f to %.1f)",
-            target,
-            method,
-            100 * of.rankings["direct"].cmc[0],
-            *(100 * value for value in (best.value, best.low, best.high)),
-        )
-    write_json(METRICS / f"{target}.json", _figures(measures, seed))
+    for method, metrics in measures.items():
+        direct = metrics.rankings[DIRECT.key]
+        mean = mean_with_interval(direct.average_precisions, seed=seed)
+        percents = [100 * value for value in (direct.cmc[0], mean.value, mean.low, mean.high)]
+        log.info("%s, %s: rank-1 %.1f, mAP %.1f (%.1f to %.1f)", target, method, *percents)
+    _target_metrics(measures, seed).save(METRICS / f"{target}.json")
     tables = {
         "cmc": _cmc(measures),
-        "roc": _joined({method: _roc(of.verification) for method, of in measures.items()}),
-        "camera_pairs": _joined({method: of.camera_pairs for method, of in measures.items()}),
-        "reliability": _joined({m: of.reliability.table for m, of in measures.items() if of.reliability}),
+        "roc": _joined({method: _roc(metrics.verification) for method, metrics in measures.items()}),
+        "camera_pairs": _joined({method: metrics.camera_pairs for method, metrics in measures.items()}),
+        "reliability": _joined(
+            {method: metrics.reliability.table for method, metrics in measures.items() if metrics.reliability}
+        ),
     }
     for name, table in tables.items():
-        with replacing_file(METRICS / name / f"{target}.csv") as beside:
-            table.to_csv(beside, index=False, lineterminator="\n", float_format="%.6g")
-    with replacing_file(METRICS / "queries" / f"{target}.parquet") as beside:
-        _queries(measures, query).to_parquet(beside, index=False)
+        with replacing_file(METRICS / name / f"{target}.csv") as path:
+            table.to_csv(path, index=False, lineterminator="\n", float_format="%.6g")
+    with replacing_file(METRICS / "queries" / f"{target}.parquet") as path:
+        _queries(measures, query).to_parquet(path, index=False)
 
 
-def _figures(measures: Mapping[str, Measures], seed: int) -> dict[str, Any]:
-    """Every figure in [0, 1] but counts and thresholds; `_low` and `_high` end the interval of 95 per cent."""
+def _target_metrics(measures: Mapping[str, Measures], seed: int) -> TargetMetrics:
     first, *others = measures
-    figures: dict[str, Any] = {
-        method: {name: _ranking(ranking, seed) for name, ranking in of.rankings.items()}
-        | {"verification": _verification(of.verification)}
-        | ({"calibration_error": of.reliability.error} if of.reliability else {})
-        for method, of in measures.items()
-    }
+    rankings = measures[first].rankings
+    differences = {}
     for other in others:
-        figures[f"{first}_minus_{other}"] = {
-            name: _with_interval(
-                "mAP",
-                paired_difference(
-                    ranking.average_precisions, measures[other].rankings[name].average_precisions, seed=seed
-                ),
-            )
-            for name, ranking in measures[first].rankings.items()
+        differences[first, other] = {
+            key: _difference(ranking, measures[other].rankings[key], seed) for key, ranking in rankings.items()
         }
-    direct = measures[first].rankings["direct"]
-    return {**figures, "queries": direct.queries, "gallery": len(direct.cmc)}
-
-
-def _ranking(metrics: RankingMetrics, seed: int) -> dict[str, float]:
-    ranks = {f"rank{k}": float(metrics.cmc[min(k, len(metrics.cmc)) - 1]) for k in (1, 5, 10, 20)}
-    found_first = np.where(np.isnan(metrics.first_ranks), np.nan, metrics.first_ranks == 1)
-    return {
-        **ranks,
-        **_with_interval("rank1", mean_with_interval(found_first, seed=seed)),
-        **_with_interval("mAP", mean_with_interval(metrics.average_precisions, seed=seed)),
-        "mINP": metrics.mean_inverse_negative_penalty,
+    methods = {
+        method: MethodMetrics(
+            {key: _ranking_figures(ranking, seed) for key, ranking in metrics.rankings.items()},
+            _verification_figures(metrics.verification),
+            metrics.reliability.error if metrics.reliability else None,
+        )
+        for method, metrics in measures.items()
     }
+    direct = rankings[DIRECT.key]
+    return TargetMetrics(methods, differences, direct.queries, len(direct.cmc))
+
+
+def _ranking_figures(metrics: RankingMetrics, seed: int) -> RankingFigures:
+    is_first = np.where(np.isnan(metrics.first_ranks), np.nan, metrics.first_ranks == 1)
+    shares = {f"rank{k}": float(metrics.cmc[min(k, len(metrics.cmc)) - 1]) for k in (5, 10, 20)}
+    return RankingFigures(
+        **shares,
+        **_with_interval("rank1", mean_with_interval(is_first, seed=seed)),
+        **_with_interval("mAP", mean_with_interval(metrics.average_precisions, seed=seed)),
+        mINP=metrics.mean_inverse_negative_penalty,
+    )
+
+
+def _difference(first: RankingMetrics, second: RankingMetrics, seed: int) -> Difference:
+    estimate = paired_difference(first.average_precisions, second.average_precisions, seed=seed)
+    return Difference(**_with_interval("mAP", estimate))
 
 
 def _with_interval(name: str, estimate: Estimate) -> dict[str, float]:
     return {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
 
 
-def _verification(metrics: VerificationMetrics) -> dict[str, float]:
+def _verification_figures(metrics: VerificationMetrics) -> VerificationFigures:
     rows = zip(metrics.false_match_rates, metrics.true_match_rates, metrics.thresholds, strict=True)
-    figures: dict[str, float] = {"matches": metrics.matches, "others": metrics.others}
-    for rate, right, threshold in rows:
-        figures |= {f"true_match_rate_at_{rate:g}": right, f"threshold_at_{rate:g}": threshold}
-    return figures
+    points = tuple(
+        OperatingPoint(false_match_rate=rate, true_match_rate=right, threshold=threshold)
+        for rate, right, threshold in rows
+    )
+    return VerificationFigures(matches=metrics.matches, others=metrics.others, points=points)
 
 
 def _cmc(measures: Mapping[str, Measures]) -> pd.DataFrame:
-    """One row a rank, one column a method and ranking."""
+    """One row for each rank, one column for each method and ranking."""
     columns = {
-        f"{method}_{name}": ranking.cmc[:CMC_RANKS]
-        for method, of in measures.items()
-        for name, ranking in of.rankings.items()
+        cmc_column(method, key): ranking.cmc[:CMC_RANKS]
+        for method, metrics in measures.items()
+        for key, ranking in metrics.rankings.items()
     }
     table = pd.DataFrame(columns)
     table.insert(0, "rank", np.arange(1, len(table) + 1))
@@ -164,24 +247,24 @@ def _cmc(measures: Mapping[str, Measures]) -> pd.DataFrame:
 
 
 def _roc(metrics: VerificationMetrics) -> pd.DataFrame:
-    """The true match rate at each of ROC_RATES, the best that keeps it."""
+    """The best true match rate that keeps each false match rate of ROC_RATES."""
     false, true = metrics.roc
-    reached = false.searchsorted(ROC_RATES, side="right")
-    return pd.DataFrame({"false_match_rate": ROC_RATES, "true_match_rate": np.concatenate([[0.0], true])[reached]})
+    positions = false.searchsorted(ROC_RATES, side="right")
+    return pd.DataFrame({"false_match_rate": ROC_RATES, "true_match_rate": np.concatenate([[0.0], true])[positions]})
 
 
 def _joined(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """The tables of all methods below each other, with the method as first column; without any, an empty one."""
+    """The tables of all methods below each other, with the method as first column; an empty one without any."""
     rows = [table.assign(method=method) for method, table in tables.items()]
     table = pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(columns=["method"])
     return table[["method", *table.columns.drop("method")]]
 
 
 def _queries(measures: Mapping[str, Measures], query: pd.DataFrame) -> pd.DataFrame:
-    """Each query's average precision and first rank by method and ranking: what a later run is paired with."""
+    """Average precision and first rank of each query by method and ranking: what a later run is paired with."""
     columns = {}
-    for method, of in measures.items():
-        for name, ranking in of.rankings.items():
-            columns[f"{method}_{name}_average_precision"] = ranking.average_precisions
-            columns[f"{method}_{name}_first_rank"] = ranking.first_ranks
+    for method, metrics in measures.items():
+        for key, ranking in metrics.rankings.items():
+            columns[average_precision_column(method, key)] = ranking.average_precisions
+            columns[first_rank_column(method, key)] = ranking.first_ranks
     return pd.concat([query[["image", "pid", "camid"]].reset_index(drop=True), pd.DataFrame(columns)], axis=1)

@@ -1,31 +1,32 @@
-"""Scores and who was really seen go in; how well a threshold tells one person from two comes out.
+"""Measure verification: how well a threshold on the score separates pairs of one person from pairs of two.
 
-A match is a pair of images of one person, in the sense of the ranking protocol; every other pair is of two people.
-Two images are taken for one person if their score is above the threshold.
+A match is a pair of images of one person that the ranking protocol counts; all other pairs are of two people. A pair
+is accepted if its score is above the threshold. Q queries, G gallery images.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from qaconv.metrics.sightings import PairScores, SameCamera, Sightings
 
-FALSE_MATCH_RATES = (1e-2, 1e-3, 1e-4)  # of the usual tables
+FALSE_MATCH_RATES = (1e-2, 1e-3, 1e-4)  # usual in tables
 
 
 @dataclass(frozen=True)
 class VerificationMetrics:
-    """How often a threshold is right; exact, whatever the number of pairs.
+    """Verification metrics, exact for any number of pairs.
 
     Attributes:
-        false_match_rates: wanted ones, in (0, 1).
-        thresholds: for each, the lowest score such that no larger share of other pairs is above it.
-        true_match_rates: for each, the share of matches above the threshold.
-        matches: pairs of one person.
-        others: pairs of two people; a rate below 10 / others rests on a handful of them.
-        roc: [2, matches], false and true match rate, rising, with each match's score as the lowest that is accepted.
+        false_match_rates: requested rates, in (0, 1).
+        thresholds: the lowest score that keeps each rate.
+        true_match_rates: share of matches above each threshold.
+        matches: number of pairs of one person.
+        others: number of pairs of two people; a rate below 10 / others depends on a few of them.
+        roc: false and true match rate, ascending, with each match's score as the lowest accepted one, [2, matches].
     """
 
     false_match_rates: tuple[float, ...]
@@ -46,27 +47,36 @@ def evaluate_verification(
     false_match_rates: Sequence[float] = FALSE_MATCH_RATES,
     same_camera: SameCamera = "drop",
 ) -> VerificationMetrics:
-    """Decides on every pair of `scores` [Q, G], higher is a better match.
+    """Compare every pair with thresholds at given false match rates.
 
-    Memory: the scores of all matches, the highest of the other pairs as far as the largest wanted rate reaches, and
-    one block of pairs.
+    Memory: the scores of all matches, the highest scores of other pairs up to the largest rate, and one block of pairs.
+
+    Args:
+        scores: [Q, G]; higher is a better match.
+        query_pids: [Q].
+        gallery_pids: [G].
+        query_camids: [Q].
+        gallery_camids: [G].
+        false_match_rates: in (0, 1). Default: FALSE_MATCH_RATES.
+        same_camera: as in `evaluate_ranking`. Default: "drop".
 
     Raises:
-        ValueError: shapes do not fit, a score is not a number, a rate is not in (0, 1), or a kind of pair is missing.
+        ValueError: shapes do not fit, a score is not a finite number, a rate is not in (0, 1), or pairs of one person
+            or of two people are missing.
     """
     if not all(0 < rate < 1 for rate in false_match_rates):
-        raise ValueError(f"false_match_rates are {tuple(false_match_rates)}; legal are numbers in (0, 1)")
-    seen = Sightings(scores, query_pids, gallery_pids, query_camids, gallery_camids)
-    found, others = [], 0
-    for block in seen.pairs(same_camera):
-        found.append(block.match)
+        raise ValueError(f"false_match_rates must be in (0, 1), got {tuple(false_match_rates)}")
+    sightings = Sightings(scores, query_pids, gallery_pids, query_camids, gallery_camids)
+    match_blocks, others = [], 0
+    for block in sightings.pairs(same_camera):
+        match_blocks.append(block.match)
         others += len(block.other)
-    matches = np.sort(np.concatenate(found))
+    matches = np.sort(np.concatenate(match_blocks))
     if not len(matches) or not others:
-        raise ValueError(f"there are {len(matches)} pairs of one person and {others} of two; legal is some of each")
+        raise ValueError(f"pairs of one person and of two people must exist, got {len(matches)} and {others}")
 
     allowed = [int(rate * others) for rate in false_match_rates]
-    accepted, highest = _look_through(seen.pairs(same_camera), matches, keep=max(allowed) + 1)
+    accepted, highest = _count_others(sightings.pairs(same_camera), matches, keep=max(allowed) + 1)
     thresholds = [float(highest[-1 - count]) for count in allowed]
     return VerificationMetrics(
         tuple(false_match_rates),
@@ -78,8 +88,10 @@ def evaluate_verification(
     )
 
 
-def _look_through(pairs: Iterable[PairScores], matches: NDArray, keep: int) -> tuple[NDArray[np.int64], NDArray]:
-    """How many other pairs score at least as high as each of `matches`, and the `keep` highest of them, rising."""
+def _count_others(
+    pairs: Iterable[PairScores], matches: NDArray[Any], keep: int
+) -> tuple[NDArray[np.int64], NDArray[Any]]:
+    """Count other pairs with at least the score of each match; also return the `keep` highest scores, ascending."""
     accepted, highest = np.zeros(len(matches), dtype=np.int64), np.empty(0, dtype=matches.dtype)
     for block in pairs:
         others = np.sort(block.other)
@@ -88,7 +100,7 @@ def _look_through(pairs: Iterable[PairScores], matches: NDArray, keep: int) -> t
     return accepted, highest
 
 
-def _roc(matches: NDArray, accepted: NDArray[np.int64], others: int) -> NDArray[np.float64]:
-    """[2, matches] of `matches` in rising order; equal ones are accepted together."""
+def _roc(matches: NDArray[Any], accepted: NDArray[np.int64], others: int) -> NDArray[np.float64]:
+    """ROC [2, matches] of ascending `matches`; equal scores are accepted together."""
     right = (len(matches) - matches.searchsorted(matches)) / len(matches)
     return np.stack([accepted / others, right])[:, ::-1]

@@ -1,13 +1,14 @@
 """A release and its figures go in; MLflow's pages say what each registered model is, and how good the version is."""
 
 from collections.abc import Mapping
+from itertools import product
 
 from mlflow import MlflowClient
 
-from qaconv.config import Params
+from qaconv.config import METHODS, Params
+from qaconv.matching.rerankers import configured_reranker
+from qaconv.metrics.rankings import list_rankings, method_label, metric_name
 
-TITLES = {"qaconv": "QAConv", "baseline": "baseline"}
-COLUMNS = {"direct": "direct", "reranked": "re-ranked", "tlift": "lifted", "reranked_tlift": "both"}
 MODEL = """Person re-identification by QAConv: query and gallery crops with camera and time go in, ranked matches with \
 probability, decision and correspondences come out.
 
@@ -38,16 +39,17 @@ def describe(name: str, version: str, params: Params, metrics: Mapping[str, floa
 
 def result_rows(params: Params, metrics: Mapping[str, float]) -> list[dict[str, str]]:
     """A row a target and method: rank-1 / mAP in per cent, by kind of ranking."""
-    return [
-        {"target": target, "model": title}
-        | {
-            column: f"{100 * metrics[f'{target}.{method}.{ranking}.rank1']:.1f}"
-            f" / {100 * metrics[f'{target}.{method}.{ranking}.mAP']:.1f}"
-            for ranking, column in COLUMNS.items()
-        }
-        for target in params.targets
-        for method, title in TITLES.items()
-    ]
+    rankings = list_rankings(configured_reranker(params.evaluate.rerank))
+    rows = []
+    for target, method in product(params.targets, METHODS):
+        row = {"target": target, "model": method_label(method)}
+        for ranking in rankings:
+            rank1, mean_ap = (
+                metrics[metric_name(method, ranking.key, figure, target=target)] for figure in ("rank1", "mAP")
+            )
+            row[ranking.label] = f"{100 * rank1:.1f} / {100 * mean_ap:.1f}"
+        rows.append(row)
+    return rows
 
 
 def _figures(params: Params, metrics: Mapping[str, float]) -> str:

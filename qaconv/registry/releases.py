@@ -22,6 +22,7 @@ from mlflow.types import Schema, TensorSpec
 
 from qaconv.config import Params
 from qaconv.errors import InputError
+from qaconv.metrics.rankings import DIRECT, SERVED_METHOD, metric_name
 from qaconv.paths import METRICS, ONNX, TLIFT
 from qaconv.registry.descriptions import describe
 from qaconv.registry.packaging import EVIDENCE, SERVED, log_served
@@ -32,7 +33,6 @@ from qaconv.tlift import TLiftProfile
 
 GRAPHS = ("encoder", "matcher")
 WEIGHTS = "weights"  # tag: digest of the network that was exported, which its temporal profiles name
-DECIDING = ".qaconv.direct.mAP"  # the metric that people look at first, after the target's name
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,8 @@ def register(params: Params, metrics: Mapping[str, float]) -> Release:
     graphs = {
         graph: _version(f"{name}-{graph}", digest, git_tags(), partial(_log_graph, graph)).version for graph in GRAPHS
     }
-    maps = {f"{name}{DECIDING}": repr(metrics[f"{name}{DECIDING}"]) for name in params.targets}
+    deciding = [metric_name(SERVED_METHOD, DIRECT.key, "mAP", target=name) for name in params.targets]
+    maps = {name: repr(metrics[name]) for name in deciding}
     pair = {f"{graph}_version": str(version) for graph, version in graphs.items()}
     log = partial(_log_model, params, pair)
     weights = {WEIGHTS: _profile(params.targets[0]).model}

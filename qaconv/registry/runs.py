@@ -1,14 +1,11 @@
 """A retraining's settings, figures and files go in; one MLflow run says what was made of what, and how it went."""
 
-import json
-import math
 import os
 import re
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
-from itertools import product
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -20,8 +17,9 @@ from mlflow import MlflowClient
 from mlflow.data.meta_dataset import MetaDataset
 from mlflow.data.sources import LocalArtifactDatasetSource  # type: ignore[attr-defined]  # made when mlflow.data loads
 
-from qaconv.config import METHODS, RANKINGS, Params
+from qaconv.config import METHODS, Params
 from qaconv.errors import InputError
+from qaconv.metrics.metrics_file import TargetMetrics
 from qaconv.paths import METRICS, MODELS, ONNX, PREPARED, REPORT, TLIFT
 from qaconv.release.gate import Comparison
 from qaconv.report import Run, add_run
@@ -29,8 +27,6 @@ from qaconv.report import Run, add_run
 STORE = Path("mlflow.db")  # in the project's folder, where MLFLOW_TRACKING_URI names no other store
 ARTIFACTS = Path("mlartifacts")  # that store's files
 DVC_LOCK = Path("dvc.lock")
-
-FIGURES = ("rank1", "rank5", "rank10", "rank20", "mAP", "mINP")
 
 
 @contextmanager
@@ -139,14 +135,8 @@ def load_metrics(targets: Sequence[str], project: Path = Path()) -> dict[str, fl
     """
     metrics = {}
     for target in targets:
-        path = project / METRICS / f"{target}.json"
-        if not path.is_file():
-            raise InputError(f"{path}: is not there; `dvc repro evaluate` writes it")
-        found = _flat(json.loads(path.read_text(encoding="utf-8")))
-        for name in map(".".join, product(METHODS, RANKINGS, FIGURES)):
-            if not math.isfinite(found.get(name, math.nan)):
-                raise InputError(f"{path}: {name} is {found.get(name, 'missing')}; legal is a number")
-        metrics.update({f"{target}.{name}": value for name, value in found.items()})
+        figures = TargetMetrics.load(project / METRICS / f"{target}.json", methods=METHODS)
+        metrics.update({f"{target}.{name}": value for name, value in _flat(figures.as_dict()).items()})
     return metrics
 
 

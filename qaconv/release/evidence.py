@@ -13,9 +13,11 @@ import pandas as pd
 
 from qaconv.errors import InputError
 from qaconv.files import write_json
+from qaconv.metrics.metrics_file import TargetMetrics
+from qaconv.metrics.rankings import DIRECT, SERVED_METHOD, average_precision_column
+from qaconv.tlift.findings import LEFT_OUT, Finding
 
-DECIDING = "qaconv_direct_average_precision"  # of the ranking that promotes, a column of a target's queries
-LEFT_OUT = "left out"  # what a profile says was done with times that cannot be used
+DECIDING = average_precision_column(SERVED_METHOD, DIRECT.key)  # of the ranking that promotes
 RUNS = 30  # of the encoder, of which the median counts
 
 
@@ -111,16 +113,15 @@ def _of_queries(path: Path) -> dict[str, float]:
 
 
 def _calibration_errors(targets: Sequence[str], metrics: Path) -> dict[str, float]:
-    figures = {name: _read_json(metrics / f"{name}.json")["qaconv"] for name in targets}
-    return {name: of["calibration_error"] for name, of in figures.items() if "calibration_error" in of}
+    loaded = {name: TargetMetrics.load(metrics / f"{name}.json").methods[SERVED_METHOD] for name in targets}
+    return {name: of.calibration_error for name, of in loaded.items() if of.calibration_error is not None}
 
 
 def _clocks(profile: Mapping[str, Any]) -> Clocks:
-    bad = [finding for finding in profile["findings"] if finding["done"] == LEFT_OUT]
-    cameras = sorted({finding["camid"] for finding in bad})
-    said = {
-        str(camid): "; ".join(finding["detail"] for finding in bad if finding["camid"] == camid) for camid in cameras
-    }
+    findings = [Finding(**finding) for finding in profile["findings"]]
+    bad = [finding for finding in findings if finding.done == LEFT_OUT]
+    cameras = sorted({finding.camid for finding in bad})
+    said = {str(camid): "; ".join(finding.detail for finding in bad if finding.camid == camid) for camid in cameras}
     return Clocks(len(profile["camids"]), said)
 
 

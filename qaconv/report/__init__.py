@@ -1,4 +1,4 @@
-"""What people look at: a model's figures and examples go in; one page that needs no other file comes out."""
+"""Draw a model's metrics and examples as one HTML page that needs no other file."""
 
 from qaconv.report.content import Report
 from qaconv.report.page import Run, add_run, render_page

@@ -1,6 +1,6 @@
-"""What a report says, without a word about how it looks: plain values, so that the page and the data say the same.
+"""Define the content of a report as plain values: the page and its data show the same.
 
-Figures are shares in [0, 1], scores are logits, times are seconds. S = H*W locations of a feature map.
+Figures are in [0, 1], scores are logits, times are seconds. Feature maps have H x W locations.
 """
 
 from collections.abc import Mapping, Sequence
@@ -8,20 +8,20 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 Outcome = Literal["success", "near miss", "failure"]
-Verdict = Literal["right", "wrong", "junk", "same camera"]
-TRANSIT_S = 600  # of gaps between two cameras that are shown, around the pair's usual one
-Rows = Sequence[Mapping[str, Any]]  # of a table: a mapping from column to value each
+Verdict = Literal["match", "not a match", "junk", "same camera"]
+TRANSIT_S = 600  # seconds around the usual gap of two cameras that are shown
+Rows = Sequence[Mapping[str, Any]]  # rows of a table: values by column
 
 
 @dataclass(frozen=True)
 class Crop:
-    """An image of a person: who, where and when.
+    """An image of a person.
 
     Attributes:
         image: path below the target's images.
-        pid: the person.
-        camid: the camera, from 0.
-        time_s: on that camera's clock; None where unknown.
+        pid: person.
+        camid: camera, from 0.
+        time_s: on the camera's clock, in seconds; None where unknown.
     """
 
     image: str
@@ -32,12 +32,12 @@ class Crop:
 
 @dataclass(frozen=True)
 class Answer:
-    """A gallery image that a query was given.
+    """A gallery image in the ranking of a query.
 
     Attributes:
-        crop: the image.
+        crop: image.
         verdict: "junk" and "same camera" do not count.
-        rank: from 1, among those that count; None for the others.
+        rank: from 1 among the images that count; None for the others.
         score: logit.
     """
 
@@ -49,14 +49,14 @@ class Answer:
 
 @dataclass(frozen=True)
 class Search:
-    """A query and what the gallery answered, best first.
+    """A query and the first images of its ranking.
 
     Attributes:
-        outcome: "success" is a right image first, "near miss" one among the first five, "failure" none.
-        query: the image that was asked for.
-        first_rank: of the first right image.
+        outcome: "success" has a match first, "near miss" among the first five, "failure" later.
+        query: image.
+        first_rank: rank of the first match.
         average_precision: of this query.
-        answers: the first that count, and those that do not count where they fall.
+        answers: the first images that count, and those between them that do not.
     """
 
     outcome: Outcome
@@ -68,56 +68,56 @@ class Search:
 
 @dataclass(frozen=True)
 class Link:
-    """Two locations that QAConv took for the same part of a person.
+    """Two corresponding locations of a query and a gallery image.
 
     Attributes:
         query: (row, column) in the query's map.
         gallery: (row, column) in the gallery image's map.
-        cosine: how alike they are, in [-1, 1].
-        share: what its two locations add to the score together, in logits.
+        cosine: similarity in [-1, 1].
+        contribution: of the two locations to the score, in logits.
     """
 
     query: tuple[int, int]
     gallery: tuple[int, int]
     cosine: float
-    share: float
+    contribution: float
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """Why two images were given their score.
+    """How a score is made up.
 
     Attributes:
-        query: one image.
-        answer: the other.
-        query_shares: [H][W], what each location of the query adds to the score, in logits.
-        gallery_shares: [H][W], likewise.
-        constant: what every pair is given; with all shares it sums to the score.
+        query: image.
+        answer: gallery image.
+        query_contributions: of each location of the query to the score, in logits, [H][W].
+        gallery_contributions: of each location of the gallery image, [H][W].
+        constant: of every pair; with all contributions it sums to the score.
         links: the strongest first.
     """
 
     query: Crop
     answer: Answer
-    query_shares: Sequence[Sequence[float]]
-    gallery_shares: Sequence[Sequence[float]]
+    query_contributions: Sequence[Sequence[float]]
+    gallery_contributions: Sequence[Sequence[float]]
     constant: float
     links: Sequence[Link]
 
 
 @dataclass(frozen=True)
 class Sighting:
-    """A gallery image among the first ten without time, or with it, and what time did to it.
+    """A gallery image that is among the first ten with or without times.
 
     Attributes:
-        crop: the image.
-        right: whether it shows the query's person.
+        crop: image.
+        match: whether it shows the query's person.
         factor: lifted score / score.
-        before: rank without time, from 1.
-        after: rank with time.
+        before: rank without times, from 1.
+        after: rank with times.
     """
 
     crop: Crop
-    right: bool
+    match: bool
     factor: float
     before: int
     after: int
@@ -125,12 +125,12 @@ class Sighting:
 
 @dataclass(frozen=True)
 class Track:
-    """What time says about one gallery camera, for one query.
+    """The effect of times on the images of one gallery camera, for one query.
 
     Attributes:
-        camid: the camera.
-        times: of its gallery images within the line's window, rising; thinned out where there are many.
-        factors: lifted score / score of those.
+        camid: camera.
+        times: of its gallery images within the line's window, ascending; a sample where there are many.
+        factors: lifted score / score of those images.
     """
 
     camid: int
@@ -140,16 +140,16 @@ class Track:
 
 @dataclass(frozen=True)
 class TimeLine:
-    """What times changed about one query's answers.
+    """The effect of times on one query's ranking.
 
     Attributes:
-        query: the image that was asked for.
-        before: average precision without time.
-        after: with time.
-        first_s: start of the window, which holds the query and the first answers with time.
-        last_s: its end.
-        tracks: one a gallery camera.
-        sightings: best with time first.
+        query: image.
+        before: average precision without times.
+        after: average precision with times.
+        first_s: start of the window, which holds the query and the first answers with times.
+        last_s: end of the window.
+        tracks: one for each gallery camera.
+        sightings: best with times first.
     """
 
     query: Crop
@@ -163,7 +163,7 @@ class TimeLine:
 
 @dataclass(frozen=True)
 class Figure:
-    """A mean over queries, in [0, 1], and its 95 per cent confidence interval."""
+    """A mean over queries in [0, 1] and its 95 per cent confidence interval."""
 
     value: float
     low: float
@@ -172,26 +172,26 @@ class Figure:
 
 @dataclass(frozen=True)
 class Target:
-    """One camera network, and how the model does there.
+    """A camera network and the results on it.
 
     Attributes:
-        name: the target.
-        seen: whether it was trained on.
+        name: of the target.
+        seen: whether its training images were trained on.
         blurred: whether heads are blurred in its pictures.
-        root: the folder that crops' paths are relative to.
-        queries: how many have a true match.
-        gallery: images that are searched.
-        cameras: their number.
+        root: folder that crops' paths are relative to.
+        queries: number of queries with a true match.
+        gallery: number of gallery images without junk.
+        cameras: number of cameras.
         digest: of table and images.
         figures: rank1 and mAP by method and ranking.
-        gain: mAP of QAConv less that of the baseline, direct, on the same queries.
-        thresholds: false_match_rate, threshold (a logit) and true_match_rate of QAConv's direct scores, a row each.
-        tables: further figures by name: cmc, roc, camera_pairs, scores, transit.
-        outcomes: how many queries ended how.
+        gain: mAP of QAConv less that of the baseline for direct matching, on the same queries.
+        thresholds: rows of false_match_rate, threshold (a logit) and true_match_rate of QAConv's direct scores.
+        tables: further metrics by name: cmc, roc, camera_pairs, scores, transit.
+        outcomes: number of queries of each outcome.
         searches: examples.
-        explanations: of some of them.
-        profile: the temporal profile of QAConv, as JSON.
-        time_lines: examples of what it did.
+        explanations: of some of the examples.
+        profile: temporal profile of QAConv, as in its file.
+        time_lines: examples of what it changed.
     """
 
     name: str
@@ -213,10 +213,10 @@ class Target:
     time_lines: Sequence[TimeLine]
 
     def images(self) -> list[str]:
-        """Every image that the page shows, by name."""
+        """Return the paths of all images that the page shows."""
         crops = [search.query for search in self.searches]
         crops += [answer.crop for search in self.searches for answer in search.answers]
-        crops += [crop for of in self.explanations for crop in (of.query, of.answer.crop)]
+        crops += [crop for explanation in self.explanations for crop in (explanation.query, explanation.answer.crop)]
         crops += [line.query for line in self.time_lines]
         crops += [sighting.crop for line in self.time_lines for sighting in line.sightings]
         return sorted({crop.image for crop in crops})
@@ -224,20 +224,22 @@ class Target:
 
 @dataclass(frozen=True)
 class Report:
-    """The whole.
+    """Content of the report.
 
     Attributes:
-        trained: of each method, model.json: its architecture, what it was trained on, and how.
-        history: each method's training, a row an epoch.
-        seed: examples are drawn with it.
+        rankings: label by key, in the order of the tables.
+        trained: model.json of each method: its architecture, its training data and recipe.
+        history: training of each method, one row for each epoch.
+        seed: of the drawn examples.
         targets: in the order of params.yaml.
     """
 
+    rankings: Mapping[str, str]
     trained: Mapping[str, Mapping[str, Any]]
     history: Mapping[str, Rows]
     seed: int
     targets: Sequence[Target]
 
     def as_data(self) -> dict[str, Any]:
-        """The same as JSON's types."""
+        """Return the content in JSON's types."""
         return asdict(self)

@@ -1,10 +1,10 @@
-"""A target's sightings, their maps and how each query fared go in; searches, explanations and time lines come out.
+"""Draw examples of searches, explain their scores, and show what times changed.
 
-Nobody picks an example: a rule and a seed do. Q queries, N sightings, S = H*W locations.
+A rule and a seed draw every example. Q queries, N sightings; feature maps have H x W locations.
 """
 
 import math
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -17,162 +17,179 @@ from qaconv.models.head import Correspondences, QAConv
 from qaconv.report.content import Answer, Crop, Explanation, Link, Outcome, Search, Sighting, TimeLine, Track, Verdict
 
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
-NEAR = 5  # a right image among the first NEAR is a near miss
-SHOWN = 10  # answers that count
-ASIDE = 5  # answers that do not count, at most
-LINKS = 12  # drawn
-STEMS = 200  # of a camera on a time line
-MARGIN_S = 120  # shown before and after what a time line is about
+NEAR = 5  # a match among the first NEAR is a near miss
+SHOWN = 10  # images that count in an example
+MAX_NOT_COUNTED = 5  # images that do not count in an example
+MAX_LINKS = 12
+MAX_STEMS = 200  # of a camera on a time line
+MARGIN_S = 120  # seconds on a time line before its first image and after its last one
 
 
-def outcomes(first_ranks: pd.Series) -> pd.Series:
-    """How each search ended, by the rank of its first right image; where there is none (NaN), NaN."""
+def outcomes(first_ranks: "pd.Series[Any]") -> "pd.Series[Any]":
+    """Return the outcome of each search by the rank of its first match; NaN where there is none (NaN)."""
     return pd.cut(first_ranks, [0, 1, NEAR, np.inf], labels=OUTCOMES).astype("object")
 
 
-def choose(ended: pd.Series, each: int, seed: int) -> dict[Outcome, list[str]]:
-    """Draws up to `each` queries of every outcome, all of one outcome equally likely, whatever their order.
+def choose(outcome_of: "pd.Series[Any]", count: int, seed: int) -> dict[Outcome, list[str]]:
+    """Draw up to `count` queries of each outcome, all equally likely; the order of the queries does not matter.
 
     Args:
-        ended: outcomes by image.
-        each: as far as there are so many.
-        seed: draws them.
+        outcome_of: outcome by image.
+        count: queries of each outcome at most.
+        seed: of the draw.
     """
     rng = np.random.default_rng(seed)
-    names = {outcome: sorted(ended.index[ended == outcome]) for outcome in OUTCOMES}
-    return {outcome: [of[at] for at in rng.permutation(len(of))[:each]] for outcome, of in names.items()}
+    names = {outcome: sorted(outcome_of.index[outcome_of == outcome]) for outcome in OUTCOMES}
+    return {
+        outcome: [images[position] for position in rng.permutation(len(images))[:count]]
+        for outcome, images in names.items()
+    }
 
 
-class Ranking:
-    """One query's answers in order.
+class QueryRanking:
+    """The ranking of one query.
 
     Args:
-        sightings: image, pid, camid, time_s, split; N rows.
-        query: the query's row.
-        scores: [N], of the query against every sighting; only the gallery's count.
+        sightings: image, pid, camid, time_s and split of the N sightings.
+        query: row of the query.
+        scores: of the query with every sighting, [N]; only those of the gallery count.
+
+    Attributes:
+        verdicts: of each sighting, [N].
+        order: rows of the gallery, best first; of equal scores, images that are not a match come first.
+        ranks: of the rows in `order`; 0 for those that do not count.
     """
 
-    def __init__(self, sightings: pd.DataFrame, query: int, scores: NDArray) -> None:
+    def __init__(self, sightings: pd.DataFrame, query: int, scores: NDArray[np.floating]) -> None:
         self.sightings, self.query, self.scores = sightings, query, scores
-        asked = sightings.iloc[query]
-        same = (sightings["pid"] == asked["pid"]).to_numpy()
-        here = (sightings["camid"] == asked["camid"]).to_numpy()
+        query_row = sightings.iloc[query]
+        same_person = (sightings["pid"] == query_row["pid"]).to_numpy()
+        same_camera = (sightings["camid"] == query_row["camid"]).to_numpy()
         junk = (sightings["pid"] == JUNK).to_numpy()
-        self.verdicts = np.select([junk, same & here, same], ["junk", "same camera", "right"], "wrong")
+        conditions = [junk, same_person & same_camera, same_person]
+        self.verdicts = np.select(conditions, ["junk", "same camera", "match"], "not a match")
         gallery = np.flatnonzero(sightings["split"] == "gallery")
-        order = gallery[np.lexsort((self.verdicts[gallery] == "right", -scores[gallery]))]  # equal: wrong ones first
-        counts = np.isin(self.verdicts[order], ["right", "wrong"])
+        order = gallery[np.lexsort((self.verdicts[gallery] == "match", -scores[gallery]))]
+        counts = np.isin(self.verdicts[order], ["match", "not a match"])
         self.ranks = np.where(counts, counts.cumsum(), 0)
         self.order = order
 
     @property
-    def first_right(self) -> int:
-        """Row of the best right image."""
-        return int(self.order[np.argmax(self.verdicts[self.order] == "right")])
+    def first_match(self) -> int:
+        """Row of the best match."""
+        return int(self.order[np.argmax(self.verdicts[self.order] == "match")])
 
     def rank(self, row: int) -> int:
-        """A sighting's rank among those that count; 0 if it does not."""
+        """Return the rank of a sighting, or 0 if it does not count."""
         return int(self.ranks[self.order == row][0])
 
     def answer(self, row: int) -> Answer:
-        """A sighting as an answer to this query."""
+        """Return a sighting as an answer to this query."""
         verdict: Verdict = self.verdicts[row]
         return Answer(crop(self.sightings, row), verdict, self.rank(row) or None, float(self.scores[row]))
 
-    def first(self) -> list[int]:
-        """Rows of the first SHOWN that count, and up to ASIDE others in between, in order."""
+    def first_rows(self) -> list[int]:
+        """Return the rows of the first SHOWN that count, and of up to MAX_NOT_COUNTED others between them, in order."""
         last = int(np.searchsorted(np.maximum.accumulate(self.ranks), SHOWN))
         rows = self.order[: last + 1]
-        aside = (self.ranks[: last + 1] == 0).cumsum()
-        return [int(row) for row, rank, before in zip(rows, self.ranks, aside, strict=False) if rank or before <= ASIDE]
+        not_counted = (self.ranks[: last + 1] == 0).cumsum()
+        return [
+            int(row)
+            for row, rank, number in zip(rows, self.ranks, not_counted, strict=False)
+            if rank or number <= MAX_NOT_COUNTED
+        ]
+
+    def first_counted(self) -> NDArray[np.int64]:
+        """Return the rows of the first SHOWN that count."""
+        rows: NDArray[np.int64] = self.order[(self.ranks > 0) & (self.ranks <= SHOWN)]
+        return rows
 
 
-def search(ranking: Ranking, outcome: Outcome, average_precision: float) -> Search:
-    """A query with its first answers."""
-    answers = [ranking.answer(row) for row in ranking.first()]
+def search(ranking: QueryRanking, outcome: Outcome, average_precision: float) -> Search:
+    """Return a query with its first answers."""
+    answers = [ranking.answer(row) for row in ranking.first_rows()]
     query = crop(ranking.sightings, ranking.query)
-    return Search(outcome, query, ranking.rank(ranking.first_right), average_precision, answers)
+    return Search(outcome, query, ranking.rank(ranking.first_match), average_precision, answers)
 
 
-def worth_explaining(ranking: Ranking) -> list[int]:
-    """Rows worth explaining: what was answered first, and, where that is wrong, what should have been."""
-    answered = int(ranking.order[np.argmax(ranking.ranks == 1)])
-    return list(dict.fromkeys([answered, ranking.first_right]))
+def rows_to_explain(ranking: QueryRanking) -> list[int]:
+    """Return the row of the first answer and, where that is not a match, of the best match."""
+    first = int(ranking.order[np.argmax(ranking.ranks == 1)])
+    return list(dict.fromkeys([first, ranking.first_match]))
 
 
-def explain(ranking: Ranking, row: int, maps: MapStore, head: QAConv) -> Explanation:
-    """Why the query and one answer were given their score."""
-    query, answer = maps.block(ranking.query, ranking.query + 1), maps.block(row, row + 1)
+def explain(ranking: QueryRanking, row: int, maps: MapStore, head: QAConv) -> Explanation:
+    """Split the score of the query and one answer into the contributions of their locations."""
+    query, answer = (torch.as_tensor(maps.block(image, image + 1)) for image in (ranking.query, row))
     with torch.inference_mode():
         found = head.correspondences(query, answer)
     size = (head.height, head.width)
-    query_shares, gallery_shares = found.query_shares[0, 0].numpy(), found.gallery_shares[0, 0].numpy()
     return Explanation(
         crop(ranking.sightings, ranking.query),
         ranking.answer(row),
-        query_shares.reshape(size).tolist(),
-        gallery_shares.reshape(size).tolist(),
+        found.query_shares[0, 0].numpy().reshape(size).tolist(),
+        found.gallery_shares[0, 0].numpy().reshape(size).tolist(),
         float(found.constant),
         _links(found, head.width),
     )
 
 
 def _links(found: Correspondences, width: int) -> list[Link]:
-    """Pairs of locations that are each other's best, by what they add."""
-    partner, back = found.query_indices[0, 0], found.gallery_indices[0, 0]
-    own = torch.arange(len(partner))
-    own = own[back[partner] == own]
-    shares = found.query_shares[0, 0, own] + found.gallery_shares[0, 0, partner[own]]
+    """Pairs of locations that are each other's best, by their contribution."""
+    gallery_of, query_of = found.query_indices[0, 0], found.gallery_indices[0, 0]
+    locations = torch.arange(len(gallery_of))
+    mutual = locations[query_of[gallery_of] == locations]
+    contributions = found.query_shares[0, 0, mutual] + found.gallery_shares[0, 0, gallery_of[mutual]]
     return [
         Link(
-            divmod(int(own[at]), width),
-            divmod(int(partner[own[at]]), width),
-            float(found.query_scores[0, 0, own[at]]),
-            float(shares[at]),
+            divmod(int(mutual[position]), width),
+            divmod(int(gallery_of[mutual[position]]), width),
+            float(found.query_scores[0, 0, mutual[position]]),
+            float(contributions[position]),
         )
-        for at in shares.argsort(descending=True, stable=True)[:LINKS]
+        for position in contributions.argsort(descending=True, stable=True)[:MAX_LINKS]
     ]
 
 
-def time_line(ranking: Ranking, scores: NDArray, lifted: NDArray, before: float, after: float) -> TimeLine:
-    """What the lift moved.
+def time_line(
+    ranking: QueryRanking, scores: NDArray[np.floating], lifted: NDArray[np.floating], before: float, after: float
+) -> TimeLine:
+    """Compare a ranking without times and with times.
 
     Args:
-        ranking: the query's, without time.
+        ranking: of the query without times.
         scores: [N], above 0.
-        lifted: [N], those scores with time.
-        before: average precision without time.
-        after: with time.
+        lifted: [N].
+        before: average precision without times.
+        after: average precision with times.
     """
     sightings = ranking.sightings
-    with_time = Ranking(sightings, ranking.query, lifted)
+    with_times = QueryRanking(sightings, ranking.query, lifted)
     factors = lifted / scores
-    first = [row for of in (with_time, ranking) for row in of.order[(of.ranks > 0) & (of.ranks <= SHOWN)]]
     moved = [
         Sighting(
             crop(sightings, row),
-            bool(ranking.verdicts[row] == "right"),
+            bool(ranking.verdicts[row] == "match"),
             float(factors[row]),
             ranking.rank(row),
-            with_time.rank(row),
+            with_times.rank(row),
         )
-        for row in dict.fromkeys(first)
+        for row in dict.fromkeys([*with_times.first_counted(), *ranking.first_counted()])
     ]
-    answered = with_time.order[(with_time.ranks > 0) & (with_time.ranks <= SHOWN)]
-    times = sightings["time_s"].iloc[[ranking.query, *answered]]
+    times = sightings["time_s"].iloc[[ranking.query, *with_times.first_counted()]]
     first_s, last_s = float(times.min()) - MARGIN_S, float(times.max()) + MARGIN_S
     gallery = sightings[(sightings["split"] == "gallery") & (sightings["pid"] != JUNK)]
     tracks = []
     for camid in sorted(gallery["camid"].unique().tolist()):
-        seen = gallery[gallery["camid"] == camid].sort_values("time_s")
-        rows = seen.index[seen["time_s"].between(first_s, last_s)].to_numpy()
-        rows = rows[:: math.ceil(len(rows) / STEMS) or 1]
-        tracks.append(Track(camid, seen["time_s"][rows].tolist(), factors[rows].tolist()))
+        of_camera = gallery[gallery["camid"] == camid].sort_values("time_s")
+        rows = of_camera.index[of_camera["time_s"].between(first_s, last_s)].to_numpy()
+        rows = rows[:: math.ceil(len(rows) / MAX_STEMS) or 1]
+        tracks.append(Track(camid, of_camera["time_s"][rows].tolist(), factors[rows].tolist()))
     return TimeLine(crop(sightings, ranking.query), before, after, first_s, last_s, tracks, moved)
 
 
 def crop(sightings: pd.DataFrame, row: int) -> Crop:
-    """A row of the manifest."""
-    of = sightings.iloc[row]
-    time_s = None if np.isnan(of["time_s"]) else float(of["time_s"])
-    return Crop(str(of["image"]), int(of["pid"]), int(of["camid"]), time_s)
+    """Return a sighting as a crop."""
+    values = sightings.iloc[row]
+    time_s = None if np.isnan(values["time_s"]) else float(values["time_s"])
+    return Crop(str(values["image"]), int(values["pid"]), int(values["camid"]), time_s)

@@ -1,4 +1,4 @@
-"""A report's content and its pictures go in; one HTML page that needs no other file comes out."""
+"""Render a report as one HTML page that needs no other file."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,22 +6,21 @@ from dataclasses import dataclass
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from qaconv.metrics.rankings import BASELINE, DIRECT, METHOD_LABELS, SERVED_METHOD
 from qaconv.release.gate import Comparison
 from qaconv.report import charts, drawings
 from qaconv.report.content import TRANSIT_S, Figure, Report, Target
+from qaconv.tlift.findings import ACTIONS, MEANINGS
 
-RUN = "<!-- the run -->"  # where `add_run` writes
-
-RANKINGS = {"direct": "direct", "reranked": "re-ranked", "tlift": "lifted", "reranked_tlift": "re-ranked and lifted"}
-METHODS = {"qaconv": "QAConv", "baseline": "baseline"}
+RUN = "<!-- the run -->"  # replaced by `add_run`
 
 
 def render_page(report: Report, pictures: Mapping[str, Mapping[str, str]]) -> str:
-    """The page; the same content and pictures give the same text.
+    """Return the page; the same content and pictures give the same text.
 
     Args:
-        report: what it says.
-        pictures: data URIs of `Target.images`, by target and image.
+        report: content.
+        pictures: data URIs of `Target.images` by target and image.
     """
     return (
         _templates()
@@ -32,13 +31,13 @@ def render_page(report: Report, pictures: Mapping[str, Mapping[str, str]]) -> st
 
 @dataclass(frozen=True)
 class Run:
-    """The run that a page was made by, which the stages know nothing of.
+    """The run that made a page, which the stages do not know.
 
     Attributes:
-        facts: what to say by name, such as the commit.
-        links: addresses of some of these.
+        facts: by name, such as the commit.
+        links: addresses of some of the facts.
         verdict: whether the model was promoted, and why.
-        champion: the model beside the champion, by target.
+        champion: comparison with the champion by target.
     """
 
     facts: Mapping[str, str]
@@ -48,35 +47,34 @@ class Run:
 
 
 def add_run(page: str, run: Run) -> str:
-    """The page of `render_page` with a word on the run.
+    """Add a section about the run to a page of `render_page`.
 
     Raises:
-        ValueError: the page has no place for it.
+        ValueError: the page has no place for it, or more than one.
     """
     if page.count(RUN) != 1:
-        raise ValueError(f"the page has {page.count(RUN)} places for the run; legal is one")
+        raise ValueError(f"the page must have one place for the run, got {page.count(RUN)}")
     return page.replace(RUN, _templates().get_template("run.html.jinja").render(run=run))
 
 
 def _sentences(targets: Sequence[Target]) -> list[str]:
-    """What the model can do, for whoever reads no further: on networks that are new to it, where there are any."""
+    """Two sentences on rank-1, on targets that the model was not trained on if there are any."""
     new = [target for target in targets if not target.seen]
     shown = new or targets
-    where = "a camera network it has never seen" if len(shown) == 1 else "camera networks it has never seen"
-    if not new:
-        where = where.replace("it has never seen", "it was trained on")
-    first = "Given one picture of a person, the model puts the same person, on another camera, first"
+    networks = "a camera network" if len(shown) == 1 else "camera networks"
+    origin = "never seen in training" if new else "used in training"
+    first = "For a query image of a person, the model ranks an image of the same person on another camera first"
     return [
-        f"{first} in {_hundreds(shown, 'qaconv')}: {where}.",
-        f"A baseline of the same size, trained on the same images, does so in {_hundreds(shown, 'baseline')}.",
+        f"{first} in {_hundreds(shown, SERVED_METHOD)}: {networks} {origin}.",
+        f"A baseline of the same size, trained on the same images, does so in {_hundreds(shown, BASELINE)}.",
     ]
 
 
 def _hundreds(targets: Sequence[Target], method: str) -> str:
-    counts = [round(100 * target.figures[method]["direct"]["rank1"].value) for target in targets]
+    counts = [round(100 * target.figures[method][DIRECT.key]["rank1"].value) for target in targets]
     if len(targets) > 3:
-        return f"{min(counts)} to {max(counts)} of 100 searches at {len(targets)} places"
-    parts = [f"{count} of 100 searches at {target.name}" for count, target in zip(counts, targets, strict=True)]
+        return f"{min(counts)} to {max(counts)} of 100 searches on {len(targets)} targets"
+    parts = [f"{count} of 100 searches on {target.name}" for count, target in zip(counts, targets, strict=True)]
     return ", ".join(parts[:-1]) + " and " + parts[-1] if len(parts) > 1 else parts[0]
 
 
@@ -90,8 +88,8 @@ def _templates() -> Environment:
         keep_trailing_newline=True,
     )
     environment.filters |= {"percent": _percent, "interval": _interval, "signed": "{:+.2f}".format, "g": "{:g}".format}
-    environment.globals |= {"charts": charts, "drawings": drawings, "METHODS": METHODS, "RANKINGS": RANKINGS}
-    environment.globals["transit_s"] = TRANSIT_S
+    environment.globals |= {"charts": charts, "drawings": drawings, "METHODS": METHOD_LABELS, "transit_s": TRANSIT_S}
+    environment.globals |= {"FINDING_KINDS": MEANINGS, "FINDING_ACTIONS": ACTIONS}
     return environment
 
 

@@ -1,67 +1,32 @@
-"""What each of a target's sightings found among all goes in; scores that heed who else is near come out."""
+"""Re-rank a target's gallery by the configured re-ranker."""
 
-from functools import partial
-
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
-
-from qaconv.config import METHODS, EvaluateConfig, Params
+from qaconv.config import METHODS, Params
 from qaconv.data.manifest import Manifest
 from qaconv.files import replacing_folder
-from qaconv.matching import score_pairs
-from qaconv.matching.rerank import Distances, Neighbourhoods, k_reciprocal_sparse
-from qaconv.matching.results import as_distances, load_parts, not_junk, open_maps, save_reranked
-from qaconv.models import QAConv
+from qaconv.matching.rerankers import configured_reranker
+from qaconv.matching.results import load_parts, not_junk, open_maps, save_reranked
+from qaconv.matching.target_reranking import pair_distances, rerank_target
 from qaconv.models.checkpoint import load_network
 from qaconv.paths import MODELS, PREPARED, RERANKED
 from qaconv.training.device import find_device, out_of_memory_names
 
 
 def rerank(params: Params, target: str) -> None:
-    """Writes artifacts/reranked/<target>/<method>.safetensors for each method.
+    """Write artifacts/reranked/<target>/<method>.safetensors for each method.
 
     Raises:
-        InputError: the sightings have not been matched, or were with another network; or the device is not there.
+        InputError: the sightings have not been matched, or were matched with another network; or the device is missing.
     """
     sightings = Manifest.load(PREPARED / target).sightings()
-    standing = np.flatnonzero(not_junk(sightings))
-    queries, device = int((sightings["split"] == "query").sum()), find_device(params.machine.device)
-    settings = params.evaluate
+    keep = not_junk(sightings)
+    device = find_device(params.machine.device)
+    reranker = configured_reranker(params.evaluate.rerank)
     remedy = "let machine.device be one with more free memory, or cpu,"
-    with out_of_memory_names(remedy), replacing_folder(RERANKED / target) as beside:
+    with out_of_memory_names(remedy), replacing_folder(RERANKED / target) as folder:
         for method in METHODS:
             store = open_maps(target, method, sightings["image"])
-            matched = load_parts(target, method, settings.parts)
+            matches = load_parts(target, method, params.evaluate.parts)
             head = load_network(MODELS / method)[0].head
-            pairs = partial(_pair_distances, store.block(0, len(store)), head, settings, device)
-            scores, without_junk = _rerank(matched.logits, matched.everything, pairs, settings), None
-            if matched.without_junk is not matched.everything:
-                logits = matched.logits[:, standing[queries:] - queries]
-                renumbered = partial(_renumbered_pairs, pairs, standing)
-                without_junk = _rerank(logits, matched.without_junk, renumbered, settings)
-            save_reranked(beside / f"{method}.safetensors", scores, without_junk, matched.model)
-
-
-def _rerank(
-    logits: NDArray[np.float32], found: Neighbourhoods, pairs: Distances, settings: EvaluateConfig
-) -> NDArray[np.float32]:
-    return 1 - k_reciprocal_sparse(as_distances(logits), found, pairs, **settings.rerank.model_dump())
-
-
-def _pair_distances(
-    maps: Tensor,
-    head: QAConv,
-    settings: EvaluateConfig,
-    device: torch.device,
-    rows: NDArray[np.integer],
-    columns: NDArray[np.integer],
-) -> NDArray[np.float32]:
-    return as_distances(score_pairs(maps, rows, columns, head, engine=settings.engine, device=device))
-
-
-def _renumbered_pairs(
-    pairs: Distances, standing: NDArray[np.integer], rows: NDArray[np.integer], columns: NDArray[np.integer]
-) -> NDArray[np.floating]:
-    return pairs(standing[rows], standing[columns])
+            distances_of = pair_distances(store.block(0, len(store)), head, params.evaluate.engine, device)
+            scores, without_junk = rerank_target(reranker, matches, distances_of, keep)
+            save_reranked(folder / f"{method}.safetensors", scores, without_junk, matches.model)

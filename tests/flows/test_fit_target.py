@@ -51,7 +51,7 @@ def test_a_clock_that_was_set_is_reported_and_its_profile_lies_beside_the_model_
     see_next(project, (60.0, 680.0, 620.0))
     changes = fit_target("station")
     assert changes["qaconv"] == [
-        "camera 2: its transit times are no longer what they were; its clock shows +600 s to what it did"
+        "camera 2: its transit times have changed; its clock was set by +600 s"
     ]
     run_id, status, tags = fitted_run()
     assert status == "FINISHED"

@@ -1,92 +1,150 @@
 import json
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from numpy.typing import NDArray
 
+from qaconv.errors import InputError
 from qaconv.metrics import Calibration, evaluate_ranking, paired_difference
-from qaconv.metrics.target_metrics import measure, write_measures
+from qaconv.metrics.metrics_file import TargetMetrics
+from qaconv.metrics.target_metrics import EvaluatedSightings, measure, write_measures
 from qaconv.paths import METRICS
 
 RANKINGS = ("direct", "reranked", "tlift", "reranked_tlift")
 
 
-def sightings(count, seed, cameras=3):
+def draw_sightings(count: int, seed: int, split: str, cameras: int = 3) -> pd.DataFrame:
     rng = np.random.default_rng(seed)
     frame = pd.DataFrame({"pid": rng.integers(1, 8, count), "camid": rng.integers(0, cameras, count)})
-    return frame.assign(image=[f"{seed}_{row}.jpg" for row in range(count)])
+    return frame.assign(image=[f"{seed}_{row}.jpg" for row in range(count)], split=split)
 
 
-QUERY, GALLERY = sightings(30, 1), sightings(80, 2)
+def both_splits(cameras: int = 3) -> EvaluatedSightings:
+    query, gallery = draw_sightings(30, 1, "query", cameras), draw_sightings(80, 2, "gallery", cameras)
+    return EvaluatedSightings(pd.concat([query, gallery], ignore_index=True), Path("shop"))
 
 
-def rankings(gain, seed=0):
-    """Logits in which matches stand `gain` higher, four times over."""
+SIGHTINGS = both_splits()
+QUERY, GALLERY = SIGHTINGS.query, SIGHTINGS.gallery
+
+
+def rankings(gain: float, seed: int = 0) -> dict[str, NDArray[np.float64]]:
+    """Draw logits of four rankings; those of matches are `gain` higher."""
     rng = np.random.default_rng(seed)
     match = QUERY["pid"].to_numpy()[:, None] == GALLERY["pid"].to_numpy()
     return {name: rng.normal(size=match.shape) + gain * match for name in RANKINGS}
 
 
 @pytest.fixture
-def written(tmp_path, monkeypatch):
+def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     tables = {"qaconv": rankings(2), "baseline": rankings(0.5)}
     fitted = Calibration(1.0, -1.0, 1, 1)
-    measures = {method: measure(of.items(), QUERY, GALLERY, fitted) for method, of in tables.items()}
+    measures = {method: measure(scores.items(), SIGHTINGS, fitted) for method, scores in tables.items()}
     write_measures("shop", measures, QUERY, seed=7)
     return tmp_path / METRICS
 
 
-def test_each_figure_lies_within_its_interval(written):
+def test_each_figure_lies_within_its_interval(written: Path) -> None:
     figures = json.loads((written / "shop.json").read_text())
     assert figures["gallery"] == 80 and figures["queries"] == 30
     for method in ("qaconv", "baseline"):
         for name in RANKINGS:
-            of = figures[method][name]
-            assert of["mAP_low"] < of["mAP"] < of["mAP_high"]
-            assert of["rank1_low"] <= of["rank1"] <= of["rank1_high"]
+            ranking = figures[method][name]
+            assert ranking["mAP_low"] < ranking["mAP"] < ranking["mAP_high"]
+            assert ranking["rank1_low"] <= ranking["rank1"] <= ranking["rank1_high"]
         assert 0 <= figures[method]["calibration_error"] <= 1
         rates = [figures[method]["verification"][f"true_match_rate_at_{rate}"] for rate in ("0.01", "0.001", "0.0001")]
         assert rates == sorted(rates, reverse=True)
     assert figures["qaconv_minus_baseline"]["direct"]["mAP_low"] > 0
 
 
-def test_the_table_of_queries_gives_the_paired_difference_again(written):
+def test_the_table_of_queries_gives_the_paired_difference_again(written: Path) -> None:
     figures = json.loads((written / "shop.json").read_text())
     table = pd.read_parquet(written / "queries/shop.parquet")
     assert table["image"].tolist() == QUERY["image"].tolist()
-    found = paired_difference(
+    expected = paired_difference(
         table["qaconv_direct_average_precision"], table["baseline_direct_average_precision"], seed=7
     )
-    told = figures["qaconv_minus_baseline"]["direct"]
-    assert (found.value, found.low, found.high) == (told["mAP"], told["mAP_low"], told["mAP_high"])
+    difference = figures["qaconv_minus_baseline"]["direct"]
+    assert (expected.value, expected.low, expected.high) == tuple(
+        difference[name] for name in ("mAP", "mAP_low", "mAP_high")
+    )
     assert np.nanmean(table["qaconv_direct_first_rank"] == 1) == pytest.approx(figures["qaconv"]["direct"]["rank1"])
 
 
-def test_the_curve_agrees_with_the_rates_in_the_figures(written):
+def test_the_curve_agrees_with_the_rates_in_the_figures(written: Path) -> None:
     figures = json.loads((written / "shop.json").read_text())["qaconv"]["verification"]
     roc = pd.read_csv(written / "roc/shop.csv")
-    roc = roc[roc["method"] == "qaconv"].set_index("false_match_rate")["true_match_rate"]
+    curve = roc[roc["method"] == "qaconv"].set_index("false_match_rate")["true_match_rate"]
     for rate in (0.01, 0.001):
-        assert roc.loc[rate] == pytest.approx(figures[f"true_match_rate_at_{rate}"], abs=1e-5)
-    assert roc.is_monotonic_increasing and roc.loc[1.0] == 1
+        assert curve.loc[rate] == pytest.approx(figures[f"true_match_rate_at_{rate}"], abs=1e-5)
+    assert curve.is_monotonic_increasing and curve.loc[1.0] == 1
 
 
-def test_tables_hold_both_methods(written):
+def test_tables_hold_both_methods(written: Path) -> None:
     for name in ("camera_pairs", "reliability", "roc"):
         assert set(pd.read_csv(written / f"{name}/shop.csv")["method"]) == {"qaconv", "baseline"}
 
 
-def test_without_a_calibration_there_is_no_error_of_one(tmp_path, monkeypatch):
+def test_without_a_calibration_there_is_no_error_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    write_measures("shop", {"qaconv": measure(rankings(1).items(), QUERY, GALLERY, None)}, QUERY, seed=7)
+    write_measures("shop", {"qaconv": measure(rankings(1).items(), SIGHTINGS, None)}, QUERY, seed=7)
     assert "calibration_error" not in json.loads((METRICS / "shop.json").read_text())["qaconv"]
     assert pd.read_csv(METRICS / "reliability/shop.csv").empty
 
 
-def test_a_target_with_one_camera_is_ranked_with_that_camera_s_images():
-    query, gallery = sightings(30, 1, cameras=1), sightings(80, 2, cameras=1)
+def test_in_a_target_with_one_camera_its_own_images_count() -> None:
+    one_camera = both_splits(cameras=1)
     scores = rankings(1)
-    found = measure(scores.items(), query, gallery, None).rankings["direct"]
-    who = (query["pid"], gallery["pid"], query["camid"], gallery["camid"])
-    assert found.queries == evaluate_ranking(scores["direct"], *who, same_camera="keep").queries == 30
+    direct = measure(scores.items(), one_camera, None).rankings["direct"]
+    query, gallery = one_camera.query, one_camera.gallery
+    identities = (query["pid"], gallery["pid"], query["camid"], gallery["camid"])
+    expected = evaluate_ranking(scores["direct"], *identities, same_camera="keep")
+    assert direct.queries == expected.queries == 30
+
+
+def test_a_target_without_a_gallery_is_refused_with_both_counts() -> None:
+    with pytest.raises(InputError, match="shop cannot be evaluated: .* got 30 query images and 0 gallery images"):
+        EvaluatedSightings(draw_sightings(30, 1, "query"), Path("shop"))
+
+
+def test_saved_metrics_come_back_the_same(written: Path) -> None:
+    loaded = TargetMetrics.load(written / "shop.json", methods=["qaconv", "baseline"])
+    loaded.save(written / "again.json")
+    assert (written / "again.json").read_bytes() == (written / "shop.json").read_bytes()
+    assert list(loaded.methods["qaconv"].rankings) == sorted(RANKINGS)
+    assert [point.false_match_rate for point in loaded.methods["qaconv"].verification.points] == [0.01, 0.001, 0.0001]
+
+
+def change(content: dict[str, Any], name: str, value: object) -> None:
+    *keys, last = name.split(".")
+    for key in keys:
+        content = content[key]
+    content[last] = value
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("qaconv.tlift.mAP", None, "qaconv.tlift.mAP must be a finite number, got None"),
+        ("qaconv.direct", {"rank1": 0.5}, "qaconv.direct.rank1_low must be a finite number, got nothing"),
+        ("baseline.verification", {}, "baseline.verification.matches must be a finite number, got nothing"),
+        ("qaconv_minus_baseline.direct.mAP", "x", "qaconv_minus_baseline.direct.mAP must be a finite number, got 'x'"),
+        ("queries", [], "is not a metrics file"),
+    ],
+)
+def test_a_wrong_figure_is_refused_by_name(written: Path, name: str, value: object, message: str) -> None:
+    content = json.loads((written / "shop.json").read_text())
+    change(content, name, value)
+    (written / "shop.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match=message):
+        TargetMetrics.load(written / "shop.json")
+
+
+def test_a_method_that_is_not_in_the_file_is_refused(written: Path) -> None:
+    with pytest.raises(InputError, match="shop.json must have other.direct"):
+        TargetMetrics.load(written / "shop.json", methods=["other"])

@@ -5,7 +5,7 @@ import pytest
 
 from qaconv.release.evidence import Clocks, Evidence, collect
 from qaconv.tlift import TLiftProfile
-from qaconv.tlift.clock_checks import Finding
+from qaconv.tlift.findings import Finding
 from tests.tracked_projects import write_project
 
 

@@ -1,24 +1,35 @@
-"""The report of a small site whose networks were never trained: what it says matters here, not how good they are."""
+"""Report on a small site with untrained networks."""
 
 import json
+import shutil
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
+from typing import Any, ClassVar, Literal
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from numpy.typing import NDArray
+from pydantic import BaseModel
 
+from qaconv import plugins
 from qaconv.config import METHODS, Params, load_params
 from qaconv.errors import InputError
+from qaconv.matching.rerank import Distances, Neighbourhoods
+from qaconv.metrics.metrics_file import TargetMetrics
 from qaconv.models.checkpoint import Architecture, build_network, save_network
 from qaconv.paths import FEATURES, METRICS, MODELS, REPORT, TLIFT
+from qaconv.registry.descriptions import result_rows
+from qaconv.registry.runs import load_metrics
+from qaconv.report.gather import has_blurred_heads
 from qaconv.stages.evaluate import evaluate
 from qaconv.stages.features import features
 from qaconv.stages.fit_tlift import fit_tlift
 from qaconv.stages.match import match
 from qaconv.stages.prepare import prepare
-from qaconv.stages.report import _blurs, report
+from qaconv.stages.report import report
 from qaconv.stages.rerank import rerank
 
 PROJECT = Path(__file__).parents[2]
@@ -26,7 +37,7 @@ HISTORY = "epoch,loss\n1,2.5\n"
 
 
 @pytest.fixture(scope="module")
-def params(site_folder):
+def params(site_folder: Path) -> Params:
     values = yaml.safe_load((PROJECT / "params.yaml").read_text())
     site = {"layout": "market1501", "path": str(site_folder)}
     values["datasets"] = {"shop": site, "school": site}
@@ -38,8 +49,8 @@ def params(site_folder):
 
 
 @pytest.fixture(scope="module")
-def project(params, tmp_path_factory):
-    """A folder in which all that comes before the report has run, and the report."""
+def project(params: Params, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Run every stage from prepare to report in a folder."""
     folder = tmp_path_factory.mktemp("project")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -67,64 +78,65 @@ def project(params, tmp_path_factory):
 class Page(HTMLParser):
     """Elements of a page as (tag, attributes), and its text."""
 
-    def __init__(self, text):
+    def __init__(self, text: str) -> None:
         super().__init__()
-        self.elements, self.text = [], ""
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
         self.feed(text)
 
-    def handle_starttag(self, tag, attributes):
-        self.elements.append((tag, dict(attributes)))
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
 
-    def handle_data(self, text):
-        self.text += text
+    def handle_data(self, data: str) -> None:
+        self.text += data
 
-    def all(self, *tags):
+    def all(self, *tags: str) -> list[dict[str, str | None]]:
         return [attributes for tag, attributes in self.elements if tag in tags]
 
 
 @pytest.fixture(scope="module")
-def page(project):
+def page(project: Path) -> Page:
     return Page((project / REPORT / "report.html").read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")
-def data(project):
+def data(project: Path) -> Any:
     return json.loads((project / REPORT / "report.json").read_text(encoding="utf-8"))
 
 
-def test_the_page_asks_nothing_of_a_network_and_is_small(project, page):
+def test_the_page_loads_nothing_and_is_small(project: Path, page: Page) -> None:
     text = (project / REPORT / "report.html").read_text(encoding="utf-8")
     assert len(text.encode()) < 2_000_000
     assert not page.all("script", "link", "iframe", "object")
-    addresses = [of[key] for _, of in page.elements for key in ("src", "href") if key in of]
+    addresses = [str(values[key]) for _, values in page.elements for key in ("src", "href") if key in values]
     assert len(addresses) > 20
     assert all(address.startswith(("data:image/webp;base64,", "#")) for address in addresses)
     assert "@import" not in text and "url(" not in text
 
 
-def test_the_page_can_be_heard_and_reached_by_keyboard(page):
+def test_the_page_works_with_a_screen_reader_and_a_keyboard(page: Page) -> None:
     assert page.all("html") == [{"lang": "en"}]
-    assert all(of["alt"] for of in page.all("img"))
-    assert all(of["scope"] in ("col", "row", "rowgroup") for of in page.all("th"))
-    names = [of["id"] for _, of in page.elements if "id" in of]
+    assert all(values["alt"] for values in page.all("img"))
+    assert all(values["scope"] in ("col", "row", "rowgroup") for values in page.all("th"))
+    names = [values["id"] for _, values in page.elements if "id" in values]
     assert len(names) == len(set(names))
-    asked = {of["aria-labelledby"] for _, of in page.elements if "aria-labelledby" in of}
-    asked |= {of["href"][1:] for of in page.all("a")}
-    assert asked <= set(names)
+    references = {values["aria-labelledby"] for _, values in page.elements if "aria-labelledby" in values}
+    references |= {str(values["href"])[1:] for values in page.all("a")}
+    assert references <= set(names)
     for drawing in page.all("svg"):
         assert "aria-hidden" in drawing or (drawing["role"] == "img" and "aria-labelledby" in drawing)
     levels = [int(tag[1]) for tag, _ in page.elements if tag in ("h1", "h2", "h3", "h4")]
     assert levels[0] == 1 and all(after <= before + 1 for before, after in pairwise(levels))
 
 
-def test_the_page_opens_with_rank_1_where_the_model_has_never_been(project, page):
+def test_the_page_opens_with_rank_1_on_targets_never_seen_in_training(project: Path, page: Page) -> None:
     figures = json.loads((project / METRICS / "shop.json").read_text())
     counts = [round(100 * figures[method]["direct"]["rank1"]) for method in METHODS]
-    assert f"first in {counts[0]} of 100 searches at shop: a camera network it has never seen" in page.text
-    assert f"does so in {counts[1]} of 100 searches at shop" in page.text
+    assert f"first in {counts[0]} of 100 searches on shop: a camera network never seen in training" in page.text
+    assert f"does so in {counts[1]} of 100 searches on shop" in page.text
 
 
-def test_page_and_data_say_what_the_metrics_say(project, page, data):
+def test_page_and_data_show_the_metrics(project: Path, page: Page, data: Any) -> None:
     figures = json.loads((project / METRICS / "shop.json").read_text())["qaconv"]["reranked_tlift"]
     assert data["targets"][0]["figures"]["qaconv"]["reranked_tlift"]["mAP"] == {
         "value": figures["mAP"],
@@ -135,28 +147,31 @@ def test_page_and_data_say_what_the_metrics_say(project, page, data):
     assert "<b>5ea1</b>" in page.text  # a name is text, never markup
 
 
-def test_searches_are_those_of_the_evaluation(project, data):
+def test_searches_are_those_of_the_evaluation(project: Path, data: Any) -> None:
     (target,) = data["targets"]
     queries = pd.read_parquet(project / METRICS / "queries" / "shop.parquet").set_index("image")
     assert sum(target["outcomes"].values()) == target["queries"]
     assert target["searches"]
     for search in target["searches"]:
-        of = queries.loc[search["query"]["image"]]
-        assert search["first_rank"] == of["qaconv_direct_first_rank"]
-        assert search["average_precision"] == of["qaconv_direct_average_precision"]
-        right = [answer["rank"] for answer in search["answers"] if answer["verdict"] == "right"]
-        assert not right or right[0] == search["first_rank"]
+        query = queries.loc[search["query"]["image"]]
+        assert search["first_rank"] == query["qaconv_direct_first_rank"]
+        assert search["average_precision"] == query["qaconv_direct_average_precision"]
+        matches = [answer["rank"] for answer in search["answers"] if answer["verdict"] == "match"]
+        assert not matches or matches[0] == search["first_rank"]
 
 
-def test_shares_sum_to_the_score(data):
+def test_contributions_sum_to_the_score(data: Any) -> None:
     (target,) = data["targets"]
     assert target["explanations"]
-    for of in target["explanations"]:
-        shares = [share for way in ("query_shares", "gallery_shares") for row in of[way] for share in row]
-        assert sum(shares) + of["constant"] == pytest.approx(of["answer"]["score"], abs=0.05)  # maps are float16
+    for explanation in target["explanations"]:
+        tables = explanation["query_contributions"], explanation["gallery_contributions"]
+        total = sum(value for table in tables for row in table for value in row)
+        assert total + explanation["constant"] == pytest.approx(explanation["answer"]["score"], abs=0.05)
 
 
-def test_the_same_inputs_give_the_same_bytes_and_blur_changes_the_pictures(params, project, monkeypatch):
+def test_the_same_inputs_give_the_same_bytes_and_blur_changes_the_pictures(
+    params: Params, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(project)
     before = (REPORT / "report.html").read_bytes()
     report(params)
@@ -169,24 +184,26 @@ def test_the_same_inputs_give_the_same_bytes_and_blur_changes_the_pictures(param
     assert clear != before == (REPORT / "report.html").read_bytes()
 
 
-def test_only_the_synthetic_sites_show_heads_unless_told_otherwise(params):
+def test_only_the_synthetic_sites_show_heads_by_default(params: Params) -> None:
     project = load_params(PROJECT / "params.yaml")
-    assert not any(_blurs(project, name) for name in project.targets)
-    assert _blurs(params, "shop")
+    assert not any(has_blurred_heads(project, name) for name in project.targets)
+    assert has_blurred_heads(params, "shop")
 
 
-def test_what_an_earlier_stage_lacks_is_refused_by_name_and_the_old_report_stays(params, project, monkeypatch):
+def test_a_missing_file_is_refused_by_name_and_the_old_report_stays(
+    params: Params, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(project)
     before, table = (REPORT / "report.html").read_bytes(), METRICS / "roc" / "shop.csv"
     content = table.read_bytes()
     table.unlink()
-    with pytest.raises(InputError, match="metrics/roc/shop.csv: cannot be read"):
+    with pytest.raises(InputError, match="metrics/roc/shop.csv cannot be read"):
         report(params)
     table.write_bytes(content)
     assert (REPORT / "report.html").read_bytes() == before
 
 
-def test_maps_of_other_images_are_refused(params, project, monkeypatch):
+def test_maps_of_other_images_are_refused(params: Params, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(project)
     manifest = Path("data/prepared/shop/manifest.parquet")
     content, frame = manifest.read_bytes(), pd.read_parquet(manifest)
@@ -196,9 +213,9 @@ def test_maps_of_other_images_are_refused(params, project, monkeypatch):
     manifest.write_bytes(content)
 
 
-def test_each_row_of_who_moves_together_has_its_own_shares_and_none_where_there_are_no_pairs(
-    params, project, monkeypatch
-):
+def test_each_row_of_co_movement_has_its_shares_and_none_without_pairs(
+    params: Params, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(project)
     path = TLIFT / "shop" / "qaconv.json"
     content = path.read_text()
@@ -210,3 +227,47 @@ def test_each_row_of_who_moves_together_has_its_own_shares_and_none_where_there_
     rows = ("0–2</th><td>8</td><td>50.0 %</td><td>10.0 %", "2–5</th><td>4</td><td>25.0 %</td><td>20.0 %")
     for row in (*rows, "5–10</th><td>0</td><td>–</td><td>–"):
         assert row in page
+
+
+class ByPosition(BaseModel):
+    """A re-ranker of another package: the first gallery image is the best."""
+
+    key: ClassVar[str] = "by_position"
+    label: ClassVar[str] = "by position"
+    kind: Literal["by_position"] = "by_position"
+
+    def rerank(
+        self, distances: NDArray[np.float32], nearest: Neighbourhoods, distances_of: Distances
+    ) -> NDArray[np.float32]:
+        scores = np.linspace(0.9, 0.1, distances.shape[1], dtype=np.float32)
+        return np.tile(scores, (len(distances), 1))
+
+
+def test_a_re_ranker_of_another_package_has_its_rankings_in_metrics_report_and_registry(
+    params: Params, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plugins, "_registered", {})
+    plugins.register("rerank", "by_position")(ByPosition)
+    settings = params.evaluate.model_copy(update={"rerank": plugins.find("rerank", "by_position")()})
+    changed = params.model_copy(update={"evaluate": settings})
+    shutil.copytree(project, tmp_path / "project")
+    monkeypatch.chdir(tmp_path / "project")
+    rerank(changed, "shop")
+    fit_tlift(changed, "shop")
+    evaluate(changed, "shop")
+    report(changed)
+
+    keys = ["direct", "by_position", "tlift", "by_position_tlift"]
+    metrics = TargetMetrics.load(METRICS / "shop.json")
+    assert set(metrics.methods["qaconv"].rankings) == set(keys)
+    before = TargetMetrics.load(project / METRICS / "shop.json").methods["qaconv"].rankings
+    by_position = metrics.methods["qaconv"].rankings["by_position"]
+    assert metrics.methods["qaconv"].rankings["direct"] == before["direct"] != by_position
+    assert metrics.methods["baseline"].rankings["by_position"] == by_position  # it does not depend on the network
+    assert {f"{method}_{key}" for method in METHODS for key in keys} < set(pd.read_csv(METRICS / "cmc" / "shop.csv"))
+    data = json.loads((REPORT / "report.json").read_text())
+    assert data["targets"][0]["figures"]["qaconv"]["by_position"]["mAP"]["value"] == by_position.mAP
+    page = (REPORT / "report.html").read_text(encoding="utf-8")
+    assert "by position and lifted</th>" in page and "re-ranked and lifted</th>" not in page
+    (row, _) = result_rows(changed, load_metrics(changed.targets))
+    assert row["by position"] == f"{100 * by_position.rank1:.1f} / {100 * by_position.mAP:.1f}"

@@ -1,0 +1,189 @@
+"""Define, write and read the metrics of a target, `metrics/<target>.json`.
+
+Figures are in [0, 1]; `_low` and `_high` are the ends of the 95 per cent confidence interval over queries.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError
+
+from qaconv.errors import InputError
+from qaconv.files import write_json
+from qaconv.metrics.rankings import DIRECT, SERVED_METHOD
+
+VERIFICATION, CALIBRATION_ERROR = "verification", "calibration_error"
+MINUS = "_minus_"  # between the methods that a difference compares
+TRUE_MATCH_RATE, THRESHOLD = "true_match_rate_at_", "threshold_at_"  # then the false match rate
+
+
+class _Figures(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+F = TypeVar("F", bound=_Figures)
+
+
+class RankingFigures(_Figures):
+    """Metrics of one ranking of one method."""
+
+    rank1: FiniteFloat
+    rank1_low: FiniteFloat
+    rank1_high: FiniteFloat
+    rank5: FiniteFloat
+    rank10: FiniteFloat
+    rank20: FiniteFloat
+    mAP: FiniteFloat
+    mAP_low: FiniteFloat
+    mAP_high: FiniteFloat
+    mINP: FiniteFloat
+
+
+class Difference(_Figures):
+    """mAP of one method less that of another, on the same queries."""
+
+    mAP: FiniteFloat
+    mAP_low: FiniteFloat
+    mAP_high: FiniteFloat
+
+
+class OperatingPoint(_Figures):
+    """The threshold that keeps a false match rate, and the share of matches above it."""
+
+    false_match_rate: FiniteFloat
+    true_match_rate: FiniteFloat
+    threshold: FiniteFloat  # a logit
+
+
+class VerificationFigures(_Figures):
+    """Verification metrics of direct matching."""
+
+    matches: int  # pairs of one person
+    others: int  # pairs of two people
+    points: tuple[OperatingPoint, ...]
+
+
+@dataclass(frozen=True)
+class MethodMetrics:
+    """Metrics of one method.
+
+    Attributes:
+        rankings: by the ranking's key.
+        verification: of direct matching.
+        calibration_error: expected calibration error at even odds; None without a calibration.
+    """
+
+    rankings: Mapping[str, RankingFigures]
+    verification: VerificationFigures
+    calibration_error: float | None = None
+
+
+@dataclass(frozen=True)
+class TargetMetrics:
+    """Metrics of a target.
+
+    Attributes:
+        methods: by name, the compared one first.
+        differences: first method less each other one, by the other's name and the ranking's key.
+        queries: number of queries with a true match.
+        gallery: number of gallery images without junk.
+    """
+
+    methods: Mapping[str, MethodMetrics]
+    differences: Mapping[tuple[str, str], Mapping[str, Difference]]
+    queries: int
+    gallery: int
+
+    def save(self, path: Path) -> None:
+        """Write the file."""
+        write_json(path, self.as_dict())
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the content of the file."""
+        content: dict[str, Any] = {name: _method_as_dict(metrics) for name, metrics in self.methods.items()}
+        for (first, other), differences in self.differences.items():
+            content[f"{first}{MINUS}{other}"] = {key: value.model_dump() for key, value in differences.items()}
+        return {**content, "queries": self.queries, "gallery": self.gallery}
+
+    @classmethod
+    def load(cls, path: Path, *, methods: Sequence[str] = (SERVED_METHOD,)) -> "TargetMetrics":
+        """Read the file.
+
+        Args:
+            path: of the file.
+            methods: must be in it, with direct matching. Default: the served one.
+
+        Raises:
+            InputError: the file does not exist, or a figure is missing or not a finite number.
+        """
+        if not path.is_file():
+            raise InputError(f"{path} does not exist; `dvc repro evaluate` writes it")
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            queries, gallery = int(content.pop("queries")), int(content.pop("gallery"))
+            differences = {}
+            for name, values in content.items():
+                if MINUS in name:
+                    first, _, other = name.partition(MINUS)
+                    differences[first, other] = {
+                        key: _read(Difference, value, name, key) for key, value in values.items()
+                    }
+            measured = {name: _read_method(name, values) for name, values in content.items() if MINUS not in name}
+        except _FigureError as error:
+            raise InputError(f"{path}: {error}") from error
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InputError(f"{path} is not a metrics file: {error!r}; `dvc repro evaluate` writes it") from error
+        for method in methods:
+            if method not in measured or DIRECT.key not in measured[method].rankings:
+                raise InputError(f"{path} must have {method}.{DIRECT.key}; `dvc repro evaluate` writes it")
+        return cls(measured, differences, queries, gallery)
+
+
+class _FigureError(Exception):
+    """A figure is missing or not a finite number."""
+
+
+def _read_method(name: str, values: dict[str, Any]) -> MethodMetrics:
+    rankings = {
+        key: _read(RankingFigures, figures, name, key)
+        for key, figures in values.items()
+        if key not in (VERIFICATION, CALIBRATION_ERROR)
+    }
+    flat = values.get(VERIFICATION, {})
+    rates = [key.removeprefix(TRUE_MATCH_RATE) for key in flat if key.startswith(TRUE_MATCH_RATE)]
+    points = [
+        {
+            "false_match_rate": float(rate),
+            "true_match_rate": flat[TRUE_MATCH_RATE + rate],
+            "threshold": flat[THRESHOLD + rate],
+        }
+        for rate in sorted(rates, key=float, reverse=True)
+    ]
+    counts = {key: flat[key] for key in ("matches", "others") if key in flat}
+    verification = _read(VerificationFigures, {**counts, "points": points}, name, VERIFICATION)
+    return MethodMetrics(rankings, verification, values.get(CALIBRATION_ERROR))
+
+
+def _method_as_dict(metrics: MethodMetrics) -> dict[str, Any]:
+    content: dict[str, Any] = {key: figures.model_dump() for key, figures in metrics.rankings.items()}
+    verification = metrics.verification
+    content[VERIFICATION] = {"matches": verification.matches, "others": verification.others}
+    for point in verification.points:
+        content[VERIFICATION][f"{TRUE_MATCH_RATE}{point.false_match_rate:g}"] = point.true_match_rate
+        content[VERIFICATION][f"{THRESHOLD}{point.false_match_rate:g}"] = point.threshold
+    if metrics.calibration_error is not None:
+        content[CALIBRATION_ERROR] = metrics.calibration_error
+    return content
+
+
+def _read(model: type[F], values: Any, *keys: str) -> F:
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        name = ".".join(map(str, (*keys, *fault["loc"])))
+        found = "nothing" if fault["type"] == "missing" else repr(fault["input"])
+        raise _FigureError(f"{name} must be a finite number, got {found}; `dvc repro evaluate` writes it") from error

@@ -1,0 +1,262 @@
+"""Gather what a report shows of a target from the outputs of the earlier stages.
+
+N sightings: Q queries, then the gallery.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.special import expit
+
+from qaconv.config import Params
+from qaconv.data.manifest import JUNK, Manifest
+from qaconv.errors import InputError
+from qaconv.matching import MapStore
+from qaconv.matching.results import Matches, open_maps
+from qaconv.metrics.metrics_file import Difference, RankingFigures, TargetMetrics
+from qaconv.metrics.rankings import (
+    BASELINE,
+    DIRECT,
+    LIFTED,
+    SERVED_METHOD,
+    Ranking,
+    average_precision_column,
+    first_rank_column,
+)
+from qaconv.models.head import QAConv
+from qaconv.paths import METRICS, PREPARED, RAW, TLIFT
+from qaconv.report.content import TRANSIT_S, Explanation, Figure, Rows, Search, Target, TimeLine
+from qaconv.report.examples import (
+    OUTCOMES,
+    QueryRanking,
+    choose,
+    explain,
+    outcomes,
+    rows_to_explain,
+    search,
+    time_line,
+)
+from qaconv.report.pictures import data_uri
+from qaconv.tlift import TLiftProfile
+from qaconv.tlift.clock_checks import correct_times
+
+EXAMPLES = 2  # of each outcome
+TABLES = ("cmc", "roc", "camera_pairs")  # metrics/<table>/<target>.csv
+SCORE_PAIRS = 200_000  # about as many pairs make the distributions of scores
+SCORE_BINS = 40
+
+
+class TargetSightings:
+    """Sightings of a target with their maps and matches.
+
+    Attributes:
+        frame: image, pid, camid, time_s and split of the N sightings.
+        gallery: rows of the gallery without junk.
+        maps: of the N sightings.
+        head: of the network.
+    """
+
+    def __init__(self, frame: pd.DataFrame, maps: MapStore, head: QAConv, matches: Matches) -> None:
+        self.frame, self.maps, self.head, self._matches = frame, maps, head, matches
+        self.gallery = np.flatnonzero((frame["split"] == "gallery") & (frame["pid"] != JUNK))
+        self._rows = {image: row for row, image in enumerate(frame["image"])}
+
+    def row(self, image: str) -> int:
+        """Return the row of an image."""
+        return self._rows[image]
+
+    def logits(self, rows: list[int]) -> NDArray[np.float32]:
+        """Return logits of some queries with the gallery, [len(rows), N]; NaN in the columns of queries."""
+        logits = self._matches.logits[rows]
+        return np.pad(logits, ((0, 0), (len(self.frame) - logits.shape[1], 0)), constant_values=np.nan)
+
+
+def gather_target(params: Params, target: str, head: QAConv, rankings: Sequence[Ranking]) -> Target:
+    """Gather figures and examples of a target.
+
+    Args:
+        params: datasets, seed and report settings.
+        target: name.
+        head: of the served network.
+        rankings: to show.
+
+    Raises:
+        InputError: a file of an earlier stage is missing or cannot be read.
+    """
+    manifest = Manifest.load(PREPARED / target)
+    frame = manifest.sightings()
+    maps = open_maps(target, SERVED_METHOD, frame["image"])
+    sightings = TargetSightings(frame, maps, head, Matches.load(target, SERVED_METHOD, params.evaluate.parts))
+    metrics = TargetMetrics.load(METRICS / f"{target}.json")
+    queries = read_file(pd.read_parquet, METRICS / "queries" / f"{target}.parquet").set_index("image")
+    before, after = (queries[average_precision_column(SERVED_METHOD, key)] for key in (DIRECT.key, LIFTED))
+    outcome_of = outcomes(queries[first_rank_column(SERVED_METHOD, DIRECT.key)])
+    searches, explanations = _searches(sightings, outcome_of, before, params.seed)
+    profile = TLIFT / target / f"{SERVED_METHOD}.json"
+    return Target(
+        name=target,
+        seen=target in params.train.datasets,
+        blurred=has_blurred_heads(params, target),
+        root=manifest.root.as_posix(),
+        queries=int(outcome_of.notna().sum()),
+        gallery=len(sightings.gallery),
+        cameras=int(frame["camid"].nunique()),
+        digest=manifest.digest,
+        figures=_figures(metrics, rankings),
+        gain=_figure(metrics.differences[SERVED_METHOD, BASELINE][DIRECT.key], "mAP"),
+        thresholds=[point.model_dump() for point in metrics.methods[SERVED_METHOD].verification.points],
+        tables={
+            **{name: read_table(METRICS / name / f"{target}.csv") for name in TABLES},
+            "scores": _rows(_score_table(sightings, params.seed)),
+            "transit": _transit_rows(TLIFT / target / f"{SERVED_METHOD}_transit.csv"),
+        },
+        outcomes={outcome: int((outcome_of == outcome).sum()) for outcome in OUTCOMES},
+        searches=searches,
+        explanations=explanations,
+        profile=read_json(profile),
+        time_lines=_time_lines(sightings, TLiftProfile.load(profile, model=maps.model), before, after),
+    )
+
+
+def gather_pictures(target: Target) -> dict[str, str]:
+    """Return data URIs of the images that the page shows, by name."""
+    return {image: data_uri(Path(target.root) / image, blur=target.blurred) for image in target.images()}
+
+
+def has_blurred_heads(params: Params, target: str) -> bool:
+    """Return whether heads are blurred: `report.blur`, where "auto" leaves out the synthetic sites only."""
+    if params.report.blur == "auto":
+        return params.dataset(target).path not in [RAW / site for site in params.sites]
+    return params.report.blur
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read an object that an earlier stage has written.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    return dict(read_file(lambda file: json.loads(file.read_text(encoding="utf-8")), path))
+
+
+def read_table(path: Path) -> Rows:
+    """Read a CSV table that an earlier stage has written.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    return _rows(read_file(pd.read_csv, path))
+
+
+def read_file(reader: Callable[[Path], Any], path: Path) -> Any:
+    """Read a file that an earlier stage has written.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    try:
+        return reader(path)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read: {error}; `dvc repro` writes it") from error
+
+
+def _searches(
+    sightings: TargetSightings, outcome_of: "pd.Series[Any]", precisions: "pd.Series[Any]", seed: int
+) -> tuple[list[Search], list[Explanation]]:
+    """Examples of every outcome, and explanations of the first of each."""
+    searches, explanations = [], []
+    for outcome, images in choose(outcome_of, EXAMPLES, seed).items():
+        for image in images:
+            row = sightings.row(image)
+            ranking = QueryRanking(sightings.frame, row, sightings.logits([row])[0])
+            searches.append(search(ranking, outcome, float(precisions[image])))
+            if image == images[0]:
+                maps, head = sightings.maps, sightings.head
+                explanations += [explain(ranking, answer, maps, head) for answer in rows_to_explain(ranking)]
+    return searches, explanations
+
+
+def _time_lines(
+    sightings: TargetSightings, profile: TLiftProfile, before: "pd.Series[Any]", after: "pd.Series[Any]"
+) -> list[TimeLine]:
+    """Time lines of the query that gained the most by times, and of the one that gained the least."""
+    if not profile.active:
+        return []
+    gain = (after - before).dropna().sort_index()
+    gallery = sightings.frame.iloc[sightings.gallery]
+    lines = []
+    for image in dict.fromkeys([str(gain.idxmax()), str(gain.idxmin())]):
+        row = sightings.row(image)
+        rows = _companions(sightings.frame, row, profile)
+        query = sightings.frame.iloc[rows]
+        logits = sightings.logits(rows)
+        scores = expit(logits.astype(np.float64))
+        lifted = scores.copy()
+        lifted[:, sightings.gallery] = profile.lift(
+            scores[:, sightings.gallery], query["camid"], query["time_s"], gallery["camid"], gallery["time_s"]
+        )
+        position = rows.index(row)
+        ranking = QueryRanking(sightings.frame, row, logits[position])
+        precisions = float(before[image]), float(after[image])
+        lines.append(time_line(ranking, scores[position], lifted[position], *precisions))
+    return lines
+
+
+def _companions(frame: pd.DataFrame, row: int, profile: TLiftProfile) -> list[int]:
+    """Rows of the queries on a query's camera within tau of it, itself among them: its lift depends on no others."""
+    times = correct_times(dict(profile.clocks), frame["camid"].to_numpy(), frame["time_s"].to_numpy())
+    same_camera = ((frame["split"] == "query") & (frame["camid"] == frame["camid"].iloc[row])).to_numpy()
+    near = np.abs(times - times[row]) < profile.parameters.tau_s
+    return sorted({row, *np.flatnonzero(same_camera & near).tolist()})
+
+
+def _score_table(sightings: TargetSightings, seed: int) -> pd.DataFrame:
+    """Share of pairs of one person (matches) and of two (others) in each bin of scores low..high.
+
+    Pairs are of queries drawn with the seed, so that the number of pairs is about the same for every target.
+    """
+    queries = np.flatnonzero(sightings.frame["split"] == "query")
+    count = max(20, SCORE_PAIRS // len(sightings.frame))
+    drawn = np.sort(np.random.default_rng(seed).permutation(queries)[:count]).tolist()
+    blocks: tuple[list[NDArray[np.float32]], list[NDArray[np.float32]]] = ([], [])
+    for row, scores in zip(drawn, sightings.logits(drawn), strict=True):
+        ranking = QueryRanking(sightings.frame, row, scores)
+        for verdict, kind in zip(("match", "not a match"), blocks, strict=True):
+            kind.append(scores[ranking.order[ranking.verdicts[ranking.order] == verdict]])
+    matches, others = (np.concatenate(kind) for kind in blocks)
+    lowest = min(matches.min(initial=0), others.min(initial=0))
+    highest = max(matches.max(initial=0), others.max(initial=0))
+    edges = np.linspace(lowest, highest, SCORE_BINS + 1)
+    shares = [np.histogram(kind, edges)[0] / max(1, len(kind)) for kind in (matches, others)]
+    return pd.DataFrame({"low": edges[:-1], "high": edges[1:], "matches": shares[0], "others": shares[1]})
+
+
+def _transit_rows(path: Path) -> Rows:
+    """Transit times of the profile; none for a profile without them, which has no such file."""
+    if not path.is_file():
+        return []
+    table = pd.read_csv(path)
+    return _rows(table[table["from_centre_s"].abs() <= TRANSIT_S])
+
+
+def _figures(metrics: TargetMetrics, rankings: Sequence[Ranking]) -> dict[str, dict[str, Mapping[str, Figure]]]:
+    return {
+        name: {
+            ranking.key: {figure: _figure(method.rankings[ranking.key], figure) for figure in ("rank1", "mAP")}
+            for ranking in rankings
+        }
+        for name, method in metrics.methods.items()
+    }
+
+
+def _figure(figures: RankingFigures | Difference, name: str) -> Figure:
+    return Figure(*(getattr(figures, name + end) for end in ("", "_low", "_high")))
+
+
+def _rows(table: pd.DataFrame) -> Rows:
+    return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
