@@ -19,8 +19,8 @@ class KReciprocal(RerankSettings):
     Example:
         >>> import numpy as np
         >>> nearest = Neighbourhoods(np.array([[0, 1], [1, 0]]), np.array([[0, 0.5], [0, 0.5]]), np.array([0.5, 0.5]))
-        >>> KReciprocal(k1=1, k2=1).rerank(np.array([[0.5]], np.float32), nearest, lambda rows, columns: rows)
-        array([[0.7]], dtype=float32)
+        >>> KReciprocal(k1=1, k2=1).rerank(np.array([[0.5]], np.float32), nearest, lambda rows, columns: rows).round(2)
+        array([[0.26]], dtype=float32)
     """
 
     key: ClassVar[str] = "reranked"

@@ -4,16 +4,16 @@ N sightings: Q queries, then a gallery of G, of which J are junk.
 """
 
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from qaconv.matching.pairs import score_pairs
 from qaconv.matching.rerank import Distances, Neighbourhoods
 from qaconv.matching.results import Part, as_distances
+from qaconv.matching.tiles import Engine
 from qaconv.models.head import QAConv
 
 
@@ -48,11 +48,11 @@ def rerank_target(
     return scores, reranker.rerank(kept_distances, matches.without_junk, renumbered)
 
 
-def pair_distances(maps: Tensor, head: QAConv, engine: str, device: torch.device) -> Distances:
+def pair_distances(maps: Any, head: QAConv, engine: Engine, device: torch.device) -> Distances:
     """Make a function that matches single pairs of sightings and returns their distances.
 
     Args:
-        maps: [N, C, H, W].
+        maps: array or tensor [N, C, H, W].
         head: of the network.
         engine: `evaluate.engine`.
         device: where to match.

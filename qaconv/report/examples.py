@@ -120,7 +120,7 @@ def rows_to_explain(ranking: QueryRanking) -> list[int]:
 
 def explain(ranking: QueryRanking, row: int, maps: MapStore, head: QAConv) -> Explanation:
     """Split the score of the query and one answer into the contributions of their locations."""
-    query, answer = maps.block(ranking.query, ranking.query + 1), maps.block(row, row + 1)
+    query, answer = (torch.as_tensor(maps.block(image, image + 1)) for image in (ranking.query, row))
     with torch.inference_mode():
         found = head.correspondences(query, answer)
     size = (head.height, head.width)

@@ -1,4 +1,4 @@
-"""One site's settings go in; its images come out, in Market-1501's folders."""
+"""Render a synthetic site into Market-1501's folders."""
 
 import logging
 import os
@@ -18,14 +18,14 @@ log = logging.getLogger(__name__)
 
 
 def synthetic(params: Params, site: str) -> None:
-    """Renders a site of the synthetic camera network into data/raw/<site>, and says how easy it is without learning."""
+    """Render a site into data/raw/<site>, and log the rank-1 of a baseline without learning."""
     folder = RAW / site
     render_site(params.site(site), folder, processes=os.cpu_count() or 1)
     log.info("%s: nearest neighbour on mean colour has rank-1 %.1f %%", site, 100 * mean_colour_rank1(folder))
 
 
 def mean_colour_rank1(folder: Path) -> float:
-    """Rank-1 in [0, 1] of a site's queries when the nearest mean colour is taken for the person."""
+    """Return rank-1 in [0, 1] of a site's queries by the nearest mean colour."""
     manifest = market1501.read(folder, folder.name)
     query, gallery = manifest.split("query"), manifest.split("gallery")
     query_colours, gallery_colours = (

@@ -1,1 +1,1 @@
-"""The synthetic camera networks: people and clocks (network.py), and the crops its cameras store (render.py)."""
+"""Simulate camera networks: people and clocks (network.py), and the crops of their cameras (render.py)."""

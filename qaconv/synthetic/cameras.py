@@ -1,4 +1,4 @@
-"""A site's seed goes in; its cameras come out, each with its view, and what it does to a scene on the way to a file."""
+"""Draw the cameras of a site: the view of each, and how it turns a scene into a file."""
 
 from dataclasses import dataclass
 from io import BytesIO
@@ -9,25 +9,25 @@ from PIL import Image, ImageEnhance, ImageFilter
 from qaconv.synthetic.scenery import OCCLUDERS, PLACES, draw_background
 
 WIDTH, HEIGHT = 64, 128  # of a stored crop, in pixels
-DETAIL = 2  # scenes are drawn this much larger, then reduced
+DETAIL = 2  # factor by which scenes are drawn larger and then reduced
 SCENE_WIDTH, SCENE_HEIGHT = DETAIL * WIDTH, DETAIL * HEIGHT
 
 
 @dataclass(frozen=True)
 class Camera:
-    """One camera's view and faults.
+    """View and image quality of one camera.
 
     Attributes:
         background: RGB, larger than a scene.
-        elevation_deg: how far it looks down.
-        levels: 768 values, what each level of red, green and blue becomes: the light's colour, gamma and contrast.
+        elevation_deg: angle by which it looks down.
+        levels: 768 values that levels of red, green and blue are mapped to: colour of the light, gamma and contrast.
         saturation: 1 leaves colours as they are.
         blur: standard deviation in pixels of the crop.
         noise: standard deviation in levels.
-        resolution: share of the crop's pixels, along each side, that it tells apart.
+        resolution: share of the crop's pixels along each side.
         quality: of JPEG.
-        shift, scale: standard deviation of its boxes' place and size, as shares of the right ones.
-        occluder, occluded: what stands in its view, and in which share of crops it hides something.
+        shift, scale: standard deviation of the position and size of its boxes, as shares of the correct ones.
+        occluder, occluded: object in its view, and the share of crops in which it hides something.
         company: share of crops with a second person.
     """
 
@@ -46,13 +46,13 @@ class Camera:
     company: float
 
     def backdrop(self, rng: np.random.Generator) -> Image.Image:
-        """A piece of the background, of a scene's size."""
+        """Return a random part of the background of a scene's size."""
         left = int(rng.integers(self.background.width - SCENE_WIDTH))
         top = int(rng.integers(self.background.height - SCENE_HEIGHT))
         return self.background.crop((left, top, left + SCENE_WIDTH, top + SCENE_HEIGHT))
 
     def store(self, scene: Image.Image, rng: np.random.Generator) -> bytes:
-        """The JPEG file that this camera makes of a scene."""
+        """Return the JPEG file of a scene."""
         picture = ImageEnhance.Color(scene.reduce(DETAIL)).enhance(self.saturation).point(self.levels)
         picture = picture.filter(ImageFilter.GaussianBlur(self.blur))
         small = (round(WIDTH * self.resolution), round(HEIGHT * self.resolution))
@@ -66,7 +66,7 @@ class Camera:
 
 
 def draw_cameras(seed: int, count: int) -> list[Camera]:
-    """The cameras of one site: alike in place, light and height, and each with a view and faults of its own."""
+    """Draw the cameras of a site: similar in place, light and height, each with its own view and image quality."""
     site = np.random.default_rng([seed, 20])
     place = PLACES[seed % len(PLACES)]
     hue, elevation = site.random(), site.uniform(5, 25)
@@ -98,4 +98,5 @@ def _levels(warmth: float, brightness: float, rng: np.random.Generator) -> list[
     gamma, contrast = np.exp(rng.normal(0, 0.13)), rng.uniform(0.85, 1.1)
     gains = np.array([[1 + warmth], [1 + rng.normal(0, 0.03)], [1 - warmth]]) * np.exp(brightness)
     light = np.clip(np.linspace(0, 1, 256) * gains, 0, 1) ** gamma
-    return np.clip(255 * (0.5 + contrast * (light - 0.5)), 0, 255).astype(int).ravel().tolist()
+    levels: list[int] = np.clip(255 * (0.5 + contrast * (light - 0.5)), 0, 255).astype(int).ravel().tolist()
+    return levels

@@ -1,4 +1,4 @@
-"""A colour or a garment goes in; what its part of a figure is painted with comes out, in light and in shade."""
+"""Paint the parts of a figure with colours and garments, in light and in shade."""
 
 from typing import NamedTuple
 
@@ -8,12 +8,12 @@ from qaconv.synthetic.people import Colour, Garment
 
 Fill = Colour | Image.Image
 Box = tuple[float, float, float, float]
-SHADE = 0.72  # of the light, on a part's dark edge
+SHADE = 0.72  # share of the light on the dark edge of a part
 CHEST, ARMPITS = 0.68, 0.76  # heights, as shares of the body's
 
 
 class Paint(NamedTuple):
-    """A colour, or a picture as large as the scene."""
+    """A colour, or an image of the scene's size."""
 
     lit: Fill
     shaded: Fill
@@ -25,13 +25,13 @@ def plain(colour: Colour) -> Paint:
 
 
 def cloth(garment: Garment, size: tuple[int, int], feet: tuple[float, float], unit: float) -> Paint:
-    """A garment's paint; its pattern is laid out from where the body stands, so that it stays with the body.
+    """Paint of a garment; its pattern starts at the body, so it moves with the body.
 
     Args:
-        garment: what is worn.
+        garment: of the person.
         size: width and height of the scene, in pixels.
-        feet: where its wearer stands, in pixels.
-        unit: pixels of the wearer's height.
+        feet: position of the person, in pixels.
+        unit: height of the person in pixels.
     """
     if garment.pattern in ("plain", "sleeves"):
         return plain(garment.colour)
@@ -47,7 +47,7 @@ def cloth(garment: Garment, size: tuple[int, int], feet: tuple[float, float], un
 
 
 def darker(colour: Colour, factor: float) -> Colour:
-    """The colour in a share of its light."""
+    """Return the colour at a share of its light."""
     red, green, blue = (int(level * factor) for level in colour)
     return red, green, blue
 
@@ -73,7 +73,7 @@ def _dots(garment: Garment, size: tuple[int, int], feet: tuple[float, float], un
 def _grid(
     garment: Garment, size: tuple[int, int], feet: tuple[float, float], unit: float
 ) -> tuple[float, list[float], list[float]]:
-    """The step in pixels, and where columns and rows begin; a step below four pixels would be lost anyhow."""
+    """Step in pixels, and the start of columns and rows; a step below four pixels would not be visible."""
     step = max(garment.step * unit, 4.0)
     columns, rows = (
         [start % step + step * n for n in range(-1, int(length / step) + 1)]

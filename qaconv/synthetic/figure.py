@@ -1,4 +1,4 @@
-"""A person and a pose go in; the walking figure is drawn into a picture.
+"""Draw a walking person into an image.
 
 Lengths are shares of the body's height. The body's axes: r to its right, f forward, u up from the ground.
 """
@@ -19,17 +19,17 @@ Body = tuple[float, float, float]  # r, f, u
 
 @dataclass(frozen=True)
 class Pose:
-    """Where somebody walks and how the camera sees it."""
+    """Position, direction and phase of a walking person in the camera's view."""
 
-    view_deg: float  # 0 walks at the camera, 90 to the right of the picture, 180 away, 270 to the left
+    view_deg: float  # 0 walks towards the camera, 90 to the right of the picture, 180 away, 270 to the left
     phase: float  # of the gait, in radians; two steps are 2 pi
     feet: Point  # in pixels
     unit: float  # pixels of the body's height
-    elevation_deg: float  # how far the camera looks down
+    elevation_deg: float  # angle by which the camera looks down
 
 
 def draw_person(picture: Image.Image, person: Person, pose: Pose) -> None:
-    """Draws a person into an RGB picture, the farthest part first."""
+    """Draw a person into an RGB image, the farthest part first."""
     figure = _Figure(picture, person, pose)
     parts: list[tuple[float, Callable[[], None]]] = [
         (figure.depth(0, 0), figure.trunk),
@@ -45,7 +45,7 @@ def draw_person(picture: Image.Image, person: Person, pose: Pose) -> None:
 
 
 class _Figure:
-    """A body in one picture: where its points fall, and how each part is drawn."""
+    """Project the points of a body into an image, and draw its parts."""
 
     def __init__(self, picture: Image.Image, person: Person, pose: Pose) -> None:
         self.picture, self.person, self.pose = picture, person, pose
@@ -56,11 +56,11 @@ class _Figure:
         )
 
     def depth(self, r: float, f: float) -> float:
-        """Nearer the camera is more."""
+        """Return the depth of a point; larger is nearer to the camera."""
         return f * self.cos + r * self.sin
 
     def at(self, point: Body) -> Point:
-        """The pixel on which a point of the body falls."""
+        """Return the pixel of a point of the body."""
         r, f, u = point
         across = f * self.sin - r * self.cos
         up = u * self.rise - self.depth(r, f) * self.sink
@@ -174,7 +174,7 @@ class _Figure:
             self._limb((0, 0.03, 0.945), (0, 0.095, 0.94), 0.03, 0.012, plain(person.cap))
 
     def bag_place(self) -> Body:
-        """Where the bag hangs, or stands."""
+        """Return the position of the bag."""
         side = self.person.bag_side
         return {
             "none": (0.0, 0.0, 0.0),
@@ -200,7 +200,7 @@ class _Figure:
             self._tube([(u + 0.15, 0.05, 0.075), (u - 0.11, 0.055, 0.08)], paint, r=r, f=f)
 
     def _limb(self, start: Body, end: Body, thick: float, thin: float, paint: Paint) -> None:
-        """A limb with round ends that narrows from one half-width to another."""
+        """Draw a limb with round ends between two half-widths."""
         (x0, y0), (x1, y1) = self.at(start), self.at(end)
         a, b = thick * self.pose.unit, thin * self.pose.unit
         length = max(hypot(x1 - x0, y1 - y0), 1e-6)
@@ -210,7 +210,7 @@ class _Figure:
         self._fill(paint, [left + right[::-1]], [(x0 - a, y0 - a, x0 + a, y0 + a), (x1 - b, y1 - b, x1 + b, y1 + b)])
 
     def _tube(self, rings: Iterable[Body], paint: Paint, *, r: float = 0, f: float = 0, girth: float = 1) -> None:
-        """Elliptic rings (height, half-width, half-depth), one below the other, about an upright axis at (r, f)."""
+        """Draw elliptic rings (height, half-width, half-depth) from top to bottom around an upright axis at (r, f)."""
         left, right = [], []
         for up, wide, deep in rings:
             x, y = self.at((r, f, up))
@@ -224,12 +224,12 @@ class _Figure:
         self._fill(paint, [], [(x - a, y - b, x + a, y + b)])
 
     def _patch(self, corners: Iterable[Point], face: float, colour: Colour) -> None:
-        """Something flat of corners (r, u), on the chest (face > 0) or the back (face < 0), if that side is seen."""
+        """Draw a flat shape of corners (r, u) on the chest (face > 0) or back (face < 0) if that side is visible."""
         if self.cos * face > 0.15 * abs(face):
             ImageDraw.Draw(self.picture).polygon([self.at((r, face, u)) for r, u in corners], fill=colour)
 
     def _fill(self, paint: Paint, polygons: list[list[Point]], ellipses: list[Box]) -> None:
-        """Paints shapes as one part; shade along its right edge makes it look round and stand out from the next."""
+        """Paint shapes as one part; shade along the right edge makes it look round and separates it from the next."""
         xs = [x for polygon in polygons for x, _ in polygon] + [x for box in ellipses for x in box[::2]]
         ys = [y for polygon in polygons for _, y in polygon] + [y for box in ellipses for y in box[1::2]]
         left, top = max(0, int(min(xs))), max(0, int(min(ys)))
@@ -249,7 +249,7 @@ class _Figure:
 
 
 def _logo(kind: str) -> list[Point]:
-    """Corners (r, u) on the chest."""
+    """Return corners (r, u) on the chest."""
     return {
         "disc": [(0.042 * cos(n * pi / 6), 0.7 + 0.042 * sin(n * pi / 6)) for n in range(12)],
         "square": [(-0.035, 0.735), (0.035, 0.735), (0.035, 0.665), (-0.035, 0.665)],
@@ -259,7 +259,7 @@ def _logo(kind: str) -> list[Point]:
 
 
 def _swung(joint: Body, angle: float, length: float) -> Body:
-    """The far end of a bone that hangs from a joint, turned forward by an angle."""
+    """Return the far end of a bone that hangs from a joint, turned forward by an angle."""
     return joint[0], joint[1] + length * sin(angle), joint[2] - length * cos(angle)
 
 

@@ -1,4 +1,4 @@
-"""A camera network's settings go in; who was seen where, when and from which side comes out, without a picture.
+"""Simulate a camera network: who is seen where, when and from which side, without images.
 
 Letters for shapes: C cameras, G groups, P persons, S the passes of the longest walk.
 """
@@ -15,7 +15,7 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class NetworkSettings:
-    """What a network is like. Times are in seconds, lengths in metres."""
+    """Settings of a network. Times are in seconds, lengths in metres."""
 
     seed: int
     cameras: int
@@ -23,20 +23,20 @@ class NetworkSettings:
     days: int = 1
     day_length: float = 8 * 3600.0
     rush_hours: tuple[float, ...] = (0.15, 0.5, 0.85)  # when most people arrive, as shares of the day
-    rush_share: float = 0.6  # of the arrivals; the others come at any time
+    rush_share: float = 0.6  # of the arrivals; the others are uniform over the day
     group_sizes: tuple[float, ...] = (0.6, 0.2, 0.1, 0.06, 0.04)  # shares of groups of 1, 2, ... people
-    group_spread: float = 1.5  # standard deviation of a member's place before or behind
-    mean_passes: float = 4.0  # cameras walked by, at least 2
+    group_spread: float = 1.5  # standard deviation of a member's position ahead or behind
+    mean_passes: float = 4.0  # cameras passed in a walk, at least 2
     turn_back: float = 0.08  # share of passes after which a group goes back
-    dwell_share: float = 0.15  # share of ways on which a group stops ...
-    dwell_mean: float = 120.0  # ... for so long
+    dwell_share: float = 0.15  # share of ways on which a group stops
+    dwell_mean: float = 120.0  # mean time of a stop
     spacing: float = 60.0  # between neighbouring cameras
     walking_speed: float = 1.3  # metres per second
-    pass_length: float = 6.0  # in one camera's view
+    pass_length: float = 6.0  # seconds in one camera's view
     crops_per_pass: float = 4.2  # at least 2
     missed: float = 0.1  # share of passes not detected, mean over cameras
-    clock_offset: float = 600.0  # at most, ahead of true time
-    clock_drift: float = 100e-6  # at most, either way; 100e-6 is 100 ppm
+    clock_offset: float = 600.0  # largest offset ahead of true time
+    clock_drift: float = 100e-6  # largest drift in either direction; 100e-6 is 100 ppm
 
 
 @dataclass(frozen=True)
@@ -65,13 +65,13 @@ class Network:
 
 
 def simulate(settings: NetworkSettings) -> pd.DataFrame:
-    """Walks everybody through the network once.
+    """Simulate one walk of every person through the network.
 
     Returns:
         One row for each crop that a camera stores, sorted by person and time, with the columns
         person, group (from 0, members are neighbours), camera (from 0), day (from 0), visit (the walk's n-th pass),
         time_s (true, into the day), clock_s (the same on the camera's clock), and
-        view_deg (0 walks at the camera, 90 to the right of the picture, 180 away, 270 to the left).
+        view_deg (0 walks towards the camera, 90 to the right of the picture, 180 away, 270 to the left).
     """
     network = build_network(settings)
     rng = np.random.default_rng([settings.seed, 1])
@@ -109,7 +109,7 @@ def simulate(settings: NetworkSettings) -> pd.DataFrame:
 
 
 def build_network(settings: NetworkSettings) -> Network:
-    """Places the cameras, links each to its nearest, and sets their clocks; the same settings give the same network."""
+    """Draw positions, ways and clocks of the cameras; the same settings give the same network."""
     rng = np.random.default_rng([settings.seed, 0])
     count = settings.cameras
     position = _scatter(count, settings.spacing, rng)
@@ -138,7 +138,7 @@ def _group_sizes(settings: NetworkSettings, rng: np.random.Generator) -> Ints:
 
 
 def _walk(settings: NetworkSettings, network: Network, groups: int, rng: np.random.Generator) -> tuple[Ints, Floats]:
-    """Cameras passed and when each pass begins: [G, S] both; camera -1 after the walk's end."""
+    """Cameras passed and start of each pass, [G, S] both; camera -1 after the end of the walk."""
     passes = 2 + rng.poisson(settings.mean_passes - 2, groups)
     camera = np.full((groups, passes.max()), -1)
     arrival = np.zeros(camera.shape)
@@ -157,7 +157,7 @@ def _walk(settings: NetworkSettings, network: Network, groups: int, rng: np.rand
 
 
 def _arrivals(settings: NetworkSettings, groups: int, rng: np.random.Generator) -> Floats:
-    """Seconds into the day: rush hours over an even stream; the first minute is left empty."""
+    """Arrival times in seconds of the day: rush hours and a uniform share; the first minute is empty."""
     rush = rng.normal(rng.choice(settings.rush_hours, groups), 0.05)
     share = np.where(rng.random(groups) < settings.rush_share, rush, rng.random(groups))
     return 60 + np.clip(share, 0, 1) * (settings.day_length - 60)
@@ -166,7 +166,7 @@ def _arrivals(settings: NetworkSettings, groups: int, rng: np.random.Generator) 
 def _next_camera(
     settings: NetworkSettings, network: Network, here: Ints, before: Ints, rng: np.random.Generator
 ) -> Ints:
-    """Where each group goes on to: back only when it turns, or at a dead end."""
+    """Next camera of each group; it goes back only when it turns, or at a dead end."""
     weight = network.follows[here]
     came = np.flatnonzero(before >= 0)
     weight[came, before[came]] = 0
@@ -179,7 +179,7 @@ def _next_camera(
 
 
 def _headings(network: Network, camera: Ints) -> tuple[Floats, Floats]:
-    """Degrees, [G, S] both: how a group comes into each view and how it leaves it."""
+    """Directions in which a group enters and leaves each view, in degrees, [G, S] both."""
     way = network.position[camera[:, 1:]] - network.position[camera[:, :-1]]
     heading = np.degrees(np.arctan2(way[..., 1], way[..., 0]))
     walked = camera[:, 1:] >= 0
@@ -192,14 +192,14 @@ def _headings(network: Network, camera: Ints) -> tuple[Floats, Floats]:
 
 
 def _scatter(count: int, spacing: float, rng: np.random.Generator) -> Floats:
-    """[C, 2]: random squares of a grid, each camera somewhere in the middle of its own."""
+    """Positions of cameras in random cells of a grid, [C, 2]."""
     side = int(np.ceil(np.sqrt(count)))
     cell = rng.permutation(side * side)[:count]
     return spacing * (np.stack([cell % side, cell // side], axis=1) + rng.uniform(-0.25, 0.25, (count, 2)))
 
 
 def _links(distance: Floats) -> NDArray[np.bool_]:
-    """[C, C]: ways to and from the three nearest, and the nearest with a lower number, so that all are joined."""
+    """Ways to and from the three nearest cameras and the nearest with a lower number, which connect all, [C, C]."""
     count = len(distance)
     linked = np.zeros((count, count), dtype=bool)
     apart = distance + np.where(np.eye(count, dtype=bool), np.inf, 0)

@@ -1,4 +1,4 @@
-"""A site's seed goes in; its people's looks come out: body, hair, garments by kind, colour and pattern, bags."""
+"""Draw the appearance of a site's people: body, hair, garments and bags."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,10 +14,10 @@ T = TypeVar("T")
 class Cut(NamedTuple):
     """A kind of garment; lengths are shares of a body's height."""
 
-    hem: float  # where it ends, above the ground
-    ease: float  # how much wider it is than the body
+    hem: float  # height of its lower end above the ground
+    ease: float  # width beyond the body
     sleeve: float = 0  # 1 reaches the elbow, 2 the wrist
-    whole: bool = False  # one piece about both legs
+    whole: bool = False  # one piece around both legs
 
 
 UPPERS = {
@@ -60,11 +60,11 @@ class Garment:
 
 @dataclass(frozen=True)
 class Person:
-    """What somebody looks like, on every camera of the site. Heights are not told apart: a box fits whom it shows."""
+    """Appearance of a person on every camera of the site; without a height, as a box fits its person."""
 
     girth: float  # 1 is average
     shoulders: float  # 1 is average
-    stride: float  # how far the legs swing, in radians
+    stride: float  # swing of the legs, in radians
     skin: Colour
     hair: Colour
     haircut: str  # of HAIRCUTS; a hood is the upper garment's
@@ -72,7 +72,7 @@ class Person:
     upper: Garment
     lower: Garment
     shoes: Colour
-    shirt: Colour | None  # seen from the front where the upper garment is open
+    shirt: Colour | None  # visible from the front under an open upper garment
     logo: str  # of LOGOS, on the chest
     logo_colour: Colour
     bag: str  # of BAGS
@@ -82,7 +82,7 @@ class Person:
 
 @dataclass(frozen=True)
 class Wardrobe:
-    """What people of one site wear: its colours, and the share of each kind, in the order of the names above."""
+    """Clothing of a site's people: its colours, and the share of each kind in the order of the names above."""
 
     colours: tuple[Colour, ...]
     uppers: Sequence[float]
@@ -92,7 +92,7 @@ class Wardrobe:
 
     @classmethod
     def of_site(cls, seed: int) -> "Wardrobe":
-        """Neutral colours that every site has, and eight from round the colour circle; a liking for each kind."""
+        """Draw neutral colours for every site, eight of the colour circle, and the shares of kinds."""
         rng = np.random.default_rng([seed, 10])
         hue, saturation, value = rng.random(), rng.uniform(0.4, 0.65), rng.uniform(0.5, 0.75)
         hues = hue + np.arange(8) / 8 + rng.normal(0, 0.03, 8)
@@ -106,7 +106,7 @@ class Wardrobe:
         )
 
     def dress(self, rng: np.random.Generator) -> Person:
-        """Somebody at random."""
+        """Draw a person."""
         upper = self._garment(UPPERS, self.uppers, self.patterns, rng)
         patterned = rng.random() < 0.3
         return Person(
@@ -144,7 +144,7 @@ class Wardrobe:
 
 
 def from_hsv(hue: float, saturation: float, value: float) -> Colour:
-    """A colour; hue goes round at 1, the others are held in [0, 1]."""
+    """Return a colour; hue is periodic with 1, the others are clipped to [0, 1]."""
     parts = (hue % 1, np.clip(saturation, 0, 1), np.clip(value, 0, 1))
     red, green, blue = Image.new("HSV", (1, 1), tuple(int(255 * part) for part in parts)).convert("RGB").tobytes()
     return red, green, blue

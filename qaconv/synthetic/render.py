@@ -1,4 +1,4 @@
-"""A site's settings go in; a folder in Market-1501's layout comes out, with a crop for each sighting of its people."""
+"""Render a site into Market-1501's layout, with one crop for each sighting."""
 
 import logging
 import multiprocessing
@@ -21,7 +21,7 @@ from qaconv.synthetic.network import NetworkSettings, simulate
 from qaconv.synthetic.people import Person, Wardrobe
 from qaconv.synthetic.scenery import draw_occluder
 
-FPS = 25  # frames a second, as in Market-1501
+FPS = 25  # frames per second, as in Market-1501
 DISTRACTOR, JUNK = 0, -1
 FOLDERS = {"train": "bounding_box_train", "gallery": "bounding_box_test", "query": "query"}
 CHUNK = 64  # crops that a process draws at a time
@@ -32,12 +32,12 @@ log = logging.getLogger(__name__)
 
 
 def render_site(config: SiteConfig, folder: Path, *, processes: int) -> None:
-    """Writes the crops of one site; the same settings give the same bytes, however many processes draw.
+    """Write the crops of a site; the same settings give the same bytes for any number of processes.
 
     Args:
         config: the site.
-        folder: takes bounding_box_train, bounding_box_test and query; what it held before is replaced.
-        processes: how many draw at once.
+        folder: gets bounding_box_train, bounding_box_test and query; its old content is replaced.
+        processes: number of processes that draw.
     """
     crops = choose_crops(config)
     chunks = [crops.iloc[start : start + CHUNK] for start in range(0, len(crops), CHUNK)]
@@ -55,15 +55,14 @@ def render_site(config: SiteConfig, folder: Path, *, processes: int) -> None:
 
 
 def choose_crops(config: SiteConfig) -> pd.DataFrame:
-    """Which sightings become crops, of which split, and under which name.
+    """Choose the sightings that become crops, with their split and name.
 
-    Whoever has a pid is seen at least twice on each of two cameras, so that every query has a true match on another.
-    Distractors are others who walk there, each on the first camera that sees them. A junk crop is a sighting that was
-    boxed badly.
+    Every person with a pid is seen at least twice on each of two cameras, so that every query has a true match.
+    Distractors are other people, each on the first camera that sees them. A junk crop is a sighting with a bad box.
 
     Returns:
-        The columns of `network.simulate`, and mate (another of the group, or the person when alone), pid, split, path;
-        in the order of drawing.
+        The columns of `network.simulate`, and mate (another person of the group, or the person itself), pid, split and
+        path; in the order of drawing.
     """
     walkers = int(1.5 * (config.people + config.distractors)) + 10
     sightings = simulate(NetworkSettings(seed=config.seed, cameras=config.cameras, people=walkers, days=config.days))
@@ -106,9 +105,9 @@ def _draw_chunk(config: SiteConfig, chunk: pd.DataFrame) -> list[bytes]:
 
 
 def _draw_crop(config: SiteConfig, sighting: Any) -> bytes:
-    """The file of one crop; its randomness is its own, so that it matters neither when nor where it is drawn."""
+    """Draw the file of one crop; its random numbers do not depend on the other crops."""
     rng = np.random.default_rng([config.seed, 3, sighting.Index])
-    camera = _cameras(config.seed, config.cameras)[sighting.camera]
+    camera: Camera = _cameras(config.seed, config.cameras)[sighting.camera]
     scene = camera.backdrop(rng)
     pose = _pose(sighting, camera, rng)
     figures = [(_person(config.seed, sighting.person), pose)]
@@ -123,7 +122,7 @@ def _draw_crop(config: SiteConfig, sighting: Any) -> bytes:
 
 
 def _pose(sighting: Any, camera: Camera, rng: np.random.Generator) -> Pose:
-    """Where in its box the detector has got somebody: nearly filling it, unless it is junk or cut short."""
+    """Position of a person in the detector's box: nearly filling it, unless the crop is junk or cut short."""
     x, y = 0.5 + rng.normal(0, camera.shift), 0.95 + rng.normal(0, camera.shift)
     scale = 0.9 * np.exp(rng.normal(0, camera.scale))
     if sighting.pid == JUNK:
@@ -141,7 +140,7 @@ def _pose(sighting: Any, camera: Camera, rng: np.random.Generator) -> Pose:
 
 
 def _companion(seed: int, sighting: Any, rng: np.random.Generator) -> Person:
-    """Another of the group; for those who are alone a passer-by whom no crop of their own shows."""
+    """Another person of the group; for a single person, a passer-by without crops."""
     alone = sighting.mate == sighting.person
     return _person(seed, -1 - int(rng.integers(10_000)) if alone else sighting.mate)
 

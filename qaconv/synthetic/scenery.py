@@ -1,4 +1,4 @@
-"""A kind of place goes in; what a camera sees there without people comes out, and things that hide people."""
+"""Draw backgrounds of a kind of place, and objects that hide people."""
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
@@ -10,13 +10,13 @@ OCCLUDERS = ("pillar", "bin", "railing")
 
 
 def draw_background(place: str, hue: float, size: tuple[int, int], rng: np.random.Generator) -> Image.Image:
-    """Walls or trees above, the ground below.
+    """Draw walls or trees above the ground.
 
     Args:
         place: of PLACES.
-        hue: of the ground and walls, in [0, 1], common to a site.
+        hue: of the ground and walls in [0, 1], the same for a site.
         size: width and height in pixels.
-        rng: makes each camera's own.
+        rng: of the camera.
     """
     width, height = size
     wall = from_hsv(hue + 0.3 + rng.normal(0, 0.05), rng.uniform(0.05, 0.3), rng.uniform(0.45, 0.8))
@@ -38,7 +38,7 @@ def draw_background(place: str, hue: float, size: tuple[int, int], rng: np.rando
 
 
 def draw_occluder(scene: Image.Image, kind: str, rng: np.random.Generator) -> None:
-    """Puts one of OCCLUDERS before whatever the scene shows."""
+    """Draw one of OCCLUDERS in front of the scene."""
     draw = ImageDraw.Draw(scene)
     width, height = scene.size
     fill = from_hsv(rng.random(), 0.15, rng.uniform(0.15, 0.7))

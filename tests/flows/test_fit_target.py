@@ -54,8 +54,10 @@ def newest_run() -> tuple[str, str, dict[str, str]]:
 def test_a_clock_that_was_set_is_reported_and_the_profiles_are_linked_to_the_model_version(project: Path) -> None:
     set_next_fit(project, (60.0, 680.0, 620.0))
     changes = fit_target("station")
-    assert changes["qaconv"] == ["camera 2: its transit times have changed; its clock was set by +600 s"]
-    run_id, status, tags = newest_run()
+    assert changes["qaconv"] == [
+        "camera 2: its transit times have changed; its clock was set by +600 s"
+    ]
+    run_id, status, tags = fitted_run()
     assert status == "FINISHED"
     assert tags["target"] == "station"
     logged = {Path(file.path).name for file in list_artifacts(run_id=run_id, artifact_path="tlift/station") or ()}

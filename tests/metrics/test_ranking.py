@@ -2,7 +2,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -44,6 +44,7 @@ def sightings(seed: int, queries: int = 23, galleries: int = 61) -> tuple[Floats
     )
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1))
 def test_every_figure_equals_the_plain_protocol(seed: int) -> None:
     data = sightings(seed)
@@ -55,6 +56,7 @@ def test_every_figure_equals_the_plain_protocol(seed: int) -> None:
     assert metrics.queries == queries
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1))
 def test_order_of_the_gallery_changes_nothing_even_among_equal_scores(seed: int) -> None:
     scores, query_pids, gallery_pids, query_camids, gallery_camids = sightings(seed)
@@ -66,6 +68,7 @@ def test_order_of_the_gallery_changes_nothing_even_among_equal_scores(seed: int)
     np.testing.assert_array_equal(one.average_precisions, other.average_precisions)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1))
 def test_scores_that_rise_together_are_ranked_alike(seed: int) -> None:
     scores, *where = sightings(seed)
@@ -74,6 +77,7 @@ def test_scores_that_rise_together_are_ranked_alike(seed: int) -> None:
     np.testing.assert_array_equal(one.first_ranks, other.first_ranks)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1))
 def test_the_two_ways_with_ties_are_bounds_for_every_order(seed: int) -> None:
     scores, *where = sightings(seed)

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -37,6 +37,7 @@ def plain_pairs(
     return np.array(matches), np.array(others)
 
 
+@settings(deadline=None)
 @given(SEEDS)
 def test_a_threshold_is_the_lowest_score_that_keeps_the_wanted_rate(seed: int) -> None:
     data = scored_sightings(seed)
@@ -50,6 +51,7 @@ def test_a_threshold_is_the_lowest_score_that_keeps_the_wanted_rate(seed: int) -
         assert right == (matches > threshold).mean()
 
 
+@settings(deadline=None)
 @given(SEEDS)
 def test_each_point_of_the_curve_is_what_its_threshold_accepts(seed: int) -> None:
     data = scored_sightings(seed)
@@ -60,6 +62,7 @@ def test_each_point_of_the_curve_is_what_its_threshold_accepts(seed: int) -> Non
     assert (np.diff(roc) >= 0).all()
 
 
+@settings(deadline=None)
 @given(SEEDS)
 def test_order_of_images_and_a_rising_change_of_the_scores_leave_the_rates_alone(seed: int) -> None:
     scores, query_pids, gallery_pids, query_camids, gallery_camids = scored_sightings(seed)
