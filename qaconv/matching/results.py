@@ -157,11 +157,12 @@ def save_reranked(
 
 
 def as_distances(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """1 - sigmoid(logit / LOGIT_SCALE), to full precision where it is small.
+    """Return 1 - sigmoid(logit / LOGIT_SCALE), to full precision where it is small.
 
-    SciPy's, which gives a value the same bits wherever it stands; torch's differ between a row's end and its middle.
+    SciPy's gives a value the same bits at each position; torch's differ between a row's end and its middle.
     """
-    return expit(logits / -LOGIT_SCALE)
+    distances: NDArray[np.float32] = expit(logits / -LOGIT_SCALE)
+    return distances
 
 
 def _save(path: Path, arrays: dict[str, NDArray[Any]], model: str) -> None:

@@ -102,7 +102,7 @@ def worth_explaining(ranking: Ranking) -> list[int]:
 
 def explain(ranking: Ranking, row: int, maps: MapStore, head: QAConv) -> Explanation:
     """Why the query and one answer were given their score."""
-    query, answer = maps.block(ranking.query, ranking.query + 1), maps.block(row, row + 1)
+    query, answer = (torch.from_numpy(maps.block(image, image + 1)) for image in (ranking.query, row))
     with torch.inference_mode():
         found = head.correspondences(query, answer)
     size = (head.height, head.width)

@@ -9,7 +9,6 @@ import shutil
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from qaconv.config import METHODS, EvaluateConfig, Params
 from qaconv.data.manifest import Manifest
@@ -54,7 +53,7 @@ def _remove_others(target: str, parts: tuple[int, ...]) -> None:
 
 
 def match_rows(
-    maps: Tensor,
+    maps: NDArray[np.float32],
     rows: slice,
     head: QAConv,
     queries: int,
@@ -84,16 +83,16 @@ def match_rows(
     asking = maps if rows == slice(0, len(maps)) else maps[rows]  # the very same maps are matched one way
     for tile in logit_tiles(asking, maps, head, engine=settings.engine, device=device, progress=True):
         own, columns = slice(rows.start + tile.rows.start, rows.start + tile.rows.stop), tile.columns
-        across = tile.logits[: max(0, queries - own.start), max(0, queries - columns.start) :].numpy()
+        across = tile.logits[: max(0, queries - own.start), max(0, queries - columns.start) :]
         first = max(0, columns.start - queries)
         logits[tile.rows.start : tile.rows.start + across.shape[0], first : first + across.shape[1]] = across
-        distances = torch.from_numpy(as_distances(tile.logits.numpy()))
+        distances = as_distances(tile.logits)
         everything.add(own, columns, distances)
         if without_junk is not everything:
-            kept = distances[torch.from_numpy(standing[own])][:, torch.from_numpy(standing[columns])]
+            kept = distances[standing[own]][:, standing[columns]]
             without_junk.add(_renumbered(own, place), _renumbered(columns, place), kept)
-    found = everything.found()
-    return Part(logits, found, found if without_junk is everything else without_junk.found(), model)
+    found = everything.neighbourhoods()
+    return Part(logits, found, found if without_junk is everything else without_junk.neighbourhoods(), model)
 
 
 def _renumbered(sightings: slice, place: NDArray[np.integer]) -> slice:

@@ -5,7 +5,6 @@ from functools import partial
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from qaconv.config import METHODS, EvaluateConfig, Params
 from qaconv.data.manifest import Manifest
@@ -51,7 +50,7 @@ def _rerank(
 
 
 def _pair_distances(
-    maps: Tensor,
+    maps: NDArray[np.float32],
     head: QAConv,
     settings: EvaluateConfig,
     device: torch.device,
