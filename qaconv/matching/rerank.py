@@ -64,7 +64,7 @@ def k_reciprocal(
         >>> points = np.array([0.0, 0.1, 0.2, 5.0, 5.1])  # the first is the query
         >>> table = abs(points[:, None] - points)
         >>> k_reciprocal(table[:1, 1:], table[:1, :1], table[1:, 1:], k1=2, k2=1).round(2)
-        array([[0.01, 0.01, 0.99, 1.  ]])
+        array([[0.02, 0.03, 0.99, 1.  ]])
     """
     across, among_queries, among_gallery = map(np.asarray, (query_gallery, query_query, gallery_gallery))
     queries, galleries = across.shape
