@@ -1,4 +1,4 @@
-"""The bytes of an image file go in; its pixels, or how many there are, come out."""
+"""Decode image files, or read their size."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,34 +15,35 @@ JPEG_START = b"\xff\xd8\xff"
 
 
 class NoImage(InputError):
-    """Bytes that are no whole image."""
+    """Bytes that are not a whole image."""
 
 
 def unpack(data: bytes, formats: tuple[str, ...] | None = None) -> NDArray[np.uint8]:
-    """RGB [H, W, 3], as Pillow finds them.
+    """Decode an image file to RGB [H, W, 3], the pixels that Pillow gives.
 
     Args:
-        data: the file.
-        formats: Pillow's names of those that are legal beside JPEG; None is all that it reads.
+        data: content of the file.
+        formats: Pillow's names of the formats that are allowed in addition to JPEG. Default: all that Pillow reads.
 
     Raises:
-        NoImage: it is damaged, or of another format.
+        NoImage: the file is damaged, or of another format.
     """
     if data.startswith(JPEG_START):
-        try:  # the pixels that Pillow finds, by the same libjpeg-turbo in a third of the time
+        try:  # the same pixels by the same libjpeg-turbo in a third of the time
             if simplejpeg.decode_jpeg_header(data)[2] in ("YCbCr", "Gray"):  # of others the two make different RGB
-                return simplejpeg.decode_jpeg(data)
-        except ValueError:  # damaged, or so odd that it takes Pillow's patience
+                pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(data)
+                return pixels
+        except ValueError:  # damaged, or of a kind that only Pillow reads
             pass
     with _opened(data, formats) as picture:
         return np.asarray(picture.convert("RGB"))
 
 
 def size_of(data: bytes, formats: tuple[str, ...]) -> tuple[int, int]:
-    """Height and width in pixels, from the file's head; nothing is unpacked.
+    """Read height and width in pixels from the file's header; nothing is decoded.
 
     Raises:
-        NoImage: it has no such head.
+        NoImage: the file has no such header.
     """
     if data.startswith(JPEG_START):
         try:
@@ -60,4 +61,4 @@ def _opened(data: bytes, formats: tuple[str, ...] | None) -> Iterator[Image.Imag
         with Image.open(BytesIO(data), formats=formats) as picture:
             yield picture
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise NoImage(f"{len(data):,} bytes are no whole image") from error
+        raise NoImage(f"{len(data):,} bytes are not a whole image") from error

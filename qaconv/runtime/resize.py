@@ -1,4 +1,4 @@
-"""Pixels go in; those of the same image at another size come out, by Pillow's bicubic filter."""
+"""Resize images by Pillow's bicubic filter."""
 
 import ctypes
 from pathlib import Path
@@ -13,10 +13,10 @@ SOURCE = Path(__file__).with_name("resize.c")
 
 
 def resize(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    """RGB [H, W, 3] to [height, width, 3]: Pillow's bytes, in less than half its time where there is a C compiler.
+    """Resize RGB [H, W, 3] to [height, width, 3]: Pillow's bytes, in less than half its time if a C compiler is there.
 
     Raises:
-        MemoryError: there is not enough of it.
+        MemoryError: there is not enough memory.
     """
     library = load_resizing()
     if library is None:
@@ -30,5 +30,5 @@ def resize(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uin
 
 
 def load_resizing() -> ctypes.CDLL | None:
-    """resize.c, for a process whose children are to inherit it."""
+    """Load resize.c; a process whose children inherit it calls this before it starts them."""
     return load_library(SOURCE, "Pillow resizes, which is slower")

@@ -90,5 +90,5 @@ def test_a_refusal_is_said_on_the_page(page: WebDriver, tmp_path: Path) -> None:
     search = page.find_element(By.ID, "search")
     WebDriverWait(page, PATIENCE_S).until(lambda _: search.is_enabled())
     search.click()
-    WebDriverWait(page, PATIENCE_S).until(lambda _: "no whole image" in page.find_element(By.ID, "status").text)
+    WebDriverWait(page, PATIENCE_S).until(lambda _: "not a whole image" in page.find_element(By.ID, "status").text)
     page.get_log("browser")  # Chromium notes the 422, and that what was chosen is no picture

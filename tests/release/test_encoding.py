@@ -61,7 +61,7 @@ def test_maps_come_in_the_order_of_the_files_however_they_are_cut(
 @pytest.mark.parametrize("at_once", [1, 3])
 def test_a_file_that_is_damaged_since_it_was_prepared_is_named(at_once: int, paths: list[Path]) -> None:
     paths[2].write_bytes(paths[2].read_bytes()[:100])
-    with pytest.raises(InputError, match=r"2\.png: 100 bytes are no whole image; legal is"):
+    with pytest.raises(InputError, match=r"2\.png: 100 bytes are not a whole image; legal is"):
         encode_all(Encode(torch.Tensor.float, at_once), paths, SIZE, batch_size=2)
 
 

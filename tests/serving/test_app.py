@@ -64,7 +64,7 @@ def test_a_decompression_bomb_is_refused_before_it_is_unpacked(service: Service,
 def test_what_is_no_image_is_refused_in_a_sentence_that_does_not_repeat_it(service: Service, image: bytes) -> None:
     answer = client(service).post(f"{MALL}/search", json={"queries": [{"image": text(image)}]})
     assert answer.status_code == 422
-    assert answer.json()["detail"].startswith(f"image: {len(image)} bytes are no whole image; legal are JPEG and PNG")
+    assert answer.json()["detail"].startswith(f"image: {len(image)} bytes are not a whole image; must be a JPEG or PNG")
 
 
 def test_a_value_that_is_refused_is_named_and_not_repeated(service: Service) -> None:
