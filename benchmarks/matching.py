@@ -20,7 +20,6 @@ from qaconv.data.loading import Crops, Encode, encode_all
 from qaconv.data.manifest import JUNK, Manifest
 from qaconv.data.transforms import build_augmentation
 from qaconv.matching import Neighbours, Shortlist, score_matrix, search
-from qaconv.matching.engines.compiled import CompiledMatcher, load_kernel
 from qaconv.matching.engines.torch_tiles import TorchMatcher
 from qaconv.matching.tiles import ENGINES
 from qaconv.metrics import evaluate_ranking
@@ -28,6 +27,8 @@ from qaconv.models import QAConv
 from qaconv.models.checkpoint import Network, load_network
 from qaconv.paths import MODELS, PREPARED
 from qaconv.release.encoding import fastest
+from qaconv.runtime.kernel import KernelMatcher, load_kernel
+from qaconv.runtime.locations import as_locations
 
 PAPER = (128, 24, 8)  # C, H, W
 DEMO = (64, 12, 6)
@@ -71,12 +72,13 @@ def _engines(shape: tuple[int, int, int]) -> Iterator[Row]:
     assert row.plain is not None
     most = row.plain.seconds / bound.seconds
     yield replace(row, note=f"differ by at most {difference:.0e}; sgemm's rate would be {most:.1f}x the einsum's")
-    tiles, locations = TorchMatcher(head.folded(), torch.device("cpu")), _locations(gallery)
-    in_torch = partial(tiles.table, _locations(queries), locations)
+    tiles = TorchMatcher(head.folded(), torch.device("cpu"))
+    locations = as_locations(gallery.numpy())
+    in_torch = partial(tiles.table, tiles.prepare(as_locations(queries.numpy())), locations)
     yield compare(f"{label}: torch's tiles, exact", in_torch, exact, bound=bound, items=pairs)
     if (kernel := load_kernel()) is not None:
-        vectors = CompiledMatcher(head.folded(), kernel, amx=False)
-        in_vectors = partial(vectors.table, vectors.prepare(_locations(queries)), locations)
+        vectors = KernelMatcher(head.folded(), kernel, amx=False)
+        in_vectors = partial(vectors.table, vectors.prepare(as_locations(queries.numpy())), locations)
         yield compare(f"{label}: the kernel without AMX, exact", in_vectors, exact, bound=bound, items=pairs)
     count, others = BLOCKS
     pairs, queries, gallery = count * others, _maps(count, shape, 1), _maps(others, shape, 2)
@@ -200,7 +202,3 @@ def _maps(count: int, shape: tuple[int, int, int], seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     some = F.normalize(torch.randn(min(count, 1000), height * width, channels, generator=generator), dim=2)
     return some.repeat(-(-count // 1000), 1, 1)[:count].transpose(1, 2).unflatten(2, (height, width))
-
-
-def _locations(maps: Tensor) -> Tensor:
-    return maps.flatten(2).transpose(1, 2).contiguous()

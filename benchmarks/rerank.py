@@ -69,7 +69,7 @@ def our_rerank(sightings: Sightings) -> NDArray:
         finder.add(*tile)
     across = (1 - vectors[:queries] @ vectors[queries:].T).clamp_(min=0).numpy()
     pairs = partial(_pair_distances, vectors)
-    return k_reciprocal_sparse(across, finder.found(), pairs, k1=K1, k2=K2, lambda_value=LAMBDA)
+    return k_reciprocal_sparse(across, finder.neighbourhoods(), pairs, k1=K1, k2=K2, lambda_value=LAMBDA)
 
 
 def plain_rerank(sightings: Sightings) -> NDArray:
@@ -108,10 +108,10 @@ def _mutual(order: NDArray, image: int, k: int) -> NDArray:
     return forward[np.where(backward == image)[0]]
 
 
-def _tiles(vectors: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:
+def _tiles(vectors: Tensor) -> Iterator[tuple[slice, slice, NDArray[np.float32]]]:
     for start in range(0, len(vectors), ROWS):
         rows = slice(start, min(start + ROWS, len(vectors)))
-        yield rows, slice(0, len(vectors)), (1 - vectors[rows] @ vectors.T).clamp_(min=0)
+        yield rows, slice(0, len(vectors)), (1 - vectors[rows] @ vectors.T).clamp_(min=0).numpy()
 
 
 def _pair_distances(vectors: Tensor, rows: NDArray, columns: NDArray) -> NDArray:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks.gpu.plain import plain_logits
@@ -16,13 +17,14 @@ from qaconv.config import EvaluateConfig
 from qaconv.data.samplers.graph import graph_batches
 from qaconv.matching import score_matrix, score_pairs, search
 from qaconv.matching.all_pairs import match_rows
-from qaconv.matching.quantise import quantise
 from qaconv.matching.rerank import k_reciprocal_sparse
 from qaconv.matching.rerankers import KReciprocal
 from qaconv.matching.results import as_distances
 from qaconv.matching.tiles import choose_matcher
 from qaconv.metrics import evaluate_ranking
 from qaconv.models import QAConv
+from qaconv.runtime.locations import as_locations
+from qaconv.runtime.quantise import dequantise, quantise
 
 KERNEL_LIMIT = 5e-4  # logits, against the formula on the rounded maps that the kernel multiplies
 LOGIT_LIMIT = 1e-3  # fraction of the logits' standard deviation, against the formula on float32 maps
@@ -39,12 +41,11 @@ def matching(setup: Setup) -> Iterator[Check]:
     for shape in setup.sizes.shapes:
         head, (queries, gallery, _) = trained_head(shape), _people(setup.sizes.pairs, shape)
         expected = plain_logits(head.folded(), queries.double(), gallery.double())
-        query, other = (maps.flatten(2).transpose(1, 2).contiguous() for maps in (queries, gallery))
-        generator = torch.Generator().manual_seed(0)
+        query, other = (as_locations(maps.numpy()) for maps in (queries, gallery))
+        rng = np.random.default_rng(0)
         count = min(97, len(queries) * len(gallery))
-        rows, columns = (torch.randint(len(maps), (count,), generator=generator) for maps in (queries, gallery))
-        matcher = matcher_on_gpu(setup, head)
-        spread = float(expected.std())
+        rows, columns = (rng.integers(len(maps), size=count) for maps in (queries, gallery))
+        matcher, spread = matcher_on_gpu(setup, head), float(expected.std())
         prepared = matcher.prepare(query)
         table = matcher.table(prepared, other)
         error = _largest(table, expected)
@@ -56,7 +57,8 @@ def matching(setup: Setup) -> Iterator[Check]:
             error = _largest(table, plain_logits(head.folded(), *rounded))
             yield at_most(f"{shape} table of {prepared.dtype} maps", error, KERNEL_LIMIT)
         pairs = matcher.pairs(prepared, other, rows, columns)
-        yield at_most(f"{shape} pairs", _largest(pairs, table[rows, columns]), KERNEL_LIMIT, "against the table")
+        error = float(np.abs(pairs - table[rows, columns]).max())
+        yield at_most(f"{shape} pairs", error, KERNEL_LIMIT, "against the table")
         coded = matcher.table(matcher.prepare(quantise(query)), quantise(other))
         error = _largest(coded, _of_codes(head, query, other)) / spread
         yield at_most(f"{shape} table of 8-bit maps", error, CODES_LIMIT)
@@ -80,17 +82,15 @@ def matcher_on_gpu(setup: Setup, head: QAConv) -> Any:
     return chosen
 
 
-def _of_codes(head: QAConv, queries: Tensor, gallery: Tensor) -> Tensor:
-    """Return the logits in float64 of maps [N, S, C] after quantisation to 8 bits."""
-    kept = []
-    for maps in (queries, gallery):
-        codes = quantise(maps)
-        kept.append((codes.codes.double() * codes.scales.double()[..., None]).transpose(1, 2).unsqueeze(-1))
+def _of_codes(head: QAConv, queries: NDArray[np.float32], gallery: NDArray[np.float32]) -> Tensor:
+    """Return float64 logits of what 8 bits keep of the maps [N, S, C]."""
+    query_codes, gallery_codes = (torch.from_numpy(dequantise(quantise(maps))) for maps in (queries, gallery))
+    kept = (maps.double().transpose(1, 2).unsqueeze(-1) for maps in (query_codes, gallery_codes))
     return plain_logits(head.folded(), *kept)
 
 
-def _largest(logits: Tensor, expected: Tensor) -> float:
-    return float((logits.double().cpu() - expected.double()).abs().max())
+def _largest(logits: NDArray[np.float32], expected: Tensor) -> float:
+    return float(np.abs(logits - expected.double().cpu().numpy()).max())
 
 
 def ranking(setup: Setup) -> Iterator[Check]:
@@ -144,7 +144,7 @@ def rerank(setup: Setup) -> Iterator[Check]:
     distances = []
     for device in (torch.device("cpu"), setup.device):
         everyone = np.ones(len(maps), dtype=bool)
-        found = match_rows(maps, slice(0, len(maps)), head, queries, everyone, settings.engine, device, model="")
+        found = match_rows(maps.numpy(), slice(0, len(maps)), head, queries, everyone, settings.engine, device, model="")
         pairs = partial(_pair_distances, maps, head, device)
         across = as_distances(found.logits)
         distances.append(

@@ -1,4 +1,4 @@
-"""Feature maps to scores: the engines that match, and the store that holds maps on disk."""
+"""Feature maps to scores: all pairs, searches, shortlists, re-ranking, and the store that holds maps on disk."""
 
 from qaconv.matching.pairs import score_pairs
 from qaconv.matching.search import Neighbours, score_matrix, search

@@ -6,7 +6,6 @@ N sightings: Q queries, then a gallery of G. Junk are crops that show nobody in 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from qaconv.matching.rerank import NeighbourhoodFinder
 from qaconv.matching.results import NEIGHBOURS, Part, as_distances
@@ -15,7 +14,7 @@ from qaconv.models.head import QAConv
 
 
 def match_rows(
-    maps: Tensor,
+    maps: NDArray[np.float32],
     rows: slice,
     head: QAConv,
     queries: int,
@@ -47,18 +46,16 @@ def match_rows(
     for tile in logit_tiles(row_maps, maps, head, engine=engine, device=device, progress=True):
         tile_rows = slice(rows.start + tile.rows.start, rows.start + tile.rows.stop)
         columns = tile.columns
-        across = tile.logits[: max(0, queries - tile_rows.start), max(0, queries - columns.start) :].numpy()
+        across = tile.logits[: max(0, queries - tile_rows.start), max(0, queries - columns.start) :]
         first = max(0, columns.start - queries)
         logits[tile.rows.start : tile.rows.start + across.shape[0], first : first + across.shape[1]] = across
-        distances = torch.from_numpy(as_distances(tile.logits.numpy()))
+        distances = as_distances(tile.logits)
         everything.add(tile_rows, columns, distances)
         if without_junk is not everything:
-            real_rows = torch.from_numpy(is_real[tile_rows])
-            real_columns = torch.from_numpy(is_real[columns])
-            real_distances = distances[real_rows][:, real_columns]
+            real_distances = distances[is_real[tile_rows]][:, is_real[columns]]
             without_junk.add(_renumber(tile_rows, real_before), _renumber(columns, real_before), real_distances)
-    neighbourhoods = everything.found()
-    neighbourhoods_without_junk = neighbourhoods if without_junk is everything else without_junk.found()
+    neighbourhoods = everything.neighbourhoods()
+    neighbourhoods_without_junk = neighbourhoods if without_junk is everything else without_junk.neighbourhoods()
     return Part(logits, neighbourhoods, neighbourhoods_without_junk, model)
 
 

@@ -1,44 +1,49 @@
-"""Feature maps and the pairs that are asked for go in; their logits come out."""
+"""Score chosen pairs of feature maps.
+
+N images, n pairs, C channels, H x W map size.
+"""
+
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from qaconv.matching.tiles import Engine, choose_matcher, load_block
-from qaconv.models.head import QAConv
+from qaconv.matching.store import as_array
+from qaconv.matching.tiles import Engine, FoldableHead, choose_matcher, load_block
+
+if TYPE_CHECKING:
+    import torch
 
 BLOCK_PAIRS = 512  # at a time: at most so many maps of either side are copied
 
 
-@torch.no_grad()
 def score_pairs(
-    maps: Tensor,
+    maps: "NDArray[np.floating] | torch.Tensor",
     rows: NDArray[np.integer],
     columns: NDArray[np.integer],
-    head: QAConv,
+    head: FoldableHead,
     *,
     engine: Engine = "exact",
-    device: torch.device | None = None,
+    device: "torch.device | None" = None,
 ) -> NDArray[np.float32]:
-    """Logits [n] of n pairs of images among `maps`; what `score_matrix` has at those places.
+    """Return logits [n] of n pairs of images among `maps`: those of `score_matrix` at these rows and columns.
 
     Args:
-        maps: [N, C, H, W], unit length over C.
-        rows: [n], the images that stand as queries.
-        columns: [n], those that they are matched with.
-        head: its running statistics are used, whatever its mode.
-        engine: as in `score_matrix`.
-        device: the same.
+        maps: array or tensor [N, C, H, W], unit length over C.
+        rows: indices of the images that are queries, [n].
+        columns: indices of the images that they are matched with, [n].
+        head: the head, as in `score_matrix`.
+        engine: "exact" or "int8".
+        device: torch device to match on. Default: None, the CPU without torch.
     """
     matcher = choose_matcher(head, device)
+    images = as_array(maps)
     logits = np.empty(len(rows), dtype=np.float32)
     for start in range(0, len(rows), BLOCK_PAIRS):
         block = slice(start, start + BLOCK_PAIRS)
-        (queries, query_index), (gallery, gallery_index) = (
-            torch.from_numpy(side[block].astype(np.int64)).unique(return_inverse=True) for side in (rows, columns)
-        )
-        prepared = matcher.prepare(load_block(maps[queries], slice(None), engine))
-        of_gallery = load_block(maps[gallery], slice(None), engine)
-        logits[block] = matcher.pairs(prepared, of_gallery, query_index, gallery_index).numpy()
+        queries, query_index = np.unique(rows[block], return_inverse=True)
+        gallery, gallery_index = np.unique(columns[block], return_inverse=True)
+        prepared = matcher.prepare(load_block(images[queries], slice(None), engine))
+        gallery_block = load_block(images[gallery], slice(None), engine)
+        logits[block] = matcher.pairs(prepared, gallery_block, query_index, gallery_index)
     return logits

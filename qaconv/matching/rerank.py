@@ -1,20 +1,18 @@
-"""Distances among queries and gallery go in; distances that heed who else is near come out.
+"""Re-rank a gallery by k-reciprocal encoding (Zhong et al., CVPR 2017).
 
-k-reciprocal encoding (Zhong et al., CVPR 2017). The formula asks for each image's nearest, its farthest and some
-single pairs, so no table of all pairs is needed. Q queries, G gallery images, N = Q + G images, queries first,
-K neighbours.
+The formula reads each image's nearest, its farthest and some single pairs, so no table of all pairs is needed.
+Q queries, G gallery images, N = Q + G images, queries first, K neighbours.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
-from torch import Tensor
 
 BLOCK_QUERIES = 64  # whose neighbourhoods are compared at a time: their sums stay in cache
+BLOCK_COLUMNS = 2048  # of distances that are searched for near ones at a time
 
 Floats = NDArray[np.floating]
 Indices = NDArray[np.integer]
@@ -23,12 +21,12 @@ Distances = Callable[[Indices, Indices], Floats]
 
 @dataclass(frozen=True)
 class Neighbourhoods:
-    """What re-ranking knows of each image's distances to all N.
+    """The part of each image's distances to all N that re-ranking reads.
 
     Attributes:
-        indices: [N, K], the nearest, nearest first, the image itself among them.
-        distances: [N, K], theirs.
-        farthest: [N], the largest distance.
+        indices: nearest images, nearest first, the image itself among them, [N, K].
+        distances: distances to them, [N, K].
+        farthest: largest distance of each image, [N].
     """
 
     indices: NDArray[np.int64]
@@ -45,60 +43,74 @@ def k_reciprocal(
     k2: int = 6,
     lambda_value: float = 0.3,
 ) -> Floats:
-    """Distances [Q, G]: lambda_value of the original, the rest of the Jaccard distance of the neighbourhoods.
+    """Return re-ranked distances [Q, G]: a mean of the original and of the neighbourhoods' Jaccard distance.
 
-    From tables of all pairs; `k_reciprocal_sparse` does without them.
+    This reads tables of all pairs; `k_reciprocal_sparse` does without them.
 
     Args:
-        query_gallery: [Q, G], not negative; smaller is nearer.
-        query_query: [Q, Q].
-        gallery_gallery: [G, G].
-        k1: neighbours that must name each other.
-        k2: nearest whose neighbourhoods are averaged.
-        lambda_value: share of the original distance, in [0, 1].
+        query_gallery: distances of queries to gallery images, 0 or more, [Q, G].
+        query_query: distances among queries, [Q, Q].
+        gallery_gallery: distances among gallery images, [G, G].
+        k1: number of nearest neighbours that must be mutual. Default: 20.
+        k2: number of nearest images whose encodings are averaged. Default: 6.
+        lambda_value: weight of the original distance, in [0, 1]. Default: 0.3.
 
     Raises:
-        ValueError: shapes do not fit.
+        ValueError: the tables' shapes do not fit together.
+
+    Example:
+        >>> import numpy as np
+        >>> from qaconv.matching.rerank import k_reciprocal
+        >>> points = np.array([0.0, 0.1, 0.2, 5.0, 5.1])  # the first is the query
+        >>> table = abs(points[:, None] - points)
+        >>> k_reciprocal(table[:1, 1:], table[:1, :1], table[1:, 1:], k1=2, k2=1).round(2)
+        array([[0.02, 0.03, 0.99, 1.  ]])
     """
     across, among_queries, among_gallery = map(np.asarray, (query_gallery, query_query, gallery_gallery))
     queries, galleries = across.shape
     for name, part, size in (("query_query", among_queries, queries), ("gallery_gallery", among_gallery, galleries)):
         if part.shape != (size, size):
-            raise ValueError(f"{name} has shape {part.shape}; expected {(size, size)}")
+            raise ValueError(f"{name} must have shape {(size, size)}, got {part.shape}")
     table = np.block([[among_queries, across], [across.T, among_gallery]])
-    finder, everything = NeighbourhoodFinder(len(table), max(k1 + 1, k2)), slice(0, len(table))
-    finder.add(everything, everything, torch.from_numpy(table))
+    finder = NeighbourhoodFinder(len(table), max(k1 + 1, k2))
+    everything = slice(0, len(table))
+    finder.add(everything, everything, table)
     return k_reciprocal_sparse(
-        across, finder.found(), lambda rows, columns: table[rows, columns], k1=k1, k2=k2, lambda_value=lambda_value
+        across,
+        finder.neighbourhoods(),
+        lambda rows, columns: table[rows, columns],
+        k1=k1,
+        k2=k2,
+        lambda_value=lambda_value,
     )
 
 
 def k_reciprocal_sparse(
     query_gallery: Floats,
-    found: Neighbourhoods,
-    distances_of: Distances,
+    near: Neighbourhoods,
+    pair_distances: Distances,
     *,
     k1: int = 20,
     k2: int = 6,
     lambda_value: float = 0.3,
 ) -> Floats:
-    """As `k_reciprocal`, with the same result, in memory that grows with Q x G and N x K but not with N x N.
+    """Return what `k_reciprocal` returns, in memory that grows with Q x G and N x K but not with N x N.
 
     Args:
-        query_gallery: [Q, G].
-        found: at least k1 + 1 and k2 of each image's nearest.
-        distances_of: those [n] of n pairs, given the indices [n] of either side; for the pairs that are in a
-            neighbourhood without being near enough to be in `found`.
-        k1: as in `k_reciprocal`.
-        k2: the same.
-        lambda_value: the same.
+        query_gallery: distances of queries to gallery images, [Q, G].
+        near: at least k1 + 1 and k2 of each image's nearest.
+        pair_distances: function of the indices [n] of either side of n pairs that returns their distances [n]. It is
+            called for pairs of a neighbourhood that `near` does not hold.
+        k1: as in `k_reciprocal`, like `k2` and `lambda_value`.
+        k2: number of nearest images whose encodings are averaged.
+        lambda_value: weight of the original distance.
     """
     queries = len(query_gallery)
-    encoding = _encode(found, distances_of, k1)
+    encoding = _encode(near, pair_distances, k1)
     if k2 > 1:
-        encoding = _average(encoding, found.indices[:, :k2])
+        encoding = _average(encoding, near.indices[:, :k2])
     by_column = encoding[queries:].tocsc()
-    result = query_gallery * (lambda_value / _positive(found.farthest[:queries, None])).astype(query_gallery.dtype)
+    result = query_gallery * (lambda_value / _positive(near.farthest[:queries, None])).astype(query_gallery.dtype)
     for start in range(0, queries, BLOCK_QUERIES):
         block = slice(start, min(start + BLOCK_QUERIES, queries))
         shared = _sums_of_minima(encoding[block], by_column)
@@ -108,106 +120,126 @@ def k_reciprocal_sparse(
 
 
 class NeighbourhoodFinder:
-    """Each image's nearest and its farthest, out of the tiles of a table of distances.
+    """Find each image's nearest and its farthest in the tiles of a table of distances.
 
     Args:
         images: N.
-        count: K, how many of the nearest; re-ranking asks for k1 + 1 and for k2.
-        rows: whose; all N unless given.
+        count: K, the number of nearest; re-ranking reads k1 + 1 and k2.
+        rows: images to find the nearest of. Default: all.
     """
 
     def __init__(self, images: int, count: int, rows: slice | None = None) -> None:
         rows = rows or slice(0, images)
-        self._first, asking, self._count = rows.start, rows.stop - rows.start, min(count, images)
-        self._distances = torch.full((asking, self._count), torch.inf, dtype=torch.float64)
-        self._indices = torch.zeros(asking, self._count, dtype=torch.int64)
-        self._farthest = torch.zeros(asking, dtype=torch.float64)
+        self._first = rows.start
+        self._count = min(count, images)
+        queries = rows.stop - rows.start
+        self._distances = np.full((queries, self._count), np.inf)  # the largest of a row stands last
+        self._indices = np.zeros((queries, self._count), dtype=np.int64)
+        self._farthest = np.zeros(queries)
 
-    def add(self, rows: slice, columns: slice, tile: Tensor) -> None:
-        """The distances of some images to some others, in any order; together the tiles are the table of `rows` x N.
+    def add(self, rows: slice, columns: slice, tile: Floats) -> None:
+        """Add the distances of some images to some others; in any order, the tiles make up the table of `rows` x N.
 
-        A tile is written to: an image's distance to itself becomes 0, whatever the score of a crop against itself.
+        A tile is written to: an image's distance to itself becomes 0, as a crop's score with itself means nothing.
         """
         first = max(rows.start, columns.start)
-        own = torch.arange(first, max(first, min(rows.stop, columns.stop)))
-        tile[own - rows.start, own - columns.start] = 0
-        if not tile.numel():
+        diagonal = np.arange(first, max(first, min(rows.stop, columns.stop)))
+        tile[diagonal - rows.start, diagonal - columns.start] = 0
+        if not tile.size:
             return
-        asking = slice(rows.start - self._first, rows.stop - self._first)
-        self._farthest[asking] = torch.maximum(self._farthest[asking], tile.amax(dim=1))
-        near = tile.topk(min(self._count, tile.shape[1]), dim=1, largest=False, sorted=False)
-        candidates = torch.cat([self._distances[asking], near.values], dim=1)
-        named = torch.cat([self._indices[asking], near.indices + columns.start], dim=1)
-        self._distances[asking], kept = candidates.topk(self._count, dim=1, largest=False, sorted=False)
-        self._indices[asking] = named.gather(1, kept)
+        queries = slice(rows.start - self._first, rows.stop - self._first)
+        self._farthest[queries] = np.maximum(self._farthest[queries], tile.max(axis=1))
+        for start in range(0, tile.shape[1], BLOCK_COLUMNS):
+            self._add_block(queries, columns.start + start, tile[:, start : start + BLOCK_COLUMNS])
 
-    def found(self) -> Neighbourhoods:
-        """Equal distances in the order of the images."""
-        indices, distances = self._indices.numpy(), self._distances.numpy()
-        order = np.lexsort((indices, distances), axis=1)
+    def _add_block(self, queries: slice, first: int, block: Floats) -> None:
+        near = block <= self._distances[queries, -1:]
+        counts = near.sum(axis=1)
+        width = int(counts.max())
+        if 2 * width > block.shape[1]:
+            distances: Floats = block
+            indices = np.broadcast_to(np.arange(first, first + block.shape[1]), block.shape)
+        else:  # few are nearer than the nearest so far: they move to the left, and the rest is not sorted
+            rows, columns = np.nonzero(near)
+            positions = np.arange(len(rows)) - np.repeat(counts.cumsum() - counts, counts)
+            distances = np.full((len(block), width), np.inf)
+            distances[rows, positions] = block[rows, columns]
+            indices = np.zeros((len(block), width), dtype=np.int64)
+            indices[rows, positions] = first + columns
+        distances = np.concatenate([self._distances[queries], distances], axis=1)
+        indices = np.concatenate([self._indices[queries], indices], axis=1)
+        nearest = np.argpartition(distances, self._count - 1, axis=1)[:, : self._count]
+        self._distances[queries] = np.take_along_axis(distances, nearest, axis=1)
+        self._indices[queries] = np.take_along_axis(indices, nearest, axis=1)
+
+    def neighbourhoods(self) -> Neighbourhoods:
+        """Return what the tiles hold, equal distances in the order of the images."""
+        order = np.lexsort((self._indices, self._distances), axis=1)
         return Neighbourhoods(
-            np.take_along_axis(indices, order, axis=1),
-            np.take_along_axis(distances, order, axis=1),
-            self._farthest.numpy(),
+            np.take_along_axis(self._indices, order, axis=1),
+            np.take_along_axis(self._distances, order, axis=1),
+            self._farthest,
         )
 
 
-def _encode(found: Neighbourhoods, distances_of: Distances, k1: int) -> sparse.csr_array:
-    """[N, N]: each image's k-reciprocal neighbours, expanded by theirs where they agree, weighted by exp(-distance)."""
-    near, half = _reciprocal(found.indices, k1), _reciprocal(found.indices, round(k1 / 2))
-    agreed = (near @ half.T).multiply(near).tocoo()  # [image, neighbour]: how many of near are in the other's half
-    trusted = 3 * agreed.data > 2 * np.diff(half.indptr)[agreed.col]
-    chosen = sparse.csr_array((agreed.data[trusted], (agreed.row[trusted], agreed.col[trusted])), shape=near.shape)
-    expanded = (near + chosen @ half).tocsr()
+def _encode(near: Neighbourhoods, pair_distances: Distances, k1: int) -> sparse.csr_array:
+    """Encode each image's k-reciprocal neighbours, [N, N], expanded by those of neighbours that agree."""
+    mutual = _reciprocal(near.indices, k1)
+    half = _reciprocal(near.indices, round(k1 / 2))
+    shared = (mutual @ half.T).multiply(mutual).tocoo()  # [image, neighbour]: mutual ones in the neighbour's half
+    trusted = 3 * shared.data > 2 * np.diff(half.indptr)[shared.col]
+    cells = (shared.row[trusted], shared.col[trusted])
+    chosen = sparse.csr_array((shared.data[trusted], cells), shape=mutual.shape)
+    expanded = (mutual + chosen @ half).tocsr()
     expanded.sort_indices()
-    rows = np.repeat(np.arange(len(found.indices)), np.diff(expanded.indptr))
-    distances = _distances(found, rows, expanded.indices, distances_of)
-    weights = np.exp(-distances / _positive(found.farthest)[rows])
-    total = np.bincount(rows, weights, minlength=len(found.indices))
-    return sparse.csr_array((weights / total[rows], expanded.indices, expanded.indptr), shape=near.shape)
+    rows = np.repeat(np.arange(len(near.indices)), np.diff(expanded.indptr))
+    distances = _distances(near, rows, expanded.indices, pair_distances)
+    weights = np.exp(-distances / _positive(near.farthest)[rows])
+    total = np.bincount(rows, weights, minlength=len(near.indices))
+    return sparse.csr_array((weights / total[rows], expanded.indices, expanded.indptr), shape=mutual.shape)
 
 
 def _reciprocal(indices: NDArray[np.int64], k: int) -> sparse.csr_array:
-    """[N, N], 1 where each of two images is among the other's k + 1 nearest (each is among its own)."""
+    """Return [N, N] with 1 where each of two images is among the other's k + 1 nearest, which include itself."""
     forward = _rows_of(indices[:, : k + 1], 1)
     return forward.multiply(forward.T).tocsr()
 
 
 def _rows_of(indices: NDArray[np.int64], value: float) -> sparse.csr_array:
-    """[N, N] that holds `value` at the columns that each row of `indices` names."""
+    """Return [N, N] that holds `value` at the columns that each row of `indices` names."""
     images, count = indices.shape
     starts = np.arange(images + 1) * count
     return sparse.csr_array((np.full(indices.size, value), indices.ravel(), starts), shape=(images, images))
 
 
-def _distances(found: Neighbourhoods, rows: Indices, columns: Indices, distances_of: Distances) -> Floats:
-    """Of pairs [n], sorted by row and column: from the neighbourhoods, or asked for."""
-    images = len(found.indices)
-    known = (np.arange(images)[:, None] * images + found.indices).ravel()
+def _distances(near: Neighbourhoods, rows: Indices, columns: Indices, pair_distances: Distances) -> Floats:
+    """Return the distances [n] of pairs sorted by row and column: from the neighbourhoods, else from the function."""
+    images = len(near.indices)
+    known = (np.arange(images)[:, None] * images + near.indices).ravel()
     order = np.argsort(known)
     wanted = rows * images + columns
-    at = order[np.minimum(np.searchsorted(known, wanted, sorter=order), len(known) - 1)]
-    distances = found.distances.ravel()[at]
-    unknown = known[at] != wanted
-    distances[unknown] = distances_of(rows[unknown], columns[unknown])
+    positions = order[np.minimum(np.searchsorted(known, wanted, sorter=order), len(known) - 1)]
+    distances = near.distances.ravel()[positions]
+    unknown = known[positions] != wanted
+    distances[unknown] = pair_distances(rows[unknown], columns[unknown])
     return distances
 
 
 def _average(encoding: sparse.csr_array, nearest: NDArray[np.int64]) -> sparse.csr_array:
-    """Each image's encoding as the mean over its k2 nearest (query expansion)."""
+    """Average each image's encoding over its k2 nearest (query expansion)."""
     return _rows_of(nearest, 1 / nearest.shape[1]) @ encoding
 
 
 def _sums_of_minima(rows: sparse.csr_array, by_column: sparse.csc_array) -> NDArray[np.float64]:
-    """[q, G]: sum over columns of min(rows[q], by_column[g]), from the columns in which both have a weight."""
-    of_row = np.repeat(np.arange(rows.shape[0]), np.diff(rows.indptr))
+    """Return [q, G]: sum over columns of min(rows[q], by_column[g]), from the columns in which both have a weight."""
+    row_numbers = np.repeat(np.arange(rows.shape[0]), np.diff(rows.indptr))
     first = by_column.indptr[rows.indices]
     counts = by_column.indptr[rows.indices + 1] - first
     ends = counts.cumsum()
-    at = np.arange(ends[-1] if len(ends) else 0) + np.repeat(first - (ends - counts), counts)
-    minima = np.minimum(np.repeat(rows.data, counts), by_column.data[at])
+    positions = np.arange(ends[-1] if len(ends) else 0) + np.repeat(first - (ends - counts), counts)
+    minima = np.minimum(np.repeat(rows.data, counts), by_column.data[positions])
     galleries = by_column.shape[0]
-    cells = np.repeat(of_row * galleries, counts) + by_column.indices[at]
+    cells = np.repeat(row_numbers * galleries, counts) + by_column.indices[positions]
     sums = np.bincount(cells, minima, minlength=rows.shape[0] * galleries)
     return sums.reshape(-1, galleries).astype(np.float64, copy=False)
 

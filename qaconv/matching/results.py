@@ -1,4 +1,4 @@
-"""What the stages features, match and rerank wrote goes in; what appearance says of a target's sightings comes out.
+"""Read and write the maps, logits and neighbours that the stages features, match and rerank make of a target.
 
 N sightings: Q queries, then a gallery of G, of which J are junk. A part is a share of them, one part after another.
 """
@@ -29,10 +29,10 @@ WITHOUT_JUNK = "without_junk."  # before the names of neighbourhoods; not writte
 
 
 def open_maps(target: str, method: str, images: pd.Series) -> MapStore:
-    """What the stage features has written.
+    """Open the maps that the stage features has written.
 
     Raises:
-        InputError: it is of other images or of another network.
+        InputError: they are of other images or of another network.
     """
     folder = FEATURES / target / method
     store = MapStore(folder, model=weights_digest(MODELS / method))
@@ -42,18 +42,18 @@ def open_maps(target: str, method: str, images: pd.Series) -> MapStore:
 
 
 def not_junk(sightings: pd.DataFrame) -> NDArray[np.bool_]:
-    """[N]; a query is asked whatever its pid."""
+    """Return which sightings are no junk, [N]; a query never is."""
     return ((sightings["split"] == "query") | (sightings["pid"] != JUNK)).to_numpy(copy=True)
 
 
 @dataclass(frozen=True)
 class Part:
-    """What matching a share of the sightings with all of them has found.
+    """Logits and neighbours of some sightings, matched with all.
 
     Attributes:
-        logits: float32 [q, G], of the queries among them.
-        everything: of each of them.
-        without_junk: the same as if junk had not been there; numbered without it, and of none that is junk.
+        logits: logits of the queries among them, float32 [q, G].
+        everything: neighbourhoods among all sightings.
+        without_junk: neighbourhoods among the sightings that are no junk, numbered without junk.
         model: digest of the weights that made the maps.
     """
 
@@ -63,7 +63,7 @@ class Part:
     model: str
 
     def save(self, path: Path) -> None:
-        """Into a new file."""
+        """Write a new file."""
         arrays = {"logits": self.logits, **vars(self.everything)}
         if self.without_junk is not self.everything:
             arrays |= {WITHOUT_JUNK + name: array for name, array in vars(self.without_junk).items()}
@@ -71,15 +71,15 @@ class Part:
 
 
 def share(sightings: int, part: int, parts: int) -> slice:
-    """Rows of a part, 1..parts; the parts differ by one sighting at most."""
+    """Return the rows of a part, 1..parts; the parts differ by one sighting at most."""
     return slice(sightings * (part - 1) // parts, sightings * part // parts)
 
 
 def load_parts(target: str, method: str, parts: Sequence[int]) -> Part:
-    """All sightings, joined of the parts.
+    """Load the parts of all sightings and join them.
 
     Raises:
-        InputError: one is missing, was made with another network, or is none of `parts`.
+        InputError: a part is missing, was made with another network, or is not one of `parts`.
     """
     folder = MATCHES / target
     paths = [folder / str(part) / f"{method}.safetensors" for part in parts]
@@ -92,7 +92,7 @@ def load_parts(target: str, method: str, parts: Sequence[int]) -> Part:
     arrays, models = zip(*map(_load, paths), strict=True)
     if len(set(models)) > 1:
         raise InputError(f"{folder}: its parts were made with different networks; run `dvc repro match`")
-    joined = {name: np.concatenate([of[name] for of in arrays]) for name in arrays[0]}
+    joined = {name: np.concatenate([part[name] for part in arrays]) for name in arrays[0]}
     everything = without_junk = Neighbourhoods(*(joined[name] for name in NEAR))
     if WITHOUT_JUNK + NEAR[0] in joined:
         without_junk = Neighbourhoods(*(joined[WITHOUT_JUNK + name] for name in NEAR))
@@ -101,14 +101,14 @@ def load_parts(target: str, method: str, parts: Sequence[int]) -> Part:
 
 @dataclass(frozen=True)
 class Matches:
-    """What appearance says of the sightings.
+    """Appearance scores of the sightings.
 
     Attributes:
         logits: float32 [Q, G].
-        reranked: float32 [Q, G], 1 - the re-ranked distance; no pid has a part in it.
-        reranked_without_junk: float32 [Q, G - J], the same as if junk had not been there, as benchmarks ask for.
-        neighbours: int64 [N, k], each sighting's nearest others, best first.
-        neighbour_logits: float64 [N, k], theirs.
+        reranked: 1 - the re-ranked distance, float32 [Q, G]; no pid has a part in it.
+        reranked_without_junk: the same for a gallery without its junk, float32 [Q, G - J].
+        neighbours: each sighting's nearest others, best first, int64 [N, k].
+        neighbour_logits: logits with them, float64 [N, k].
         model: digest of the weights that made the maps.
     """
 
@@ -121,10 +121,10 @@ class Matches:
 
     @classmethod
     def load(cls, target: str, method: str, parts: Sequence[int]) -> "Matches":
-        """What the stages have written.
+        """Load what the stages have written.
 
         Raises:
-            InputError: one of them has not run, or for another network.
+            InputError: a stage has not run, or ran for another network.
         """
         path = RERANKED / target / f"{method}.safetensors"
         if not path.is_file():
@@ -137,31 +137,31 @@ class Matches:
         return cls(matched.logits, scores, without_junk, *_others(matched.everything), model)
 
     def nearest_reranked(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """[N, k] both: each query's best of the gallery by re-ranked score, and their scores; NaN for the gallery."""
+        """Return each query's best gallery images and their re-ranked scores, both [N, k]; NaN for the gallery."""
         queries, width = len(self.reranked), min(NEIGHBOURS, self.reranked.shape[1])
-        indices, scores = (
-            np.zeros((len(self.neighbours), width), np.int64),
-            np.full((len(self.neighbours), width), np.nan),
-        )
+        indices = np.zeros((len(self.neighbours), width), np.int64)
+        scores = np.full((len(self.neighbours), width), np.nan)
         best = np.argsort(-self.reranked, axis=1, kind="stable")[:, :width]
-        indices[:queries], scores[:queries] = queries + best, np.take_along_axis(self.reranked, best, axis=1)
+        indices[:queries] = queries + best
+        scores[:queries] = np.take_along_axis(self.reranked, best, axis=1)
         return indices, scores
 
 
 def save_reranked(
     path: Path, scores: NDArray[np.float32], without_junk: NDArray[np.float32] | None, model: str
 ) -> None:
-    """Into a new file; None is for a gallery without junk."""
+    """Write a new file; `without_junk` is None for a gallery without junk."""
     arrays = {"scores": scores} if without_junk is None else {"scores": scores, WITHOUT_JUNK + "scores": without_junk}
     _save(path, arrays, model)
 
 
 def as_distances(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """1 - sigmoid(logit / LOGIT_SCALE), to full precision where it is small.
+    """Return 1 - sigmoid(logit / LOGIT_SCALE), to full precision where it is small.
 
-    SciPy's, which gives a value the same bits wherever it stands; torch's differ between a row's end and its middle.
+    SciPy's gives a value the same bits at each position; torch's differ between a row's end and its middle.
     """
-    return expit(logits / -LOGIT_SCALE)
+    distances: NDArray[np.float32] = expit(logits / -LOGIT_SCALE)
+    return distances
 
 
 def _save(path: Path, arrays: dict[str, NDArray[Any]], model: str) -> None:
@@ -173,9 +173,9 @@ def _load(path: Path) -> tuple[dict[str, NDArray[Any]], str]:
         return {name: file.get_tensor(name) for name in file.keys()}, file.metadata()["model"]  # noqa: SIM118
 
 
-def _others(found: Neighbourhoods) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """[N, k] both: each image's nearest but itself, and their logits."""
-    others = found.indices != np.arange(len(found.indices))[:, None]
+def _others(near: Neighbourhoods) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return each image's nearest except itself, and their logits, both [N, k]."""
+    others = near.indices != np.arange(len(near.indices))[:, None]
     others[others.all(axis=1), -1] = False
     shape = (len(others), others.shape[1] - 1)
-    return found.indices[others].reshape(shape), -LOGIT_SCALE * logit(found.distances[others].reshape(shape))
+    return near.indices[others].reshape(shape), -LOGIT_SCALE * logit(near.distances[others].reshape(shape))

@@ -1,102 +1,122 @@
-"""A gallery goes in; searches that match exactly only what cheaper scores leave over come out.
+"""Search a large gallery in two stages: cheap scores choose the images that are matched exactly.
 
-Q queries, G gallery images, S locations, C channels. Estimates from a few landmarks (landmarks.py) rank the whole
-gallery; the best by them are matched in 8 bits, and the best of those exactly.
+Q queries, G gallery images, S locations, C channels. Estimates from a few landmarks (runtime/landmarks.py) rank
+the whole gallery. The best by them are matched in 8 bits, and the best of those exactly.
 """
 
 import logging
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.stats import binom
-from torch import Tensor
 
-from qaconv.matching.landmarks import TEACHERS, Landmarks
-from qaconv.matching.quantise import Block, Codes, quantise
 from qaconv.matching.search import Neighbours, best_first
-from qaconv.matching.store import MapStore
-from qaconv.matching.tiles import Maps, Matcher, blocks, choose_matcher, load_block, load_floats
-from qaconv.models.head import QAConv
+from qaconv.matching.store import MapStore, as_array
+from qaconv.matching.tiles import FoldableHead, blocks, check_shape, choose_matcher, load_block, load_floats
 from qaconv.progress import track
+from qaconv.runtime.landmarks import TEACHERS, Landmarks, best_columns, match_each
+from qaconv.runtime.locations import as_locations
+from qaconv.runtime.quantise import Codes, quantise
+
+if TYPE_CHECKING:
+    import torch
+
+    from qaconv.matching.tiles import Maps
 
 log = logging.getLogger(__name__)
 
 TABLE_ENTRIES = 1 << 24  # logits at a time: 64 MB
 READ_AT_ONCE = 1024  # images
 EXACT_COST = 10  # of fetching a map and matching it exactly, against one match in 8 bits
-CONFIDENCE = 0.95  # that the recall asked for is reached on other queries of the samples' kind
+CONFIDENCE = 0.95  # that other queries like the samples reach the recall
 
 
 class Calibration(NamedTuple):
-    """What the sizes were chosen from: sample queries, or images of the gallery among its others; no label is used."""
+    """The sizes, and how sample queries, or images of the gallery among its others, ended; no label is used."""
 
-    sizes: list[int]  # [2] images that estimates, then matches in 8 bits pass on
+    sizes: list[int]  # [2] numbers of images that estimates, then matches in 8 bits pass on
     recall: float  # share of the exact top_k that both passed on, in [0, 1]
-    ranks: NDArray[np.int64]  # [2, samples x top_k]: where each ranks the images of the exact top_k, from 1
+    ranks: NDArray[np.int64]  # [2, samples x top_k]: ranks that each gives the images of the exact top_k, from 1
 
     def curve(self, sizes: Sequence[int]) -> NDArray[np.float64]:
-        """Recall of each alone at each size, [2, len(sizes)]."""
-        return (self.ranks[:, :, None] <= np.asarray(sizes)).mean(axis=1)
+        """Return the recall of each score alone at each size, [2, len(sizes)]."""
+        recall: NDArray[np.float64] = (self.ranks[:, :, None] <= np.asarray(sizes)).mean(axis=1)
+        return recall
 
 
 class Shortlist:
     """A gallery in 8 bits with its landmarks, held in memory: an image takes C*H*W bytes, 4*H*W for scales, and 1 KB.
 
-    It may miss an image that matches the query by something that no landmark shows. How often is `calibration.recall`,
-    for queries like those that the sizes were chosen by. The gallery's own images find closer matches in it than images
-    of another day or camera do, so give some of those where there are any.
+    It may miss an image that matches the query by something that no landmark shows. `calibration.recall` says how
+    rarely, for queries like the samples. Images of the gallery find closer matches in it than images of another day or
+    camera do, so pass some of those as `queries` if you have any.
 
     Args:
         gallery: maps [G, C, H, W] of at least two images, or a store; the exact matches read it.
-        head: its running statistics are used.
-        top_k: how many neighbours a search returns, 1..G-1.
-        recall: share of the exact top_k to be found, with a confidence of 95 per cent, for queries like the samples; of
-            the samples' own more are found.
-        queries: maps [*, C, H, W] to choose the sizes by, of images that are not in the gallery; its own unless given.
-        samples: how many of them are searched exactly for that; at most half of the gallery's own.
-        seed: of their choice, and of the landmarks'.
-        device: where to match; the CPU unless given.
+        head: the head, as in `score_matrix`.
+        top_k: number of neighbours that a search returns, 1..G-1. Default: 10.
+        recall: share of the exact top_k to find, in (0, 1], with a confidence of 95 per cent, for queries like the
+            samples. Default: 0.998.
+        queries: maps [*, C, H, W] to choose the sizes by, of images that are not in the gallery. Default: images of the
+            gallery.
+        samples: number of queries that are searched exactly for that; at most half of the gallery. Default: 400.
+        seed: seed of the choice of samples and of landmarks.
+        device: torch device to match on. Default: None, the CPU without torch.
         progress: show a bar.
 
     Raises:
-        ValueError: an impossible top_k or recall, no image in queries, or maps of another shape than the head was made
-            for.
+        ValueError: `top_k` or `recall` is out of range, `queries` is empty, or maps have another shape than the head
+            was made for.
+
+    Example:
+        >>> import numpy as np
+        >>> from qaconv.matching import Shortlist
+        >>> from qaconv.runtime.head import Head
+        >>> gallery = np.random.default_rng(0).normal(size=(40, 8, 3, 1)).astype(np.float32)
+        >>> gallery /= np.linalg.norm(gallery, axis=1, keepdims=True)
+        >>> head = Head(query=np.ones(3, np.float32), gallery=np.ones(3, np.float32), bias=0.0)
+        >>> Shortlist(gallery, head, top_k=1).search(gallery[5:8]).indices.tolist()
+        [[5], [6], [7]]
     """
 
     def __init__(
         self,
-        gallery: Maps,
-        head: QAConv,
+        gallery: "Maps",
+        head: FoldableHead,
         *,
         top_k: int = 10,
         recall: float = 0.998,
-        queries: Maps | None = None,
+        queries: "Maps | None" = None,
         samples: int = 400,
         seed: int = 0,
-        device: torch.device | None = None,
+        device: "torch.device | None" = None,
         progress: bool = False,
     ) -> None:
         if not 1 <= top_k < len(gallery):
-            raise ValueError(f"top_k is {top_k}; legal is 1..{len(gallery) - 1}, one less than the gallery's size")
+            raise ValueError(f"top_k must be in 1..{len(gallery) - 1} (the gallery's size less one), got {top_k}")
         if not 0 < recall <= 1:
-            raise ValueError(f"recall is {recall}; legal is above 0 and at most 1")
+            raise ValueError(f"recall must be above 0 and at most 1, got {recall}")
         if queries is not None and not len(queries):
-            raise ValueError("queries holds no maps; legal is one or more, or None for the gallery's own")
+            raise ValueError("queries must hold at least one map, or be None for images of the gallery")
+        folded = head.folded()
+        shape = check_shape("gallery", gallery, folded)
+        if queries is not None:
+            check_shape("queries", queries, folded, shape)
         self.top_k = top_k
         self._maps = gallery
-        self._matcher = choose_matcher(head, device)
+        self._matcher = choose_matcher(folded, device)
         self._codes = _in_8_bits(gallery, progress)
         random = np.random.default_rng(seed)
         order = random.permutation(len(gallery))
         if queries is None:
-            own, order = np.split(order, [min(samples, len(order) // 2)])  # a teacher would be known too well
-            chosen = np.sort(own)
+            sampled, order = np.split(order, [min(samples, len(order) // 2)])  # a teacher would be known too well
+            chosen = np.sort(sampled)
         else:
             chosen = np.sort(random.choice(len(queries), min(samples, len(queries)), replace=False))
-        self._landmarks = Landmarks(self._matcher, self._codes, torch.from_numpy(order[:TEACHERS]), progress)
+        self._landmarks = Landmarks(self._matcher, self._codes.take(order[:TEACHERS]))
+        self._weights = self._weigh(progress)
         self.calibration = self._calibrate(queries, chosen, recall, progress)
         log.info(
             "shortlist of %d: %d by estimates, then %d in 8 bits; %.2f per cent of the exact top %d were among them",
@@ -106,90 +126,96 @@ class Shortlist:
             top_k,
         )
 
-    @torch.no_grad()
-    def search(self, query_maps: Maps) -> Neighbours:
-        """The best `top_k` gallery images for each query [Q, C, H, W], by exact logits; memory does not grow with Q."""
-        found = [self._search(load_floats(query_maps, rows)) for rows in self._chunks(len(query_maps))]
-        return Neighbours(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
+    def search(self, query_maps: "Maps") -> Neighbours:
+        """Find the best `top_k` gallery images for each query [Q, C, H, W], with their exact logits.
 
-    def _search(self, queries: Tensor) -> Neighbours:
+        Except for the result, memory does not grow with Q.
+        """
+        parts = [self._search(load_floats(query_maps, rows)) for rows in self._chunks(len(query_maps))]
+        return Neighbours(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+
+    def _search(self, queries: NDArray[np.float32]) -> Neighbours:
         by_estimate, in_8_bits = self.calibration.sizes
         prepared = self._matcher.prepare(quantise(queries))
-        kept = _best(self._landmarks.estimate(prepared), by_estimate)
-        kept = kept.gather(1, _best(_match_each(self._matcher, prepared, self._codes, kept), in_8_bits))
-        images, places = kept.unique(return_inverse=True)
-        logits = _match_each(self._matcher, self._matcher.prepare(queries), _take(self._maps, images), places)
+        kept = best_columns(self._landmarks.estimate(prepared, self._weights), by_estimate)
+        best = best_columns(match_each(self._matcher, prepared, self._codes, kept), in_8_bits)
+        kept = np.take_along_axis(kept, best, axis=1)
+        images, positions = np.unique(kept, return_inverse=True)
+        exact = self._matcher.prepare(queries)
+        logits = match_each(self._matcher, exact, _take(self._maps, images), positions.reshape(kept.shape))
         return best_first(logits, kept, self.top_k)
 
-    @torch.no_grad()
-    def _calibrate(self, queries: Maps | None, chosen: NDArray[np.int64], recall: float, progress: bool) -> Calibration:
-        """Searches the chosen ones of the queries, or of the gallery among its others, in all three ways."""
+    def _weigh(self, progress: bool) -> NDArray[np.float32]:
+        """Match the whole gallery with the teachers, and return each image's weights [G, M]."""
+        weights = np.empty((len(self._maps), len(self._landmarks)), dtype=np.float32)
+        parts = list(blocks(len(self._maps), READ_AT_ONCE))
+        for images in track(parts, "match the teachers", disable=not progress):
+            weights[images] = self._landmarks.weights(self._codes.take(images))
+        return weights
+
+    def _calibrate(
+        self, queries: "Maps | None", chosen: NDArray[np.int64], recall: float, progress: bool
+    ) -> Calibration:
+        """Search the chosen ones of the queries, or of the gallery among its others, in all three ways."""
         source = self._maps if queries is None else queries
         ranks = []
         for rows in track(list(self._chunks(len(chosen))), "choose the shortlist", disable=not progress):
-            images = torch.from_numpy(chosen[rows])
-            maps, own = _take(source, images), images[:, None][:, : int(queries is None)]  # [n, 1], or [n, 0]
-            top = self._exact_table(maps).scatter_(1, own, -torch.inf).topk(self.top_k, dim=1).indices
+            images = chosen[rows]
+            maps = _take(source, images)
+            excluded = images[:, None][:, : int(queries is None)]  # the image itself [n, 1], or none [n, 0]
+            exact = self._exact_table(maps)
+            np.put_along_axis(exact, excluded, -np.inf, axis=1)
+            top = best_columns(exact, self.top_k)
             prepared = self._matcher.prepare(quantise(maps))
-            tables = self._landmarks.estimate(prepared), self._matcher.table(prepared, self._codes)
-            ranks.append(torch.stack([_ranks(table, own, top) for table in tables]))
-        ranked = torch.cat(ranks, dim=1).numpy()
+            tables = self._landmarks.estimate(prepared, self._weights), self._matcher.table(prepared, self._codes)
+            ranks.append(np.stack([_ranks(table, excluded, top) for table in tables]))
+        ranked = np.concatenate(ranks, axis=1)
         sizes = _cheapest_sizes(ranked, [1, EXACT_COST], _allowed_misses(ranked.shape[1], recall))[1]
         sizes = np.minimum.accumulate(np.maximum(sizes, self.top_k)).tolist()
-        found = (ranked <= np.array(sizes)[:, None]).all(axis=0).mean()
-        return Calibration(sizes, float(found), ranked)
+        passed_on = (ranked <= np.array(sizes)[:, None]).all(axis=0).mean()
+        return Calibration(sizes, float(passed_on), ranked)
 
-    def _exact_table(self, queries: Tensor) -> Tensor:
-        prepared, parts = self._matcher.prepare(queries), []
+    def _exact_table(self, queries: NDArray[np.float32]) -> NDArray[np.float32]:
+        prepared = self._matcher.prepare(queries)
+        table = np.empty((len(queries), len(self._maps)), dtype=np.float32)
         for columns in blocks(len(self._maps), READ_AT_ONCE):
-            parts.append(self._matcher.table(prepared, load_floats(self._maps, columns)))
-        return torch.cat(parts, dim=1)
+            table[:, columns] = self._matcher.table(prepared, load_floats(self._maps, columns))
+        return table
 
     def _chunks(self, queries: int) -> list[slice]:
         return list(blocks(queries, max(1, TABLE_ENTRIES // len(self._maps))))
 
 
-def _in_8_bits(gallery: Maps, progress: bool) -> Codes:
-    """All of the gallery's codes [G, S, C], the scales as float32: what the matcher reads."""
+def _in_8_bits(gallery: "Maps", progress: bool) -> Codes:
+    """Return all of the gallery's codes [G, S, C], the scales as float32, which the matcher reads."""
     _, channels, height, width = gallery.shape
-    codes = torch.empty(len(gallery), height * width, channels, dtype=torch.int8)
-    scales = torch.empty(len(gallery), height * width)
+    codes = np.empty((len(gallery), height * width, channels), dtype=np.int8)
+    scales = np.empty((len(gallery), height * width), dtype=np.float32)
     for rows in track(list(blocks(len(gallery), READ_AT_ONCE)), "read the gallery", disable=not progress):
-        codes[rows], scales[rows] = load_block(gallery, rows, "int8")
+        block = load_block(gallery, rows, "int8")
+        assert isinstance(block, Codes)
+        codes[rows] = block.codes
+        scales[rows] = block.scales
     return Codes(codes, scales)
 
 
-def _best(logits: Tensor, size: int) -> Tensor:
-    """The columns of each row's best, in no order; numpy parts them faster than torch does."""
-    return torch.from_numpy(np.argpartition(logits.numpy(), -size, axis=1)[:, -size:])
+def _take(maps: "Maps", images: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Return chosen maps as float32 [n, S, C]."""
+    return as_locations(maps.take(images) if isinstance(maps, MapStore) else as_array(maps[images]))
 
 
-def _match_each(matcher: Matcher, prepared: Any, gallery: Block, kept: Tensor) -> Tensor:
-    """Logits [Q, n] of each query against its own gallery images, given as indices [Q, n]."""
-    images, order = kept.flatten().sort()  # an image that several queries ask for is read once, and memory forwards
-    logits = torch.empty(len(images))
-    logits[order] = matcher.pairs(prepared, gallery, order // kept.shape[1], images)
-    return logits.reshape(kept.shape)
-
-
-def _take(maps: Maps, images: Tensor) -> Tensor:
-    """Chosen maps as float32 [n, S, C]."""
-    if isinstance(maps, MapStore):
-        return maps.take(images.numpy()).flatten(2).transpose(1, 2)
-    chosen = torch.as_tensor(maps[images] if isinstance(maps, Tensor) else maps[images.numpy()])
-    return chosen.flatten(2).transpose(1, 2).float().contiguous()
-
-
-def _ranks(logits: Tensor, own: Tensor, wanted: Tensor) -> Tensor:
-    """Where the wanted columns [Q, k] stand in each row of logits [Q, G] without its own [Q, 0 or 1], from 1; flat."""
-    logits.scatter_(1, own, -torch.inf)
-    ordered = logits.sort(dim=1).values
-    places = torch.searchsorted(ordered, logits.gather(1, wanted))
-    return (logits.shape[1] - places).flatten()
+def _ranks(logits: NDArray[np.float32], excluded: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the ranks, from 1, of the wanted columns [Q, k] in each row of logits [Q, G] without the excluded."""
+    np.put_along_axis(logits, excluded, -np.inf, axis=1)
+    ordered = np.sort(logits, axis=1)
+    scores = np.take_along_axis(logits, wanted, axis=1)
+    below = [np.searchsorted(row, values) for row, values in zip(ordered, scores, strict=True)]
+    ranks: NDArray[np.int64] = logits.shape[1] - np.concatenate(below)
+    return ranks
 
 
 def _allowed_misses(wanted: int, recall: float) -> int:
-    """How many of the samples' wanted images may be lost, so that CONFIDENCE is left that the recall is as asked.
+    """Return how many of the samples' wanted images may be lost, so that the recall holds with CONFIDENCE.
 
     The one-sided limit of Clopper and Pearson (Biometrika 1934), as if each image were lost or found by itself.
     """
@@ -197,12 +223,12 @@ def _allowed_misses(wanted: int, recall: float) -> int:
 
 
 def _cheapest_sizes(ranks: NDArray[np.int64], costs: Sequence[float], misses: int) -> tuple[float, list[int]]:
-    """How many each score passes on, so that at most `misses` of the wanted images are lost, at the least cost.
+    """Return the least cost, and how many images each score passes on, if at most `misses` wanted images are lost.
 
     Args:
-        ranks: [L, n] of the n wanted images by each of L scores, the cheapest first.
-        costs: [L] of one image that each passes on.
-        misses: images that may be lost.
+        ranks: ranks of the n wanted images by each of L scores, the cheapest first, [L, n].
+        costs: costs of one image that each passes on, [L].
+        misses: number of images that may be lost.
     """
     if not len(ranks):
         return 0.0, []

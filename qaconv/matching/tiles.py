@@ -1,96 +1,91 @@
-"""Feature maps go in; the logits of all pairs come out, a tile at a time.
+"""Match all pairs of two sets of feature maps, a tile of logits at a time.
 
 Q queries, G gallery images, C channels, H x W map size, S = H*W locations.
 """
 
 from collections.abc import Iterator
 from functools import lru_cache
-from importlib.util import find_spec
-from typing import Any, Literal, NamedTuple, Protocol, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, get_args
 
-import torch
+import numpy as np
 from numpy.typing import NDArray
 from rich.progress import Progress
-from torch import Tensor
 
-from qaconv.matching.engines.compiled import CompiledMatcher, load_kernel
-from qaconv.matching.engines.torch_tiles import TorchMatcher
-from qaconv.matching.quantise import Block, quantise
-from qaconv.matching.store import MapStore
-from qaconv.models.head import QAConv
+from qaconv.matching.store import MapStore, as_array
+from qaconv.runtime.head import Head
+from qaconv.runtime.locations import as_locations
+from qaconv.runtime.matcher import Matcher, cpu_matcher
+from qaconv.runtime.quantise import Block, quantise
 
-Maps = Tensor | NDArray[Any] | MapStore
+if TYPE_CHECKING:
+    import torch
+
+    Maps = NDArray[Any] | MapStore | torch.Tensor
+
 Engine = Literal["exact", "int8"]
 ENGINES: tuple[Engine, ...] = get_args(Engine)
 MIRRORED_BLOCKS = 16  # of images that are matched with themselves, at least: 17/32 of the pairs are computed
 BLOCK_BYTES = 128 << 20  # of the float32 maps of one side of a tile
 
 
-class Matcher(Protocol):
-    """One way to match two blocks of maps on one device."""
+class FoldableHead(Protocol):
+    """A head that can be written as one affine map: a `Head`, or a `QAConv` of torch."""
 
-    def prepare(self, queries: Block) -> Any: ...
-
-    def table(self, queries: Any, gallery: Block) -> Tensor: ...
-
-    def pairs(self, queries: Any, gallery: Block, query_index: Tensor, gallery_index: Tensor) -> Tensor: ...
+    def folded(self) -> Head:
+        """Return the affine map."""
 
 
 class Tile(NamedTuple):
-    """The logits of some queries against some of the gallery."""
+    """The logits of some queries with some of the gallery."""
 
     rows: slice  # queries
     columns: slice  # gallery images
-    logits: Tensor  # float32, on the CPU
+    logits: NDArray[np.float32]  # [rows, columns]
 
 
-@torch.no_grad()
 def logit_tiles(
-    query_maps: Maps,
-    gallery_maps: Maps,
-    head: QAConv,
+    query_maps: "Maps",
+    gallery_maps: "Maps",
+    head: FoldableHead,
     *,
     engine: Engine = "exact",
-    device: torch.device | None = None,
+    device: "torch.device | None" = None,
     progress: bool = False,
 ) -> Iterator[Tile]:
-    """Tiles that cover the table of logits [Q, G], each pair once; memory does not grow with Q, G or Q x G.
+    """Yield tiles that cover the table of logits [Q, G], each pair once; memory does not grow with Q, G or Q x G.
 
     Where both sides are the same object and the head is symmetric, each pair of images is matched once, and its tile
-    comes twice, the second time transposed; otherwise all tiles of a block of queries come before those of the next.
+    comes twice, the second time transposed. Otherwise all tiles of a block of queries come before those of the next.
 
     Args:
-        query_maps: [Q, C, H, W], unit length over C; or a store of them.
-        gallery_maps: the same.
-        head: its running statistics are used, whatever its mode.
+        query_maps: arrays or tensors [Q, C, H, W] of unit length over C, or a store of them.
+        gallery_maps: maps [G, C, H, W], or a store of them.
+        head: a folded head, or a `QAConv`, whose running statistics are used in either mode.
         engine: "exact" in float32, or "int8": maps rounded to 8 bits.
-        device: where to match; the CPU unless given. Maps go there a tile at a time.
+        device: torch device to match on. Maps move there a tile at a time. Default: None, the CPU without torch.
         progress: show a bar.
 
     Raises:
-        ValueError: an unknown engine, or maps of another shape than the head was made for.
+        ValueError: the engine is unknown, or maps have another shape than the head was made for.
     """
     if engine not in ENGINES:
-        raise ValueError(f"engine is {engine!r}; legal are {', '.join(map(repr, ENGINES))}")
-    expected = (head.channels, head.height, head.width)
-    for name, maps in (("query_maps", query_maps), ("gallery_maps", gallery_maps)):
-        if tuple(maps.shape[1:]) != expected:
-            raise ValueError(f"{name} have shape {tuple(maps.shape)}; expected [N, {', '.join(map(str, expected))}]")
+        raise ValueError(f"unknown engine {engine!r}, allowed: {', '.join(ENGINES)}")
     folded = head.folded()
-    matcher = choose_matcher(head, device)
+    expected = check_shape("query_maps", query_maps, folded)
+    check_shape("gallery_maps", gallery_maps, folded, expected)
+    matcher = choose_matcher(folded, device)
     mirrored = query_maps is gallery_maps and folded.symmetric
-    floats = head.channels * head.height * head.width
-    size = max(1, BLOCK_BYTES // (4 * floats))
+    map_bytes = 4 * int(np.prod(expected))
+    size = max(1, BLOCK_BYTES // map_bytes)
     queries, galleries = len(query_maps), len(gallery_maps)
     if mirrored:  # a tile on the diagonal saves nothing, so there are several of them
         size = min(size, -(-queries // MIRRORED_BLOCKS))
-    on_gpu = device is not None and device.type == "cuda"
-    kept = torch.cuda.mem_get_info(device)[0] // 4 // (4 * floats * size) if on_gpu else 0
+    kept = _blocks_kept(device, map_bytes * size)
 
     @lru_cache(kept)  # blocks that stay on the GPU, so that each moves there once
-    def load_gallery(start: int, stop: int) -> Block:
+    def load_gallery(start: int, stop: int) -> Any:
         block = load_block(gallery_maps, slice(start, stop), engine)
-        return matcher.prepare(block) if on_gpu else block
+        return matcher.prepare(block) if kept else block
 
     with Progress(disable=not progress) as bar:
         task = bar.add_task(f"match {queries} x {galleries}", total=queries * galleries)
@@ -103,39 +98,62 @@ def logit_tiles(
                 yield Tile(rows, columns, logits)
                 if mirrored and columns.start > rows.start:
                     yield Tile(columns, rows, logits.T)
-                bar.advance(task, logits.numel() * (1 + (mirrored and columns.start > rows.start)))
+                bar.advance(task, logits.size * (1 + (mirrored and columns.start > rows.start)))
 
 
-def choose_matcher(head: QAConv, device: torch.device | None) -> Matcher:
-    """Choose the fastest way to match with this head on this device; the CPU unless given."""
-    folded, device = head.folded(), device or torch.device("cpu")
-    if head.height * head.width == 1:  # one product, which torch multiplies
-        return TorchMatcher(folded, device)
-    if device.type == "cpu" and (kernel := load_kernel()) is not None:
-        return CompiledMatcher(folded, kernel)
-    if device.type == "cuda" and find_spec("triton"):
-        from qaconv.matching.engines import cuda  # Triton comes with PyTorch for CUDA alone
+def choose_matcher(head: FoldableHead, device: "torch.device | None" = None) -> Matcher:
+    """Return the fastest way to match with this head on this device. Default: the CPU."""
+    if device is None or device.type == "cpu":
+        return cpu_matcher(head.folded())
+    from qaconv.matching.engines.device import device_matcher  # imports torch
 
-        if cuda.fits(head.height * head.width, head.channels, device):
-            return cuda.TritonMatcher(folded, device)
-    return TorchMatcher(folded, device)
+    return device_matcher(head.folded(), device)
 
 
-def load_block(maps: Maps, rows: slice, engine: Engine) -> Block:
-    """Maps of some images as float32 [n, S, C], or for int8 as codes."""
+def check_shape(name: str, maps: "Maps", head: Head, expected: tuple[int, ...] | None = None) -> tuple[int, ...]:
+    """Return (C, H, W) of maps.
+
+    Args:
+        name: what the message calls the maps.
+        maps: maps [N, C, H, W].
+        head: the folded head.
+        expected: (C, H, W) that they must have. Default: the head's; or any with S locations, if it has none.
+
+    Raises:
+        ValueError: the maps have another shape.
+    """
+    shape = tuple(maps.shape)
+    expected = expected or head.map_shape
+    if expected is not None and shape[1:] != expected:
+        raise ValueError(f"{name} must have shape [N, {', '.join(map(str, expected))}], got {shape}")
+    if len(shape) != 4 or shape[2] * shape[3] != len(head.query):
+        raise ValueError(f"{name} must have shape [N, C, H, W] with H * W = {len(head.query)}, got {shape}")
+    return shape[1:]
+
+
+def load_block(maps: "Maps", rows: slice, engine: Engine) -> Block:
+    """Return maps of some images as float32 [n, S, C], or for int8 as codes."""
     if isinstance(maps, MapStore) and engine == "int8":
         return maps.codes(rows.start, rows.stop)
     locations = load_floats(maps, rows)
     return quantise(locations) if engine == "int8" else locations
 
 
-def load_floats(maps: Maps, rows: slice) -> Tensor:
-    """Maps of some images as float32 [n, S, C]."""
-    block = maps.block(rows.start, rows.stop) if isinstance(maps, MapStore) else torch.as_tensor(maps[rows])
-    return block.flatten(2).transpose(1, 2).float().contiguous()
+def load_floats(maps: "Maps", rows: slice) -> NDArray[np.float32]:
+    """Return maps of some images as float32 [n, S, C]."""
+    return as_locations(maps.block(rows.start, rows.stop) if isinstance(maps, MapStore) else as_array(maps[rows]))
 
 
 def blocks(count: int, size: int) -> Iterator[slice]:
-    """0..count in slices of at most `size`."""
+    """Yield 0..count in slices of at most `size`."""
     for start in range(0, count, size):
         yield slice(start, min(count, start + size))
+
+
+def _blocks_kept(device: "torch.device | None", block_bytes: int) -> int:
+    """Return how many gallery blocks a quarter of a GPU's free memory holds; 0 on the CPU."""
+    if device is None or device.type != "cuda":
+        return 0
+    from qaconv.matching.engines.device import free_bytes
+
+    return free_bytes(device) // 4 // block_bytes

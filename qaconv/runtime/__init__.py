@@ -1,4 +1,4 @@
-"""What runs without torch: decoding and resizing of images, and a registered version's graphs at work.
+"""Run without torch: decode and resize images, match and quantise maps, and run a registered version's graphs.
 
 A registered version carries this package with it; everything imported here is in `qaconv.registry.packaging.SHIPPED`.
 """

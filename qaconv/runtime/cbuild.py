@@ -1,4 +1,4 @@
-"""A C file of this package goes in; it comes out as a library for this CPU, built when it is first needed."""
+"""Build a C file of this package as a library for this CPU when it is first needed."""
 
 import ctypes
 import logging
@@ -20,16 +20,16 @@ LOADING = threading.Lock()
 
 
 def load_library(source: Path, otherwise: str) -> ctypes.CDLL | None:
-    """The library, built where the cache has none; None, and a line in the log, if it cannot be.
+    """Load the library, and build it if the cache does not have it; return None and log one line if that fails.
 
-    The cache is `qaconv/` in XDG_CACHE_HOME, or in ~/.cache. A library is found again by the source, the flags and what
-    the compiler says of itself and of the CPU.
+    The cache is `qaconv/` in XDG_CACHE_HOME, or in ~/.cache. A library is found by the digest of the source, the flags,
+    and the macros that the compiler defines for itself and the CPU.
 
     Args:
-        source: the C file.
-        otherwise: what is slower without it, for the log.
+        source: path of the C file.
+        otherwise: consequence of not having it, for the log.
     """
-    with LOADING:  # threads may need it at the same moment; one builds it, and one line of the log is enough
+    with LOADING:  # threads may need it at the same moment: one builds it, and logs one line
         return _load(source, otherwise)
 
 
@@ -42,17 +42,17 @@ def _load(source: Path, otherwise: str) -> ctypes.CDLL | None:
     command = [compiler, *FLAGS]
     try:
         folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "qaconv"
-        described = _run([*command, "-dM", "-E", "-x", "c", os.devnull])
-        told = " ".join(FLAGS) + described + source.read_text(encoding="utf-8")
-        library = folder / f"{source.stem}-{sha256(told.encode()).hexdigest()[:16]}.so"
+        macros = _run([*command, "-dM", "-E", "-x", "c", os.devnull])
+        identity = " ".join(FLAGS) + macros + source.read_text(encoding="utf-8")
+        library = folder / f"{source.stem}-{sha256(identity.encode()).hexdigest()[:16]}.so"
         if not library.is_file():
             with replacing_file(library) as beside:
                 _run([*command, str(source), "-o", str(beside)])
         return ctypes.CDLL(str(library))
     except (OSError, RuntimeError, subprocess.CalledProcessError) as error:
         reason = (getattr(error, "stderr", "") or str(error)).strip().splitlines()
-        said = next((line for line in reason if "error" in line), reason[-1])
-        log.warning("%s cannot be built: %s; %s", source.name, said, otherwise)
+        fault = next((line for line in reason if "error" in line), reason[-1])
+        log.warning("%s cannot be built: %s; %s", source.name, fault, otherwise)
         return None
 
 

@@ -119,7 +119,7 @@ class KernelMatcher:
         )
         vectors = 4 * self._kernel.side() + self._locations + 2 * self._panels
         scratch_bytes = vectors * VECTOR_BYTES + 4 * self._kernel.kept() * self._locations * steps
-        outputs = [_address(array) for array in (logits, *indices)]
+        outputs = [_address(logits), *map(_address, indices)]
 
         def run(first: int, last: int) -> None:
             scratch = _aligned_empty((scratch_bytes,), np.uint8)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from qaconv.runtime.locations import widen
 from qaconv.runtime.threads import share_out
 
 LEVELS = 127  # codes are -127..127, so that a code and its negative both exist
@@ -55,10 +56,15 @@ def quantise(locations: NDArray[np.float32], threads: int | None = None) -> Code
     return Codes(codes, scales)
 
 
-def dequantise(codes: Codes) -> NDArray[np.float32]:
+def dequantise(codes: Codes, threads: int | None = None) -> NDArray[np.float32]:
     """Return the maps that codes stand for, float32 [N, S, C]."""
-    maps = codes.codes.astype(np.float32)
-    maps *= codes.scales.astype(np.float32)[:, :, None]
+    maps = widen(codes.codes, threads)
+    scales = codes.scales.astype(np.float32)[:, :, None]
+
+    def scale(first: int, last: int) -> None:
+        maps[first:last] *= scales[first:last]
+
+    share_out(scale, len(maps), threads)
     return maps
 
 

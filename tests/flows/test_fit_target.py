@@ -57,7 +57,7 @@ def test_a_clock_that_was_set_is_reported_and_the_profiles_are_linked_to_the_mod
     assert changes["qaconv"] == [
         "camera 2: its transit times have changed; its clock was set by +600 s"
     ]
-    run_id, status, tags = fitted_run()
+    run_id, status, tags = newest_run()
     assert status == "FINISHED"
     assert tags["target"] == "station"
     logged = {Path(file.path).name for file in list_artifacts(run_id=run_id, artifact_path="tlift/station") or ()}

@@ -1,4 +1,4 @@
-"""Every engine's logits are the head's, whatever the tiles, and a search is the sorted table."""
+"""Every engine's logits are the head's for any size of tiles, and a search is the sorted table."""
 
 import numpy as np
 import pytest
@@ -9,8 +9,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from qaconv.matching import logit_tiles, score_matrix, search, tiles
-from qaconv.matching.engines import torch_tiles
 from qaconv.models import QAConv
+from qaconv.runtime import products
+from qaconv.runtime.head import Head
 
 
 def make_head(channels: int, height: int, width: int, seed: int) -> QAConv:
@@ -36,21 +37,25 @@ counts = st.integers(1, 7)
 
 @settings(max_examples=30, deadline=None)
 @given(shapes, counts, counts, st.integers(0, 2**31), st.integers(1, 4))
-def test_exact_logits_are_the_heads_whatever_the_tiles(shape, queries, galleries, seed, images) -> None:
+def test_exact_logits_are_the_heads_for_any_size_of_tiles(
+    shape: tuple[int, int, int], queries: int, galleries: int, seed: int, images: int
+) -> None:
     head, query_maps = make_head(*shape, seed), make_maps(queries, *shape, seed + 1)
     gallery_maps = make_maps(galleries, *shape, seed + 2)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tiles, "BLOCK_BYTES", 4 * images * np.prod(shape))
-        patch.setattr(torch_tiles, "TABLE_BYTES", 4 * images)
+        patch.setattr(products, "TABLE_BYTES", 4 * images)
         logits = score_matrix(query_maps, gallery_maps, head)
-        own = score_matrix(query_maps, query_maps, head)
+        mirrored = score_matrix(query_maps, query_maps, head)
     np.testing.assert_allclose(logits, head(query_maps, gallery_maps).detach(), atol=1e-4)
-    np.testing.assert_allclose(own, head(query_maps, query_maps).detach(), atol=1e-4)
+    np.testing.assert_allclose(mirrored, head(query_maps, query_maps).detach(), atol=1e-4)
 
 
 @settings(max_examples=20, deadline=None)
 @given(shapes, counts, counts, st.integers(0, 2**31))
-def test_8_bits_come_near_the_heads_logits(shape, queries, galleries, seed) -> None:
+def test_logits_of_8_bits_are_near_the_heads(
+    shape: tuple[int, int, int], queries: int, galleries: int, seed: int
+) -> None:
     head, query_maps = make_head(*shape, seed), make_maps(queries, *shape, seed + 1)
     gallery_maps = make_maps(galleries, *shape, seed + 2)
     weights = np.abs(head.folded().query).sum() + np.abs(head.folded().gallery).sum()
@@ -60,7 +65,9 @@ def test_8_bits_come_near_the_heads_logits(shape, queries, galleries, seed) -> N
 
 @settings(max_examples=30, deadline=None)
 @given(st.permutations(range(7)), st.integers(1, 7), st.integers(1, 7))
-def test_a_search_is_the_sorted_table_and_ties_keep_the_gallerys_order(order, top_k, images) -> None:
+def test_a_search_is_the_sorted_table_and_ties_keep_the_gallerys_order(
+    order: list[int], top_k: int, images: int
+) -> None:
     shape = (3, 2, 2)
     head, query_maps = make_head(*shape, seed=1), make_maps(4, *shape, seed=2)
     gallery_maps = make_maps(4, *shape, seed=3)[[0, 1, 2, 3, 0, 1, 2]][order]  # three ties
@@ -73,19 +80,37 @@ def test_a_search_is_the_sorted_table_and_ties_keep_the_gallerys_order(order, to
     np.testing.assert_array_equal(found.scores, np.take_along_axis(logits, expected, axis=1))
 
 
-def test_unknown_engine_is_refused() -> None:
+def test_unknown_engine_is_rejected() -> None:
     maps = make_maps(1, 2, 1, 1, seed=1)
-    with pytest.raises(ValueError, match="engine is 'fast'; legal are 'exact', 'int8'"):
+    with pytest.raises(ValueError, match="unknown engine 'fast', allowed: exact, int8"):
         list(logit_tiles(maps, maps, make_head(2, 1, 1, seed=1), engine="fast"))  # type: ignore[arg-type]
 
 
-def test_maps_of_another_size_are_refused_by_name() -> None:
+def test_maps_of_another_size_are_rejected_by_name() -> None:
     maps = make_maps(2, 2, 2, 1, seed=1)
-    with pytest.raises(ValueError, match=r"gallery_maps have shape \(2, 2, 1, 2\); expected \[N, 2, 2, 1\]"):
+    with pytest.raises(ValueError, match=r"gallery_maps must have shape \[N, 2, 2, 1\], got \(2, 2, 1, 2\)"):
         score_matrix(maps, maps.transpose(2, 3), make_head(2, 2, 1, seed=1))
 
 
-def test_more_neighbours_than_images_are_refused() -> None:
+def test_more_neighbours_than_images_are_rejected() -> None:
     maps = make_maps(2, 2, 2, 1, seed=1)
-    with pytest.raises(ValueError, match=r"top_k is 3; legal is 1\.\.2"):
+    with pytest.raises(ValueError, match=r"top_k must be in 1\.\.2 \(the gallery\'s size\), got 3"):
         search(maps, maps, make_head(2, 2, 1, seed=1), top_k=3)
+
+
+def test_a_folded_head_of_another_number_of_locations_is_rejected() -> None:
+    weights = np.ones(3, dtype=np.float32)
+    maps = make_maps(2, 2, 2, 1, seed=1).numpy()
+    with pytest.raises(ValueError, match=r"query_maps must have shape \[N, C, H, W\] with H \* W = 3, got"):
+        score_matrix(maps, maps, Head(weights, weights, 0.0))
+
+
+def test_a_folded_head_of_numbers_gives_the_logits_of_the_network_in_torch() -> None:
+    shape = (5, 4, 3)
+    network_head = make_head(*shape, seed=4)
+    query_maps, gallery_maps = make_maps(3, *shape, seed=5), make_maps(4, *shape, seed=6)
+    folded = network_head.folded()
+    numbers = Head(folded.query, folded.gallery, folded.bias)
+    logits = score_matrix(query_maps.numpy(), gallery_maps.numpy(), numbers)
+    np.testing.assert_array_equal(logits, score_matrix(query_maps, gallery_maps, network_head))
+    np.testing.assert_allclose(logits, network_head(query_maps, gallery_maps).detach(), atol=1e-5)

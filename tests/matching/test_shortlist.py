@@ -1,4 +1,4 @@
-"""A shortlist's sizes are chosen from the gallery or from queries, and what it passes on is matched exactly."""
+"""A shortlist's sizes are chosen by the gallery or by queries, and the images that it passes on are matched exactly."""
 
 from pathlib import Path
 
@@ -9,11 +9,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from qaconv.matching import MapStore, Shortlist, search
-from qaconv.matching.landmarks import Landmarks
-from qaconv.matching.quantise import quantise
 from qaconv.matching.shortlist import _allowed_misses, _cheapest_sizes
 from qaconv.matching.tiles import choose_matcher
 from qaconv.models import QAConv
+from qaconv.runtime.landmarks import Landmarks
+from qaconv.runtime.locations import as_locations
+from qaconv.runtime.quantise import quantise
 
 SHAPE = (8, 6, 5)
 HEAD = QAConv(*SHAPE)
@@ -100,14 +101,15 @@ def test_sizes_chosen_by_the_gallerys_own_images_hold_for_others_of_their_kind(g
 @pytest.mark.parametrize("variant", ["v1", "v2"])
 def test_estimates_are_the_logits_where_every_image_is_like_some_landmark(variant: str) -> None:
     """With v1 the query's side weighs otherwise than the gallery's, so that neither can stand for the other."""
-    matcher = choose_matcher(QAConv(*SHAPE, variant=variant), None)  # type: ignore[arg-type]
-    gallery, queries = (quantise(make_maps(20, 1, seed).flatten(2).transpose(1, 2).contiguous()) for seed in (1, 2))
-    repeated = gallery.take(torch.arange(20).repeat(20))
-    teachers = torch.randperm(400, generator=torch.Generator().manual_seed(0))
+    matcher = choose_matcher(QAConv(*SHAPE, variant=variant))  # type: ignore[arg-type]
+    gallery, queries = (quantise(as_locations(make_maps(20, 1, seed).numpy())) for seed in (1, 2))
+    repeated = gallery.take(np.tile(np.arange(20), 20))
+    teachers = np.random.default_rng(0).permutation(400)
     prepared = matcher.prepare(queries)
     expected = matcher.table(prepared, repeated)
-    found = Landmarks(matcher, repeated, teachers, progress=False).estimate(prepared)
-    torch.testing.assert_close(found, expected, atol=1e-3, rtol=0)
+    landmarks = Landmarks(matcher, repeated.take(teachers))
+    estimates = landmarks.estimate(prepared, landmarks.weights(repeated))
+    np.testing.assert_allclose(estimates, expected, atol=1e-3, rtol=0)
 
 
 def test_the_cheapest_sizes_lose_no_more_than_allowed() -> None:
@@ -125,12 +127,12 @@ def test_so_few_misses_are_allowed_that_a_recall_below_the_wish_would_seldom_sho
     assert _allowed_misses(4000, 1.0) == _allowed_misses(10, 0.998) == 0
 
 
-def test_no_queries_to_choose_by_are_refused(gallery: Tensor) -> None:
-    with pytest.raises(ValueError, match="queries holds no maps"):
+def test_an_empty_array_of_queries_is_rejected(gallery: Tensor) -> None:
+    with pytest.raises(ValueError, match="queries must hold at least one map"):
         Shortlist(gallery, HEAD, top_k=4, queries=gallery[:0])
 
 
 @pytest.mark.parametrize(("top_k", "recall"), [(0, 0.9), (300, 0.9), (4, 0.0), (4, 1.1)])
-def test_an_impossible_wish_is_refused(gallery: Tensor, top_k: int, recall: float) -> None:
-    with pytest.raises(ValueError, match=r"top_k is .*1\.\.299|recall is .*at most 1"):
+def test_a_top_k_or_a_recall_out_of_range_is_rejected(gallery: Tensor, top_k: int, recall: float) -> None:
+    with pytest.raises(ValueError, match=r"top_k must be in 1\.\.299|recall must be above 0 and at most 1"):
         Shortlist(gallery, HEAD, top_k=top_k, recall=recall)

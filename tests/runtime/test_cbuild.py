@@ -46,7 +46,7 @@ def test_other_code_is_another_library(cache: Path, source: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fault", "said"),
+    ("fault", "message"),
     [
         ("no compiler", r"there is no C compiler \(cc, gcc, clang\): slow"),
         pytest.param(
@@ -58,9 +58,9 @@ def test_other_code_is_another_library(cache: Path, source: Path) -> None:
         pytest.param("no home", "number.c cannot be built: Could not determine .*; slow", marks=needs_compiler),
     ],
 )
-def test_what_cannot_be_built_is_said_in_one_line(
+def test_a_failed_build_logs_one_line(
     fault: str,
-    said: str,
+    message: str,
     cache: Path,
     source: Path,
     tmp_path: Path,
@@ -78,7 +78,7 @@ def test_what_cannot_be_built_is_said_in_one_line(
         monkeypatch.setattr(Path, "home", homeless)
     assert load_library(source, "slow") is None
     (record,) = caplog.records
-    assert re.fullmatch(said, record.getMessage())
+    assert re.fullmatch(message, record.getMessage())
 
 
 def homeless() -> Path:

@@ -1,1 +1,1 @@
-"""Engines that match two blocks of feature maps: a compiled kernel, PyTorch and Triton."""
+"""Engines that match blocks of feature maps on a device of torch: Triton and torch's own products."""

@@ -5,13 +5,15 @@ Q queries, G gallery images, S locations, C channels; P and D are S and C filled
 
 from typing import Any
 
+import numpy as np
 import torch
 import triton
 import triton.language as tl
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from qaconv.matching.quantise import Block, Codes, dequantise
+from qaconv.matching.engines.blocks import DeviceBlock, move_block
 from qaconv.runtime.head import Head
 
 ROWS = 64  # query locations multiplied at a time: what one instruction of Hopper's tensor cores takes
@@ -27,7 +29,7 @@ def fits(locations: int, channels: int, device: torch.device) -> bool:
     if not 2 <= locations <= MOST_LOCATIONS:
         return False
     properties: Any = torch.cuda.get_device_properties(device)
-    return shared_bytes(locations, channels) <= properties.shared_memory_per_block_optin
+    return bool(shared_bytes(locations, channels) <= properties.shared_memory_per_block_optin)
 
 
 def shared_bytes(locations: int, channels: int) -> int:
@@ -53,40 +55,43 @@ class TritonMatcher:
         self._bias = torch.tensor(head.bias, dtype=torch.float32, device=device)
         self._wide, self._narrow = _column_pieces(len(head.query))
 
-    def prepare(self, images: Block) -> Tensor:
+    def prepare(self, images: DeviceBlock) -> Tensor:
         """Move a block of queries or gallery images to the device as float16 [N, P, D]. A moved block stays as it is.
 
         Locations are filled up with copies of the last one, which change no maximum and have no weight; channels with
         zeros.
         """
-        if isinstance(images, Codes):
-            maps = dequantise(Codes(*(part.to(self._device) for part in images))).half()
-        else:
-            maps = images.to(self._device, torch.float16)
+        maps = move_block(images, self._device, torch.float16)
         locations, channels = maps.shape[1:]
         missing, narrow = len(self._query_weights) - locations, _at_least_16(channels) - channels
         if missing:
             maps = torch.cat([maps, maps[:, -1:].expand(-1, missing, -1)], dim=1)
         return (F.pad(maps, (0, narrow)) if narrow else maps).contiguous()
 
-    def table(self, queries: Tensor, gallery: Block) -> Tensor:
-        """Logits [Q, G] of all pairs, on the CPU."""
-        return self.table_on_device(queries, gallery).cpu()
+    def table(self, queries: Tensor, gallery: DeviceBlock) -> NDArray[np.float32]:
+        """Return logits [Q, G] of all pairs."""
+        return self.table_on_device(queries, gallery).cpu().numpy()
 
-    def table_on_device(self, queries: Tensor, gallery: Block) -> Tensor:
-        """Logits [Q, G] of all pairs, on the device."""
+    def table_on_device(self, queries: Tensor, gallery: DeviceBlock) -> Tensor:
+        """Return logits [Q, G] of all pairs, on the device."""
         maps = self.prepare(gallery)
         logits = torch.empty(len(queries), len(maps), device=self._device)
         self._match(queries, maps, logits, None, None)
         return logits
 
-    def pairs(self, queries: Tensor, gallery: Block, query_index: Tensor, gallery_index: Tensor) -> Tensor:
-        """Logits [n] of n pairs, given as int64 [n] into both blocks, on the CPU."""
+    def pairs(
+        self,
+        queries: Tensor,
+        gallery: DeviceBlock,
+        query_index: NDArray[np.int64],
+        gallery_index: NDArray[np.int64],
+    ) -> NDArray[np.float32]:
+        """Return logits [n] of n pairs, given as indices [n] into both blocks."""
         logits = torch.empty(len(query_index), device=self._device)
-        self._match(
-            queries, self.prepare(gallery), logits, query_index.to(self._device), gallery_index.to(self._device)
-        )
-        return logits.cpu()
+        rows = torch.from_numpy(query_index).to(self._device)
+        columns = torch.from_numpy(gallery_index).to(self._device)
+        self._match(queries, self.prepare(gallery), logits, rows, columns)
+        return logits.cpu().numpy()
 
     def _match(
         self, queries: Tensor, gallery: Tensor, logits: Tensor, rows: Tensor | None, columns: Tensor | None
@@ -190,4 +195,4 @@ def _column_pieces(locations: int) -> tuple[int, int]:
 
 
 def _at_least_16(channels: int) -> int:
-    return max(16, triton.next_power_of_2(channels))
+    return int(max(16, triton.next_power_of_2(channels)))
