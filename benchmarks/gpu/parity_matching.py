@@ -144,7 +144,9 @@ def rerank(setup: Setup) -> Iterator[Check]:
     distances = []
     for device in (torch.device("cpu"), setup.device):
         everyone = np.ones(len(maps), dtype=bool)
-        found = match_rows(maps.numpy(), slice(0, len(maps)), head, queries, everyone, settings.engine, device, model="")
+        found = match_rows(
+            maps.numpy(), slice(0, len(maps)), head, queries, everyone, settings.engine, device, model=""
+        )
         pairs = partial(_pair_distances, maps, head, device)
         across = as_distances(found.logits)
         distances.append(

@@ -4,7 +4,7 @@ N sightings: Q queries, then a gallery of G, of which J are junk.
 """
 
 from functools import partial
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -48,11 +48,11 @@ def rerank_target(
     return scores, reranker.rerank(kept_distances, matches.without_junk, renumbered)
 
 
-def pair_distances(maps: Any, head: QAConv, engine: Engine, device: torch.device) -> Distances:
+def pair_distances(maps: NDArray[np.float32], head: QAConv, engine: Engine, device: torch.device) -> Distances:
     """Make a function that matches single pairs of sightings and returns their distances.
 
     Args:
-        maps: array or tensor [N, C, H, W].
+        maps: of all sightings, [N, C, H, W].
         head: of the network.
         engine: `evaluate.engine`.
         device: where to match.

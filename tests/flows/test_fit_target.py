@@ -54,9 +54,7 @@ def newest_run() -> tuple[str, str, dict[str, str]]:
 def test_a_clock_that_was_set_is_reported_and_the_profiles_are_linked_to_the_model_version(project: Path) -> None:
     set_next_fit(project, (60.0, 680.0, 620.0))
     changes = fit_target("station")
-    assert changes["qaconv"] == [
-        "camera 2: its transit times have changed; its clock was set by +600 s"
-    ]
+    assert changes["qaconv"] == ["camera 2: its transit times have changed; its clock was set by +600 s"]
     run_id, status, tags = newest_run()
     assert status == "FINISHED"
     assert tags["target"] == "station"

@@ -1,5 +1,4 @@
 from io import BytesIO
-from typing import Any
 
 import numpy as np
 import pytest
