@@ -17,7 +17,7 @@ from rich.text import Text
 
 from qaconv import __version__
 from qaconv.config import load_params
-from qaconv.errors import InputError
+from qaconv.errors import EXTRAS, InputError
 from qaconv.training.recipes import write_recipe
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -238,10 +238,19 @@ def _run_stage(stage: str, *arguments: str | int) -> None:
 
 @contextmanager
 def _exit_on_input_error() -> Iterator[None]:
-    """Print an InputError as one message and exit with status 2."""
+    """Print an InputError, or the extra of a package that is not installed, as one message and exit with status 2."""
+    cause: Exception
     try:
         yield
     except InputError as error:
-        if _is_verbose():
-            Console(stderr=True).print(Text.assemble(("refused: ", "bold red"), str(error)), soft_wrap=True)
-        raise typer.Exit(2) from error
+        message, cause = str(error), error
+    except ModuleNotFoundError as error:
+        if error.name not in EXTRAS:
+            raise
+        message = f"the package {error.name} is not installed: pip install 'qaconv[{EXTRAS[error.name]}]'"
+        cause = error
+    else:
+        return
+    if _is_verbose():
+        Console(stderr=True).print(Text.assemble(("refused: ", "bold red"), message), soft_wrap=True)
+    raise typer.Exit(2) from cause

@@ -10,6 +10,14 @@ class InputError(ValueError):
     """
 
 
+# The extra of pyproject.toml that brings a package.
+EXTRAS = {
+    **dict.fromkeys(("jinja2", "matplotlib", "onnx", "onnx_ir", "onnxscript", "torch", "torchvision"), "train"),
+    **dict.fromkeys(("boto3", "dvc", "mlflow", "prefect"), "ops"),
+    **dict.fromkeys(("fastapi", "httpx", "limits", "prometheus_client", "uvicorn"), "serve"),
+}
+
+
 def name_first(items: Iterable[object], limit: int = 10) -> str:
     """Return the first items, one on each line, and the total: the end of a message about many files.
 

@@ -1,4 +1,5 @@
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -35,3 +36,12 @@ def test_an_input_error_is_one_message_and_exit_status_2(
     assert result.exit_code == 2
     assert result.stderr.count("refused: ") == 1
     assert "Traceback" not in result.stderr
+
+
+def test_a_package_that_is_not_installed_is_one_message_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)  # an import of it now raises ModuleNotFoundError
+    monkeypatch.delitem(sys.modules, "qaconv.stages.train", raising=False)
+    monkeypatch.delitem(sys.modules, "qaconv.training.distributed", raising=False)
+    result = CliRunner().invoke(app, ["train", "--method", "qaconv"])
+    assert result.exit_code == 2
+    assert "the package torch is not installed: pip install 'qaconv[train]'" in result.stderr
