@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # what `__getattr__` does, for type checkers and the referenc
     from qaconv.models.encoder import build_encoder
     from qaconv.models.head import QAConv
     from qaconv.plugins import register
-    from qaconv.tlift.fit import fit as fit_profile
+    from qaconv.tlift.fit import fit_profile
     from qaconv.tlift.lift import temporal_lift
     from qaconv.tlift.profile import TLiftProfile
 
@@ -46,7 +46,7 @@ _SOURCES = {
     "TLiftProfile": "qaconv.tlift.profile:TLiftProfile",
     "build_encoder": "qaconv.models.encoder:build_encoder",
     "evaluate_ranking": "qaconv.metrics.ranking:evaluate_ranking",
-    "fit_profile": "qaconv.tlift.fit:fit",
+    "fit_profile": "qaconv.tlift.fit:fit_profile",
     "k_reciprocal": "qaconv.matching.rerank:k_reciprocal",
     "load_network": "qaconv.models.checkpoint:load_network",
     "read_dataset": "qaconv.data.layouts:read",

@@ -6,7 +6,6 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -18,9 +17,6 @@ FINDER = doctest.DocTestFinder(recurse=False)
 # None of these may be imported before a name that needs it is used.
 HEAVY = ("torch", "pandas", "numpy", "pydantic", "mlflow")
 NEED_TORCH = {"QAConv", "build_encoder", "load_network"}
-UNFINISHED = pytest.mark.xfail(reason="the module still imports torch, or its example is not written yet", strict=False)
-TORCH_FREE_SOON = {"k_reciprocal", "score_matrix", "search"}
-EXAMPLES_SOON = set(NAMES) - {"register"}
 WITHOUT_TORCH = """
 import sys
 
@@ -32,10 +28,6 @@ class NoTorch:
 sys.meta_path.insert(0, NoTorch())
 import qaconv
 """
-
-
-def _marked(name: str, unfinished: set[str]) -> Any:
-    return pytest.param(name, marks=UNFINISHED) if name in unfinished else name
 
 
 def run_python(source: str) -> "subprocess.CompletedProcess[str]":
@@ -71,7 +63,7 @@ def test_a_public_name_resolves_and_is_listed(name: str) -> None:
     assert name in dir(qaconv)
 
 
-@pytest.mark.parametrize("name", [_marked(name, TORCH_FREE_SOON) for name in NAMES])
+@pytest.mark.parametrize("name", NAMES)
 def test_a_name_works_without_torch_or_names_the_extra(name: str) -> None:
     done = run_python(WITHOUT_TORCH + f"print(callable(qaconv.{name}))")
     if name in NEED_TORCH:
@@ -80,7 +72,7 @@ def test_a_name_works_without_torch_or_names_the_extra(name: str) -> None:
         assert (done.stdout, done.stderr) == ("True\n", "")
 
 
-@pytest.mark.parametrize("name", [_marked(name, EXAMPLES_SOON) for name in NAMES])
+@pytest.mark.parametrize("name", NAMES)
 def test_the_example_of_a_public_name_prints_what_it_says(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
