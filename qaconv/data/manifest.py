@@ -43,6 +43,15 @@ class Manifest:
         InputError: a column is missing or has the wrong type, a split is unknown, a camera id is negative, a time is
             infinite, an image is named twice or lies outside the root, or a pid is in both train and test of one
             domain.
+
+    Example:
+        >>> from pathlib import Path
+        >>> import pandas as pd
+        >>> from qaconv import Manifest
+        >>> table = {"image": ["b.jpg", "a.jpg"], "pid": [1, 1], "camid": [1, 0], "time_s": [90.0, 0.0]}
+        >>> frame = pd.DataFrame({**table, "split": ["gallery", "query"], "domain": "shop"})
+        >>> Manifest(frame, Path("shop")).split("query")["image"].tolist()
+        ['a.jpg']
     """
 
     frame: pd.DataFrame

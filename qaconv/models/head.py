@@ -44,6 +44,14 @@ class QAConv(nn.Module):
 
     Raises:
         ValueError: another variant.
+
+    Example:
+        >>> import torch
+        >>> from qaconv import QAConv
+        >>> head = QAConv(channels=2, height=1, width=2).eval()
+        >>> maps = torch.tensor([[[[1.0, 0.0]], [[0.0, 1.0]]], [[[1.0, 1.0]], [[0.0, 0.0]]]])
+        >>> head(maps, maps).argmax(dim=1).tolist()
+        [0, 1]
     """
 
     def __init__(self, channels: int, height: int, width: int, variant: Literal["v1", "v2"] = "v2") -> None:
