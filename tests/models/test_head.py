@@ -1,4 +1,4 @@
-"""The head's scores are what the papers' formulas say, whatever the order of its maps."""
+"""The head's scores are those of the papers' formulas, in any order of its maps."""
 
 import copy
 from typing import Literal
@@ -38,7 +38,7 @@ def make_maps(count: int, seed: int) -> Tensor:
 
 
 def plain_logits(head: QAConv, queries: Tensor, galleries: Tensor) -> NDArray[np.float64]:
-    """The papers' formulas by loops over pairs and locations, in float64, with a batch's statistics if it trains."""
+    """Compute the papers' formulas by loops in float64, with the batch's statistics if the head trains."""
     parameters = {name: value.detach().double().numpy() for name, value in head.state_dict().items()}
     places = HEIGHT * WIDTH
 
@@ -138,10 +138,10 @@ def test_each_correspondence_points_at_the_locations_whose_cosine_it_names() -> 
 
 
 def test_maps_of_another_size_are_refused_by_name() -> None:
-    with pytest.raises(ValueError, match=r"gallery_maps have shape \(2, 5, 2, 3\); expected \[N, 5, 3, 2\]"):
+    with pytest.raises(ValueError, match=r"gallery_maps must have shape \[N, 5, 3, 2\], got \(2, 5, 2, 3\)"):
         make_head()(make_maps(1, seed=1), make_maps(2, seed=1).transpose(2, 3))
 
 
 def test_unknown_variant_is_refused() -> None:
-    with pytest.raises(ValueError, match="variant is 'v3'; legal are 'v1' and 'v2'"):
+    with pytest.raises(ValueError, match="unknown variant 'v3', allowed: 'v1', 'v2'"):
         QAConv(CHANNELS, HEIGHT, WIDTH, variant="v3")  # type: ignore[arg-type]

@@ -80,7 +80,7 @@ def test_dangling_link_is_named(market: Path) -> None:
 )
 def test_duplicate_is_named_with_its_original(original: str, copy: str, market: Path) -> None:
     shutil.copy(market / original, market / copy)
-    with pytest.raises(InputError, match="1 images are there more than once") as refusal:
+    with pytest.raises(InputError, match="1 images have duplicates") as refusal:
         layouts.read("market1501", market)
     assert original in str(refusal.value)
     assert copy in str(refusal.value)

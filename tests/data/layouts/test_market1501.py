@@ -98,5 +98,5 @@ def test_name_without_a_camera_is_refused(tmp_path: Path) -> None:
         (tmp_path / folder).mkdir()
     for name in ("0002_s1_000451_03.jpg", "0002_c0s1_000451_03.jpg"):
         (tmp_path / "query" / name).touch()
-    with pytest.raises(ValueError, match=r"2 names do not read like(.|\n)*0002_c0s1(.|\n)*0002_s1"):
+    with pytest.raises(ValueError, match=r"2 names do not have the form(.|\n)*0002_c0s1(.|\n)*0002_s1"):
         layouts.read("market1501", tmp_path)
