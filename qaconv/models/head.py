@@ -1,4 +1,4 @@
-"""QAConv: score every pair of two sets of feature maps, and explain the score (Liao and Shao, ECCV 2020).
+"""Score every pair of two sets of feature maps by QAConv, and explain the score (Liao and Shao, ECCV 2020).
 
 Q queries, G gallery images, C channels, H x W map size, S = H*W locations. Maps have unit length over C, so the
 product of two locations is their cosine.
@@ -172,7 +172,7 @@ class _Affine(NamedTuple):
 
 
 class _AffineHead(NamedTuple):
-    """Hold the head in eval mode: logit = query . local(query_scores) + gallery . local(gallery_scores) + constant."""
+    """The head in eval mode: logit = query . local(query_scores) + gallery . local(gallery_scores) + constant."""
 
     local: _Affine
     query: Tensor  # [S]

@@ -48,7 +48,7 @@ def test_order_of_rows_changes_no_byte(rows: list[tuple[Any, ...]]) -> None:
 
 
 def test_load_returns_the_saved_manifest(tmp_path: Path) -> None:
-    clocks = [{"camid": 2, "kind": "reset", "time_s": 80.0, "detail": "begins anew", "done": "mended"}]
+    clocks = [{"camid": 2, "kind": "reset", "time_s": 80.0, "detail": "falls by 40 s", "done": "mended"}]
     manifest = Manifest(make_frame(), Path("raw/campus"), {"version": "1"}, images_digest="abc", clocks=clocks)
     manifest.save(tmp_path / "m")
     loaded = Manifest.load(tmp_path / "m")

@@ -1,4 +1,4 @@
-"""A network that was written is the network that is read, or is refused."""
+"""A network is loaded with the bits that were saved, or refused."""
 
 import json
 from collections.abc import Callable

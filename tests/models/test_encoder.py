@@ -203,7 +203,7 @@ def test_weights_that_do_not_fit_are_refused_by_key(
 
 
 class Intruder:
-    """Unpickling it creates a file."""
+    """Create a file when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -38,7 +38,7 @@ def test_last_camera_of_each_synthetic_dataset_is_the_papers_count(tmp_path: Pat
     assert layouts.read("clonedperson", tmp_path).frame["camid"].tolist() == [23]  # of 24
 
 
-def test_strangers_with_one_number_on_both_cameras_of_prid2011_never_meet(tmp_path: Path) -> None:
+def test_different_people_with_one_number_on_both_cameras_of_prid2011_are_never_matched(tmp_path: Path) -> None:
     for seed, image in enumerate(("cam_a/person_0200", "cam_b/person_0200", "cam_a/person_0201", "cam_b/person_0201")):
         write_noise(tmp_path / f"single_shot/{image}.png", seed)
     manifest = layouts.read("prid2011", tmp_path)

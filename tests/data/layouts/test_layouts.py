@@ -1,4 +1,4 @@
-"""layouts.read: every layout back to the truth, and what all of them refuse."""
+"""Every layout reads back to the truth, and all of them refuse the same faults."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +23,7 @@ from tests.data.layouts.layout_writers import (
 )
 
 Writer = Callable[[Path, pd.DataFrame], pd.DataFrame]
-WRITERS: dict[str, tuple[Writer, float]] = {  # and the seconds from one frame to the next
+WRITERS: dict[str, tuple[Writer, float]] = {  # with the seconds from one frame to the next
     "market1501": (write_market1501, 2 / 25),  # the camera network takes the frame before, not the nearest
     "cuhk03np": (write_cuhk03np, 0),
     "msmt17": (write_msmt17, 0),

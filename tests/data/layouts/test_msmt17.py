@@ -13,7 +13,7 @@ V2 = ("mask_train_v2", "mask_test_v2")
 
 
 @pytest.mark.parametrize(("folders", "version"), [(("train", "test"), "MSMT17_V1"), (V2, "MSMT17_V2")])
-def test_version_is_told_from_the_folders_and_noted(
+def test_version_follows_from_the_folders_and_is_noted(
     folders: tuple[str, str], version: str, tmp_path: Path, sightings: pd.DataFrame
 ) -> None:
     truth = write_msmt17(tmp_path, sightings, folders)

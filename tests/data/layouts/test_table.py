@@ -1,4 +1,4 @@
-"""Your own images in a table: every value that cannot be meant is shown with its row."""
+"""A table of your own images is read, and every impossible value is shown with its row."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from tests.data.layouts.layout_writers import assert_reads_as, write_noise, writ
 
 @pytest.fixture
 def rows(tmp_path: Path) -> pd.DataFrame:
-    """Three good rows, whose images lie in tmp_path."""
+    """Make three valid rows with their images in tmp_path."""
     for number in range(3):
         write_noise(tmp_path / f"crops/{number}.jpg", number)
     return pd.DataFrame(
@@ -128,7 +128,7 @@ def test_missing_column_is_named(tmp_path: Path, rows: pd.DataFrame) -> None:
 @pytest.mark.parametrize(
     ("name", "content"), [("no.csv", None), ("empty.csv", b""), ("bad.csv", b"\xff\xfe\x00"), ("bad.parquet", b"PAR1")]
 )
-def test_file_that_is_no_table_is_named(name: str, content: bytes | None, tmp_path: Path) -> None:
+def test_file_that_is_not_a_table_is_named(name: str, content: bytes | None, tmp_path: Path) -> None:
     if content is not None:
         (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError, match=f"{name}: cannot be read as a table"):
