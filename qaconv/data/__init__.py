@@ -1,1 +1,1 @@
-"""Datasets: layouts, manifests, batches of crops, and how new sightings join a dataset."""
+"""Read datasets into manifests, draw and augment training batches, and add new sightings to a dataset."""

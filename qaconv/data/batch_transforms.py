@@ -10,7 +10,10 @@ import torch
 from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.transforms.v2.functional import rgb_to_grayscale
-from torchvision.transforms.v2.functional._color import _hsv_to_rgb, _rgb_to_hsv  # public: one factor for all images
+from torchvision.transforms.v2.functional._color import (
+    _hsv_to_rgb,
+    _rgb_to_hsv,
+)  # the public functions take one factor for all images
 
 from qaconv.data.transforms import WhiteOcclusion
 
@@ -21,11 +24,11 @@ TO_BYTE = 256 - 1e-3  # torchvision's factor from a float in [0, 1] to a byte
 class Variation(NamedTuple):
     """The random numbers of one image. The defaults change nothing."""
 
-    top: float = 0  # of the crop, in pixels of the image
+    top: float = 0  # offset of the crop, in pixels of the image
     left: float = 0
     flip: float = 0
     angle: float = 0  # degrees
-    first: float = BRIGHTNESS  # the order of the changes of colour
+    first: float = BRIGHTNESS  # the order of the colour changes
     second: float = CONTRAST
     third: float = SATURATION
     fourth: float = HUE
@@ -33,7 +36,7 @@ class Variation(NamedTuple):
     contrast: float = 1
     saturation: float = 1
     hue: float = 0
-    side: float = 0  # of the white square, in pixels
+    side: float = 0  # size of the white square, in pixels
     square_top: float = 0
     square_left: float = 0
 
@@ -49,7 +52,7 @@ class BatchAugmentation:
         steps: result of `build_augmentation`.
 
     Raises:
-        ValueError: a step is of another kind.
+        ValueError: a step is of an unknown kind.
     """
 
     def __init__(self, steps: v2.Compose) -> None:
@@ -66,17 +69,17 @@ class BatchAugmentation:
         for step in self._steps:
             match step:
                 case v2.RandomCrop():
-                    found = step.make_params([image])
-                    left, top, *_ = found["padding"]
-                    drawn = drawn._replace(top=found["top"] - top, left=found["left"] - left)
+                    crop = step.make_params([image])
+                    left, top, *_ = crop["padding"]
+                    drawn = drawn._replace(top=crop["top"] - top, left=crop["left"] - left)
                 case v2.RandomHorizontalFlip():
                     drawn = drawn._replace(flip=float(torch.rand(1) < step.p))
                 case v2.RandomRotation():
                     drawn = drawn._replace(angle=step.make_params([image])["angle"])
                 case v2.ColorJitter():
-                    found = step.make_params([image])
-                    factors = (found[f"{name}_factor"] for name in Variation._fields[FACTORS])
-                    drawn = Variation(*drawn[: ORDER.start], *found["fn_idx"].tolist(), *factors)
+                    jitter = step.make_params([image])
+                    factors = (jitter[f"{name}_factor"] for name in Variation._fields[FACTORS])
+                    drawn = Variation(*drawn[: ORDER.start], *jitter["fn_idx"].tolist(), *factors)
                 case WhiteOcclusion():
                     side, top, left = step.draw(*image.shape[-2:])
                     drawn = drawn._replace(side=side, square_top=top, square_left=left)
@@ -84,11 +87,11 @@ class BatchAugmentation:
 
     def __call__(self, images: Tensor, drawn: Tensor) -> Tensor:
         """Augment uint8 images [B, 3, H, W] on any device by random numbers `drawn` [B, 15] on the CPU."""
-        moved = Variation(*drawn.T[:, :, None, None].to(images.device, non_blocking=True))
-        varied = _move(images, moved)
+        on_device = Variation(*drawn.T[:, :, None, None].to(images.device, non_blocking=True))
+        augmented = _move(images, on_device)
         if self._recolours:
-            varied = _recolour(varied.float(), drawn, moved)
-        return _occlude(varied, moved).to(torch.uint8)
+            augmented = _recolour(augmented.float(), drawn, on_device)
+        return _occlude(augmented, on_device).to(torch.uint8)
 
 
 def _move(images: Tensor, drawn: Variation) -> Tensor:
@@ -105,7 +108,8 @@ def _move(images: Tensor, drawn: Variation) -> Tensor:
     row = row + drawn.top
     inside = turned_inside & _inside(row, column, height, width)
     place = torch.where(inside, row * width + column, 0).long().flatten(1)[:, None].expand(-1, 3, -1)
-    return images.flatten(2).gather(2, place).unflatten(2, (height, width)) * inside[:, None]
+    moved: Tensor = images.flatten(2).gather(2, place).unflatten(2, (height, width)) * inside[:, None]
+    return moved
 
 
 def _inside(row: Tensor, column: Tensor, height: int, width: int) -> Tensor:
@@ -113,7 +117,7 @@ def _inside(row: Tensor, column: Tensor, height: int, width: int) -> Tensor:
 
 
 def _recolour(images: Tensor, drawn: Tensor, factors: Variation) -> Tensor:
-    """Change the colours of float images in 0..255, in each image's own order; whole numbers after each change."""
+    """Change the colours of float images in 0..255, in the order of each image. Each change rounds down."""
     order = drawn[:, ORDER]
     groups = [(order[:, turn] == change).nonzero().flatten() for turn in range(4) for change in range(4)]
     rows = torch.cat(groups).to(images.device, non_blocking=True).split([len(group) for group in groups])
@@ -126,20 +130,21 @@ def _recolour(images: Tensor, drawn: Tensor, factors: Variation) -> Tensor:
 
 
 def _change_colour(images: Tensor, change: int, factor: Tensor) -> Tensor:
-    """One change of float images [b, 3, H, W] in 0..255 by factors [b, 1, 1, 1]."""
+    """Apply one colour change to float images [b, 3, H, W] in 0..255 by factors [b, 1, 1, 1]."""
     if change == HUE:
         hue, saturation, value = _rgb_to_hsv(images / 255).unbind(dim=-3)
         turned = (hue + factor[:, 0]).remainder(1.0)
-        return (_hsv_to_rgb(torch.stack((turned, saturation, value), dim=-3)) * TO_BYTE).floor()
+        rgb: Tensor = _hsv_to_rgb(torch.stack((turned, saturation, value), dim=-3))
+        return (rgb * TO_BYTE).floor()
     if change == BRIGHTNESS:
         return (images * factor).clamp(0, 255).floor()
-    grey = rgb_to_grayscale(images).floor()
+    grey: Tensor = rgb_to_grayscale(images).floor()
     towards = grey.mean(dim=(1, 2, 3), keepdim=True) if change == CONTRAST else grey
     return (images * factor + towards * (1 - factor)).clamp(0, 255).floor()
 
 
 def _occlude(images: Tensor, drawn: Variation) -> Tensor:
-    """Put the white squares on."""
+    """Draw the white squares."""
     height, width = images.shape[-2:]
     row, column = torch.arange(height, device=images.device)[:, None], torch.arange(width, device=images.device)
     below, right = row - drawn.square_top, column - drawn.square_left

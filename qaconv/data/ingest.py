@@ -1,7 +1,7 @@
 """Check a batch of new sightings, and add the accepted ones to a dataset.
 
-A batch is a folder of images and `sightings.csv`, a table as `data/layouts/table.py` reads it. A dataset is the same,
-but its images are named by their content, so that an image that arrives twice is stored once.
+A batch is a folder of images and `sightings.csv`, a table that `data/layouts/table.py` reads. A dataset has the same
+form, but its images are named by their content, so that an image that arrives twice is stored once.
 """
 
 import shutil
@@ -18,20 +18,20 @@ from qaconv.errors import InputError
 from qaconv.files import replacing_file
 
 TABLE = "sightings.csv"
-IMAGES = "images"  # of a dataset
+IMAGES = "images"  # a dataset's sub-folder of images
 PARTICULARS = ["pid", "camid", "time_s", "split"]
 COLUMNS = ["image", *PARTICULARS, "arrived"]
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What was found about a batch.
+    """Result of checking a batch.
 
     Attributes:
         accepted: rows with the batch's `image`, PARTICULARS, and the images' sha256 as `digest`.
-        known: how many images are in the dataset already, with the same particulars, or twice in the batch.
-        refused: `image` and `reason` of each that may not join; all of them where the batch itself is refused.
-        fault: why the batch as a whole is refused; empty where it is not.
+        known: number of images that the dataset already has with the same particulars, or that the batch repeats.
+        refused: `image` and `reason` of each rejected image; all images if the whole batch is rejected.
+        fault: why the whole batch is rejected, or "".
     """
 
     accepted: pd.DataFrame
@@ -41,32 +41,34 @@ class Verdict:
 
 
 def check_batch(batch: Path, dataset: Path, rules: IngestConfig) -> Verdict:
-    """Looks at every image and at what the table says of it; changes nothing.
+    """Check every image of a batch and its row in the table. Nothing is written.
 
     Args:
-        batch: its folder, with every image that the table names.
-        dataset: its folder; need not exist yet.
-        rules: params.yaml's.
+        batch: folder with the table and every image that it names.
+        dataset: the dataset's folder, which may not exist yet.
+        rules: largest change of a camera's share of the images.
     """
     try:
         rows = table.read(batch / TABLE, dataset.name).frame
     except InputError as error:
         return _refuse_all([path.relative_to(batch).as_posix() for path in _images(batch)], str(error))
-    there = read_dataset(dataset)
-    read = [digest_and_fault(batch / image) for image in rows["image"]]
-    faults = pd.Series([fault for _, fault in read], rows.index, dtype=object)  # None where an image decodes
-    rows = rows.assign(digest=[digest for digest, _ in read], reason=faults)
-    rows["reason"] = rows["reason"].fillna(_contradictions(rows, there)).fillna(_on_both_sides(rows, there))
+    existing = read_dataset(dataset)
+    results = [digest_and_fault(batch / image) for image in rows["image"]]
+    faults = pd.Series([fault for _, fault in results], rows.index, dtype=object)  # None if the image decodes
+    rows = rows.assign(digest=[digest for digest, _ in results], reason=faults)
+    contradictions = _find_contradictions(rows, existing)
+    mixed_splits = _find_people_in_train_and_test(rows, existing)
+    rows["reason"] = rows["reason"].fillna(contradictions).fillna(mixed_splits)
     sound = rows[rows["reason"].isna()]
-    new = sound[~sound["digest"].isin(there["digest"])].drop_duplicates("digest")
-    if fault := _unusual_cameras(new, there, rules):
+    new = sound[~sound["digest"].isin(existing["digest"])].drop_duplicates("digest")
+    if fault := _find_unusual_cameras(new, existing, rules):
         return _refuse_all(rows["image"].tolist(), fault)
     refused = rows.loc[rows["reason"].notna(), ["image", "reason"]]
     return Verdict(new[["image", *PARTICULARS, "digest"]], len(sound) - len(new), refused)
 
 
 def read_dataset(dataset: Path) -> pd.DataFrame:
-    """A dataset's rows, with each image's sha256 as `digest`; none where there is no dataset yet."""
+    """Read a dataset's rows, with each image's sha256 as `digest`; no rows if the dataset does not exist yet."""
     if not (dataset / TABLE).is_file():
         return pd.DataFrame({name: pd.Series(dtype=object) for name in [*COLUMNS, "digest"]})
     rows = pd.read_csv(dataset / TABLE)
@@ -74,25 +76,27 @@ def read_dataset(dataset: Path) -> pd.DataFrame:
 
 
 def join(verdict: Verdict, batch: Path, dataset: Path, arrived: str) -> None:
-    """Adds what was accepted to the dataset; its table last, so that it names no image that is not there.
+    """Add the accepted images to the dataset.
+
+    The table is written last, so that it never names a missing image.
 
     Args:
-        verdict: of the batch.
-        batch: its folder.
-        dataset: its folder, which is made if there is none.
-        arrived: the moment now, in ISO 8601, UTC: what is known of already keeps its own.
+        verdict: result of checking the batch.
+        batch: the batch's folder.
+        dataset: the dataset's folder, which is created if necessary.
+        arrived: time of arrival in UTC, in ISO 8601. Known images keep their earlier time.
     """
     names = [
         f"{IMAGES}/{digest}{Path(image).suffix.lower()}"
         for image, digest in zip(verdict.accepted["image"], verdict.accepted["digest"], strict=True)
     ]
     for image, name in zip(verdict.accepted["image"], names, strict=True):
-        with replacing_file(dataset / name) as beside:
-            shutil.copyfile(batch / image, beside)
+        with replacing_file(dataset / name) as new_file:
+            shutil.copyfile(batch / image, new_file)
     new = verdict.accepted.assign(image=names, arrived=arrived)
     rows = pd.concat([read_dataset(dataset)[COLUMNS], new[COLUMNS]]) if len(new) else read_dataset(dataset)[COLUMNS]
-    with replacing_file(dataset / TABLE) as beside:
-        rows.sort_values("image").to_csv(beside, index=False, lineterminator="\n")
+    with replacing_file(dataset / TABLE) as new_file:
+        rows.sort_values("image").to_csv(new_file, index=False, lineterminator="\n")
 
 
 def _images(batch: Path) -> list[Path]:
@@ -104,30 +108,34 @@ def _refuse_all(images: list[str], fault: str) -> Verdict:
     return Verdict(nothing, 0, pd.DataFrame({"image": images, "reason": "the batch is refused"}), fault)
 
 
-def _contradictions(rows: pd.DataFrame, there: pd.DataFrame) -> "pd.Series[str]":
-    """A reason for each row whose image is, in the batch or the dataset, somebody or somewhere else as well."""
-    told = pd.concat([there[["digest", *PARTICULARS]], rows.loc[rows["digest"] != "", ["digest", *PARTICULARS]]])
-    different = told.astype(dict.fromkeys(PARTICULARS[:3], "float64")).groupby("digest")[PARTICULARS]
-    differing = different.nunique(dropna=False).gt(1).any(axis=1)
-    both = rows["digest"].isin(differing[differing].index)
-    return pd.Series("the same image is there with another person, camera, time or split", rows.index).where(both)
+def _find_contradictions(rows: pd.DataFrame, existing: pd.DataFrame) -> "pd.Series[str]":
+    """Return a reason for each row whose image has other particulars in another row of the batch or the dataset."""
+    columns = ["digest", *PARTICULARS]
+    particulars = pd.concat([existing[columns], rows.loc[rows["digest"] != "", columns]])
+    by_image = particulars.astype(dict.fromkeys(PARTICULARS[:3], "float64")).groupby("digest")[PARTICULARS]
+    differs = by_image.nunique(dropna=False).gt(1).any(axis=1)
+    contradicts = rows["digest"].isin(differs[differs].index)
+    reason = "the same image is there with another person, camera, time or split"
+    return pd.Series(reason, rows.index).where(contradicts)
 
 
-def _on_both_sides(rows: pd.DataFrame, there: pd.DataFrame) -> "pd.Series[str]":
-    """A reason for each row that puts a person of the dataset's training into its test, or the other way round."""
-    people = there[there["pid"] != JUNK]
+def _find_people_in_train_and_test(rows: pd.DataFrame, existing: pd.DataFrame) -> "pd.Series[str]":
+    """Return a reason for each row that puts a person of the dataset's training into its test, or the reverse."""
+    people = existing[existing["pid"] != JUNK]
     trained = set(people.loc[people["split"] == "train", "pid"])
     tested = set(people.loc[people["split"] != "train", "pid"])
     wrong = rows["pid"].isin(tested).where(rows["split"] == "train", rows["pid"].isin(trained))
     return pd.Series("the person is in the dataset, on the other side of training and test", rows.index).where(wrong)
 
 
-def _unusual_cameras(new: pd.DataFrame, there: pd.DataFrame, rules: IngestConfig) -> str:
-    """A camera whose share of the images differs from before: it is down, turned, or numbered anew."""
-    if min(len(new), len(there)) < rules.share_from:
+def _find_unusual_cameras(new: pd.DataFrame, existing: pd.DataFrame, rules: IngestConfig) -> str:
+    """Name the cameras whose share of the images has changed too much: off, turned, or with another number."""
+    if min(len(new), len(existing)) < rules.share_from:
         return ""
-    now, before = (part["camid"].astype(int).value_counts(normalize=True) for part in (new, there))
+    now, before = (part["camid"].astype(int).value_counts(normalize=True) for part in (new, existing))
     changes = now.sub(before, fill_value=0)
-    far = changes[changes.abs() > rules.max_share_change].sort_index()
-    found = [f"camera {camid} has {now.get(camid, 0):.0%}, {before.get(camid, 0):.0%} before" for camid in far.index]
-    return f"{', '.join(found)}; a change of at most {rules.max_share_change:.0%} is allowed" if found else ""
+    unusual = changes[changes.abs() > rules.max_share_change].sort_index()
+    shares = [
+        f"camera {camid} has {now.get(camid, 0):.0%}, {before.get(camid, 0):.0%} before" for camid in unusual.index
+    ]
+    return f"{', '.join(shares)}; a change of at most {rules.max_share_change:.0%} is allowed" if shares else ""

@@ -25,19 +25,19 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Encode:
-    """A way to encode.
+    """A function that encodes a batch of images, and how many batches it encodes in parallel.
 
     Attributes:
-        call: uint8 images [B, 3, H, W] to maps float32 [B, C, h, w] on the CPU.
-        at_once: batches that it encodes side by side, each in a thread.
+        call: encodes uint8 images [B, 3, H, W] as maps float32 [B, C, h, w] on the CPU.
+        at_once: number of batches that are encoded at the same time, each in a thread. Default: 1.
     """
 
     call: Callable[[Tensor], Tensor]
     at_once: int = 1
 
     def each(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
-        """The maps of every batch, in order."""
-        if self.at_once == 1:  # in the caller's own thread, whose workers PyTorch has started
+        """Encode batches and yield their maps, in order."""
+        if self.at_once == 1:  # in the caller's thread, for which PyTorch has already started its workers
             yield from map(self.call, batches)
             return
         with ThreadPoolExecutor(self.at_once) as pool:
@@ -58,7 +58,7 @@ class Crops(Dataset[Tensor]):
         return torch.from_numpy(self._read(index)).permute(2, 0, 1).contiguous()
 
     def batch(self, indices: Iterable[int]) -> Tensor:
-        """uint8 [B, 3, H, W] with the colours last in memory, as encoders take them."""
+        """Read images as uint8 [B, 3, H, W], with the colours last in memory as encoders expect them."""
         return torch.from_numpy(np.stack([self._read(index) for index in indices])).permute(0, 3, 1, 2)
 
     def _read(self, index: int) -> NDArray[np.uint8]:
@@ -66,7 +66,7 @@ class Crops(Dataset[Tensor]):
         try:
             return resize(decode_image(path.read_bytes()), self.size.height, self.size.width)
         except DecodeError as error:
-            raise InputError(f"{path}: {error}; it must be the image that `qaconv prepare` read") from error
+            raise InputError(f"{path}: {error}; it must be the image that `qaconv prepare` has checked") from error
 
 
 def encode_batches(
@@ -78,9 +78,9 @@ def encode_batches(
     workers: int = 0,
     progress: bool = True,
 ) -> Iterator[Tensor]:
-    """Image files to maps float32 [B, C, h, w], a batch at a time, in order; the next ones are read meanwhile.
+    """Encode image files as maps float32 [B, C, h, w], a batch at a time in order, and read the next ones meanwhile.
 
-    `workers` threads read, or as many as encode, if those are more.
+    At least as many threads read as encode, even if `workers` is less.
     """
     crops = Crops(paths, size)
     parts = [range(start, min(start + batch_size, len(paths))) for start in range(0, len(paths), batch_size)]
@@ -94,7 +94,7 @@ def encode_batches(
 def map_ahead(
     pool: ThreadPoolExecutor, call: Callable[[Item], Result], items: Iterable[Item], ahead: int
 ) -> Iterator[Result]:
-    """What `pool` makes of the items, in order; so many are begun before their turn."""
+    """Call a function for each item in a pool and yield the results in order, with `ahead` calls begun early."""
     waiting: deque[Future[Result]] = deque()
     for item in items:
         waiting.append(pool.submit(call, item))

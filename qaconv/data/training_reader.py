@@ -1,4 +1,4 @@
-"""Read batches of augmented training images: augmented one by one on the CPU, or a whole batch at once on a GPU."""
+"""Read batches of training images, augmented one by one on the CPU or a whole batch at once on a GPU."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,9 +17,9 @@ from qaconv.runtime.resize import load_resizing
 
 
 class TrainingCrops(Dataset[tuple[Tensor, int]]):
-    """Varied training images with their labels.
+    """Augmented training images with their labels.
 
-    A draw carries its own seed, so an image looks the same whichever process reads it and whenever a run is resumed.
+    A draw carries the seed of its augmentation, so an image is the same in every process and in a resumed run.
     """
 
     def __init__(self, crops: Crops, labels: Sequence[int], augmentation: v2.Compose) -> None:
@@ -45,52 +45,52 @@ class TrainingReader:
     """
 
     def __init__(self, crops: TrainingCrops, workers: int, device: torch.device) -> None:
-        load_resizing()  # here, not in every process that reads
+        load_resizing()  # once, before the worker processes start
         self._device = device
-        self._vary = BatchAugmentation(crops.augmentation) if device.type == "cuda" else None
+        self._augment = BatchAugmentation(crops.augmentation) if device.type == "cuda" else None
         self._batches: list[list[Draw]] = []
         self._loader: DataLoader[Any] = DataLoader(
-            crops if self._vary is None else _UnvariedCrops(crops, self._vary),
+            crops if self._augment is None else _PlainCrops(crops, self._augment),
             batch_sampler=self._batches,
             num_workers=workers,
             persistent_workers=workers > 0,
-            pin_memory=self._vary is not None,  # such memory moves while the GPU works
+            pin_memory=self._augment is not None,  # it is copied while the GPU computes
         )
 
     def read(self, batches: Iterable[list[Draw]]) -> Iterator[tuple[Tensor, Tensor]]:
         """Read uint8 images [B, 3, H, W] and labels [B], in the order of `batches`, onto the device."""
         self._batches[:] = batches
-        if self._vary is None:
+        if self._augment is None:
             yield from self._loader
             return
         stream = torch.cuda.Stream(self._device)
-        with ThreadPoolExecutor(1) as pool:  # it runs while this thread waits for the gradients of a step
-            for images, labels, done in map_ahead(pool, partial(self._varied, stream), self._loader, 1):
+        with ThreadPoolExecutor(1) as pool:  # its thread runs while this one waits for the gradients of a step
+            for images, labels, done in map_ahead(pool, partial(self._augment_on_gpu, stream), self._loader, 1):
                 current = torch.cuda.current_stream(self._device)
                 current.wait_event(done)
                 for part in (images, labels):
                     part.record_stream(current)
                 yield images, labels
 
-    def _varied(
+    def _augment_on_gpu(
         self, stream: torch.cuda.Stream, batch: tuple[Tensor, Tensor, Tensor]
     ) -> tuple[Tensor, Tensor, torch.cuda.Event]:
         """Return images and labels on the GPU, and the event that marks when they are ready."""
-        assert self._vary is not None
+        assert self._augment is not None
         with torch.cuda.stream(stream):
             images, labels = (part.to(self._device, non_blocking=True) for part in (batch[0], batch[2]))
-            varied = self._vary(images, batch[1]).contiguous(memory_format=torch.channels_last)
-            return varied, labels, stream.record_event()
+            augmented = self._augment(images, batch[1]).contiguous(memory_format=torch.channels_last)
+            return augmented, labels, stream.record_event()
 
 
-class _UnvariedCrops(Dataset[tuple[Tensor, Tensor, int]]):
+class _PlainCrops(Dataset[tuple[Tensor, Tensor, int]]):
     """Training images without augmentation, with their random numbers and labels."""
 
-    def __init__(self, crops: TrainingCrops, vary: BatchAugmentation) -> None:
-        self._crops, self._vary = crops, vary
+    def __init__(self, crops: TrainingCrops, augment: BatchAugmentation) -> None:
+        self._crops, self._augment = crops, augment
 
     def __getitem__(self, draw: Draw) -> tuple[Tensor, Tensor, int]:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(draw.seed)
             image = self._crops.crops[draw.row]
-            return image, self._vary.draw(image), self._crops.labels[draw.row]
+            return image, self._augment.draw(image), self._crops.labels[draw.row]

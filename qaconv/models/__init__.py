@@ -1,4 +1,4 @@
-"""The network: an encoder of images, and a head that compares the maps of two."""
+"""Encode images as feature maps, and compare the maps of two images by a head."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

@@ -1,4 +1,4 @@
-"""Build a backbone up to and including its last layer: images to feature maps."""
+"""Build a backbone up to and including its last layer, which computes feature maps of images."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +18,7 @@ from qaconv.plugins import find
 
 STRIDES = {"layer2": 8, "layer3": 16, "layer4": 32}
 
-# MobileNetV2 has no named layers: the number of torchvision's `features` up to the same stride.
+# MobileNetV2 has no named layers. Each number counts torchvision's `features` up to the same stride.
 MOBILENET_V2_BLOCKS = {"layer2": 7, "layer3": 14, "layer4": 18}  # to 32, 96, 320 channels
 
 CLASSIFIERS = ("fc.", "classifier.", "head.")
@@ -54,7 +54,7 @@ def build_torchvision(config: BackboneConfig) -> nn.Module:
         network = torchvision.models.get_model(name, weights="IMAGENET1K_V1" if imagenet else None)
     except (OSError, RuntimeError) as error:
         raise InputError(
-            f"backbone.weights imagenet cannot be downloaded: {error}; a local file is allowed, too"
+            f"backbone.weights imagenet cannot be downloaded: {error}; a local file is allowed instead"
         ) from error
     if ibn:
         (to_ibn_a if ibn == "a" else to_ibn_b)(network)
@@ -64,7 +64,7 @@ def build_torchvision(config: BackboneConfig) -> nn.Module:
 
 
 class TimmBackbone(nn.Module):
-    """A backbone of timm up to the features with the last layer's stride.
+    """Compute the features of a timm backbone that have the last layer's stride.
 
     Raises:
         InputError: timm is not installed or does not have the backbone, or its weights cannot be read or do not fit.
@@ -80,15 +80,15 @@ class TimmBackbone(nn.Module):
         stride = STRIDES[config.last_layer]
         file = None
         if config.weights not in ("none", "imagenet"):
-            path = _existing(Path(config.weights))
+            path = _require_file(Path(config.weights))
             if path.suffix != ".safetensors":
                 raise InputError(f"{path}: backbone.weights of a timm backbone must be a .safetensors file")
             file = {"file": str(path)}
         try:
             if file:  # timm itself ignores missing weights
                 _load(timm.create_model(name), path)
-            probe: Any = timm.create_model(name, features_only=True)
-            strides = list(probe.feature_info.reduction())
+            full: Any = timm.create_model(name, features_only=True)
+            strides = list(full.feature_info.reduction())
             if stride not in strides:
                 raise InputError(
                     f"backbone.last_layer {config.last_layer} has stride {stride}, allowed for {config.name}: {strides}"
@@ -126,26 +126,26 @@ def _cut(network: nn.Module, last_layer: str) -> nn.Sequential:
 
 def _load(network: nn.Module, path: Path) -> None:
     """Fill a network from a file with the same keys. The classifier may be missing, as it is not used."""
-    tensors = _read_tensors(_existing(path))
-    found = {name: value for name, value in tensors.items() if not name.startswith(CLASSIFIERS)}
+    tensors = _read_tensors(_require_file(path))
+    used = {name: value for name, value in tensors.items() if not name.startswith(CLASSIFIERS)}
     expected = {name: value for name, value in network.state_dict().items() if not name.startswith(CLASSIFIERS)}
     counters = {name for name in expected if name.endswith(".num_batches_tracked")}  # older PyTorch had none
-    missing = sorted(expected.keys() - found.keys() - counters)
-    unknown = sorted(found.keys() - expected.keys())
+    missing = sorted(expected.keys() - used.keys() - counters)
+    unknown = sorted(used.keys() - expected.keys())
     misshapen = [
-        f"{name}: must be {tuple(expected[name].shape)}, got {tuple(found[name].shape)}"
-        for name in sorted(expected.keys() & found.keys())
-        if found[name].shape != expected[name].shape
+        f"{name}: must be {tuple(expected[name].shape)}, got {tuple(used[name].shape)}"
+        for name in sorted(expected.keys() & used.keys())
+        if used[name].shape != expected[name].shape
     ]
     if missing or unknown or misshapen:
         raise InputError(
             f"{path}: does not fit the backbone: missing {missing[:10]} ({len(missing)}), "
             f"unknown {unknown[:10]} ({len(unknown)}), with another shape {misshapen[:10]} ({len(misshapen)})"
         )
-    network.load_state_dict(found, strict=False)
+    network.load_state_dict(used, strict=False)
 
 
-def _existing(path: Path) -> Path:
+def _require_file(path: Path) -> Path:
     if not path.is_file():
         raise InputError(
             f"backbone.weights must be none, imagenet or an existing .safetensors or .pth file, got {path}"

@@ -10,17 +10,17 @@ from torch.nn import functional as F
 from qaconv.config import BackboneConfig
 from qaconv.models.backbones import build_backbone
 
-# Mean and deviation of RGB in [0, 1] that torchvision's ImageNet weights were trained with.
+# Mean and standard deviation of RGB in [0, 1] that torchvision's ImageNet weights were trained with.
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class Encoder(nn.Module):
-    """A backbone cut after one of its layers, a neck, and unit length over channels.
+    """Encode images by a backbone that is cut after one of its layers and by a neck, to unit length over channels.
 
     Args:
-        normalise: maps images to normalised images.
-        trunk: the backbone, which maps images to maps.
-        neck: maps the backbone's maps to C channels, with the same locations.
+        normalise: module from images in [0, 1] to the images that the backbone was trained on.
+        trunk: the backbone, from images to maps.
+        neck: module from the backbone's maps to maps of C channels, with the same locations.
         channels: C.
         pooled: whether to average the map to one location, so that h = w = 1 and the score is a cosine.
     """
@@ -28,7 +28,7 @@ class Encoder(nn.Module):
     def __init__(self, normalise: nn.Module, trunk: nn.Module, neck: nn.Module, channels: int, *, pooled: bool) -> None:
         super().__init__()
         self.normalise, self.trunk, self.neck, self.channels = normalise, trunk, neck, channels
-        # A pooled vector is centred before its angle counts (BNNeck: Luo et al., CVPRW 2019).
+        # A pooled vector is centred before it is scaled to unit length (BNNeck: Luo et al., CVPRW 2019).
         self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.BatchNorm2d(channels)) if pooled else nn.Identity()
 
     def forward(self, images: Tensor) -> Tensor:
@@ -69,7 +69,7 @@ def build_encoder(config: BackboneConfig, *, pooled: bool = False) -> Encoder:
 
 
 def _build_neck(config: BackboneConfig, channels: int) -> tuple[nn.Module, int]:
-    """Build the neck for a backbone of `channels` channels, and return its own number of channels."""
+    """Build the neck for a backbone of `channels` channels, and return the number of channels after it."""
     if config.neck_channels == "none":
         return nn.Identity(), channels
     if config.neck == "bias":
@@ -79,7 +79,7 @@ def _build_neck(config: BackboneConfig, channels: int) -> tuple[nn.Module, int]:
 
 
 class Normalise(nn.Module):
-    """Normalise images [B, 3, H, W] in [0, 1] by the mean and deviation of ImageNet."""
+    """Normalise images [B, 3, H, W] in [0, 1] by the mean and standard deviation of ImageNet."""
 
     mean: Tensor
     std: Tensor

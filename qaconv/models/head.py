@@ -1,4 +1,4 @@
-"""QAConv: score every pair of two sets of feature maps, and explain the score (Liao and Shao, ECCV 2020).
+"""Score every pair of two sets of feature maps by QAConv, and explain the score (Liao and Shao, ECCV 2020).
 
 Q queries, G gallery images, C channels, H x W map size, S = H*W locations. Maps have unit length over C, so the
 product of two locations is their cosine.
@@ -14,36 +14,45 @@ from qaconv.runtime.head import Head
 
 
 class Correspondences(NamedTuple):
-    """The best partner of each location, both ways, and what it adds to the logit in eval mode; [Q, G, S] but for one.
+    """The best partner of each location in both directions, and its share of the logit in eval mode.
 
-    Cosines are in [-1, 1], indices in 0..S-1. The shares of a pair, both ways, and the constant sum to its logit.
+    A pair's shares of both directions and the constant sum to its logit.
+
+    Attributes:
+        query_scores: best cosine of each query location over the gallery's locations, [Q, G, S] in [-1, 1].
+        query_indices: location of that cosine in the gallery's map, [Q, G, S] in 0..S-1.
+        query_shares: share of each query location in the logit, [Q, G, S]; 0 if its cosine is average.
+        gallery_scores: best cosine of each gallery location over the query's locations, [Q, G, S] in [-1, 1].
+        gallery_indices: location of that cosine in the query's map, [Q, G, S] in 0..S-1.
+        gallery_shares: share of each gallery location in the logit, [Q, G, S].
+        constant: part of the logit that is the same for every pair, scalar.
     """
 
-    query_scores: Tensor  # of each query location, over the gallery's locations
+    query_scores: Tensor
     query_indices: Tensor
-    query_shares: Tensor  # in logits: 0 is a location that answers as an average one does, or one without weight
-    gallery_scores: Tensor  # of each gallery location, over the query's locations
+    query_shares: Tensor
+    gallery_scores: Tensor
     gallery_indices: Tensor
     gallery_shares: Tensor
-    constant: Tensor  # scalar, in logits: what biases and the last norm add to every pair
+    constant: Tensor
 
 
 class QAConv(nn.Module):
-    """Query-adaptive convolution (Liao and Shao, ECCV 2020; the head of v2 is that of CVPR 2022).
+    """Score pairs by query-adaptive convolution (v1: Liao and Shao, ECCV 2020; v2: Liao and Shao, CVPR 2022).
 
-    Every query location is a 1x1 kernel over the gallery map; the best answer of each location, in both directions,
-    is normalised, weighted by where it is, and summed. With s the normalised best answers [2, S]:
+    Every query location is a 1x1 kernel over the gallery map. The best cosine of each location, in both directions, is
+    normalised, weighted by its location, and summed. With s the normalised best cosines [2, S]:
     v1 is norm(w . s + b), w of 2 S weights, the gallery's first, as in the authors' files;
     v2 is norm(w . s_query + b + w . s_gallery + b), w of S weights, hence symmetric in query and gallery.
 
     Args:
         channels: C.
-        height: H of the maps, in locations.
-        width: W of the maps, in locations.
-        variant: "v1" or "v2"; weights of the two do not interchange.
+        height: H, in locations.
+        width: W, in locations.
+        variant: "v1" or "v2", which cannot load each other's weights. Default: "v2".
 
     Raises:
-        ValueError: another variant.
+        ValueError: the variant is unknown.
 
     Example:
         >>> import torch
@@ -57,35 +66,43 @@ class QAConv(nn.Module):
     def __init__(self, channels: int, height: int, width: int, variant: Literal["v1", "v2"] = "v2") -> None:
         super().__init__()
         if variant not in ("v1", "v2"):
-            raise ValueError(f"variant is {variant!r}; legal are 'v1' and 'v2'")
+            raise ValueError(f"unknown variant {variant!r}, allowed: 'v1', 'v2'")
         self.channels, self.height, self.width, self.variant = channels, height, width, variant
         self.local_norm = nn.BatchNorm1d(1)
         self.weight = nn.Linear(height * width * (2 if variant == "v1" else 1), 1)
         self.logit_norm = nn.BatchNorm1d(1)
-        if variant == "v2":  # as theirs; v1 starts from PyTorch's own
+        if variant == "v2":  # as in the authors' code; v1 keeps PyTorch's initial weights
             nn.init.constant_(self.weight.weight, 1 / (height * width))
 
     def forward(self, query_maps: Tensor, gallery_maps: Tensor, blocks: int = 1) -> Tensor:
-        """Maps [Q, C, H, W] and [G, C, H, W] to logits [Q, G]; higher is a better match.
+        """Compute the logits [Q, G] of all pairs. A higher logit is a better match.
 
         Args:
-            query_maps: unit length over C.
-            gallery_maps: the same.
-            blocks: into which the gallery is cut, of as many images each. In training the norms see a block at a time,
-                as if each had been a call of its own.
+            query_maps: maps [Q, C, H, W] of unit length over C.
+            gallery_maps: maps [G, C, H, W] of unit length over C.
+            blocks: number of equal blocks of the gallery. In training the norms see a block at a time, as if each block
+                had been a separate call. Default: 1.
+
+        Raises:
+            ValueError: the maps have another shape than the head was made for.
         """
         self._check(query_maps, gallery_maps)
-        best_of_query, best_of_gallery = best_partners(query_maps, gallery_maps)
-        of_query, of_gallery = best_of_query.transpose(1, 2), best_of_gallery.permute(2, 0, 1)  # [Q, G, S]
-        queries, galleries, locations = of_query.shape
-        best = torch.stack([of_gallery, of_query], dim=2).reshape(queries, blocks, -1, locations)
-        with torch.autocast(best.device.type, enabled=False):  # half a gradient of so many logits would vanish
+        query_partners, gallery_partners = best_partners(query_maps, gallery_maps)
+        query_scores = query_partners.transpose(1, 2)  # [Q, G, S]
+        gallery_scores = gallery_partners.permute(2, 0, 1)  # [Q, G, S]
+        queries, galleries, locations = query_scores.shape
+        best = torch.stack([gallery_scores, query_scores], dim=2).reshape(queries, blocks, -1, locations)
+        with torch.autocast(best.device.type, enabled=False):  # in half precision the small gradients would vanish
             local = _normalise(self.local_norm, best.to(self.weight.weight.dtype))
             logits = self.weight(local.reshape(-1, self.weight.in_features)).reshape(queries * galleries, -1).sum(dim=1)
             return _normalise(self.logit_norm, logits.reshape(queries, blocks, -1, 1)).reshape(queries, galleries)
 
     def correspondences(self, query_maps: Tensor, gallery_maps: Tensor) -> Correspondences:
-        """Maps [Q, C, H, W] and [G, C, H, W] to the best partner of each location, both ways."""
+        """Find the best partner of each location of maps [Q, C, H, W] and [G, C, H, W], in both directions.
+
+        Raises:
+            ValueError: the maps have another shape than the head was made for.
+        """
         table = self.cosines(query_maps, gallery_maps)
         query, gallery = table.max(dim=3), table.max(dim=1)
         query_scores, query_indices = query.values.transpose(1, 2), query.indices.transpose(1, 2)
@@ -123,10 +140,10 @@ class QAConv(nn.Module):
         return _AffineHead(local, logit.scale * weight[-1], logit.scale * weight[0], constant)
 
     def cosines(self, query_maps: Tensor, gallery_maps: Tensor) -> Tensor:
-        """Maps [Q, C, H, W] and [G, C, H, W] to [Q, S, G, S]: every query location against every gallery location.
+        """Compute the cosines [Q, S, G, S] of every location of maps [Q, C, H, W] with every one of [G, C, H, W].
 
         Raises:
-            ValueError: maps of another shape than the head was made for.
+            ValueError: the maps have another shape than the head was made for.
         """
         self._check(query_maps, gallery_maps)
         rows = query_maps.flatten(2).transpose(1, 2).reshape(-1, self.channels)
@@ -140,12 +157,12 @@ class QAConv(nn.Module):
         for name, maps in (("query_maps", query_maps), ("gallery_maps", gallery_maps)):
             if tuple(maps.shape[1:]) != expected:
                 raise ValueError(
-                    f"{name} have shape {tuple(maps.shape)}; expected [N, {', '.join(map(str, expected))}]"
+                    f"{name} must have shape [N, {', '.join(map(str, expected))}], got {tuple(maps.shape)}"
                 )
 
 
 class _Affine(NamedTuple):
-    """scale * x + shift: what a BatchNorm of one channel does in eval mode."""
+    """Apply scale * x + shift, which is a BatchNorm of one channel in eval mode."""
 
     scale: Tensor
     shift: Tensor
@@ -164,23 +181,26 @@ class _AffineHead(NamedTuple):
 
 
 def _normalise(norm: nn.BatchNorm1d, values: Tensor) -> Tensor:
-    """Apply a norm of one channel to values [Q, blocks, n, S], in training to each block by itself.
+    """Apply a norm of one channel to values [Q, blocks, n, S], in training to each block separately.
 
-    cuDNN would leave all of a GPU but one multiprocessor idle, and knows no blocks.
+    cuDNN's norm has no blocks, and uses a single multiprocessor of a GPU for one channel.
     """
     blocks = values.shape[1]
     if not norm.training or (blocks == 1 and not values.is_cuda):
-        return norm(values.reshape(-1, 1, values.shape[3])).reshape(values.shape)
+        normalised: Tensor = norm(values.reshape(-1, 1, values.shape[3]))
+        return normalised.reshape(values.shape)
     assert norm.running_var is not None and norm.running_mean is not None and norm.momentum is not None
     assert norm.num_batches_tracked is not None
     variance, mean = torch.var_mean(values, dim=(0, 2, 3), correction=0, keepdim=True)
     with torch.no_grad():
         count = values.numel() // blocks
         norm.num_batches_tracked += blocks
-        # What moving by the momentum for one block after the other comes to.
-        kept = (1 - norm.momentum) ** torch.arange(blocks - 1, -1, -1, dtype=values.dtype, device=values.device)
-        for running, found in ((norm.running_mean, mean), (norm.running_var, variance * (count / (count - 1)))):
-            running.mul_((1 - norm.momentum) ** blocks).add_(norm.momentum * (kept * found.flatten()).sum())
+        # Together these weights equal one update by the momentum for each block, in order.
+        block_weights = (1 - norm.momentum) ** torch.arange(
+            blocks - 1, -1, -1, dtype=values.dtype, device=values.device
+        )
+        for running, latest in ((norm.running_mean, mean), (norm.running_var, variance * (count / (count - 1)))):
+            running.mul_((1 - norm.momentum) ** blocks).add_(norm.momentum * (block_weights * latest.flatten()).sum())
     return (values - mean) * ((variance + norm.eps).rsqrt() * norm.weight) + norm.bias
 
 

@@ -1,7 +1,7 @@
 """Turn a torchvision ResNet into its IBN-a or IBN-b form, with the names of the authors' weights.
 
-IBN-Net (Pan et al., ECCV 2018): instance normalisation takes out an image's own contrast and colour, which transfers
-better between camera networks. Forms and names as in the authors' repository, XingangPan/IBN-Net.
+IBN-Net (Pan et al., ECCV 2018): instance normalisation removes the contrast and colour of each image, so a network
+transfers better between camera networks. Forms and names are those of the authors' repository, XingangPan/IBN-Net.
 """
 
 import torch
@@ -11,21 +11,21 @@ from torchvision.models.resnet import BasicBlock, Bottleneck
 
 
 def to_ibn_a(resnet: ResNet) -> None:
-    """In place: the first norm of each block of layers 1 to 3 is half instance norm, half batch norm."""
+    """Replace, in place, the first norm of each block of layers 1 to 3: half instance norm, half batch norm."""
     for layer in (resnet.layer1, resnet.layer2, resnet.layer3):
         for block in layer:
             block.bn1 = HalfInstanceNorm(block.bn1.num_features)
 
 
 def to_ibn_b(resnet: ResNet) -> None:
-    """In place: instance norm after the stem, and at the end of layers 1 and 2."""
+    """Put instance norm, in place, after the stem and at the end of layers 1 and 2."""
     resnet.bn1 = nn.InstanceNorm2d(resnet.bn1.num_features, affine=True)
     for layer in (resnet.layer1, resnet.layer2):
         layer[-1] = InstanceNormedBlock(layer[-1])
 
 
 class HalfInstanceNorm(nn.Module):
-    """The first half of the channels by instance norm, the others by batch norm."""
+    """Normalise the first half of the channels by instance norm and the others by batch norm."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class HalfInstanceNorm(nn.Module):
 
 
 class InstanceNormedBlock(nn.Module):
-    """A residual block, whose parts it takes over by name, with instance norm between its sum and its last ReLU."""
+    """Put instance norm between the sum and the last ReLU of a residual block, whose modules keep their names."""
 
     def __init__(self, block: BasicBlock | Bottleneck) -> None:
         super().__init__()
@@ -50,10 +50,12 @@ class InstanceNormedBlock(nn.Module):
         self.IN = nn.InstanceNorm2d(norm.num_features, affine=True)
 
     def forward(self, maps: Tensor) -> Tensor:
-        parts, out = dict(self.named_children()), maps
+        parts = dict(self.named_children())
+        out = maps
         for step in range(1, self.steps + 1):
             out = parts[f"bn{step}"](parts[f"conv{step}"](out))
             if step < self.steps:
                 out = parts["relu"](out)
         skipped = parts["downsample"](maps) if "downsample" in parts else maps
-        return parts["relu"](self.IN(out + skipped))
+        activated: Tensor = parts["relu"](self.IN(out + skipped))
+        return activated

@@ -1,8 +1,8 @@
 """Find the best cosine of each location in each image of another set of feature maps.
 
 Q query images, G gallery images, S locations a map, C channels. Plain autograd holds an S x S table of cosines for
-each pair, and as much again for its gradient: that is what fills a GPU. Here a table lives as long as its tile, and
-what is kept for the gradient is where each best partner lies: a byte or two for each location of each pair.
+each pair and another for its gradient, which fill a GPU. Here a table is freed after its tile. The gradient needs only
+the index of each best partner: a byte or two for each location of each pair.
 """
 
 from importlib.util import find_spec
@@ -14,37 +14,42 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-CPU_TILE_BYTES, GPU_TILE_BYTES = 4 << 20, 256 << 20  # of cosines: what a core's cache holds; what keeps a GPU busy
+CPU_TILE_BYTES = 4 << 20  # of cosines: they fit into a core's cache
+GPU_TILE_BYTES = 256 << 20  # of cosines: enough to keep a GPU busy
 HAS_TRITON = find_spec("triton") is not None
 BLOCK = 16  # images whose gradient is gathered at a time
 
 
 def best_partners(query_maps: Tensor, gallery_maps: Tensor) -> tuple[Tensor, Tensor]:
-    """Maps [Q, C, h, w] and [G, C, h, w] to cosines [Q, S, G], the best of each query location in each gallery image,
-    and [G, S, Q], the best of each gallery location in each query image.
+    """Find the best cosine of each location in each image of the other set of maps.
 
-    One tensor given twice, as in training, is matched one way: the other way is the same.
+    Of equal cosines the first location counts, as in `torch.max`, and the gradient goes to that pair of locations. The
+    gradient is the same bit for bit in every run. Autocast halves the precision of the cosines, not of the gradient.
 
-    Of equal cosines the first location counts, as in `torch.max`, and the gradient goes to that one pair of
-    locations; it is the same bit for bit in every run. Autocast halves the precision of the cosines, and not that
-    of the gradient.
+    Args:
+        query_maps: [Q, C, h, w].
+        gallery_maps: [G, C, h, w]. If it is the same tensor, as in training, only one direction is computed.
+
+    Returns:
+        The best cosine of each query location in each gallery image, [Q, S, G], and of each gallery location in each
+        query image, [G, S, Q].
     """
     query, gallery = (maps.flatten(2).transpose(1, 2).contiguous() for maps in (query_maps, gallery_maps))
     if gallery_maps is query_maps:
         (best,) = _BestPartners.apply(query, query, False)
         return best, best
-    of_query, of_gallery = _BestPartners.apply(query, gallery, True)
-    return of_query, of_gallery
+    query_best, gallery_best = _BestPartners.apply(query, gallery, True)
+    return query_best, gallery_best
 
 
 class _BestPartners(torch.autograd.Function):
-    """Maps [Q, S, C] and [G, S, C] to [Q, S, G], and to [G, S, Q] if both ways are asked for."""
+    """Find the best cosines [Q, S, G] of maps [Q, S, C] and [G, S, C], and in both directions also [G, S, Q]."""
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, gallery: Tensor, both: bool) -> tuple[Tensor, ...]:
         find = kernels.find if (kernels := _kernels(query)) else _find
-        found = find(query, gallery, both, _index_type(query.shape[1]))
-        best, winners = zip(*found, strict=True)
+        directions = find(query, gallery, both, _index_type(query.shape[1]))
+        best, winners = zip(*directions, strict=True)
         ctx.save_for_backward(query, gallery, *winners)
         return best
 
@@ -54,26 +59,28 @@ class _BestPartners(torch.autograd.Function):
         query, gallery, *winners = ctx.saved_tensors
         for_query, for_gallery, _ = ctx.needs_input_grad
         kernels = _kernels(query)
-        of_own, of_other = (kernels.of_own, kernels.of_other) if kernels else (_of_own, _of_other)
-        of_query = of_own(gradients[0], gallery, winners[0]) if for_query else None
-        of_gallery = of_other(gradients[0], query, winners[0]) if for_gallery else None
+        gather, scatter = (kernels.gather, kernels.scatter) if kernels else (_gather, _scatter)
+        query_grad = gather(gradients[0], gallery, winners[0]) if for_query else None
+        gallery_grad = scatter(gradients[0], query, winners[0]) if for_gallery else None
         if len(winners) == 2:
-            of_query = of_query + of_other(gradients[1], gallery, winners[1]) if of_query is not None else None
-            of_gallery = of_gallery + of_own(gradients[1], query, winners[1]) if of_gallery is not None else None
-        return of_query, of_gallery, None
+            if query_grad is not None:
+                query_grad = query_grad + scatter(gradients[1], gallery, winners[1])
+            if gallery_grad is not None:
+                gallery_grad = gallery_grad + gather(gradients[1], query, winners[1])
+        return query_grad, gallery_grad, None
 
 
 def _kernels(maps: Tensor) -> ModuleType | None:
-    """The Triton kernels, where there is a GPU for them and they hold such maps; torch does the same elsewhere."""
+    """Return the Triton kernels if the maps are on a GPU whose memory suffices, else None: torch computes the same."""
     if not maps.is_cuda or maps.dtype == torch.float64 or not HAS_TRITON:
         return None
-    from qaconv.models import local_max_cuda  # Triton comes with PyTorch for CUDA alone
+    from qaconv.models import local_max_cuda  # only PyTorch for CUDA comes with Triton
 
     return local_max_cuda if local_max_cuda.fits(maps) else None
 
 
 def _find(query: Tensor, gallery: Tensor, both: bool, winners_type: torch.dtype) -> list[tuple[Tensor, Tensor]]:
-    """The best cosines and where they lie, [Q, S, G] each, and, both ways, [G, S, Q]."""
+    """Find the best cosines and their indices, [Q, S, G] each, and in both directions also [G, S, Q] each."""
     queries, galleries, locations = len(query), len(gallery), query.shape[1]
     shapes = [(queries, locations, galleries), (galleries, locations, queries)][: 1 + both]
     best = [query.new_empty(shape) for shape in shapes]
@@ -81,21 +88,23 @@ def _find(query: Tensor, gallery: Tensor, both: bool, winners_type: torch.dtype)
     for rows, columns in _tiles(queries, galleries, 4 * locations**2, query.device):
         product = query[rows].flatten(0, 1) @ gallery[columns].flatten(0, 1).T
         table = product.reshape(-1, locations, columns.stop - columns.start, locations)
-        found = table.max(dim=3)
-        best[0][rows, :, columns], winners[0][rows, :, columns] = found.values, found.indices
+        maxima = table.max(dim=3)
+        best[0][rows, :, columns] = maxima.values
+        winners[0][rows, :, columns] = maxima.indices
         if both:
-            found = table.permute(2, 3, 0, 1).contiguous().max(dim=3)  # a copy is quicker than max across rows
-            best[1][columns, :, rows], winners[1][columns, :, rows] = found.values, found.indices
+            maxima = table.permute(2, 3, 0, 1).contiguous().max(dim=3)  # a copy is faster than max across rows
+            best[1][columns, :, rows] = maxima.values
+            winners[1][columns, :, rows] = maxima.indices
     return list(zip(best, winners, strict=True))
 
 
-def _of_own(gradient: Tensor, other: Tensor, winners: Tensor) -> Tensor:
-    """What each location that chose gets, [N, S, C]: the sum of its partners, one in each of M other images.
+def _gather(gradient: Tensor, other: Tensor, winners: Tensor) -> Tensor:
+    """Compute the gradient [N, S, C] of the locations that chose: the weighted sum of their partners in M images.
 
     Args:
-        gradient: [N, S, M].
-        other: [M, S, C].
-        winners: [N, S, M].
+        gradient: gradient of the best cosines, [N, S, M].
+        other: maps of the other images, [M, S, C].
+        winners: index of each best partner, [N, S, M].
     """
     images, locations, others = winners.shape
     vectors = other.reshape(others * locations, -1)
@@ -110,26 +119,26 @@ def _of_own(gradient: Tensor, other: Tensor, winners: Tensor) -> Tensor:
     ).reshape(images, locations, -1)
 
 
-def _of_other(gradient: Tensor, own: Tensor, winners: Tensor) -> Tensor:
-    """What each location that was chosen gets, [M, S, C]: the sum of those that chose it.
+def _scatter(gradient: Tensor, choosing: Tensor, winners: Tensor) -> Tensor:
+    """Compute the gradient [M, S, C] of the chosen locations: the weighted sum of the locations that chose them.
 
-    Sorted by what they chose, its choosers stand together: no two threads write to one place, as they would in a
-    scatter, so the sum has one order.
+    The choosers are sorted by their choice, so those of one location are adjacent. Unlike in a scatter, no two threads
+    add to one location, so the order of the sum is fixed.
 
     Args:
-        gradient: [N, S, M].
-        own: [N, S, C], the maps that chose.
-        winners: [N, S, M].
+        gradient: gradient of the best cosines, [N, S, M].
+        choosing: maps of the images that chose, [N, S, C].
+        winners: index of each best partner, [N, S, M].
     """
     images, locations, others = winners.shape
-    vectors = own.reshape(images * locations, -1)
-    places = torch.arange(locations, dtype=winners.dtype, device=own.device)
+    vectors = choosing.reshape(images * locations, -1)
+    places = torch.arange(locations, dtype=winners.dtype, device=choosing.device)
     sums = []
     for part, weights in zip(
         winners.flatten(0, 1).split(BLOCK, dim=1), gradient.flatten(0, 1).split(BLOCK, dim=1), strict=True
     ):
         chosen, choosers = part.T.contiguous().sort(dim=1, stable=True)
-        first = torch.arange(len(chosen), device=own.device)[:, None] * len(vectors)
+        first = torch.arange(len(chosen), device=choosing.device)[:, None] * len(vectors)
         starts = torch.searchsorted(chosen, places.expand(len(chosen), -1).contiguous()) + first
         sorted_weights = weights.T.gather(1, choosers)
         sums.append(
@@ -145,7 +154,7 @@ def _of_other(gradient: Tensor, own: Tensor, winners: Tensor) -> Tensor:
 
 
 def _tiles(images: int, others: int, pair_bytes: int, device: torch.device) -> list[tuple[slice, slice]]:
-    """Pairs of images, so many at a time as fit into a tile."""
+    """Cut the pairs of images into tiles that fit into memory."""
     pairs = max(1, (CPU_TILE_BYTES if device.type == "cpu" else GPU_TILE_BYTES) // pair_bytes)
     width = min(pairs, others)
     height = max(1, pairs // max(width, 1))
@@ -157,5 +166,5 @@ def _tiles(images: int, others: int, pair_bytes: int, device: torch.device) -> l
 
 
 def _index_type(locations: int) -> torch.dtype:
-    """The smallest type that counts so many locations."""
+    """Return the smallest type that holds an index in 0..locations-1."""
     return torch.uint8 if locations <= 256 else torch.int16 if locations <= 2**15 else torch.int32

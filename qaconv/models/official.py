@@ -1,13 +1,13 @@
 """Load a checkpoint of the authors' releases as a network of this project.
 
-Their file holds the encoder under `model` (a whole ResNet as `base`, which they cut as it runs) and the head under
-`criterion`, inside the loss. What tells the releases apart:
+A file of the authors holds the encoder under `model` (a whole ResNet as `base`, which is cut when it runs) and the head
+under `criterion`, inside the loss. The releases differ in these points:
 
-| release | neck | head | where the head lies | of its training |
+| release | neck | head | key of the head | state of its training |
 |---|---|---|---|---|
 | v1.0 | batchnorm | v1 | criterion | class memory |
 | v1.1 | batchnorm | v1 | criterion | class memory, and which classes were seen |
-| v1.2, v2.0 | batchnorm | v1 | criterion.matcher | the same; none where v2.0 trained by pairwise matching |
+| v1.2, v2.0 | batchnorm | v1 | criterion.matcher | as v1.1; none if v2.0 trained by pairwise matching |
 | v2.1 | bias | v2 | criterion.matcher | none |
 """
 
@@ -25,25 +25,25 @@ from qaconv.models.checkpoint import Architecture, Network, build_network
 
 MATCHER = "matcher."
 CLASSES_SEEN = "valid_class"
-CLASS_MEMORY = ("class_memory", CLASSES_SEEN)  # of training; not part of the network
-HEAD = {"local_norm.": "bn.", "weight.": "fc.", "logit_norm.": "logit_bn."}  # ours: theirs
+CLASS_MEMORY = ("class_memory", CLASSES_SEEN)  # state of the training, not part of the network
+HEAD = {"local_norm.": "bn.", "weight.": "fc.", "logit_norm.": "logit_bn."}  # this project's prefix: the authors'
 ENCODER = {
     "bias": {"trunk.": "base.", "neck.": "neck_conv."},
     "batchnorm": {"trunk.": "base.", "neck.0.": "neck_conv.", "neck.1.": "neck_bn."},
 }
-DEPTHS = {(2, 2): 18, (4, 6): 34, (4, 23): 101, (8, 36): 152}  # by blocks of layers 2 and 3; (4, 6) is 50 as well
+DEPTHS = {(2, 2): 18, (4, 6): 34, (4, 23): 101, (8, 36): 152}  # by blocks of layers 2 and 3; (4, 6) is also 50
 LAYERS = ("layer2", "layer3", "layer4")
 
 
 def load_official(path: Path, image: ImageConfig) -> tuple[Network, str]:
-    """The network, in eval mode, and its release, such as "v2.1".
+    """Load a checkpoint as a network in eval mode, and return it with its release, such as "v2.1".
 
     Args:
-        path: theirs are called checkpoint.pth.tar; it is read with `weights_only`.
-        image: the size it was trained for, which the file does not say; theirs is 384 x 128.
+        path: the authors' checkpoint.pth.tar. It is read with `weights_only`.
+        image: size of the images it was trained on, which the file does not hold. The authors' is 384 x 128.
 
     Raises:
-        InputError: the file is no such checkpoint, is of another image size, or its keys do not fit: they are named.
+        InputError: the file is not such a checkpoint, is for another image size, or has other keys or shapes.
     """
     model, criterion = _read(path)
     head = {name.removeprefix(MATCHER): value for name, value in criterion.items() if name not in CLASS_MEMORY}
@@ -51,23 +51,24 @@ def load_official(path: Path, image: ImageConfig) -> tuple[Network, str]:
     backbone = _backbone(path, model, neck)
     network, variant = _network(path, backbone, image, head)
     _fill(path, network, model, head)
-    network.encoder.eval(), network.head.eval()
+    network.encoder.eval()
+    network.head.eval()
     return network, _release(path, neck, variant, criterion)
 
 
 def _read(path: Path) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
-    """The state dicts of encoder and loss."""
+    """Read the state dicts of encoder and loss."""
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except (UnpicklingError, RuntimeError, EOFError, OSError) as error:
         raise InputError(
-            f"{path}: cannot be read as tensors, numbers and names alone; legal is a whole checkpoint.pth.tar"
+            f"{path}: must be a checkpoint.pth.tar that holds nothing but tensors, numbers and names"
         ) from error
-    keys = sorted(map(str, loaded)) if isinstance(loaded, Mapping) else type(loaded).__name__
+    content = sorted(map(str, loaded)) if isinstance(loaded, Mapping) else type(loaded).__name__
     if not isinstance(loaded, Mapping) or not all(
         isinstance(loaded.get(key), Mapping) for key in ("model", "criterion")
     ):
-        raise InputError(f"{path}: is no checkpoint of the authors: it holds {keys}; legal is model and criterion")
+        raise InputError(f"{path}: must be a checkpoint of the authors, with model and criterion, got {content}")
     model, criterion = (
         {name.removeprefix("module."): value for name, value in loaded[key].items()} for key in ("model", "criterion")
     )
@@ -75,33 +76,31 @@ def _read(path: Path) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
 
 
 def _backbone(path: Path, model: Mapping[str, Tensor], neck: Literal["bias", "batchnorm"]) -> BackboneConfig:
-    """What the names and shapes of its tensors say."""
+    """Find the backbone's configuration by the names and shapes of its tensors."""
     blocks = {
         layer: len({name.split(".")[2] for name in model if name.startswith(f"base.{layer}.")}) for layer in LAYERS
     }
-    counted = (blocks["layer2"], blocks["layer3"])
-    if "neck_conv.weight" not in model or counted not in DEPTHS:
+    block_counts = (blocks["layer2"], blocks["layer3"])
+    if "neck_conv.weight" not in model:
+        raise InputError(f"{path}: model: neck_conv.weight is missing")
+    if block_counts not in DEPTHS:
         raise InputError(
-            f"{path}: model cannot be placed: neck_conv.weight is "
-            f"{'there' if 'neck_conv.weight' in model else 'missing'}, layers 2 and 3 have {counted} blocks; "
-            f"legal is a neck, and the blocks of a ResNet, {sorted(DEPTHS)}"
+            f"{path}: model: layers 2 and 3 have {block_counts} blocks, allowed (those of a ResNet): {sorted(DEPTHS)}"
         )
     bottleneck = "base.layer1.0.conv3.weight" in model
-    depth = 50 if bottleneck and counted == (4, 6) else DEPTHS[counted]
+    depth = 50 if bottleneck and block_counts == (4, 6) else DEPTHS[block_counts]
     channels, channels_in = model["neck_conv.weight"].shape[:2]
     widths = {width * (4 if bottleneck else 1): layer for width, layer in zip((128, 256, 512), LAYERS, strict=True)}
     if channels_in not in widths:
-        raise InputError(f"{path}: model: neck_conv.weight takes {channels_in} channels; legal are {sorted(widths)}")
-    form = (
-        "_ibn_a"
-        if "base.layer1.0.bn1.IN.weight" in model
-        else "_ibn_b"
-        if any(".IN." in name for name in model)
-        else ""
-    )
+        raise InputError(f"{path}: model: neck_conv.weight has {channels_in} channels, allowed: {sorted(widths)}")
+    ibn = ""
+    if "base.layer1.0.bn1.IN.weight" in model:
+        ibn = "_ibn_a"
+    elif any(".IN." in name for name in model):
+        ibn = "_ibn_b"
     return BackboneConfig.model_validate(
         {
-            "name": f"resnet{depth}{form}",
+            "name": f"resnet{depth}{ibn}",
             "last_layer": widths[channels_in],
             "neck_channels": channels,
             "neck": neck,
@@ -113,18 +112,18 @@ def _backbone(path: Path, model: Mapping[str, Tensor], neck: Literal["bias", "ba
 def _network(
     path: Path, backbone: BackboneConfig, image: ImageConfig, head: Mapping[str, Tensor]
 ) -> tuple[Network, Literal["v1", "v2"]]:
-    """The network to fill; the length of the head's weights says which variant it is, once the map size is known."""
-    described = Architecture(backbone=backbone, image=image, pooled=False, head="v2")
-    network = build_network(described, seed=0)
+    """Build the network to fill. The head's variant follows from the length of its weights and the map size."""
+    architecture = Architecture(backbone=backbone, image=image, pooled=False, head="v2")
+    network = build_network(architecture, seed=0)
     locations = network.head.height * network.head.width
-    found = head["fc.weight"].shape[1] if "fc.weight" in head else "none"
-    if found == locations:
+    weight_count = head["fc.weight"].shape[1] if "fc.weight" in head else "none"
+    if weight_count == locations:
         return network, "v2"
-    if found == 2 * locations:
-        return build_network(described.model_copy(update={"head": "v1"}), seed=0), "v1"
+    if weight_count == 2 * locations:
+        return build_network(architecture.model_copy(update={"head": "v1"}), seed=0), "v1"
     raise InputError(
-        f"{path}: criterion: fc.weight has {found} weights; images of {image.height} x {image.width} have maps of "
-        f"{network.head.height} x {network.head.width}, for which {locations} (v2) and {2 * locations} (v1) are legal"
+        f"{path}: criterion: fc.weight must have {locations} (v2) or {2 * locations} (v1) weights, got {weight_count}: "
+        f"images of {image.height} x {image.width} have maps of {network.head.height} x {network.head.width}"
     )
 
 
@@ -134,7 +133,7 @@ def _release(path: Path, neck: str, variant: str, criterion: Mapping[str, Tensor
         return "v2.1"
     if (neck, variant) != ("batchnorm", "v1"):
         raise InputError(
-            f"{path}: a {neck} neck with a {variant} head is of no release; legal are batchnorm with v1, bias with v2"
+            f"{path}: no release has a {neck} neck with a {variant} head, allowed: batchnorm with v1, bias with v2"
         )
     if wrapped:
         return "v1.2 or v2.0, whose files are alike" if CLASSES_SEEN in criterion else "v2.0"
@@ -143,31 +142,35 @@ def _release(path: Path, neck: str, variant: str, criterion: Mapping[str, Tensor
 
 def _fill(path: Path, network: Network, model: Mapping[str, Tensor], head: Mapping[str, Tensor]) -> None:
     backbone = network.architecture.backbone
-    unused = ("base.fc.", *(f"base.{layer}." for layer in LAYERS if layer > backbone.last_layer))  # what is cut off
-    model = {name: value for name, value in model.items() if not name.startswith(unused)}
+    cut_off = ("base.fc.", *(f"base.{layer}." for layer in LAYERS if layer > backbone.last_layer))
+    model = {name: value for name, value in model.items() if not name.startswith(cut_off)}
     faults = []
-    for part, module, found, prefixes in (
+    for part, module, tensors, prefixes in (
         ("model", network.encoder, model, ENCODER[backbone.neck]),
         ("criterion", network.head, head, HEAD),
     ):
-        wanted = module.state_dict()
-        names = {name: _renamed(name, prefixes) for name in wanted}
+        expected = module.state_dict()
+        names = {name: _official_name(name, prefixes) for name in expected}
         optional = {name for name in names.values() if name.endswith("num_batches_tracked")}  # older PyTorch wrote none
-        missing = sorted(set(names.values()) - found.keys() - optional)
-        left_over = sorted(found.keys() - set(names.values()))
+        missing = sorted(set(names.values()) - tensors.keys() - optional)
+        unknown = sorted(tensors.keys() - set(names.values()))
         misshapen = sorted(
-            theirs for ours, theirs in names.items() if theirs in found and wanted[ours].shape != found[theirs].shape
+            official
+            for name, official in names.items()
+            if official in tensors and expected[name].shape != tensors[official].shape
         )
-        if missing or left_over or misshapen:
-            lists = {"missing": missing, "left over": left_over, "of another shape": misshapen}
-            faults.append(f"{part}: " + ", ".join(f"{what} {keys[:10]} ({len(keys)})" for what, keys in lists.items()))
+        if missing or unknown or misshapen:
+            lists = {"missing": missing, "unknown": unknown, "with another shape": misshapen}
+            faults.append(
+                f"{part}: " + ", ".join(f"{fault} {keys[:10]} ({len(keys)})" for fault, keys in lists.items())
+            )
         else:
-            filled = {ours: found[theirs] for ours, theirs in names.items() if theirs in found}
-            module.load_state_dict(filled, strict=False)
+            values = {name: tensors[official] for name, official in names.items() if official in tensors}
+            module.load_state_dict(values, strict=False)
     if faults:
         raise InputError(f"{path}: does not fit {backbone.name}: " + "; ".join(faults))
 
 
-def _renamed(name: str, prefixes: Mapping[str, str]) -> str:
+def _official_name(name: str, prefixes: Mapping[str, str]) -> str:
     prefix = next(prefix for prefix in prefixes if name.startswith(prefix))
     return prefixes[prefix] + name.removeprefix(prefix)

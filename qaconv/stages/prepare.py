@@ -13,13 +13,13 @@ def prepare(params: Params, name: str) -> None:
     """Read a dataset in its layout, decode every image, and write manifest and summary to PREPARED/name.
 
     Raises:
-        InputError: params.yaml does not have the dataset, or the dataset has faults; nothing has been written.
+        InputError: params.yaml does not have the dataset, or the dataset has faults. Nothing is written then.
     """
     dataset = params.dataset(name)
     manifest = layouts.read(dataset.layout, dataset.path, domain=name, **dataset.options)
     manifest.save(PREPARED / name)
-    for found in manifest.clocks:
-        log.info("%s camera %d, %s: %s: %s", name, *(found[key] for key in ("camid", "kind", "detail", "done")))
+    for finding in manifest.clocks:
+        log.info("%s camera %d, %s: %s: %s", name, *(finding[key] for key in ("camid", "kind", "detail", "done")))
     for split, counts in manifest.summary()["splits"].items():
         log.info(
             "%s %s: %s images of %s people on %s cameras, and %s junk",

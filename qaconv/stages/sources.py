@@ -1,4 +1,4 @@
-"""Join the training datasets into one table, and the people held out into another.
+"""Join the training datasets into one table for training and one of people held out.
 
 Labels count from 0 across all datasets, separately in each table.
 """
@@ -25,7 +25,9 @@ def sources(params: Params) -> None:
     Raises:
         InputError: a dataset has no training images.
     """
-    trained, held, digests = [], [], {}
+    train_tables: list[pd.DataFrame] = []
+    holdout_tables: list[pd.DataFrame] = []
+    digests: dict[str, str] = {}
     for name in params.train.datasets:
         manifest = Manifest.load(PREPARED / name)
         rows = manifest.split("train")
@@ -33,43 +35,47 @@ def sources(params: Params) -> None:
         if rows.empty:
             raise InputError(f"params.yaml: train.datasets names {name!r}, which has no images in its train split")
         rows = rows.assign(path=manifest.root.as_posix() + "/" + rows["image"], domain=name)
-        chosen = rows["pid"].isin(_held_out(rows["pid"], params.train.holdout_share, [params.seed, *name.encode()]))
-        trained.append(rows[~chosen])
-        held.append(rows[chosen])
+        seed = [params.seed, *name.encode()]
+        is_held_out = rows["pid"].isin(_draw_people(rows["pid"], params.train.holdout_share, seed))
+        train_tables.append(rows[~is_held_out])
+        holdout_tables.append(rows[is_held_out])
         digests[name] = manifest.digest
-    train, holdout = _numbered(trained), _numbered(held)
-    with replacing_folder(SOURCES) as beside:
-        train.to_parquet(beside / "train.parquet", index=False)
-        holdout.to_parquet(beside / "holdout.parquet", index=False)
-        people, held_people = int(train["label"].nunique()), int(holdout["label"].nunique())
+    train = _join(train_tables)
+    holdout = _join(holdout_tables)
+    train_people = int(train["label"].nunique())
+    holdout_people = int(holdout["label"].nunique())
+    with replacing_folder(SOURCES) as new_folder:
+        train.to_parquet(new_folder / "train.parquet", index=False)
+        holdout.to_parquet(new_folder / "holdout.parquet", index=False)
         write_json(
-            beside / "summary.json",
+            new_folder / "summary.json",
             {
                 "images": len(train),
-                "people": people,
-                "held_out": {"images": len(holdout), "people": held_people},
+                "people": train_people,
+                "held_out": {"images": len(holdout), "people": holdout_people},
                 "digests": digests,
             },
         )
     log.info(
         "%d training images of %d people from %s; %d images of %d more people are held out",
         len(train),
-        people,
+        train_people,
         ", ".join(digests),
         len(holdout),
-        held_people,
+        holdout_people,
     )
 
 
-def _held_out(pids: pd.Series, share: float, seed: list[int]) -> list[int]:
-    """Draw the people to hold out: none, or at least two, as one person alone cannot be confused."""
+def _draw_people(pids: pd.Series, share: float, seed: list[int]) -> list[int]:
+    """Draw the people to hold out: none, or at least two, as one person cannot be mistaken for another."""
     people = np.unique(pids)
     count = max(2, round(share * len(people))) if share else 0
     chosen: list[int] = np.random.default_rng(seed).permutation(people)[:count].tolist()
     return chosen
 
 
-def _numbered(tables: list[pd.DataFrame]) -> pd.DataFrame:
+def _join(tables: list[pd.DataFrame]) -> pd.DataFrame:
+    """Join tables and number their people."""
     table = pd.concat(tables, ignore_index=True)
     table["label"] = table.groupby(["domain", "pid"], sort=True).ngroup()
     return table[["path", "label", "domain", "pid", "camid"]]

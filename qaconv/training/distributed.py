@@ -1,8 +1,8 @@
 """Train in several processes, each with a part of every batch and its own GPU, as one process would.
 
-Each process encodes its part. The maps of all are gathered, and every process computes the loss of the whole batch, as
-losses compare across the batch; matching a batch is cheap compared with encoding it. The processes are those of
-`launch` or of torchrun. In a single process the functions here change nothing.
+Each process encodes its part. The maps of all parts are gathered, and every process computes the loss of the whole
+batch, because losses compare images across the batch. Matching a batch is cheap compared with encoding it. `launch` or
+torchrun starts the processes. In a single process these functions change nothing.
 """
 
 import logging
@@ -26,35 +26,35 @@ from qaconv.training.device import find_device
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-PATIENCE = timedelta(days=1)  # the others wait while the first draws a graph; who waits for a dead one is ended
-GRACE_S = 30  # for the others to end by themselves, and again once they are told to
+TIMEOUT = timedelta(days=1)  # others wait while the first process builds a graph; `launch` ends those of a dead process
+GRACE_S = 30  # for the other processes to end by themselves after a failure, and again after SIGTERM
 
 
 def launched() -> bool:
-    """Whether this process is one of a group, by the variables that torchrun sets."""
+    """Return whether this process is one of a group, by the environment variables that torchrun sets."""
     return "WORLD_SIZE" in os.environ
 
 
 def launch(processes: int, call: Callable[..., None], *arguments: Any) -> int:
-    """Runs a call in several processes of this machine; where one fails all end, and they end with this one.
+    """Run a function in several processes of this machine. All end if one fails or if this process ends.
 
     Args:
-        processes: how many.
-        call: a function of a module.
-        arguments: of the call.
+        processes: number of processes.
+        call: function at the top level of a module.
+        arguments: arguments of the function.
 
     Returns:
-        The code that the first to fail has ended with, or 0.
+        The exit code of the first process that failed, or 0.
 
     Raises:
-        ProcessExitedException: one was killed.
-        ProcessRaisedException: one has raised what nobody caught.
+        ProcessExitedException: a process was killed.
+        ProcessRaisedException: a process raised an exception.
     """
-    meeting = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # type: ignore[attr-defined]
     group = {
         "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(meeting.port),
-        "TORCHELASTIC_USE_AGENT_STORE": "True",  # the store is this process's
+        "MASTER_PORT": str(store.port),
+        "TORCHELASTIC_USE_AGENT_STORE": "True",  # the store runs in this process
         "WORLD_SIZE": str(processes),
         "LOCAL_WORLD_SIZE": str(processes),
     }
@@ -81,96 +81,106 @@ def _call(rank: int, group: dict[str, str], call: Callable[..., None], arguments
 
 @contextmanager
 def joined(machine: MachineConfig) -> Iterator[torch.device]:
-    """This process's device; in a launched process, as one of a group for as long as the block lasts.
+    """Join the group of a launched process for the length of the block, and return this process's device.
 
     Raises:
-        InputError: the device is not there, or there are not enough of it; several processes are asked for, and
-            nobody has launched them.
+        InputError: the machine does not have the device, or too few GPUs; or params.yaml asks for several processes and
+            this one was not launched.
     """
     if not launched():
         if machine.processes > 1:
             raise InputError(
-                f"params.yaml: machine.processes is {machine.processes}, and this is one process by itself; "
-                "`qaconv train` starts them, and so does torchrun"
+                f"params.yaml: machine.processes must be 1 in a single process, got {machine.processes}; "
+                "`qaconv train` or torchrun starts several"
             )
         yield find_device(machine.device)
         return
-    device = _own_device(machine)
-    here, total = int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["WORLD_SIZE"])
-    log.info("%d processes train together, %d here; machine.processes is %d", total, here, machine.processes)
+    device = _find_process_device(machine)
+    local_processes = int(os.environ["LOCAL_WORLD_SIZE"])
+    log.info(
+        "%d processes train together, %d on this machine; machine.processes is %d",
+        int(os.environ["WORLD_SIZE"]),
+        local_processes,
+        machine.processes,
+    )
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
     yield device
-    dist.destroy_process_group()  # not after a fault: it would wait for those who have ended
+    dist.destroy_process_group()  # not after a failure: it would wait for processes that have ended
 
 
-def _own_device(machine: MachineConfig) -> torch.device:
-    """A GPU for each process of this machine, or the CPU for all."""
-    device, here = find_device(machine.device), int(os.environ["LOCAL_WORLD_SIZE"])
+def _find_process_device(machine: MachineConfig) -> torch.device:
+    """Return this process's GPU, or the CPU for all processes."""
+    device = find_device(machine.device)
+    local_processes = int(os.environ["LOCAL_WORLD_SIZE"])
     if device.type == "cpu":
         return device
-    if device.index is not None or torch.cuda.device_count() < here:
+    if device.index is not None or torch.cuda.device_count() < local_processes:
         raise InputError(
-            f"params.yaml: machine.device is {machine.device!r} for {here} processes on a machine with "
-            f"{torch.cuda.device_count()} GPUs; each needs one of its own: legal is 'cuda' with as many processes, "
-            "or 'cpu'"
+            f"params.yaml: machine.device is {machine.device!r} for {local_processes} processes on a machine with "
+            f"{torch.cuda.device_count()} GPUs, allowed: 'cuda' with a GPU for each process, or 'cpu'"
         )
     return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
 
 
 def is_first() -> bool:
-    """Whether this process is the one that writes and tells."""
+    """Return whether this process is the one that writes files and shows progress."""
     return not dist.is_initialized() or dist.get_rank() == 0
 
 
 def from_first(compute: Callable[[], T]) -> T:
-    """What the first process computes, in all of them: for what takes no share, or what all must agree on."""
+    """Compute a value in the first process and return it in all, so that they agree."""
     if not dist.is_initialized():
         return compute()
-    found = [compute() if is_first() else None]
-    dist.broadcast_object_list(found, src=0)
-    return found[0]  # type: ignore[return-value]
+    values = [compute() if is_first() else None]
+    dist.broadcast_object_list(values, src=0)
+    return values[0]  # type: ignore[return-value]
 
 
 def share(batch: list[T]) -> list[T]:
-    """This process's part of a batch; in the order of the processes the parts are the batch.
+    """Return this process's part of a batch. The parts in the order of the processes are the batch.
 
     Raises:
-        InputError: the parts would not be equal.
+        InputError: the parts are not equally large.
     """
     if not dist.is_initialized():
         return batch
     size, rest = divmod(len(batch), dist.get_world_size())
     if rest:
         raise InputError(
-            f"params.yaml: batches have {len(batch)} images (train.identities_per_batch times "
-            f"train.images_per_identity), which {dist.get_world_size()} processes cannot share evenly; legal is a "
-            "multiple of the processes"
+            "params.yaml: train.identities_per_batch times train.images_per_identity must be a multiple of the "
+            f"{dist.get_world_size()} processes, got {len(batch)}"
         )
     return batch[dist.get_rank() * size : (dist.get_rank() + 1) * size]
 
 
 def spread(encoder: nn.Module) -> nn.Module:
-    """The encoder as a process calls it in training: batch statistics are of all shares, and gradients are averaged."""
+    """Wrap an encoder for training, so that batch statistics and gradients are those of the whole batch."""
     if not dist.is_initialized():
         return encoder
     _share_statistics(encoder)
-    # Whatever a share of a batch could change is the same everywhere, so no buffer needs to be sent round.
+    # The buffers are equal in all processes, as their statistics are those of the whole batch.
     return nn.parallel.DistributedDataParallel(encoder, forward_sync_buffers=False)
 
 
 def gather(part: Tensor) -> Tensor:
-    """Parts [b, ...] of all processes as one [B, ...], in their order; gradients flow back to each part.
+    """Concatenate the parts [b, ...] of all processes to [B, ...], in their order. Gradients flow back to each part.
 
-    Each process takes the gradient of the whole loss, and `spread` divides their sum by the processes: so each part's
-    is multiplied by them.
+    Every process computes the gradient of the whole loss, and `spread` divides the sum over processes by their number.
+    So the gradient of each part is multiplied by that number.
     """
-    return _Gather.apply(part) if dist.is_initialized() else part
+    if not dist.is_initialized():
+        return part
+    whole: Tensor = _Gather.apply(part)
+    return whole
 
 
 def average_gradients(module: nn.Module) -> None:
-    """Of a module to which every process has shown the whole batch: equal but for a GPU's rounding, now exactly so."""
+    """Average the gradients of a module that saw the whole batch in every process.
+
+    Without this, a GPU's rounding would make them differ between processes.
+    """
     if not dist.is_initialized():
         return
     for weight in module.parameters():
@@ -180,6 +190,8 @@ def average_gradients(module: nn.Module) -> None:
 
 
 class _Gather(torch.autograd.Function):
+    """Concatenate the parts of all processes."""
+
     @staticmethod
     def forward(ctx: Any, part: Tensor) -> Tensor:
         whole = part.new_empty((dist.get_world_size() * len(part), *part.shape[1:]))
@@ -193,7 +205,7 @@ class _Gather(torch.autograd.Function):
 
 
 class _Sum(torch.autograd.Function):
-    """The sum over all processes; each one's part has a share in what all make of it."""
+    """Sum over all processes. A part's gradient is the sum of the gradients in all processes."""
 
     @staticmethod
     def forward(ctx: Any, part: Tensor) -> Tensor:
@@ -210,20 +222,22 @@ class _Sum(torch.autograd.Function):
 
 
 class SharedBatchNorm(nn.BatchNorm2d):
-    """Batch normalisation whose mean and variance are those of all shares of the batch.
+    """Batch normalisation by the mean and variance of the whole batch.
 
-    torch's SyncBatchNorm does the same on GPUs alone; this one knows no device, so that what is tested is what runs.
+    torch's SyncBatchNorm runs on GPUs only. This one runs on any device, so tests on a CPU cover it.
     """
 
     def forward(self, maps: Tensor) -> Tensor:
         if not self.training:
             return super().forward(maps)
-        axes, processes, values = (0, 2, 3), dist.get_world_size(), maps.float()
-        mean = _Sum.apply(values.mean(axes)) / processes
+        axes = (0, 2, 3)
+        processes = dist.get_world_size()
+        values = maps.float()
+        mean: Tensor = _Sum.apply(values.mean(axes)) / processes
         centred = values - mean[:, None, None]
-        variance = _Sum.apply(centred.square().mean(axes)) / processes
+        variance: Tensor = _Sum.apply(centred.square().mean(axes)) / processes
         count = processes * maps.numel() // maps.shape[1]
-        assert self.num_batches_tracked is not None and self.momentum is not None  # as a trunk's norms have them
+        assert self.num_batches_tracked is not None and self.momentum is not None  # true of a trunk's norms
         assert self.running_mean is not None and self.running_var is not None
         with torch.no_grad():
             self.num_batches_tracked += 1
@@ -234,16 +248,16 @@ class SharedBatchNorm(nn.BatchNorm2d):
 
 
 def _share_statistics(encoder: nn.Module) -> None:
-    """Makes every batch norm a SharedBatchNorm, its parameters and buffers as they are.
+    """Turn every batch norm into a SharedBatchNorm with the same parameters and buffers.
 
     Raises:
-        InputError: one is of a kind that does more than that, as some of timm's.
+        InputError: a batch norm is of a subclass, as some of timm's are.
     """
     for module in encoder.modules():
         if type(module) is nn.BatchNorm2d:
             module.__class__ = SharedBatchNorm
         elif isinstance(module, _BatchNorm):
             raise InputError(
-                f"params.yaml: backbone.name names a network with {type(module).__name__}, whose statistics several "
-                "processes cannot share; legal is machine.processes 1, or another backbone"
+                f"params.yaml: backbone.name is a network with {type(module).__name__}, whose statistics several "
+                "processes cannot share, allowed: machine.processes 1, or another backbone"
             )

@@ -1,6 +1,6 @@
 """Measure and calibrate a network on source people that training does not see.
 
-No target is needed, so the schedule may watch this, and probabilities may be fitted on it.
+These people are not a target's, so the schedule may watch them and probabilities may be fitted on them.
 """
 
 from collections.abc import Sequence
@@ -24,16 +24,16 @@ BATCH_SIZE = 256
 
 @dataclass(frozen=True)
 class Holdout:
-    """Images of some people, each matched with every other image.
+    """Images of people held out of the training, each of which is matched with every other image.
 
     Attributes:
-        paths: [N].
+        paths: file of each image, [N].
         labels: person index of each image, [N], unique across sources.
         cameras: camera index of each image, [N], unique across sources.
         size: size of the network's input.
 
     Raises:
-        InputError: there are not two people of whom one is on two cameras.
+        InputError: there are fewer than two people, or none of them is on two cameras.
     """
 
     paths: Sequence[Path]
@@ -46,9 +46,8 @@ class Holdout:
         people = np.unique(seen[0])
         if len(people) < 2 or len(people) == seen.shape[1]:
             raise InputError(
-                f"params.yaml: train.holdout_share holds {len(people)} people back, "
-                f"{seen.shape[1] - len(people)} of them on a second camera; legal is two people or more, one of them "
-                "on two cameras (a larger share), or 0"
+                "params.yaml: train.holdout_share must be 0 or hold out at least two people, one of them on two "
+                f"cameras, got {len(people)} people and {seen.shape[1] - len(people)} more cameras; raise it"
             )
 
     def mean_average_precision(self, network: Network, *, device: torch.device, workers: int) -> float:

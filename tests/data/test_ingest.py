@@ -1,4 +1,7 @@
+"""A batch adds its sound images to a dataset once, and rejected ones are named with a reason."""
+
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -7,29 +10,31 @@ from PIL import Image
 
 from qaconv.config import IngestConfig
 from qaconv.data import layouts
-from qaconv.data.ingest import IMAGES, TABLE, check_batch, join, read_dataset
+from qaconv.data.ingest import IMAGES, TABLE, Verdict, check_batch, join, read_dataset
 
 RULES = IngestConfig(max_share_change=0.3, share_from=8)
 
 
 def write_batch(folder: Path, first: int, rows: list[tuple[int, int, float, str]]) -> Path:
-    """Images drawn by their number, so that the same number is the same content, and their table."""
+    """Write a batch whose images are drawn by their number, so that the same number is the same content."""
     folder.mkdir(parents=True)
     table = pd.DataFrame(rows, columns=["pid", "camid", "time_s", "split"])
-    table.insert(0, "image", [f"crop{first + at}.png" for at in range(len(rows))])
-    for at, image in enumerate(table["image"]):
-        pixels = np.random.default_rng(first + at).integers(0, 256, (8, 4, 3), dtype=np.uint8)
+    table.insert(0, "image", [f"crop{first + index}.png" for index in range(len(rows))])
+    for index, image in enumerate(table["image"]):
+        pixels = np.random.default_rng(first + index).integers(0, 256, (8, 4, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(folder / image)
     table.to_csv(folder / TABLE, index=False)
     return folder
 
 
 def sightings(count: int, *, camid: int | None = None, pid: int = 0) -> list[tuple[int, int, float, str]]:
-    """Half queries, half gallery, on three cameras in turn unless one is named."""
-    return [(pid + at // 2, at % 3 if camid is None else camid, float(at), "gallery") for at in range(count)]
+    """Make rows of the gallery, two a person, on three cameras in turn or on `camid`."""
+    return [
+        (pid + index // 2, index % 3 if camid is None else camid, float(index), "gallery") for index in range(count)
+    ]
 
 
-def take_in(batch: Path, dataset: Path):
+def check_and_join(batch: Path, dataset: Path) -> Verdict:
     verdict = check_batch(batch, dataset, RULES)
     join(verdict, batch, dataset, "2026-01-05T02:00:00+00:00")
     return verdict
@@ -37,8 +42,8 @@ def take_in(batch: Path, dataset: Path):
 
 @pytest.fixture
 def dataset(tmp_path: Path) -> Path:
-    """A dataset that has taken in twelve sightings."""
-    take_in(write_batch(tmp_path / "first", 0, sightings(12)), tmp_path / "shop")
+    """Make a dataset of twelve sightings."""
+    check_and_join(write_batch(tmp_path / "first", 0, sightings(12)), tmp_path / "shop")
     return tmp_path / "shop"
 
 
@@ -46,29 +51,27 @@ def files(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_what_passes_is_a_dataset_that_the_table_layout_reads(dataset: Path) -> None:
+def test_accepted_images_form_a_dataset_that_the_table_layout_reads(dataset: Path) -> None:
     frame = layouts.read("table", dataset / TABLE, domain="shop").frame
     assert len(frame) == 12
-    assert sorted(frame["time_s"]) == [float(at) for at in range(12)]
+    assert sorted(frame["time_s"]) == [float(second) for second in range(12)]
 
 
 def test_the_same_batch_again_changes_no_byte(dataset: Path, tmp_path: Path) -> None:
     before = files(dataset)
-    verdict = take_in(tmp_path / "first", dataset)
+    verdict = check_and_join(tmp_path / "first", dataset)
     assert (len(verdict.accepted), verdict.known, len(verdict.refused)) == (0, 12, 0)
     assert files(dataset) == before
 
 
-def test_images_that_are_broken_or_contradict_what_is_there_are_refused_and_the_others_join(
-    dataset: Path, tmp_path: Path
-) -> None:
+def test_broken_and_contradicting_images_are_refused_and_the_others_join(dataset: Path, tmp_path: Path) -> None:
     batch = write_batch(
         tmp_path / "second", 10, [(5, 1, 10.0, "gallery"), (9, 2, 11.0, "gallery"), *sightings(3, pid=20)]
     )
     (batch / "crop12.png").write_bytes(b"no image")
     (batch / "crop13.png").write_bytes((batch / "crop13.png").read_bytes()[:-40])
-    verdict = take_in(batch, dataset)
-    assert verdict.known == 1  # crop10 is as it was
+    verdict = check_and_join(batch, dataset)
+    assert verdict.known == 1  # crop10 has not changed
     assert {row.image: row.reason.split()[0] for row in verdict.refused.itertuples()} == {
         "crop11.png": "the",
         "crop12.png": "is",
@@ -78,7 +81,7 @@ def test_images_that_are_broken_or_contradict_what_is_there_are_refused_and_the_
     assert len(read_dataset(dataset)) == 13
 
 
-def test_one_image_of_two_people_in_a_batch_joins_as_neither(dataset: Path, tmp_path: Path) -> None:
+def test_an_image_of_two_people_in_a_batch_is_refused_for_both(dataset: Path, tmp_path: Path) -> None:
     batch = write_batch(tmp_path / "second", 20, [*sightings(2, pid=30), (40, 0, 5.0, "gallery")])
     (batch / "crop22.png").write_bytes((batch / "crop20.png").read_bytes())
     verdict = check_batch(batch, dataset, RULES)
@@ -86,7 +89,7 @@ def test_one_image_of_two_people_in_a_batch_joins_as_neither(dataset: Path, tmp_
     assert verdict.accepted["image"].tolist() == ["crop21.png"]
 
 
-def test_a_person_of_the_test_cannot_come_to_be_trained_on(dataset: Path, tmp_path: Path) -> None:
+def test_a_person_of_the_test_split_is_never_added_to_training(dataset: Path, tmp_path: Path) -> None:
     verdict = check_batch(write_batch(tmp_path / "second", 20, [(0, 0, 1.0, "train")]), dataset, RULES)
     assert "training and test" in verdict.refused["reason"].item()
 
@@ -103,17 +106,17 @@ def test_a_camera_whose_share_jumps_refuses_the_whole_batch(dataset: Path, tmp_p
     ("column", "value", "word"),
     [("camid", "two", "camid"), ("pid", -4, "pid"), ("image", "../first/crop0.png", "leads out")],
 )
-def test_a_table_that_cannot_be_right_refuses_the_whole_batch(
-    dataset: Path, tmp_path: Path, column: str, value: object, word: str
+def test_an_invalid_table_refuses_the_whole_batch(
+    dataset: Path, tmp_path: Path, column: str, value: Any, word: str
 ) -> None:
     batch = write_batch(tmp_path / "second", 20, sightings(2))
     table = pd.read_csv(batch / TABLE).astype(object)
-    table.loc[0, column] = value
+    table[column] = [value, *table[column][1:]]
     table.to_csv(batch / TABLE, index=False)
     verdict = check_batch(batch, dataset, RULES)
     assert word in verdict.fault
     assert verdict.accepted.empty and len(verdict.refused) == 2
 
 
-def test_the_table_names_no_image_that_is_not_there(dataset: Path) -> None:
+def test_the_table_names_every_stored_image_and_no_other(dataset: Path) -> None:
     assert set(read_dataset(dataset)["image"]) == {f"{IMAGES}/{path.name}" for path in (dataset / IMAGES).iterdir()}

@@ -1,26 +1,28 @@
-"""Each augmentation alone, against what it must do to each pixel."""
+"""Each augmentation changes pixels as its definition says, and nothing else."""
 
 import colorsys
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torchvision.transforms import v2
 
 from qaconv.config import AugmentConfig, ImageConfig
 from qaconv.data.transforms import WhiteOcclusion, build_augmentation
 
 SIZE = ImageConfig(height=24, width=16)
-NOTHING = {"pad": 0, "rotation_degrees": 0, "flip": 0, "colour_jitter": 0, "occlusion": 0}
-ALL = {"pad": 2, "rotation_degrees": 5, "flip": 0.5, "colour_jitter": 1, "occlusion": 0.8}
+NOTHING: dict[str, Any] = {"pad": 0, "rotation_degrees": 0, "flip": 0, "colour_jitter": 0, "occlusion": 0}
+ALL: dict[str, Any] = {"pad": 2, "rotation_degrees": 5, "flip": 0.5, "colour_jitter": 1, "occlusion": 0.8}
 
 
-def augmentation(**settings: float):
+def augmentation(**settings: float) -> v2.Compose:
     return build_augmentation(AugmentConfig(**(NOTHING | settings)), SIZE)
 
 
 def numbered_image() -> Tensor:
-    """No two pixels are equal, and none is 0 or 255."""
+    """Make an image in which no two pixels are equal and none is 0 or 255."""
     rows, columns = torch.meshgrid(torch.arange(SIZE.height), torch.arange(SIZE.width), indexing="ij")
     return torch.stack([10 + 5 * rows, 10 + 9 * columns, 100 + rows + columns]).to(torch.uint8)
 
@@ -31,11 +33,11 @@ def draws(count: int, image: Tensor, **settings: float) -> list[Tensor]:
     return [augment(image) for _ in range(count)]
 
 
-def test_nothing_that_is_set_to_0_changes_a_pixel() -> None:
+def test_no_augmentation_set_to_0_changes_a_pixel() -> None:
     assert torch.equal(augmentation()(numbered_image()), numbered_image())
 
 
-def test_a_crop_is_the_image_moved_by_up_to_the_padding_with_black_beside_it() -> None:
+def test_a_crop_is_the_image_moved_by_up_to_the_padding_with_black_next_to_it() -> None:
     pad, image = 3, numbered_image()
     padded = torch.nn.functional.pad(image, [pad] * 4)
     shifts = []
@@ -57,12 +59,12 @@ def test_an_image_is_mirrored_left_to_right_as_often_as_the_setting_says(probabi
     image = numbered_image()
     mirrored = image[:, :, torch.arange(SIZE.width - 1, -1, -1)]
     flipped = draws(600, image, flip=probability)
-    assert all(torch.equal(one, image) or torch.equal(one, mirrored) for one in flipped)
-    assert sum(torch.equal(one, mirrored) for one in flipped) == pytest.approx(600 * probability, abs=45)
+    assert all(torch.equal(result, image) or torch.equal(result, mirrored) for result in flipped)
+    assert sum(torch.equal(result, mirrored) for result in flipped) == pytest.approx(600 * probability, abs=45)
 
 
 def rotated(image: np.ndarray, degrees: float) -> np.ndarray:
-    """The image turned counter-clockwise about its centre: each pixel is the nearest one of the source, or black."""
+    """Turn the image counter-clockwise about its centre: each pixel is the nearest one of the source, or black."""
     _, height, width = image.shape
     y, x = np.mgrid[:height, :width] - np.array([(height - 1) / 2, (width - 1) / 2])[:, None, None]
     cosine, sine = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
@@ -76,18 +78,18 @@ def test_an_image_is_turned_about_its_centre_by_up_to_the_set_angle_either_way()
     largest, image = 20.0, numbered_image()
     angles = np.arange(-largest - 4, largest + 4.01, 0.1)
     turned_by = {angle: rotated(image.numpy(), angle) for angle in angles}
-    found = []
+    found_angles = []
     for turned in draws(200, image, rotation_degrees=largest):
         equal = {angle: (turned.numpy() == expected).all(axis=0).mean() for angle, expected in turned_by.items()}
-        found.append(max(equal, key=lambda angle: equal[angle]))
-        assert equal[found[-1]] > 0.95
-    assert -largest - 0.5 <= min(found) < -0.9 * largest
-    assert 0.9 * largest < max(found) <= largest + 0.5
-    assert abs(np.mean(found)) < largest / 5
+        found_angles.append(max(equal, key=lambda angle: equal[angle]))
+        assert equal[found_angles[-1]] > 0.95
+    assert -largest - 0.5 <= min(found_angles) < -0.9 * largest
+    assert 0.9 * largest < max(found_angles) <= largest + 0.5
+    assert abs(np.mean(found_angles)) < largest / 5
 
 
-def jittered(image: np.ndarray, factors: dict) -> np.ndarray:
-    """Scale brightness, move contrast and saturation away from grey, turn hue; in the drawn order, each rounds down."""
+def jittered(image: np.ndarray, factors: dict[str, Any]) -> np.ndarray:
+    """Scale brightness, move contrast and saturation away from grey, turn hue; in the drawn order. Each rounds down."""
     values = image.astype(float)
     for step in factors["fn_idx"].tolist():
         grey = np.tensordot([0.2989, 0.587, 0.114], values, axes=1)
@@ -119,11 +121,11 @@ def test_colours_are_jittered_within_the_set_strength(strength: float) -> None:
         assert difference.mean() < 1.5 and difference.max() <= 12  # hue turns magnify rounding
     drawn += [jitter.make_params([image]) for _ in range(300)]
     for name in ("brightness_factor", "contrast_factor", "saturation_factor"):
-        factors = [one[name] for one in drawn]
+        factors = [jitter_params[name] for jitter_params in drawn]
         assert 0.5**strength <= min(factors) < 0.53**strength and 1.9**strength < max(factors) <= 2**strength
-    hues = [one["hue_factor"] for one in drawn]
+    hues = [jitter_params["hue_factor"] for jitter_params in drawn]
     assert -0.1 * strength <= min(hues) < -0.095 * strength and 0.095 * strength < max(hues) <= 0.1 * strength
-    assert len({tuple(one["fn_idx"].tolist()) for one in drawn}) == 24
+    assert len({tuple(jitter_params["fn_idx"].tolist()) for jitter_params in drawn}) == 24
 
 
 def test_a_white_square_hides_part_of_the_image_and_nothing_else_changes() -> None:
@@ -145,7 +147,7 @@ def test_a_white_square_hides_part_of_the_image_and_nothing_else_changes() -> No
     assert all(any(touching) for touching in zip(*corners, strict=True))
 
 
-def test_all_together_come_in_the_order_of_the_authors_code() -> None:
+def test_augmentations_run_in_the_order_of_the_authors_code() -> None:
     names = [type(step).__name__ for step in augmentation(**ALL).transforms]
     assert names == ["RandomCrop", "RandomHorizontalFlip", "RandomRotation", "ColorJitter", WhiteOcclusion.__name__]
 
@@ -153,7 +155,8 @@ def test_all_together_come_in_the_order_of_the_authors_code() -> None:
 def test_the_same_seed_gives_the_same_image_and_another_seed_another() -> None:
     def draw(seed: int) -> Tensor:
         torch.manual_seed(seed)
-        return augmentation(**ALL)(numbered_image())
+        image: Tensor = augmentation(**ALL)(numbered_image())
+        return image
 
     assert torch.equal(draw(1), draw(1)) and not torch.equal(draw(1), draw(2))
     assert (draw(1).shape, draw(1).dtype) == (numbered_image().shape, torch.uint8)

@@ -1,8 +1,9 @@
-"""A network that was written is the network that is read, or is refused."""
+"""A network is loaded with the bits that were saved, or refused."""
 
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -57,10 +58,10 @@ def test_seed_decides_the_initial_weights_and_leaves_the_global_generator_alone(
     torch.manual_seed(5)
     untouched = torch.rand(1)
     torch.manual_seed(5)
-    one, same, other = (build_network(architecture(), seed).encoder.neck.weight for seed in (1, 1, 2))
+    necks = [build_network(architecture(), seed).encoder.neck.get_parameter("weight") for seed in (1, 1, 2)]
     assert torch.equal(torch.rand(1), untouched)
-    assert torch.equal(one, same)
-    assert not torch.equal(one, other)
+    assert torch.equal(necks[0], necks[1])
+    assert not torch.equal(necks[0], necks[2])
 
 
 def _without_weights(folder: Path) -> None:
@@ -96,7 +97,7 @@ def _without_training(folder: Path) -> None:
     _edit(folder, lambda description: description.pop("trained"))
 
 
-def _edit(folder: Path, change: Callable[[dict], object]) -> None:
+def _edit(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
     description = json.loads((folder / "model.json").read_text())
     change(description)
     (folder / "model.json").write_text(json.dumps(description))

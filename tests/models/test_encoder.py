@@ -9,7 +9,7 @@ import pytest
 import torch
 import torchvision
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.transforms import v2
 
@@ -64,7 +64,9 @@ def test_pooled_map_is_one_location() -> None:
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet50"])
 def test_ibn_b_removes_an_images_own_contrast_and_brightness_from_the_stem(name: str) -> None:
-    trunk, images = build_encoder(backbone(name=f"{name}_ibn_b")).trunk.eval(), torch.rand(2, 3, 64, 32)
+    trunk = build_encoder(backbone(name=f"{name}_ibn_b")).trunk.eval()
+    assert isinstance(trunk, nn.Sequential)
+    images = torch.rand(2, 3, 64, 32)
     torch.testing.assert_close(trunk[:2](images), trunk[:2](images * 0.5), atol=0.05, rtol=0)  # except for its epsilon
 
 
@@ -150,7 +152,7 @@ def test_mobilenet_is_filled_from_the_names_of_torchvision_and_cut_at_its_block(
     }
     save_file(whole, path)
     trunk = build_encoder(backbone(str(path), name="mobilenet_v2", last_layer="layer3")).trunk
-    assert len(trunk) == 14
+    assert len(list(trunk.children())) == 14
     assert all(torch.equal(value, whole[f"features.{name}"]) for name, value in trunk.state_dict().items())
 
 
@@ -201,7 +203,7 @@ def test_weights_that_do_not_fit_are_refused_by_key(
 
 
 class Intruder:
-    """Unpickling it creates a file."""
+    """Create a file when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

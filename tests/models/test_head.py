@@ -1,4 +1,4 @@
-"""The head's scores are what the papers' formulas say, whatever the order of its maps."""
+"""The head's scores are those of the papers' formulas, in any order of its maps."""
 
 import copy
 from typing import Literal
@@ -38,7 +38,7 @@ def make_maps(count: int, seed: int) -> Tensor:
 
 
 def plain_logits(head: QAConv, queries: Tensor, galleries: Tensor) -> NDArray[np.float64]:
-    """The papers' formulas by loops over pairs and locations, in float64, with a batch's statistics if it trains."""
+    """Compute the papers' formulas by loops in float64, with the batch's statistics if the head trains."""
     parameters = {name: value.detach().double().numpy() for name, value in head.state_dict().items()}
     places = HEIGHT * WIDTH
 
@@ -54,7 +54,8 @@ def plain_logits(head: QAConv, queries: Tensor, galleries: Tensor) -> NDArray[np
             for place in range(places):
                 best[i, j, 0, place] = max(float(gallery[:, place] @ query[:, other]) for other in range(places))
                 best[i, j, 1, place] = max(float(query[:, place] @ gallery[:, other]) for other in range(places))
-    local, weight = norm(best, "local_norm"), parameters["weight.weight"][0]
+    local = norm(best, "local_norm")
+    weight = parameters["weight.weight"][0]
     if head.variant == "v1":
         raw = local.reshape(*local.shape[:2], -1) @ weight + parameters["weight.bias"][0]
     else:
@@ -68,8 +69,8 @@ def test_logits_equal_loops_over_pairs_and_locations(variant: Literal["v1", "v2"
     head, queries, galleries = make_head(variant=variant).train(training), make_maps(3, seed=2), make_maps(4, seed=3)
     for others in (galleries, queries):
         expected = plain_logits(head, queries, others)
-        found = copy.deepcopy(head)(queries, others)
-        np.testing.assert_allclose(found.detach(), expected, atol=2e-5)
+        logits = copy.deepcopy(head)(queries, others)
+        np.testing.assert_allclose(logits.detach(), expected, atol=2e-5)
 
 
 @both_variants
@@ -79,31 +80,31 @@ def test_folded_head_equals_the_forward_pass_in_eval_mode(
 ) -> None:
     head = make_head(variant=variant)
     query_maps, gallery_maps = make_maps(queries, seed=2), make_maps(galleries, seed=3)
-    found = head.correspondences(query_maps, gallery_maps)
+    links = head.correspondences(query_maps, gallery_maps)
     folded = head.folded()
-    logits = found.query_scores.numpy() @ folded.query + found.gallery_scores.numpy() @ folded.gallery + folded.bias
+    logits = links.query_scores.numpy() @ folded.query + links.gallery_scores.numpy() @ folded.gallery + folded.bias
     np.testing.assert_allclose(logits, head(query_maps, gallery_maps).detach(), rtol=1.3e-6, atol=1e-5)
 
 
 @both_variants
-def test_shares_of_both_ways_and_the_constant_sum_to_the_logit(variant: Literal["v1", "v2"]) -> None:
+def test_shares_of_both_directions_and_the_constant_sum_to_the_logit(variant: Literal["v1", "v2"]) -> None:
     head, queries, galleries = make_head(variant=variant), make_maps(3, seed=2), make_maps(4, seed=3)
-    found = head.correspondences(queries, galleries)
-    total = found.query_shares.sum(dim=2) + found.gallery_shares.sum(dim=2) + found.constant
+    links = head.correspondences(queries, galleries)
+    total = links.query_shares.sum(dim=2) + links.gallery_shares.sum(dim=2) + links.constant
     torch.testing.assert_close(total, head(queries, galleries))
 
 
 def test_location_without_weight_has_no_share() -> None:
     head = make_head(variant="v1")
     with torch.no_grad():
-        head.weight.weight[0, 1] = 0  # of the gallery: its weights come first
+        head.weight.weight[0, 1] = 0  # a gallery location: their weights are first
         head.weight.weight[0, HEIGHT * WIDTH + 2] = 0
-    found = head.correspondences(make_maps(3, seed=2), make_maps(4, seed=3))
-    assert (found.gallery_shares == 0).nonzero()[:, 2].unique().tolist() == [1]
-    assert (found.query_shares == 0).nonzero()[:, 2].unique().tolist() == [2]
+    links = head.correspondences(make_maps(3, seed=2), make_maps(4, seed=3))
+    assert (links.gallery_shares == 0).nonzero()[:, 2].unique().tolist() == [1]
+    assert (links.query_shares == 0).nonzero()[:, 2].unique().tolist() == [2]
 
 
-def test_v1_tells_query_from_gallery() -> None:
+def test_v1_is_not_symmetric_in_query_and_gallery() -> None:
     head, queries, galleries = make_head(variant="v1"), make_maps(3, seed=2), make_maps(4, seed=3)
     assert (head(queries, galleries) - head(galleries, queries).T).abs().max() > 0.01
 
@@ -122,26 +123,26 @@ def test_reordering_the_gallery_reorders_the_logits(order: list[int], seed: int)
     torch.testing.assert_close(head(query_maps, gallery_maps[order]), head(query_maps, gallery_maps)[:, order])
 
 
-def test_each_correspondence_points_at_the_locations_whose_cosine_it_names() -> None:
+def test_each_correspondence_holds_the_cosine_of_its_two_locations() -> None:
     head, queries, galleries = make_head(), make_maps(3, seed=2), make_maps(4, seed=3)
-    found = head.correspondences(queries, galleries)
+    links = head.correspondences(queries, galleries)
     for i, query in enumerate(queries.flatten(2)):
         for j, gallery in enumerate(galleries.flatten(2)):
             cosines = query.T @ gallery
             for place in range(HEIGHT * WIDTH):
-                partner, named = found.query_indices[i, j, place], found.query_scores[i, j, place]
-                torch.testing.assert_close(named, cosines[place, partner])
-                torch.testing.assert_close(named, cosines[place].max())
-                partner, named = found.gallery_indices[i, j, place], found.gallery_scores[i, j, place]
-                torch.testing.assert_close(named, cosines[partner, place])
-                torch.testing.assert_close(named, cosines[:, place].max())
+                partner, cosine = links.query_indices[i, j, place], links.query_scores[i, j, place]
+                torch.testing.assert_close(cosine, cosines[place, partner])
+                torch.testing.assert_close(cosine, cosines[place].max())
+                partner, cosine = links.gallery_indices[i, j, place], links.gallery_scores[i, j, place]
+                torch.testing.assert_close(cosine, cosines[partner, place])
+                torch.testing.assert_close(cosine, cosines[:, place].max())
 
 
 def test_maps_of_another_size_are_refused_by_name() -> None:
-    with pytest.raises(ValueError, match=r"gallery_maps have shape \(2, 5, 2, 3\); expected \[N, 5, 3, 2\]"):
+    with pytest.raises(ValueError, match=r"gallery_maps must have shape \[N, 5, 3, 2\], got \(2, 5, 2, 3\)"):
         make_head()(make_maps(1, seed=1), make_maps(2, seed=1).transpose(2, 3))
 
 
 def test_unknown_variant_is_refused() -> None:
-    with pytest.raises(ValueError, match="variant is 'v3'; legal are 'v1' and 'v2'"):
+    with pytest.raises(ValueError, match="unknown variant 'v3', allowed: 'v1', 'v2'"):
         QAConv(CHANNELS, HEIGHT, WIDTH, variant="v3")  # type: ignore[arg-type]

@@ -17,15 +17,15 @@ def make_maps(count: int, seed: int, *, size: tuple[int, int] = (3, 2), dtype: t
 
 
 def plain(query_maps: Tensor, gallery_maps: Tensor) -> tuple[Tensor, Tensor]:
-    """The same by a table of all cosines."""
+    """Compute the same by a table of all cosines."""
     table = torch.einsum("qcs,gct->qsgt", query_maps.flatten(2), gallery_maps.flatten(2))
     return table.max(dim=3).values, table.max(dim=1).values.permute(1, 2, 0)
 
 
-def gradients(of: tuple[Tensor, Tensor], *maps: Tensor) -> tuple[Tensor, ...]:
+def gradients(both: tuple[Tensor, Tensor], *maps: Tensor) -> tuple[Tensor, ...]:
     generator = torch.Generator().manual_seed(9)
-    sums = [(best * torch.randn(best.shape, generator=generator, dtype=best.dtype)).sum() for best in of]
-    return torch.autograd.grad(sum(sums), maps)
+    sums = [(best * torch.randn(best.shape, generator=generator, dtype=best.dtype)).sum() for best in both]
+    return torch.autograd.grad(torch.stack(sums).sum(), maps)
 
 
 @settings(max_examples=30, deadline=None)
@@ -61,7 +61,7 @@ def test_of_equal_cosines_the_first_location_gets_the_gradient() -> None:
     assert gradient[0, :, :, 0].T.tolist() == [[2, 0], [0, 1], [0, 0]]
 
 
-def test_what_is_kept_for_the_gradient_is_the_maps_and_a_byte_for_each_location_of_each_pair() -> None:
+def test_gradient_keeps_the_maps_and_a_byte_for_each_location_of_each_pair() -> None:
     maps, kept = make_maps(6, seed=1, dtype=torch.float32), {}
 
     def keep(tensor: Tensor) -> Tensor:
@@ -75,14 +75,11 @@ def test_what_is_kept_for_the_gradient_is_the_maps_and_a_byte_for_each_location_
 
 def test_maps_that_need_no_gradient_get_none() -> None:
     query_maps, memory = make_maps(2, seed=1), make_maps(3, seed=2).detach()
-    found, expected = (
-        gradients(best_partners(query_maps, memory), query_maps),
-        gradients(plain(query_maps, memory), query_maps),
-    )
-    torch.testing.assert_close(found, expected)
+    expected = gradients(plain(query_maps, memory), query_maps)
+    torch.testing.assert_close(gradients(best_partners(query_maps, memory), query_maps), expected)
 
 
-def test_autocast_halves_the_cosines_and_leaves_the_gradient_whole() -> None:
+def test_autocast_halves_the_precision_of_cosines_but_not_of_gradients() -> None:
     maps = make_maps(4, seed=1, dtype=torch.float32)
     exact = best_partners(maps, maps)[0]
     with torch.autocast("cpu", torch.bfloat16):

@@ -23,7 +23,7 @@ def test_the_kernels_fit_a_gpu_at_the_papers_size_and_multiply_on_its_tensor_cor
     sizes = {"LOCATIONS": 192, "CHANNELS": 128, "ROWS": kernels.ROWS}
     find = compile_for_hopper(
         kernels.find_best,
-        {"own": kind, "other": kind, "best": "fp32", "winners": "u8"},
+        {"choosing": kind, "other": kind, "best": "fp32", "winners": "u8"},
         {**sizes, "COLUMNS": kernels.COLUMNS, "OTHERS": kernels.OTHERS},
         num_stages=2 if kind == "fp16" else 1,
     )
@@ -33,19 +33,19 @@ def test_the_kernels_fit_a_gpu_at_the_papers_size_and_multiply_on_its_tensor_cor
     )
     scatter = compile_for_hopper(
         kernels.scatter_rows,
-        pointers | {"own": "fp32", "scale": "fp32"},
+        pointers | {"choosing": "fp32", "scale": "fp32"},
         {**sizes, "COLUMNS": kernels.SCATTERED},
         num_warps=8,
         num_stages=1,
     )
-    for taken in (find, gather, scatter):
-        assert taken.shared_bytes <= kernels.SHARED_BYTES * 128 <= SHARED_BYTES
-        assert taken.spilled_bytes == 0
+    for kernel in (find, gather, scatter):
+        assert kernel.shared_bytes <= kernels.SHARED_BYTES * 128 <= SHARED_BYTES
+        assert kernel.spilled_bytes == 0
     assert find.tensor_core_products > 0 and scatter.tensor_core_products > 0
 
 
 def compare(queries: int, galleries: int, locations: int, channels: int) -> None:
-    """Raises where the kernels and torch differ."""
+    """Raise an error if the kernels and torch differ."""
     from qaconv.models import local_max_cuda as kernels
 
     generator = torch.Generator().manual_seed(locations)
@@ -54,17 +54,15 @@ def compare(queries: int, galleries: int, locations: int, channels: int) -> None
     )
     gallery[:, -1] = gallery[:, 0]  # of equal cosines the first location counts
     both = [find(query, gallery, True, torch.uint8) for find in (kernels.find, local_max._find)]
-    for (best, winners), (expected, where) in zip(*both, strict=True):
-        torch.testing.assert_close(best, expected)
-        assert torch.equal(winners, where)
+    for (best, winners), (expected_best, expected_winners) in zip(*both, strict=True):
+        torch.testing.assert_close(best, expected_best)
+        assert torch.equal(winners, expected_winners)
     gradient = torch.randn(queries, locations, galleries, generator=generator)
     winners = both[0][0][1]
     torch.testing.assert_close(
-        kernels.of_own(gradient, gallery, winners), local_max._of_own(gradient, gallery, winners)
+        kernels.gather(gradient, gallery, winners), local_max._gather(gradient, gallery, winners)
     )
-    torch.testing.assert_close(
-        kernels.of_other(gradient, query, winners), local_max._of_other(gradient, query, winners)
-    )
+    torch.testing.assert_close(kernels.scatter(gradient, query, winners), local_max._scatter(gradient, query, winners))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Market-1501, where QACONV_MARKET1501 names its folder: it is read whole, and a quick training on it transfers."""
+"""Market-1501, in the folder QACONV_MARKET1501, is read completely, and a short training finds unseen people."""
 
 import os
 from pathlib import Path
@@ -23,8 +23,8 @@ FOLDER = os.environ.get("QACONV_MARKET1501")
 pytestmark = pytest.mark.skipif(FOLDER is None, reason="QACONV_MARKET1501 names no folder of Market-1501")
 SIZE = ImageConfig(height=64, width=32)
 STEPS, LR = 60, 0.05
-PEOPLE = 100  # of the query whom the result is measured on
-CHANCE = 3  # times what a ranking at random has, which the trained network must reach
+PEOPLE = 100  # of the query that the result is measured on
+CHANCE = 3  # least mAP of the trained network, in multiples of a random ranking's
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,11 @@ def market() -> Manifest:
 
 def test_every_split_has_the_images_and_people_that_its_authors_publish(market: Manifest) -> None:
     splits = market.summary()["splits"]
-    assert {name: of["images"] for name, of in splits.items()} == {"train": 12936, "query": 3368, "gallery": 19732}
+    assert {name: counts["images"] for name, counts in splits.items()} == {
+        "train": 12936,
+        "query": 3368,
+        "gallery": 19732,
+    }
     assert (splits["train"]["pids"], splits["query"]["pids"], splits["gallery"]["junk"]) == (751, 750, 3819)
 
 
@@ -44,15 +48,16 @@ def test_a_minute_of_training_finds_unseen_people_far_better_than_chance(market:
     chosen = query["pid"].unique()[:PEOPLE]
     query, gallery = (rows[rows["pid"].isin(chosen)].reset_index(drop=True) for rows in (query, gallery))
     query = query.drop_duplicates("pid")
-    maps = [encode(network, [market.root / image for image in rows["image"]]) for rows in (query, gallery)]
-    of = (query["pid"], gallery["pid"], query["camid"], gallery["camid"])
-    found = evaluate_ranking(score_matrix(*maps, network.head), *of).mean_average_precision
-    chance = evaluate_ranking(np.random.default_rng(0).random((len(query), len(gallery))), *of).mean_average_precision
-    assert found > CHANCE * chance
+    query_maps = encode(network, [market.root / image for image in query["image"]])
+    gallery_maps = encode(network, [market.root / image for image in gallery["image"]])
+    truth = (query["pid"], gallery["pid"], query["camid"], gallery["camid"])
+    trained = evaluate_ranking(score_matrix(query_maps, gallery_maps, network.head), *truth)
+    random = evaluate_ranking(np.random.default_rng(0).random((len(query), len(gallery))), *truth)
+    assert trained.mean_average_precision > CHANCE * random.mean_average_precision
 
 
 def train(market: Manifest) -> Network:
-    """Some steps of pairwise matching from nothing."""
+    """Train a new network by some steps of pairwise matching."""
     backbone = BackboneConfig(name="resnet18", last_layer="layer2", neck_channels=32, weights="none")
     network = build_network(Architecture(backbone=backbone, image=SIZE, pooled=False), seed=1)
     rows = market.split("train")
@@ -61,7 +66,8 @@ def train(market: Manifest) -> Network:
     crops = TrainingCrops(Crops(paths, SIZE), labels.tolist(), build_augmentation(augment, SIZE))
     batches = pk_batches(labels, identities=8, images=4, rng=np.random.default_rng(1))[:STEPS]
     loss = PairwiseMatching().build(network.head, people=1)
-    network.encoder.train(), loss.train()
+    network.encoder.train()
+    loss.train()
     parameters = [*network.encoder.parameters(), *loss.parameters()]
     optimiser = torch.optim.SGD(parameters, LR, momentum=0.9, nesterov=True)
     for batch in batches:

@@ -1,4 +1,4 @@
-"""When the learning rate drops, and which trainings stop."""
+"""The learning rate drops when the watched error has fallen, and hopeless trainings stop."""
 
 from collections.abc import Sequence
 

@@ -28,7 +28,7 @@ def read(name: str, root: Path | str, *, domain: str | None = None, **options: b
 
     Raises:
         InputError: the layout or an option is unknown, the folder has another structure, a name does not parse, a
-            camera is missing, a person is in both train and test, an image does not decode or is there twice.
+            camera is missing, a person is in both train and test, an image does not decode or has a duplicate.
 
     Example:
         >>> import tempfile

@@ -1,4 +1,4 @@
-"""Verify that every image of a manifest decodes, and that no image is there twice."""
+"""Verify that every image of a manifest decodes, and find duplicates."""
 
 import logging
 import os
@@ -24,14 +24,14 @@ def with_images_verified(manifest: Manifest) -> Manifest:
     """Decode every image as training does, and return the manifest with the digest of all files.
 
     A query may also be in the gallery, as the same person on the same camera: the evaluation protocol drops that pair.
-    Any other content that is there twice is a mislabelled image, or one that is both trained on and tested with.
+    Any other duplicate is a mislabelled image, or one that is both trained on and tested with.
 
     Raises:
         InputError: there are no images, or some are missing, cannot be decoded, or are duplicates.
     """
     paths = manifest.paths()
     if not paths:
-        raise InputError(f"{manifest.root}: there are no images")
+        raise InputError(f"{manifest.root}: must hold at least one image, got none")
     with ThreadPool(os.cpu_count()) as pool:  # threads suffice: the decoders and hashlib release the interpreter
         results = track(
             pool.imap(digest_and_fault, paths, chunksize=16),
@@ -73,4 +73,4 @@ def _refuse_duplicates(manifest: Manifest, digests: tuple[str, ...]) -> None:
         twice[part.index[part.duplicated("digest", keep=False)]] = True
     copies = [" = ".join(images) for _, images in rows[twice].groupby("digest", sort=False)["image"]]
     if copies:
-        raise InputError(f"{manifest.root}: {len(copies)} images are there more than once:{name_first(copies)}")
+        raise InputError(f"{manifest.root}: {len(copies)} images have duplicates:{name_first(copies)}")

@@ -15,13 +15,13 @@ FRAMES_PER_SECOND = 25
 
 
 def read(root: Path, domain: str, *, official_time: bool = False) -> Manifest:
-    """Read the names; frame numbers begin anew in each session, so a camera's sessions are laid end to end.
+    """Read the names, and lay a camera's sessions end to end, as frame numbers start again in each session.
 
     Args:
         root: the folder of `bounding_box_train`, `query` and `bounding_box_test`.
         domain: name for the camera network.
-        official_time: repeat the times of QAConv's authors, in which each session's offset adds the earlier offsets
-            once more (sessions of 10 frames begin at 0, 10, 30, 70 instead of 0, 10, 20, 30).
+        official_time: whether to repeat the times of QAConv's authors, who add the earlier offsets to each session's
+            offset again (sessions of 10 frames begin at 0, 10, 30, 70 instead of 0, 10, 20, 30). Default: False.
     """
     rows = read_names(root, FOLDERS, NAME, EXAMPLE)
     starts = _session_starts(rows[rows["pid"] != JUNK], official_time)
@@ -32,7 +32,7 @@ def read(root: Path, domain: str, *, official_time: bool = False) -> Manifest:
 
 
 def _session_starts(rows: pd.DataFrame, official_time: bool) -> dict[tuple[Any, Any], int]:
-    """The frame at which each (camera, session) begins: how long a session was is only known by its largest frame."""
+    """Compute the frame at which each (camera, session) begins. A session's length is its largest frame number."""
     starts: dict[tuple[Any, Any], int] = {}
     for camera, sessions in rows.groupby("camera"):
         start = 0
@@ -43,7 +43,7 @@ def _session_starts(rows: pd.DataFrame, official_time: bool) -> dict[tuple[Any, 
 
 
 def _clocks(starts: dict[tuple[Any, Any], int]) -> list[dict[str, Any]]:
-    """A finding for each session that began anew; its time is where the sessions before it end."""
+    """Return a finding for each session after a camera's first, with the time at which the sessions before it end."""
     return [
         {
             "camid": int(camera) - 1,

@@ -30,10 +30,10 @@ def read(root: Path, domain: str, *, combine_all: bool = False) -> Manifest:
     require(root, LISTS)
     version = _version(root)
     rows = pd.concat([_read_list(root, name, split) for name, split in LISTS.items()], ignore_index=True)
-    of_test = rows["split"] != "train"
+    is_test = rows["split"] != "train"
     train_folder, test_folder = FOLDERS[version]
-    rows["image"] = of_test.map({False: train_folder, True: test_folder}) + "/" + rows["image"]
-    rows.loc[of_test, "pid"] += rows.loc[~of_test, "pid"].max() + 1
+    rows["image"] = is_test.map({False: train_folder, True: test_folder}) + "/" + rows["image"]
+    rows.loc[is_test, "pid"] += rows.loc[~is_test, "pid"].max() + 1
     if combine_all:
         rows["split"] = "train"
     rows = rows.assign(camid=rows["camera"] - 1, time_s=float("nan"), domain=domain)
@@ -41,13 +41,13 @@ def read(root: Path, domain: str, *, combine_all: bool = False) -> Manifest:
 
 
 def _version(root: Path) -> str:
-    found = [version for version, folders in FOLDERS.items() if all((root / folder).is_dir() for folder in folders)]
-    if len(found) != 1:
+    versions = [version for version, folders in FOLDERS.items() if all((root / folder).is_dir() for folder in folders)]
+    if len(versions) != 1:
         raise InputError(
             f"{root}: must hold either train and test (version 1) or mask_train_v2 and mask_test_v2 (version 2), "
-            f"got {'both' if found else 'neither'}"
+            f"got {'both' if versions else 'neither'}"
         )
-    return found[0]
+    return versions[0]
 
 
 def _read_list(root: Path, name: str, split: str) -> pd.DataFrame:

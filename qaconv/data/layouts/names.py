@@ -8,7 +8,7 @@ import pandas as pd
 
 from qaconv.errors import InputError, name_first
 
-LEFT_BY_FILE_MANAGERS = {"Thumbs.db", "desktop.ini"}  # and whatever begins with a dot
+LEFT_BY_FILE_MANAGERS = {"Thumbs.db", "desktop.ini"}  # names with a leading dot are ignored, too
 
 
 def read_names(root: Path, folders: Mapping[str, str], pattern: str, example: str) -> pd.DataFrame:
@@ -16,12 +16,12 @@ def read_names(root: Path, folders: Mapping[str, str], pattern: str, example: st
 
     Args:
         root: the dataset's folder.
-        folders: split -> sub-folder that holds its images, and nothing else.
-        pattern: what the whole of each name must match; its named groups must be whole numbers.
+        folders: sub-folder of each split, which holds nothing but images.
+        pattern: regular expression for a whole name; its named groups must be whole numbers.
         example: a name that matches, for the message about names that do not.
 
     Returns:
-        Columns image (path below root), split, and an int64 one for each named group.
+        Columns image (path below root), split, and an int64 column for each named group.
 
     Raises:
         InputError: a sub-folder is missing, or a name does not match.
@@ -43,20 +43,20 @@ def require(root: Path, paths: Iterable[str]) -> None:
     """
     paths = list(paths)
     if not root.is_dir():
-        raise InputError(f"{root}: there is no such folder")
+        raise InputError(f"{root}: must be an existing folder")
     if not all((root / path).exists() for path in paths):
-        found = name_first(sorted(entry.name for entry in root.iterdir())) or " nothing"
-        raise InputError(f"{root}: not a folder of this layout: looked for {', '.join(paths)}; found{found}")
+        entries = name_first(sorted(entry.name for entry in root.iterdir())) or " nothing"
+        raise InputError(f"{root}: a folder of this layout must hold {', '.join(paths)}, got{entries}")
 
 
 def refuse_names(root: Path, names: list[str], example: str) -> None:
-    """Stop with the names that do not parse.
+    """Raise an error that lists the names that do not parse, if there are any.
 
     Raises:
-        InputError: there are any.
+        InputError: `names` is not empty.
     """
     if names:
-        raise InputError(f"{root}: {len(names)} names do not read like {example}:{name_first(names)}")
+        raise InputError(f"{root}: {len(names)} names do not have the form {example}:{name_first(names)}")
 
 
 def _names(folder: Path) -> list[str]:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from qaconv.data.layouts.clock_resets import mend_order
+from qaconv.data.layouts.clock_resets import correct_resets
 from qaconv.data.manifest import JUNK, SPLITS, Manifest
 from qaconv.errors import InputError, name_first
 
@@ -43,7 +43,7 @@ def read(root: Path, domain: str) -> Manifest:
             raise InputError(f"{root}: {len(rows)} rows {fault}:{name_first(rows)}")
     clocks: list[dict[str, Any]] = []
     if ORDER in number:
-        number["time_s"], clocks = mend_order(number["camid"], number[ORDER], number["time_s"])
+        number["time_s"], clocks = correct_resets(number["camid"], number[ORDER], number["time_s"])
     return Manifest(text.assign(**number, domain=domain), folder, clocks=clocks)
 
 
@@ -57,7 +57,9 @@ def _read_text(path: Path) -> pd.DataFrame:
         raise InputError(f"{path}: cannot be read as a table: {error}") from error
     missing = [name for name in COLUMNS if name not in frame.columns]
     if missing:
-        raise InputError(f"{path}: lacks the columns {', '.join(missing)}; it has {', '.join(map(str, frame.columns))}")
+        raise InputError(
+            f"{path}: must have the columns {', '.join(missing)}, got {', '.join(map(str, frame.columns))}"
+        )
     frame = frame[frame.columns.intersection([*COLUMNS, ORDER])].astype(object)
     return frame.where(frame.notna(), "").astype(str).reset_index(drop=True)
 

@@ -1,4 +1,4 @@
-"""Losses of a batch of feature maps and the people on them.
+"""Define what the losses of a batch of feature maps have in common.
 
 B images in a batch, C channels, H x W map size. Class memory compares each image of the batch with every class of the
 training, the other losses with every image of the batch. A module with settings must not import torch at once, as

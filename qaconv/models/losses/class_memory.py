@@ -1,4 +1,4 @@
-"""Class memory: focal cross-entropy of each image against the latest map of every class (Liao and Shao, ECCV 2020)."""
+"""Train by class memory: compare each image with the latest map of every class (Liao and Shao, ECCV 2020)."""
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 

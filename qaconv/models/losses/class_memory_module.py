@@ -1,4 +1,4 @@
-"""The module of the class memory loss, which compares a batch with the latest map of every class.
+"""Compute the class memory loss, which compares a batch with the latest map of every class.
 
 B images in a batch, C channels, H x W map size.
 """

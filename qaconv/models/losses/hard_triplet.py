@@ -1,4 +1,4 @@
-"""Hard triplet loss: hinge between each anchor's hardest positive and hardest negative logit."""
+"""Train by the hard triplet loss: hinge between each anchor's hardest positive and hardest negative logit."""
 
 from typing import TYPE_CHECKING, Annotated, Literal
 

@@ -1,4 +1,4 @@
-"""Identity loss: softmax over people and hard triplet on cosines, as baselines of one vector an image are trained."""
+"""Train a baseline of one vector an image by the identity loss: softmax over people and hard triplet on cosines."""
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 

@@ -1,4 +1,4 @@
-"""The module of the identity loss, which has a prototype of each person."""
+"""Compute the identity loss, with a prototype of each person."""
 
 from torch import Tensor, nn
 from torch.nn import functional as F

@@ -1,4 +1,4 @@
-"""Pairwise matching: binary cross-entropy of "same person" for every pair (Liao and Shao, CVPR 2022, tag v2.0)."""
+"""Train by pairwise matching: cross-entropy of "same person" for each pair (Liao and Shao, CVPR 2022, tag v2.0)."""
 
 from typing import TYPE_CHECKING, Literal
 

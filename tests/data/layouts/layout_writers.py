@@ -1,4 +1,4 @@
-"""Sightings go in; a folder in a dataset's layout, and what reading it should find, come out."""
+"""Write sightings as a folder in a dataset's layout, and return the rows that a reader must give."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -18,12 +18,12 @@ CLONEDPERSON_CAMIDS = (0, 4, 8)
 
 
 def people(sightings: pd.DataFrame) -> pd.DataFrame:
-    """Without junk and distractors, which only Market-1501 has."""
+    """Leave out junk and distractors, which only Market-1501 has."""
     return sightings[sightings["pid"] > 0]
 
 
 def write_market1501(root: Path, sightings: pd.DataFrame) -> pd.DataFrame:
-    """As the camera network names its crops itself."""
+    """Write the crops under the names that the synthetic camera network gives them."""
     return _write(root, sightings, lambda number, row: row.path)
 
 
@@ -39,8 +39,8 @@ def write_dukemtmc(root: Path, sightings: pd.DataFrame) -> pd.DataFrame:
         frame = round(row.time_s * 59.94) - DUKE_START_FRAMES[row.camid]
         return f"{TEST_FOLDERS[row.split]}/{row.pid:04d}_c{row.camid + 1}_f{frame:07d}.jpg"
 
-    after_all_have_begun = people(sightings).assign(time_s=sightings["time_s"] + 500)
-    return _write(root, after_all_have_begun, name)
+    after_all_starts = people(sightings).assign(time_s=sightings["time_s"] + 500)
+    return _write(root, after_all_starts, name)
 
 
 def write_randperson(root: Path, sightings: pd.DataFrame) -> pd.DataFrame:
@@ -65,10 +65,10 @@ def write_clonedperson(root: Path, sightings: pd.DataFrame) -> pd.DataFrame:
 
 
 def write_msmt17(root: Path, sightings: pd.DataFrame, folders: tuple[str, str] = ("train", "test")) -> pd.DataFrame:
-    """Numbers the people from 0 in train and in test, and lists half of train's images as the val of the original."""
+    """Number the people from 0 in train and in test, and list half of the training images as the dataset's val."""
     rows = people(sightings)
-    of_test = rows["split"] != "train"
-    label = rows.groupby(of_test)["pid"].transform(lambda pids: pids.rank(method="dense")).astype(int) - 1
+    is_test = rows["split"] != "train"
+    label = rows.groupby(is_test)["pid"].transform(lambda pids: pids.rank(method="dense")).astype(int) - 1
     rows = rows.assign(pid=label)
 
     def name(number: int, row: Any) -> str:
@@ -79,7 +79,8 @@ def write_msmt17(root: Path, sightings: pd.DataFrame, folders: tuple[str, str] =
     is_val = (truth["split"] == "train") & (np.arange(len(truth)) % 2 == 1)
     lists = truth["split"].mask(is_val, "val")
     for split in ("train", "val", "query", "gallery"):
-        lines = [f"{row.image.partition('/')[2]} {row.pid}\n" for row in truth[lists == split].itertuples()]
+        listed = truth[lists == split]
+        lines = [f"{image.partition('/')[2]} {pid}\n" for image, pid in listed[["image", "pid"]].to_numpy()]
         (root / f"list_{split}.txt").write_text("".join(lines))
     train_people = truth.loc[truth["split"] == "train", "pid"].nunique()
     return truth.assign(pid=truth["pid"] + train_people * (truth["split"] != "train"), time_s=np.nan)
@@ -93,7 +94,7 @@ def write_viper(root: Path, sightings: pd.DataFrame) -> pd.DataFrame:
 
 
 def write_prid2011(root: Path, sightings: pd.DataFrame) -> pd.DataFrame:
-    """Gives half of the people the numbers above 200, which on the two cameras are not the same people."""
+    """Give half of the people numbers above 200, which mean different people on the two cameras."""
     rows = _one_on_each_of_two_cameras(sightings)
     rows = rows.assign(pid=rows["pid"].where(rows["pid"] % 2 == 0, rows["pid"] + 200))
 
@@ -111,16 +112,16 @@ def write_table(path: Path, sightings: pd.DataFrame) -> pd.DataFrame:
 
 
 def assert_reads_as(manifest: Manifest, truth: pd.DataFrame, time_step: float) -> None:
-    """Every image is there, with its person, camera and split, and the time to the nearest step."""
+    """Check that every image has its person, camera and split, and its time to the nearest step."""
     columns = ["image", "pid", "camid", "split"]
-    found = manifest.frame.sort_values("image", ignore_index=True)
+    frame = manifest.frame.sort_values("image", ignore_index=True)
     truth = truth.sort_values("image", ignore_index=True)
-    pd.testing.assert_frame_equal(found[columns], truth[columns], check_dtype=False)
-    np.testing.assert_allclose(found["time_s"], truth["time_s"], rtol=0, atol=time_step / 2 + 1e-9)
+    pd.testing.assert_frame_equal(frame[columns], truth[columns], check_dtype=False)
+    np.testing.assert_allclose(frame["time_s"], truth["time_s"], rtol=0, atol=time_step / 2 + 1e-9)
 
 
 def write_noise(path: Path, seed: int) -> None:
-    """An image like no other."""
+    """Write an image that no other seed gives."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.random.default_rng(seed).integers(0, 256, (16, 8, 3), dtype=np.uint8)).save(path)
 

@@ -1,4 +1,4 @@
-"""Images are read whole, and the same content is there once."""
+"""Every image decodes completely, and no content is accepted twice."""
 
 import shutil
 from pathlib import Path
@@ -32,7 +32,7 @@ def test_truncated_image_is_named(suffix: str, lost: int, tmp_path: Path) -> Non
         layouts.read("viper", tmp_path)
 
 
-def test_file_that_is_no_image_is_named(market: Path) -> None:
+def test_file_that_is_not_an_image_is_named(market: Path) -> None:
     (market / QUERY).write_text("<html>404</html>")
     (market / GALLERY).write_bytes(b"")
     with pytest.raises(
@@ -80,7 +80,7 @@ def test_dangling_link_is_named(market: Path) -> None:
 )
 def test_duplicate_is_named_with_its_original(original: str, copy: str, market: Path) -> None:
     shutil.copy(market / original, market / copy)
-    with pytest.raises(InputError, match="1 images are there more than once") as refusal:
+    with pytest.raises(InputError, match="1 images have duplicates") as refusal:
         layouts.read("market1501", market)
     assert original in str(refusal.value)
     assert copy in str(refusal.value)

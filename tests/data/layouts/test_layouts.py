@@ -1,4 +1,4 @@
-"""layouts.read: every layout back to the truth, and what all of them refuse."""
+"""Every layout reads back to the truth, and all of them refuse the same faults."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +23,7 @@ from tests.data.layouts.layout_writers import (
 )
 
 Writer = Callable[[Path, pd.DataFrame], pd.DataFrame]
-WRITERS: dict[str, tuple[Writer, float]] = {  # and the seconds from one frame to the next
+WRITERS: dict[str, tuple[Writer, float]] = {  # with the seconds from one frame to the next
     "market1501": (write_market1501, 2 / 25),  # the camera network takes the frame before, not the nearest
     "cuhk03np": (write_cuhk03np, 0),
     "msmt17": (write_msmt17, 0),
@@ -72,7 +72,7 @@ def test_name_that_does_not_parse_is_shown_with_one_that_does(
     write, _ = WRITERS[name]
     good = tmp_path / write(tmp_path, sightings)["image"].iloc[0]
     good.rename(good.with_name("alice.jpg"))
-    with pytest.raises(InputError, match=r"1 names do not read like \S+\.(jpg|png|bmp) .*pid(.|\n)*/alice\.jpg"):
+    with pytest.raises(InputError, match=r"1 names do not have the form \S+\.(jpg|png|bmp) .*pid(.|\n)*/alice\.jpg"):
         layouts.read(name, tmp_path)
 
 
@@ -127,12 +127,12 @@ def test_unknown_option_is_refused_with_the_allowed_ones(name: str, allowed: str
 
 
 def test_missing_folder_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"nowhere: there is no such folder"):
+    with pytest.raises(InputError, match=r"nowhere: must be an existing folder"):
         layouts.read("viper", tmp_path / "nowhere")
 
 
 def test_folder_without_images_is_refused(tmp_path: Path) -> None:
     for camera in ("cam_a", "cam_b"):
         (tmp_path / camera).mkdir()
-    with pytest.raises(InputError, match="there are no images"):
+    with pytest.raises(InputError, match="must hold at least one image"):
         layouts.read("viper", tmp_path)

@@ -16,7 +16,7 @@ Seen = tuple[int, int, int]  # camera, session, frame
 
 
 def read_times(seen: set[Seen], **options: bool) -> dict[Seen, float]:
-    """What the reader makes of empty files with these names."""
+    """Return the times that the reader gives to empty files with these names."""
     names = {
         f"0001_c{camera}s{session}_{frame:06d}_00.jpg": (camera, session, frame) for camera, session, frame in seen
     }
@@ -34,7 +34,7 @@ def test_session_begins_where_the_cameras_earlier_ones_end() -> None:
     assert times == {(1, 1, 250): 10, (1, 2, 25): 11, (1, 2, 500): 30, (1, 3, 25): 31, (2, 2, 25): 1}
 
 
-def test_official_time_adds_earlier_offsets_once_more() -> None:
+def test_official_time_adds_earlier_offsets_again() -> None:
     sessions = {(1, session, 10) for session in range(1, 5)}
     assert sorted(read_times(sessions).values()) == [10 / 25, 20 / 25, 30 / 25, 40 / 25]
     assert sorted(read_times(sessions, official_time=True).values()) == [10 / 25, 20 / 25, 40 / 25, 80 / 25]
@@ -67,7 +67,7 @@ def test_longest_session_of_any_split_counts_and_junk_does_not(tmp_path: Path) -
     assert layouts.read("market1501", tmp_path).split("query")["time_s"].tolist() == [4.0]
 
 
-def test_sessions_that_were_joined_are_on_the_record(tmp_path: Path) -> None:
+def test_joined_sessions_are_recorded_as_findings(tmp_path: Path) -> None:
     for folder in market1501.FOLDERS.values():
         (tmp_path / folder).mkdir()
     for name in ("0001_c2s1_000250_00.jpg", "0001_c2s2_000025_00.jpg", "0001_c1s1_000025_00.jpg"):
@@ -98,5 +98,5 @@ def test_name_without_a_camera_is_refused(tmp_path: Path) -> None:
         (tmp_path / folder).mkdir()
     for name in ("0002_s1_000451_03.jpg", "0002_c0s1_000451_03.jpg"):
         (tmp_path / "query" / name).touch()
-    with pytest.raises(ValueError, match=r"2 names do not read like(.|\n)*0002_c0s1(.|\n)*0002_s1"):
+    with pytest.raises(ValueError, match=r"2 names do not have the form(.|\n)*0002_c0s1(.|\n)*0002_s1"):
         layouts.read("market1501", tmp_path)

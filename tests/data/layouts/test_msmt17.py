@@ -13,7 +13,7 @@ V2 = ("mask_train_v2", "mask_test_v2")
 
 
 @pytest.mark.parametrize(("folders", "version"), [(("train", "test"), "MSMT17_V1"), (V2, "MSMT17_V2")])
-def test_version_is_told_from_the_folders_and_noted(
+def test_version_follows_from_the_folders_and_is_noted(
     folders: tuple[str, str], version: str, tmp_path: Path, sightings: pd.DataFrame
 ) -> None:
     truth = write_msmt17(tmp_path, sightings, folders)
@@ -56,14 +56,14 @@ def test_list_line_that_does_not_parse_is_shown(line: str, tmp_path: Path, sight
     write_msmt17(tmp_path, sightings)
     with (tmp_path / "list_query.txt").open("a") as file:
         file.write(f"{line}\n")
-    with pytest.raises(InputError, match=f"list_query.txt: 1 names do not read like(.|\n)*{line}"):
+    with pytest.raises(InputError, match=f"list_query.txt: 1 names do not have the form(.|\n)*{line}"):
         layouts.read("msmt17", tmp_path)
 
 
 def test_list_cannot_lead_out_of_the_folder(tmp_path: Path, sightings: pd.DataFrame) -> None:
     write_msmt17(tmp_path, sightings)
     (tmp_path / "list_query.txt").write_text("../../0000_000_01_x_0.jpg 0\n")
-    with pytest.raises(InputError, match="not named by a path below that folder"):
+    with pytest.raises(InputError, match="have a path that is not below that folder"):
         layouts.read("msmt17", tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""Your own images in a table: every value that cannot be meant is shown with its row."""
+"""A table of your own images is read, and every impossible value is shown with its row."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from tests.data.layouts.layout_writers import assert_reads_as, write_noise, writ
 
 @pytest.fixture
 def rows(tmp_path: Path) -> pd.DataFrame:
-    """Three good rows, whose images lie in tmp_path."""
+    """Make three valid rows with their images in tmp_path."""
     for number in range(3):
         write_noise(tmp_path / f"crops/{number}.jpg", number)
     return pd.DataFrame(
@@ -84,18 +84,19 @@ def test_impossible_value_is_shown_with_its_row(
 
 
 @pytest.mark.parametrize("name", ["shop.csv", "shop.parquet"])
-def test_clock_that_began_anew_is_mended_by_the_order_of_recording(
+def test_clock_that_was_reset_is_corrected_by_the_order_of_recording(
     name: str, tmp_path: Path, rows: pd.DataFrame
 ) -> None:
     again = rows.assign(camid=[0, 0, 0], time_s=[40.0, 500.0, 20.0])
     assert layouts.read("table", save(again, tmp_path / name)).clocks == []
     manifest = layouts.read("table", save(again.assign(order=[1, 2, 3]), tmp_path / name))
     assert manifest.frame["time_s"].tolist() == [40, 500, 500]
-    assert [(each["kind"], each["time_s"], each["done"]) for each in manifest.clocks] == [("reset", 20, "mended")]
+    findings = [(finding["kind"], finding["time_s"], finding["done"]) for finding in manifest.clocks]
+    assert findings == [("reset", 20, "mended")]
 
 
-def test_order_that_is_no_number_is_shown_with_its_row(tmp_path: Path, rows: pd.DataFrame) -> None:
-    path = save(rows.assign(order=[1, None, 3]), tmp_path / "shop.csv")
+def test_order_that_is_not_a_number_is_shown_with_its_row(tmp_path: Path, rows: pd.DataFrame) -> None:
+    path = save(rows.assign(order=[1, np.nan, 3]), tmp_path / "shop.csv")
     with pytest.raises(InputError, match=r"1 rows have an order that is not a number:\n  row 2: "):
         layouts.read("table", path)
 
@@ -114,33 +115,33 @@ def test_image_that_a_link_leads_elsewhere_is_refused(tmp_path: Path, rows: pd.D
 
 
 def test_image_named_twice_is_refused(tmp_path: Path, rows: pd.DataFrame) -> None:
-    rows.loc[2, "image"] = rows.loc[1, "image"]
-    with pytest.raises(InputError, match=r"are named twice:\n  crops/1\.jpg"):
-        layouts.read("table", save(rows, tmp_path / "shop.csv"))
+    twice = rows.assign(image=rows["image"].iloc[[0, 1, 1]].to_numpy())
+    with pytest.raises(InputError, match=r"appear twice:\n  crops/1\.jpg"):
+        layouts.read("table", save(twice, tmp_path / "shop.csv"))
 
 
 def test_missing_column_is_named(tmp_path: Path, rows: pd.DataFrame) -> None:
-    with pytest.raises(InputError, match="lacks the columns camid; it has image, pid, time_s, split"):
+    with pytest.raises(InputError, match="must have the columns camid, got image, pid, time_s, split"):
         layouts.read("table", save(rows.drop(columns="camid"), tmp_path / "shop.csv"))
 
 
 @pytest.mark.parametrize(
     ("name", "content"), [("no.csv", None), ("empty.csv", b""), ("bad.csv", b"\xff\xfe\x00"), ("bad.parquet", b"PAR1")]
 )
-def test_file_that_is_no_table_is_named(name: str, content: bytes | None, tmp_path: Path) -> None:
+def test_file_that_is_not_a_table_is_named(name: str, content: bytes | None, tmp_path: Path) -> None:
     if content is not None:
         (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError, match=f"{name}: cannot be read as a table"):
         layouts.read("table", tmp_path / name)
 
 
-def test_table_of_another_kind_is_told_the_two_kinds(tmp_path: Path) -> None:
+def test_table_of_another_kind_is_refused_with_the_two_allowed_kinds(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"shop\.xlsx: a table must be a \.csv or a \.parquet file"):
         layouts.read("table", tmp_path / "shop.xlsx")
 
 
 def test_table_without_rows_is_refused(tmp_path: Path, rows: pd.DataFrame) -> None:
-    with pytest.raises(InputError, match="there are no images"):
+    with pytest.raises(InputError, match="must hold at least one image"):
         layouts.read("table", save(rows[:0], tmp_path / "shop.csv"))
 
 

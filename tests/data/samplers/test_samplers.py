@@ -1,4 +1,4 @@
-"""The batches that samplers draw: who is in them, how often, and that a seed repeats them."""
+"""Samplers draw the right people as often as they state, and a seed repeats their batches."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -105,7 +105,7 @@ IMAGES = TrainingImages(LABELS, DOMAINS, identities=4, images=2, score=score)
 
 
 @pytest.mark.parametrize("sampler", [PKSampler(), GraphSampler(), DomainBalancedSampler(), RandomSampler()])
-def test_samplers_state_whether_everyone_in_a_batch_is_there_twice(sampler: SamplerSettings) -> None:
+def test_samplers_state_whether_each_person_in_a_batch_has_two_images(sampler: SamplerSettings) -> None:
     batches = sampler.batches(IMAGES, np.random.default_rng(0))
     assert {len(batch) for batch in batches} == {8}
     counts = [Counter(LABELS[draw.row] for draw in batch) for batch in batches]

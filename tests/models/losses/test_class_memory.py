@@ -1,4 +1,4 @@
-"""Class memory against a plain calculation, and what its memory holds."""
+"""Class memory equals a plain calculation, and its memory holds the latest maps."""
 
 import math
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The identity loss against its formula."""
+"""The identity loss equals its formula."""
 
 import math
 
