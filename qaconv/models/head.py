@@ -13,21 +13,6 @@ from qaconv.models.local_max import best_partners
 from qaconv.runtime.head import Head
 
 
-class Correspondences(NamedTuple):
-    """The best partner of each location, both ways, and what it adds to the logit in eval mode; [Q, G, S] but for one.
-
-    Cosines are in [-1, 1], indices in 0..S-1. The shares of a pair, both ways, and the constant sum to its logit.
-    """
-
-    query_scores: Tensor  # of each query location, over the gallery's locations
-    query_indices: Tensor
-    query_shares: Tensor  # in logits: 0 is a location that answers as an average one does, or one without weight
-    gallery_scores: Tensor  # of each gallery location, over the query's locations
-    gallery_indices: Tensor
-    gallery_shares: Tensor
-    constant: Tensor  # scalar, in logits: what biases and the last norm add to every pair
-
-
 class QAConv(nn.Module):
     """Query-adaptive convolution (Liao and Shao, ECCV 2020; the head of v2 is that of CVPR 2022).
 
@@ -83,22 +68,6 @@ class QAConv(nn.Module):
             local = _normalise(self.local_norm, best.to(self.weight.weight.dtype))
             logits = self.weight(local.reshape(-1, self.weight.in_features)).reshape(queries * galleries, -1).sum(dim=1)
             return _normalise(self.logit_norm, logits.reshape(queries, blocks, -1, 1)).reshape(queries, galleries)
-
-    def correspondences(self, query_maps: Tensor, gallery_maps: Tensor) -> Correspondences:
-        """Maps [Q, C, H, W] and [G, C, H, W] to the best partner of each location, both ways."""
-        table = self.cosines(query_maps, gallery_maps)
-        query, gallery = table.max(dim=3), table.max(dim=1)
-        query_scores, query_indices = query.values.transpose(1, 2), query.indices.transpose(1, 2)
-        affine = self._affine()
-        return Correspondences(
-            query_scores,
-            query_indices,
-            affine.query * affine.local(query_scores),
-            gallery.values,
-            gallery.indices,
-            affine.gallery * affine.local(gallery.values),
-            affine.constant,
-        )
 
     def folded(self) -> Head:
         """Fold both norms (at their running statistics) and the weights into one affine map, for the engines."""
