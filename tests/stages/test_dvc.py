@@ -51,6 +51,8 @@ def code_dependencies(stage: str) -> set[str]:
 def needed_code(stage: str) -> set[str]:
     """Return the files that a stage imports, and the C files and templates that these load, if they change results."""
     modules = import_closure(PROJECT / f"qaconv/stages/{stage}.py")
+    if "evaluate.rerank" in STAGES[stage].get("params", []):  # the registry imports the re-ranker by name
+        modules |= import_closure(PROJECT / "qaconv/matching/rerankers.py")
     data_files = {path for module in modules for path in data_of(module)}
     needed = {path.relative_to(PROJECT).as_posix() for path in modules | data_files}
     return {path for path in needed - LEFT_OUT if not path.startswith(LOGS.get(stage, ("no path",)))}
