@@ -42,15 +42,15 @@ def render_site(config: SiteConfig, folder: Path, *, processes: int) -> None:
     crops = choose_crops(config)
     chunks = [crops.iloc[start : start + CHUNK] for start in range(0, len(crops), CHUNK)]
     with (
-        replacing_folder(folder) as beside,
+        replacing_folder(folder) as unfinished,
         ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool,
     ):
         for name in FOLDERS.values():
-            (beside / name).mkdir()
+            (unfinished / name).mkdir()
         drawn = pool.map(partial(_draw_chunk, config), chunks)
         for chunk, files in track(zip(chunks, drawn, strict=True), f"drawing {folder.name}", total=len(chunks)):
             for path, content in zip(chunk["path"], files, strict=True):
-                (beside / path).write_bytes(content)
+                (unfinished / path).write_bytes(content)
     log.info("%s: %d crops, %s", folder, len(crops), crops["split"].value_counts().to_dict())
 
 
