@@ -15,7 +15,7 @@ from qaconv.tlift.profile import TLiftProfile
 from qaconv.tlift.transit import BIN, SCALE
 
 matplotlib.use("Agg")
-WINDOW_SECONDS = 600.0  # of the drawn transit times around each pair's centre
+WINDOW_SECONDS = 600.0  # drawn on either side of the centre of a pair of cameras
 MAX_CAMERAS = 10  # in the grid
 BLUE, GREY = "#1f6fb4", "#8a8a8a"
 

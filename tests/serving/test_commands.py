@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pandas as pd
 import pytest
 from fastapi.testclient import TestClient
@@ -37,7 +38,7 @@ def enrol(service: Service, monkeypatch: pytest.MonkeyPatch) -> list[int]:
             sizes.append(int(answer.request.headers["Content-Length"]))
             return answer
 
-    monkeypatch.setattr(commands.httpx, "Client", Client)
+    monkeypatch.setattr(httpx, "Client", Client)
     commands.enrol("mall", "http://127.0.0.1")
     return sizes
 
