@@ -26,7 +26,7 @@ def enrol_and_search(client: httpx.Client, target: str, crops: list[bytes]) -> N
 
 def main(target: str, *paths: str) -> None:
     key = os.environ.get("QACONV_API_KEY")  # needed if the service was started with --keys
-    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    headers = {"X-API-Key": key} if key else {}
     with httpx.Client(base_url="http://127.0.0.1:8000", headers=headers) as client:
         enrol_and_search(client, target, [Path(path).read_bytes() for path in paths])
 

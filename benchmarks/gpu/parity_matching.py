@@ -52,7 +52,7 @@ def matching(setup: Setup) -> Iterator[Check]:
         note = f"{type(matcher).__name__}; largest {error:.1e} logits, which spread by {spread:.1f}"
         limit = LOGIT_LIMIT * max(1.0, FEW_LOCATIONS / shape.locations) ** 0.5
         yield at_most(f"{shape} table", error / spread, limit, note)
-        if prepared.dtype != torch.float32:
+        if isinstance(prepared, Tensor) and prepared.dtype != torch.float32:  # the GPU's
             rounded = (maps.to(prepared.dtype).double() for maps in (queries, gallery))
             error = _largest(table, plain_logits(head.folded(), *rounded))
             yield at_most(f"{shape} table of {prepared.dtype} maps", error, KERNEL_LIMIT)
@@ -144,13 +144,13 @@ def rerank(setup: Setup) -> Iterator[Check]:
     distances = []
     for device in (torch.device("cpu"), setup.device):
         everyone = np.ones(len(maps), dtype=bool)
-        found = match_rows(
+        matches = match_rows(
             maps.numpy(), slice(0, len(maps)), head, queries, everyone, settings.engine, device, model=""
         )
         pairs = partial(_pair_distances, maps, head, device)
-        across = as_distances(found.logits)
+        across = as_distances(matches.logits)
         distances.append(
-            k_reciprocal_sparse(across, found.everything, pairs, **settings.rerank.model_dump(exclude={"kind"}))
+            k_reciprocal_sparse(across, matches.everything, pairs, **settings.rerank.model_dump(exclude={"kind"}))
         )
     yield at_most("distances, on average", float(np.abs(distances[0] - distances[1]).mean()), RERANKED_LIMIT)
     yield _same_map(-distances[0], -distances[1], labels, "mAP")

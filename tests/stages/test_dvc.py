@@ -19,6 +19,8 @@ LEFT_OUT_SENTENCE = HEADER.partition("No dependency,")[2].partition(". ")[0]
 LEFT_OUT = {f"qaconv/{name}" for name in re.findall(r"[\w/]+\.py", LEFT_OUT_SENTENCE)}
 # Files that a stage imports for its log alone.
 LOGS = {"synthetic": ("qaconv/data/layouts/", "qaconv/data/manifest.py", "qaconv/metrics/")}
+# Kinds that params.yaml names, whose code a stage runs without importing it by name.
+KINDS = {stage: {PROJECT / "qaconv/matching/rerankers.py"} for stage in ("rerank", "evaluate", "report")}
 OUTS = {
     "synthetic": {paths.RAW / "${key}"},
     "prepare": {paths.PREPARED / "${key}"},
@@ -50,9 +52,8 @@ def code_dependencies(stage: str) -> set[str]:
 
 def needed_code(stage: str) -> set[str]:
     """Return the files that a stage imports, and the C files and templates that these load, if they change results."""
-    modules = import_closure(PROJECT / f"qaconv/stages/{stage}.py")
-    if "evaluate.rerank" in STAGES[stage].get("params", []):  # the registry imports the re-ranker by name
-        modules |= import_closure(PROJECT / "qaconv/matching/rerankers.py")
+    entries = {PROJECT / f"qaconv/stages/{stage}.py", *KINDS.get(stage, ())}
+    modules = {module for entry in entries for module in import_closure(entry)}
     data_files = {path for module in modules for path in data_of(module)}
     needed = {path.relative_to(PROJECT).as_posix() for path in modules | data_files}
     return {path for path in needed - LEFT_OUT if not path.startswith(LOGS.get(stage, ("no path",)))}
