@@ -1,4 +1,4 @@
-"""From JPEG files to feature maps: what each step can do alone, and all of them together."""
+"""Time the steps from JPEG files to feature maps, each alone and all together."""
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -31,6 +31,7 @@ CPU = torch.device("cpu")
 
 
 def rows() -> Iterator[Row]:
+    """Unpack, resize and encode simulated crops."""
     with TemporaryDirectory() as folder:
         render_site(SITE, Path(folder) / "site", processes=1)
         paths = sorted(Path(folder).rglob("*.jpg"))[:IMAGES]
@@ -65,17 +66,17 @@ def rows() -> Iterator[Row]:
         yield from _encoding("encode 384 x 128, ResNet-50 to layer3", network, _crops(paths[:32], LARGE))
 
 
-def _encoding(what: str, network: Network, images: Tensor) -> Iterator[Row]:
-    """Eager PyTorch as a plain user calls it, against PyTorch and ONNX Runtime as we do."""
+def _encoding(name: str, network: Network, images: Tensor) -> Iterator[Row]:
+    """Compare eager PyTorch on all images at once with PyTorch and ONNX Runtime as the project calls them."""
     bound = _encoder_bound(network, len(images))
     plain = partial(_encode, network, images, len(images))
-    for name, ours in (("PyTorch", in_torch(network.encoder, CPU)), ("ONNX Runtime", fastest(network, CPU))):
+    for runtime, ours in (("PyTorch", in_torch(network.encoder, CPU)), ("ONNX Runtime", fastest(network, CPU))):
         call = partial(_encode_each, ours, images.split(BATCH))
-        yield compare(f"{what}: eager PyTorch, {name}", plain, call, items=len(images), bound=bound)
+        yield compare(f"{name}: eager PyTorch, {runtime}", plain, call, items=len(images), bound=bound)
 
 
 def _encoder_bound(network: Network, count: int) -> Bound:
-    """Every convolution's multiplications and additions, at the rate of the matrix product."""
+    """Return the time of all convolutions' multiplications and additions at the rate of a matrix product."""
     operations = [0]
 
     def add(module: torch.nn.Module, _: object, output: Tensor) -> None:

@@ -1,6 +1,7 @@
-"""Engines against the plain table of cosines, each other and sgemm; what 8 bits cost in mAP; the shortlist; growth.
+"""Time the engines, a two-stage search and growing galleries, and measure what 8 bits change in mAP.
 
-Maps of simulated people where only time counts; where the ranking counts, the demo's trained network on its own crops.
+Where only time counts, maps are simulated. Where the ranking counts, they are the demo's, by its trained network.
+Q queries, G gallery images, C channels, H x W map size, S = H*W locations.
 """
 
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -32,20 +34,20 @@ from qaconv.runtime.locations import as_locations
 
 PAPER = (128, 24, 8)  # C, H, W
 DEMO = (64, 12, 6)
-SHORTLISTED = 20_000  # images of the gallery
+SHORTLISTED = 20_000  # images in the gallery
 SHORTLIST_QUERIES = 128
 GALLERIES = (1_000, 10_000, 100_000)
 QUERIES = 16
-PLAIN_BLOCKS = {PAPER: (64, 128), DEMO: (256, 256)}  # queries and gallery: their cosines fill 1.2 and 1.4 GB
-BLOCKS = (512, 512)  # where no table is written; an evaluation's are larger
-TURNS = 9  # where ours takes a tenth of a second, and three would show the machine's moods
+PLAIN_BLOCKS = {PAPER: (64, 128), DEMO: (256, 256)}  # queries and gallery images, whose cosines take 1.2 and 1.4 GB
+BLOCKS = (512, 512)  # queries and gallery images where no cosine is stored
+TURNS = 9  # of short calls, whose times vary more
 BATCH = load_params().evaluate.batch_size  # crops encoded at a time
 
-OUTPUTS = (MODELS / "qaconv", *(PREPARED / name for name in load_params().targets))  # of the demo, measured on
+OUTPUTS = (MODELS / "qaconv", *(PREPARED / name for name in load_params().targets))  # of the demo, which are needed
 
 
 def rows() -> Iterator[Row]:
-    """Engines, what they cost in mAP, two stages, growth."""
+    """Compare the engines, in time and in mAP, then time the two-stage search and galleries of growing size."""
     for shape in (PAPER, DEMO):
         yield from _engines(shape)
     params = load_params()
@@ -60,7 +62,7 @@ def rows() -> Iterator[Row]:
 
 
 def _engines(shape: tuple[int, int, int]) -> Iterator[Row]:
-    """At one map shape: exact against the plain table, against torch's tiles, and int8 against exact."""
+    """Compare exact with the plain table and with torch's tiles, and int8 with exact, at one map shape."""
     count, others = PLAIN_BLOCKS[shape]
     pairs = count * others
     head, queries, gallery = _head(shape), _maps(count, shape, 1), _maps(others, shape, 2)
@@ -89,7 +91,7 @@ def _engines(shape: tuple[int, int, int]) -> Iterator[Row]:
 
 @torch.no_grad()
 def plain_logits(head: QAConv, queries: Tensor, gallery: Tensor) -> Tensor:
-    """The formula as it stands: every pair's S x S table, then its maxima both ways."""
+    """Return logits [Q, G] by each pair's table of cosines [S, S] and its maxima in both directions."""
     folded = head.folded()
     query_weights = torch.from_numpy(folded.query)
     gallery_weights = torch.from_numpy(folded.gallery)
@@ -98,25 +100,27 @@ def plain_logits(head: QAConv, queries: Tensor, gallery: Tensor) -> Tensor:
 
 
 def _precision(target: str) -> Row:
-    """What 8 bits change on one of the demo's targets, and how much sooner they are done."""
+    """Compare the time and the mAP of 8 bits with exact's on one of the demo's targets."""
     network, manifest = _network(), Manifest.load(PREPARED / target)
     query, gallery = manifest.split("query"), manifest.split("gallery")
     gallery = gallery[gallery["pid"] != JUNK]
     maps = [_encode([manifest.root / image for image in part["image"]]) for part in (query, gallery)]
-    logits: dict[str, np.ndarray] = {}
+    logits: dict[str, NDArray[np.float32]] = {}
 
     def keep(engine: str) -> None:
         logits[engine] = score_matrix(maps[0], maps[1], network.head, engine=engine)  # type: ignore[arg-type]
 
     row = compare(f"{target}: exact, int8", partial(keep, "exact"), partial(keep, "int8"))
     truth = (query["pid"], gallery["pid"], query["camid"], gallery["camid"])
-    figures = {engine: 100 * evaluate_ranking(of, *truth).mean_average_precision for engine, of in logits.items()}
+    figures = {
+        engine: 100 * evaluate_ranking(scores, *truth).mean_average_precision for engine, scores in logits.items()
+    }
     difference = figures["int8"] - figures["exact"]
     return replace(row, note=f"mAP {figures['exact']:.2f}, int8 {difference:+.3f}")
 
 
 def _two_stages() -> Row:
-    """Crops of all of the demo's sites, varied as in training until there are enough; the sizes by other queries."""
+    """Search crops of all the demo's sites, augmented as in training; the sizes are chosen by other queries."""
     network = _network()
     crops = _crops("query")
     searched = np.zeros(len(crops), dtype=bool)
@@ -125,10 +129,10 @@ def _two_stages() -> Row:
     queries, samples = maps[searched][:SHORTLIST_QUERIES], maps[~searched]
     gallery = _varied(_crops("gallery"), SHORTLISTED)
     shortlist = Shortlist(gallery, network.head, queries=samples)
-    found: dict[str, Neighbours] = {}
+    results: dict[str, Neighbours] = {}
 
     def keep(name: str, call: partial[Neighbours]) -> None:
-        found[name] = call()
+        results[name] = call()
 
     row = compare(
         f"gallery {SHORTLISTED:,}: exact, shortlist",
@@ -137,8 +141,8 @@ def _two_stages() -> Row:
         turns=TURNS,
         items=len(queries),
     )
-    both = zip(found["exact"].indices, found["shortlist"].indices, strict=True)
-    recall = np.mean([len(set(one) & set(other)) / len(one) for one, other in both])
+    both = zip(results["exact"].indices, results["shortlist"].indices, strict=True)
+    recall = np.mean([len(set(exact) & set(short)) / len(exact) for exact, short in both])
     sizes = ", ".join(f"{size:,}" for size in shortlist.calibration.sizes)
     note = f"finds {recall:.2%} of exact's top 10; {shortlist.calibration.recall:.2%} when sizes {sizes} were chosen"
     return replace(row, note=note)
@@ -155,7 +159,7 @@ def _encoder() -> Encode:
 
 
 def _crops(split: str) -> list[Path]:
-    """All targets' crops of one split; the gallery takes in the training images."""
+    """List the crops of one split of all targets; the gallery includes the training images."""
     paths = []
     for target in load_params().targets:
         manifest = Manifest.load(PREPARED / target)
@@ -172,7 +176,7 @@ def _encode(paths: list[Path]) -> Tensor:
 
 
 def _varied(paths: list[Path], count: int) -> Tensor:
-    """`count` maps: each crop as it is, then moved, mirrored, recoloured and occluded as in training."""
+    """Return `count` maps: of each crop unchanged, then of crops augmented as in training."""
     params = load_params()
     crops, vary = Crops(paths, params.image), build_augmentation(params.augment, params.image)
     maps = _encode(paths)
@@ -185,7 +189,7 @@ def _varied(paths: list[Path], count: int) -> Tensor:
 
 
 def _products(shape: tuple[int, int, int], pairs: int) -> Bound:
-    """All products of locations at sgemm's rate."""
+    """Return the time of all products of locations at sgemm's rate."""
     channels, height, width = shape
     return Bound(
         f"sgemm at {sgemm_rate() / 1e9:.0f} GFLOP/s", 2 * pairs * (height * width) ** 2 * channels / sgemm_rate()
@@ -197,8 +201,9 @@ def _head(shape: tuple[int, int, int]) -> QAConv:
 
 
 def _maps(count: int, shape: tuple[int, int, int], seed: int) -> Tensor:
-    """Unit maps [count, C, H, W] of a thousand simulated people, laid out as a store gives them."""
+    """Return unit maps [count, C, H, W] of a thousand simulated people, in a store's layout."""
     channels, height, width = shape
     generator = torch.Generator().manual_seed(seed)
-    some = F.normalize(torch.randn(min(count, 1000), height * width, channels, generator=generator), dim=2)
-    return some.repeat(-(-count // 1000), 1, 1)[:count].transpose(1, 2).unflatten(2, (height, width))
+    people = F.normalize(torch.randn(min(count, 1000), height * width, channels, generator=generator), dim=2)
+    maps: Tensor = people.repeat(-(-count // 1000), 1, 1)[:count].transpose(1, 2).unflatten(2, (height, width))
+    return maps

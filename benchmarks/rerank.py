@@ -1,8 +1,10 @@
-"""k-reciprocal re-ranking from vectors whose distances cost next to nothing: matching is measured by its own part."""
+"""Time k-reciprocal re-ranking (Zhong et al., CVPR 2017) on vectors; benchmarks/matching.py times the matching of maps.
+
+Q queries, G gallery images, N = Q + G."""
 
 from collections.abc import Iterator
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,13 +18,13 @@ from qaconv.metrics import evaluate_ranking
 
 K1, K2, LAMBDA = 20, 6, 0.3
 CHANNELS = 64
-ROWS = 1024  # of distances at a time
-NOISE = 0.9  # of a sighting, to the person's own deviation of 1: some nine in ten are found at rank 1
+ROWS = 1024  # of the table of distances, computed at a time
+NOISE = 0.9  # deviation of a person's sightings, where that of people is 1: rank-1 is about 0.9
 CAMERAS = 6
 
 
 class Sightings(NamedTuple):
-    """Simulated people: unit vectors [N, CHANNELS], queries first."""
+    """Sightings of simulated people: unit vectors [N, CHANNELS], queries first."""
 
     vectors: Tensor
     pids: NDArray[np.int64]
@@ -31,11 +33,11 @@ class Sightings(NamedTuple):
 
 
 def rows() -> Iterator[Row]:
-    """Market-1501's size, plain beside ours; MSMT17's, ours alone."""
+    """Re-rank at Market-1501's size, plain and ours, and at MSMT17's, ours alone."""
     market = _simulate(3368, 15913, people=750)
-    results: dict[str, NDArray] = {}
+    results: dict[str, NDArray[np.float32]] = {}
 
-    def keep(name: str, rerank: partial) -> None:
+    def keep(name: str, rerank: partial[NDArray[np.float32]]) -> None:
         results[name] = rerank()
 
     row = compare(
@@ -61,8 +63,8 @@ def rows() -> Iterator[Row]:
     yield compare("Q 11,659, G 82,161", None, partial(our_rerank, msmt17), turns=1, bound=_bound(msmt17))
 
 
-def our_rerank(sightings: Sightings) -> NDArray:
-    """[Q, G] by neighbours streamed from tiles."""
+def our_rerank(sightings: Sightings) -> NDArray[np.float32]:
+    """Return distances [Q, G], from neighbours that are found tile by tile."""
     vectors, queries = sightings.vectors, sightings.queries
     finder = NeighbourhoodFinder(len(vectors), max(K1 + 1, K2))
     for tile in _tiles(vectors):
@@ -72,8 +74,8 @@ def our_rerank(sightings: Sightings) -> NDArray:
     return k_reciprocal_sparse(across, finder.neighbourhoods(), pairs, k1=K1, k2=K2, lambda_value=LAMBDA)
 
 
-def plain_rerank(sightings: Sightings) -> NDArray:
-    """[Q, G] with tables [N, N] and a loop over images: the form in which the method is usually passed on."""
+def plain_rerank(sightings: Sightings) -> NDArray[np.float32]:
+    """Return distances [Q, G], from tables [N, N] and a loop over images, as the method is usually implemented."""
     vectors, queries = sightings.vectors, sightings.queries
     table = (1 - vectors @ vectors.T).clamp_(min=0).fill_diagonal_(0).numpy()
     table = table / table.max(axis=1, keepdims=True)
@@ -83,9 +85,9 @@ def plain_rerank(sightings: Sightings) -> NDArray:
         near = _mutual(order, image, K1)
         expanded = near
         for neighbour in near:
-            theirs = _mutual(order, neighbour, K1 // 2)
-            if len(np.intersect1d(theirs, near)) > 2 / 3 * len(theirs):
-                expanded = np.append(expanded, theirs)
+            further = _mutual(order, neighbour, K1 // 2)
+            if len(np.intersect1d(further, near)) > 2 / 3 * len(further):
+                expanded = np.append(expanded, further)
         expanded = np.unique(expanded)
         closeness = np.exp(-table[image, expanded])
         weights[image, expanded] = closeness / closeness.sum()
@@ -99,13 +101,16 @@ def plain_rerank(sightings: Sightings) -> NDArray:
         for member in np.flatnonzero(averaged[query]):
             shared[holders[member]] += np.minimum(averaged[query, member], averaged[holders[member], member])
         jaccard[query] = 1 - shared / (2 - shared)
-    return ((1 - LAMBDA) * jaccard + LAMBDA * table[:queries])[:, queries:]
+    distances: NDArray[np.float32] = (1 - LAMBDA) * jaccard + LAMBDA * table[:queries]
+    return distances[:, queries:]
 
 
-def _mutual(order: NDArray, image: int, k: int) -> NDArray:
+def _mutual(order: NDArray[np.int32], image: int, k: int) -> NDArray[np.int32]:
+    """Return the k-reciprocal neighbours of an image, itself included."""
     forward = order[image, : k + 1]
     backward = order[forward, : k + 1]
-    return forward[np.where(backward == image)[0]]
+    mutual: NDArray[np.int32] = forward[np.where(backward == image)[0]]
+    return mutual
 
 
 def _tiles(vectors: Tensor) -> Iterator[tuple[slice, slice, NDArray[np.float32]]]:
@@ -114,8 +119,9 @@ def _tiles(vectors: Tensor) -> Iterator[tuple[slice, slice, NDArray[np.float32]]
         yield rows, slice(0, len(vectors)), (1 - vectors[rows] @ vectors.T).clamp_(min=0).numpy()
 
 
-def _pair_distances(vectors: Tensor, rows: NDArray, columns: NDArray) -> NDArray:
-    return (1 - (vectors[rows] * vectors[columns]).sum(dim=1)).clamp_(min=0).numpy()
+def _pair_distances(vectors: Tensor, rows: NDArray[Any], columns: NDArray[Any]) -> NDArray[np.float32]:
+    distances: NDArray[np.float32] = (1 - (vectors[rows] * vectors[columns]).sum(dim=1)).clamp_(min=0).numpy()
+    return distances
 
 
 def _simulate(queries: int, galleries: int, *, people: int) -> Sightings:
@@ -128,6 +134,6 @@ def _simulate(queries: int, galleries: int, *, people: int) -> Sightings:
 
 
 def _bound(sightings: Sightings) -> Bound:
-    """Every distance must be looked at once: written and read, float32."""
+    """Return the time to write and read every distance once, in float32."""
     rate = memory_bandwidth()
     return Bound(f"memory at {rate / 1e9:.0f} GB/s", 2 * 4 * len(sightings.vectors) ** 2 / rate)

@@ -59,7 +59,8 @@ def main() -> None:
 
 def encode_images(model: ServedModel) -> tuple[Maps, NDArray[np.float16]]:
     """Encode the target's queries, and ENROLLED other images as they are stored."""
-    queries, others = [], []
+    queries: list[NDArray[np.uint8]] = []
+    others: list[NDArray[np.uint8]] = []
     for name in load_params().datasets:
         manifest = Manifest.load(PREPARED / name)
         table = pd.concat([manifest.split(split) for split in ("query", "gallery", "train")])
@@ -121,7 +122,7 @@ def ms(seconds: list[float]) -> str:
 
 
 def plain_rows(model: ServedModel, gallery: NDArray[np.float16]) -> Callable[[Maps], Maps]:
-    """Row averages by numpy's products and maxima, as the service ranked before it used the kernel."""
+    """Rank by row averages with numpy's products and maxima, as the service did before it used the kernel."""
     height, width = gallery.shape[2:]
     rows = average_rows(to_locations(gallery), width)
     query_weights, gallery_weights = (
@@ -142,7 +143,7 @@ def plain_rows(model: ServedModel, gallery: NDArray[np.float16]) -> Callable[[Ma
 
 
 def kernel_rows(model: ServedModel, gallery: NDArray[np.float16]) -> Callable[[Maps], Maps]:
-    """Row averages as the service ranks."""
+    """Rank by row averages as the service does."""
     rows = average_rows(to_locations(gallery), gallery.shape[3])
     return lambda query: model.row_scorer.score(to_locations(query[None])[0], rows)
 
@@ -150,9 +151,9 @@ def kernel_rows(model: ServedModel, gallery: NDArray[np.float16]) -> Callable[[M
 def landmarks(
     model: ServedModel, gallery: NDArray[np.float16]
 ) -> tuple[Callable[[Maps], Maps], Callable[[NDArray[np.float16]], Maps]]:
-    """The work of matching/landmarks.py: rank by weights for LANDMARKS images, and match a new sighting with TEACHERS.
+    """Do the work of runtime/landmarks.py: rank by weights of LANDMARKS images, and match a new sighting with TEACHERS.
 
-    The weights are drawn, as to fit them all would match ENROLLED x TEACHERS pairs. Times do not depend on them.
+    The weights are random: fitting them would match ENROLLED x TEACHERS pairs, and times do not depend on them.
     """
     teachers = quantise(to_locations(gallery[:TEACHERS]).astype(np.float32))
     chosen = teachers.take(slice(0, LANDMARKS))
@@ -168,7 +169,7 @@ def landmarks(
 
 
 def onnx_matcher(gallery: NDArray[np.float16]) -> Callable[[Maps, NDArray[np.intp]], Maps]:
-    """matcher.onnx, ONNX_TILE images at a time, as the service matched before it used the kernel."""
+    """Match by matcher.onnx, ONNX_TILE images at a time, as the service did before it used the kernel."""
     session = open_graph(ONNX / MATCHER, threads=1)
 
     def match(query: Maps, chosen: NDArray[np.intp]) -> Maps:
@@ -184,11 +185,12 @@ def onnx_matcher(gallery: NDArray[np.float16]) -> Callable[[Maps, NDArray[np.int
 
 
 def kernel_matcher(model: ServedModel, gallery: NDArray[np.float16]) -> Callable[[Maps, NDArray[np.intp]], Maps]:
-    """The kernel, as the service matches."""
+    """Match by the kernel, as the service does."""
     stored = to_locations(gallery)
 
     def match(query: Maps, chosen: NDArray[np.intp]) -> Maps:
-        return model.matcher.table(model.matcher.prepare(to_locations(query[None])), stored[chosen])[0]
+        logits: Maps = model.matcher.table(model.matcher.prepare(to_locations(query[None])), stored[chosen])[0]
+        return logits
 
     return match
 

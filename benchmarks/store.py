@@ -1,4 +1,4 @@
-"""The store of maps: how fast it takes and gives them, and a million of them searched by a process of its own."""
+"""Time appending to and reading from a store of maps, and a search of a million maps in a process of its own."""
 
 import subprocess
 import sys
@@ -17,10 +17,10 @@ from qaconv.matching import MapStore
 
 SHAPE = (64, 12, 6)  # C, H, W: the demo's
 IMAGES = 20_000
-SMALL = (32, 8, 4)  # of the million
-SHARD = 20_000
+SMALL = (32, 8, 4)  # C, H, W of the million maps
+SHARD = 20_000  # maps
 MILLION = 1_000_000
-# Prints seconds and the highest resident bytes of a process that opens the store and searches it.
+# Opens the store, searches it, and prints the seconds of the search and the peak resident bytes of the process.
 SEARCH = """
 import re, sys, time
 from pathlib import Path
@@ -36,7 +36,7 @@ print(seconds, int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").r
 
 
 def rows() -> Iterator[Row]:
-    """Appending and reading each type, then the million."""
+    """Append and read maps of each type, then search a million."""
     with tempfile.TemporaryDirectory() as folder:
         maps = _maps(IMAGES, SHAPE)
         for dtype in ("float16", "int8"):
@@ -65,7 +65,7 @@ def _read(store: MapStore) -> None:
 
 
 def _million(folder: Path) -> Row:
-    """Shards of the same simulated maps: the work and the memory are those of any other maps."""
+    """Search shards that all hold the same simulated maps; time and memory do not depend on the values."""
     store, maps = MapStore.create(folder, SMALL, dtype="int8", model="simulated"), _maps(SHARD, SMALL)
     for shard in range(MILLION // SHARD):
         names = [f"{shard}/{row}" for row in range(SHARD)]
@@ -73,7 +73,7 @@ def _million(folder: Path) -> Row:
     command = [sys.executable, "-c", SEARCH, str(folder)]
     printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
     peak = int(printed[1])
-    note = f"the whole process, PyTorch in it, stays below {peak / 1e9:.2f} GB; maps 8x4x32"
+    note = f"the whole process with PyTorch stays below {peak / 1e9:.2f} GB; maps 8x4x32"
     return Row(f"search {MILLION:,} for 16 queries, int8", None, Cost(float(printed[0]), peak), None, 16, note)
 
 

@@ -1,6 +1,7 @@
-"""A training step of the head, forward and backward: plain autograd over every cosine, beside what training runs.
+"""Time a training step of the head, forward and backward: plain autograd over every cosine, and what training runs.
 
-B = 64 images, C = 128 channels, maps of 24 x 8 locations: a batch of the papers.
+The batch is that of the papers: 64 images, 128 channels, maps of 24 x 8 locations. Q queries, G gallery images, S
+locations.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,13 +16,13 @@ from benchmarks.table import Bound, Row, compare
 from qaconv.models import QAConv
 
 BATCH, CHANNELS, HEIGHT, WIDTH = 64, 128, 24, 8
-IMAGES_EACH = 4  # of a person
+IMAGES_PER_PERSON = 4
 
 Matcher = Callable[[QAConv, Tensor, Tensor], Tensor]
 
 
 def rows() -> Iterator[Row]:
-    """A batch against itself, as pairwise matching and hard triplet do; and against others, as class memory does."""
+    """Match a batch with itself, as pairwise matching and hard triplet do, and with others, as class memory does."""
     generator = torch.Generator().manual_seed(0)
     head = QAConv(CHANNELS, HEIGHT, WIDTH).train()
     images, classes = (
@@ -29,18 +30,18 @@ def rows() -> Iterator[Row]:
     )
     product = 2 * CHANNELS * (BATCH * HEIGHT * WIDTH) ** 2
     bound = Bound(f"one product, sgemm at {sgemm_rate() / 1e9:.0f} GFLOP/s", product / sgemm_rate())
-    for what, memory in (("batch against itself", None), ("batch against a memory of 64", classes)):
+    for name, memory in (("batch against itself", None), ("batch against a memory of 64", classes)):
         plain, ours = (partial(gradient, matcher, head, images, memory) for matcher in (plain_logits, QAConv.__call__))
-        expected, found = plain(), ours()
-        difference = float((expected - found).abs().max() / expected.abs().max())
+        expected = plain()
+        difference = float((expected - ours()).abs().max() / expected.abs().max())
         note = f"gradients differ by {difference:.1e} of the largest"
-        yield compare(what, plain, ours, bound=bound, items=BATCH, note=note)
+        yield compare(name, plain, ours, bound=bound, items=BATCH, note=note)
 
 
 def gradient(matcher: Matcher, head: QAConv, images: Tensor, memory: Tensor | None) -> Tensor:
-    """Of the binary cross-entropy of all pairs, to the images' maps."""
+    """Return the gradient of the binary cross-entropy of all pairs with respect to the images' maps."""
     maps = images.clone().requires_grad_()
-    people = torch.arange(BATCH) // IMAGES_EACH
+    people = torch.arange(BATCH) // IMAGES_PER_PERSON
     logits = matcher(head, maps, maps if memory is None else memory)
     F.binary_cross_entropy_with_logits(logits, (people[:, None] == people).float()).backward()
     assert maps.grad is not None
@@ -48,10 +49,11 @@ def gradient(matcher: Matcher, head: QAConv, images: Tensor, memory: Tensor | No
 
 
 def plain_logits(head: QAConv, query_maps: Tensor, gallery_maps: Tensor) -> Tensor:
-    """The head over a table of all cosines, [Q, S, G, S]."""
+    """Return logits [Q, G] by a table of all cosines, [Q, S, G, S]."""
     table = head.cosines(query_maps, gallery_maps)
     best = torch.stack([table.max(dim=1).values, table.max(dim=3).values.transpose(1, 2)], dim=2)
     queries, galleries, _, locations = best.shape
     local = head.local_norm(best.reshape(-1, 1, locations))
     logits = head.weight(local.flatten(1)).reshape(-1, 2).sum(dim=1, keepdim=True)
-    return head.logit_norm(logits).reshape(queries, galleries)
+    normalised: Tensor = head.logit_norm(logits)
+    return normalised.reshape(queries, galleries)

@@ -11,7 +11,7 @@ from qaconv.matching import MapStore, Shortlist, score_matrix, score_pairs, sear
 from qaconv.matching.rerank import k_reciprocal
 from qaconv.metrics import evaluate_ranking
 from qaconv.runtime.head import Head
-from qaconv.tlift import TLiftProfile, fit
+from qaconv.tlift import TLiftProfile, fit_profile
 
 HEAVY = ("torch", "torchvision", "mlflow", "dvc", "prefect", "fastapi", "matplotlib", "onnx")
 PEOPLE, CAMERAS, SHAPE = 40, 3, (16, 3, 2)  # C, H, W
@@ -61,7 +61,7 @@ def main() -> None:
         assert evaluate_ranking(scores, *truth).mean_average_precision > 0.3
 
     others = nearest.indices[:, 1:], 1 / (1 + np.exp(-nearest.scores[:, 1:]))
-    profile = fit(*others, camids, times)
+    profile = fit_profile(*others, camids, times)
     with tempfile.TemporaryDirectory() as folder:
         profile.save(Path(folder) / "profile.json")
         loaded = TLiftProfile.load(Path(folder) / "profile.json")

@@ -186,7 +186,7 @@ def _rank(setup: Setup, network: Network, manifest: Manifest) -> Iterator[Row]:
     yield _trained_head_check(setup, network, maps[:queries][: COMPARED[0]], maps[queries:][: COMPARED[1]])
     started, everyone = time.perf_counter(), np.ones(count, dtype=bool)
     rows = slice(0, count)
-    found = match_rows(maps, rows, network.head, queries, everyone, SETTINGS.engine, setup.device, model="")
+    found = match_rows(maps.numpy(), rows, network.head, queries, everyone, SETTINGS.engine, setup.device, model="")
     seconds = time.perf_counter() - started
     note = f"{count:,} sightings, each pair once; neighbours are chosen on the CPU meanwhile"
     yield Figure("matching all with all", count * (count + 1) / 2 / seconds, "pairs/s", seconds, note=note)

@@ -34,5 +34,13 @@ class KReciprocal(RerankSettings):
     def rerank(
         self, distances: NDArray[np.float32], nearest: Neighbourhoods, distances_of: Distances
     ) -> NDArray[np.float32]:
-        settings = {"k1": self.k1, "k2": self.k2, "lambda_value": self.lambda_value}
-        return 1 - k_reciprocal_sparse(distances, nearest, distances_of, **settings)
+        """Return scores [Q, G] in 0..1; higher is a better match.
+
+        Args:
+            distances: of queries and gallery images, [Q, G].
+            nearest: neighbourhoods of all N images.
+            distances_of: function that returns the distances of further pairs.
+        """
+        return 1 - k_reciprocal_sparse(
+            distances, nearest, distances_of, k1=self.k1, k2=self.k2, lambda_value=self.lambda_value
+        )

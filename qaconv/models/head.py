@@ -13,30 +13,6 @@ from qaconv.models.local_max import best_partners
 from qaconv.runtime.head import Head
 
 
-class Correspondences(NamedTuple):
-    """The best partner of each location in both directions, and its share of the logit in eval mode.
-
-    A pair's shares of both directions and the constant sum to its logit.
-
-    Attributes:
-        query_scores: best cosine of each query location over the gallery's locations, [Q, G, S] in [-1, 1].
-        query_indices: location of that cosine in the gallery's map, [Q, G, S] in 0..S-1.
-        query_shares: share of each query location in the logit, [Q, G, S]; 0 if its cosine is average.
-        gallery_scores: best cosine of each gallery location over the query's locations, [Q, G, S] in [-1, 1].
-        gallery_indices: location of that cosine in the query's map, [Q, G, S] in 0..S-1.
-        gallery_shares: share of each gallery location in the logit, [Q, G, S].
-        constant: part of the logit that is the same for every pair, scalar.
-    """
-
-    query_scores: Tensor
-    query_indices: Tensor
-    query_shares: Tensor
-    gallery_scores: Tensor
-    gallery_indices: Tensor
-    gallery_shares: Tensor
-    constant: Tensor
-
-
 class QAConv(nn.Module):
     """Score pairs by query-adaptive convolution (v1: Liao and Shao, ECCV 2020; v2: Liao and Shao, CVPR 2022).
 
@@ -96,26 +72,6 @@ class QAConv(nn.Module):
             local = _normalise(self.local_norm, best.to(self.weight.weight.dtype))
             logits = self.weight(local.reshape(-1, self.weight.in_features)).reshape(queries * galleries, -1).sum(dim=1)
             return _normalise(self.logit_norm, logits.reshape(queries, blocks, -1, 1)).reshape(queries, galleries)
-
-    def correspondences(self, query_maps: Tensor, gallery_maps: Tensor) -> Correspondences:
-        """Find the best partner of each location of maps [Q, C, H, W] and [G, C, H, W], in both directions.
-
-        Raises:
-            ValueError: the maps have another shape than the head was made for.
-        """
-        table = self.cosines(query_maps, gallery_maps)
-        query, gallery = table.max(dim=3), table.max(dim=1)
-        query_scores, query_indices = query.values.transpose(1, 2), query.indices.transpose(1, 2)
-        affine = self._affine()
-        return Correspondences(
-            query_scores,
-            query_indices,
-            affine.query * affine.local(query_scores),
-            gallery.values,
-            gallery.indices,
-            affine.gallery * affine.local(gallery.values),
-            affine.constant,
-        )
 
     def folded(self) -> Head:
         """Fold both norms (at their running statistics) and the weights into one affine map, for the engines."""

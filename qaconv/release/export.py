@@ -75,11 +75,11 @@ def export_network(
     graphs = {ENCODER: encoder_graph(network), MATCHER: matcher_graph(network)}
     differences = prove(graphs, network, seed=seed)
     contract = _contract(graphs, differences, network, data, calibration, verification)
-    with replacing_folder(folder) as beside:
+    with replacing_folder(folder) as unfinished:
         for name, graph in graphs.items():
-            (beside / name).write_bytes(graph)
+            (unfinished / name).write_bytes(graph)
             log.info("%s: %s bytes, within %.1e of PyTorch", name, f"{len(graph):,}", differences[name])
-        contract.save(beside)
+        contract.save(unfinished)
 
 
 @torch.inference_mode()

@@ -1,4 +1,4 @@
-"""Verify pairs of images of people whom training has not seen."""
+"""Verify pairs of images of people who are not in the training data."""
 
 from pathlib import Path
 

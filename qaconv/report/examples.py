@@ -8,13 +8,13 @@ from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 
 from qaconv.data.manifest import JUNK
 from qaconv.matching import MapStore
-from qaconv.models.head import Correspondences, QAConv
 from qaconv.report.content import Answer, Crop, Explanation, Link, Outcome, Search, Sighting, TimeLine, Track, Verdict
+from qaconv.runtime.correspondences import BestPartners, best_partners
+from qaconv.runtime.head import Head
 
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 NEAR = 5  # a match among the first NEAR is a near miss
@@ -118,36 +118,36 @@ def rows_to_explain(ranking: QueryRanking) -> list[int]:
     return list(dict.fromkeys([first, ranking.first_match]))
 
 
-def explain(ranking: QueryRanking, row: int, maps: MapStore, head: QAConv) -> Explanation:
+def explain(ranking: QueryRanking, row: int, maps: MapStore, head: Head) -> Explanation:
     """Split the score of the query and one answer into the contributions of their locations."""
-    query, answer = (torch.as_tensor(maps.block(image, image + 1)) for image in (ranking.query, row))
-    with torch.inference_mode():
-        found = head.correspondences(query, answer)
-    size = (head.height, head.width)
+    query = maps.block(ranking.query, ranking.query + 1)[0]
+    answer = maps.block(row, row + 1)[0]
+    _, height, width = query.shape
+    partners = best_partners(query, answer, head)
     return Explanation(
         crop(ranking.sightings, ranking.query),
         ranking.answer(row),
-        found.query_shares[0, 0].numpy().reshape(size).tolist(),
-        found.gallery_shares[0, 0].numpy().reshape(size).tolist(),
-        float(found.constant),
-        _links(found, head.width),
+        partners.query_shares.reshape(height, width).tolist(),
+        partners.gallery_shares.reshape(height, width).tolist(),
+        partners.constant,
+        _links(partners, width),
     )
 
 
-def _links(found: Correspondences, width: int) -> list[Link]:
-    """Pairs of locations that are each other's best, by their contribution."""
-    gallery_of, query_of = found.query_indices[0, 0], found.gallery_indices[0, 0]
-    locations = torch.arange(len(gallery_of))
-    mutual = locations[query_of[gallery_of] == locations]
-    contributions = found.query_shares[0, 0, mutual] + found.gallery_shares[0, 0, gallery_of[mutual]]
+def _links(partners: BestPartners, width: int) -> list[Link]:
+    """Return pairs of locations that are each other's best partner, by contribution, largest first."""
+    locations = np.arange(len(partners.query_indices))
+    mutual = np.flatnonzero(partners.gallery_indices[partners.query_indices] == locations)
+    partner = partners.query_indices[mutual]
+    contributions = partners.query_shares[mutual] + partners.gallery_shares[partner]
     return [
         Link(
             divmod(int(mutual[position]), width),
-            divmod(int(gallery_of[mutual[position]]), width),
-            float(found.query_scores[0, 0, mutual[position]]),
+            divmod(int(partner[position]), width),
+            float(partners.query_cosines[mutual[position]]),
             float(contributions[position]),
         )
-        for position in contributions.argsort(descending=True, stable=True)[:MAX_LINKS]
+        for position in np.argsort(-contributions, kind="stable")[:MAX_LINKS]
     ]
 
 

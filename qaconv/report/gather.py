@@ -28,7 +28,6 @@ from qaconv.metrics.rankings import (
     average_precision_column,
     first_rank_column,
 )
-from qaconv.models.head import QAConv
 from qaconv.paths import METRICS, PREPARED, RAW, TLIFT
 from qaconv.report.content import TRANSIT_S, Explanation, Figure, Rows, Search, Target, TimeLine
 from qaconv.report.examples import (
@@ -42,6 +41,7 @@ from qaconv.report.examples import (
     time_line,
 )
 from qaconv.report.pictures import data_uri
+from qaconv.runtime.head import Head
 from qaconv.tlift import TLiftProfile
 from qaconv.tlift.clock_checks import correct_times
 
@@ -58,10 +58,10 @@ class TargetSightings:
         frame: image, pid, camid, time_s and split of the N sightings.
         gallery: rows of the gallery without junk.
         maps: of the N sightings.
-        head: of the network.
+        head: of the network, as numbers.
     """
 
-    def __init__(self, frame: pd.DataFrame, maps: MapStore, head: QAConv, matches: Matches) -> None:
+    def __init__(self, frame: pd.DataFrame, maps: MapStore, head: Head, matches: Matches) -> None:
         self.frame, self.maps, self.head, self._matches = frame, maps, head, matches
         self.gallery = np.flatnonzero((frame["split"] == "gallery") & (frame["pid"] != JUNK))
         self._rows = {image: row for row, image in enumerate(frame["image"])}
@@ -76,13 +76,13 @@ class TargetSightings:
         return np.pad(logits, ((0, 0), (len(self.frame) - logits.shape[1], 0)), constant_values=np.nan)
 
 
-def gather_target(params: Params, target: str, head: QAConv, rankings: Sequence[Ranking]) -> Target:
+def gather_target(params: Params, target: str, head: Head, rankings: Sequence[Ranking]) -> Target:
     """Gather figures and examples of a target.
 
     Args:
         params: datasets, seed and report settings.
         target: name.
-        head: of the served network.
+        head: of the served network, as numbers.
         rankings: to show.
 
     Raises:

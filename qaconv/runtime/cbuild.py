@@ -46,8 +46,8 @@ def _load(source: Path, otherwise: str) -> ctypes.CDLL | None:
         identity = " ".join(FLAGS) + macros + source.read_text(encoding="utf-8")
         library = folder / f"{source.stem}-{sha256(identity.encode()).hexdigest()[:16]}.so"
         if not library.is_file():
-            with replacing_file(library) as beside:
-                _run([*command, str(source), "-o", str(beside)])
+            with replacing_file(library) as building:
+                _run([*command, str(source), "-o", str(building)])
         return ctypes.CDLL(str(library))
     except (OSError, RuntimeError, subprocess.CalledProcessError) as error:
         reason = (getattr(error, "stderr", "") or str(error)).strip().splitlines()

@@ -1,16 +1,16 @@
-/* Match pairs of feature maps. No table of cosines is written: both maxima are taken where the products end, in registers
-   or the first cache.
+/* Match pairs of feature maps. No table of cosines is written to memory: both maxima are taken in registers or in the
+   first cache.
 
-   S locations, C channels, P panels of LANES query locations. Products go by steps of 32 bits: a float of one channel,
-   the int8 codes of four, or two bfloat16. A gallery map lies in memory as S x words of 32 bits, floats or codes; a query is
-   packed as P x steps x LANES, its last panel filled up with copies of its last location, which change no maximum and
+   S locations, C channels, P panels of LANES query locations. A step of a product takes 32 bits: a float of one channel,
+   the int8 codes of four, or two bfloat16. A gallery map is stored as S x words of 32 bits, floats or codes. A query is
+   packed as P x steps x LANES. Its last panel is filled with copies of its last location, which change no maximum and
    have weight 0.
 
-   Where the processor multiplies tiles (AMX), a float is split into two bfloat16, high + low: 16 of its 24 bits. The three products
-   that matter make one sum over 3 C: a gallery location is (high of each channel, then high and low of each), a query
-   location (high of each, then low and high of each). The instruction adds up even and odd places of a tile apart and then
-   both: as the second part begins with a tile of its own, a pair has one cosine whichever of the two asks.
-   Built by kernel.py with -march=native; a processor without these instructions takes numpy's products. */
+   With AMX, a float is split into two bfloat16, high + low: 16 of its 24 bits. Three of the four products form one sum over
+   3 C: a gallery location is (high of each channel, then high and low of each), a query location (high of each, then low
+   and high of each). The instruction sums even and odd places of a tile separately and then adds both. The second part
+   begins with a new tile, so a pair has the same cosine when query and gallery are exchanged.
+   kernel.py builds this file with -march=native. On a processor without these instructions numpy's products are used. */
 #include <float.h>
 #include <immintrin.h>
 #include <stdint.h>
@@ -25,7 +25,7 @@ enum { LANES = 8, ROWS = 6 }; /* the same for 16 registers */
 #else
 #error "needs AVX2 and FMA, or AVX-512"
 #endif
-enum { SIDE = 16, KEPT = 4 }; /* rows and steps of an AMX tile; gallery maps that a thread keeps in its cache */
+enum { SIDE = 16, KEPT = 4 }; /* rows and steps of an AMX tile; gallery maps that a thread keeps in the cache */
 
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLLED _Pragma("GCC unroll 12")
@@ -40,7 +40,7 @@ int least_locations(int amx) { return amx ? SIDE : ROWS; }
 
 #if defined(__AVX512VNNI__)
 int multiplies_int8(void) { return 1; }
-/* The instruction takes unsigned times signed: the gallery's codes are raised by 128, and `offsets` take it back. */
+/* The instruction multiplies unsigned by signed: 128 is added to the gallery's codes, and `offsets` subtract it again. */
 #define DOT4(sum, query, gallery) (ints)_mm512_dpbusd_epi32((__m512i)(sum), (__m512i)(gallery), (__m512i)(query))
 #define TO_FLOAT(x) _mm512_cvtepi32_ps((__m512i)(x))
 #else
@@ -52,18 +52,19 @@ int multiplies_int8(void) { return 0; }
 typedef struct {
     const float *maps;    /* gallery [G][S][words], queries [Q][P][steps][LANES] */
     const float *weights; /* [P * LANES] */
-    const float *scales;  /* of int8: gallery [G][S], queries [Q][P * LANES] */
-    const ints *offsets;  /* of int8 without AMX, queries alone: -128 times the sum of codes [Q][P] */
-} side_of;
+    const float *scales;  /* int8 only: gallery [G][S], queries [Q][P * LANES] */
+    const ints *offsets;  /* queries in int8 without AMX: -128 times the sum of codes [Q][P] */
+} operand;
 
 typedef struct {
-    side_of gallery, queries;
+    operand gallery, queries;
     int64_t query_count, gallery_count;
     int32_t int8, amx, locations, words, steps;
     float bias;
 } block;
 
-/* One product widens both sides' maxima. Each side's own scale cannot change its maximum: it is left to the end. */
+/* Update both maxima with one product. A side's own scale does not change which product is its largest, so it is applied at
+   the end. */
 INLINE void widen(int int8, vec product, float gallery_scale, vec query_scale, vec *of_gallery, vec *of_query) {
     vec for_query = product, for_gallery = product;
     if (int8) {
@@ -74,7 +75,7 @@ INLINE void widen(int int8, vec product, float gallery_scale, vec query_scale, v
     *of_gallery = MAX(*of_gallery, for_gallery);
 }
 
-/* ROWS gallery locations against one or two panels of query locations; widens both sides' maxima. */
+/* Match ROWS gallery locations with one or two panels of query locations, and update both maxima. */
 INLINE void tile(int int8, int panels, const float *gallery, const float *gallery_scales, const vec *query,
                  const vec *query_scales, const ints *offsets, int steps, vec *of_gallery, vec *of_query) {
     vec floats[2][ROWS];
@@ -125,7 +126,7 @@ static tile_function *const TILES[2][2] = {{float_one, float_two}, {int8_one, in
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* The kernel must be asked for the tiles' registers, once a process: arch_prctl's ARCH_REQ_XCOMP_PERM, XTILEDATA. */
+/* A process must ask Linux for the tile registers once: arch_prctl's ARCH_REQ_XCOMP_PERM, XTILEDATA. */
 int has_amx(void) { return !syscall(SYS_arch_prctl, 0x1023, 18); }
 
 static void begin_amx(void) {
@@ -140,7 +141,7 @@ static void begin_amx(void) {
 
 static void end_amx(void) { _tile_release(); }
 
-/* `rows` times SIDE gallery locations against one or two panels; `products` is room for two columns of 2 SIDE. */
+/* Match `rows` times SIDE gallery locations with one or two panels; `products` has room for two columns of 2 SIDE. */
 INLINE void amx_tile(int int8, int rows, int panels, const float *gallery, const float *gallery_scales,
                      const vec *query, const vec *query_scales, int steps, vec *of_gallery, vec *of_query,
                      vec *products) {
@@ -204,8 +205,8 @@ AMX(amx_int8_22, 1, 2, 2)
 static amx_function *const AMX_TILES[2][2][2] = {{{amx_float_11, amx_float_12}, {amx_float_21, amx_float_22}},
                                                  {{amx_int8_11, amx_int8_12}, {amx_int8_21, amx_int8_22}}};
 
-/* Floats [channels] to bfloat16: the high part of each, filled up to whole tiles, then both of each, likewise: low and
-   high of a query's, else high and low. */
+/* Split floats [channels] into bfloat16: the high part of each, then both parts of each, low before high for a query and
+   high before low for a gallery map. Either half is filled with zeros to whole tiles. */
 INLINE void split(const float *floats, int channels, int steps, int of_query, uint16_t *parts) {
     uint16_t *both = parts + 2 * SIDE * ((channels + 2 * SIDE - 1) / (2 * SIDE));
     memset(parts, 0, 4 * steps);
@@ -240,7 +241,7 @@ INLINE float largest(vec x) {
 #endif
 }
 
-/* The same steps for either side, so that two maps have one logit to the last bit, whichever of them asks. */
+/* Both sides use the same steps, so exchanging query and gallery does not change the last bit of a logit. */
 static __attribute__((noinline)) float weighted_sum(const vec *answers, const vec *weights, int panels) {
     vec total = {0};
     for (int p = 0; p < panels; p++) total += answers[p] * weights[p];
@@ -249,17 +250,17 @@ static __attribute__((noinline)) float weighted_sum(const vec *answers, const ve
     return sum;
 }
 
-/* A gallery map as it is multiplied, S x steps; in `room` unless it is that already. */
-static const float *made_ready(const block *of, int64_t g, float *room) {
-    int count = of->locations * of->words;
-    const float *map = of->gallery.maps + g * count;
-    if (of->amx && !of->int8) {
-        for (int s = 0; s < of->locations; s++)
-            split(map + s * of->words, of->words, of->steps, 0, (uint16_t *)(room + s * of->steps));
-    } else if (of->amx && of->words != of->steps) {
-        memset(room, 0, 4 * of->locations * of->steps);
-        for (int s = 0; s < of->locations; s++) memcpy(room + s * of->steps, map + s * of->words, 4 * of->words);
-    } else if (of->int8 && !of->amx) { /* once a map: in the inner loop it would take the multiplication's ports */
+/* Return a gallery map in the layout of the products, S x steps: in `room`, or the map itself if it has that layout. */
+static const float *prepare_map(const block *task, int64_t g, float *room) {
+    int count = task->locations * task->words;
+    const float *map = task->gallery.maps + g * count;
+    if (task->amx && !task->int8) {
+        for (int s = 0; s < task->locations; s++)
+            split(map + s * task->words, task->words, task->steps, 0, (uint16_t *)(room + s * task->steps));
+    } else if (task->amx && task->words != task->steps) {
+        memset(room, 0, 4 * task->locations * task->steps);
+        for (int s = 0; s < task->locations; s++) memcpy(room + s * task->steps, map + s * task->words, 4 * task->words);
+    } else if (task->int8 && !task->amx) { /* once a map: in the inner loop it would compete with the products */
         for (int i = 0; i < count; i++) ((int32_t *)room)[i] = ((const int32_t *)map)[i] ^ (int32_t)0x80808080;
     } else {
         return map;
@@ -267,7 +268,7 @@ static const float *made_ready(const block *of, int64_t g, float *room) {
     return room;
 }
 
-/* Queries first..last of [Q][S][words], packed as they are multiplied; `scratch` holds `steps` words. */
+/* Pack the queries first..last of [Q][S][words] in the layout of the products; `scratch` holds `steps` words. */
 void pack(const float *maps, int64_t first, int64_t last, int locations, int words, int steps, int splits, float *packed,
           float *scratch) {
     int panels = (locations + LANES - 1) / LANES;
@@ -282,22 +283,22 @@ void pack(const float *maps, int64_t first, int64_t last, int locations, int wor
         }
 }
 
-/* Of one query and a gallery map that was made ready. */
-static float logit(const block *of, int64_t q, int64_t g, const float *map, vec *scratch) {
-    int locations = of->locations, steps = of->steps, panels = (locations + LANES - 1) / LANES, int8 = of->int8;
+/* Return the logit of a query and a prepared gallery map. */
+static float logit(const block *task, int64_t q, int64_t g, const float *map, vec *scratch) {
+    int locations = task->locations, steps = task->steps, panels = (locations + LANES - 1) / LANES, int8 = task->int8;
     vec *products = scratch, *of_gallery = products + 4 * SIDE, *of_query = of_gallery + locations;
-    const vec *packed = (const vec *)of->queries.maps + q * panels * steps;
-    const float *map_scales = int8 ? of->gallery.scales + g * locations : 0;
-    const vec *query_scales = int8 ? (const vec *)of->queries.scales + q * panels : 0;
-    const ints *offsets = int8 && !of->amx ? of->queries.offsets + q * panels : 0;
+    const vec *packed = (const vec *)task->queries.maps + q * panels * steps;
+    const float *map_scales = int8 ? task->gallery.scales + g * locations : 0;
+    const vec *query_scales = int8 ? (const vec *)task->queries.scales + q * panels : 0;
+    const ints *offsets = int8 && !task->amx ? task->queries.offsets + q * panels : 0;
     for (int i = 0; i < locations + panels; i++) of_gallery[i] = -FLT_MAX - (vec){0};
 
     for (int next = 0, height; next < locations; next += height) {
-        height = !of->amx ? ROWS : next + SIDE < locations && locations >= 2 * SIDE ? 2 * SIDE : SIDE;
-        int row = next + height <= locations ? next : locations - height; /* the last rows may come twice */
+        height = !task->amx ? ROWS : next + SIDE < locations && locations >= 2 * SIDE ? 2 * SIDE : SIDE;
+        int row = next + height <= locations ? next : locations - height; /* the last rows may be matched twice */
         for (int p = 0; p < panels; p += 2) {
             int two = p + 1 < panels;
-            if (of->amx)
+            if (task->amx)
                 AMX_TILES[int8][height > SIDE][two](map + row * steps, map_scales + row, packed + p * steps,
                                                     query_scales + p, steps, of_gallery + row, of_query + p, products);
             else
@@ -313,40 +314,40 @@ static float logit(const block *of, int64_t q, int64_t g, const float *map, vec 
     }
     if (int8)
         for (int p = 0; p < panels; p++) of_query[p] *= query_scales[p];
-    return weighted_sum((const vec *)answers, (const vec *)of->gallery.weights, panels) +
-           weighted_sum(of_query, (const vec *)of->queries.weights, panels) + of->bias;
+    return weighted_sum((const vec *)answers, (const vec *)task->gallery.weights, panels) +
+           weighted_sum(of_query, (const vec *)task->queries.weights, panels) + task->bias;
 }
 
-/* All queries against gallery maps first..last: logits [Q][G]. At least `least_locations`; `scratch`, here and below, holds
-   4 SIDE + S + 2 P vectors and KEPT maps made ready, and is aligned to a vector. */
-void match_table(const block *of, int64_t first, int64_t last, vec *scratch, float *logits) {
-    int panels = (of->locations + LANES - 1) / LANES;
-    float *room = (float *)(scratch + 4 * SIDE + of->locations + 2 * panels);
+/* Match all queries with the gallery maps first..last: logits [Q][G]. S is at least `least_locations`. `scratch`, also of
+   match_pairs, holds 4 SIDE + S + 2 P vectors and KEPT prepared maps, and is aligned to a vector. */
+void match_table(const block *task, int64_t first, int64_t last, vec *scratch, float *logits) {
+    int panels = (task->locations + LANES - 1) / LANES;
+    float *room = (float *)(scratch + 4 * SIDE + task->locations + 2 * panels);
     const float *ready[KEPT];
-    if (of->amx) begin_amx();
+    if (task->amx) begin_amx();
     for (int64_t start = first; start < last; start += KEPT) {
         int count = last - start < KEPT ? last - start : KEPT;
-        for (int i = 0; i < count; i++) ready[i] = made_ready(of, start + i, room + i * of->locations * of->steps);
-        for (int64_t q = 0; q < of->query_count; q++)
+        for (int i = 0; i < count; i++) ready[i] = prepare_map(task, start + i, room + i * task->locations * task->steps);
+        for (int64_t q = 0; q < task->query_count; q++)
             for (int i = 0; i < count; i++)
-                logits[q * of->gallery_count + start + i] = logit(of, q, start + i, ready[i], scratch);
+                logits[q * task->gallery_count + start + i] = logit(task, q, start + i, ready[i], scratch);
     }
-    if (of->amx) end_amx();
+    if (task->amx) end_amx();
 }
 
-/* Of the pairs first..last: logits[i] of query_index[i] and gallery_index[i]. */
-void match_pairs(const block *of, int64_t first, int64_t last, vec *scratch, float *logits, const int64_t *query_index,
+/* Match the pairs first..last: logits[i] is that of query_index[i] and gallery_index[i]. */
+void match_pairs(const block *task, int64_t first, int64_t last, vec *scratch, float *logits, const int64_t *query_index,
                  const int64_t *gallery_index) {
-    int panels = (of->locations + LANES - 1) / LANES, count = of->locations * of->words;
-    float *room = (float *)(scratch + 4 * SIDE + of->locations + 2 * panels);
-    if (of->amx) begin_amx();
+    int panels = (task->locations + LANES - 1) / LANES, count = task->locations * task->words;
+    float *room = (float *)(scratch + 4 * SIDE + task->locations + 2 * panels);
+    if (task->amx) begin_amx();
     for (int64_t pair = first; pair < last; pair++) {
         int64_t g = gallery_index[pair];
-        if (pair + 1 < last) { /* pairs lie far apart: the next one is fetched meanwhile */
-            const float *next_map = of->gallery.maps + gallery_index[pair + 1] * count;
+        if (pair + 1 < last) { /* the next map is far away in memory: fetch it early */
+            const float *next_map = task->gallery.maps + gallery_index[pair + 1] * count;
             for (int i = 0; i < count; i += 16) __builtin_prefetch(next_map + i);
         }
-        logits[pair] = logit(of, query_index[pair], g, made_ready(of, g, room), scratch);
+        logits[pair] = logit(task, query_index[pair], g, prepare_map(task, g, room), scratch);
     }
-    if (of->amx) end_amx();
+    if (task->amx) end_amx();
 }

@@ -2,9 +2,10 @@
 
 import base64
 import ipaddress
+import json
 import logging
 import os
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from qaconv.progress import track
 from qaconv.registry.runs import connect
 from qaconv.serving.app import create_app
 from qaconv.serving.auth import Keys, add_key
+from qaconv.serving.middleware import LARGEST_BODY
 from qaconv.serving.model_updates import Champions, Housekeeping
 from qaconv.serving.service import Service
 from qaconv.serving.storage import Records
@@ -28,8 +30,10 @@ from qaconv.serving.telemetry import collect_metrics, log_as_json
 
 log = logging.getLogger(__name__)
 
-CONNECTIONS = 64  # at once; each may hold a body of middleware.LARGEST_BODY
-BATCH = 128  # sightings a request
+CONNECTIONS = 64  # at once; each may hold a body of LARGEST_BODY bytes
+BATCH = 128  # most sightings of a request
+JSON = {"Content-Type": "application/json"}
+BODY = '{"sightings": [%s]}'
 
 
 def serve(params: Params, host: str, port: int, state: Path, keys: Path | None) -> None:
@@ -59,7 +63,7 @@ def serve(params: Params, host: str, port: int, state: Path, keys: Path | None) 
     log_as_json()
     housekeeping.start()
     try:
-        with threadpool_limits(1):  # requests run in parallel, and threads of theirs would wait for each other
+        with threadpool_limits(1):  # requests run in parallel, and more threads would wait for each other
             uvicorn.run(
                 app,
                 host=host,
@@ -91,9 +95,9 @@ def enrol(target: str, url: str) -> None:
     headers = {"X-API-Key": os.environ.get("QACONV_API_KEY", "")}
     try:
         with httpx.Client(base_url=url, headers=headers, timeout=60) as client:
-            for start in track(range(0, len(rows), BATCH), f"enrol {len(rows)} sightings"):
-                sightings = [_sighting(manifest.root, row) for row in rows[start : start + BATCH]]
-                answer = client.post(f"/v1/targets/{target}/sightings", json={"sightings": sightings})
+            sightings = (_sighting(manifest.root, row) for row in rows)
+            for body in _bodies(track(sightings, f"enrol {len(rows)} sightings", len(rows))):
+                answer = client.post(f"/v1/targets/{target}/sightings", content=body, headers=JSON)
                 if answer.is_error:
                     raise InputError(f"{url}: refused: {answer.json().get('detail', answer.status_code)}")
     except httpx.TransportError as error:
@@ -101,10 +105,26 @@ def enrol(target: str, url: str) -> None:
     log.info("%s: enrolled %d sightings", target, len(rows))
 
 
-def _sighting(root: Path, row: Mapping[Hashable, Any]) -> dict[str, object]:
+def _bodies(sightings: Iterable[str]) -> Iterator[str]:
+    """Join encoded sightings to bodies of at most BATCH sightings and LARGEST_BODY bytes."""
+    batch: list[str] = []
+    size = len(BODY)
+    for sighting in sightings:
+        if batch and (len(batch) == BATCH or size + len(sighting) > LARGEST_BODY):
+            yield BODY % ",".join(batch)
+            batch = []
+            size = len(BODY)
+        batch.append(sighting)
+        size += len(sighting) + 1
+    if batch:
+        yield BODY % ",".join(batch)
+
+
+def _sighting(root: Path, row: Mapping[Hashable, Any]) -> str:
+    """Encode a sighting as JSON, in ASCII."""
     image = base64.b64encode((root / row["image"]).read_bytes()).decode()
     time_s = row["time_s"] if row["time_s"] == row["time_s"] else None
-    return {"image": image, "camid": row["camid"], "time_s": time_s}
+    return json.dumps({"image": image, "camid": row["camid"], "time_s": time_s})
 
 
 def _is_loopback(host: str) -> bool:

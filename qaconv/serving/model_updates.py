@@ -69,8 +69,8 @@ class Champions:
     def _fetch(self, version: str) -> ServedModel:
         folder = self.folder / version
         if not folder.is_dir():
-            with replacing_folder(folder) as beside:
-                download_served(self.name, version, beside)
+            with replacing_folder(folder) as unfinished:
+                download_served(self.name, version, unfinished)
         return ServedModel(folder, threads=THREADS)
 
 

@@ -20,7 +20,7 @@ def report(params: Params) -> None:
     Raises:
         InputError: a file of an earlier stage is missing or cannot be read.
     """
-    head = load_network(MODELS / SERVED_METHOD)[0].head
+    head = load_network(MODELS / SERVED_METHOD)[0].head.folded()
     rankings = list_rankings(params.evaluate.rerank)
     content = Report(
         rankings={ranking.key: ranking.label for ranking in rankings},

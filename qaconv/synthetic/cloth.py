@@ -20,12 +20,12 @@ class Paint(NamedTuple):
 
 
 def plain(colour: Colour) -> Paint:
-    """Paint of one colour."""
+    """Return the paint of one colour."""
     return Paint(colour, darker(colour, SHADE))
 
 
 def cloth(garment: Garment, size: tuple[int, int], feet: tuple[float, float], unit: float) -> Paint:
-    """Paint of a garment; its pattern starts at the body, so it moves with the body.
+    """Return the paint of a garment, whose pattern starts at the body and moves with it.
 
     Args:
         garment: of the person.

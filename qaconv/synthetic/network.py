@@ -138,7 +138,7 @@ def _group_sizes(settings: NetworkSettings, rng: np.random.Generator) -> Ints:
 
 
 def _walk(settings: NetworkSettings, network: Network, groups: int, rng: np.random.Generator) -> tuple[Ints, Floats]:
-    """Cameras passed and start of each pass, [G, S] both; camera -1 after the end of the walk."""
+    """Return the cameras passed and the start of each pass, [G, S] both; the camera is -1 after the end of the walk."""
     passes = 2 + rng.poisson(settings.mean_passes - 2, groups)
     camera = np.full((groups, passes.max()), -1)
     arrival = np.zeros(camera.shape)
@@ -157,7 +157,7 @@ def _walk(settings: NetworkSettings, network: Network, groups: int, rng: np.rand
 
 
 def _arrivals(settings: NetworkSettings, groups: int, rng: np.random.Generator) -> Floats:
-    """Arrival times in seconds of the day: rush hours and a uniform share; the first minute is empty."""
+    """Draw arrival times in seconds of the day, in rush hours and uniformly; the first minute is empty."""
     rush = rng.normal(rng.choice(settings.rush_hours, groups), 0.05)
     share = np.where(rng.random(groups) < settings.rush_share, rush, rng.random(groups))
     return 60 + np.clip(share, 0, 1) * (settings.day_length - 60)
@@ -166,7 +166,7 @@ def _arrivals(settings: NetworkSettings, groups: int, rng: np.random.Generator) 
 def _next_camera(
     settings: NetworkSettings, network: Network, here: Ints, before: Ints, rng: np.random.Generator
 ) -> Ints:
-    """Next camera of each group; it goes back only when it turns, or at a dead end."""
+    """Draw the next camera of each group; a group goes back only when it turns, or at a dead end."""
     weight = network.follows[here]
     came = np.flatnonzero(before >= 0)
     weight[came, before[came]] = 0
@@ -179,7 +179,7 @@ def _next_camera(
 
 
 def _headings(network: Network, camera: Ints) -> tuple[Floats, Floats]:
-    """Directions in which a group enters and leaves each view, in degrees, [G, S] both."""
+    """Return the directions in which a group enters and leaves each view, in degrees, [G, S] both."""
     way = network.position[camera[:, 1:]] - network.position[camera[:, :-1]]
     heading = np.degrees(np.arctan2(way[..., 1], way[..., 0]))
     walked = camera[:, 1:] >= 0
@@ -192,14 +192,14 @@ def _headings(network: Network, camera: Ints) -> tuple[Floats, Floats]:
 
 
 def _scatter(count: int, spacing: float, rng: np.random.Generator) -> Floats:
-    """Positions of cameras in random cells of a grid, [C, 2]."""
+    """Draw positions of cameras in random cells of a grid, [C, 2]."""
     side = int(np.ceil(np.sqrt(count)))
     cell = rng.permutation(side * side)[:count]
     return spacing * (np.stack([cell % side, cell // side], axis=1) + rng.uniform(-0.25, 0.25, (count, 2)))
 
 
 def _links(distance: Floats) -> NDArray[np.bool_]:
-    """Ways to and from the three nearest cameras and the nearest with a lower number, which connect all, [C, C]."""
+    """Link each camera with the three nearest and the nearest of a lower number, which connects all, [C, C]."""
     count = len(distance)
     linked = np.zeros((count, count), dtype=bool)
     apart = distance + np.where(np.eye(count, dtype=bool), np.inf, 0)

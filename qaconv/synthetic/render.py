@@ -42,15 +42,15 @@ def render_site(config: SiteConfig, folder: Path, *, processes: int) -> None:
     crops = choose_crops(config)
     chunks = [crops.iloc[start : start + CHUNK] for start in range(0, len(crops), CHUNK)]
     with (
-        replacing_folder(folder) as beside,
+        replacing_folder(folder) as unfinished,
         ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool,
     ):
         for name in FOLDERS.values():
-            (beside / name).mkdir()
+            (unfinished / name).mkdir()
         drawn = pool.map(partial(_draw_chunk, config), chunks)
         for chunk, files in track(zip(chunks, drawn, strict=True), f"drawing {folder.name}", total=len(chunks)):
             for path, content in zip(chunk["path"], files, strict=True):
-                (beside / path).write_bytes(content)
+                (unfinished / path).write_bytes(content)
     log.info("%s: %d crops, %s", folder, len(crops), crops["split"].value_counts().to_dict())
 
 
@@ -113,16 +113,16 @@ def _draw_crop(config: SiteConfig, sighting: Any) -> bytes:
     figures = [(_person(config.seed, sighting.person), pose)]
     if rng.random() < camera.company:
         before = rng.random() < 0.4
-        figures.insert(1 if before else 0, (_companion(config.seed, sighting, rng), _beside(pose, rng)))
-    for person, where in figures:
-        draw_person(scene, person, where)
+        figures.insert(1 if before else 0, (_companion(config.seed, sighting, rng), _pose_next_to(pose, rng)))
+    for person, pose in figures:
+        draw_person(scene, person, pose)
     if rng.random() < camera.occluded:
         draw_occluder(scene, camera.occluder, rng)
     return camera.store(scene, rng)
 
 
 def _pose(sighting: Any, camera: Camera, rng: np.random.Generator) -> Pose:
-    """Position of a person in the detector's box: nearly filling it, unless the crop is junk or cut short."""
+    """Draw the position of a person, who nearly fills the detector's box unless the crop is junk or cut short."""
     x, y = 0.5 + rng.normal(0, camera.shift), 0.95 + rng.normal(0, camera.shift)
     scale = 0.9 * np.exp(rng.normal(0, camera.scale))
     if sighting.pid == JUNK:
@@ -140,12 +140,12 @@ def _pose(sighting: Any, camera: Camera, rng: np.random.Generator) -> Pose:
 
 
 def _companion(seed: int, sighting: Any, rng: np.random.Generator) -> Person:
-    """Another person of the group; for a single person, a passer-by without crops."""
+    """Return another person of the group; for a single person, a passer-by without crops."""
     alone = sighting.mate == sighting.person
     return _person(seed, -1 - int(rng.integers(10_000)) if alone else sighting.mate)
 
 
-def _beside(pose: Pose, rng: np.random.Generator) -> Pose:
+def _pose_next_to(pose: Pose, rng: np.random.Generator) -> Pose:
     aside = rng.choice([-1, 1]) * rng.uniform(0.35, 0.6) * SCENE_WIDTH
     return replace(
         pose,

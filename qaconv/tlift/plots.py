@@ -15,7 +15,7 @@ from qaconv.tlift.profile import TLiftProfile
 from qaconv.tlift.transit import BIN, SCALE
 
 matplotlib.use("Agg")
-WINDOW_SECONDS = 600.0  # of the drawn transit times around each pair's centre
+WINDOW_SECONDS = 600.0  # drawn on either side of the centre of a pair of cameras
 MAX_CAMERAS = 10  # in the grid
 BLUE, GREY = "#1f6fb4", "#8a8a8a"
 
@@ -35,10 +35,10 @@ def draw_profile(profile: TLiftProfile, folder: Path, name: str) -> None:
         ("transit", transit, _transit_grid(profile, transit)),
         ("comovement", comovement, _comovement_curve(profile, comovement)),
     ):
-        with replacing_file(folder / f"{name}_{kind}.csv") as beside:
-            frame.to_csv(beside, index=False, lineterminator="\n", float_format="%.4f")
-        with replacing_file(folder / f"{name}_{kind}.png") as beside:
-            figure.savefig(beside, format="png", dpi=80, metadata={"Software": None})
+        with replacing_file(folder / f"{name}_{kind}.csv") as unfinished:
+            frame.to_csv(unfinished, index=False, lineterminator="\n", float_format="%.4f")
+        with replacing_file(folder / f"{name}_{kind}.png") as unfinished:
+            figure.savefig(unfinished, format="png", dpi=80, metadata={"Software": None})
 
 
 def draw_rank_changes(
@@ -55,10 +55,10 @@ def draw_rank_changes(
         name: of the model.
     """
     frame = rank_frame(before, after, camids, times)
-    with replacing_file(folder / f"{name}_ranks.csv") as beside:
-        frame.to_csv(beside, index=False, lineterminator="\n", float_format="%.4f")
-    with replacing_file(folder / f"{name}_ranks.png") as beside:
-        _rank_changes(frame).savefig(beside, format="png", dpi=80, metadata={"Software": None})
+    with replacing_file(folder / f"{name}_ranks.csv") as unfinished:
+        frame.to_csv(unfinished, index=False, lineterminator="\n", float_format="%.4f")
+    with replacing_file(folder / f"{name}_ranks.png") as unfinished:
+        _rank_changes(frame).savefig(unfinished, format="png", dpi=80, metadata={"Software": None})
 
 
 def rank_frame(before: ArrayLike, after: ArrayLike, camids: ArrayLike, times: ArrayLike) -> pd.DataFrame:

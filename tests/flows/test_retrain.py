@@ -14,8 +14,9 @@ from flows.stages import StageFailed
 from qaconv import registry
 from qaconv.config import load_params
 from qaconv.errors import InputError
+from qaconv.matching.rerankers import KReciprocal
+from qaconv.metrics.rankings import METHOD_LABELS, list_rankings
 from qaconv.registry import runs
-from qaconv.registry.descriptions import COLUMNS, TITLES
 from tests.flows.artifacts import artifact_data
 from tests.tracked_projects import EVALUATE, REPOSITORY, measure_again, write
 
@@ -70,10 +71,11 @@ def test_a_worse_challenger_is_refused_and_a_better_one_promoted(project: Path) 
     assert artifact_data("promotion").startswith(f"**Promoted.** {better.outcome.reason}")
     assert json.loads(artifact_data("results")) == better.results
     assert [(row["target"], row["model"]) for row in better.results] == [
-        (target, model) for target in ("station", "mall") for model in TITLES.values()
+        (target, model) for target in ("station", "mall") for model in METHOD_LABELS.values()
     ]
     assert better.results[0]["direct"] == "12.5 / 75.0"
-    assert better.results[3] == {"target": "mall", "model": "baseline"} | dict.fromkeys(COLUMNS.values(), "12.5 / 12.5")
+    labels = [ranking.label for ranking in list_rankings(KReciprocal())]
+    assert better.results[3] == {"target": "mall", "model": "baseline"} | dict.fromkeys(labels, "12.5 / 12.5")
 
 
 def test_a_stage_that_refuses_its_input_fails_flow_and_run_with_its_message(project: Path) -> None:

@@ -125,11 +125,11 @@ class TritonMatcher:
             )
 
 
-@triton.autotune(
+@triton.autotune(  # type: ignore[untyped-decorator]
     CONFIGS[:1] if triton.knobs.runtime.interpret else CONFIGS,
     key=["INDEXED", "LOCATIONS", "CHANNELS", "WIDE", "NARROW"],
 )
-@triton.jit
+@triton.jit  # type: ignore[untyped-decorator]
 def match_images(
     queries: tl.tensor,
     gallery: tl.tensor,
