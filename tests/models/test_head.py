@@ -46,7 +46,8 @@ def plain_logits(head: QAConv, queries: Tensor, galleries: Tensor) -> NDArray[np
         running = parameters[f"{layer}.running_mean"][0], parameters[f"{layer}.running_var"][0]
         mean, variance = (values.mean(), values.var()) if head.training else running
         scaled = (values - mean) / np.sqrt(variance + 1e-5)
-        return scaled * parameters[f"{layer}.weight"][0] + parameters[f"{layer}.bias"][0]
+        normed: NDArray[np.float64] = scaled * parameters[f"{layer}.weight"][0] + parameters[f"{layer}.bias"][0]
+        return normed
 
     best = np.empty((len(queries), len(galleries), 2, places))
     for i, query in enumerate(queries.double().flatten(2).numpy()):
