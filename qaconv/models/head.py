@@ -1,4 +1,4 @@
-"""Score every pair of two sets of feature maps by QAConv, and explain the score (Liao and Shao, ECCV 2020).
+"""Score every pair of two sets of feature maps by QAConv (Liao and Shao, ECCV 2020).
 
 Q queries, G gallery images, C channels, H x W map size, S = H*W locations. Maps have unit length over C, so the
 product of two locations is their cosine.

@@ -92,7 +92,7 @@ def _backbone(path: Path, model: Mapping[str, Tensor], neck: Literal["bias", "ba
     channels, channels_in = model["neck_conv.weight"].shape[:2]
     widths = {width * (4 if bottleneck else 1): layer for width, layer in zip((128, 256, 512), LAYERS, strict=True)}
     if channels_in not in widths:
-        raise InputError(f"{path}: model: neck_conv.weight has {channels_in} channels, allowed: {sorted(widths)}")
+        raise InputError(f"{path}: model: neck_conv.weight has {channels_in} input channels, allowed: {sorted(widths)}")
     ibn = ""
     if "base.layer1.0.bn1.IN.weight" in model:
         ibn = "_ibn_a"

@@ -72,7 +72,7 @@ def test_broken_and_contradicting_images_are_refused_and_the_others_join(dataset
     (batch / "crop13.png").write_bytes((batch / "crop13.png").read_bytes()[:-40])
     verdict = check_and_join(batch, dataset)
     assert verdict.known == 1  # crop10 has not changed
-    assert {row.image: row.reason.split()[0] for row in verdict.refused.itertuples()} == {
+    assert {image: reason.split()[0] for image, reason in verdict.refused[["image", "reason"]].to_numpy()} == {
         "crop11.png": "the",
         "crop12.png": "is",
         "crop13.png": "cannot",

@@ -20,11 +20,12 @@ def architecture(*, pooled: bool = False) -> Architecture:
 
 @pytest.fixture(scope="module", params=[False, True], ids=["maps", "pooled"])
 def network(request: pytest.FixtureRequest) -> Network:
-    """A network in eval mode, whose running statistics a batch has moved."""
+    """Build a network in eval mode whose running statistics a batch has changed."""
     network = build_network(architecture(pooled=request.param), seed=1)
     maps = network.encoder.train()(torch.rand(4, 3, 32, 16, generator=torch.Generator().manual_seed(2)))
     network.head.train()(maps, maps)
-    network.encoder.eval(), network.head.eval()
+    network.encoder.eval()
+    network.head.eval()
     return network
 
 

@@ -22,7 +22,7 @@ both_variants = pytest.mark.parametrize("variant", ["v1", "v2"])
 
 
 def make_head(seed: int = 1, variant: Literal["v1", "v2"] = "v2") -> QAConv:
-    """A head in eval mode, none of whose weights or statistics has its initial value."""
+    """Build a head in eval mode, with no weight or statistic at its initial value."""
     head = QAConv(CHANNELS, HEIGHT, WIDTH, variant).eval()
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():

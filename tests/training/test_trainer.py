@@ -112,8 +112,9 @@ def test_processes_that_read_images_do_not_change_the_weights(crops: TrainingCro
 
 
 def test_another_seed_gives_other_weights(crops: TrainingCrops, tmp_path: Path) -> None:
-    one, other = run(crops, tmp_path)[0], run(crops, tmp_path, seed=9)[0]
-    assert not torch.equal(one["neck.weight"], other["neck.weight"])
+    weights = run(crops, tmp_path)[0]
+    other_weights = run(crops, tmp_path, seed=9)[0]
+    assert not torch.equal(weights["neck.weight"], other_weights["neck.weight"])
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,7 @@ def test_joined_sessions_are_recorded_as_findings(tmp_path: Path) -> None:
     for name in ("0001_c2s1_000250_00.jpg", "0001_c2s2_000025_00.jpg", "0001_c1s1_000025_00.jpg"):
         (tmp_path / "query" / name).touch()
     clocks = market1501.read(tmp_path, "market").clocks
-    assert [(each["camid"], each["kind"], each["time_s"]) for each in clocks] == [(1, "reset", 10.0)]
+    assert [(finding["camid"], finding["kind"], finding["time_s"]) for finding in clocks] == [(1, "reset", 10.0)]
 
 
 def test_doubled_suffix_and_what_file_managers_leave_are_as_in_the_original(tmp_path: Path) -> None:

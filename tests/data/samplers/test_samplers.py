@@ -40,7 +40,7 @@ def test_no_image_returns_before_the_others_of_its_person() -> None:
     ]
     shown = Counter(draws)
     for label in range(10):
-        counts = [shown[index] for index in np.flatnonzero(label == LABELS)]
+        counts = [shown[index] for index in np.flatnonzero(label == LABELS).tolist()]
         assert max(counts) - min(counts) <= 1
 
 
@@ -98,7 +98,8 @@ def test_a_random_epoch_shows_no_image_twice_and_leaves_out_less_than_a_batch(se
 def score(rows: Sequence[int]) -> NDArray[np.float32]:
     """Score people by the distance of their labels."""
     labels = LABELS[list(rows)]
-    return -np.abs(labels[:, None] - labels).astype(np.float32)
+    scores: NDArray[np.float32] = -np.abs(labels[:, None] - labels).astype(np.float32)
+    return scores
 
 
 IMAGES = TrainingImages(LABELS, DOMAINS, identities=4, images=2, score=score)

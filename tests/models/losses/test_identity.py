@@ -15,7 +15,8 @@ PIDS = torch.tensor([0, 0, 1, 1, 2, 2])
 
 
 def test_identity_loss_is_softmax_triplet_and_matching_of_the_vectors() -> None:
-    loss = IdentityLoss(QAConv(channels=4, height=1, width=1).eval(), people=3)
+    head = QAConv(channels=4, height=1, width=1).eval()
+    loss = IdentityLoss(head, people=3)
     maps = F.normalize(torch.randn(6, 4, 1, 1, generator=torch.Generator().manual_seed(3)), dim=1)
     vectors, prototypes = maps.flatten(1), F.normalize(loss.prototypes.weight, dim=1)
     expected = 0.0
@@ -25,13 +26,14 @@ def test_identity_loss_is_softmax_triplet_and_matching_of_the_vectors() -> None:
         positive = min(c for j, c in enumerate(cosines) if PIDS[j] == pid and j != i)
         negative = max(c for j, c in enumerate(cosines) if PIDS[j] != pid)
         expected += (max(0.0, 0.3 - positive + negative) - math.log(scores[pid] / sum(scores))) / len(PIDS)
-    expected += PairwiseMatching().build(loss.matching.head, people=3)(maps, PIDS).loss.item()
+    expected += PairwiseMatching().build(head, people=3)(maps, PIDS).loss.item()
     assert loss(maps, PIDS).loss.item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_the_matching_term_of_the_identity_loss_moves_no_vector() -> None:
     maps = F.normalize(torch.randn(6, 4, 1, 1, generator=torch.Generator().manual_seed(3)), dim=1)
-    loss = IdentityLoss(QAConv(channels=4, height=1, width=1), people=3)
+    head = QAConv(channels=4, height=1, width=1)
+    loss = IdentityLoss(head, people=3)
 
     def gradient() -> Tensor:
         leaf = maps.clone().requires_grad_()
@@ -39,5 +41,5 @@ def test_the_matching_term_of_the_identity_loss_moves_no_vector() -> None:
 
     before = gradient()
     with torch.no_grad():
-        loss.matching.head.logit_norm.weight.mul_(50)
+        head.logit_norm.weight.mul_(50)
     assert torch.equal(gradient(), before)
