@@ -33,11 +33,12 @@ class Manifest:
     """Images of one or more camera networks.
 
     Attributes:
-        frame: the columns of SCHEMA, sorted by split (train, query, gallery) and image; checked on construction.
+        frame: a row for each image, with the columns of SCHEMA: pid is the person (-1: of no person), camid the camera
+            from 0. Sorted by split (train, query, gallery) and image; checked on construction.
         root: the folder that `image` is relative to.
         notes: facts about the dataset by name, such as its version.
         images_digest: sha256 over the images' bytes, in the frame's order; empty until the images have been read.
-        clocks: faults of clocks that the layout corrected: camid, kind, time_s, detail and done of each.
+        clocks: faults of camera clocks that the layout has corrected: camid, kind, time_s, detail and done of each.
 
     Raises:
         InputError: a column is missing or has the wrong type, a split is unknown, a camera id is negative, a time is
@@ -68,7 +69,7 @@ class Manifest:
         return self.frame[self.frame["split"] == name].reset_index(drop=True)
 
     def sightings(self) -> pd.DataFrame:
-        """Return queries, then gallery with its junk, numbered from 0."""
+        """Return queries, then the gallery with its images of no person, numbered from 0."""
         return self.frame[self.frame["split"] != "train"].reset_index(drop=True)
 
     def paths(self) -> list[Path]:

@@ -43,7 +43,9 @@ def k_reciprocal(
     k2: int = 6,
     lambda_value: float = 0.3,
 ) -> Floats:
-    """Return re-ranked distances [Q, G]: a mean of the original and of the neighbourhoods' Jaccard distance.
+    """Return re-ranked distances [Q, G]: a weighted mean of the original distance and of a Jaccard distance.
+
+    The Jaccard distance is small where the two images have many neighbours in common (Zhong et al., CVPR 2017).
 
     This reads tables of all pairs; `k_reciprocal_sparse` does without them.
 
@@ -51,7 +53,7 @@ def k_reciprocal(
         query_gallery: distances of queries to gallery images, 0 or more, [Q, G].
         query_query: distances among queries, [Q, Q].
         gallery_gallery: distances among gallery images, [G, G].
-        k1: number of nearest neighbours that must be mutual. Default: 20.
+        k1: two images are neighbours if each is among the other's k1 nearest. Default: 20.
         k2: number of nearest images whose encodings are averaged. Default: 6.
         lambda_value: weight of the original distance, in [0, 1]. Default: 0.3.
 

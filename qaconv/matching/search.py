@@ -37,10 +37,10 @@ def score_matrix(
     Except for the result, memory does not grow with Q x G.
 
     Args:
-        query_maps: as in `logit_tiles`, like all arguments.
-        gallery_maps: maps of the gallery.
-        head: the head.
-        engine: "exact" or "int8".
+        query_maps: array, tensor or store of maps with unit length over C, [Q, C, H, W].
+        gallery_maps: the same of the gallery, [G, C, H, W].
+        head: a `QAConv` head, or what its `folded()` returns.
+        engine: "exact" in float32, or "int8", which rounds maps to 8 bits. Default: "exact".
         device: torch device to match on. Default: None, the CPU without torch.
         progress: show a bar.
 
@@ -76,11 +76,11 @@ def search(
     """Find the `top_k` gallery images with the largest logits for each query; memory does not grow with Q x G.
 
     Args:
-        query_maps: as in `logit_tiles`, like all other arguments.
-        gallery: maps of the gallery.
-        head: the head.
+        query_maps: array, tensor or store of maps with unit length over C, [Q, C, H, W].
+        gallery: the same of the gallery, [G, C, H, W].
+        head: a `QAConv` head, or what its `folded()` returns.
         top_k: number of images to find for each query, 1..G.
-        engine: "exact" or "int8".
+        engine: "exact" in float32, or "int8", which rounds maps to 8 bits. Default: "exact".
         device: torch device to match on. Default: None, the CPU without torch.
         progress: show a bar.
 

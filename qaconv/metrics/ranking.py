@@ -48,20 +48,20 @@ def evaluate_ranking(
     without_match: Literal["skip", "zero", "refuse"] = "skip",
     ties: Literal["wrong_first", "right_first"] = "wrong_first",
 ) -> RankingMetrics:
-    """Rank the gallery for each query by score, the highest first.
+    """Compute rank-1, the CMC curve and mAP of scores: each query ranks the gallery, the highest score first.
 
     Args:
         scores: [Q, G] finite numbers; one row is copied at a time.
-        query_pids: [Q].
-        gallery_pids: [G].
-        query_camids: [Q].
-        gallery_camids: [G].
+        query_pids: person on each query, [Q].
+        gallery_pids: person on each gallery image, [G].
+        query_camids: camera of each query, [Q].
+        gallery_camids: camera of each gallery image, [G].
         same_camera: whether to "drop" or "keep" gallery images of the query's person on the query's camera; "keep" is
             for data with one camera or without camera ids. Default: "drop".
         without_match: whether a query without a true match is skipped, counted as average precision 0, or an error.
             Default: "skip".
-        ties: which of equal scores come first. Both are independent of the gallery's order; they are the bounds for
-            every order. Default: "wrong_first".
+        ties: whether wrong or right images come first among equal scores: the lowest and the highest figure of any
+            order of the gallery. Default: "wrong_first".
 
     Raises:
         ValueError: shapes do not fit, a score is not a finite number, no query has a true match, or one has none and

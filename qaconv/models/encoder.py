@@ -44,7 +44,7 @@ class Encoder(nn.Module):
 
 
 def build_encoder(config: BackboneConfig, *, pooled: bool = False) -> Encoder:
-    """Build the encoder of a configuration. Weights that no file gives are drawn from torch's global generator.
+    """Build the encoder of a configuration. Weights that are not loaded are drawn by torch's seed.
 
     Args:
         config: backbone, neck and weights.

@@ -16,13 +16,14 @@ from qaconv.runtime.head import Head
 class QAConv(nn.Module):
     """Score pairs by query-adaptive convolution (v1: Liao and Shao, ECCV 2020; v2: Liao and Shao, CVPR 2022).
 
-    Every query location is a 1x1 kernel over the gallery map. The best cosine of each location, in both directions, is
-    normalised, weighted by its location, and summed. With s the normalised best cosines [2, S]:
+    Every query location is a 1x1 kernel over the gallery map: it is compared with each gallery location. The best
+    cosine of each location, from query to gallery and back, is normalised, weighted by its location, and summed. With
+    s the normalised best cosines [2, S]:
     v1 is norm(w . s + b), w of 2 S weights, the gallery's first, as in the authors' files;
     v2 is norm(w . s_query + b + w . s_gallery + b), w of S weights, hence symmetric in query and gallery.
 
     Args:
-        channels: C.
+        channels: C, of the maps.
         height: H, in locations.
         width: W, in locations.
         variant: "v1" or "v2", which cannot load each other's weights. Default: "v2".
@@ -74,7 +75,7 @@ class QAConv(nn.Module):
             return _normalise(self.logit_norm, logits.reshape(queries, blocks, -1, 1)).reshape(queries, galleries)
 
     def folded(self) -> Head:
-        """Fold both norms (at their running statistics) and the weights into one affine map, for the engines."""
+        """Fold both norms, at their running statistics, and the weights into one affine map, which needs no torch."""
         affine = self._affine()
         shift = affine.local.shift * (affine.query + affine.gallery).sum()
         norm = self.local_norm

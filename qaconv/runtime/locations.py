@@ -21,19 +21,16 @@ def as_locations(maps: NDArray[np.floating], threads: int | None = None) -> NDAr
     channels_last = maps.reshape(*maps.shape[:2], -1).transpose(0, 2, 1)
     if channels_last.dtype == np.float32 and channels_last.flags.c_contiguous:
         return channels_last
-    locations = np.empty(channels_last.shape, dtype=np.float32)
-
-    def copy(first: int, last: int) -> None:
-        locations[first:last] = channels_last[first:last]
-
-    share_out(copy, len(maps), threads)
-    return locations
+    return _copy(channels_last, threads)
 
 
 def widen(values: NDArray[Any], threads: int | None = None) -> NDArray[np.float32]:
     """Return values as float32; float32 itself is not copied."""
-    if values.dtype == np.float32:
-        return values
+    return values if values.dtype == np.float32 else _copy(values, threads)
+
+
+def _copy(values: NDArray[Any], threads: int | None) -> NDArray[np.float32]:
+    """Copy values to a contiguous float32 array, in threads."""
     floats = np.empty(values.shape, dtype=np.float32)
 
     def copy(first: int, last: int) -> None:

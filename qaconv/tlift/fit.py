@@ -55,12 +55,12 @@ def fit_profile(
         neighbour_scores: their scores in [0, 1], [N, k].
         camids: [N].
         times: seconds on the camera's clock, NaN where unknown, [N].
-        reranked: indices [N, j] and scores [N, j] of each sighting's nearest by the re-ranker's score; scores are NaN
+        reranked: (indices, scores), both [N, j], of each sighting's nearest by the re-ranker's score; scores are NaN
             where there are none, such as for the gallery. Default: re-ranked scores are not calibrated.
-        known: findings about the clocks from reading the sightings, in the order of recording.
+        known: clock faults that the order of recording has shown already.
         target: name of the camera network.
         model: digest of the network whose scores these are.
-        seed: of the permuted controls. Default: 0.
+        seed: seed of the random permutations of times that the fit is compared with. Default: 0.
 
     Raises:
         ValueError: shapes do not fit, or a score is not in [0, 1].

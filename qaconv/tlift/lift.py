@@ -38,12 +38,14 @@ def temporal_lift(
     alpha: float = 0.2,
     pivot_counts: PivotCounts = "each",
 ) -> Floats:
-    """Return lifted scores [Q, G]: (weight + alpha) * score, with a weight in [0, 1] from each gallery camera's pivots.
+    """Lift scores by TLift (Liao and Shao, ECCV 2020): (weight + alpha) * score, [Q, G].
 
-    Times are compared within one camera only, so a constant offset of a camera's clock changes nothing.
+    The pivots of a query are the best `top_k` images of a gallery camera for the query and its neighbours in time. An
+    image near its camera's pivots in time gets a weight near 1, others get one near 0. Times are compared within one
+    camera only, so a constant offset of a camera's clock changes nothing.
 
     Args:
-        scores: [Q, G] in [0, 1], with a mean of about 0.01 to 0.1.
+        scores: [Q, G] in [0, 1], with a mean of about 0.01 to 0.1, which the default of `alpha` is for.
         query_camids: [Q]; cameras without gallery images are allowed.
         query_times: [Q] seconds.
         gallery_camids: [G].
@@ -53,7 +55,7 @@ def temporal_lift(
         top_k: K; images whose score equals the K-th best are pivots too. Default: 10.
         alpha: factor of a score that times do not support. Default: 0.2.
         pivot_counts: whether an image that is a pivot of several neighbours counts for "each" of them, as in the
-            authors' Python code that their figures come from, or "once", as in their Octave code.
+            authors' Python code that their figures come from, or "once", as in their Octave code. Default: "each".
 
     Raises:
         ValueError: shapes do not fit, or a score or time is not a finite number.

@@ -89,8 +89,9 @@ class TLiftProfile:
         reason: why times are used or not, for people.
         parameters: how much times count.
         transit: transit times.
-        calibrations: from a score to log odds by kind of score; a score without one is taken as odds.
-        clocks: corrections by camera.
+        calibrations: curve from score to log odds of a match, for each kind of score. Without one the score itself
+            counts as odds.
+        clocks: clock correction of each camera.
         findings: faults of clocks.
         evidence: gains and curves that the fit rests on.
 
@@ -126,8 +127,9 @@ class TLiftProfile:
     ) -> Floats:
         """Return lifted scores [Q, G]: (weight + alpha) * odds(score) * (transit / chance) ** transit_weight.
 
-        The weight is TLift's; its pivots are chosen by odds and transit times together. Gallery images of the query's
-        own camera, and those without a time, get the geometric mean of the factors of the row's other images.
+        The weight is that of `temporal_lift`, with pivots chosen by odds and transit times together. Gallery images of
+        the query's own camera, and those without a time, get the geometric mean of the factors of the row's other
+        images.
 
         Args:
             scores: [Q, G] in [0, 1].

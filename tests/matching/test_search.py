@@ -9,21 +9,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from qaconv.matching import logit_tiles, score_matrix, search, tiles
-from qaconv.models import QAConv
 from qaconv.runtime import products
 from qaconv.runtime.head import Head
-
-
-def make_head(channels: int, height: int, width: int, seed: int) -> QAConv:
-    """A head in eval mode, none of whose weights or statistics has its initial value."""
-    head = QAConv(channels, height, width).eval()
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for value in (*head.parameters(), *head.buffers()):
-            if value.is_floating_point():
-                value.copy_(torch.rand(value.shape, generator=generator) + 0.5)
-        head.weight.weight.sub_(1.0)  # of both signs
-    return head
+from tests.random_heads import random_head
 
 
 def make_maps(count: int, channels: int, height: int, width: int, seed: int) -> Tensor:
@@ -40,7 +28,7 @@ counts = st.integers(1, 7)
 def test_exact_logits_are_the_heads_for_any_size_of_tiles(
     shape: tuple[int, int, int], queries: int, galleries: int, seed: int, images: int
 ) -> None:
-    head, query_maps = make_head(*shape, seed), make_maps(queries, *shape, seed + 1)
+    head, query_maps = random_head(*shape, seed), make_maps(queries, *shape, seed + 1)
     gallery_maps = make_maps(galleries, *shape, seed + 2)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tiles, "BLOCK_BYTES", 4 * images * np.prod(shape))
@@ -56,7 +44,7 @@ def test_exact_logits_are_the_heads_for_any_size_of_tiles(
 def test_logits_of_8_bits_are_near_the_heads(
     shape: tuple[int, int, int], queries: int, galleries: int, seed: int
 ) -> None:
-    head, query_maps = make_head(*shape, seed), make_maps(queries, *shape, seed + 1)
+    head, query_maps = random_head(*shape, seed), make_maps(queries, *shape, seed + 1)
     gallery_maps = make_maps(galleries, *shape, seed + 2)
     weights = np.abs(head.folded().query).sum() + np.abs(head.folded().gallery).sum()
     logits = score_matrix(query_maps, gallery_maps, head, engine="int8")
@@ -69,7 +57,7 @@ def test_a_search_is_the_sorted_table_and_ties_keep_the_gallerys_order(
     order: list[int], top_k: int, images: int
 ) -> None:
     shape = (3, 2, 2)
-    head, query_maps = make_head(*shape, seed=1), make_maps(4, *shape, seed=2)
+    head, query_maps = random_head(*shape, seed=1), make_maps(4, *shape, seed=2)
     gallery_maps = make_maps(4, *shape, seed=3)[[0, 1, 2, 3, 0, 1, 2]][order]  # three ties
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tiles, "BLOCK_BYTES", 4 * images * np.prod(shape))
@@ -83,19 +71,19 @@ def test_a_search_is_the_sorted_table_and_ties_keep_the_gallerys_order(
 def test_unknown_engine_is_rejected() -> None:
     maps = make_maps(1, 2, 1, 1, seed=1)
     with pytest.raises(ValueError, match="unknown engine 'fast', allowed: exact, int8"):
-        list(logit_tiles(maps, maps, make_head(2, 1, 1, seed=1), engine="fast"))  # type: ignore[arg-type]
+        list(logit_tiles(maps, maps, random_head(2, 1, 1, seed=1), engine="fast"))  # type: ignore[arg-type]
 
 
 def test_maps_of_another_size_are_rejected_by_name() -> None:
     maps = make_maps(2, 2, 2, 1, seed=1)
     with pytest.raises(ValueError, match=r"gallery_maps must have shape \[N, 2, 2, 1\], got \(2, 2, 1, 2\)"):
-        score_matrix(maps, maps.transpose(2, 3), make_head(2, 2, 1, seed=1))
+        score_matrix(maps, maps.transpose(2, 3), random_head(2, 2, 1, seed=1))
 
 
 def test_more_neighbours_than_images_are_rejected() -> None:
     maps = make_maps(2, 2, 2, 1, seed=1)
     with pytest.raises(ValueError, match=r"top_k must be in 1\.\.2 \(the gallery\'s size\), got 3"):
-        search(maps, maps, make_head(2, 2, 1, seed=1), top_k=3)
+        search(maps, maps, random_head(2, 2, 1, seed=1), top_k=3)
 
 
 def test_a_folded_head_of_another_number_of_locations_is_rejected() -> None:
@@ -107,7 +95,7 @@ def test_a_folded_head_of_another_number_of_locations_is_rejected() -> None:
 
 def test_a_folded_head_of_numbers_gives_the_logits_of_the_network_in_torch() -> None:
     shape = (5, 4, 3)
-    network_head = make_head(*shape, seed=4)
+    network_head = random_head(*shape, seed=4)
     query_maps, gallery_maps = make_maps(3, *shape, seed=5), make_maps(4, *shape, seed=6)
     folded = network_head.folded()
     numbers = Head(folded.query, folded.gallery, folded.bias)

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from qaconv.models import QAConv
 from qaconv.runtime.correspondences import best_partners
+from tests.random_heads import random_head
 
 CHANNELS, HEIGHT, WIDTH = 5, 3, 2
 
@@ -22,15 +23,7 @@ both_variants = pytest.mark.parametrize("variant", ["v1", "v2"])
 
 
 def make_head(seed: int = 1, variant: Literal["v1", "v2"] = "v2") -> QAConv:
-    """Build a head in eval mode, with no weight or statistic at its initial value."""
-    head = QAConv(CHANNELS, HEIGHT, WIDTH, variant).eval()
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for value in (*head.parameters(), *head.buffers()):
-            if value.is_floating_point():
-                value.copy_(torch.rand(value.shape, generator=generator) + 0.5)
-        head.weight.weight.sub_(1.0)  # of both signs
-    return head
+    return random_head(CHANNELS, HEIGHT, WIDTH, seed, variant)
 
 
 def make_maps(count: int, seed: int) -> Tensor:

@@ -31,6 +31,7 @@ from qaconv.stages.rerank import rerank
 from qaconv.stages.sources import sources
 from qaconv.stages.train import train
 from qaconv.tlift import TLiftProfile
+from tests.stages.site_params import site_params
 
 TABLES = ("train", "holdout")
 PROJECT = Path(__file__).parent.parent.parent
@@ -38,12 +39,7 @@ PROJECT = Path(__file__).parent.parent.parent
 
 @pytest.fixture(scope="module")
 def params(site_folder: Path) -> Params:
-    values = yaml.safe_load((PROJECT / "params.yaml").read_text())
-    site = {"layout": "market1501", "path": str(site_folder)}
-    values["datasets"] = {"shop": site, "twin": site}
-    values["targets"] = ["shop"]
-    values["image"] = {"height": 32, "width": 16}
-    values["backbone"].update(neck_channels=8)
+    values = site_params(site_folder, "twin")
     values["train"].update(datasets=["shop"], identities_per_batch=4, images_per_identity=2, epochs=1, lr_drop_epoch=1)
     values["train"].update(holdout_share=0.25)
     return Params.model_validate(values)

@@ -10,7 +10,6 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
@@ -31,6 +30,7 @@ from qaconv.stages.match import match
 from qaconv.stages.prepare import prepare
 from qaconv.stages.report import report
 from qaconv.stages.rerank import rerank
+from tests.stages.site_params import site_params
 
 PROJECT = Path(__file__).parents[2]
 HISTORY = "epoch,loss\n1,2.5\n"
@@ -38,13 +38,8 @@ HISTORY = "epoch,loss\n1,2.5\n"
 
 @pytest.fixture(scope="module")
 def params(site_folder: Path) -> Params:
-    values = yaml.safe_load((PROJECT / "params.yaml").read_text())
-    site = {"layout": "market1501", "path": str(site_folder)}
-    values["datasets"] = {"shop": site, "school": site}
-    values["targets"] = ["shop"]
+    values = site_params(site_folder, "school")
     values["train"]["datasets"] = ["school"]
-    values["image"] = {"height": 32, "width": 16}
-    values["backbone"].update(neck_channels=8)
     return Params.model_validate(values)
 
 

@@ -15,7 +15,7 @@ from qaconv.plugins import find
 
 
 def read(name: str, root: Path | str, *, domain: str | None = None, **options: bool) -> Manifest:
-    """Read a dataset: persons, cameras and times from its names, and each image once as a whole.
+    """Read a dataset: persons, cameras and times from its names, and decode every image once to check it.
 
     Args:
         name: a layout, such as market1501 or table.
