@@ -78,7 +78,7 @@ def test_a_version_of_uncommitted_code_is_refused(project: Path) -> None:
     ("uri", "message"),
     [
         ("qaconv", "must be models:/NAME"),
-        ("models:/qaconv@nobody", "is not in the registry"),
+        ("models:/qaconv@nobody", "not found in the registry"),
         ("models:/x/1", "x/1: "),
     ],
 )

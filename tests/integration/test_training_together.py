@@ -72,5 +72,5 @@ def test_an_input_error_of_several_processes_is_printed_once() -> None:
     set_params(Path("params.yaml"), machine={"processes": 3})
     process = train()
     assert process.returncode == 2
-    assert process.stderr.count("refused: params.yaml: batches have 8 images") == 1
+    assert process.stderr.count("refused: params.yaml: train.identities_per_batch times") == 1
     assert not WEIGHTS.exists()
