@@ -93,7 +93,7 @@ def near_miss(page: WebDriver) -> bytes:
     """Return a picture of the target's first near miss, and of the explanation of its first answer."""
     section = page.find_element(By.XPATH, f"//section[h2[@id='{TARGET}']]")
     shown = section.find_elements(
-        By.XPATH, "(.//h4[starts-with(., 'Near miss')])[1] | (.//figure[h4[contains(., 'Wrong')]])[1]"
+        By.XPATH, "(.//h4[starts-with(., 'Near miss')])[1] | (.//figure[h4[contains(., 'Not a match')]])[1]"
     )
     listed = section.find_element(By.XPATH, "(.//h4[starts-with(., 'Near miss')])[1]/following-sibling::div[1]")
     boxes = [part.rect for part in (shown[0], listed, shown[1])]
