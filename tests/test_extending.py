@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from qaconv import plugins
 from qaconv.config import BackboneConfig, DatasetConfig, MethodConfig, Params
-from qaconv.config.kinds import LossSettings, RerankSettings, SamplerSettings, read_kind
+from qaconv.config.kinds import KindSettings, LossSettings, RerankSettings, SamplerSettings, read_kind
 from qaconv.data.layouts.names import read_names
 from qaconv.data.manifest import Manifest
 from qaconv.data.samplers import Draw, TrainingImages
@@ -21,7 +21,7 @@ from qaconv.errors import InputError
 from qaconv.models import QAConv, build_encoder
 from qaconv.models.losses import Outcome, PairLoss
 from qaconv.paths import PREPARED
-from qaconv.plugins import register
+from qaconv.plugins import Group, register
 from qaconv.stages.prepare import prepare
 from tests.imports import PROJECT
 from tests.training.small_trainings import RECIPE, draw_people, run
@@ -119,16 +119,39 @@ def test_backbone_of_another_package_is_built() -> None:
 def test_reranker_of_another_package_is_read_with_its_settings() -> None:
     @register("rerank", "nothing")
     class Nothing(RerankSettings):
+        key: ClassVar[str] = "nothing"
+        label: ClassVar[str] = "nothing"
         kind: Literal["nothing"] = "nothing"
         weight: float = 0.5
 
-    assert read_kind("rerank", RerankSettings, {"kind": "nothing", "weight": 2}) == Nothing(weight=2)
+        def rerank(self, distances: Any, nearest: Any, distances_of: Any) -> Any:
+            return -distances
+
+    assert read_kind("rerank", Nothing, {"kind": "nothing", "weight": 2}) == Nothing(weight=2)
+
+
+@pytest.mark.parametrize(
+    ("group", "base", "missing"),
+    [
+        ("loss", LossSettings, "build"),
+        ("loss", PairLoss, "loss"),
+        ("sampler", SamplerSettings, "batches"),
+        ("rerank", RerankSettings, "key, label, rerank"),
+    ],
+)
+def test_kind_that_does_not_define_what_its_base_asks_for_is_refused(
+    group: Group, base: type[KindSettings], missing: str
+) -> None:
+    unfinished = type("Unfinished", (base,), {"__annotations__": {"kind": str}, "__module__": __name__})
+    register(group, "unfinished")(unfinished)
+    with pytest.raises(InputError, match=f"{group} 'unfinished': Unfinished must define {missing}$"):
+        read_kind(group, base, {"kind": "unfinished"})
 
 
 def test_kind_that_derives_from_no_base_is_refused() -> None:
     register("loss", "function")(abs)
     with pytest.raises(InputError, match="loss 'function' must be a class that derives from LossSettings"):
-        read_kind("loss", LossSettings, {"kind": "function"})
+        read_kind("loss", LossSettings, {"kind": "function"})  # type: ignore[type-abstract]
 
 
 def test_page_names_files_that_exist_and_snippets_that_run() -> None:

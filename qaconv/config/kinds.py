@@ -4,6 +4,7 @@ A kind is a class that derives from one of the bases below and is registered in 
 the rest of the project asks of a kind.
 """
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
 
@@ -36,6 +37,7 @@ class LossSettings(KindSettings):
     needs_vectors: ClassVar[bool] = False  # whether it is for pooled methods only
     needs_pairs: ClassVar[bool] = True  # whether every person must be in a batch twice or more
 
+    @abstractmethod
     def build(self, head: Any, people: int) -> Any:
         """Build the loss: a module that maps feature maps and person indices to an `Outcome`.
 
@@ -43,7 +45,6 @@ class LossSettings(KindSettings):
             head: the network's QAConv head.
             people: number of people in training, whose indices are 0..people-1.
         """
-        raise NotImplementedError
 
     def warm_up_epochs(self) -> int:
         """Return the number of epochs of pairwise matching that training begins with. Default: 0."""
@@ -59,6 +60,7 @@ class SamplerSettings(KindSettings):
 
     gives_pairs: ClassVar[bool] = True  # whether every person of a batch is in it twice or more
 
+    @abstractmethod
     def batches(self, images: Any, rng: "np.random.Generator") -> list[list[Any]]:
         """Draw the batches of an epoch: lists of `qaconv.data.samplers.Draw`.
 
@@ -66,7 +68,6 @@ class SamplerSettings(KindSettings):
             images: the training images, `qaconv.data.samplers.TrainingImages`.
             rng: the only source of random numbers, so that an epoch can be drawn again.
         """
-        raise NotImplementedError
 
     def check(self, images: Any) -> None:
         """Check before training that batches can be drawn. Default: as many people as a batch has identities.
@@ -83,6 +84,7 @@ class RerankSettings(KindSettings):
     key: ClassVar[str]  # name of its ranking in metrics files, plots and MLflow
     label: ClassVar[str]  # name of its ranking on pages
 
+    @abstractmethod
     def rerank(self, distances: Any, nearest: Any, distances_of: Any) -> Any:
         """Return scores [Q, G] of Q queries and G gallery images; higher is a better match.
 
@@ -91,7 +93,6 @@ class RerankSettings(KindSettings):
             nearest: neighbours of each of the N = Q + G images, `qaconv.matching.rerank.Neighbourhoods`.
             distances_of: function of the indices [n] of both sides of n further pairs, which returns their distances.
         """
-        raise NotImplementedError
 
 
 def read_kind(group: Group, base: type[T], value: Any) -> T:
@@ -103,7 +104,7 @@ def read_kind(group: Group, base: type[T], value: Any) -> T:
         value: a mapping with the key `kind`, or settings that have been read already.
 
     Raises:
-        InputError: the kind is missing or unknown, or is registered with another base.
+        InputError: the kind is missing or unknown, has another base, or does not define what its base asks for.
         ValidationError: a setting is unknown, missing or not allowed.
     """
     if isinstance(value, base):
@@ -113,6 +114,9 @@ def read_kind(group: Group, base: type[T], value: Any) -> T:
     kind = find(group, value["kind"])
     if not isinstance(kind, type) or not issubclass(kind, base):
         raise InputError(f"{group} {value['kind']!r} must be a class that derives from {base.__name__}, got {kind!r}")
+    missing = sorted(kind.__abstractmethods__ | {name for name in kind.__class_vars__ if not hasattr(kind, name)})
+    if missing:
+        raise InputError(f"{group} {value['kind']!r}: {kind.__name__} must define {', '.join(missing)}")
     return kind.model_validate(value)
 
 
