@@ -1,6 +1,7 @@
 """Start, watch and stop servers by supervisord, which outlives this process."""
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -15,6 +16,17 @@ from qaconv.processes import child_environment
 COMMANDS = Path(sys.executable).parent
 CONFIG = Path(__file__).with_name("supervisord.conf")
 WORKERS = ("worker-flows", "worker-cpu-1", "worker-cpu-2", "worker-gpu")
+CLIENT_SECRETS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "MLFLOW_TRACKING_PASSWORD", "PREFECT_API_AUTH_STRING")
+SECRETS = {  # that each program reads from its environment; passwords of databases are in the addresses it is given
+    "postgres": (),
+    "s3": tuple(
+        f"WEED_JWT_{name}"
+        for name in ("SIGNING_KEY", "SIGNING_READ_KEY", "FILER_SIGNING_KEY", "FILER_SIGNING_READ_KEY")
+    ),
+    "mlflow": ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "MLFLOW_FLASK_SERVER_SECRET_KEY"),
+    "prefect": ("PREFECT_API_AUTH_STRING",),
+    **dict.fromkeys(WORKERS, CLIENT_SECRETS),
+}
 PATIENCE_S = 60  # seconds for supervisord to answer
 ALREADY_STARTED = 60  # supervisor's fault code
 
@@ -48,6 +60,7 @@ class Supervisor:
             "PATH": child_environment()["PATH"],
             # Prefect's workers create a folder in it; in /tmp another user's worker may own that folder.
             "TMPDIR": str(LOCAL / "tmp"),
+            **{f"RUN_{name.upper().replace('-', '_')}": self._without_others(name) for name in SECRETS},
         }
         identity = ["--user", "root"] if os.geteuid() == 0 else []
         subprocess.run([COMMANDS / "supervisord", "--configuration", CONFIG, *identity], env=variables, check=True)
@@ -56,6 +69,11 @@ class Supervisor:
             if time.monotonic() > deadline:
                 raise InputError(f"supervisord does not answer; {LOCAL}/log/supervisord.log says why")
             time.sleep(0.1)
+
+    def _without_others(self, program: str) -> str:
+        """Return the command `env` that takes the secrets of other programs out of a program's environment."""
+        secrets = {name for name in self._environment.variables if re.search("PASSWORD|SECRET|KEY|AUTH", name)}
+        return "env " + " ".join(f"--unset={name}" for name in sorted(secrets - set(SECRETS[program])))
 
     def start_program(self, name: str) -> None:
         """Start a server unless it runs.

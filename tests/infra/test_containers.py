@@ -19,6 +19,7 @@ FILES = sorted((INFRA / "k8s").rglob("*.yaml"))
 KUBEFLOW = {"TrainJob": kubeflow.TrainerV1alpha1TrainJob, "TrainingRuntime": kubeflow.TrainerV1alpha1TrainingRuntime}
 
 
+CLUSTER_WIDE = ("Namespace", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
 Object = dict[str, Any]
 
 
@@ -50,7 +51,7 @@ def test_kustomize_builds_objects_that_fit_their_schemas(folder: str) -> None:
     built = subprocess.run(["kubectl", "kustomize", INFRA / folder], capture_output=True, text=True, check=True).stdout
     for thing in objects(built):
         check(thing)
-        assert thing["kind"] == "Namespace" or thing["metadata"]["namespace"] == "qaconv"
+        assert thing["kind"] in CLUSTER_WIDE or thing["metadata"]["namespace"] == "qaconv"
 
 
 def test_a_kustomization_names_every_file_of_its_folder() -> None:
@@ -100,6 +101,43 @@ def test_every_container_has_a_memory_limit_and_contains_no_secret() -> None:
         assert not [name for name in named if "PASSWORD" in name or "KEY" in name or "AUTH" in name]
 
 
+def pods(thing: Any) -> Iterator[Object]:
+    """Yield the pods' specs anywhere in an object."""
+    if isinstance(thing, dict):
+        if "containers" in thing:
+            yield thing
+        for value in thing.values():
+            yield from pods(value)
+    elif isinstance(thing, list):
+        for value in thing:
+            yield from pods(value)
+
+
+def test_every_pod_meets_the_restricted_standard_and_has_no_token_that_it_does_not_need() -> None:
+    templates = [
+        json.loads((INFRA / f"k8s/workers/{pool}.json").read_text(encoding="utf-8")) for pool in ("cpu", "gpu")
+    ]
+    every_pod = [pod for thing in [*EVERY, *templates] for pod in pods(thing)]
+    assert len(every_pod) == 12
+    for pod in every_pod:
+        context = pod["securityContext"]
+        assert context["runAsNonRoot"] and context["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert pod.get("serviceAccountName") == "worker" or pod["automountServiceAccountToken"] is False
+        for container in [*pod["containers"], *pod.get("initContainers", ())]:
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "capabilities": {"drop": ["ALL"]},
+            }
+
+
+def test_pods_reach_only_what_a_network_policy_allows() -> None:
+    policies = {thing["metadata"]["name"]: thing["spec"] for thing in EVERY if thing["kind"] == "NetworkPolicy"}
+    assert policies["deny-all"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+    outside = [name for name, spec in policies.items() if "ipBlock" in str(spec.get("egress"))]
+    (apps,) = policies["to-outside"]["podSelector"]["matchExpressions"]
+    assert outside == ["to-outside"] and not {"postgres", "s3", "mlflow", "triton"} & set(apps["values"])
+
+
 def test_the_compose_file_fits_the_specification() -> None:
     command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec"]
     file = str(INFRA / "docker/compose.yaml")
@@ -128,7 +166,7 @@ def test_every_image_that_is_used_is_a_target_of_the_dockerfile() -> None:
     assert targets and targets <= built
 
 
-@pytest.mark.parametrize("script", sorted((INFRA / "docker").glob("*.sh")), ids=lambda path: path.name)
+@pytest.mark.parametrize("script", sorted(INFRA.rglob("*.sh")), ids=lambda path: path.name)
 def test_scripts_are_valid_for_sh_and_executable(script: Path) -> None:
     subprocess.run(["sh", "-n", script], check=True)
     assert script.stat().st_mode & 0o111
