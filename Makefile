@@ -7,11 +7,12 @@
 # make lint                 run ruff, the formatter's check and mypy
 # make test                 run the tests
 # make test-integration     run the production loop on real servers
+# make fuzz                 put odd images, tables, params and requests in, for about ten minutes
 # make docs                 build the documentation site in site/
-# make lock                 write requirements.lock
+# make lock                 write requirements.lock, with the hashes of all packages
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: bench bench-serve demo gpu-check up status down backup restore test test-integration lint docs lock
+.PHONY: bench bench-serve demo gpu-check up status down backup restore test test-integration fuzz lint docs lock
 
 demo: .venv/installed
 	python -m flows.retrain
@@ -41,6 +42,9 @@ test: .venv/installed
 test-integration: .venv/installed
 	python -m pytest -m production --durations 0 tests/integration/test_production.py
 
+fuzz: .venv/installed
+	python -m pytest --numprocesses auto -m fuzz --hypothesis-profile fuzz --durations 0
+
 docs: .venv/installed
 	NO_MKDOCS_2_WARNING=1 mkdocs build
 
@@ -50,14 +54,14 @@ lint: .venv/installed
 	mypy
 
 lock:
-	uv pip compile --universal --python-version 3.11 pyproject.toml --no-annotate \
-		--extra all --extra dev --extra docs --extra servers \
+	uv pip compile --universal --python-version 3.11 pyproject.toml --no-annotate --generate-hashes \
+		--extra all --extra cluster --extra dev --extra docs --extra servers \
 		--custom-compile-command "make lock" -o requirements.lock
 
 .venv/installed: requirements.lock pyproject.toml
 	@python3 -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' || \
 		{ echo "python3 must be 3.11 or 3.12, got $$(python3 -V)"; exit 1; }
 	test -x .venv/bin/pip || python3 -m venv --clear .venv
-	.venv/bin/python -m pip install --requirement requirements.lock
+	.venv/bin/python -m pip install --no-deps --requirement requirements.lock
 	.venv/bin/python -m pip install --no-deps --editable .
 	touch $@
