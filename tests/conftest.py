@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from hypothesis import settings
 from PIL import Image
 
 from qaconv.config import SiteConfig
@@ -14,6 +15,10 @@ from qaconv.runtime import cbuild
 from qaconv.synthetic.render import choose_crops, render_site
 
 torch.set_num_threads(1)  # the tests' networks are tiny: a second thread only waits for the first
+
+settings.register_profile("unit", max_examples=50, deadline=None)  # of tests that say no number
+settings.register_profile("fuzz", max_examples=5_000, deadline=None)  # make fuzz
+settings.load_profile("unit")
 
 SITE = SiteConfig(seed=3, cameras=3, people=16, train_share=0.5, distractors=2, junk=6)
 

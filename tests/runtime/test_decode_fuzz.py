@@ -8,6 +8,7 @@ from pathlib import Path
 from time import perf_counter
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -45,7 +46,8 @@ def mutate(data: bytes, kind: str, share: float, piece: bytes) -> bytes:
     return data[:position] + (b"" if kind == "delete" else piece) + data[kept:]
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@pytest.mark.fuzz
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(st.sampled_from(SEEDS), st.lists(MUTATION, min_size=1, max_size=4))
 def test_a_mutated_file_is_decoded_or_refused(data: bytes, mutations: list[tuple[str, float, bytes]]) -> None:
     for kind, share, piece in mutations:
