@@ -6,13 +6,13 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from qaconv.errors import InputError, name_first
 from qaconv.files import replacing_folder, write_json
+from qaconv.times import SECONDS, not_seconds
 
 SPLITS = ("train", "query", "gallery")
 JUNK = -1  # a crop that shows no one person; it is dropped from the gallery before evaluation
@@ -41,9 +41,9 @@ class Manifest:
         clocks: faults of camera clocks that the layout has corrected: camid, kind, time_s, detail and done of each.
 
     Raises:
-        InputError: a column is missing or has the wrong type, a split is unknown, a camera id is negative, a time is
-            infinite, an image appears twice or lies outside the root, or a pid is in both train and test of one
-            domain.
+        InputError: a column is missing or has the wrong type, a split is unknown, a camera id is negative, a time
+            cannot be seconds, an image appears twice or lies outside the root, or a pid is in both train and test of
+            one domain.
 
     Example:
         >>> from pathlib import Path
@@ -137,13 +137,13 @@ def _checked(frame: pd.DataFrame, root: Path) -> pd.DataFrame:
     except (TypeError, ValueError) as error:
         raise InputError(f"{root}: a column of the manifest has a value of the wrong type: {error}") from error
 
-    image, time_s = frame["image"], frame["time_s"]
+    image = frame["image"]
     outside = image.str.startswith("/") | image.str.split("/").map(lambda parts: ".." in parts).astype(bool)
     for refused, fault in (
         (~frame["split"].isin(SPLITS), f"have a split that is none of {', '.join(SPLITS)}"),
         (frame["camid"] < 0, "have no camera id (cameras count from 0)"),
         (frame["pid"] < JUNK, "have a pid below -1 (-1 is junk, people count from 0 or 1)"),
-        (np.isinf(time_s), "have an infinite time (leave it empty if it is unknown)"),
+        (not_seconds(frame["time_s"]), f"have a time_s that is neither empty nor {SECONDS}"),
         (image.duplicated(), "appear twice"),
         (outside, "have a path that is not below that folder"),
     ):

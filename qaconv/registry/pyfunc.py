@@ -18,6 +18,7 @@ from qaconv.errors import InputError
 from qaconv.runtime.correspondences import correspondences
 from qaconv.runtime.crops import read_crop
 from qaconv.runtime.model import ServedModel
+from qaconv.times import check_seconds
 
 ROLES = ("query", "gallery")
 BATCH = 64  # crops encoded at a time
@@ -48,7 +49,7 @@ class Ranker(PythonModel):
             probability, match, lifted (score that ranks where times are used, else NaN) and correspondences.
 
         Raises:
-            InputError: a role, an image or the target is not valid.
+            InputError: a role, an image, a time or the target is not valid.
         """
         settings = {"threshold": self.model.threshold, **DEFAULTS, **(params or {})}
         query, gallery = (_side(model_input, role) for role in ROLES)
@@ -96,7 +97,7 @@ def _side(table: pd.DataFrame, role: str) -> pd.DataFrame:
     """Return the rows of one role with every column, numbered from 0.
 
     Raises:
-        InputError: a role is unknown, or no row has this one.
+        InputError: a role is unknown, no row has this one, or a time cannot be seconds.
     """
     unknown = sorted(set(table["role"]) - set(ROLES))
     if unknown:
@@ -104,6 +105,7 @@ def _side(table: pd.DataFrame, role: str) -> pd.DataFrame:
     names = table["id"] if "id" in table else pd.Series(table.index.astype(str), table.index)
     times = table["time_s"] if "time_s" in table else pd.Series(np.nan, table.index)
     rows = table.assign(id=names.fillna(pd.Series(table.index.astype(str), table.index)), time_s=times.astype(float))
+    check_seconds("time_s", rows["time_s"])
     rows = rows[rows["role"] == role].reset_index(drop=True)
     if rows.empty:
         raise InputError(f"role: at least one row must be {role}, got none")

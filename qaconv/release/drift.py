@@ -16,6 +16,7 @@ from scipy.stats import ks_2samp
 
 from qaconv.config import DriftConfig
 from qaconv.runtime.crops import read_crop_file
+from qaconv.times import check_seconds
 from qaconv.tlift import TLiftProfile
 from qaconv.tlift.clock_checks import check_clocks, correct_times
 
@@ -91,10 +92,11 @@ def match_window(model: Model, profile: TLiftProfile | None, sightings: pd.DataF
         root: folder that `image` is relative to.
 
     Raises:
-        InputError: an image cannot be read.
+        InputError: a time cannot be seconds, or an image cannot be read.
     """
     camids = sightings["camid"].to_numpy(np.int64)
     times = sightings["time_s"].to_numpy(np.float64)
+    check_seconds(f"{root}: time_s", times)
     crops = (read_crop_file(root / image, *model.crop_size) for image in sightings["image"])
     maps = np.concatenate([model.encode(np.stack(batch)) for batch in _batches(list(crops))])
     logits = np.where(camids[:, None] == camids, -np.inf, model.score(maps, maps))

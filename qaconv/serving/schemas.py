@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Base64Bytes, BaseModel, BeforeValidator, ConfigDict, Field
 
 from qaconv.runtime.decode import ALLOWED_FORMATS
+from qaconv.times import LARGEST_S, check_seconds
 
 LARGEST_IMAGE = 1 << 20  # bytes of a crop's file
 IDS = 2**53  # below it a JSON number is exact in browsers, which read doubles
@@ -18,11 +19,24 @@ def _whole(value: object) -> object:
 WHOLE = BeforeValidator(_whole)
 Id = Annotated[int, Field(ge=1, lt=IDS, description="Id of a stored sighting."), WHOLE]
 Camera = Annotated[int, Field(ge=0, lt=2**31, description="Camera, from 0."), WHOLE]
-Seconds = Annotated[
-    float, Field(allow_inf_nan=False, ge=-1e12, le=1e12, description="Seconds on the sighting camera's clock.")
-]
 Person = Annotated[
     str, Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9._-]+$", description="Your own word for the person.")
+]
+
+
+def _can_be_seconds(time: float) -> float:
+    check_seconds("time", time)
+    return time
+
+
+Seconds = Annotated[
+    float,
+    AfterValidator(_can_be_seconds),
+    Field(
+        allow_inf_nan=False,
+        description="Seconds on the sighting camera's clock.",
+        json_schema_extra={"minimum": -LARGEST_S, "maximum": LARGEST_S},
+    ),
 ]
 
 

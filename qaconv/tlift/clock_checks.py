@@ -19,6 +19,8 @@ MIN_SIGHTINGS = 10  # a camera with fewer uses the statistics of the others
 MAX_SPAN_RATIO = (
     8.0  # to the median span of the other cameras: frames (24 and more a second) and milliseconds exceed it
 )
+MIN_SPAN = 60.0  # seconds that the middle times of some camera span: those of a day in hours or days do not
+MIN_FOR_SPAN = 30  # sightings of all cameras; fewer may be of a minute
 MAX_DISTANCE = 20.0  # spans of the middle 80 per cent, from the median: beyond, a time is impossible
 GAP_SHARE = 0.25  # of the span of all times: a camera that saw nothing for this long has a gap
 
@@ -69,11 +71,17 @@ def check_clocks(camids: Ints, times: Floats) -> tuple[list[Finding], Bools]:
     if not used.any():
         return [], used
     spans = {int(camid): _middle_span(times[(camids == camid) & used]) for camid in np.unique(camids)}
+    too_short = int(used.sum()) >= MIN_FOR_SPAN and max(spans.values()) < MIN_SPAN
     for camid, span in spans.items():
         on_camera = camids == camid
         if missing := int((on_camera & ~used).sum()):
             detail = f"{missing} of {on_camera.sum()} sightings have no time"
             findings.append(Finding(camid, "missing", None, detail, LEFT_OUT))
+        if too_short and (on_camera & used).any():
+            detail = f"its times span {span:.3g} s, as short as those of all cameras: hours or days instead of seconds?"
+            findings.append(Finding(camid, "unit", float(times[on_camera & used].min()), detail, LEFT_OUT))
+            used &= ~on_camera
+            continue
         other_spans = [value for other, value in spans.items() if other != camid and value > 0]
         if other_spans and span > MAX_SPAN_RATIO * float(np.median(other_spans)):
             detail = (

@@ -36,7 +36,7 @@ MAX_JUMP = 3600.0  # seconds
 MAX_LAG = int(MAX_JUMP / STEP)  # MAX_JUMP in bins
 BINS = 4 * MAX_LAG  # around the median gap of a pair of cameras
 DRIFTS = np.concatenate([-np.geomspace(5e-3, 4e-4, 16), np.geomspace(4e-4, 5e-3, 16)])  # half a per cent at most
-BOUNDARIES_PER_HOUR = 4
+BOUNDARY_STEP = 900.0  # seconds between the times at which a jump is tried
 MIN_WALKS = 8  # before and after a jump
 BEST_SHIFTS = (
     3  # of each boundary, whose likelihood is computed: the ways there and back may be mistaken for each other
@@ -192,8 +192,9 @@ def _proposals(
         camera = _camera_walks(walks, corrections)
         if len(camera.times) < 2 * MIN_WALKS:
             continue
-        boundaries, span = _boundaries(camera.times), np.ptp(camera.times)
-        tried = len(walks_by_camera) * (len(DRIFTS) + len(boundaries) * 2 * MAX_JUMP / STEP)
+        boundaries, steps = _boundaries(camera.times)
+        span = np.ptp(camera.times)
+        tried = len(walks_by_camera) * (len(DRIFTS) + steps * 2 * MAX_JUMP / STEP)
         changes: list[tuple[float, Jump | None]] = [
             (float(drift), None) for drift in DRIFTS if abs(drift) * span >= MIN_CHANGE
         ]
@@ -224,10 +225,19 @@ def _camera_walks(walks: _Walks, corrections: dict[int, ClockCorrection]) -> _Ca
     return _CameraWalks(walks.times[0], gaps, partner, passes, walks.weight, centres)
 
 
-def _boundaries(times: Floats) -> Floats:
-    """Times at which a jump is tried, with enough walks before and after."""
-    ordered = np.sort(times)
-    return np.arange(ordered[MIN_WALKS], ordered[-MIN_WALKS], 3600.0 / BOUNDARIES_PER_HOUR)
+def _boundaries(times: Floats) -> tuple[Floats, int]:
+    """Times at which a jump is tried, with enough walks before and after, and the number of steps that they cover.
+
+    Where no walk lies between two steps, the first of them stands for both: they part the walks alike. So the work
+    grows with the walks and not with the time that they span.
+    """
+    ordered = np.sort(times)[MIN_WALKS : len(times) - MIN_WALKS + 1]
+    first, last = ordered[0], ordered[-1]
+    steps = int(np.ceil((last - first) / BOUNDARY_STEP))
+    width = (first + BOUNDARY_STEP) - first
+    after_walks = np.floor((ordered - first) / width).astype(np.int64) + 1
+    number = np.unique(np.concatenate([[0], after_walks]))
+    return first + width * number[number < steps], steps
 
 
 def _jumped(after: Bools, shift: float) -> Floats:
@@ -241,8 +251,9 @@ def _log_likelihood(camera: _CameraWalks, late: Floats | float) -> Floats:
     bins, weight = camera.bins(late), camera.weight
     for _ in range(2):  # the second time with weights that tell walks from chance
         counts = camera.counts(bins, weight)
-        density = gaussian_filter1d(counts[:, :BINS], 1.0, axis=1, mode="constant")
-        others = np.maximum(np.pad(density, ((0, 0), (0, 1)))[camera.partner, bins] - OWN * weight, 0)
+        density = np.zeros_like(counts)
+        gaussian_filter1d(counts[:, :BINS], 1.0, axis=1, mode="constant", output=density[:, :BINS])
+        others = np.maximum(density[camera.partner, bins] - OWN * weight, 0)
         others /= np.maximum(counts.sum(axis=1)[camera.partner] - weight, 1e-9)
         ratio = UNIFORM_SHARE + (1 - UNIFORM_SHARE) * others * BINS
         weight = camera.weight * ratio / (1 - camera.weight + camera.weight * ratio)

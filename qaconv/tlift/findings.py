@@ -12,7 +12,10 @@ MEANINGS: Mapping[Kind, str] = {
     "reset": "in the order of recording, the clock starts again",
     "backwards": "in the order of recording, a time falls and returns",
     "missing": "sightings have no time",
-    "unit": "the times span more than 8 times those of the other cameras: frames or milliseconds",
+    "unit": (
+        "the times span more than 8 times those of the other cameras (frames or milliseconds), or no camera's span a "
+        "minute (hours or days)"
+    ),
     "impossible": "times are far from all others",
     "few": "there are fewer than 10 sightings with a time",
     "gap": "the camera saw nothing for a quarter of the time span",

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from qaconv.times import check_seconds
 from qaconv.tlift.calibration import calibrate
 from qaconv.tlift.clock_checks import check_clocks, correct_times, find_duplicates
 from qaconv.tlift.clock_repair import find_clock_corrections
@@ -64,11 +65,13 @@ def fit_profile(
 
     Raises:
         ValueError: shapes do not fit, or a score is not in [0, 1].
+        InputError: a time cannot be seconds.
 
     Example:
         >>> fit_profile([[1], [0]], [[0.9], [0.9]], camids=[0, 1], times=[10.0, 25.0]).reason
         '1 mutual best matches with a time on two cameras; at least 30 are needed'
     """
+    check_seconds("times", times)
     indices, scores, camids, times, order = _canonical(neighbour_indices, neighbour_scores, camids, times)
     findings, used = check_clocks(camids, times)
     findings = [*known, *findings]

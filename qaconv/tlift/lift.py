@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
+from qaconv.times import check_seconds
+
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 PivotCounts = Literal["each", "once"]
@@ -59,6 +61,7 @@ def temporal_lift(
 
     Raises:
         ValueError: shapes do not fit, or a score or time is not a finite number.
+        InputError: a time cannot be seconds.
 
     Example:
         >>> temporal_lift([[0.5, 0.5]], [0], [10], [1, 1], [20, 220], top_k=1).round(3)
@@ -180,6 +183,7 @@ def check_tables(
 
     Raises:
         ValueError: shapes do not fit, or a score or time is not a finite number.
+        InputError: a time cannot be seconds.
     """
     queries, galleries = len(query_camids), len(gallery_camids)
     if scores.shape != (queries, galleries) or len(query_times) != queries or len(gallery_times) != galleries:
@@ -192,6 +196,8 @@ def check_tables(
         if not np.isfinite(values.sum()):
             wrong = int((~np.isfinite(values)).sum())
             raise ValueError(f"{name} must be finite numbers, got {wrong} of {values.size} that are not")
+    check_seconds("query_times", query_times)
+    check_seconds("gallery_times", gallery_times)
 
 
 def _weights(pivots: sparse.coo_array, times: Floats, sigma: float) -> Iterator[tuple[slice, Floats]]:

@@ -140,7 +140,7 @@ class TLiftProfile:
             ranking: kind of the scores: "direct" is sigmoid(logit), "reranked" is the re-ranker's score.
 
         Raises:
-            InputError: a camera is not in the profile.
+            InputError: a camera is not in the profile, or a time cannot be seconds.
             ValueError: shapes do not fit, or a score is not a finite number.
         """
         table = np.asarray(scores, dtype=np.float64)

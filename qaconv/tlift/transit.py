@@ -155,8 +155,8 @@ def _connected(cameras: int, links: list[tuple[int, int]]) -> list[int]:
 
 def _chance(gaps: Floats, edges: Floats) -> Floats:
     """Smoothed share of chance gaps between the edges, [B]; a small uniform share keeps every gap possible."""
-    step = CHANCE_SECONDS / 4
     low, high = gaps.min() - 4 * CHANCE_SECONDS, gaps.max() + 4 * CHANCE_SECONDS
+    step = max(CHANCE_SECONDS / 4, (high - low) / gaps.size)  # more cells than gaps would show nothing more
     grid = low + step * np.arange(int((high - low) / step) + 2)
     counts = np.histogram(gaps, grid)[0].astype(float)
     smooth = gaussian_filter1d(counts, CHANCE_SECONDS / step, mode="constant")

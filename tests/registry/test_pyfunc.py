@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 from mlflow.pyfunc.model import PythonModelContext
 
+from qaconv.errors import InputError
 from qaconv.registry.pyfunc import Ranker
 from tests.small_service import crop, small_model, text
 
@@ -46,3 +47,8 @@ def test_the_rows_of_top_k_are_the_best(ranker: Ranker) -> None:
     everything = ranker.predict(CONTEXT, table(), {"target": "mall", "top_k": GALLERY, "correspondences": 0})
     best = ranker.predict(CONTEXT, table(), {"target": "mall", "top_k": 5, "correspondences": 0})
     assert best["gallery"].tolist() == everything["gallery"].tolist()[:5]
+
+
+def test_a_time_in_milliseconds_is_refused(ranker: Ranker) -> None:
+    with pytest.raises(InputError, match="time_s must be seconds from"):
+        ranker.predict(CONTEXT, table(query_time_s=1764211494000.0), {"target": "mall"})

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from qaconv.config import DriftConfig
+from qaconv.errors import InputError
 from qaconv.release.drift import Window, find_drifts, match_window
 from qaconv.tlift import TLiftProfile
 from qaconv.tlift.profile import TransitTable
@@ -106,3 +107,9 @@ def test_matches_are_searched_on_other_cameras_and_their_times_are_weighed(tmp_p
     assert matched.best.tolist() == [-3.0, -3.0, -3.0, -6.0, -6.0]
     assert matched.likely.tolist() == [True, True, True, False, False]
     assert matched.gains == pytest.approx([0.7])  # of the mutual match of the first and the third
+
+
+def test_sightings_with_milliseconds_are_refused_before_an_image_is_read(tmp_path: Path) -> None:
+    rows = pd.DataFrame({"image": ["missing.png"], "camid": [0], "time_s": [1764211494000]})
+    with pytest.raises(InputError, match=f"{tmp_path}: time_s must be seconds from"):
+        match_window(Colours(), None, rows, tmp_path)

@@ -34,6 +34,16 @@ def test_camera_that_counts_frames_is_left_out() -> None:
     assert found == {(2, "unit", "left out")} and not used[CAMIDS == 2].any() and used[CAMIDS < 2].all()
 
 
+@pytest.mark.parametrize("unit", [3600, 86400])
+def test_cameras_that_count_hours_or_days_are_left_out(unit: float) -> None:
+    found, used = kinds(8 * TIMES / unit)  # of eight hours
+    assert found == {(camid, "unit", "left out") for camid in range(3)} and not used.any()
+
+
+def test_few_sightings_of_a_minute_keep_their_times() -> None:
+    assert kinds(TIMES[::5] / 100, CAMIDS[::5])[1].all()
+
+
 def test_a_time_far_from_all_others_is_left_out() -> None:
     times = TIMES.copy()
     times[7] = 1.7e9

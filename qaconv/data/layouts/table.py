@@ -9,6 +9,7 @@ import pandas as pd
 from qaconv.data.layouts.clock_resets import correct_resets
 from qaconv.data.manifest import JUNK, SPLITS, Manifest
 from qaconv.errors import InputError, name_first
+from qaconv.times import SECONDS, not_seconds
 
 COLUMNS = ("image", "pid", "camid", "time_s", "split")
 ORDER = "order"  # may be left out
@@ -33,7 +34,10 @@ def read(root: Path, domain: str) -> Manifest:
         (text["camid"] == "", "have no camid (cameras count from 0)"),
         (~_whole_from(0, number["camid"]), "have a camid that is not a whole number from 0"),
         (~_whole_from(JUNK, number["pid"]), f"have a pid that is not a whole number from {JUNK}"),
-        ((text["time_s"] != "") & ~np.isfinite(number["time_s"]), "have a time_s that is neither seconds nor empty"),
+        (
+            (text["time_s"] != "") & (number["time_s"].isna() | not_seconds(number["time_s"])),
+            f"have a time_s that is neither empty nor {SECONDS}",
+        ),
         (~text["split"].isin(SPLITS), f"have a split that is none of {', '.join(SPLITS)}"),
         (~np.isfinite(number.get(ORDER, number["camid"])), "have an order that is not a number"),
         (_leads_out_of(folder, text["image"]), f"have an image that leads out of the folder {folder}"),
