@@ -89,10 +89,7 @@ def _find(uri: str) -> Release:
     parts = URI.fullmatch(uri)
     if parts is None:
         raise InputError(f"{uri}: must be models:/NAME@ALIAS or models:/NAME/VERSION")
-    try:
-        release = find_release(parts["name"], parts["version"])
-    except mlflow.MlflowException as error:
-        raise InputError(f"{uri}: {error.message}") from error
+    release = find_release(parts["name"], parts["version"])
     if release is None or release.run_id is None:
         raise InputError(f"{uri}: not found in the registry")
     return release
