@@ -45,7 +45,7 @@ def drift() -> dict[str, list[Drift]]:
 def drift_of_target(target: str) -> list[Drift]:
     """Compare the newest sightings of a target with those that the champion was measured on."""
     params = load_params()
-    runs.connect()
+    runs.use_store()
     champion = registry.find_champion(params.registry.model)
     drifts, counts = _compare(params, target, champion)
     summary = "; ".join(f"{drift.kind}: {drift.detail}" for drift in drifts)

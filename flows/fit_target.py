@@ -11,9 +11,9 @@ from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_table_artifact
 from rich.console import Console
 
+from flows.by_hand import exit_with_one_message, require_servers
 from flows.fan_out import make_and_push
 from flows.retrain import RETRY_STORE, flow_tags, run_step
-from flows.stages import StageFailed
 from flows.steps import Step
 from qaconv import registry
 from qaconv.config import METHODS, Params, load_params
@@ -86,11 +86,9 @@ def main() -> None:
     console = Console(markup=False, highlight=False, soft_wrap=True)
     if len(sys.argv) != 2:
         sys.exit("usage: python -m flows.fit_target NAME, one of targets in params.yaml")
-    try:
+    with exit_with_one_message(console):
+        require_servers()
         changes = fit_target(sys.argv[1])
-    except (InputError, StageFailed) as error:
-        console.print(f"failed: {error}", style="bold red")
-        sys.exit(1)
     for method, lines in changes.items():
         console.print(f"{method}: {'; '.join(lines) or 'no change'}")
 

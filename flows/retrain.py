@@ -18,6 +18,7 @@ from prefect.tasks import exponential_backoff
 from rich.console import Console
 from rich.table import Table
 
+from flows.by_hand import exit_with_one_message, require_servers
 from flows.events import announce
 from flows.fan_out import MAX_CRASHES, RETRY_REMOTE, spread
 from flows.params import change_params
@@ -151,11 +152,9 @@ def _promotion_page(outcome: Outcome) -> str:
 def main() -> None:
     """Run the flow once and print its results."""
     console = Console(markup=False, highlight=False, soft_wrap=True)
-    try:
+    with exit_with_one_message(console):
+        require_servers()
         retraining = retrain()
-    except (InputError, StageFailed) as error:
-        console.print(f"failed: {error}", style="bold red")
-        sys.exit(1)
     _show(retraining, console)
 
 

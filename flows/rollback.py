@@ -18,7 +18,7 @@ def rollback(why: str) -> None:
     Raises:
         InputError: there is no previous champion, or `why` is empty.
     """
-    runs.connect()
+    runs.use_store()
     name = load_params().registry.model
     left, back = promotion.rollback(name, why)
     message = f"{back} is the champion again; {left} stays refused: {why}"

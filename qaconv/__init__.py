@@ -3,8 +3,10 @@
 The names below are the public interface. Each is imported when it is first used, so that `import qaconv` is quick.
 """
 
-from importlib import import_module
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
+
+from qaconv.errors import EXTRAS, missing_package
 
 if TYPE_CHECKING:  # what `__getattr__` does, for type checkers and the reference on the documentation site
     from qaconv.data.layouts import read as read_dataset
@@ -61,12 +63,11 @@ def __getattr__(name: str) -> Any:
     """Import a public name from its module (PEP 562)."""
     if name not in _SOURCES:
         raise AttributeError(f"module 'qaconv' has no attribute {name!r}")
-    module, _, attribute = _SOURCES[name].partition(":")
     try:
-        value = getattr(import_module(module), attribute)
+        value = resolve_name(_SOURCES[name])
     except ModuleNotFoundError as error:
-        if error.name in ("torch", "torchvision"):
-            raise ImportError(f"qaconv.{name} needs {error.name}: pip install 'qaconv[train]'") from error
+        if error.name in EXTRAS:
+            raise ImportError(f"qaconv.{name}: {missing_package(error.name)}") from error
         raise
     globals()[name] = value
     return value

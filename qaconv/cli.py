@@ -17,8 +17,7 @@ from rich.text import Text
 
 from qaconv import __version__
 from qaconv.config import load_params
-from qaconv.errors import EXTRAS, InputError
-from qaconv.training.recipes import write_recipe
+from qaconv.failures import explain
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
@@ -69,7 +68,7 @@ def sources() -> None:
 @app.command()
 def train(method: Method) -> None:
     """Train a network, or resume a killed training. Several processes: machine.processes, or torchrun."""
-    with _exit_on_input_error():
+    with _exit_with_one_message():
         distributed = import_module("qaconv.training.distributed")
         processes = load_params().machine.processes
     if processes == 1 or distributed.launched():
@@ -128,7 +127,7 @@ def import_checkpoint(
     width: Annotated[int, typer.Option(help="Width of its training images in pixels.")] = 128,
 ) -> None:
     """Convert a checkpoint of the authors into a network of this project, and print its release."""
-    with _exit_on_input_error():
+    with _exit_with_one_message():
         official = import_module("qaconv.models.official")
         config = import_module("qaconv.config")
         network, release = official.load_official(file, config.ImageConfig(height=height, width=width))
@@ -138,9 +137,17 @@ def import_checkpoint(
 
 
 @app.command()
+def check() -> None:
+    """Say in seconds what is ready and what is not: params, data, servers, disk and packages. Exit status 1 if not."""
+    with _exit_with_one_message():
+        if not import_module("qaconv.check").check_all():
+            raise typer.Exit(1)
+
+
+@app.command()
 def rollback(why: Annotated[str, typer.Option(help="Reason, kept with the version that is replaced.")]) -> None:
     """Make the previous champion the champion again."""
-    with _exit_on_input_error():
+    with _exit_with_one_message():
         from qaconv.registry import promotion, runs
 
         runs.connect()
@@ -151,7 +158,7 @@ def rollback(why: Annotated[str, typer.Option(help="Reason, kept with the versio
 @app.command()
 def reproduce(model: Annotated[str, typer.Argument(help="A version, such as models:/qaconv@champion.")]) -> None:
     """Make a registered version again in a clean clone. The exit status is 1 if anything differs."""
-    with _exit_on_input_error():
+    with _exit_with_one_message():
         from qaconv.registry import reproduction, runs
 
         runs.connect()
@@ -168,15 +175,17 @@ def reproduce(model: Annotated[str, typer.Argument(help="A version, such as mode
 @app.command()
 def recipe(name: Annotated[str, typer.Argument(help="demo, eccv2020 or cvpr2022.")]) -> None:
     """Write a recipe's values into params.yaml, where each of them may be changed."""
-    with _exit_on_input_error():
-        for change in write_recipe(name) or [f"params.yaml has the values of {name} already"]:
+    with _exit_with_one_message():
+        for change in import_module("qaconv.training.recipes").write_recipe(name) or [
+            f"params.yaml has the values of {name} already"
+        ]:
             typer.echo(change)
 
 
 @app.command()
 def migrate_params() -> None:
     """Rewrite a params.yaml of an older version, and keep its comments."""
-    with _exit_on_input_error():
+    with _exit_with_one_message():
         for change in import_module("qaconv.config.migration").migrate_params() or ["params.yaml is current"]:
             typer.echo(change)
 
@@ -189,7 +198,7 @@ def serve(
     keys: Annotated[Path | None, typer.Option(help="File of hashed keys, written by serve-key.")] = None,
 ) -> None:
     """Serve the champion: enrol, search and explain over HTTP, and a page at /."""
-    with _exit_on_input_error():
+    with _exit_with_one_message():
         _serving_commands().serve(load_params(), host, port, state, keys)
 
 
@@ -201,7 +210,7 @@ def serve_key(
     target: Annotated[list[str] | None, typer.Option(help="Target; may be repeated. Default: all.")] = None,
 ) -> None:
     """Create an API key, add its hash to a file, and print the key once."""
-    with _exit_on_input_error():
+    with _exit_with_one_message():
         _serving_commands().serve_key(name, keys, scope, target)
 
 
@@ -211,7 +220,7 @@ def enrol(
     url: Annotated[str, typer.Option(help="Address of the service.")] = "http://127.0.0.1:8000",
 ) -> None:
     """Enrol a target's gallery in the service, with the key in QACONV_API_KEY if there is one."""
-    with _exit_on_input_error():
+    with _exit_with_one_message():
         _serving_commands().enrol(target, url)
 
 
@@ -232,25 +241,19 @@ def _is_verbose() -> bool:
 
 def _run_stage(stage: str, *arguments: str | int) -> None:
     """Import qaconv/stages/<stage>.py, which takes seconds because of torch, and call its function of that name."""
-    with _exit_on_input_error():
+    with _exit_with_one_message():
         getattr(import_module(f"qaconv.stages.{stage}"), stage)(load_params(), *arguments)
 
 
 @contextmanager
-def _exit_on_input_error() -> Iterator[None]:
-    """Print an InputError, or the extra of a package that is not installed, as one message and exit with status 2."""
-    cause: Exception
+def _exit_with_one_message() -> Iterator[None]:
+    """Print an error that a person can correct as one message, and exit with status 2."""
     try:
         yield
-    except InputError as error:
-        message, cause = str(error), error
-    except ModuleNotFoundError as error:
-        if error.name not in EXTRAS:
+    except Exception as error:
+        message = explain(error)
+        if message is None:
             raise
-        message = f"the package {error.name} is not installed: pip install 'qaconv[{EXTRAS[error.name]}]'"
-        cause = error
-    else:
-        return
-    if _is_verbose():
-        Console(stderr=True).print(Text.assemble(("refused: ", "bold red"), message), soft_wrap=True)
-    raise typer.Exit(2) from cause
+        if _is_verbose():
+            Console(stderr=True).print(Text.assemble(("refused: ", "bold red"), message), soft_wrap=True)
+        raise typer.Exit(2) from error

@@ -10,12 +10,23 @@ class InputError(ValueError):
     """
 
 
-# The extra of pyproject.toml that brings a package.
+# The extra of pyproject.toml that brings a package, by the package's module.
 EXTRAS = {
     **dict.fromkeys(("jinja2", "matplotlib", "onnx", "onnx_ir", "onnxscript", "torch", "torchvision"), "train"),
     **dict.fromkeys(("boto3", "dvc", "mlflow", "prefect"), "ops"),
     **dict.fromkeys(("fastapi", "httpx", "limits", "prometheus_client", "uvicorn"), "serve"),
+    "timm": "timm",
 }
+
+
+def missing_package(module: str) -> str:
+    """Return the message about a package of EXTRAS that is not installed.
+
+    Example:
+        >>> missing_package("timm")
+        "the package timm is not installed: pip install 'qaconv[timm]'"
+    """
+    return f"the package {module} is not installed: pip install 'qaconv[{EXTRAS[module]}]'"
 
 
 def name_first(items: Iterable[object], limit: int = 10) -> str:

@@ -5,8 +5,9 @@ or is registered by a call before params.yaml is read. docs/extending.md shows b
 """
 
 from collections.abc import Callable
-from importlib import import_module
-from importlib.metadata import entry_points
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from pkgutil import resolve_name
 from typing import Any, Literal, TypeVar, get_args
 
 from qaconv.errors import InputError
@@ -60,7 +61,8 @@ def register(group: Group, name: str) -> Callable[[T], T]:
         name: the kind's name in params.yaml.
 
     Raises:
-        ValueError: the group is unknown, or the name is already taken by another object.
+        ValueError: the group is unknown, or the name is already taken by another class or function. One that is
+            defined again under its own name, as by a notebook's cell, replaces itself.
 
     Example:
         >>> from qaconv.plugins import find, register
@@ -74,7 +76,9 @@ def register(group: Group, name: str) -> Callable[[T], T]:
         raise ValueError(f"unknown group {group!r}, allowed: {', '.join(get_args(Group))}")
 
     def keep(kind: T) -> T:
-        if name in BUILT_IN[group] or _registered.get((group, name), kind) is not kind:
+        others = [entry.value for entry in _installed(group).get(name, ()) if entry.value != _address(kind)]
+        earlier = _registered.get((group, name), kind)
+        if name in BUILT_IN[group] or others or not _is_same(earlier, kind):
             raise ValueError(f"{group} {name!r} is already registered; choose another name")
         _registered[group, name] = kind
         return kind
@@ -86,15 +90,14 @@ def find(group: Group, name: str) -> Any:
     """Return the class or function of a name, importing it if necessary.
 
     Raises:
-        InputError: the name is unknown, or the module of an entry point cannot be imported.
+        InputError: the name is unknown, two packages define it, or the module of an entry point cannot be imported.
     """
     check_name(group, name)
     if (group, name) in _registered:
         return _registered[group, name]
     if name in BUILT_IN[group]:
-        module, _, attribute = BUILT_IN[group][name].partition(":")
-        return getattr(import_module(module), attribute)
-    entry = next(iter(entry_points(group=f"qaconv.{group}", name=name)))
+        return resolve_name(BUILT_IN[group][name])
+    (entry,) = _installed(group)[name]
     try:
         return entry.load()
     except (ImportError, AttributeError) as error:
@@ -105,16 +108,46 @@ def check_name(group: Group, name: str) -> str:
     """Return a name if it is registered.
 
     Raises:
-        InputError: the name is unknown.
+        InputError: the name is unknown, or two packages define it.
     """
     allowed = names(group)
     if name not in allowed:
-        raise InputError(f"unknown {group} {name!r}, allowed: {', '.join(allowed)}")
+        raise InputError(
+            f"unknown {group} {name!r}, allowed: {', '.join(allowed)}; a kind that a script registers is known in that "
+            "process only"
+        )
+    definitions = [entry.value for entry in _installed(group).get(name, ())]
+    definitions += [BUILT_IN[group][name]] if name in BUILT_IN[group] else []
+    if len(definitions) > 1:
+        raise InputError(
+            f"{group} {name!r} is defined more than once, by {', '.join(definitions)}; uninstall all but one package"
+        )
     return name
 
 
 def names(group: Group) -> list[str]:
     """List the names of a group: the project's in their order, then the others in alphabetical order."""
-    others = {name for kind, name in _registered if kind == group}
-    others |= {entry.name for entry in entry_points(group=f"qaconv.{group}")}
+    others = {name for kind, name in _registered if kind == group} | set(_installed(group))
     return [*BUILT_IN[group], *sorted(others - set(BUILT_IN[group]))]
+
+
+@cache
+def _installed(group: Group) -> dict[str, list[EntryPoint]]:
+    """Return the entry points of a group by name, each once; looking through all packages takes long."""
+    installed: dict[str, list[EntryPoint]] = {}
+    for entry in entry_points(group=f"qaconv.{group}"):
+        same_name = installed.setdefault(entry.name, [])
+        if entry.value not in [other.value for other in same_name]:
+            same_name.append(entry)
+    return installed
+
+
+def _is_same(earlier: Any, kind: Any) -> bool:
+    """Return whether two objects are one, or one definition that was run twice."""
+    return earlier is kind or (_address(kind) is not None and _address(earlier) == _address(kind))
+
+
+def _address(kind: Any) -> str | None:
+    """Return "module:name" of a class or function, as an entry point has it; None for another object."""
+    name = getattr(kind, "__qualname__", None)
+    return f"{kind.__module__}:{name}" if name else None

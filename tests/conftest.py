@@ -10,6 +10,7 @@ import torch
 from hypothesis import settings
 from PIL import Image
 
+from qaconv import plugins
 from qaconv.config import SiteConfig
 from qaconv.runtime import cbuild
 from qaconv.synthetic.render import choose_crops, render_site
@@ -37,6 +38,15 @@ def no_library_loaded() -> Iterator[None]:
     cbuild._load.cache_clear()
     yield
     cbuild._load.cache_clear()
+
+
+@pytest.fixture
+def no_registered_kinds(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Forget the kinds that a test registers or installs."""
+    monkeypatch.setattr(plugins, "_registered", {})
+    plugins._installed.cache_clear()
+    yield
+    plugins._installed.cache_clear()
 
 
 @pytest.fixture(scope="session")

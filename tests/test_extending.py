@@ -11,26 +11,23 @@ from PIL import Image
 from pydantic import PositiveFloat
 from torch import Tensor, nn
 
-from qaconv import plugins
 from qaconv.config import BackboneConfig, DatasetConfig, MethodConfig, Params
 from qaconv.config.kinds import KindSettings, LossSettings, RerankSettings, SamplerSettings, read_kind
 from qaconv.data.layouts.names import read_names
 from qaconv.data.manifest import Manifest
 from qaconv.data.samplers import Draw, TrainingImages
+from qaconv.data.samplers.random import RandomSampler
 from qaconv.errors import InputError
 from qaconv.models import QAConv, build_encoder
-from qaconv.models.losses import Outcome, PairLoss
+from qaconv.models.losses import Outcome, PairLoss, build_loss
+from qaconv.models.losses.pairwise_matching import PairwiseMatching
 from qaconv.paths import PREPARED
 from qaconv.plugins import Group, register
 from qaconv.stages.prepare import prepare
 from tests.imports import PROJECT
 from tests.training.small_trainings import RECIPE, draw_people, run
 
-
-@pytest.fixture(autouse=True)
-def registry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Forget what a test registers."""
-    monkeypatch.setattr(plugins, "_registered", {})
+pytestmark = pytest.mark.usefixtures("no_registered_kinds")
 
 
 class Hinge(PairLoss):
@@ -91,19 +88,71 @@ def test_loss_and_sampler_of_another_package_train_a_network(tmp_path: Path, los
     assert all(torch.isfinite(value.float()).all() for value in weights.values())
 
 
+class Headless(Centres):
+    """A loss of another package that uses the head and does not keep it."""
+
+    def build(self, head: QAConv, people: int) -> nn.Module:
+        module = CentresLoss(head, people)
+        del module.head
+        return module
+
+
+class Nothing(SamplerSettings):
+    """A sampler of another package that finds no batch."""
+
+    kind: Literal["nothing"] = "nothing"
+
+    def batches(self, images: TrainingImages, rng: np.random.Generator) -> list[list[Draw]]:
+        return []
+
+
+def test_loss_that_does_not_keep_the_head_is_refused() -> None:
+    head = QAConv(8, 4, 2)
+    assert isinstance(build_loss(Centres(), head, people=3), CentresLoss)
+    with pytest.raises(InputError, match="loss 'centres': build must return a .* that keeps the head"):
+        build_loss(Headless(), head, people=3)
+
+
+def test_sampler_that_draws_no_batch_is_refused(tmp_path: Path) -> None:
+    method = MethodConfig(pooled=False, loss=PairwiseMatching(), sampler=Nothing())
+    with pytest.raises(InputError, match="sampler nothing: draws no batch of 30 training images"):
+        run(draw_people(tmp_path / "people"), tmp_path, RECIPE, method)
+
+
+def test_warm_up_of_pairwise_matching_needs_pairs_from_the_sampler() -> None:
+    class Warm(Centres):
+        def warm_up_epochs(self) -> int:
+            return 1
+
+    with pytest.raises(ValueError, match=r"begins with pairwise matching \(1 epochs\), which needs two images"):
+        MethodConfig(pooled=False, loss=Warm(), sampler=RandomSampler())
+    MethodConfig(pooled=False, loss=Centres(), sampler=RandomSampler())
+
+
 def test_layout_of_another_package_is_prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     @register("layout", "shop")
-    def read_shop(root: Path, domain: str, *, from_one: bool = False) -> Manifest:
+    def read_shop(root: Path, domain: str, *, first: int, share: float = 1.0) -> Manifest:
         rows = read_names(root, {"train": "."}, r"(?P<pid>\d+)-(?P<camid>\d+)\.png", "7-0.png")
-        return Manifest(rows.assign(camid=rows["camid"] - from_one, time_s=float("nan"), domain=domain), root)
+        return Manifest(rows.assign(camid=rows["camid"] - first, time_s=float("nan"), domain=domain), root)
 
     monkeypatch.chdir(tmp_path)
     Path("raw").mkdir()
     for number in (1, 2):
         Image.new("RGB", (4, 8), (100 * number, 0, 0)).save(f"raw/7-{number}.png")
-    dataset = DatasetConfig(layout="shop", path=Path("raw"), options={"from_one": True})
-    prepare(Params.model_construct(datasets={"street": dataset}), "street")
+
+    def prepare_with(**options: Any) -> None:
+        dataset = DatasetConfig(layout="shop", path=Path("raw"), options=options)
+        prepare(Params.model_construct(datasets={"street": dataset}, targets=[]), "street")
+
+    prepare_with(first=1, share=1)
     assert Manifest.load(PREPARED / "street").frame["camid"].tolist() == [0, 1]
+    for options, message in (
+        ({}, "layout shop: needs the options first"),
+        ({"first": True}, "layout shop: option first must be of type int, got True"),
+        ({"first": 1, "share": "all"}, "layout shop: option share must be of type float, got 'all'"),
+    ):
+        with pytest.raises(InputError, match=message):
+            prepare_with(**options)
 
 
 def test_backbone_of_another_package_is_built() -> None:
@@ -128,6 +177,29 @@ def test_reranker_of_another_package_is_read_with_its_settings() -> None:
             return -distances
 
     assert read_kind("rerank", Nothing, {"kind": "nothing", "weight": 2}) == Nothing(weight=2)
+
+
+@pytest.mark.parametrize(
+    ("key", "label", "message"),
+    [
+        ("direct", "mine", r"Named\.key must be letters, .* none of direct, tlift, .* got 'direct'"),
+        ("verification", "mine", "got 'verification'"),
+        ("a/b", "mine", "got 'a/b'"),
+        ("mine", "lifted", r"Named\.label must be a text other than .* got 'lifted'"),
+    ],
+)
+def test_reranker_whose_names_are_taken_or_are_no_file_names_is_refused(key: str, label: str, message: str) -> None:
+    @register("rerank", "named")
+    class Named(RerankSettings):
+        kind: Literal["named"] = "named"
+
+        def rerank(self, distances: Any, nearest: Any, distances_of: Any) -> Any:
+            return -distances
+
+    Named.key = key
+    Named.label = label
+    with pytest.raises(InputError, match=message):
+        read_kind("rerank", Named, {"kind": "named"})
 
 
 @pytest.mark.parametrize(

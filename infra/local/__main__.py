@@ -16,7 +16,7 @@ from rich.table import Table
 from infra.local import backup, servers
 from infra.local.environment import ENV, LOCAL, Environment
 from infra.local.supervisor import Supervisor
-from qaconv.errors import InputError
+from qaconv.failures import explain
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 console = Console(highlight=False, soft_wrap=True)
@@ -93,8 +93,11 @@ def main() -> None:
     logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
         app()
-    except InputError as error:
-        console.print(f"refused: {error}", style="bold red", markup=False)
+    except Exception as error:
+        message = explain(error)
+        if message is None:
+            raise
+        console.print(f"refused: {message}", style="bold red", markup=False)
         sys.exit(2)
 
 

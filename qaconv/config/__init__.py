@@ -39,7 +39,7 @@ class DatasetConfig(Settings):
 
     layout: str  # a name of the group "layout"
     path: Path  # relative to the project, or absolute
-    options: dict[str, bool] = Field(default_factory=dict)  # of the layout, such as official_time of market1501
+    options: dict[str, bool | int | float | str] = Field(default_factory=dict)  # such as official_time: true
 
     @field_validator("layout")
     @classmethod
@@ -99,9 +99,11 @@ class MethodConfig(Settings):
         loss, sampler = self.loss.kind, self.sampler.kind
         if self.loss.needs_vectors and not self.pooled:
             raise ValueError(f"loss {loss} compares pooled vectors: pooled must be true, got false")
-        if self.loss.needs_pairs and not self.sampler.gives_pairs:
+        warm_up = self.loss.warm_up_epochs()
+        if (self.loss.needs_pairs or warm_up) and not self.sampler.gives_pairs:
+            need = f"begins with pairwise matching ({warm_up} epochs), which needs" if warm_up else "needs"
             raise ValueError(
-                f"loss {loss} needs two images of each person in a batch, which sampler {sampler} does not give; "
+                f"loss {loss} {need} two images of each person in a batch, which sampler {sampler} does not give; "
                 "choose another of the two, such as sampler pk or loss class_memory"
             )
         return self
@@ -294,11 +296,34 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
         InputError: the file is missing, not YAML or of an older version, or a key is unknown, missing or has a value
             that is not allowed.
     """
+    return check_params(read_yaml(path), path)
+
+
+def load_recorded_params(path: Path) -> Params:
+    """Read the params.yaml that a version was registered with. Keys of older versions are replaced in memory.
+
+    Raises:
+        InputError: as `load_params`, except for a file of an older version.
+    """
     values = read_yaml(path)
+    replace_outdated(values, path)
+    return check_params(values, path)
+
+
+def check_params(values: Any, path: Path) -> Params:
+    """Check the content of params.yaml.
+
+    Args:
+        values: the content.
+        path: the file, named in messages.
+
+    Raises:
+        InputError: the content is of an older version, or a key is unknown, missing or has a value that is not allowed.
+    """
     try:
         return Params.model_validate(values)
     except ValidationError as error:
-        if outdated := replace_outdated(values):
+        if outdated := replace_outdated(values, path):
             message = f"{path} has keys of an older version; `qaconv migrate-params` rewrites it:\n  "
             raise InputError(message + "\n  ".join(outdated)) from error
         faults = [
@@ -312,14 +337,26 @@ def read_yaml(path: Path) -> Any:
     """Read params.yaml without checking its keys.
 
     Raises:
-        InputError: the file is missing or not YAML.
+        InputError: the file cannot be read or is not YAML.
     """
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}; run this in the project's folder") from error
+        return yaml.safe_load(read_text(path))
     except yaml.YAMLError as error:
         raise InputError(f"{path}: is not YAML: {error}") from error
+
+
+def read_text(path: Path) -> str:
+    """Read params.yaml as text.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}; run this in the project's folder") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: must be UTF-8: {error}") from error
 
 
 def _named(settings: Mapping[Any, T], key: str, name: str) -> T:

@@ -6,9 +6,12 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import yaml
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
-from qaconv.config import load_params
+from qaconv.config import check_params, read_text
+from qaconv.errors import InputError
 from qaconv.files import replacing_file
 
 
@@ -20,14 +23,20 @@ def editing_params(path: Path) -> Iterator[MutableMapping[str, Any]]:
         path: the file. It is replaced as a whole, and only if the new content is valid.
 
     Raises:
-        InputError: the new content is invalid; the file has not changed.
+        InputError: the file cannot be read or written, is not YAML, or the new content is invalid; it has not changed.
     """
     editor = YAML()  # keeps comments, order and quotes
     editor.width = 4096
-    params = editor.load(path.read_text(encoding="utf-8"))
+    try:
+        params = editor.load(read_text(path))
+    except YAMLError as error:
+        raise InputError(f"{path}: is not YAML: {error}") from error
     yield params
     text = StringIO()
     editor.dump(params, text)
-    with replacing_file(path) as new_file:
-        new_file.write_text(text.getvalue(), encoding="utf-8")
-        load_params(new_file)
+    check_params(yaml.safe_load(text.getvalue()), path)
+    try:
+        with replacing_file(path) as new_file:
+            new_file.write_text(text.getvalue(), encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written: {error.strerror}") from error

@@ -4,6 +4,7 @@ A kind is a class that derives from one of the bases below and is registered in 
 the rest of the project asks of a kind.
 """
 
+import re
 from abc import abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     import numpy as np
 
 T = TypeVar("T", bound="KindSettings")
+# Names of the other rankings and figures, in metrics files and on pages.
+TAKEN_KEYS = ("direct", "tlift", "verification", "calibration_error")
+TAKEN_LABELS = ("target", "model", "direct", "lifted")
 
 
 class Settings(BaseModel):
@@ -29,6 +33,14 @@ class KindSettings(Settings):
     """Base of the settings of a kind. A kind fixes its name: `kind: Literal["hinge"] = "hinge"`."""
 
     kind: str
+
+    @classmethod
+    def check_class(cls) -> None:
+        """Check what the kind's class defines. Default: nothing.
+
+        Raises:
+            InputError: it is not allowed.
+        """
 
 
 class LossSettings(KindSettings):
@@ -50,9 +62,9 @@ class LossSettings(KindSettings):
         """Return the number of epochs of pairwise matching that training begins with. Default: 0."""
         return 0
 
-    def find_collapse(self, loss: float) -> str:
-        """Say why an epoch's mean loss shows that nothing is learnt, and what to change; empty if it does not."""
-        return ""
+    def find_collapse(self, loss: float) -> str | None:
+        """Say why an epoch's mean loss shows that nothing is learnt, and what to change. Default: None, it does not."""
+        return None
 
 
 class SamplerSettings(KindSettings):
@@ -83,6 +95,19 @@ class RerankSettings(KindSettings):
 
     key: ClassVar[str]  # name of its ranking in metrics files, plots and MLflow
     label: ClassVar[str]  # name of its ranking on pages
+
+    @classmethod
+    def check_class(cls) -> None:
+        """Check that key and label can name files, metrics and columns, and are those of no other ranking."""
+        if not isinstance(cls.key, str) or not re.fullmatch(r"[A-Za-z0-9_-]+", cls.key) or cls.key in TAKEN_KEYS:
+            raise InputError(
+                f"{cls.__name__}.key must be letters, digits, - and _, and none of {', '.join(TAKEN_KEYS)}, "
+                f"got {cls.key!r}"
+            )
+        if not isinstance(cls.label, str) or not cls.label.strip() or cls.label in TAKEN_LABELS:
+            raise InputError(
+                f"{cls.__name__}.label must be a text other than {', '.join(TAKEN_LABELS)}, got {cls.label!r}"
+            )
 
     @abstractmethod
     def rerank(self, distances: Any, nearest: Any, distances_of: Any) -> Any:
@@ -117,6 +142,7 @@ def read_kind(group: Group, base: type[T], value: Any) -> T:
     missing = sorted(kind.__abstractmethods__ | {name for name in kind.__class_vars__ if not hasattr(kind, name)})
     if missing:
         raise InputError(f"{group} {value['kind']!r}: {kind.__name__} must define {', '.join(missing)}")
+    kind.check_class()
     return kind.model_validate(value)
 
 

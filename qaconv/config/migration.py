@@ -16,8 +16,8 @@ def migrate_params(path: Path = Path("params.yaml")) -> list[str]:
     Raises:
         InputError: the file is missing, is not YAML, or has other faults; it has not changed.
     """
-    if not replace_outdated(read_yaml(path)):
+    if not replace_outdated(read_yaml(path), path):
         load_params(path)
         return []
     with editing_params(path) as params:
-        return replace_outdated(params)
+        return replace_outdated(params, path)

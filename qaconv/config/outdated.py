@@ -1,26 +1,35 @@
 """Find and replace the keys of params.yaml that older versions used."""
 
 from collections.abc import MutableMapping
+from pathlib import Path
 from typing import Any
+
+from qaconv.errors import InputError
 
 RENAMED = {"deployments": "targets", "watch": "drift"}
 HARD_TRIPLET = ("margin", "pairwise_epochs")  # settings of the hard triplet loss that stood in `train`
 
 
-def replace_outdated(values: Any) -> list[str]:
+def replace_outdated(values: Any, path: Path) -> list[str]:
     """Replace the outdated keys in the content of params.yaml.
 
     Args:
         values: the content, plain or as ruamel.yaml reads it, then with its comments. It is changed.
+        path: the file, named in messages.
 
     Returns:
         A line for each key, such as "deployments is now targets".
+
+    Raises:
+        InputError: an outdated key and its new name are both set.
     """
     if not isinstance(values, MutableMapping):
         return []
     changes = []
     for old, new in RENAMED.items():
-        if old in values and new not in values:
+        if old in values and new in values:
+            raise InputError(f"{path}: {old} is now {new}, and both are set; remove {old}")
+        if old in values:
             _rename(values, old, new)
             changes.append(f"{old} is now {new}")
     methods = {name: block for name, block in _block(values, "methods").items() if isinstance(block, MutableMapping)}
@@ -42,13 +51,18 @@ def replace_outdated(values: Any) -> list[str]:
 
 def _move_to_hard_triplet(train: MutableMapping[str, Any], key: str, methods: MutableMapping[str, Any]) -> str:
     value = train[key]
-    _remove(train, key)
-    names = [name for name, method in methods.items() if _block(method, "loss").get("kind") == "hard_triplet"]
-    for name in names:
-        methods[name]["loss"].setdefault(key, value)
-    if not names:
+    _drop(train, key)
+    losses = {f"methods.{name}.loss": _block(method, "loss") for name, method in methods.items()}
+    losses = {name: loss for name, loss in losses.items() if loss.get("kind") == "hard_triplet"}
+    moved = [name for name, loss in losses.items() if key not in loss]
+    kept = [f"{name}.{key} stays {loss[key]}" for name, loss in losses.items() if key in loss]
+    for name in moved:
+        losses[name][key] = value
+    if not losses:
         return f"train.{key} is gone: it is a setting of the loss hard_triplet now, which no method has"
-    return f"train.{key} is now " + " and ".join(f"methods.{name}.loss.{key}" for name in names)
+    if not moved:
+        return f"train.{key}, which was {value}, is gone: {' and '.join(kept)}"
+    return f"train.{key} is now " + " and ".join([f"{name}.{key}" for name in moved] + kept)
 
 
 def _block(values: MutableMapping[str, Any], key: str) -> MutableMapping[str, Any]:
@@ -63,6 +77,32 @@ def _rename(block: Any, old: str, new: str) -> None:
     _insert(block, position, new, value)
     if comment is not None:
         block.ca.items[new] = comment
+
+
+def _drop(block: Any, key: str) -> None:
+    """Remove a key with the comment on its line, and keep the comments on the lines around it."""
+    keys = list(block)
+    position = keys.index(key)
+    comment = _remove(block, key)
+    if comment is None:
+        return
+    _, above, token, _ = comment  # as ruamel.yaml stores them: the token is the line's comment and the lines below it
+    lines = "".join(line.value for line in above or ())
+    lines += token.value.partition("\n")[2] if token else ""
+    if not lines:
+        return
+    if key != keys[-1]:
+        block.ca.items.setdefault(keys[position + 1], [None] * 4)[1] = [_comment(lines)]
+    elif position:
+        line_end = block.ca.items.setdefault(keys[position - 1], [None, None, _comment("\n"), None])
+        line_end[2].value += lines
+
+
+def _comment(text: str) -> Any:
+    from ruamel.yaml.error import CommentMark  # here, as reading params.yaml needs no editor
+    from ruamel.yaml.tokens import CommentToken
+
+    return CommentToken(text, CommentMark(0))
 
 
 def _remove(block: Any, key: str) -> Any:

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from qaconv.config import BackboneConfig
-from qaconv.errors import InputError
+from qaconv.errors import InputError, missing_package
 from qaconv.models.ibn import to_ibn_a, to_ibn_b
 from qaconv.plugins import find
 
@@ -75,7 +75,7 @@ class TimmBackbone(nn.Module):
         try:
             import timm  # an extra
         except ImportError as error:
-            raise InputError(f"backbone.name {config.name} needs timm, which is missing: pip install timm") from error
+            raise InputError(f"backbone.name {config.name}: {missing_package('timm')}") from error
         name = config.name.removeprefix("timm:")
         stride = STRIDES[config.last_layer]
         file = None

@@ -108,5 +108,7 @@ def load_network(folder: Path) -> tuple[Network, dict[str, Any]]:
             )
             module.eval()
         return Network(network.encoder, network.head, architecture), description["trained"]
+    except InputError:  # such as a package that is not installed
+        raise
     except (OSError, ValueError, KeyError, TypeError, SafetensorError, RuntimeError) as error:
         raise InputError(f"{folder}: holds no network that can be read: {error}; `dvc repro` writes it") from error

@@ -15,6 +15,7 @@ import mlflow
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts, list_artifacts
 from mlflow.entities.model_registry import ModelVersion
+from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 
 from qaconv.errors import InputError
 from qaconv.registry.packaging import EVIDENCE, SERVED
@@ -43,7 +44,17 @@ class Release:
 
     @classmethod
     def of_version(cls, version: ModelVersion) -> "Release":
-        """Read a version of the model and its tags."""
+        """Read a version of the model and its tags.
+
+        Raises:
+            InputError: another tool registered it.
+        """
+        missing = [tag for graph in GRAPHS if (tag := f"{graph}_version") not in version.tags]
+        if missing:
+            raise InputError(
+                f"{version.name} version {version.version}: has no tag {', '.join(missing)}, as another tool "
+                "registered it; move its alias to a version of this project, or change registry.model in params.yaml"
+            )
         graphs = {f"{version.name}-{graph}": version.tags[f"{graph}_version"] for graph in GRAPHS}
         return cls(version.name, str(version.version), graphs, version.run_id)
 
@@ -57,10 +68,20 @@ class Release:
 
 
 def find_release(name: str, version: str) -> Release | None:
-    """Find a release by a version's number or alias; None where there is none."""
+    """Find a release by a version's number or alias; None where there is none.
+
+    Raises:
+        InputError: there is no registered model of that name, or another tool registered the version.
+    """
     client = MlflowClient()
-    number = version if version.isdigit() else client.get_registered_model(name).aliases.get(version)
-    return None if number is None else Release.of_version(client.get_model_version(name, number))
+    try:
+        number = version if version.isdigit() else client.get_registered_model(name).aliases.get(version)
+        registered = None if number is None else client.get_model_version(name, number)
+    except mlflow.MlflowException as error:
+        if error.error_code != ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
+            raise
+        raise InputError(f"{name}: {error.message}; `make demo` or the flow retrain registers versions") from error
+    return None if registered is None else Release.of_version(registered)
 
 
 def find_champion(name: str) -> Release:
@@ -69,10 +90,7 @@ def find_champion(name: str) -> Release:
     Raises:
         InputError: no version has it.
     """
-    try:
-        champion = find_release(name, "champion")
-    except mlflow.MlflowException as error:
-        raise InputError(f"{name}: {error.message}") from error
+    champion = find_release(name, "champion")
     if champion is None:
         raise InputError(f"{name}: no version has the alias champion")
     return champion

@@ -18,7 +18,7 @@ import yaml
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 
-from qaconv.config import load_params
+from qaconv.config import load_recorded_params
 from qaconv.errors import InputError
 from qaconv.processes import child_environment
 from qaconv.registry.releases import Release, find_release
@@ -63,6 +63,7 @@ def reproduce(uri: str, project: Path = Path()) -> Reproduction:
     with TemporaryDirectory(prefix="qaconv-reproduce-") as folder:
         clone, recorded = Path(folder) / "clone", Path(folder) / "recorded"
         run = _recorded_run(release, recorded)
+        params = load_recorded_params(recorded / PARAMS)
         _clone(project, clone, run.data.tags["git_commit"])
         for path in (PARAMS, DVC_LOCK):
             (clone / path).write_bytes((recorded / path).read_bytes())
@@ -72,8 +73,8 @@ def reproduce(uri: str, project: Path = Path()) -> Reproduction:
         log.info("%s: runs every stage of %s in %s", release, run.data.tags["git_commit"][:12], clone)
         _run(clone, "dvc", "repro", "--force", "--no-run-cache", shown=True)
         old, new = _outputs(recorded / DVC_LOCK), _outputs(clone / DVC_LOCK)
-        metrics = load_metrics(load_params(clone / PARAMS).targets, clone)
-        on_gpu = find_device(load_params(clone / PARAMS).machine.device).type != "cpu"
+        metrics = load_metrics(params.targets, clone)
+        on_gpu = find_device(params.machine.device).type != "cpu"
     bytes_differ = [
         f"{path}: was {old.get(path)}, is {new.get(path)}" for path in {**old, **new} if old.get(path) != new.get(path)
     ]
@@ -88,10 +89,7 @@ def _find(uri: str) -> Release:
     parts = URI.fullmatch(uri)
     if parts is None:
         raise InputError(f"{uri}: must be models:/NAME@ALIAS or models:/NAME/VERSION")
-    try:
-        release = find_release(parts["name"], parts["version"])
-    except mlflow.MlflowException as error:
-        raise InputError(f"{uri}: {error.message}") from error
+    release = find_release(parts["name"], parts["version"])
     if release is None or release.run_id is None:
         raise InputError(f"{uri}: not found in the registry")
     return release

@@ -19,6 +19,7 @@ from mlflow.data.sources import LocalArtifactDatasetSource  # type: ignore[attr-
 
 from qaconv.config import METHODS, Params
 from qaconv.errors import InputError
+from qaconv.failures import require_answer
 from qaconv.metrics.metrics_file import TargetMetrics
 from qaconv.paths import METRICS, MODELS, ONNX, PREPARED, REPORT, TLIFT
 from qaconv.release.gate import Comparison
@@ -177,17 +178,43 @@ def _server() -> str:
     return urlunsplit(uri._replace(netloc=uri.netloc.rpartition("@")[2])) if uri.scheme.startswith("http") else ""
 
 
-def connect() -> str:
-    """Make MLflow use that store, and return its address."""
+def use_store() -> str:
+    """Make MLflow use that store, and return its address. A flow then waits for a store that is down for a moment."""
     mlflow.set_tracking_uri(store_uri())
     return store_uri()
 
 
+def connect() -> None:
+    """Make MLflow use that store, if it answers within seconds: for commands that a person types.
+
+    Raises:
+        InputError: it does not answer.
+    """
+    require_answer("MLFLOW_TRACKING_URI", use_store(), "/health")
+
+
+def find_experiment(name: str) -> str | None:
+    """Return the id of an experiment; None if it has to be created.
+
+    Raises:
+        InputError: it was deleted, so that no run can be added and its name is taken.
+    """
+    experiment = MlflowClient().get_experiment_by_name(name)
+    if experiment is None:
+        return None
+    if experiment.lifecycle_stage != "active":
+        raise InputError(
+            f"params.yaml: registry.experiment {name!r} was deleted in MLflow; choose another name, or run `mlflow "
+            f"experiments restore --experiment-id {experiment.experiment_id}`"
+        )
+    return str(experiment.experiment_id)
+
+
 def _open_experiment(name: str) -> str:
-    uri = connect()
+    uri = use_store()
     client = MlflowClient()
-    if experiment := client.get_experiment_by_name(name):
-        return str(experiment.experiment_id)
+    if experiment := find_experiment(name):
+        return experiment
     # A server decides where files go. With a database alone MLflow would put them into ./mlruns.
     location = None if uri.startswith("http") else ARTIFACTS.resolve().as_uri()
     return str(client.create_experiment(name, artifact_location=location))

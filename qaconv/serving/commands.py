@@ -19,7 +19,7 @@ from qaconv.data.manifest import JUNK, Manifest
 from qaconv.errors import InputError
 from qaconv.paths import PREPARED
 from qaconv.progress import track
-from qaconv.registry.runs import connect
+from qaconv.registry.runs import connect, use_store
 from qaconv.serving.app import create_app
 from qaconv.serving.auth import Keys, add_key
 from qaconv.serving.middleware import LARGEST_BODY
@@ -51,8 +51,11 @@ def serve(params: Params, host: str, port: int, state: Path, keys: Path | None) 
     """
     if keys is None and not _is_loopback(host):
         raise InputError(f"--host {host}: others can reach it, so --keys must name a file of keys")
-    connect()
     champions = Champions(params.registry.model, state / "models")
+    if champions.have_active_version:
+        use_store()  # which may be down
+    else:
+        connect()
     version, model = champions.active_version()
     records = Records(state)
     service = Service(records, params.serve, version, model)

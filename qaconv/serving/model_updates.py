@@ -32,13 +32,18 @@ class Champions:
         self.name = name
         self.folder = folder
 
+    @property
+    def have_active_version(self) -> bool:
+        """Whether a version was active when the service ended, so that it starts without the registry."""
+        return self._pointer.is_file()
+
     def active_version(self) -> tuple[str, ServedModel]:
         """Load the version that was active when the service ended; the first time, the registry's champion.
 
         Raises:
             InputError: there is no champion.
         """
-        if self._pointer.is_file():
+        if self.have_active_version:
             version = str(json.loads(self._pointer.read_text(encoding="utf-8"))["version"])
             return version, ServedModel(self.folder / version, threads=THREADS)
         champion = find_release(self.name, "champion")

@@ -23,17 +23,17 @@ def sources(params: Params) -> None:
     `train.holdout_share` of each dataset's people are held out, drawn by `seed` independently of other datasets.
 
     Raises:
-        InputError: a dataset has no training images.
+        InputError: a dataset has no training images, or a target no query or no gallery.
     """
+    for name in params.targets:
+        require_use(params, name, Manifest.load(PREPARED / name))
     train_tables: list[pd.DataFrame] = []
     holdout_tables: list[pd.DataFrame] = []
     digests: dict[str, str] = {}
     for name in params.train.datasets:
         manifest = Manifest.load(PREPARED / name)
-        rows = manifest.split("train")
-        rows = rows[rows["pid"] != JUNK]
-        if rows.empty:
-            raise InputError(f"params.yaml: train.datasets names {name!r}, which has no images in its train split")
+        require_use(params, name, manifest)
+        rows = _people(manifest, "train")
         rows = rows.assign(path=manifest.root.as_posix() + "/" + rows["image"], domain=name)
         seed = [params.seed, *name.encode()]
         is_held_out = rows["pid"].isin(_draw_people(rows["pid"], params.train.holdout_share, seed))
@@ -64,6 +64,28 @@ def sources(params: Params) -> None:
         len(holdout),
         holdout_people,
     )
+
+
+def require_use(params: Params, name: str, manifest: Manifest) -> None:
+    """Check that a dataset has the images that params.yaml uses it for. It is known before hours of training.
+
+    Raises:
+        InputError: it has not.
+    """
+    if name in params.train.datasets and _people(manifest, "train").empty:
+        raise InputError(f"params.yaml: train.datasets names {name!r}, which has no images in its train split")
+    queries = len(_people(manifest, "query"))
+    gallery = len(_people(manifest, "gallery"))
+    if name in params.targets and not (queries and gallery):
+        raise InputError(
+            f"params.yaml: targets: {name!r} must have query and gallery images, got {queries} and {gallery}"
+        )
+
+
+def _people(manifest: Manifest, split: str) -> pd.DataFrame:
+    """Return a split's rows without junk."""
+    rows = manifest.split(split)
+    return rows[rows["pid"] != JUNK]
 
 
 def _draw_people(pids: pd.Series, share: float, seed: list[int]) -> list[int]:

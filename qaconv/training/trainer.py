@@ -30,7 +30,7 @@ from qaconv.errors import InputError
 from qaconv.files import replacing_file
 from qaconv.matching import score_matrix
 from qaconv.models.checkpoint import Network
-from qaconv.models.losses import Outcome
+from qaconv.models.losses import Outcome, build_loss
 from qaconv.models.losses.pairwise_matching import PairwiseMatching
 from qaconv.progress import PeriodicLog
 from qaconv.training import distributed
@@ -91,20 +91,22 @@ def train(
         if state.batches is None:
             rng = np.random.default_rng([seed, state.epoch])
             state.batches = distributed.from_first(partial(method.sampler.batches, images, rng))
-        started, first_step = time.monotonic(), state.step
+            if not any(state.batches):
+                raise InputError(f"sampler {method.sampler.kind}: draws no batch of {len(labels)} training images")
+        started, image_count = time.monotonic(), 0
         for batch, targets in _read_batches(reader, state):
+            image_count += len(state.batches[state.step])
             state.add(learner.step(as_input(batch, device), targets, state.epoch))
             if report.due:
                 state.read()
                 report(
                     "epoch %d of %d, step %d of %d: loss %.3g, %.0f images/s",
                     *(state.epoch + 1, state.last_epoch, state.step, len(state.batches), state.loss_sum / state.step),
-                    (state.step - first_step) * len(state.batches[0]) / max(time.monotonic() - started, 1e-9),
+                    image_count / max(time.monotonic() - started, 1e-9),
                 )
             if state.step % checkpoint_every_steps == 0:
                 state.save(state_path, fingerprint, learner)
         seconds = time.monotonic() - started
-        image_count = (state.step - first_step) * config.identities_per_batch * config.images_per_identity
         row = state.close_epoch(learner.lr)
         if holdout and config.lr_drop_by == "holdout":
             measure = partial(holdout.mean_average_precision, network, device=device, workers=workers)
@@ -143,7 +145,7 @@ class _Learner:
     ) -> None:
         self.encoder = network.encoder.to(device).to(memory_format=torch.channels_last)  # makes convolutions faster
         self.encode = distributed.spread(self.encoder)
-        self.loss: nn.Module = method.loss.build(network.head, people).to(device)
+        self.loss = build_loss(method.loss, network.head, people).to(device)
         self.first_loss = PairwiseMatching().build(network.head, people).to(device)
         self.first_epochs = method.loss.warm_up_epochs()
         self.config, self.device = config, device

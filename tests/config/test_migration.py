@@ -1,18 +1,20 @@
 """A params.yaml of an older version is refused by its keys, and rewritten on request."""
 
+from io import StringIO
 from pathlib import Path
 
 import pytest
-import yaml
+from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
 from qaconv import cli
-from qaconv.config import load_params
+from qaconv.config import load_params, load_recorded_params
 from qaconv.config.migration import migrate_params
+from qaconv.config.outdated import replace_outdated
 from qaconv.errors import InputError
 
-PARAMS = Path(__file__).parents[2] / "params.yaml"
 BEFORE = Path(__file__).with_name("params_before_0_1_0.yaml")
+AFTER = Path(__file__).with_name("params_after_migration.yaml")
 
 
 @pytest.fixture
@@ -39,20 +41,52 @@ def test_old_params_are_refused_with_every_old_key_and_its_new_one(old: Path) ->
     ]
 
 
-def test_migrated_params_have_the_content_of_the_current_ones(old: Path) -> None:
+def test_migrated_file_has_the_new_keys_in_the_old_order_and_is_valid(old: Path) -> None:
     migrate_params(old)
-    migrated = yaml.safe_load(old.read_text())
-    current = yaml.safe_load(PARAMS.read_text())
-    assert migrated == current
-    assert list(migrated) == list(current)
-    assert list(migrated["evaluate"]["rerank"]) == list(current["evaluate"]["rerank"])
+    assert old.read_text() == AFTER.read_text()
+    load_params(old)
 
 
-def test_migration_keeps_every_comment_but_those_of_the_keys_that_are_gone(old: Path) -> None:
-    migrate_params(old)
-    lines = [line for line in BEFORE.read_text().splitlines() if not line.startswith(("  margin", "  pairwise_epochs"))]
-    comments = [line.partition("#")[2] for line in lines]
-    assert [line.partition("#")[2] for line in old.read_text().splitlines()] == comments
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("# a\n  margin: 1  # b\n  # c\n\n  # d\n  lr: 2  # e\n", "# a\n  # c\n\n  # d\n  lr: 2  # e\n"),
+        ("lr: 2  # a\n  margin: 1  # b\n  # c\n  pairwise_epochs: 0  # d\n# e\n", "lr: 2  # a\n  # c\n# e\n"),
+        ("lr: 2\n  margin: 1\n# a\n", "lr: 2\n# a\n"),
+    ],
+)
+def test_only_the_comment_on_the_line_of_a_removed_key_goes_with_it(before: str, after: str) -> None:
+    editor = YAML()
+    values = editor.load(f"train:\n  {before}gate:\n  x: 1\n")
+    replace_outdated(values, Path("params.yaml"))
+    text = StringIO()
+    editor.dump(values, text)
+    assert text.getvalue() == f"train:\n  {after}gate:\n  x: 1\n"
+
+
+def test_margin_that_the_loss_has_already_is_kept_and_the_other_is_named() -> None:
+    loss = {"kind": "hard_triplet", "margin": 4}
+    values = {"methods": {"qaconv": {"loss": loss}}, "train": {"margin": 16}}
+    changes = replace_outdated(values, Path("params.yaml"))
+    assert changes == ["train.margin, which was 16, is gone: methods.qaconv.loss.margin stays 4"]
+    assert loss["margin"] == 4
+
+
+def test_old_and_new_name_of_a_key_at_once_are_refused(old: Path) -> None:
+    old.write_text(old.read_text() + "targets: [mall]\n")
+    before = old.read_bytes()
+    for read in (load_params, migrate_params):
+        with pytest.raises(InputError, match=r"params\.yaml: deployments is now targets, and both are set"):
+            read(old)
+    assert old.read_bytes() == before
+
+
+def test_params_of_a_registered_older_version_are_read_and_the_file_stays(old: Path) -> None:
+    params = load_recorded_params(old)
+    assert params.targets == ["campus", "station", "mall"]
+    assert params.drift.sightings == 500
+    assert params.method("qaconv").loss.kind == "pairwise_matching"
+    assert old.read_bytes() == BEFORE.read_bytes()
 
 
 def test_margin_moves_into_the_hard_triplet_loss(old: Path) -> None:
@@ -66,7 +100,7 @@ def test_margin_moves_into_the_hard_triplet_loss(old: Path) -> None:
 
 def test_current_params_are_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
-    path.write_bytes(PARAMS.read_bytes())
+    path.write_bytes(AFTER.read_bytes())
     before = path.stat()
     assert migrate_params(path) == []
     assert (path.stat().st_ino, path.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)

@@ -1,6 +1,7 @@
 """A network is loaded with the bits that were saved, or refused."""
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,17 @@ def test_weights_file_of_training_is_not_needed_to_read_a_network(network: Netwo
     described = network.architecture.model_copy(update={"backbone": backbone})
     save_network(Network(network.encoder, network.head, described), tmp_path / "net", {}, {})
     assert load_network(tmp_path / "net")[0].architecture.backbone.weights == "gone.pth"
+
+
+def test_package_that_the_network_needs_is_named_and_the_network_not_called_unreadable(
+    network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_network(network, tmp_path, {}, {})
+    text = (tmp_path / "model.json").read_text().replace("resnet18", "timm:resnet10t")
+    (tmp_path / "model.json").write_text(text)
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(InputError, match="^backbone.name timm:resnet10t: the package timm is not installed: pip"):
+        load_network(tmp_path)
 
 
 def test_seed_decides_the_initial_weights_and_leaves_the_global_generator_alone() -> None:

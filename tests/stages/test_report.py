@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.typing import NDArray
-from pydantic import BaseModel
 
 from qaconv import plugins
 from qaconv.config import METHODS, Params, load_params
+from qaconv.config.kinds import RerankSettings
 from qaconv.errors import InputError
 from qaconv.matching.rerank import Distances, Neighbourhoods
 from qaconv.metrics.metrics_file import TargetMetrics
@@ -224,7 +224,7 @@ def test_each_row_of_co_movement_has_its_shares_and_none_without_pairs(
         assert row in page
 
 
-class ByPosition(BaseModel):
+class ByPosition(RerankSettings):
     """A re-ranker of another package: the first gallery image is the best."""
 
     key: ClassVar[str] = "by_position"
@@ -238,10 +238,10 @@ class ByPosition(BaseModel):
         return np.tile(scores, (len(distances), 1))
 
 
+@pytest.mark.usefixtures("no_registered_kinds")
 def test_a_re_ranker_of_another_package_has_its_rankings_in_metrics_report_and_registry(
     params: Params, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plugins, "_registered", {})
     plugins.register("rerank", "by_position")(ByPosition)
     settings = params.evaluate.model_copy(update={"rerank": plugins.find("rerank", "by_position")()})
     changed = params.model_copy(update={"evaluate": settings})

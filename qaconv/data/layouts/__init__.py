@@ -5,7 +5,7 @@ parameters. It reads names and lists, but no image.
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from qaconv.data.layouts.images import with_images_verified
@@ -13,8 +13,10 @@ from qaconv.data.manifest import Manifest
 from qaconv.errors import InputError
 from qaconv.plugins import find
 
+OPTION_TYPES = {"bool": (bool,), "int": (int,), "float": (float, int), "str": (str,)}
 
-def read(name: str, root: Path | str, *, domain: str | None = None, **options: bool) -> Manifest:
+
+def read(name: str, root: Path | str, *, domain: str | None = None, **options: bool | int | float | str) -> Manifest:
     """Read a dataset: persons, cameras and times from its names, and decode every image once to check it.
 
     Args:
@@ -43,11 +45,24 @@ def read(name: str, root: Path | str, *, domain: str | None = None, **options: b
         [['cam_a/001_0.png', 1, 0, 'query'], ['cam_b/001_90.png', 1, 1, 'gallery']]
     """
     layout: Callable[..., Manifest] = find("layout", name)
+    _check_options(name, layout, options)
+    return with_images_verified(layout(Path(root), domain or name, **options))
+
+
+def _check_options(name: str, layout: Callable[..., Manifest], options: Mapping[str, bool | int | float | str]) -> None:
+    """Compare options with the layout's keyword-only parameters: their names, and the types that they state."""
     parameters = inspect.signature(layout).parameters.values()
-    allowed = [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
+    allowed = {parameter.name: parameter for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY}
     unknown = sorted(set(options) - set(allowed))
     if unknown:
         raise InputError(
             f"layout {name}: unknown options {', '.join(unknown)}, allowed: {', '.join(allowed) or 'none'}"
         )
-    return with_images_verified(layout(Path(root), domain or name, **options))
+    missing = [key for key, parameter in allowed.items() if parameter.default is parameter.empty and key not in options]
+    if missing:
+        raise InputError(f"layout {name}: needs the options {', '.join(missing)}")
+    for key, value in options.items():
+        annotation = allowed[key].annotation  # a type, or its name in a module that postpones annotations
+        kind = getattr(annotation, "__name__", annotation)
+        if kind in OPTION_TYPES and type(value) not in OPTION_TYPES[kind]:
+            raise InputError(f"layout {name}: option {key} must be of type {kind}, got {value!r}")

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from qaconv.config.kinds import SamplerSettings
 from qaconv.data.samplers import Draw, TrainingImages
+from qaconv.errors import InputError
 
 
 class RandomSampler(SamplerSettings):
@@ -14,6 +15,15 @@ class RandomSampler(SamplerSettings):
 
     kind: Literal["random"] = "random"
     gives_pairs: ClassVar[bool] = False
+
+    def check(self, images: TrainingImages) -> None:
+        """Check that there are as many images as a batch shows. How many people are on them does not matter."""
+        size = images.identities * images.images
+        if len(images.labels) < size:
+            raise InputError(
+                f"params.yaml: train.identities_per_batch x train.images_per_identity must be at most "
+                f"{len(images.labels)}, the training images, got {images.identities} x {images.images}"
+            )
 
     def batches(self, images: TrainingImages, rng: np.random.Generator) -> list[list[Draw]]:
         """Draw the batches of an epoch."""

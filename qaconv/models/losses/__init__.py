@@ -9,6 +9,7 @@ from abc import abstractmethod
 from typing import TYPE_CHECKING, NamedTuple
 
 from qaconv.config.kinds import LossSettings
+from qaconv.errors import InputError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -43,6 +44,23 @@ class PairLoss(LossSettings):
 
     def build(self, head: "nn.Module", people: int) -> "nn.Module":
         """Build a module that compares feature maps by `head` and applies `loss`; `people` is not used."""
-        from qaconv.models.losses.pairs import LossOfPairs
+        from qaconv.models.losses.pairs import PairLossModule
 
-        return LossOfPairs(head, self)
+        return PairLossModule(head, self)
+
+
+def build_loss(settings: LossSettings, head: "nn.Module", people: int) -> "nn.Module":
+    """Build a loss, and check that it trains the head.
+
+    Raises:
+        InputError: the loss is no module with the head in it.
+    """
+    from torch import nn
+
+    loss = settings.build(head, people)
+    if not isinstance(loss, nn.Module) or all(module is not head for module in loss.modules()):
+        raise InputError(
+            f"loss {settings.kind!r}: build must return a torch.nn.Module that keeps the head, such as by self.head = "
+            f"head, as the head is trained and saved as a part of it; got {type(loss).__name__}"
+        )
+    return loss

@@ -32,10 +32,10 @@ class HardTriplet(PairLoss):
         """Return `pairwise_epochs`."""
         return self.pairwise_epochs
 
-    def find_collapse(self, loss: float) -> str:
+    def find_collapse(self, loss: float) -> str | None:
         """Say so if an epoch's mean loss equals the margin, which means that all scores are equal."""
         if abs(loss - self.margin) >= COLLAPSED:
-            return ""
+            return None
         return (
             f"the hard triplet loss has stayed at its margin of {self.margin:g}: all scores are equal, and nothing is "
             "learnt; begin with pairwise matching, by the loss's pairwise_epochs, or lower its margin"

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from qaconv.models.losses import Outcome, PairLoss
 
 
-class LossOfPairs(nn.Module):
+class PairLossModule(nn.Module):
     """A loss that is a function of the logits of all pairs.
 
     Args:

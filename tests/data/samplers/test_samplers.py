@@ -119,7 +119,7 @@ def test_graph_sampler_puts_the_people_of_the_highest_scores_together() -> None:
     assert max(spans) <= 4  # of ten people
 
 
-@pytest.mark.parametrize("sampler", [PKSampler(), GraphSampler(), RandomSampler()])
+@pytest.mark.parametrize("sampler", [PKSampler(), GraphSampler()])
 def test_a_batch_of_all_people_is_allowed_and_one_of_more_is_not(sampler: SamplerSettings) -> None:
     sampler.check(TrainingImages(LABELS, DOMAINS, identities=10, images=2, score=score))
     with pytest.raises(InputError, match=r"must be in 2\.\.10, got 11: .* 11 people of all sources"):
@@ -130,3 +130,9 @@ def test_domain_balanced_needs_its_people_in_each_domain() -> None:
     DomainBalancedSampler().check(TrainingImages(LABELS, DOMAINS, identities=6, images=2, score=score))
     with pytest.raises(InputError, match=r"must be in 2\.\.6, got 7: .* 4 people of small, .* have 3"):
         DomainBalancedSampler().check(TrainingImages(LABELS, DOMAINS, identities=7, images=2, score=score))
+
+
+def test_random_needs_the_images_of_a_batch_on_any_number_of_people() -> None:
+    RandomSampler().check(TrainingImages(LABELS, DOMAINS, identities=11, images=5, score=score))
+    with pytest.raises(InputError, match=r"must be at most 55, the training images, got 14 x 4"):
+        RandomSampler().check(TrainingImages(LABELS, DOMAINS, identities=14, images=4, score=score))

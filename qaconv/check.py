@@ -1,0 +1,218 @@
+"""Check what the commands need, in seconds: settings, data, servers, disk, packages and what DVC would recompute.
+
+A check is a function that returns what it has found, or raises an error that says what is wrong and what to do. Each
+runs in a thread of its own, so that one that hangs is given up after its time.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+from threading import Thread
+
+from packaging.requirements import Requirement
+from rich.console import Console
+from rich.text import Text
+
+from qaconv.config import DatasetConfig, Params, load_params
+from qaconv.errors import InputError, name_first
+from qaconv.failures import explain, require_answer
+from qaconv.paths import PREPARED, RAW
+from qaconv.processes import child_environment
+
+LOCK = Path("requirements.lock")
+OUTPUTS = (Path("data"), Path("artifacts"))
+
+
+@dataclass(frozen=True)
+class Check:
+    """A check, its name and the seconds after which it is given up."""
+
+    name: str
+    call: Callable[[], str]
+    seconds: float = 15.0
+
+
+def check_all() -> bool:
+    """Run every check and print a line for each; return whether nothing is wrong."""
+    console = Console(soft_wrap=True, highlight=False)
+    good = True
+    for check in _checks():
+        passed, text = run_check(check)
+        state = ("ok", "green") if passed else ("wrong", "bold red")
+        console.print(Text.assemble((f"{state[0]:6}", state[1]), f"{check.name}: {text}"))
+        good = good and passed
+    return good
+
+
+def run_check(check: Check) -> tuple[bool, str]:
+    """Return whether a check has passed, and its text."""
+    results: list[tuple[bool, str]] = []
+
+    def run() -> None:
+        try:
+            results.append((True, check.call()))
+        except Exception as error:
+            results.append((False, explain(error) or f"{type(error).__name__}: {error}"))
+
+    thread = Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(check.seconds)
+    return results[0] if results else (False, f"no result within {check.seconds:g} s")
+
+
+def _checks() -> Iterator[Check]:
+    yield Check("params.yaml", _check_params)
+    try:
+        params = load_params()
+    except InputError:
+        pass  # what depends on the settings cannot be checked
+    else:
+        yield Check("network", partial(_check_network, params), seconds=60)
+        for name, dataset in params.datasets.items():
+            yield Check(f"dataset {name}", partial(_check_dataset, params, name, dataset))
+        if find_spec("mlflow"):
+            yield Check("MLflow", partial(_check_store, params), seconds=30)
+            yield Check("champion", partial(_check_champion, params), seconds=30)
+    if find_spec("prefect"):
+        yield Check("Prefect", _check_prefect, seconds=30)
+    yield Check("disk", _check_disk)
+    yield Check("packages", _check_packages)
+    if find_spec("dvc"):
+        yield Check("stages", _check_stages, seconds=60)
+
+
+def _check_params() -> str:
+    params = load_params()
+    return f"{len(params.datasets)} datasets, targets {', '.join(params.targets)}"
+
+
+def _check_network(params: Params) -> str:
+    """Build the network of each method, whose backbone must take the image size, and read its weights."""
+    from qaconv.models.checkpoint import Architecture, build_network
+
+    backbone = params.backbone
+    if backbone.weights == "imagenet":  # a training downloads them
+        backbone = backbone.model_copy(update={"weights": "none"})
+    for method in params.methods.values():
+        build_network(
+            Architecture(backbone=backbone, image=params.image, pooled=method.pooled, head=method.head), params.seed
+        )
+    size = f"{params.image.height} x {params.image.width}"
+    return f"{params.backbone.name} takes images of {size}; weights {params.backbone.weights}"
+
+
+def _check_dataset(params: Params, name: str, dataset: DatasetConfig) -> str:
+    from qaconv.data.manifest import Manifest
+    from qaconv.stages.sources import require_use
+
+    if not dataset.path.exists() and dataset.path in [RAW / site for site in params.sites]:
+        return "`dvc repro` renders it"
+    _require_readable(dataset.path, f"datasets.{name}.path")
+    if not (PREPARED / name).exists():
+        return f"{dataset.path} is readable; `dvc repro prepare` prepares it"
+    manifest = Manifest.load(PREPARED / name)
+    require_use(params, name, manifest)
+    return f"{len(manifest.frame)} images are prepared"
+
+
+def _require_readable(path: Path, key: str) -> None:
+    """Check that a file, or a folder and the folders in it, can be read."""
+    if not path.exists():
+        raise InputError(f"{path}: does not exist; correct {key} in params.yaml")
+    if not os.access(path, os.R_OK | (os.X_OK if path.is_dir() else 0)):
+        raise InputError(f"{path}: this user must be able to read it; see `ls -ld {path}`")
+    if path.is_dir():
+        for folder in filter(Path.is_dir, path.iterdir()):
+            _require_readable(folder, key)
+
+
+def _check_store(params: Params) -> str:
+    from qaconv.registry import runs
+
+    runs.connect()
+    experiment = runs.find_experiment(params.registry.experiment)
+    return f"experiment {params.registry.experiment} {'exists' if experiment else 'will be created'}"
+
+
+def _check_champion(params: Params) -> str:
+    from mlflow import MlflowClient
+
+    from qaconv import registry
+    from qaconv.registry import runs
+
+    runs.connect()
+    name = params.registry.model
+    if name not in [model.name for model in MlflowClient().search_registered_models(f"name = '{name}'")]:
+        return f"no model {name} yet; the flow retrain registers one"
+    champion = registry.find_champion(name)
+    registry.load_served(champion)
+    return f"{champion} can be loaded"
+
+
+def _check_prefect() -> str:
+    from prefect.settings import get_current_settings
+
+    url = get_current_settings().api.url
+    if not url:
+        return "PREFECT_API_URL is not set, so a flow starts a temporary server"
+    require_answer("PREFECT_API_URL", url, "/health")
+    return f"{url} answers"
+
+
+def _check_disk() -> str:
+    """Check that the folder can be written to, and has space for what is there once more, as a new run needs."""
+    if not os.access(Path(), os.W_OK | os.X_OK):
+        raise InputError(f"{Path().resolve()}: this user must be able to write into it")
+    for folder in filter(Path.exists, OUTPUTS):
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise InputError(f"{folder}: this user must be able to write into it; see `ls -ld {folder}`")
+    used = sum(file.lstat().st_size for folder in OUTPUTS for file in folder.rglob("*") if not file.is_dir())
+    free = shutil.disk_usage(Path()).free
+    sizes = f"{free / 1e9:.1f} GB free, data and artifacts have {used / 1e9:.1f} GB"
+    if free < used:
+        raise InputError(f"{sizes}: a new run may need as much again; free space, such as by `dvc gc --workspace`")
+    return sizes
+
+
+def _check_packages() -> str:
+    """Compare the installed packages with requirements.lock; those of extras may be missing."""
+    if not LOCK.is_file():
+        return f"no {LOCK} to compare with"
+    lines = [line.partition("#")[0].strip() for line in LOCK.read_text(encoding="utf-8").splitlines()]
+    required = [Requirement(line) for line in lines if line]
+    required = [entry for entry in required if entry.marker is None or entry.marker.evaluate()]
+    installed = [(entry, version) for entry in required if (version := _installed_version(entry.name))]
+    other = [
+        f"{entry.name}: must be {entry.specifier}, got {version}"
+        for entry, version in installed
+        if not entry.specifier.contains(version, prereleases=True)
+    ]
+    if other:
+        raise InputError(f"{LOCK} has other versions; `pip install -r {LOCK}` installs them:{name_first(other)}")
+    return f"{len(installed)} have the versions of {LOCK}"
+
+
+def _installed_version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _check_stages() -> str:
+    """List the stages that `dvc repro` would run."""
+    command = ["dvc", "status", "--json"]
+    done = subprocess.run(command, env=child_environment(), capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise InputError(f"`{' '.join(command)}`: {done.stderr.strip()}")
+    outdated = [name for name in json.loads(done.stdout) if not name.endswith(".dvc")]
+    if not outdated:
+        return "all are up to date"
+    return f"`dvc repro` would run {len(outdated)}:{name_first(outdated)}"
