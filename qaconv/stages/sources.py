@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from qaconv.config import Params
+from qaconv.data.fingerprints import load_fingerprinted, refuse_trained_images, warn_of_trained_looks
 from qaconv.data.manifest import JUNK, Manifest
 from qaconv.errors import InputError
 from qaconv.files import replacing_folder, write_json
@@ -18,20 +19,23 @@ log = logging.getLogger(__name__)
 
 
 def sources(params: Params) -> None:
-    """Write `train.parquet`, `holdout.parquet` (path, label, domain, pid, camid) and `summary.json` to data/sources.
+    """Write `train.parquet`, `holdout.parquet` and `summary.json` to data/sources.
 
+    The tables have the columns path, label, domain, pid, camid and sha256.
     `train.holdout_share` of each dataset's people are held out, drawn by `seed` independently of other datasets.
+    Images of the targets that look the same as one that is trained on are reported.
 
     Raises:
-        InputError: a dataset has no training images.
+        InputError: a dataset has no training images, a target has no query or no gallery, or one of a target's images
+            is trained on.
     """
     train_tables: list[pd.DataFrame] = []
     holdout_tables: list[pd.DataFrame] = []
     digests: dict[str, str] = {}
     for name in params.train.datasets:
         manifest = Manifest.load(PREPARED / name)
-        rows = manifest.split("train")
-        rows = rows[rows["pid"] != JUNK]
+        rows = load_fingerprinted(name)
+        rows = rows[(rows["split"] == "train") & (rows["pid"] != JUNK)].reset_index(drop=True)
         if rows.empty:
             raise InputError(f"params.yaml: train.datasets names {name!r}, which has no images in its train split")
         rows = rows.assign(path=manifest.root.as_posix() + "/" + rows["image"], domain=name)
@@ -40,6 +44,11 @@ def sources(params: Params) -> None:
         train_tables.append(rows[~is_held_out])
         holdout_tables.append(rows[is_held_out])
         digests[name] = manifest.digest
+    trained = pd.concat([*train_tables, *holdout_tables])
+    for target in params.targets:
+        Manifest.load(PREPARED / target).check_target(target)
+        refuse_trained_images(trained, target)
+        warn_of_trained_looks(trained, target)
     train = _join(train_tables)
     holdout = _join(holdout_tables)
     train_people = int(train["label"].nunique())
@@ -78,4 +87,4 @@ def _join(tables: list[pd.DataFrame]) -> pd.DataFrame:
     """Join tables and number their people."""
     table = pd.concat(tables, ignore_index=True)
     table["label"] = table.groupby(["domain", "pid"], sort=True).ngroup()
-    return table[["path", "label", "domain", "pid", "camid"]]
+    return table[["path", "label", "domain", "pid", "camid", "sha256"]]

@@ -23,7 +23,7 @@ LOGS = {"synthetic": ("qaconv/data/layouts/", "qaconv/data/manifest.py", "qaconv
 KINDS = {stage: {PROJECT / "qaconv/matching/rerankers.py"} for stage in ("rerank", "evaluate", "report")}
 OUTS = {
     "synthetic": {paths.RAW / "${key}"},
-    "prepare": {paths.PREPARED / "${key}"},
+    "prepare": {paths.FINGERPRINTS / "${key}.parquet", paths.PREPARED / "${key}"},
     "sources": {paths.SOURCES},
     "train": {paths.MODELS / "${key}"},
     "features": {paths.FEATURES / "${item}"},

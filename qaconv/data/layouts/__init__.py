@@ -8,7 +8,9 @@ import inspect
 from collections.abc import Callable
 from pathlib import Path
 
-from qaconv.data.layouts.images import with_images_verified
+import pandas as pd
+
+from qaconv.data.layouts.images import verify_images
 from qaconv.data.manifest import Manifest
 from qaconv.errors import InputError
 from qaconv.plugins import find
@@ -42,6 +44,13 @@ def read(name: str, root: Path | str, *, domain: str | None = None, **options: b
         >>> read("viper", root).frame[["image", "pid", "camid", "split"]].values.tolist()
         [['cam_a/001_0.png', 1, 0, 'query'], ['cam_b/001_90.png', 1, 1, 'gallery']]
     """
+    return read_with_fingerprints(name, root, domain=domain, **options)[0]
+
+
+def read_with_fingerprints(
+    name: str, root: Path | str, *, domain: str | None = None, **options: bool
+) -> tuple[Manifest, pd.DataFrame]:
+    """Read a dataset as `read` does, and return also image, sha256 and look of each image (data/fingerprints.py)."""
     layout: Callable[..., Manifest] = find("layout", name)
     parameters = inspect.signature(layout).parameters.values()
     allowed = [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
@@ -50,4 +59,4 @@ def read(name: str, root: Path | str, *, domain: str | None = None, **options: b
         raise InputError(
             f"layout {name}: unknown options {', '.join(unknown)}, allowed: {', '.join(allowed) or 'none'}"
         )
-    return with_images_verified(layout(Path(root), domain or name, **options))
+    return verify_images(layout(Path(root), domain or name, **options))
