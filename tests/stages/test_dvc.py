@@ -107,6 +107,12 @@ def test_every_path_that_a_stage_imports_is_a_dependency_or_an_output(stage: str
     assert set(unknown) <= NOT_MANAGED.get(stage, set())
 
 
+@pytest.mark.parametrize("setting", ["none", "imagenet"])
+def test_a_setting_of_weights_without_a_file_of_its_own_has_one_to_depend_on(setting: str) -> None:
+    assert (PROJECT / STAGES["train"]["deps"][1].replace("${backbone.weights}", setting)).is_file()
+    assert f"!/data/weights/{setting}" in (PROJECT / ".gitignore").read_text(encoding="utf-8").splitlines()
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_the_command_of_a_stage_runs_it_with_all_its_options(stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
     command = re.sub(r"\$\{.*?\}", "1", STAGES[stage]["cmd"]).split()
