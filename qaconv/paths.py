@@ -3,7 +3,9 @@
 from pathlib import Path
 
 RAW = Path("data/raw")  # <dataset>/: images as published
+WEIGHTS = Path("data/weights")  # files that backbone.weights names, added by `dvc add`
 PREPARED = Path("data/prepared")  # <dataset>/: manifest.parquet, summary.json
+FINGERPRINTS = Path("data/fingerprints")  # <dataset>.parquet: sha256 and perceptual hash of each image
 SOURCES = Path("data/sources")  # the training table
 MODELS = Path("artifacts/model")  # <method>/: weights.safetensors, model.json, history.csv
 UNFINISHED = Path("artifacts/unfinished")  # <method>.pt: state of an unfinished training

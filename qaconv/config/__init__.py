@@ -61,7 +61,7 @@ class BackboneConfig(Settings):
     last_layer: Literal["layer2", "layer3", "layer4"]  # stride 8, 16, 32
     neck_channels: PositiveInt | Literal["none"]  # C of the maps; none: no neck, the backbone's channels
     neck: Literal["bias", "batchnorm"] = "bias"  # 3x3 convolution with a bias (CVPR 2022), or with a norm (ECCV 2020)
-    weights: str  # none, imagenet, or a local .safetensors or .pth file
+    weights: str  # none, imagenet, or a .safetensors or .pth file; in params.yaml its name in data/weights
     normalise: Literal["none", "imagenet"] = "none"  # images by the mean and deviation of ImageNet; none in the papers
 
     @field_validator("name")
@@ -251,6 +251,16 @@ class Params(Settings):
         if unknown := sorted(set(self.serve.retention_days) - set(self.targets)):
             raise ValueError(
                 f"serve.retention_days names unknown targets {unknown}, allowed: {', '.join(self.targets)}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _weights_are_a_dependency(self) -> Self:
+        name = self.backbone.weights
+        if "/" in name or name in ("", ".", ".."):
+            raise ValueError(
+                f"backbone.weights must be none, imagenet or the name of a file in data/weights, got {name!r}: "
+                f"move the file there and run `dvc add data/weights/{Path(name).name}`"
             )
         return self
 

@@ -12,7 +12,7 @@ import pandas as pd
 
 from qaconv.config import IngestConfig
 from qaconv.data.layouts import table
-from qaconv.data.layouts.images import digest_and_fault
+from qaconv.data.layouts.images import inspect_image
 from qaconv.data.manifest import JUNK
 from qaconv.errors import InputError
 from qaconv.files import replacing_file
@@ -53,9 +53,9 @@ def check_batch(batch: Path, dataset: Path, rules: IngestConfig) -> Verdict:
     except InputError as error:
         return _refuse_all([path.relative_to(batch).as_posix() for path in _images(batch)], str(error))
     existing = read_dataset(dataset)
-    results = [digest_and_fault(batch / image) for image in rows["image"]]
-    faults = pd.Series([fault for _, fault in results], rows.index, dtype=object)  # None if the image decodes
-    rows = rows.assign(digest=[digest for digest, _ in results], reason=faults)
+    files = [inspect_image(batch / image) for image in rows["image"]]
+    faults = pd.Series([file.fault for file in files], rows.index, dtype=object)  # None if the image decodes
+    rows = rows.assign(digest=[file.sha256 for file in files], reason=faults)
     contradictions = _find_contradictions(rows, existing)
     mixed_splits = _find_people_in_train_and_test(rows, existing)
     rows["reason"] = rows["reason"].fillna(contradictions).fillna(mixed_splits)

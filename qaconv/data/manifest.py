@@ -72,6 +72,18 @@ class Manifest:
         """Return queries, then the gallery with its images of no person, numbered from 0."""
         return self.frame[self.frame["split"] != "train"].reset_index(drop=True)
 
+    def check_target(self, name: str) -> None:
+        """Check that a target has something to measure.
+
+        Raises:
+            InputError: there is no query or no gallery image of a person.
+        """
+        queries, gallery = (int((self.split(name)["pid"] != JUNK).sum()) for name in ("query", "gallery"))
+        if not (queries and gallery):
+            raise InputError(
+                f"params.yaml: targets: {name!r} must have query and gallery images, got {queries} and {gallery}"
+            )
+
     def paths(self) -> list[Path]:
         """Return the path of each image, in the frame's order."""
         return [self.root / image for image in self.frame["image"]]

@@ -1,6 +1,7 @@
 """Build a backbone up to and including its last layer, which computes feature maps of images."""
 
 from collections.abc import Mapping
+from hashlib import sha256
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -56,6 +57,8 @@ def build_torchvision(config: BackboneConfig) -> nn.Module:
         raise InputError(
             f"backbone.weights imagenet cannot be downloaded: {error}; a local file is allowed instead"
         ) from error
+    if imagenet:
+        _check_cached_file(name)
     if ibn:
         (to_ibn_a if ibn == "a" else to_ibn_b)(network)
     if config.weights not in ("none", "imagenet"):
@@ -143,6 +146,15 @@ def _load(network: nn.Module, path: Path) -> None:
             f"unknown {unknown[:10]} ({len(unknown)}), with another shape {misshapen[:10]} ({len(misshapen)})"
         )
     network.load_state_dict(used, strict=False)
+
+
+def _check_cached_file(name: str) -> None:
+    """Check the file that torchvision has in its cache, of which it checks the digest only when it downloads it."""
+    url = torchvision.models.get_model_weights(name)["IMAGENET1K_V1"].url
+    path = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
+    digest = path.stem.rpartition("-")[2]
+    if not sha256(path.read_bytes()).hexdigest().startswith(digest):
+        raise InputError(f"{path}: must have a sha256 that begins with {digest}; delete it to download it again")
 
 
 def _require_file(path: Path) -> Path:

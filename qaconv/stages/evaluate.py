@@ -1,13 +1,16 @@
 """Measure each method's rankings of a target."""
 
+import pandas as pd
+
 from qaconv.config import METHODS, Params
+from qaconv.data.fingerprints import refuse_trained_images
 from qaconv.data.manifest import Manifest
 from qaconv.matching.results import Matches
 from qaconv.metrics import Calibration
 from qaconv.metrics.rankings import list_rankings
 from qaconv.metrics.target_metrics import EvaluatedSightings, measure, scores_by_ranking, write_measures
 from qaconv.models.checkpoint import load_network
-from qaconv.paths import MODELS, PREPARED, TLIFT
+from qaconv.paths import MODELS, PREPARED, SOURCES, TLIFT
 from qaconv.tlift import TLiftProfile
 
 
@@ -15,7 +18,8 @@ def evaluate(params: Params, target: str) -> None:
     """Write metrics/<target>.json and the tables next to it: each method with every ranking.
 
     Raises:
-        InputError: query or gallery is empty, no query has a true match, or a profile is of another model.
+        InputError: query or gallery is empty, no query has a true match, a profile is of another model, or an image
+            of the target was trained on.
     """
     rankings = list_rankings(params.evaluate.rerank)
     sightings = EvaluatedSightings(Manifest.load(PREPARED / target).frame, PREPARED / target)
@@ -23,7 +27,11 @@ def evaluate(params: Params, target: str) -> None:
     for method in METHODS:
         matches = Matches.load(target, method, params.evaluate.parts)
         profile = TLiftProfile.load(TLIFT / target / f"{method}.json", model=matches.model)
-        fitted = load_network(MODELS / method)[1]["calibration"]
+        trained = load_network(MODELS / method)[1]
+        if "digests" in trained["data"]:  # trained here, not imported
+            for table in ("train", "holdout"):
+                refuse_trained_images(pd.read_parquet(SOURCES / f"{table}.parquet"), target)
+        fitted = trained["calibration"]
         logits = matches.logits[:, sightings.keep]
         scores = scores_by_ranking(rankings, logits, matches.reranked_without_junk, profile, sightings)
         measures[method] = measure(scores, sightings, Calibration(**fitted) if fitted else None)

@@ -4,7 +4,6 @@ import logging
 
 from qaconv.config import METHODS, Params
 from qaconv.data.manifest import Manifest
-from qaconv.errors import InputError
 from qaconv.files import replacing_folder
 from qaconv.models.checkpoint import load_network, weights_digest
 from qaconv.paths import FEATURES, MODELS, PREPARED
@@ -21,12 +20,7 @@ def features(params: Params, target: str) -> None:
         InputError: the target has no query or no gallery, or the device is missing.
     """
     manifest = Manifest.load(PREPARED / target)
-    queries = len(manifest.split("query"))
-    gallery = len(manifest.split("gallery"))
-    if not (queries and gallery):
-        raise InputError(
-            f"params.yaml: targets: {target!r} must have query and gallery images, got {queries} and {gallery}"
-        )
+    manifest.check_target(target)
     device = find_device(params.machine.device)
     with out_of_memory_names("lower evaluate.batch_size"), replacing_folder(FEATURES / target) as folder:
         for method in METHODS:

@@ -4,19 +4,25 @@ import logging
 
 from qaconv.config import Params
 from qaconv.data import layouts
+from qaconv.data.fingerprints import load_fingerprinted, save_fingerprints, warn_of_copies
 from qaconv.paths import PREPARED
 
 log = logging.getLogger(__name__)
 
 
 def prepare(params: Params, name: str) -> None:
-    """Read a dataset in its layout, decode every image, and write manifest and summary to PREPARED/name.
+    """Read a dataset in its layout, decode every image, and write manifest, summary and fingerprints of the images.
+
+    Images that look the same and should not are reported.
 
     Raises:
         InputError: params.yaml does not have the dataset, or the dataset has faults. Nothing is written then.
     """
     dataset = params.dataset(name)
-    manifest = layouts.read(dataset.layout, dataset.path, domain=name, **dataset.options)
+    manifest, fingerprints = layouts.read_with_fingerprints(
+        dataset.layout, dataset.path, domain=name, **dataset.options
+    )
+    save_fingerprints(fingerprints, name)
     manifest.save(PREPARED / name)
     for finding in manifest.clocks:
         log.info("%s camera %d, %s: %s: %s", name, *(finding[key] for key in ("camid", "kind", "detail", "done")))
@@ -30,3 +36,4 @@ def prepare(params: Params, name: str) -> None:
             len(counts["cameras"]),
             f"{counts['junk']:,}",
         )
+    warn_of_copies(load_fingerprinted(name), name)

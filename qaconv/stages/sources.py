@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from qaconv.config import Params
+from qaconv.data.fingerprints import load_fingerprinted, refuse_trained_images, warn_of_trained_looks
 from qaconv.data.manifest import JUNK, Manifest
 from qaconv.errors import InputError
 from qaconv.files import replacing_folder, write_json
@@ -18,12 +19,15 @@ log = logging.getLogger(__name__)
 
 
 def sources(params: Params) -> None:
-    """Write `train.parquet`, `holdout.parquet` (path, label, domain, pid, camid) and `summary.json` to data/sources.
+    """Write `train.parquet`, `holdout.parquet` and `summary.json` to data/sources.
 
+    The tables have the columns path, label, domain, pid, camid and sha256.
     `train.holdout_share` of each dataset's people are held out, drawn by `seed` independently of other datasets.
+    Images of the targets that look the same as one that is trained on are reported.
 
     Raises:
-        InputError: a dataset has no training images, or a target no query or no gallery.
+        InputError: a dataset has no training images, a target has no query or no gallery, or one of a target's images
+            is trained on.
     """
     for name in params.targets:
         require_use(params, name, Manifest.load(PREPARED / name))
@@ -33,13 +37,18 @@ def sources(params: Params) -> None:
     for name in params.train.datasets:
         manifest = Manifest.load(PREPARED / name)
         require_use(params, name, manifest)
-        rows = _people(manifest, "train")
+        rows = load_fingerprinted(name)
+        rows = rows[(rows["split"] == "train") & (rows["pid"] != JUNK)].reset_index(drop=True)
         rows = rows.assign(path=manifest.root.as_posix() + "/" + rows["image"], domain=name)
         seed = [params.seed, *name.encode()]
         is_held_out = rows["pid"].isin(_draw_people(rows["pid"], params.train.holdout_share, seed))
         train_tables.append(rows[~is_held_out])
         holdout_tables.append(rows[is_held_out])
         digests[name] = manifest.digest
+    trained = pd.concat([*train_tables, *holdout_tables])
+    for target in params.targets:
+        refuse_trained_images(trained, target)
+        warn_of_trained_looks(trained, target)
     train = _join(train_tables)
     holdout = _join(holdout_tables)
     train_people = int(train["label"].nunique())
@@ -72,20 +81,11 @@ def require_use(params: Params, name: str, manifest: Manifest) -> None:
     Raises:
         InputError: it has not.
     """
-    if name in params.train.datasets and _people(manifest, "train").empty:
+    train = manifest.split("train")
+    if name in params.train.datasets and train[train["pid"] != JUNK].empty:
         raise InputError(f"params.yaml: train.datasets names {name!r}, which has no images in its train split")
-    queries = len(_people(manifest, "query"))
-    gallery = len(_people(manifest, "gallery"))
-    if name in params.targets and not (queries and gallery):
-        raise InputError(
-            f"params.yaml: targets: {name!r} must have query and gallery images, got {queries} and {gallery}"
-        )
-
-
-def _people(manifest: Manifest, split: str) -> pd.DataFrame:
-    """Return a split's rows without junk."""
-    rows = manifest.split(split)
-    return rows[rows["pid"] != JUNK]
+    if name in params.targets:
+        manifest.check_target(name)
 
 
 def _draw_people(pids: pd.Series, share: float, seed: list[int]) -> list[int]:
@@ -100,4 +100,4 @@ def _join(tables: list[pd.DataFrame]) -> pd.DataFrame:
     """Join tables and number their people."""
     table = pd.concat(tables, ignore_index=True)
     table["label"] = table.groupby(["domain", "pid"], sort=True).ngroup()
-    return table[["path", "label", "domain", "pid", "camid"]]
+    return table[["path", "label", "domain", "pid", "camid", "sha256"]]

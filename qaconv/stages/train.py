@@ -10,12 +10,13 @@ import numpy as np
 import pandas as pd
 import torch
 
-from qaconv.config import Params
+from qaconv.config import BackboneConfig, Params
 from qaconv.data.loading import Crops
 from qaconv.data.training_reader import TrainingCrops
 from qaconv.data.transforms import build_augmentation
+from qaconv.errors import InputError
 from qaconv.models.checkpoint import Architecture, build_network, save_network
-from qaconv.paths import MODELS, SOURCES, UNFINISHED
+from qaconv.paths import MODELS, SOURCES, UNFINISHED, WEIGHTS
 from qaconv.training.device import out_of_memory_names
 from qaconv.training.distributed import is_first, joined
 from qaconv.training.holdout import Holdout
@@ -23,12 +24,15 @@ from qaconv.training.trainer import train as train_network
 
 log = logging.getLogger(__name__)
 
+NO_FILE = ("none", "imagenet")  # values of backbone.weights that name no file
+
 
 def train(params: Params, method: str) -> None:
     """Train a method on data/sources and write artifacts/model/<method>. A killed run is resumed.
 
     Raises:
-        InputError: the method is unknown, or this machine does not have the device.
+        InputError: the method is unknown, this machine does not have the device, or the file of backbone.weights is not
+            in DVC.
     """
     remedy = "lower train.identities_per_batch or train.images_per_identity, or image"
     with joined(params.machine) as device, out_of_memory_names(remedy):
@@ -40,7 +44,8 @@ def _train(params: Params, method: str, device: torch.device) -> None:
     table = pd.read_parquet(SOURCES / "train.parquet")
     summary = json.loads((SOURCES / "summary.json").read_text(encoding="utf-8"))
 
-    architecture = Architecture(backbone=params.backbone, image=params.image, pooled=chosen.pooled, head=chosen.head)
+    backbone = _with_weights_file(params.backbone)
+    architecture = Architecture(backbone=backbone, image=params.image, pooled=chosen.pooled, head=chosen.head)
     network = build_network(architecture, params.seed)
     paths = [Path(path) for path in table["path"]]
     crops = TrainingCrops(
@@ -55,6 +60,8 @@ def _train(params: Params, method: str, device: torch.device) -> None:
         "data": summary,
     }
     described = {**recipe, "architecture": architecture.model_dump(), "torch": torch.__version__}
+    if backbone.weights not in NO_FILE:
+        described["weights"] = sha256(Path(backbone.weights).read_bytes()).hexdigest()
     unfinished = UNFINISHED / f"{method}.pt"
     history = train_network(
         network,
@@ -76,6 +83,16 @@ def _train(params: Params, method: str, device: torch.device) -> None:
     trained = {**recipe, "calibration": asdict(calibration) if calibration else None}
     save_network(network, MODELS / method, trained, {"history.csv": history.to_csv(index=False, lineterminator="\n")})
     unfinished.unlink()
+
+
+def _with_weights_file(backbone: BackboneConfig) -> BackboneConfig:
+    """Return the settings with the path of the weights, which a clone must be able to get."""
+    if backbone.weights in NO_FILE:
+        return backbone
+    path = WEIGHTS / backbone.weights
+    if not path.with_name(f"{path.name}.dvc").is_file():
+        raise InputError(f"backbone.weights: {path} must be added to DVC, so that clones have it: `dvc add {path}`")
+    return backbone.model_copy(update={"weights": str(path)})
 
 
 def _holdout(params: Params) -> Holdout:

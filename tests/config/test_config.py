@@ -60,6 +60,7 @@ def test_params_of_the_project_are_valid() -> None:
         (lambda values: values["targets"].append("harbour"), ["targets", "harbour", "station"]),
         (lambda values: values["train"].update(datasets=["harbour"]), ["train.datasets", "harbour", "campus"]),
         (lambda values: values["methods"].pop("baseline"), ["methods", "baseline"]),
+        (lambda values: values["backbone"].update(weights="/x/a.pth"), ["data/weights, got '/x/a.pth'", "dvc add"]),
         (set_loss(kind="identity"), ["methods.qaconv", "pooled must be true"]),
         (set_loss(kind="hinge"), ["methods.qaconv.loss", "unknown loss 'hinge'", "pairwise_matching", "hard_triplet"]),
         (set_loss(margin=16), ["methods.qaconv.loss", "the key kind", "pairwise_matching"]),

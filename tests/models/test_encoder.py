@@ -31,6 +31,16 @@ def resnet18() -> dict[str, Tensor]:
     return {name: torch.full_like(value, 0.25) for name, value in weights.items()}
 
 
+def test_imagenet_weights_that_changed_in_the_cache_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resnet18: dict[str, Tensor]
+) -> None:
+    monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path))
+    (tmp_path / "checkpoints").mkdir()
+    torch.save({**resnet18}, tmp_path / "checkpoints/resnet18-f37072fd.pth")
+    with pytest.raises(InputError, match=r"resnet18-f37072fd\.pth: must have a sha256 that begins with f37072fd"):
+        build_encoder(backbone("imagenet"))
+
+
 @pytest.mark.parametrize("name", ["resnet18", "resnet18_ibn_a", "resnet50_ibn_b", "mobilenet_v2", "timm:resnet10t"])
 @pytest.mark.parametrize(("last_layer", "stride"), [("layer2", 8), ("layer3", 16), ("layer4", 32)])
 def test_each_layer_has_its_stride_at_any_input_size(name: str, last_layer: str, stride: int) -> None:

@@ -23,7 +23,7 @@ LOGS = {"synthetic": ("qaconv/data/layouts/", "qaconv/data/manifest.py", "qaconv
 KINDS = {stage: {PROJECT / "qaconv/matching/rerankers.py"} for stage in ("rerank", "evaluate", "report")}
 OUTS = {
     "synthetic": {paths.RAW / "${key}"},
-    "prepare": {paths.PREPARED / "${key}"},
+    "prepare": {paths.FINGERPRINTS / "${key}.parquet", paths.PREPARED / "${key}"},
     "sources": {paths.SOURCES},
     "train": {paths.MODELS / "${key}"},
     "features": {paths.FEATURES / "${item}"},
@@ -105,6 +105,12 @@ def test_every_path_that_a_stage_imports_is_a_dependency_or_an_output(stage: str
     known = [*outputs(stage), *map(Path, STAGES[stage]["deps"])]
     unknown = [path for path in named if not any(other.is_relative_to(path) for other in known)]
     assert set(unknown) <= NOT_MANAGED.get(stage, set())
+
+
+@pytest.mark.parametrize("setting", ["none", "imagenet"])
+def test_a_setting_of_weights_without_a_file_of_its_own_has_one_to_depend_on(setting: str) -> None:
+    assert (PROJECT / STAGES["train"]["deps"][1].replace("${backbone.weights}", setting)).is_file()
+    assert f"!/data/weights/{setting}" in (PROJECT / ".gitignore").read_text(encoding="utf-8").splitlines()
 
 
 @pytest.mark.parametrize("stage", STAGES)

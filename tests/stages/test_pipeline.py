@@ -92,6 +92,18 @@ def test_the_stages_write_every_output_of_dvc_yaml_and_nothing_else(project: Pat
     assert [path for path in written if not outputs & {path, *path.parents}] == []
 
 
+def test_weights_file_that_dvc_does_not_have_is_refused(
+    params: Params, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(project / SOURCES, tmp_path / SOURCES)
+    monkeypatch.chdir(tmp_path)
+    backbone = params.backbone.model_copy(update={"weights": "mine.pth"})
+    with pytest.raises(
+        InputError, match=r"data/weights/mine\.pth must be added to DVC.*`dvc add data/weights/mine\.pth`"
+    ):
+        train(params.model_copy(update={"backbone": backbone}), "qaconv")
+
+
 def test_a_target_without_times_is_logged_once(
     params: Params, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

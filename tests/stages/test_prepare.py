@@ -2,14 +2,16 @@
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from qaconv.config import DatasetConfig, Params
 from qaconv.data.manifest import Manifest
 from qaconv.errors import InputError
-from qaconv.paths import PREPARED
+from qaconv.paths import FINGERPRINTS, PREPARED
 from qaconv.stages.prepare import prepare
+from tests.data.layouts.layout_writers import write_noise
 
 
 @pytest.fixture
@@ -44,3 +46,36 @@ def test_refused_dataset_leaves_nothing_behind(params: Params) -> None:
     with pytest.raises(InputError, match=r"cam_a/001_0\.bmp"):
         prepare(params, "street")
     assert not PREPARED.exists()
+    assert not FINGERPRINTS.exists()
+
+
+@pytest.mark.parametrize("copy", ["png", "double", "mirrored"])
+def test_an_image_that_looks_like_one_of_another_person_is_reported(
+    copy: str, params: Params, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number, image in enumerate(("cam_a/001_0", "cam_a/002_0", "cam_b/001_90")):
+        write_noise(Path(f"raw/{image}.bmp"), number)
+    with Image.open("raw/cam_a/001_0.bmp") as picture:
+        changed = {"double": ImageOps.scale(picture, 2), "mirrored": ImageOps.mirror(picture)}.get(copy, picture)
+        Path("raw/cam_b/002_90.bmp").unlink()
+        changed.save("raw/cam_b/002_90.png")
+    prepare(params, "street")
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
+        "street: 1 images look the same as one of another person:\n  cam_a/001_0.bmp = cam_b/002_90.png"
+    ]
+
+
+def test_a_query_stored_again_in_a_gallery_of_one_camera_is_reported(
+    params: Params, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number, image in enumerate(("query", "other")):
+        write_noise(Path(f"shop/{image}.png"), number)
+    with Image.open("shop/query.png") as picture:
+        picture.save("shop/again.bmp")
+    rows = {"image": ["query.png", "other.png", "again.bmp"], "split": ["query", "gallery", "gallery"]}
+    pd.DataFrame({**rows, "pid": 1, "camid": 0, "time_s": 0.0}).to_csv("shop/shop.csv")
+    dataset = DatasetConfig(layout="table", path=Path("shop/shop.csv"))
+    prepare(Params.model_construct(datasets={"shop": dataset}), "shop")
+    assert (
+        "1 images of the gallery look the same as a query, on the only camera:\n  query.png = again.bmp" in caplog.text
+    )

@@ -8,7 +8,9 @@ import inspect
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from qaconv.data.layouts.images import with_images_verified
+import pandas as pd
+
+from qaconv.data.layouts.images import verify_images
 from qaconv.data.manifest import Manifest
 from qaconv.errors import InputError
 from qaconv.plugins import find
@@ -44,9 +46,16 @@ def read(name: str, root: Path | str, *, domain: str | None = None, **options: b
         >>> read("viper", root).frame[["image", "pid", "camid", "split"]].values.tolist()
         [['cam_a/001_0.png', 1, 0, 'query'], ['cam_b/001_90.png', 1, 1, 'gallery']]
     """
+    return read_with_fingerprints(name, root, domain=domain, **options)[0]
+
+
+def read_with_fingerprints(
+    name: str, root: Path | str, *, domain: str | None = None, **options: bool | int | float | str
+) -> tuple[Manifest, pd.DataFrame]:
+    """Read a dataset as `read` does, and return also image, sha256 and look of each image (data/fingerprints.py)."""
     layout: Callable[..., Manifest] = find("layout", name)
     _check_options(name, layout, options)
-    return with_images_verified(layout(Path(root), domain or name, **options))
+    return verify_images(layout(Path(root), domain or name, **options))
 
 
 def _check_options(name: str, layout: Callable[..., Manifest], options: Mapping[str, bool | int | float | str]) -> None:

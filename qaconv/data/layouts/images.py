@@ -7,10 +7,12 @@ from hashlib import sha256
 from itertools import combinations_with_replacement
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 from rich.console import Console
 
+from qaconv.data.fingerprints import compute_look, has_one_camera
 from qaconv.data.manifest import Manifest
 from qaconv.errors import InputError, name_first
 from qaconv.progress import track
@@ -20,11 +22,23 @@ log = logging.getLogger(__name__)
 SHOW_PROGRESS_FROM = 300  # images
 
 
-def with_images_verified(manifest: Manifest) -> Manifest:
-    """Decode every image as training does, and return the manifest with the digest of all files.
+class ImageFile(NamedTuple):
+    """What reading an image file gave."""
 
-    A query may also be in the gallery, as the same person on the same camera: the evaluation protocol drops that pair.
-    Any other duplicate is a mislabelled image, or one that is both trained on and tested with.
+    sha256: str  # of the file, empty if it does not decode
+    look: int = 0  # the perceptual hash
+    fault: str | None = None  # why it does not decode
+
+
+def verify_images(manifest: Manifest) -> tuple[Manifest, pd.DataFrame]:
+    """Decode every image as training does.
+
+    A query may also be in the gallery, as the same person on the same camera: the evaluation protocol drops that pair,
+    unless there is only one camera. Any other duplicate is a mislabelled image, or one that is both trained on and
+    tested with.
+
+    Returns:
+        The manifest with the digest of all files, and image, sha256 and look of each image, in its order.
 
     Raises:
         InputError: there are no images, or some are missing, cannot be decoded, or are duplicates.
@@ -34,41 +48,42 @@ def with_images_verified(manifest: Manifest) -> Manifest:
         raise InputError(f"{manifest.root}: must hold at least one image, got none")
     with ThreadPool(os.cpu_count()) as pool:  # threads suffice: the decoders and hashlib release the interpreter
         results = track(
-            pool.imap(digest_and_fault, paths, chunksize=16),
+            pool.imap(inspect_image, paths, chunksize=16),
             f"reading {manifest.root}",
             total=len(paths),
             console=Console(stderr=True),
             disable=len(paths) < SHOW_PROGRESS_FROM,
         )
-        digests, faults = zip(*results, strict=True)
-    unreadable = [
-        f"{image}: {fault}" for image, fault in zip(manifest.frame["image"], faults, strict=True) if fault is not None
-    ]
+        files = pd.DataFrame(results, columns=ImageFile._fields).assign(image=manifest.frame["image"])
+    is_faulty = files["fault"].notna()
+    unreadable = [f"{image}: {fault}" for image, fault in files.loc[is_faulty, ["image", "fault"]].to_numpy()]
     if unreadable:
         raise InputError(f"{manifest.root}: {len(unreadable)} images cannot be read:{name_first(unreadable)}")
-    _refuse_duplicates(manifest, digests)
+    _refuse_duplicates(manifest, files["sha256"])
     log.info("%s: all %s images decode", manifest.root, f"{len(paths):,}")
-    return replace(manifest, images_digest=sha256("".join(digests).encode()).hexdigest())
+    fingerprints = files[["image", "sha256", "look"]].astype({"look": "uint64"})
+    return replace(manifest, images_digest=sha256("".join(files["sha256"]).encode()).hexdigest()), fingerprints
 
 
-def digest_and_fault(path: Path) -> tuple[str, str | None]:
-    """Return a file's sha256 and None, or an empty digest and why the file cannot be decoded."""
+def inspect_image(path: Path) -> ImageFile:
+    """Read and decode an image file."""
     try:
         content = path.read_bytes()
-        decode_image(content)
+        pixels = decode_image(content)
     except DecodeError as error:
-        return "", str(error)
+        return ImageFile("", fault=str(error))
     except OSError as error:
-        return "", error.strerror or str(error)
-    return sha256(content).hexdigest(), None
+        return ImageFile("", fault=error.strerror or str(error))
+    return ImageFile(sha256(content).hexdigest(), compute_look(pixels))
 
 
-def _refuse_duplicates(manifest: Manifest, digests: tuple[str, ...]) -> None:
+def _refuse_duplicates(manifest: Manifest, digests: pd.Series) -> None:
     rows = manifest.frame.assign(digest=digests)
+    one_camera = has_one_camera(manifest.frame)
     twice = pd.Series(False, index=rows.index)
     for splits in combinations_with_replacement(("train", "query", "gallery"), 2):
         part = rows[rows["split"].isin(splits)]
-        if splits == ("query", "gallery"):
+        if splits == ("query", "gallery") and not one_camera:
             part = part.drop_duplicates(["digest", "pid", "camid"])
         twice[part.index[part.duplicated("digest", keep=False)]] = True
     copies = [" = ".join(images) for _, images in rows[twice].groupby("digest", sort=False)["image"]]

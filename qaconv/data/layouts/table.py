@@ -12,6 +12,7 @@ from qaconv.errors import InputError, name_first
 from qaconv.times import SECONDS, not_seconds
 
 COLUMNS = ("image", "pid", "camid", "time_s", "split")
+NAME = "sightings.csv"  # of a table in a folder that DVC watches with its images
 ORDER = "order"  # may be left out
 NUMBERS = ("pid", "camid", "time_s", ORDER)
 
@@ -20,12 +21,14 @@ def read(root: Path, domain: str) -> Manifest:
     """Read the table.
 
     Args:
-        root: the .csv or .parquet file. `image` is a path below its folder; `pid` a whole number, -1 for junk and 0
+        root: the .csv or .parquet file, or a folder with sightings.csv. `image` is a path below its folder; `pid` a whole number, -1 for junk and 0
             for a distractor; `camid` a whole number from 0; `time_s` the seconds on that camera's clock, or empty;
             `split` one of train, query, gallery. A column `order`, a number that grows as a camera records,
             reveals times that run backwards and corrects clocks that were reset. Other columns are ignored.
         domain: name for the camera network.
     """
+    if root.is_dir():
+        root = root / NAME
     text = _read_text(root)
     folder = root.parent
     number = {name: pd.to_numeric(text[name], errors="coerce") for name in text.columns.intersection(list(NUMBERS))}

@@ -91,6 +91,14 @@ def test_query_may_be_in_the_gallery_as_the_same_person_on_the_same_camera(marke
     assert len(layouts.read("market1501", market).frame) == 4
 
 
+def test_query_may_not_be_in_a_gallery_of_one_camera(market: Path) -> None:
+    (market / GALLERY).rename(market / "bounding_box_test/0003_c1s1_000900_01.jpg")
+    write_noise(market / "bounding_box_test/-1_c2s1_000001_01.jpg", 7)  # junk on another camera is not measured
+    shutil.copy(market / QUERY, market / "bounding_box_test/0003_c1s1_000451_07.jpg")
+    with pytest.raises(InputError, match="1 images have duplicates"):
+        layouts.read("market1501", market)
+
+
 def test_same_names_with_another_picture_have_another_digest(market: Path) -> None:
     before = layouts.read("market1501", market)
     assert layouts.read("market1501", market).digest == before.digest

@@ -41,6 +41,12 @@ def test_table_reads_back_to_the_truth(name: str, tmp_path: Path, sightings: pd.
     assert manifest.root == tmp_path
 
 
+def test_folder_stands_for_its_table_of_sightings(tmp_path: Path, rows: pd.DataFrame) -> None:
+    save(rows, tmp_path / "sightings.csv")
+    manifest = layouts.read("table", tmp_path)
+    assert (len(manifest.frame), manifest.root) == (3, tmp_path)
+
+
 @pytest.mark.parametrize("name", ["shop.csv", "shop.parquet"])
 def test_empty_time_is_unknown(name: str, tmp_path: Path, rows: pd.DataFrame) -> None:
     rows.loc[1, "time_s"] = np.nan

@@ -1,0 +1,163 @@
+"""Fingerprint images by their bytes and by their look, and find copies between what is trained on and what is tested.
+
+The look is a perceptual hash: the signs of an image's 63 lowest frequencies (a discrete cosine transform of its grey
+values at 32 x 32). It hardly changes when an image is stored again in another format, quality or size.
+"""
+
+import logging
+from collections.abc import Iterator
+from multiprocessing.pool import ThreadPool
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from PIL import Image
+from scipy.fft import dctn
+
+from qaconv.data.manifest import JUNK, Manifest
+from qaconv.errors import InputError, name_first
+from qaconv.files import replacing_file
+from qaconv.paths import FINGERPRINTS, PREPARED
+
+log = logging.getLogger(__name__)
+
+SIDE = 32  # pixels of the reduced image
+FREQUENCIES = 8  # of each direction
+LEAST_AMPLITUDE = 1e-6  # below it a frequency is rounding, as in an image of one colour
+BITS = np.uint64(1) << np.arange(FREQUENCIES**2 - 1, dtype=np.uint64)
+# A mirrored image has the opposite sign in every odd frequency along its rows.
+MIRROR = BITS[np.arange(1, FREQUENCIES**2) % FREQUENCIES % 2 == 1].sum()
+# Bits in which two looks may differ. Of 1,610 crops of the demo's station, stored again as JPEG of quality 40 or in
+# half or twice the size, none differs in more than 4; crops of two people differ in 9 and more.
+LARGEST_DIFFERENCE = 4
+ROWS_AT_ONCE = 16  # compared by one thread
+EXAMPLES = 2  # shown of many
+
+
+def compute_look(pixels: NDArray[np.uint8]) -> int:
+    """Compute the perceptual hash of an RGB image [H, W, 3], a number below 2**63."""
+    grey = Image.fromarray(pixels).convert("L").resize((SIDE, SIDE), Image.Resampling.BOX)
+    amplitudes = dctn(np.asarray(grey, np.float64), norm="ortho")[:FREQUENCIES, :FREQUENCIES].ravel()[1:]
+    return int(BITS[amplitudes > LEAST_AMPLITUDE].sum())
+
+
+def find_alike(left: NDArray[np.uint64], right: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """Return the pairs of positions in `left` and `right` whose images look the same, mirrored or not, [P, 2]."""
+    if not (len(left) and len(right)):
+        return np.zeros((0, 2), np.int64)
+
+    def compare(start: int) -> NDArray[np.int64]:
+        some = left[start : start + ROWS_AT_ONCE, None]
+        alike = np.bitwise_count(some ^ right) <= LARGEST_DIFFERENCE
+        alike |= np.bitwise_count(some ^ MIRROR ^ right) <= LARGEST_DIFFERENCE
+        rows, columns = np.nonzero(alike)
+        return np.stack((start + rows, columns), axis=1)
+
+    with ThreadPool() as pool:
+        return np.concatenate(pool.map(compare, range(0, len(left), ROWS_AT_ONCE)))
+
+
+def save_fingerprints(fingerprints: pd.DataFrame, dataset: str) -> None:
+    """Write image, sha256 and look of a dataset's images to data/fingerprints/<dataset>.parquet."""
+    with replacing_file(FINGERPRINTS / f"{dataset}.parquet") as path:
+        fingerprints.to_parquet(path, index=False)
+
+
+def load_fingerprinted(dataset: str) -> pd.DataFrame:
+    """Load the rows of a prepared dataset's manifest, with the columns sha256 and look.
+
+    Raises:
+        InputError: the dataset is not prepared, or its manifest and fingerprints are of different images.
+    """
+    frame = Manifest.load(PREPARED / dataset).frame
+    path = FINGERPRINTS / f"{dataset}.parquet"
+    if not path.is_file():
+        raise InputError(f"{path}: file not found; `dvc repro prepare@{dataset}` writes it")
+    fingerprints = pd.read_parquet(path)
+    if fingerprints["image"].tolist() != frame["image"].tolist():
+        raise InputError(f"{path}: holds other images than {PREPARED / dataset}; run `dvc repro prepare@{dataset}`")
+    return frame.assign(sha256=fingerprints["sha256"], look=fingerprints["look"])
+
+
+def refuse_trained_images(trained: pd.DataFrame, target: str) -> None:
+    """Check that no query or gallery image of a target is trained on.
+
+    Args:
+        trained: path, domain and sha256 of the images that are trained on or held out.
+        target: name of a prepared dataset.
+
+    Raises:
+        InputError: there are such images.
+    """
+    shared = trained.merge(_tested(target), on="sha256")
+    if len(shared):
+        datasets = ", ".join(sorted(shared["domain"].unique()))
+        count = shared["tested"].nunique()
+        raise InputError(
+            f"params.yaml: target {target!r} must share no image with train.datasets, got {count} query and gallery "
+            f"images that are also trained on in {datasets}:"
+            f"{name_first(_pairs(shared['path'], shared['tested']), EXAMPLES)}"
+        )
+
+
+def warn_of_trained_looks(trained: pd.DataFrame, target: str) -> None:
+    """Log how many images of a target look the same as one that is trained on, with examples.
+
+    Args:
+        trained: path and look of the images that are trained on or held out.
+        target: name of a prepared dataset.
+    """
+    tested = _tested(target)
+    left, right = find_alike(trained["look"].to_numpy(), tested["look"].to_numpy()).T
+    pairs = pd.DataFrame({"path": trained["path"].to_numpy()[left], "tested": tested["tested"].to_numpy()[right]})
+    if len(pairs):
+        log.warning(
+            "%s: %s query and gallery images look the same as one that is trained on:%s",
+            target,
+            f"{pairs['tested'].nunique():,}",
+            name_first(_pairs(pairs["path"], pairs["tested"]), EXAMPLES),
+        )
+
+
+def warn_of_copies(frame: pd.DataFrame, dataset: str) -> None:
+    """Log pairs of a dataset's images that look the same and should not, with examples.
+
+    Args:
+        frame: rows of its manifest, with the column look.
+        dataset: its name.
+    """
+    left, right = find_alike(frame["look"].to_numpy(), frame["look"].to_numpy()).T
+    first, second = frame.iloc[left[left < right]], frame.iloc[right[left < right]]
+    person, other = first["pid"].to_numpy(), second["pid"].to_numpy()
+    split, other_split = first["split"].to_numpy(), second["split"].to_numpy()
+    in_both = (split == "train") & (other_split != "train")
+    findings = {
+        "of train look the same as one of query or gallery": in_both,
+        "look the same as one of another person": ~in_both & (person != other) & (person != JUNK) & (other != JUNK),
+    }
+    if has_one_camera(frame):
+        findings["of the gallery look the same as a query, on the only camera"] = (
+            (split == "query") & (other_split == "gallery") & (person == other)
+        )
+    for fault, chosen in findings.items():
+        if chosen.any():
+            pairs = _pairs(first["image"][chosen], second["image"][chosen])
+            log.warning("%s: %d images %s:%s", dataset, chosen.sum(), fault, name_first(pairs, EXAMPLES))
+
+
+def has_one_camera(frame: pd.DataFrame) -> bool:
+    """Return whether query and gallery without junk are of one camera, so that pairs on one camera are measured."""
+    is_measured = (frame["split"] == "query") | ((frame["split"] == "gallery") & (frame["pid"] != JUNK))
+    return frame.loc[is_measured, "camid"].nunique() == 1
+
+
+def _tested(target: str) -> pd.DataFrame:
+    """Return path, sha256 and look of a target's queries and gallery; the path is named `tested`."""
+    root = Manifest.load(PREPARED / target).root
+    rows = load_fingerprinted(target)
+    rows = rows[rows["split"] != "train"]
+    return rows.assign(tested=[(root / image).as_posix() for image in rows["image"]])[["tested", "sha256", "look"]]
+
+
+def _pairs(left: pd.Series, right: pd.Series) -> Iterator[str]:
+    return (f"{one} = {other}" for one, other in zip(left, right, strict=True))
