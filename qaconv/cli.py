@@ -138,13 +138,16 @@ def import_checkpoint(
 
 
 @app.command()
-def rollback(why: Annotated[str, typer.Option(help="Reason, kept with the version that is replaced.")]) -> None:
+def rollback(
+    version: Annotated[int, typer.Argument(help="Number of the champion to leave.")],
+    why: Annotated[str, typer.Option(help="Reason, kept with the version that is left.")],
+) -> None:
     """Make the previous champion the champion again."""
     with _exit_on_input_error():
         from qaconv.registry import promotion, runs
 
         runs.connect()
-        left, back = promotion.rollback(load_params().registry.model, why)
+        left, back = promotion.rollback(load_params().registry.model, str(version), why)
         Console().print(f"{back} is the champion again; {left} stays refused: {why}", markup=False)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from qaconv.errors import InputError
 from qaconv.files import replacing_folder, write_json
-from qaconv.registry import download_served, find_release
+from qaconv.registry import Release, download_served, find_champion, find_release
 from qaconv.runtime.model import ServedModel
 from qaconv.serving.service import Service
 
@@ -41,10 +41,8 @@ class Champions:
         if self._pointer.is_file():
             version = str(json.loads(self._pointer.read_text(encoding="utf-8"))["version"])
             return version, ServedModel(self.folder / version, threads=THREADS)
-        champion = find_release(self.name, "champion")
-        if champion is None:
-            raise InputError(f"{self.name}: no version has the alias champion; `make demo` registers one")
-        model = self._fetch(champion.version)
+        champion = find_champion(self.name)
+        model = self._fetch(champion)
         write_json(self._pointer, {"version": champion.version})
         return champion.version, model
 
@@ -54,7 +52,7 @@ class Champions:
         before = service.active.version
         if champion is None or champion.version == before:
             return False
-        model = self._fetch(champion.version)
+        model = self._fetch(champion)
         log.info("version %s is the new champion; version %s answers until it is ready", champion.version, before)
         service.load_version(champion.version, model)
         write_json(self._pointer, {"version": champion.version})
@@ -66,12 +64,17 @@ class Champions:
     def _pointer(self) -> Path:
         return self.folder / "in_charge.json"  # the name in existing folders
 
-    def _fetch(self, version: str) -> ServedModel:
-        folder = self.folder / version
-        if not folder.is_dir():
-            with replacing_folder(folder) as unfinished:
-                download_served(self.name, version, unfinished)
-        return ServedModel(folder, threads=THREADS)
+    def _fetch(self, release: Release) -> ServedModel:
+        """Load a release from its folder, which exists only once the release has loaded."""
+        folder = self.folder / release.version
+        if folder.is_dir():
+            return ServedModel(folder, threads=THREADS)
+        with replacing_folder(folder) as unfinished:
+            download_served(release, unfinished)
+            try:
+                return ServedModel(unfinished, threads=THREADS)
+            except InputError as error:
+                raise InputError(f"{release} cannot be served: {error}") from error
 
 
 class Housekeeping:
@@ -103,6 +106,8 @@ class Housekeeping:
             try:
                 self._service.delete_expired()
                 self._champions.follow(self._service)
+            except InputError as error:
+                log.error("%s; the present version answers, next try in %g s", error, self._every_s)
             except Exception:  # the registry may return; the present version answers meanwhile
                 log.exception("housekeeping failed; next try in %g s", self._every_s)
             if self._stopped.wait(self._every_s):

@@ -260,7 +260,7 @@ def test_a_worse_challenger_is_refused_with_its_reason(stack: Stack, registry: M
 
 
 def test_rolling_back_brings_the_previous_champion_back_with_its_graphs(stack: Stack, registry: MlflowClient) -> None:
-    stack.complete("rollback/rollback", why="the new one confuses twins")
+    stack.complete("rollback/rollback", version=2, why="the new one confuses twins")
     assert aliases(registry)["champion"] == "1"
     assert "previous" not in aliases(registry)
     assert registry.get_model_version("qaconv", "2").tags["rolled_back"] == "the new one confuses twins"

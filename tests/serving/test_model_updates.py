@@ -23,7 +23,7 @@ def test_the_service_follows_a_promotion_and_a_rollback(tmp_path: Path, monkeypa
     assert champions.follow(service)
     assert service.active.version == "2"
 
-    rollback("qaconv", "confuses twins")
+    rollback("qaconv", "2", "confuses twins")
     assert champions.follow(service)
     assert service.active.version == "1"
     assert not champions.follow(service)
