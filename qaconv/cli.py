@@ -152,6 +152,16 @@ def rollback(
 
 
 @app.command()
+def relocate() -> None:
+    """Point the project's own MLflow store to its files, after the folder was moved, renamed or copied."""
+    with _exit_on_input_error():
+        from qaconv.registry import relocation, runs
+
+        changed = relocation.relocate(runs.STORE, runs.ARTIFACTS)
+        typer.echo(f"{runs.STORE}: {changed} addresses now lead to {runs.ARTIFACTS.resolve()}")
+
+
+@app.command()
 def reproduce(model: Annotated[str, typer.Argument(help="A version, such as models:/qaconv@champion.")]) -> None:
     """Make a registered version again in a clean clone. The exit status is 1 if anything differs."""
     with _exit_on_input_error():

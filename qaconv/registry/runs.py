@@ -16,16 +16,19 @@ import yaml
 from mlflow import MlflowClient
 from mlflow.data.meta_dataset import MetaDataset
 from mlflow.data.sources import LocalArtifactDatasetSource  # type: ignore[attr-defined]  # made when mlflow.data loads
+from mlflow.entities import LifecycleStage
 
 from qaconv.config import METHODS, Params
 from qaconv.errors import InputError
 from qaconv.metrics.metrics_file import TargetMetrics
 from qaconv.paths import METRICS, MODELS, ONNX, PREPARED, REPORT, TLIFT
+from qaconv.registry.relocation import check_place
 from qaconv.release.gate import Comparison
 from qaconv.report import Run, add_run
 
 STORE = Path("mlflow.db")  # in the project's folder, unless MLFLOW_TRACKING_URI names another store
 ARTIFACTS = Path("mlartifacts")  # files of that store
+SQLITE = "sqlite:///"
 DVC_LOCK = Path("dvc.lock")
 
 
@@ -168,7 +171,7 @@ def lock_digest() -> str:
 
 def store_uri() -> str:
     """Return MLFLOW_TRACKING_URI, or the SQLite file in the project's folder."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{STORE.resolve()}"
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}{STORE.resolve()}"
 
 
 def _server() -> str:
@@ -178,15 +181,27 @@ def _server() -> str:
 
 
 def connect() -> str:
-    """Make MLflow use that store, and return its address."""
-    mlflow.set_tracking_uri(store_uri())
-    return store_uri()
+    """Make MLflow use that store, and return its address.
+
+    Raises:
+        InputError: the project's store keeps its files in another folder, as the project was moved or copied.
+    """
+    uri = store_uri()
+    if uri.startswith(SQLITE) and Path(uri.removeprefix(SQLITE)).resolve() == STORE.resolve():
+        check_place(STORE, ARTIFACTS)
+    mlflow.set_tracking_uri(uri)
+    return uri
 
 
 def _open_experiment(name: str) -> str:
     uri = connect()
     client = MlflowClient()
     if experiment := client.get_experiment_by_name(name):
+        if experiment.lifecycle_stage != LifecycleStage.ACTIVE:
+            raise InputError(
+                f"registry.experiment: {name} was deleted in MLflow; restore it by `mlflow experiments restore "
+                f"--experiment-id {experiment.experiment_id}`, or choose another name"
+            )
         return str(experiment.experiment_id)
     # A server decides where files go. With a database alone MLflow would put them into ./mlruns.
     location = None if uri.startswith("http") else ARTIFACTS.resolve().as_uri()

@@ -1,9 +1,8 @@
-"""The lock of a model's aliases, in a store of its own."""
+"""The lock of a model's aliases, in a store of its own and by a clock that only waiting moves."""
 
 import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import mlflow
@@ -12,105 +11,110 @@ from mlflow import MlflowClient
 
 from qaconv.errors import InputError
 from qaconv.registry import locking
-from qaconv.registry.locking import Lock, locked
+from qaconv.registry.locking import LEASE_S, POLL_S, Lock, locked
 from tests.tracked_projects import copy_store
 
 QUEUE = "qaconv-promoting"
 
 
-@pytest.fixture(autouse=True)
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@dataclass
+class Clock:
+    """A clock that a pause moves by ten seconds, after which something else happens."""
+
+    now: float = 0
+    meanwhile: Callable[[], object] = field(default=lambda: None)
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        assert seconds == POLL_S
+        self.now += 10
+        self.meanwhile()
+
+
+@pytest.fixture
+def clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Clock:
     copy_store(tmp_path)
     mlflow.set_tracking_uri(f"sqlite:///{tmp_path / 'mlflow.db'}")
-    monkeypatch.setattr(locking, "POLL_S", 0.01)
-    monkeypatch.setattr(locking, "LEASE_S", 0.1)
+    MlflowClient().create_registered_model(QUEUE)
+    clock = Clock()
+    monkeypatch.setattr(locking, "time", clock)
+    return clock
 
 
 def tickets() -> list[str]:
-    return [str(ticket.version) for ticket in MlflowClient().search_model_versions(f"name = '{QUEUE}'")]
+    return sorted(str(ticket.version) for ticket in MlflowClient().search_model_versions(f"name = '{QUEUE}'"))
 
 
-@contextmanager
-def killed_holder() -> Iterator[Lock]:
-    """Hold the lock and neither renew nor release it."""
-    client = MlflowClient()
-    client.create_registered_model(QUEUE)
-    ticket = client.create_model_version(QUEUE, locking.SOURCE, tags={locking.OWNER: "x"}, description="process 12")
-    yield Lock(QUEUE, str(ticket.version), "x", "process 12")
+def draw(owner: str) -> Lock:
+    """Draw a ticket and do nothing with it, as a killed process."""
+    ticket = MlflowClient().create_model_version(QUEUE, locking.SOURCE, tags={"owner": owner}, description=owner)
+    return Lock(QUEUE, str(ticket.version), owner, owner)
 
 
-def most_inside_at_once(processes: int) -> int:
-    """Let threads hold the lock in turn, and return how many were inside together at most."""
-    inside = 0
-    most = 0
-
-    def hold() -> None:
-        nonlocal inside, most
+def test_a_free_lock_is_taken_at_once_and_leaves_no_ticket(clock: Clock) -> None:
+    for _ in range(2):
         with locked("qaconv"):
-            inside += 1
-            most = max(most, inside)
-            time.sleep(0.02)
-            inside -= 1
+            assert len(tickets()) == 1
+    assert (tickets(), clock.now) == ([], 0)
 
-    threads = [threading.Thread(target=hold) for _ in range(processes)]
+
+def test_the_ticket_of_a_killed_process_is_removed_after_its_lease(clock: Clock) -> None:
+    draw("killed")
+    with locked("qaconv") as lock:
+        assert tickets() == [lock.ticket]
+    assert LEASE_S < clock.now <= LEASE_S + 20
+
+
+def test_of_two_that_wait_for_a_killed_process_only_the_first_goes_in(clock: Clock) -> None:
+    draw("killed")
+    first = draw("first")
+    second = draw("second")
+    first.wait()
+    locking._remove(QUEUE, "1")  # the second one finds it stale too
+    clock.meanwhile = first.renew
+    with pytest.raises(InputError, match="qaconv-promoting: first holds the lock; try again in a few minutes"):
+        second.wait()
+    assert tickets() == ["2", "3"]
+
+
+def test_a_slow_holder_whose_ticket_was_removed_writes_nothing_more_and_frees_nobody_elses(clock: Clock) -> None:
+    slow = draw("slow")
+    with locked("qaconv") as lock:
+        with pytest.raises(InputError, match="ticket 1 was removed, as it was not renewed for 60 s"):
+            slow.renew()
+        assert tickets() == [lock.ticket]
+
+
+@pytest.mark.parametrize("deleted", ["ticket", "queue"])
+def test_a_holder_stops_when_someone_deletes_its_ticket_by_hand(clock: Clock, deleted: str) -> None:
+    with locked("qaconv") as lock:
+        if deleted == "ticket":
+            MlflowClient().delete_model_version(QUEUE, lock.ticket)
+        else:
+            MlflowClient().delete_registered_model(QUEUE)
+            MlflowClient().create_registered_model(QUEUE)
+            assert draw("another").ticket == lock.ticket
+        with pytest.raises(InputError, match="someone deleted it; nothing more was written"):
+            lock.renew()
+    assert tickets() == ([] if deleted == "ticket" else ["1"])
+
+
+def test_processes_that_begin_at_once_hold_it_one_after_another(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()  # the real clock
+    inside: list[int] = []
+
+    def hold(number: int) -> None:
+        with locked("qaconv"):
+            inside.append(number)
+            MlflowClient().get_registered_model(QUEUE)  # lets the others run
+            inside.append(number)
+
+    threads = [threading.Thread(target=hold, args=(number,)) for number in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return most
-
-
-def test_waiters_go_in_one_at_a_time_and_leave_no_ticket(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(locking, "LEASE_S", 60)
-    assert most_inside_at_once(3) == 1
-    assert tickets() == []
-
-
-def test_of_two_waiters_on_a_killed_process_one_goes_in_at_a_time() -> None:
-    with killed_holder():
-        assert most_inside_at_once(2) == 1
-    assert tickets() == []
-
-
-def test_a_slow_holder_whose_ticket_was_removed_writes_nothing_more_and_frees_nobody_elses() -> None:
-    with killed_holder() as slow, locked("qaconv") as other:
-        with pytest.raises(InputError, match="ticket 1 was removed, as it was not renewed for 0.1 s"):
-            slow.renew()
-        assert tickets() == [other.ticket]
-        other.renew()
-
-
-def test_a_holder_that_renews_is_never_removed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(locking, "WAIT_S", 0.5)
-    with locked("qaconv") as holder:
-        failures: list[str] = []
-
-        def wait() -> None:
-            with (
-                pytest.raises(InputError, match="holds the lock; try again in a few minutes") as refused,
-                locked("qaconv"),
-            ):
-                pass
-            failures.append(str(refused.value))
-
-        waiter = threading.Thread(target=wait)
-        waiter.start()
-        while waiter.is_alive():
-            holder.renew()
-            time.sleep(0.02)
-        assert len(failures) == 1
-        assert tickets() == [holder.ticket]
-
-
-@pytest.mark.parametrize("deleted", ["ticket", "queue"])
-def test_a_holder_stops_when_someone_deletes_its_ticket_by_hand(deleted: str) -> None:
-    with locked("qaconv") as holder:
-        if deleted == "ticket":
-            MlflowClient().delete_model_version(QUEUE, holder.ticket)
-        else:
-            MlflowClient().delete_registered_model(QUEUE)
-            MlflowClient().create_registered_model(QUEUE)
-            MlflowClient().create_model_version(QUEUE, locking.SOURCE, tags={locking.OWNER: "another"})
-        with pytest.raises(InputError, match="someone deleted it; nothing more was written"):
-            holder.renew()
-    assert tickets() == ([] if deleted == "ticket" else ["1"])
+    assert [inside[0]] * 2 + [inside[2]] * 2 + [inside[4]] * 2 == inside
+    assert sorted(set(inside)) == [0, 1, 2]
