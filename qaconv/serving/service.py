@@ -74,6 +74,7 @@ class Service:
         self._change = threading.Lock()  # held while galleries change; searches do not wait for it
         self._encode_missing(model)
         self.active = self._load_galleries(version, model)
+        self._report_cameras()
 
     def enrol(self, target: str, sightings: Sequence[NewSighting]) -> list[int]:
         """Store sightings, all or none, and return their ids.
@@ -210,6 +211,18 @@ class Service:
             else:
                 self.active = self._load_galleries(version, model)
         log.info("version %s answers now", version)
+        self._report_cameras()
+
+    def _report_cameras(self) -> None:
+        """Log the cameras of stored sightings that the active version has no temporal profile of."""
+        for target, gallery in self.active.galleries.items():
+            if unknown := sorted(gallery.camids() - set(self.active.model.profiles[target].camids)):
+                log.warning(
+                    "%s: the profile of version %s lacks the cameras %s; their sightings are matched without time",
+                    target,
+                    self.active.version,
+                    unknown,
+                )
 
     def _find(self, target: str) -> tuple[ActiveVersion, Gallery]:
         active = self.active
@@ -232,7 +245,9 @@ class Service:
         if query.sighting is None:
             return query
         stored = self.sighting(target, query.sighting)
-        camid = stored.camid if query.camid is None else query.camid
+        camid = query.camid
+        if camid is None and stored.camid in self.active.model.profiles[target].camids:
+            camid = stored.camid
         return Query(None, stored.id, camid, stored.time_s if query.time_s is None else query.time_s)
 
     def _query_maps(self, model: ServedModel, queries: Sequence[Query]) -> list[NDArray[np.float32]]:
@@ -265,7 +280,16 @@ class Service:
         probability = model.probability(logits)
         lifted = None
         if query.camid is not None and query.time_s is not None and len(ids):
-            lifted = model.lift(target, logits[None], [query.camid], [query.time_s], camids, times)
+            # A camera without a profile counts as one without times: its sightings are matched by appearance alone.
+            known = np.isin(camids, model.profiles[target].camids)
+            lifted = model.lift(
+                target,
+                logits[None],
+                [query.camid],
+                [query.time_s],
+                np.where(known, camids, query.camid),
+                np.where(known, times, np.nan),
+            )
         ranking = logits if lifted is None else lifted[0]
         order = [row for row in np.lexsort((ids, -ranking)) if ids[row] != query.sighting]
         return [

@@ -1,5 +1,6 @@
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -187,13 +188,13 @@ def test_a_new_version_answers_once_all_crops_are_encoded_and_searches_never_sto
     stop.set()
     searching.join()
     assert versions <= {"1", "2"} and lengths == {40}
-    assert service.records.missing_maps("another encoder", 1) == []
+    assert service.records.missing_maps(service.active.model.encoder_digest, 1) == []
 
 
 def test_sightings_enrolled_after_a_change_of_versions_are_found_with_the_old(service: Service, tmp_path: Path) -> None:
     before = enrol(service, 2)
     service.load_version("2", small_model(tmp_path / "new", "another encoder"))
-    service.records.forget_other_encoders("another encoder")
+    service.records.forget_other_encoders(service.active.model.encoder_digest)
     after = enrol(service, 2, first=2)
     assert sorted(find(service, 0)) == before + after
 
@@ -206,3 +207,24 @@ def test_correspondences_of_all_locations_sum_to_the_logit(service: Service) -> 
     expected = 0.5 * (cosines.max(axis=0).sum() + cosines.max(axis=1).sum())
     assert sum(pair.share for pair in pairs) == pytest.approx(expected, rel=1e-3)
     assert {pair.asked_by for pair in pairs} == {"query", "gallery"} and len(pairs) == 4
+
+
+def test_a_camera_that_the_new_versions_profile_lacks_is_matched_without_time_and_that_is_logged(
+    service: Service, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ids = enrol(service, 30)
+    model = small_model(tmp_path / "new")
+    model.profiles["mall"] = replace(model.profiles["mall"], camids=(0, 1))
+    service.load_version("2", model)
+    assert "mall: the profile of version 2 lacks the cameras [2]" in caplog.text
+    lost, kept = ids[2], ids[1]  # at cameras 2 and 1
+    (timed,) = service.search("mall", [Query(crop(100), camid=0, time_s=200.0)], ANY, 30).results
+    assert {match.id for match in timed} == set(ids)
+    assert all(match.lifted is not None for match in timed)
+    (later,) = service.search("mall", [Query(crop(100), camid=0, time_s=9000.0)], ANY, 30).results
+    order = [[match.id for match in matches if match.camid == 2] for matches in (timed, later)]
+    assert order[0] == order[1]
+    (by_lost,) = service.search("mall", [Query(sighting=lost)], ANY, 30).results
+    assert len(by_lost) == 29 and by_lost[0].lifted is None
+    (by_kept,) = service.search("mall", [Query(sighting=kept)], ANY, 30).results
+    assert len(by_kept) == 29 and by_kept[0].lifted is not None
