@@ -20,8 +20,8 @@ from qaconv.runtime.formats.containers import (
 from qaconv.runtime.formats.orientation import read_orientation, turn_upright
 from qaconv.runtime.formats.pixel_modes import to_rgb
 
-# Media types by Pillow's names, in any case. Others are left out, such as GIF and AVIF: they are not used for crops, and
-# each one is a decoder that a service would offer to strangers.
+# Media types by Pillow's names, in any case. Others are left out, such as GIF and AVIF: they are not used for crops,
+# and each one is a decoder that a service would offer to strangers.
 FORMATS = {"JPEG": "image/jpeg", "PNG": "image/png", "BMP": "image/bmp", "WebP": "image/webp", "TIFF": "image/tiff"}
 ALLOWED_FORMATS = ", ".join(FORMATS)
 LARGEST_PIXELS = 4_000_000  # a crop shows one person; a larger image is a mistake or an attack

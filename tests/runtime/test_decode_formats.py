@@ -29,7 +29,7 @@ def test_each_format_of_the_list_is_decoded(kind: str) -> None:
 
 
 def test_each_format_has_the_media_type_that_pillow_knows() -> None:
-    assert FORMATS == {kind: Image.MIME[kind.upper()] for kind in FORMATS}
+    assert {kind: Image.MIME[kind.upper()] for kind in FORMATS} == FORMATS
 
 
 @pytest.mark.parametrize("kind", REFUSED)
