@@ -22,6 +22,7 @@ from PIL import Image
 from qaconv.config import SiteConfig
 from qaconv.data.layouts import market1501
 from qaconv.data.manifest import Manifest
+from qaconv.runtime.decode import ALLOWED_FORMATS
 from qaconv.synthetic.render import render_site
 from tests.integration.running_stack import Stack, make, wait_for, write_small_project
 
@@ -191,7 +192,7 @@ def test_new_sightings_are_versioned_and_a_broken_image_is_quarantined(
     assert keys(stack, "incoming") == []
     assert f"shop/monday/{first['image'].iloc[-1]}" in keys(stack, "quarantine")
     report = json.loads(stack.s3().get_object(Bucket="quarantine", Key="shop/monday/report.json")["Body"].read())
-    assert report["images"] == {first["image"].iloc[-1]: "is not an image"}
+    assert report["images"] == {first["image"].iloc[-1]: f"is not an image, allowed: {ALLOWED_FORMATS}"}
     upload(stack, "again", first[:-1], sightings.root)
     stack.complete("ingest/hourly")
     assert head(stack) == after

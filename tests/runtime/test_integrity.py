@@ -70,7 +70,10 @@ def test_a_damaged_version_is_refused_by_the_name_of_its_file(tmp_path: Path, da
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [(change_crop_size, "cannot encode and match a crop of the contract's size"), (change_head, "must be a finite number")],
+    [
+        (change_crop_size, "cannot encode and match a crop of the contract's size"),
+        (change_head, "must be a finite number"),
+    ],
 )
 def test_a_version_that_does_not_run_is_refused_though_its_digests_are_right(
     tmp_path: Path, change: Callable[[Path], None], message: str
