@@ -9,18 +9,19 @@ from qaconv.registry import promotion, runs
 
 
 @flow(name="rollback")
-def rollback(why: str) -> None:
-    """Do what `qaconv rollback --why` does, from Prefect's pages.
+def rollback(version: int, why: str) -> None:
+    """Do what `qaconv rollback` does, from Prefect's pages.
 
     Args:
-        why: reason for the rollback, kept with the version that stops being the champion.
+        version: number of the champion to leave.
+        why: reason for the rollback, kept with the version that is left.
 
     Raises:
-        InputError: there is no previous champion, or `why` is empty.
+        InputError: `version` is not the champion, no earlier champion exists, or `why` is empty.
     """
     runs.use_store()
     name = load_params().registry.model
-    left, back = promotion.rollback(name, why)
+    left, back = promotion.rollback(name, str(version), why)
     message = f"{back} is the champion again; {left} stays refused: {why}"
     get_run_logger().info(message)
     announce("model.rolled_back", name, message)

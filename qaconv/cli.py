@@ -145,14 +145,27 @@ def check() -> None:
 
 
 @app.command()
-def rollback(why: Annotated[str, typer.Option(help="Reason, kept with the version that is replaced.")]) -> None:
+def rollback(
+    version: Annotated[int, typer.Argument(help="Number of the champion to leave.")],
+    why: Annotated[str, typer.Option(help="Reason, kept with the version that is left.")],
+) -> None:
     """Make the previous champion the champion again."""
     with _exit_with_one_message():
         from qaconv.registry import promotion, runs
 
         runs.connect()
-        left, back = promotion.rollback(load_params().registry.model, why)
+        left, back = promotion.rollback(load_params().registry.model, str(version), why)
         Console().print(f"{back} is the champion again; {left} stays refused: {why}", markup=False)
+
+
+@app.command()
+def relocate() -> None:
+    """Point the project's own MLflow store to its files, after the folder was moved, renamed or copied."""
+    with _exit_on_input_error():
+        from qaconv.registry import relocation, runs
+
+        changed = relocation.relocate(runs.STORE, runs.ARTIFACTS)
+        typer.echo(f"{runs.STORE}: {changed} addresses now lead to {runs.ARTIFACTS.resolve()}")
 
 
 @app.command()

@@ -1,6 +1,7 @@
 """A service of two targets for tests, with a model of two locations and crops of 4 x 2 pixels."""
 
 import base64
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 
@@ -16,11 +17,11 @@ from tests.tracked_projects import set_encoder_digest, write_graphs, write_profi
 SETTINGS = ServeConfig(memory_mb=1, shortlist=500, requests_per_minute=10_000, poll_s=30, retention_days={})
 
 
-def small_model(folder: Path, encoder: str = "encoder") -> ServedModel:
-    """Write and load a model whose encoder has this digest."""
+def small_model(folder: Path, encoder: str = "encoder", targets: Sequence[str] = ("mall", "station")) -> ServedModel:
+    """Write and load a model whose encoder has this digest, with profiles of some targets."""
     write_graphs(folder)
     set_encoder_digest(folder, encoder)
-    for name in ("mall", "station"):
+    for name in targets:
         write_profile(folder / "tlift" / f"{name}.json", name)
     return ServedModel(folder, threads=1)
 

@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 from collections.abc import Mapping
+from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -206,7 +207,7 @@ def write_graphs(folder: Path) -> None:
     Contract(
         crop_resize=CropResize(height=4, width=2),
         graphs={
-            name: Graph(sha256=name.removesuffix(".onnx"), largest_difference_from_pytorch=1e-6)
+            name: Graph(sha256=sha256((folder / name).read_bytes()).hexdigest(), largest_difference_from_pytorch=1e-6)
             for name in (ENCODER, MATCHER)
         },
         head=HeadNumbers(query=[0.5, 0.5], gallery=[0.5, 0.5], bias=0, average=0),
@@ -214,11 +215,15 @@ def write_graphs(folder: Path) -> None:
     ).save(folder)
 
 
-def set_encoder_digest(folder: Path, digest: str) -> None:
-    """Change the contract in a folder as if its encoder had this digest."""
+def set_encoder_digest(folder: Path, text: str) -> None:
+    """Write a text into the encoder in a folder, which gives it another digest, and change the contract."""
+    encoder = onnx.load(folder / ENCODER)
+    encoder.doc_string = text
+    onnx.save(encoder, folder / ENCODER)
     contract = Contract.load(folder)
-    encoder = contract.graphs[ENCODER].model_copy(update={"sha256": digest})
-    contract.model_copy(update={"graphs": {**contract.graphs, ENCODER: encoder}}).save(folder)
+    digest = sha256((folder / ENCODER).read_bytes()).hexdigest()
+    graph = contract.graphs[ENCODER].model_copy(update={"sha256": digest})
+    contract.model_copy(update={"graphs": {**contract.graphs, ENCODER: graph}}).save(folder)
 
 
 def write_profile(path: Path, target: str) -> None:

@@ -21,6 +21,7 @@ from PIL import Image
 
 from qaconv.registry.pyfunc import DEFAULTS
 from qaconv.release.evidence import Evidence
+from qaconv.runtime.integrity import write_digests
 from qaconv.runtime.model import ServedModel
 
 PACKAGE = Path(__file__).parents[1]  # qaconv
@@ -50,6 +51,7 @@ def log_served(
         (served / "tlift").mkdir()
         for target, profile in profiles.items():
             shutil.copy(profile, served / "tlift" / f"{target}.json")
+        write_digests(served)
         _copy_code(code)
         model = ServedModel(served)
         params = {"threshold": model.threshold, **DEFAULTS}

@@ -1,27 +1,33 @@
 """Promote a registered version to champion, or roll the champion back.
 
-`<name>@champion` decides: it names a pair of graphs. The graphs' own aliases follow it, for users who load a graph by
-alias. One process at a time moves them, on any machine, by a lock in the registry.
+`<name>@champion` decides: it names a pair of graphs, and moving it is one write of the registry. Everything else
+follows from it: the graphs' own aliases, for users who load a graph by alias, the alias previous, and the tags of the
+champion. `_align` sets them before and after every change, and so completes what a killed process has left.
 """
 
-import os
-import socket
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
 
 from qaconv.config import GateConfig
 from qaconv.errors import InputError
-from qaconv.registry.releases import Release, find_release, load_evidence
+from qaconv.registry.locking import Lock, is_missing, locked
+from qaconv.registry.releases import (
+    GRAPHS,
+    Release,
+    find_champion,
+    find_release,
+    is_release,
+    load_evidence,
+    load_served,
+)
 from qaconv.release.gate import Outcome, decide
 
-LOCK_WAIT_S = 60  # a promotion takes a second or two
-LOCK_STALE_S = 600  # a process that holds it that long was killed
-REPLACED = "promoted_over"  # tag: the version that was champion before
+GATE = "gate"  # tag: "promoted" for every version that is or was the champion, else "refused"
+PROMOTION = "promotion"  # tag: why
+REPLACED = "promoted_over"  # tag: the champions before a version, the latest first
 ROLLED_BACK = "rolled_back"  # tag: why
 
 
@@ -31,54 +37,68 @@ def promote(challenger: Release, rules: GateConfig) -> Outcome:
     A version that was rolled back stays refused, as it has not changed.
 
     Raises:
-        InputError: another promotion is running.
+        InputError: another promotion is running, the champion or the challenger cannot be read, or someone has removed
+            the alias champion.
     """
-    with _locked(challenger.name):
-        champion = find_release(challenger.name, "champion")
+    with locked(challenger.name) as lock:
+        champion = _align(lock, challenger.name)
         outcome = _judge(challenger, champion, rules)
-        if outcome.verdict != "unchanged":  # the reason why it became champion stays
-            _tag(challenger, gate=outcome.verdict, promotion=outcome.reason)
         if outcome.promoted:
-            _replace(champion, challenger)
-        elif champion:
-            _point("champion", champion.models)  # repairs what a killed promotion may have left
+            load_served(challenger)
+            with _all_or_nothing(lock, challenger.name):
+                if champion:
+                    before = [champion.version, *_tags(champion).get(REPLACED, "").split()]
+                    _tag(lock, challenger, REPLACED, " ".join(before))
+                _tag(lock, challenger, PROMOTION, outcome.reason)
+                _point_champion(lock, challenger)
+        elif outcome.verdict == "refused" and _tags(challenger).get(GATE) != "promoted":
+            _tag(lock, challenger, GATE, outcome.verdict)
+            _tag(lock, challenger, PROMOTION, outcome.reason)
         return outcome
 
 
-def rollback(name: str, why: str) -> tuple[Release, Release]:
-    """Make the previous champion champion again.
+def rollback(name: str, version: str, why: str) -> tuple[Release, Release]:
+    """Make the champion before the present one champion again.
 
     Args:
         name: name of the registered model.
+        version: the champion to leave, so that two people who roll back at once go one version back.
         why: reason, kept in the tags of the version that is rolled back.
 
     Returns:
         The version that was rolled back, and the new champion.
 
     Raises:
-        InputError: there is no previous champion, `why` is empty, or a promotion is running.
+        InputError: `version` is not the champion, no earlier champion exists or it cannot be read, `why` is empty, or a
+            promotion is running.
     """
     if not why.strip():
         raise InputError("--why must be a sentence that says why, got an empty one")
-    with _locked(name):
-        champion = find_release(name, "champion")
-        previous = find_release(name, "previous")
-        if champion is None or previous is None:
-            missing = "previous" if champion else "champion"
-            raise InputError(f"{name}: no version has the alias {missing}, so there is none to return to")
-        _point("champion", previous.models)
-        before = MlflowClient().get_model_version(name, previous.version).tags.get(REPLACED)
-        earlier = find_release(name, before) if before else None
-        _point("previous", earlier.models if earlier else dict.fromkeys(previous.models))
-        _tag(champion, **{ROLLED_BACK: why})
+    find_champion(name)
+    with locked(name) as lock:
+        champion = _align(lock, name) or find_champion(name)
+        if champion.version != version:
+            raise InputError(f"{name}: version {version} is not the champion, version {champion.version} is")
+        previous = next(_earlier(champion), None)
+        if previous is None:
+            raise InputError(f"{champion}: no earlier champion exists, so there is none to return to")
+        load_served(previous)
+        with _all_or_nothing(lock, name):
+            _tag(lock, champion, ROLLED_BACK, why)
+            _point_champion(lock, previous)
         return champion, previous
 
 
 def _judge(challenger: Release, champion: Release | None, rules: GateConfig) -> Outcome:
     if champion and champion.version == challenger.version:
         return Outcome("unchanged", f"{challenger} is the champion already.")
-    if why := MlflowClient().get_model_version(challenger.name, challenger.version).tags.get(ROLLED_BACK):
+    if why := _tags(challenger).get(ROLLED_BACK):
         return Outcome("refused", f"{challenger} was rolled back: {why}")
+    if champion is None and (earlier := next(_earlier(challenger), None)):
+        raise InputError(
+            f"{challenger.name}: no version has the alias champion, though {earlier} had it, so there is none to "
+            "compare with; set the alias on the version to serve, on its page in MLflow, and try again"
+        )
     evidence = load_evidence(challenger)
     if evidence is None:
         return Outcome("refused", f"{challenger} has no evidence.json, without which no version is promoted")
@@ -90,73 +110,88 @@ def _judge(challenger: Release, champion: Release | None, rules: GateConfig) -> 
     return Outcome(outcome.verdict, f"{challenger} {result}: {outcome.reason}.", outcome.checks, outcome.figures)
 
 
-def _replace(old: Release | None, new: Release) -> None:
-    """Set the alias previous first, so that a process killed in between leaves a champion with the right alias."""
-    if old:
-        _tag(new, **{REPLACED: old.version})
-        _point("previous", old.models)
-    _point("champion", new.models)
+def _earlier(release: Release) -> Iterator[Release]:
+    """Yield the champions before a version, the latest first, without those that were deleted or rolled back.
 
-
-def _point(alias: str, models: Mapping[str, str | None]) -> None:
-    """Move an alias to a version of each model, or remove it where the version is None; if one fails, undo all.
-
-    The model that names the pair comes last, so that a process killed in between leaves it on the old pair.
+    After those that the version names come all others: someone may have made it the champion on MLflow's page.
     """
-    client = MlflowClient()
-    before: dict[str, str | None] = {}
-    try:
-        for name, version in models.items():
-            before[name] = client.get_registered_model(name).aliases.get(alias)
-            _set_alias(client, name, alias, version)
-    except BaseException:
-        for name, old in before.items():
-            _set_alias(client, name, alias, old)
-        raise
-
-
-def _set_alias(client: MlflowClient, name: str, alias: str, version: str | None) -> None:
-    if version is None:
-        client.delete_registered_model_alias(name, alias)
-    else:
-        client.set_registered_model_alias(name, alias, version)
-
-
-def _tag(release: Release, **tags: str) -> None:
-    for key, value in tags.items():
-        MlflowClient().set_model_version_tag(release.name, release.version, key, value)
+    found = MlflowClient().search_model_versions(f"name = '{release.name}'")
+    versions = {str(version.version): version for version in found if is_release(version)}
+    named = _tags(release).get(REPLACED, "").split()
+    others = [number for number, version in versions.items() if version.tags.get(GATE) == "promoted"]
+    for number in dict.fromkeys([*named, *sorted(others, key=int, reverse=True)]):
+        version = versions.get(number)
+        if version and number != release.version and ROLLED_BACK not in version.tags:
+            yield Release.of_version(version)
 
 
 @contextmanager
-def _locked(name: str) -> Iterator[None]:
-    """Hold the name `<name>-promoting` in the registry, where no name can be created twice.
-
-    Raises:
-        InputError: another process holds it for longer than a minute.
-    """
-    client, lock = MlflowClient(), f"{name}-promoting"
-    deadline = time.monotonic() + LOCK_WAIT_S
-    while not _try_lock(client, lock):
-        if time.monotonic() > deadline:
-            holder = client.get_registered_model(lock).description
-            raise InputError(f"{name}: {holder} is promoting or rolling back; try again after at most ten minutes")
-        time.sleep(0.2)
+def _all_or_nothing(lock: Lock, name: str) -> Iterator[None]:
+    """Complete a change whose alias champion has moved, and undo one that ended before."""
     try:
         yield
     finally:
-        client.delete_registered_model(lock)
+        _align(lock, name)
 
 
-def _try_lock(client: MlflowClient, lock: str) -> bool:
+def _align(lock: Lock, name: str) -> Release | None:
+    """Make the other aliases and the champion's tags follow `<name>@champion`, and return the champion."""
+    champion = find_release(name, "champion")
+    previous = None
+    graphs: Mapping[str, str | None] = {f"{name}-{graph}": None for graph in GRAPHS}
+    if champion:
+        graphs = champion.graphs
+        previous = next(_earlier(champion), None)
+        tags = _tags(champion)
+        if tags.get(GATE) != "promoted":
+            _tag(lock, champion, GATE, "promoted")
+        if ROLLED_BACK in tags:  # its rollback was interrupted, or someone has made it the champion again
+            lock.renew()
+            MlflowClient().delete_model_version_tag(name, champion.version, ROLLED_BACK)
+    _set_aliases(lock, "champion", graphs)
+    _set_aliases(lock, "previous", previous.models if previous else dict.fromkeys([*graphs, name]))
+    return champion
+
+
+def _point_champion(lock: Lock, release: Release) -> None:
+    """Make a release the champion; the model that decides comes last."""
+    _set_aliases(lock, "champion", release.graphs)
+    lock.renew()
+    MlflowClient().set_registered_model_alias(release.name, "champion", release.version)
+
+
+def _set_aliases(lock: Lock, alias: str, versions: Mapping[str, str | None]) -> None:
+    """Move an alias to a version of each model; remove it where the version is None or was deleted."""
+    client = MlflowClient()
+    for name, version in versions.items():
+        try:
+            present = client.get_registered_model(name).aliases.get(alias)
+            target = version if version and _exists(name, version) else None
+            if target is None and present is not None:
+                lock.renew()
+                client.delete_registered_model_alias(name, alias)
+            elif target is not None and str(present) != target:
+                lock.renew()
+                client.set_registered_model_alias(name, alias, target)
+        except MlflowException as error:
+            if not is_missing(error):  # the model itself: a release holds a copy of its graphs
+                raise
+
+
+def _exists(name: str, version: str) -> bool:
     try:
-        client.create_registered_model(lock, description=f"process {os.getpid()} on {socket.gethostname()}")
-        return True
+        MlflowClient().get_model_version(name, version)
     except MlflowException as error:
-        if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
+        if not is_missing(error):
             raise
-    try:
-        if time.time() - client.get_registered_model(lock).creation_timestamp / 1000 > LOCK_STALE_S:
-            client.delete_registered_model(lock)
-    except MlflowException:
-        pass  # its holder has just released it
-    return False
+        return False
+    return True
+
+
+def _tags(release: Release) -> dict[str, str]:
+    return dict(MlflowClient().get_model_version(release.name, release.version).tags)
+
+
+def _tag(lock: Lock, release: Release, key: str, value: str) -> None:
+    lock.renew()
+    MlflowClient().set_model_version_tag(release.name, release.version, key, value)

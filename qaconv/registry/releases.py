@@ -14,16 +14,18 @@ from tempfile import TemporaryDirectory
 import mlflow
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts, list_artifacts
+from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
-from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 
 from qaconv.errors import InputError
+from qaconv.registry.locking import is_missing
 from qaconv.registry.packaging import EVIDENCE, SERVED
 from qaconv.release.evidence import Evidence
 from qaconv.runtime.model import ServedModel
 from qaconv.tlift import TLiftProfile
 
 GRAPHS = ("encoder", "matcher")
+GRAPH_TAGS = tuple(f"{graph}_version" for graph in GRAPHS)
 
 
 @dataclass(frozen=True)
@@ -47,13 +49,12 @@ class Release:
         """Read a version of the model and its tags.
 
         Raises:
-            InputError: another tool registered it.
+            InputError: another tool has registered it.
         """
-        missing = [tag for graph in GRAPHS if (tag := f"{graph}_version") not in version.tags]
-        if missing:
+        if not is_release(version):
             raise InputError(
-                f"{version.name} version {version.version}: has no tag {', '.join(missing)}, as another tool "
-                "registered it; move its alias to a version of this project, or change registry.model in params.yaml"
+                f"{version.name} version {version.version}: has no tags {' and '.join(GRAPH_TAGS)}, so another tool "
+                "has registered it; set its alias on a version that this project has registered"
             )
         graphs = {f"{version.name}-{graph}": version.tags[f"{graph}_version"] for graph in GRAPHS}
         return cls(version.name, str(version.version), graphs, version.run_id)
@@ -67,63 +68,123 @@ class Release:
         return f"{self.name} version {self.version}"
 
 
+def is_release(version: ModelVersion) -> bool:
+    """Return whether this project has registered a version."""
+    return version.tags.keys() >= set(GRAPH_TAGS)
+
+
 def find_release(name: str, version: str) -> Release | None:
     """Find a release by a version's number or alias; None where there is none.
 
     Raises:
-        InputError: there is no registered model of that name, or another tool registered the version.
+        InputError: another tool has registered the version.
     """
     client = MlflowClient()
     try:
         number = version if version.isdigit() else client.get_registered_model(name).aliases.get(version)
-        registered = None if number is None else client.get_model_version(name, number)
+        return None if number is None else Release.of_version(client.get_model_version(name, number))
     except mlflow.MlflowException as error:
-        if error.error_code != ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
-            raise
-        raise InputError(f"{name}: {error.message}; `make demo` or the flow retrain registers versions") from error
-    return None if registered is None else Release.of_version(registered)
+        if is_missing(error):
+            return None
+        raise
 
 
 def find_champion(name: str) -> Release:
     """Find the release with the alias champion.
 
     Raises:
-        InputError: no version has it.
+        InputError: no version has it, or the registry cannot be read.
     """
-    champion = find_release(name, "champion")
+    try:
+        champion = find_release(name, "champion")
+    except mlflow.MlflowException as error:
+        raise InputError(f"{name}: the registry cannot be read: {error.message}") from error
     if champion is None:
-        raise InputError(f"{name}: no version has the alias champion")
+        raise InputError(
+            f"{name}: no version has the alias champion; `make demo` registers one, or set it on MLflow's page"
+        )
     return champion
 
 
 def started_s(release: Release) -> float:
-    """Return when the retraining of a release began, in seconds since 1970; later data is new to it."""
-    assert release.run_id is not None
-    return float(MlflowClient().get_run(release.run_id).info.start_time) / 1000
+    """Return when the retraining of a release began, in seconds since 1970; later data is new to it.
+
+    Raises:
+        InputError: its MLflow run no longer exists.
+    """
+    return float(find_run(release).info.start_time) / 1000
+
+
+def find_run(release: Release) -> Run:
+    """Return the MLflow run that registered a release.
+
+    Raises:
+        InputError: it no longer exists.
+    """
+    try:
+        return MlflowClient().get_run(release.run_id or "")
+    except mlflow.MlflowException as error:
+        if not is_missing(error):
+            raise
+        raise InputError(f"{release}: its run {release.run_id} was deleted from MLflow for good; retrain") from error
 
 
 def load_evidence(release: Release) -> Evidence | None:
-    """Load the evidence for a release; None for a version that was registered without."""
+    """Load the evidence for a release; None for a version that was registered without.
+
+    Raises:
+        InputError: the version's files are gone or damaged.
+    """
+    check_files(release)
     uri = f"models:/{release.name}/{release.version}"
     files = list_artifacts(artifact_uri=f"{uri}/{Path(EVIDENCE).parent}") or ()
     if Path(EVIDENCE).name not in [Path(file.path).name for file in files]:
         return None
     with TemporaryDirectory() as folder:
-        return Evidence.load(Path(download_artifacts(f"{uri}/{EVIDENCE}", dst_path=folder)))
+        path = Path(download_artifacts(f"{uri}/{EVIDENCE}", dst_path=folder))
+        try:
+            return Evidence.load(path)
+        except (ValueError, TypeError, KeyError) as error:
+            raise InputError(f"{release}: {EVIDENCE} must be a version's evidence: {error}") from error
 
 
-def download_served(name: str, version: str, folder: Path) -> None:
-    """Copy a version's graphs, contract and profiles into an empty folder."""
-    downloaded = download_artifacts(f"models:/{name}/{version}/{SERVED}")
+def check_files(release: Release) -> None:
+    """Check that a release has files.
+
+    Raises:
+        InputError: it has none.
+    """
+    if not list_artifacts(artifact_uri=f"models:/{release.name}/{release.version}"):
+        place = MlflowClient().get_model_version_download_uri(release.name, release.version)
+        raise InputError(
+            f"{release}: its files are gone from {place}; restore them, or delete the version on MLflow's page"
+        )
+
+
+def download_served(release: Release, folder: Path) -> None:
+    """Copy a release's graphs, contract and profiles into an empty folder.
+
+    Raises:
+        InputError: the release has no files.
+    """
+    check_files(release)
+    downloaded = download_artifacts(f"models:/{release.name}/{release.version}/{SERVED}")
     shutil.copytree(downloaded, folder, dirs_exist_ok=True)
 
 
 def load_served(release: Release) -> tuple[ServedModel, Mapping[str, TLiftProfile]]:
-    """Load the model that a release is served by, and its temporal profiles by target."""
+    """Load the model that a release is served by, and its temporal profiles by target.
+
+    Raises:
+        InputError: a file is missing or damaged.
+    """
     with TemporaryDirectory() as folder:
-        download_served(release.name, release.version, Path(folder))
-        model = ServedModel(Path(folder))
-        return model, model.profiles
+        download_served(release, Path(folder))
+        try:
+            model = ServedModel(Path(folder))
+            return model, model.profiles
+        except InputError as error:
+            raise InputError(f"{release}: {error}") from error
 
 
 def aliases(release: Release) -> list[str]:

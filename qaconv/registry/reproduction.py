@@ -21,7 +21,7 @@ from mlflow.artifacts import download_artifacts
 from qaconv.config import load_recorded_params
 from qaconv.errors import InputError
 from qaconv.processes import child_environment
-from qaconv.registry.releases import Release, find_release
+from qaconv.registry.releases import Release, find_release, find_run
 from qaconv.registry.runs import DVC_LOCK, load_metrics
 from qaconv.training.device import find_device
 
@@ -89,21 +89,26 @@ def _find(uri: str) -> Release:
     parts = URI.fullmatch(uri)
     if parts is None:
         raise InputError(f"{uri}: must be models:/NAME@ALIAS or models:/NAME/VERSION")
-    release = find_release(parts["name"], parts["version"])
-    if release is None or release.run_id is None:
+    try:
+        release = find_release(parts["name"], parts["version"])
+    except mlflow.MlflowException as error:
+        raise InputError(f"{uri}: {error.message}") from error
+    if release is None:
         raise InputError(f"{uri}: not found in the registry")
     return release
 
 
 def _recorded_run(release: Release, folder: Path) -> mlflow.entities.Run:
     """Return the run that registered a version, and put its params.yaml and dvc.lock into `folder`."""
-    assert release.run_id is not None
-    run = MlflowClient().get_run(release.run_id)
+    run = find_run(release)
     tags = MlflowClient().get_model_version(release.name, release.version).tags
     if tags["git_commit"] == "none" or tags["git_dirty"] == "true":
         raise InputError(f"{release}: cannot be reproduced, as its code was in no commit when it was registered")
     for path in (PARAMS, DVC_LOCK):
-        download_artifacts(run_id=release.run_id, artifact_path=str(path), dst_path=str(folder))
+        try:
+            download_artifacts(run_id=run.info.run_id, artifact_path=str(path), dst_path=str(folder))
+        except (OSError, mlflow.MlflowException) as error:
+            raise InputError(f"{release}: {path} of its run {run.info.run_id} cannot be read: {error}") from error
     if sha256((folder / DVC_LOCK).read_bytes()).hexdigest() != tags["dvc_lock"]:
         raise InputError(f"{release}: its run's {DVC_LOCK} must be the one that it was registered with")
     return run

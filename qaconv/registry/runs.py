@@ -16,17 +16,20 @@ import yaml
 from mlflow import MlflowClient
 from mlflow.data.meta_dataset import MetaDataset
 from mlflow.data.sources import LocalArtifactDatasetSource  # type: ignore[attr-defined]  # made when mlflow.data loads
+from mlflow.entities import LifecycleStage
 
 from qaconv.config import METHODS, Params
 from qaconv.errors import InputError
 from qaconv.failures import require_answer
 from qaconv.metrics.metrics_file import TargetMetrics
 from qaconv.paths import METRICS, MODELS, ONNX, PREPARED, REPORT, TLIFT
+from qaconv.registry.relocation import check_place
 from qaconv.release.gate import Comparison
 from qaconv.report import Run, add_run
 
 STORE = Path("mlflow.db")  # in the project's folder, unless MLFLOW_TRACKING_URI names another store
 ARTIFACTS = Path("mlartifacts")  # files of that store
+SQLITE = "sqlite:///"
 DVC_LOCK = Path("dvc.lock")
 
 
@@ -169,7 +172,7 @@ def lock_digest() -> str:
 
 def store_uri() -> str:
     """Return MLFLOW_TRACKING_URI, or the SQLite file in the project's folder."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{STORE.resolve()}"
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}{STORE.resolve()}"
 
 
 def _server() -> str:
@@ -179,9 +182,16 @@ def _server() -> str:
 
 
 def use_store() -> str:
-    """Make MLflow use that store, and return its address. A flow then waits for a store that is down for a moment."""
-    mlflow.set_tracking_uri(store_uri())
-    return store_uri()
+    """Make MLflow use that store, and return its address. A flow then waits for a store that is down for a moment.
+
+    Raises:
+        InputError: the project's store keeps its files in another folder, as the project was moved or copied.
+    """
+    uri = store_uri()
+    if uri.startswith(SQLITE) and Path(uri.removeprefix(SQLITE)).resolve() == STORE.resolve():
+        check_place(STORE, ARTIFACTS)
+    mlflow.set_tracking_uri(uri)
+    return uri
 
 
 def connect() -> None:
@@ -202,7 +212,7 @@ def find_experiment(name: str) -> str | None:
     experiment = MlflowClient().get_experiment_by_name(name)
     if experiment is None:
         return None
-    if experiment.lifecycle_stage != "active":
+    if experiment.lifecycle_stage != LifecycleStage.ACTIVE:
         raise InputError(
             f"params.yaml: registry.experiment {name!r} was deleted in MLflow; choose another name, or run `mlflow "
             f"experiments restore --experiment-id {experiment.experiment_id}`"

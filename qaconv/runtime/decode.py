@@ -15,14 +15,15 @@ from qaconv.runtime.formats.containers import (
     check_png_rows,
     check_webp,
     correct_transparency,
+    read_grey,
 )
 from qaconv.runtime.formats.orientation import read_orientation, turn_upright
 from qaconv.runtime.formats.pixel_modes import to_rgb
 
-# Media types by Pillow's names. Others are left out, such as GIF and AVIF: they are not used for crops, and each one
-# is a decoder that a service would offer to strangers.
-FORMATS = {"JPEG": "image/jpeg", "PNG": "image/png", "BMP": "image/bmp", "WEBP": "image/webp", "TIFF": "image/tiff"}
-ALLOWED_FORMATS = "JPEG, PNG, BMP, WebP, TIFF"
+# Media types by Pillow's names, in any case. Others are left out, such as GIF and AVIF: they are not used for crops,
+# and each one is a decoder that a service would offer to strangers.
+FORMATS = {"JPEG": "image/jpeg", "PNG": "image/png", "BMP": "image/bmp", "WebP": "image/webp", "TIFF": "image/tiff"}
+ALLOWED_FORMATS = ", ".join(FORMATS)
 LARGEST_PIXELS = 4_000_000  # a crop shows one person; a larger image is a mistake or an attack
 LONGEST_SIDE = 10_000  # for a strip a pixel wide Pillow's filter takes hundreds of megabytes
 LIMITS = f"must have at most {LARGEST_PIXELS:,}, and {LONGEST_SIDE:,} a side"
@@ -46,8 +47,6 @@ SIGNATURES = (
     (b"P6", "PPM"),
 )
 BRANDS = {b"avif": "AVIF", b"heic": "HEIC", b"heix": "HEIC", b"mif1": "HEIF"}  # of ISO base media files
-TIFF_WHITE_IS_ZERO = 0
-PHOTOMETRIC, BITS = 262, 258  # TIFF's tags
 
 
 class DecodeError(InputError):
@@ -88,11 +87,11 @@ def find_format(data: bytes) -> str:
     """
     kind = next((name for start, name in SIGNATURES if data.startswith(start)), None)
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        kind = "WEBP"
+        kind = "WebP"
     elif data[4:8] == b"ftyp":
         kind = BRANDS.get(data[8:12])
     if kind is None:
-        raise DecodeError("is not an image")
+        raise DecodeError(f"is not an image, allowed: {ALLOWED_FORMATS}")
     if kind not in FORMATS:
         raise DecodeError(f"is a {kind} file, allowed: {ALLOWED_FORMATS}")
     return kind
@@ -109,22 +108,20 @@ def _decode_by_pillow(data: bytes, kind: str) -> NDArray[np.uint8]:
     exif = b""
     if kind == "PNG":
         exif = check_png(data)
-    elif kind == "WEBP":
+    elif kind == "WebP":
         check_webp(data)
     with Image.open(BytesIO(data), formats=(kind,)) as picture:
-        if kind == "WEBP":
+        if kind == "WebP":
             exif = picture.info.get("exif", b"")
         orientation = read_orientation(exif)
         _check_size(picture.height, picture.width, orientation)
         check_opened(picture)
-        tags = getattr(picture, "tag_v2", {})  # of TIFF, which Pillow turns upright itself
-        largest = 2 ** max(tags.get(BITS, (16,))) - 1
-        is_inverted = tags.get(PHOTOMETRIC) == TIFF_WHITE_IS_ZERO and picture.mode.startswith("I;16")
+        largest, is_inverted = read_grey(picture)
         picture.load()
         if kind == "PNG":
             check_png_rows(data, picture)
             correct_transparency(picture, data)
         rgb = to_rgb(picture, largest=largest)
-    if is_inverted:  # Pillow inverts up to 8 bits
+    if is_inverted:
         rgb = 255 - rgb
     return turn_upright(rgb, orientation)

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from qaconv.runtime.contract import ENCODER, Contract, Decision, Probability
 from qaconv.runtime.head import Head
+from qaconv.runtime.integrity import check_example, check_files
 from qaconv.runtime.matcher import cpu_matcher
 from qaconv.runtime.sessions import open_graph
 from qaconv.runtime.shortlist import RowScorer
@@ -51,13 +52,15 @@ class ServedModel:
         head: the matcher as numbers.
         matcher: matches maps laid out as [N, S, C].
         row_scorer: scores row averages of such maps.
+        profiles: temporal profiles by target.
 
     Raises:
-        InputError: a file is missing, or cannot be read.
+        InputError: a file is missing, damaged or cannot be read, or a crop of the contract's size does not run.
     """
 
     def __init__(self, folder: Path, *, threads: int = 0) -> None:
         self.contract = Contract.load(folder)
+        check_files(folder, self.contract)
         self._encoder = open_graph(folder / ENCODER, threads)
         self.crop_size = (self.contract.crop_resize.height, self.contract.crop_resize.width)
         channels, height, width = self._encoder.get_outputs()[0].shape[1:]
@@ -68,7 +71,8 @@ class ServedModel:
         self.head = Head(query, gallery, numbers.bias, numbers.average, self.map_shape)
         self.matcher = cpu_matcher(self.head, threads or None)
         self.row_scorer = RowScorer(self.head, threads or None)
-        self._profiles = {path.stem: path for path in sorted((folder / "tlift").glob("*.json"))}
+        self.profiles = {path.stem: TLiftProfile.load(path) for path in sorted((folder / "tlift").glob("*.json"))}
+        check_example(folder, self.crop_size, self.encode, self.score)
 
     @property
     def encoder_digest(self) -> str:
@@ -78,12 +82,7 @@ class ServedModel:
     @property
     def targets(self) -> list[str]:
         """The targets that have a temporal profile."""
-        return list(self._profiles)
-
-    @cached_property
-    def profiles(self) -> dict[str, TLiftProfile]:
-        """Temporal profiles by target."""
-        return {name: TLiftProfile.load(path) for name, path in self._profiles.items()}
+        return list(self.profiles)
 
     def encode(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Encode RGB crops [N, H, W, 3] as maps [N, C, h, w] of unit length over C."""

@@ -90,6 +90,11 @@ class Gallery:
     def __len__(self) -> int:
         return self._size
 
+    def camids(self) -> set[int]:
+        """Return the cameras that have sightings."""
+        with self._lock:
+            return set(np.unique(self._camids[: self._size]).tolist())
+
     def add(self, sightings: Sequence[Sighting], maps: NDArray[Any]) -> None:
         """Add sightings with maps [n, C, h, w]. The caller keeps to the capacity."""
         locations = to_locations(maps)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from qaconv.errors import InputError
 from qaconv.files import replacing_folder, write_json
-from qaconv.registry import download_served, find_release
+from qaconv.registry import Release, download_served, find_champion, find_release
 from qaconv.runtime.model import ServedModel
 from qaconv.serving.service import Service
 
@@ -44,39 +44,57 @@ class Champions:
             InputError: there is no champion.
         """
         if self.have_active_version:
-            version = str(json.loads(self._pointer.read_text(encoding="utf-8"))["version"])
-            return version, ServedModel(self.folder / version, threads=THREADS)
-        champion = find_release(self.name, "champion")
-        if champion is None:
-            raise InputError(f"{self.name}: no version has the alias champion; `make demo` registers one")
-        model = self._fetch(champion.version)
-        write_json(self._pointer, {"version": champion.version})
+            pointer = self._read_pointer()
+            return pointer["version"], ServedModel(self.folder / pointer["folder"], threads=THREADS)
+        champion = find_champion(self.name)
+        model = self._fetch(champion)
+        self._write_pointer(champion)
         return champion.version, model
 
     def follow(self, service: Service) -> bool:
         """Activate the registry's champion if it is not active yet; return whether it was not."""
         champion = find_release(self.name, "champion")
-        before = service.active.version
-        if champion is None or champion.version == before:
+        before = self._read_pointer()
+        if champion is None or _folder_name(champion) == before["folder"]:
             return False
-        model = self._fetch(champion.version)
-        log.info("version %s is the new champion; version %s answers until it is ready", champion.version, before)
+        model = self._fetch(champion)
+        log.info(
+            "version %s is the new champion; version %s answers until it is ready", champion.version, before["version"]
+        )
         service.load_version(champion.version, model)
-        write_json(self._pointer, {"version": champion.version})
+        self._write_pointer(champion)
         service.records.forget_other_encoders(model.encoder_digest)
-        shutil.rmtree(self.folder / before, ignore_errors=True)
+        shutil.rmtree(self.folder / before["folder"], ignore_errors=True)
         return True
 
     @property
     def _pointer(self) -> Path:
         return self.folder / "in_charge.json"  # the name in existing folders
 
-    def _fetch(self, version: str) -> ServedModel:
-        folder = self.folder / version
-        if not folder.is_dir():
-            with replacing_folder(folder) as unfinished:
-                download_served(self.name, version, unfinished)
-        return ServedModel(folder, threads=THREADS)
+    def _read_pointer(self) -> dict[str, str]:
+        """Return the active version and the name of its folder, which was the version's number before 0.2.0."""
+        pointer = json.loads(self._pointer.read_text(encoding="utf-8"))
+        return {"folder": pointer["version"], **pointer}
+
+    def _write_pointer(self, release: Release) -> None:
+        write_json(self._pointer, {"version": release.version, "folder": _folder_name(release)})
+
+    def _fetch(self, release: Release) -> ServedModel:
+        """Load a release from its folder, which exists only once the release has loaded."""
+        folder = self.folder / _folder_name(release)
+        if folder.is_dir():
+            return ServedModel(folder, threads=THREADS)
+        with replacing_folder(folder) as unfinished:
+            download_served(release, unfinished)
+            try:
+                return ServedModel(unfinished, threads=THREADS)
+            except InputError as error:
+                raise InputError(f"{release} cannot be served: {error}") from error
+
+
+def _folder_name(release: Release) -> str:
+    """Return a name that no other release has: version numbers begin at 1 in every registry, runs have random ids."""
+    return f"{release.version}-{release.run_id}"
 
 
 class Housekeeping:
@@ -108,6 +126,8 @@ class Housekeeping:
             try:
                 self._service.delete_expired()
                 self._champions.follow(self._service)
+            except InputError as error:
+                log.error("%s; the present version answers, next try in %g s", error, self._every_s)
             except Exception:  # the registry may return; the present version answers meanwhile
                 log.exception("housekeeping failed; next try in %g s", self._every_s)
             if self._stopped.wait(self._every_s):

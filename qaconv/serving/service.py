@@ -74,6 +74,7 @@ class Service:
         self._change = threading.Lock()  # held while galleries change; searches do not wait for it
         self._encode_missing(model)
         self.active = self._load_galleries(version, model)
+        self._report_cameras()
 
     def enrol(self, target: str, sightings: Sequence[NewSighting]) -> list[int]:
         """Store sightings, all or none, and return their ids.
@@ -96,7 +97,11 @@ class Service:
                 maps = self._encoder.encode_to_store(current.model, images)
             self._check_room(current, len(sightings))
             ids = self.records.add(rows, current.model.encoder_digest, maps)
-            gallery.add([Sighting(new_id, *row[:-1]) for new_id, row in zip(ids, rows, strict=True)], maps)
+            try:
+                gallery.add([Sighting(new_id, *row[:-1]) for new_id, row in zip(ids, rows, strict=True)], maps)
+            except BaseException:  # else they would be found after a restart alone
+                self.records.delete(ids)
+                raise
         return ids
 
     def search(
@@ -116,7 +121,7 @@ class Service:
             InputError: an image is refused.
         """
         active, gallery = self._find(target)
-        resolved = [self._resolve(target, query) for query in queries]
+        resolved = [self._resolve(active.model, target, query) for query in queries]
         self._check_cameras(active.model, target, [query.camid for query in resolved if query.camid is not None])
         maps = self._query_maps(active.model, resolved)
         if threshold is None:
@@ -135,8 +140,8 @@ class Service:
             InputError: the image is refused.
         """
         active, _ = self._find(target)
-        other = self._resolve(target, Query(sighting=sighting))
-        query_map, gallery_map = self._query_maps(active.model, [self._resolve(target, query), other])
+        other = self._resolve(active.model, target, Query(sighting=sighting))
+        query_map, gallery_map = self._query_maps(active.model, [self._resolve(active.model, target, query), other])
         return correspondences(query_map, gallery_map, active.model.head, limit)
 
     def sighting(self, target: str, sighting: int) -> Sighting:
@@ -174,42 +179,59 @@ class Service:
     def delete_person(self, target: str, person: str) -> int:
         """Overwrite the sightings that were enrolled with this `person`, and return their number.
 
+        The target may be one that the active version has no profile for, if sightings of it are stored.
+
         Raises:
             NotFound: unknown target.
         """
-        self._find(target)
-        return self.delete(target, self.records.ids_of_person(target, person))
+        ids = self.records.ids_of_person(target, person)
+        if not ids:
+            self._find(target)
+        return self.delete(target, ids)
 
     def delete(self, target: str, ids: Sequence[int]) -> int:
         """Overwrite sightings on disk and in memory, and return their number."""
         with self._change:
             self.records.delete(ids)
-            _, gallery = self._find(target)
-            gallery.remove(ids)
+            gallery = self.active.galleries.get(target)
+            if gallery is not None:
+                gallery.remove(ids)
+        self.records.empty_journal()  # last: if it fails, memory holds no more than the disk
         return len(ids)
 
     def delete_expired(self) -> int:
         """Delete sightings that are older than their target's retention, and return their number."""
+        self.records.empty_journal()  # of a deletion that could not
         deleted = 0
         for target, days in self.settings.retention_days.items():
-            if target in self.active.galleries and (
-                expired := self.records.ids_before(target, time.time() - days * DAY_S)
-            ):
+            if expired := self.records.ids_before(target, time.time() - days * DAY_S):
                 deleted += self.delete(target, expired)
                 log.info("%s: deleted %d sightings, kept for %g days", target, len(expired), days)
         return deleted
 
     def load_version(self, version: str, model: ServedModel) -> None:
         """Encode every stored crop with another version, then let it answer; until then the present one answers."""
-        self._encode_missing(model)
+        last = self._encode_missing(model)
         with self._change:
-            self._encode_missing(model)  # the batch or two that were enrolled meanwhile
+            self._encode_missing(model, after=last)  # the batch or two that were enrolled meanwhile
             same_encoder = model.encoder_digest == self.active.model.encoder_digest
             if same_encoder and model.targets == list(self.active.galleries):
                 self.active = ActiveVersion(version, model, self.active.galleries, self.active.capacity)
             else:
                 self.active = self._load_galleries(version, model)
         log.info("version %s answers now", version)
+        self._report_cameras()
+
+    def _report_cameras(self) -> None:
+        """Log the cameras of stored sightings that the active version has no temporal profile of."""
+        for target, gallery in self.active.galleries.items():
+            if unknown := sorted(gallery.camids() - set(self.active.model.profiles[target].camids)):
+                log.warning(
+                    "%s: the profile of version %s lacks the cameras %s; their sightings are matched without time",
+                    target,
+                    self.active.version,
+                    unknown,
+                )
 
     def _find(self, target: str) -> tuple[ActiveVersion, Gallery]:
         active = self.active
@@ -227,12 +249,14 @@ class Service:
         if stored + count > active.capacity:
             raise Full(f"{stored:,} sightings are stored; serve.memory_mb has room for {active.capacity:,}")
 
-    def _resolve(self, target: str, query: Query) -> Query:
-        """Fill in a stored sighting's camera and time where the query has none."""
+    def _resolve(self, model: ServedModel, target: str, query: Query) -> Query:
+        """Fill in a stored sighting's camera and time where the query has none; no camera that the profile lacks."""
         if query.sighting is None:
             return query
         stored = self.sighting(target, query.sighting)
-        camid = stored.camid if query.camid is None else query.camid
+        camid = query.camid
+        if camid is None and stored.camid in model.profiles[target].camids:
+            camid = stored.camid
         return Query(None, stored.id, camid, stored.time_s if query.time_s is None else query.time_s)
 
     def _query_maps(self, model: ServedModel, queries: Sequence[Query]) -> list[NDArray[np.float32]]:
@@ -246,7 +270,7 @@ class Service:
     def _stored_map(self, model: ServedModel, sighting: int) -> NDArray[np.float32]:
         stored = self.records.map_of(sighting, model.encoder_digest, model.map_shape)
         if stored is None:
-            raise NotFound(f"sighting {sighting} was deleted")
+            raise NotFound(f"sighting {sighting} was deleted, or its image is no longer decoded; see the service's log")
         return stored
 
     def _rank(
@@ -265,7 +289,16 @@ class Service:
         probability = model.probability(logits)
         lifted = None
         if query.camid is not None and query.time_s is not None and len(ids):
-            lifted = model.lift(target, logits[None], [query.camid], [query.time_s], camids, times)
+            # A camera without a profile counts as one without times: its sightings are matched by appearance alone.
+            known = np.isin(camids, model.profiles[target].camids)
+            lifted = model.lift(
+                target,
+                logits[None],
+                [query.camid],
+                [query.time_s],
+                np.where(known, camids, query.camid),
+                np.where(known, times, np.nan),
+            )
         ranking = logits if lifted is None else lifted[0]
         order = [row for row in np.lexsort((ids, -ranking)) if ids[row] != query.sighting]
         return [
@@ -281,23 +314,48 @@ class Service:
             for row in order[:top_k]
         ]
 
-    def _encode_missing(self, model: ServedModel) -> None:
-        """Encode stored crops without a map of this encoder, a batch at a time, so that searches run in between."""
-        while missing := self.records.missing_maps(model.encoder_digest, BATCH):
-            self.reencoding = True
-            ids, crops = zip(*missing, strict=True)
-            self.records.add_maps(ids, model.encoder_digest, self._encoder.encode(model, crops))
-        self.reencoding = False
+    def _encode_missing(self, model: ServedModel, after: int = 0) -> int:
+        """Encode stored crops without a map of this encoder, a batch at a time, so that searches run in between.
+
+        Args:
+            model: encodes them.
+            after: id of the last sighting to pass over. Default: none.
+
+        Returns:
+            Id of the last sighting that had no map, or `after`.
+        """
+        try:
+            while missing := self.records.missing_maps(model.encoder_digest, after, BATCH):
+                self.reencoding = True
+                self._encode_stored(model, missing)
+                after = missing[-1][0]
+        finally:
+            self.reencoding = False
+        return after
+
+    def _encode_stored(self, model: ServedModel, sightings: Sequence[tuple[int, bytes]]) -> None:
+        """Encode crops, given with their ids. One that is refused, as by a stricter decoder, is left without a map."""
+        ids, crops = zip(*sightings, strict=True)
+        try:
+            maps = self._encoder.encode(model, crops)
+        except InputError as error:
+            if len(sightings) == 1:
+                log.error("sighting %d: %s; no search finds it: delete it, and enrol another file", ids[0], error)
+                return
+            for sighting in sightings:
+                self._encode_stored(model, [sighting])
+        else:
+            self.records.add_maps(ids, model.encoder_digest, maps)
 
     def _load_galleries(self, version: str, model: ServedModel) -> ActiveVersion:
-        """Read every target's sightings from disk.
+        """Read the sightings of the model's targets from disk; those of other targets take no memory.
 
         Raises:
             InputError: there are more than memory is set to hold.
         """
         # Half of the memory, as a new version's galleries are filled while the present ones still answer.
         capacity = self.settings.memory_mb * 2**20 // (2 * sighting_bytes(model.map_shape))
-        if (stored := self.records.count()) > capacity:
+        if (stored := self.records.count_maps(model.encoder_digest, model.targets)) > capacity:
             raise InputError(f"serve.memory_mb: has room for {capacity:,} sightings, {stored:,} are stored")
         galleries = {name: Gallery(capacity, model.map_shape) for name in model.targets}
         for sightings, maps in self.records.with_maps(model.encoder_digest, model.map_shape):

@@ -1,7 +1,7 @@
 """Store sightings, their crops and maps in one SQLite file.
 
 When `add` returns, its sightings are on disk; a killed process leaves all of them or none. When `delete` returns, they
-are overwritten.
+are deleted, and when `empty_journal` returns, nothing of them is left in the files.
 """
 
 import sqlite3
@@ -95,9 +95,12 @@ class Records:
             )
 
     def delete(self, ids: Sequence[int]) -> None:
-        """Overwrite sightings, their crops and maps in the file, and empty its journal."""
+        """Delete sightings, their crops and maps; the file overwrites them, and its journal keeps them."""
         with self._transaction() as connection:
             connection.executemany("DELETE FROM sightings WHERE id = ?", [(sighting,) for sighting in ids])
+
+    def empty_journal(self) -> None:
+        """Write the journal's changes to the file, and empty it of what was deleted."""
         self._query("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def forget_other_encoders(self, encoder: str) -> None:
@@ -138,16 +141,25 @@ class Records:
         rows = self._query("SELECT map FROM maps WHERE encoder = ? AND sighting = ?", encoder, sighting)
         return _map(rows[0][0], shape).astype(np.float32) if rows else None
 
-    def missing_maps(self, encoder: str, limit: int) -> list[tuple[int, bytes]]:
-        """Return up to `limit` ids and crops without a map of this encoder."""
+    def missing_maps(self, encoder: str, after: int, limit: int) -> list[tuple[int, bytes]]:
+        """Return up to `limit` ids above `after`, in order, and crops without a map of this encoder."""
         return self._query(
-            "SELECT id, crop FROM sightings WHERE id NOT IN (SELECT sighting FROM maps WHERE encoder = ?) LIMIT ?",
-            encoder, limit,
+            "SELECT id, crop FROM sightings WHERE id > ? AND id NOT IN (SELECT sighting FROM maps WHERE encoder = ?) "
+            "ORDER BY id LIMIT ?",
+            after, encoder, limit,
         )  # fmt: skip
 
     def count(self) -> int:
         """Count all sightings."""
         return int(self._query("SELECT count(*) FROM sightings")[0][0])
+
+    def count_maps(self, encoder: str, targets: Sequence[str]) -> int:
+        """Count the sightings of some targets that have a map of this encoder."""
+        places = ",".join("?" * len(targets))
+        statement = (
+            f"SELECT count(*) FROM sightings JOIN maps ON sighting = id AND encoder = ? WHERE target IN ({places})"
+        )
+        return int(self._query(statement, encoder, *targets)[0][0])
 
     def with_maps(
         self, encoder: str, shape: tuple[int, int, int]
@@ -179,14 +191,9 @@ class Records:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._lock:
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._connection
-            except BaseException:
-                self._connection.execute("ROLLBACK")
-                raise
-            self._connection.execute("COMMIT")
+        with self._lock, self._connection as connection:  # commits; rolls back after an error, also of the commit
+            connection.execute("BEGIN IMMEDIATE")
+            yield connection
 
 
 def _bytes(values: NDArray[Any]) -> bytes:

@@ -13,6 +13,7 @@ from PIL import Image
 
 from flows.ingest import IngestResult, ingest
 from flows.stages import StageFailed
+from qaconv.runtime.decode import ALLOWED_FORMATS
 from tests.tracked_projects import REPOSITORY, commit_all, write
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
@@ -100,7 +101,7 @@ def test_rejected_images_and_tables_are_moved_to_quarantine_with_the_reason(s3: 
     assert (result.accepted, result.rejected) == (1, 1)
     assert keys(s3, "quarantine") == ["shop/monday/2.png", "shop/monday/report.json", "shop/monday/sightings.csv"]
     report = s3.get_object(Bucket="quarantine", Key="shop/monday/report.json")["Body"].read()
-    assert json.loads(report) == {"batch": "", "images": {"2.png": "is not an image"}}
+    assert json.loads(report) == {"batch": "", "images": {"2.png": f"is not an image, allowed: {ALLOWED_FORMATS}"}}
 
     s3.put_object(Bucket="incoming", Key="shop/tuesday/sightings.csv", Body=b"who,where\n1,2\n")
     (result,) = ingest()

@@ -22,6 +22,7 @@ from PIL import Image
 from qaconv.config import SiteConfig
 from qaconv.data.layouts import market1501
 from qaconv.data.manifest import Manifest
+from qaconv.runtime.decode import ALLOWED_FORMATS
 from qaconv.synthetic.render import render_site
 from tests.integration.running_stack import Stack, make, wait_for, write_small_project
 
@@ -191,7 +192,7 @@ def test_new_sightings_are_versioned_and_a_broken_image_is_quarantined(
     assert keys(stack, "incoming") == []
     assert f"shop/monday/{first['image'].iloc[-1]}" in keys(stack, "quarantine")
     report = json.loads(stack.s3().get_object(Bucket="quarantine", Key="shop/monday/report.json")["Body"].read())
-    assert report["images"] == {first["image"].iloc[-1]: "is not an image"}
+    assert report["images"] == {first["image"].iloc[-1]: f"is not an image, allowed: {ALLOWED_FORMATS}"}
     upload(stack, "again", first[:-1], sightings.root)
     stack.complete("ingest/hourly")
     assert head(stack) == after
@@ -260,7 +261,7 @@ def test_a_worse_challenger_is_refused_with_its_reason(stack: Stack, registry: M
 
 
 def test_rolling_back_brings_the_previous_champion_back_with_its_graphs(stack: Stack, registry: MlflowClient) -> None:
-    stack.complete("rollback/rollback", why="the new one confuses twins")
+    stack.complete("rollback/rollback", version=2, why="the new one confuses twins")
     assert aliases(registry)["champion"] == "1"
     assert "previous" not in aliases(registry)
     assert registry.get_model_version("qaconv", "2").tags["rolled_back"] == "the new one confuses twins"

@@ -9,7 +9,7 @@ from PIL import Image
 
 from qaconv.errors import InputError
 from qaconv.runtime.crops import read_crop
-from qaconv.runtime.decode import LARGEST_PIXELS, LONGEST_SIDE
+from qaconv.runtime.decode import FORMATS, LARGEST_PIXELS, LONGEST_SIDE
 from qaconv.runtime.formats.jpeg import MOST_SCANS
 from tests.runtime.image_files import blobs, encode
 
@@ -61,21 +61,14 @@ def test_a_jpeg_of_more_scans_than_any_encoder_writes_is_refused() -> None:
         read_crop(progressive(MOST_SCANS + 1), HEIGHT, WIDTH)
 
 
-@pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "WEBP", "TIFF"])
+@pytest.mark.parametrize("kind", FORMATS)
 def test_a_long_strip_of_few_pixels_is_refused(kind: str) -> None:
     strip = encode(Image.new("RGB", (LONGEST_SIDE + 1, 1)), kind)
     with pytest.raises(InputError, match="image: has 10001 x 1 pixels, must have at most 4,000,000, and 10,000 a side"):
         read_crop(strip, HEIGHT, WIDTH)
 
 
-@pytest.mark.parametrize("kept", [0.1, 0.5, 0.9])
-def test_a_truncated_jpeg_is_refused(kept: float) -> None:
-    data = encode(blobs(64, 128), "JPEG")
-    with pytest.raises(InputError, match="image: cannot be decoded as JPEG: "):
-        read_crop(data[: int(kept * len(data))], HEIGHT, WIDTH)
-
-
-@pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "WEBP", "TIFF"])
+@pytest.mark.parametrize("kind", FORMATS)
 def test_a_large_image_is_refused_by_its_upright_size(kind: str) -> None:
     width = 2_500
     height = LARGEST_PIXELS // width + 1

@@ -242,7 +242,7 @@ def test_a_webp_that_was_cut_and_whose_length_was_corrected_is_refused() -> None
     for name in ("WebP", "lossless WebP"):
         cut = OTHERS[name][: len(OTHERS[name]) // 2 & ~1]
         lengths = struct.pack("<I", len(cut) - 8) + cut[8:16] + struct.pack("<I", len(cut) - 20)
-        with pytest.raises(DecodeError, match="cannot be decoded as WEBP: "):
+        with pytest.raises(DecodeError, match="cannot be decoded as WebP: "):
             decode_image(cut[:4] + lengths + cut[20:])
 
 

@@ -28,9 +28,8 @@ def test_each_format_of_the_list_is_decoded(kind: str) -> None:
     assert decode_image(data).shape == (60, 30, 3)
 
 
-def test_the_list_in_messages_is_the_list_of_formats() -> None:
-    assert ALLOWED_FORMATS.upper() == ", ".join(FORMATS)
-    assert dict(FORMATS) == {kind: Image.MIME[kind] for kind in FORMATS}
+def test_each_format_has_the_media_type_that_pillow_knows() -> None:
+    assert {kind: Image.MIME[kind.upper()] for kind in FORMATS} == FORMATS
 
 
 @pytest.mark.parametrize("kind", REFUSED)
@@ -43,7 +42,7 @@ def test_another_format_is_refused_by_its_name(kind: str) -> None:
     "data", [b"", b"\0", b"<html>404</html>", b"\xff\xd8", b"RIFF\0\0\0\0WAVE", b"\0\0\0\x18ftypmp42"]
 )
 def test_what_is_not_an_image_is_refused(data: bytes) -> None:
-    with pytest.raises(DecodeError, match="^is not an image$"):
+    with pytest.raises(DecodeError, match=f"^is not an image, allowed: {ALLOWED_FORMATS}$"):
         decode_image(data)
 
 

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
-from time import perf_counter
+from time import process_time
 
 import numpy as np
 import pytest
@@ -31,6 +31,7 @@ SEEDS = [
     encode(PICTURE, "TIFF", compression="tiff_lzw"),
     encode(PICTURE.convert("P"), "TIFF", compression="tiff_adobe_deflate"),
     tiff(GREY_TIFF, [bytes(8), bytes(8)]),
+    tiff({**GREY_TIFF, 258: [16, 2**32 - 1]}, [bytes(16), bytes(16)]),
 ]
 BYTES = st.one_of(
     st.binary(min_size=1, max_size=8), st.sampled_from([b"\xff" * 4, bytes(4), b"\x7f\xff\xff\xff", bytes(64)])
@@ -52,7 +53,7 @@ def mutate(data: bytes, kind: str, share: float, piece: bytes) -> bytes:
 def test_a_mutated_file_is_decoded_or_refused(data: bytes, mutations: list[tuple[str, float, bytes]]) -> None:
     for kind, share, piece in mutations:
         data = mutate(data, kind, share, piece)
-    started = perf_counter()
+    started = process_time()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's, of damaged TIFF tags
         try:
@@ -62,7 +63,7 @@ def test_a_mutated_file_is_decoded_or_refused(data: bytes, mutations: list[tuple
         else:
             assert pixels.dtype == np.uint8 and pixels.ndim == 3 and pixels.shape[2] == 3
             assert pixels.shape[0] * pixels.shape[1] <= LARGEST_PIXELS and max(pixels.shape) <= LONGEST_SIDE
-    assert perf_counter() - started < 2
+    assert process_time() - started < 2
 
 
 def test_the_memory_of_a_huge_image_is_not_reserved(tmp_path: Path) -> None:

@@ -1,6 +1,11 @@
+import sqlite3
 import threading
 import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -187,13 +192,13 @@ def test_a_new_version_answers_once_all_crops_are_encoded_and_searches_never_sto
     stop.set()
     searching.join()
     assert versions <= {"1", "2"} and lengths == {40}
-    assert service.records.missing_maps("another encoder", 1) == []
+    assert service.records.missing_maps(service.active.model.encoder_digest, 0, 1) == []
 
 
 def test_sightings_enrolled_after_a_change_of_versions_are_found_with_the_old(service: Service, tmp_path: Path) -> None:
     before = enrol(service, 2)
     service.load_version("2", small_model(tmp_path / "new", "another encoder"))
-    service.records.forget_other_encoders("another encoder")
+    service.records.forget_other_encoders(service.active.model.encoder_digest)
     after = enrol(service, 2, first=2)
     assert sorted(find(service, 0)) == before + after
 
@@ -206,3 +211,124 @@ def test_correspondences_of_all_locations_sum_to_the_logit(service: Service) -> 
     expected = 0.5 * (cosines.max(axis=0).sum() + cosines.max(axis=1).sum())
     assert sum(pair.share for pair in pairs) == pytest.approx(expected, rel=1e-3)
     assert {pair.asked_by for pair in pairs} == {"query", "gallery"} and len(pairs) == 4
+
+
+def corrupt(service: Service, *ids: int) -> None:
+    """Make stored crops such that this version's decoder refuses them, as an earlier version's did not."""
+    for sighting in ids:
+        service.records._connection.execute("UPDATE sightings SET crop = ? WHERE id = ?", (crop(0)[:60], sighting))
+
+
+def test_a_stored_crop_that_is_refused_stops_no_new_version_and_no_start(
+    service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("qaconv.serving.service.BATCH", 2)
+    ids = enrol(service, 6)
+    corrupt(service, *ids[1:4])
+    model = small_model(tmp_path / "new", "another encoder")
+    service.load_version("2", model)
+    assert service.active.version == "2" and not service.reencoding
+    assert sorted(find(service, 0)) == [ids[0], *ids[4:]]
+    assert [record.getMessage() for record in caplog.records] == [
+        f"sighting {sighting}: image: cannot be decoded as PNG: ends early; no search finds it: delete it, and enrol "
+        "another file"
+        for sighting in ids[1:4]
+    ]
+    assert sorted(find(Service(service.records, SETTINGS, "2", model), 0)) == [ids[0], *ids[4:]]
+    with pytest.raises(NotFound, match="its image is no longer decoded"):
+        service.search("mall", [Query(sighting=ids[1])], ANY, 5)
+
+
+def test_an_error_while_crops_are_encoded_again_ends_the_encoding(
+    service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enrol(service, 2)
+    monkeypatch.setattr(service.records, "add_maps", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        service.load_version("2", small_model(tmp_path / "new", "another encoder"))
+    assert not service.reencoding and service.active.version == "1"
+
+
+def test_sightings_of_a_target_without_a_profile_are_deleted_and_expire(tmp_path: Path) -> None:
+    settings = SETTINGS.model_copy(update={"retention_days": {"station": 1}})
+    service = small_service(tmp_path, settings)
+    ids = service.enrol("station", [NewSighting(crop(number), 0, person="ada") for number in range(3)])
+    ids += service.enrol("station", [NewSighting(crop(number), 0) for number in range(2)])
+    service.load_version("2", small_model(tmp_path / "new", targets=["mall"]))
+    assert service.delete_person("station", "ada") == 3
+    assert service.delete("station", [service.sighting("station", ids[3]).id]) == 1
+    service.records._connection.execute("UPDATE sightings SET enrolled_s = 0")
+    assert service.delete_expired() == 1 and service.records.count() == 0
+    with pytest.raises(NotFound, match="unknown target 'station', allowed: mall"):
+        service.delete_person("station", "ada")
+
+
+def test_sightings_of_a_target_without_a_profile_take_no_room_before_and_after_a_restart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = small_service(tmp_path)
+    service.enrol("station", [NewSighting(crop(number), 0) for number in range(3)])
+    model = small_model(tmp_path / "new", targets=["mall"])
+    monkeypatch.setattr("qaconv.serving.service.sighting_bytes", lambda _: 2**20 // 4)  # room for two
+    service.load_version("2", model)
+    enrol(service, 2)
+    with pytest.raises(Full, match="2 sightings are stored; serve.memory_mb has room for 2"):
+        enrol(service, 1)
+    assert len(find(Service(service.records, SETTINGS, "2", model), 0)) == 2
+
+
+@pytest.mark.parametrize("way", ["person", "sighting", "retention"])
+def test_a_deletion_that_fails_after_it_is_on_disk_is_true_in_memory_and_is_completed(
+    way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = small_service(tmp_path, SETTINGS.model_copy(update={"retention_days": {"mall": 1}}))
+    old = enrol(service, 1, person="ada")
+    service.records._connection.execute("UPDATE sightings SET enrolled_s = 0")
+    kept = enrol(service, 1, first=1)
+    full = sqlite3.OperationalError("database or disk is full")
+
+    def fail_after_delete(delete: Callable[[Sequence[int]], None], ids: Sequence[int]) -> None:
+        delete(ids)
+        monkeypatch.setattr(service.records, "empty_journal", Mock(side_effect=full))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(service.records, "delete", partial(fail_after_delete, service.records.delete))
+        with pytest.raises(sqlite3.OperationalError):
+            {
+                "person": lambda: service.delete_person("mall", "ada"),
+                "sighting": lambda: service.delete("mall", old),
+                "retention": service.delete_expired,
+            }[way]()
+    assert find(service, 0) == kept
+    monkeypatch.undo()
+    service.delete_expired()
+    stored = b"".join(path.read_bytes() for path in (tmp_path / "state").rglob("*") if path.is_file())
+    assert crop(0)[20:] not in stored and crop(1)[20:] in stored
+
+
+def test_an_enrolment_that_fails_in_memory_is_not_on_disk(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service.active.galleries["mall"], "add", Mock(side_effect=MemoryError))
+    with pytest.raises(MemoryError):
+        enrol(service, 2)
+    assert service.records.count() == 0
+
+
+def test_a_camera_that_the_new_versions_profile_lacks_is_matched_without_time_and_that_is_logged(
+    service: Service, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ids = enrol(service, 30)
+    model = small_model(tmp_path / "new")
+    model.profiles["mall"] = replace(model.profiles["mall"], camids=(0, 1))
+    service.load_version("2", model)
+    assert "mall: the profile of version 2 lacks the cameras [2]" in caplog.text
+    lost, kept = ids[2], ids[1]  # at cameras 2 and 1
+    (timed,) = service.search("mall", [Query(crop(100), camid=0, time_s=200.0)], ANY, 30).results
+    assert {match.id for match in timed} == set(ids)
+    assert all(match.lifted is not None for match in timed)
+    (later,) = service.search("mall", [Query(crop(100), camid=0, time_s=9000.0)], ANY, 30).results
+    order = [[match.id for match in matches if match.camid == 2] for matches in (timed, later)]
+    assert order[0] == order[1]
+    (by_lost,) = service.search("mall", [Query(sighting=lost)], ANY, 30).results
+    assert len(by_lost) == 29 and by_lost[0].lifted is None
+    (by_kept,) = service.search("mall", [Query(sighting=kept)], ANY, 30).results
+    assert len(by_kept) == 29 and by_kept[0].lifted is not None

@@ -10,6 +10,8 @@ from typing import Any
 
 from PIL import Image, TiffImagePlugin
 
+from qaconv.runtime.formats.pixel_modes import GREY_16
+
 PNG_START = b"\x89PNG\r\n\x1a\n"
 PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type
 ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
@@ -17,6 +19,7 @@ NOT_COMPRESSED = 0  # of BMP's compressions
 BIT_FIELDS = 3
 # libtiff decodes JPEG and fax data that are damaged, and Pillow does not pass on its warnings.
 TIFF_COMPRESSIONS = ("raw", "tiff_lzw", "tiff_deflate", "tiff_adobe_deflate", "packbits")
+TIFF_WHITE_IS_ZERO = 0
 
 
 def check_png(data: bytes) -> bytes:
@@ -69,6 +72,18 @@ def check_opened(picture: Image.Image) -> None:
         raise ValueError("BMP's run-length coding, allowed: none")
     if isinstance(picture, TiffImagePlugin.TiffImageFile):
         _check_tiff(picture)
+
+
+def read_grey(picture: Image.Image) -> tuple[int, bool]:
+    """Return the value that is white in an opened picture of 16-bit grey, and whether black and white are swapped.
+
+    TIFF alone may have 12 bits of 16, or state that white is zero; Pillow swaps the two up to 8 bits.
+    """
+    if picture.mode not in GREY_16 or not isinstance(picture, TiffImagePlugin.TiffImageFile):
+        return 65535, False
+    tags: Any = picture.tag_v2
+    bits = tags[TiffImagePlugin.BITSPERSAMPLE][0]  # a file may state more of them, of any size
+    return 2**bits - 1, tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == TIFF_WHITE_IS_ZERO
 
 
 def correct_transparency(picture: Image.Image, data: bytes) -> None:

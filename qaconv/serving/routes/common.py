@@ -2,10 +2,12 @@
 
 from typing import Annotated, Any
 
+from fastapi import Path
+
 from qaconv.serving import schemas
 
 PREFIX = "/v1/targets/{target}"
-Target = Annotated[str, "The camera network."]
+Target = Annotated[str, Path(description="The camera network.")]
 Responses = dict[int | str, dict[str, Any]]
 REFUSALS: Responses = {
     400: {"model": schemas.Problem, "description": "The body is not JSON."},
