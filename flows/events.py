@@ -4,7 +4,9 @@ from typing import Literal
 
 from prefect.events import emit_event
 
-Event = Literal["model.promoted", "model.refused", "model.rolled_back", "dataset.quarantined", "target.drifted"]
+Event = Literal[
+    "model.promoted", "model.refused", "model.rolled_back", "dataset.quarantined", "dataset.waiting", "target.drifted"
+]
 
 
 def announce(event: Event, name: str, reason: str) -> None:

@@ -1,46 +1,79 @@
 """List, download, quarantine and delete the batches of new sightings in S3.
 
 A batch is `s3://incoming/<dataset>/<batch>/`: images, and `sightings.csv`, which names them. It is complete when every
-image that the table names has been uploaded, in any order.
+image that the table names has been uploaded, in any order. Every file is known by its ETag in the listing: a file that
+has another one when it is read, or before it is deleted, was overwritten meanwhile.
 """
 
+import itertools
 import json
-from collections.abc import Iterator
+import shutil
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
+from hashlib import sha256
 from io import BytesIO
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import boto3
 import pandas as pd
 from botocore.config import Config
+from botocore.exceptions import ClientError
 
-from qaconv.data.ingest import TABLE, Verdict
+from qaconv.data.ingest import TABLE
+from qaconv.data.ingest_names import leads_out, match_names
 
 INCOMING = "incoming"  # bucket that people upload to
 QUARANTINE = "quarantine"  # bucket of rejected files
+REPORT = "report.json"  # in quarantine: why the files next to it were rejected
 RETRIES = Config(retries={"mode": "standard", "max_attempts": 8})  # S3 may be down for a moment
+
+
+class BatchChanged(RuntimeError):
+    """A file of a batch was uploaded, overwritten or deleted after the batch was listed."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """One upload.
+    """The files of one upload.
 
     Attributes:
-        dataset: name of the dataset that it is for.
-        name: name of the batch.
-        files: keys below the batch's prefix, `sightings.csv` among them.
-        missing: images that the table names and nobody has uploaded yet.
+        dataset: name of the dataset that it is for; "" for keys that are not in <dataset>/<batch>/.
+        name: name of the batch, or "".
+        etags: ETag of each file when the batch was listed, by the file's key below `prefix`.
+        last_upload: time of the newest file, in UTC.
     """
 
     dataset: str
     name: str
-    files: tuple[str, ...]
-    missing: tuple[str, ...]
+    etags: Mapping[str, str]
+    last_upload: datetime
 
     @property
     def prefix(self) -> str:
-        return f"{self.dataset}/{self.name}/"
+        return f"{self.dataset}/{self.name}/" if self.name else ""
+
+
+@dataclass(frozen=True)
+class BatchTable:
+    """The table of a batch.
+
+    Attributes:
+        file: its key below the batch's prefix.
+        content: the CSV file.
+        images: file of each image that has been uploaded, by its name in the table.
+        missing: images that the table names and nobody has uploaded yet.
+        unnamed: files that the table does not name.
+    """
+
+    file: str
+    content: bytes
+    images: Mapping[str, str]
+    missing: tuple[str, ...]
+    unnamed: tuple[str, ...]
 
 
 class IngestBucket:
@@ -49,46 +82,147 @@ class IngestBucket:
     def __init__(self) -> None:
         self._s3: Any = boto3.client("s3", config=RETRIES)
 
-    def batches(self) -> Iterator[Batch]:
-        """Yield the batches that have a table, complete or not, sorted by name."""
-        pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=INCOMING)
-        keys = sorted(entry["Key"] for page in pages for entry in page.get("Contents", ()))
-        for key in keys:
+    def batches(self) -> list[Batch]:
+        """List the uploads, complete or not, sorted by name."""
+        groups: defaultdict[tuple[str, str], dict[str, dict[str, Any]]] = defaultdict(dict)
+        for key, entry in self._list("").items():
             dataset, _, rest = key.partition("/")
             name, _, file = rest.partition("/")
-            if file != TABLE:
-                continue
-            prefix = f"{dataset}/{name}/"
-            files = tuple(other.removeprefix(prefix) for other in keys if other.startswith(prefix))
-            missing = tuple(sorted(self._named_images(key) - set(files)))
-            yield Batch(dataset, name, files, missing)
+            if dataset and name and file:
+                groups[dataset, name][file] = entry
+            else:
+                groups["", ""][key] = entry
+        return [
+            Batch(
+                dataset,
+                name,
+                {file: entry["ETag"] for file, entry in files.items()},
+                max(entry["LastModified"] for entry in files.values()),
+            )
+            for (dataset, name), files in sorted(groups.items())
+        ]
 
-    def download(self, batch: Batch, folder: Path) -> None:
-        """Download a batch into an empty folder, and skip keys that lead out of it."""
-        for file in batch.files:
-            if ".." not in PurePosixPath(file).parts and not file.startswith("/"):
-                (folder / file).parent.mkdir(parents=True, exist_ok=True)
-                self._s3.download_file(INCOMING, batch.prefix + file, str(folder / file))
+    def read_table(self, batch: Batch) -> BatchTable | None:
+        """Read a batch's table; None if it has not been uploaded.
 
-    def quarantine(self, batch: Batch, verdict: Verdict) -> None:
-        """Copy the rejected images and the table to quarantine, with a `report.json` of the reasons."""
-        images = [image for image in verdict.refused["image"] if image in batch.files]
-        for file in [*images, TABLE]:
-            source = {"Bucket": INCOMING, "Key": batch.prefix + file}
-            self._s3.copy_object(CopySource=source, Bucket=QUARANTINE, Key=batch.prefix + file)
-        report = {"batch": verdict.fault, "images": dict(verdict.refused[["image", "reason"]].to_numpy())}
-        body = json.dumps(report, indent=2, sort_keys=True, ensure_ascii=False).encode()
-        self._s3.put_object(Bucket=QUARANTINE, Key=batch.prefix + "report.json", Body=body)
+        Raises:
+            BatchChanged: it was overwritten or deleted.
+        """
+        file = match_names([TABLE], batch.etags).get(TABLE)
+        if file is None:
+            return None
+        content = self._open(batch, file).read()
+        names = {name for name in _named_images(content) if not leads_out(name)}
+        images = match_names(names, batch.etags.keys() - {file})
+        unnamed = batch.etags.keys() - {file, *images.values()}
+        return BatchTable(file, content, images, tuple(sorted(names - images.keys())), tuple(sorted(unnamed)))
 
-    def delete(self, batch: Batch) -> None:
-        """Delete a batch from `incoming`, its table first: files without a table are no batch."""
-        for file in sorted(batch.files, key=lambda file: file != TABLE):
-            self._s3.delete_object(Bucket=INCOMING, Key=batch.prefix + file)
+    def download(self, batch: Batch, table: BatchTable, folder: Path) -> dict[str, Path]:
+        """Download the images that the table names, and return each one's path by its name in the table.
 
-    def _named_images(self, key: str) -> set[str]:
-        """Return the images that a table names; none if it cannot be read, which check_batch reports."""
-        try:
-            body = self._s3.get_object(Bucket=INCOMING, Key=key)["Body"].read()
-            return set(pd.read_csv(BytesIO(body), dtype=str)["image"].dropna())
-        except (ValueError, KeyError):
-            return set()
+        Keys are no paths: the files are numbered.
+
+        Raises:
+            BatchChanged: an image was overwritten or deleted.
+        """
+        paths = {file: folder / str(number) for number, file in enumerate(sorted(set(table.images.values())))}
+        for file, path in paths.items():
+            with path.open("wb") as download:
+                shutil.copyfileobj(self._open(batch, file), download)
+        return {name: paths[file] for name, file in table.images.items()}
+
+    def check_unchanged(self, batch: Batch) -> None:
+        """Check that a batch's files are still those that were listed.
+
+        Raises:
+            BatchChanged: a file was uploaded, overwritten or deleted.
+        """
+        present = {key.removeprefix(batch.prefix): entry["ETag"] for key, entry in self._list(batch.prefix).items()}
+        if present != batch.etags:
+            raise BatchChanged(f"{batch.prefix}: has changed meanwhile")
+
+    def quarantine(self, batch: Batch, table: BatchTable, fault: str, reasons: Mapping[str, str]) -> int:
+        """Copy rejected files and the table to quarantine, with a `report.json`, and return the number of files.
+
+        An earlier batch of the same name and other content keeps its place in quarantine; this one gets a number.
+
+        Args:
+            batch: the batch.
+            table: its table.
+            fault: why the whole batch is rejected, or "".
+            reasons: why each image is rejected, by its name in the table.
+
+        Raises:
+            BatchChanged: a file was overwritten or deleted.
+        """
+        unnamed = "the batch is refused" if fault else "the table does not name it"
+        images = {table.images.get(name, name): reason for name, reason in reasons.items()}
+        images |= dict.fromkeys(table.unnamed, unnamed)
+        files = images.keys() & batch.etags.keys()
+        prefix, digest = self._choose_quarantine(batch)
+        for file in sorted(files | {table.file}):
+            key = prefix + (f"uploaded-{REPORT}" if file == REPORT else file)
+            self._s3.upload_fileobj(self._open(batch, file), QUARANTINE, key)
+        report = json.dumps({"batch": fault, "images": images}, indent=2, sort_keys=True, ensure_ascii=False)
+        self._s3.put_object(Bucket=QUARANTINE, Key=prefix + REPORT, Body=report.encode(), Metadata={"batch": digest})
+        return len(files)
+
+    def delete(self, batch: Batch, table: BatchTable) -> None:
+        """Delete a batch from `incoming`, its table first: files without a table are no batch.
+
+        Raises:
+            BatchChanged: a file was overwritten; it and those after it are kept.
+        """
+        for file in sorted(batch.etags, key=lambda file: file != table.file):
+            with _raising_batch_changed(batch, file):
+                self._s3.delete_object(Bucket=INCOMING, Key=batch.prefix + file, IfMatch=batch.etags[file])
+
+    def _list(self, prefix: str) -> dict[str, dict[str, Any]]:
+        """List keys; a key that ends in a slash is a folder that a console has made."""
+        pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=INCOMING, Prefix=prefix)
+        entries = (entry for page in pages for entry in page.get("Contents", ()))
+        return {entry["Key"]: entry for entry in entries if not entry["Key"].endswith("/")}
+
+    def _open(self, batch: Batch, file: str) -> Any:
+        """Open a file of a batch with the content that was listed."""
+        key = batch.prefix + file
+        with _raising_batch_changed(batch, file):
+            return self._s3.get_object(Bucket=INCOMING, Key=key, IfMatch=batch.etags[file])["Body"]
+
+    def _choose_quarantine(self, batch: Batch) -> tuple[str, str]:
+        """Return the first prefix without another batch's report, and the digest that marks this batch's."""
+        digest = sha256(json.dumps(sorted(batch.etags.items())).encode()).hexdigest()
+        for number in itertools.count(1):
+            prefix = batch.prefix if number == 1 else f"{batch.dataset}/{batch.name}.{number}/"
+            try:
+                report = self._s3.head_object(Bucket=QUARANTINE, Key=prefix + REPORT)
+            except ClientError as error:
+                if _status(error) != 404:
+                    raise
+                break
+            if report["Metadata"].get("batch") == digest:
+                break
+        return prefix, digest
+
+
+@contextmanager
+def _raising_batch_changed(batch: Batch, file: str) -> Iterator[None]:
+    """Raise BatchChanged if S3 answers that the file is gone or has another ETag."""
+    try:
+        yield
+    except ClientError as error:
+        if _status(error) in (404, 412):
+            raise BatchChanged(f"{batch.prefix}: {file} has changed meanwhile") from error
+        raise
+
+
+def _status(error: ClientError) -> int:
+    return int(error.response["ResponseMetadata"]["HTTPStatusCode"])
+
+
+def _named_images(content: bytes) -> set[str]:
+    """Return the images that a table names; none if it cannot be read, which check_batch reports."""
+    try:
+        return set(pd.read_csv(BytesIO(content), dtype=str)["image"].dropna())
+    except (ValueError, KeyError):
+        return set()

@@ -1,4 +1,4 @@
-"""Write files and folders that are complete or absent: write under a temporary name, then rename."""
+"""Write files and folders that are complete or absent: write under a temporary name, then rename. Lock files."""
 
 import json
 import os
@@ -21,6 +21,21 @@ def replacing_file(path: Path) -> Iterator[Path]:
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+@contextmanager
+def locking(path: Path) -> Iterator[None]:
+    """Hold the lock of a file that is created if necessary; wait while another thread or process holds it.
+
+    Args:
+        path: the lock's file, which is not deleted and holds nothing. The system frees the lock of a killed process.
+    """
+    import fcntl  # of POSIX, which the rest of this module does not need
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 @contextmanager

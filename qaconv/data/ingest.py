@@ -1,18 +1,21 @@
 """Check a batch of new sightings, and add the accepted ones to a dataset.
 
-A batch is a folder of images and `sightings.csv`, a table that `data/layouts/table.py` reads. A dataset has the same
-form, but its images are named by their content, so that an image that arrives twice is stored once.
+A batch is images and `sightings.csv`, a table that `data/layouts/table.py` reads. A dataset has the same form, but its
+images are named by their content, so that an image that arrives twice is stored once.
 """
 
+import re
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
 from qaconv.config import IngestConfig
+from qaconv.data.ingest_names import leads_out
 from qaconv.data.layouts import table
-from qaconv.data.layouts.images import inspect_image
+from qaconv.data.layouts.images import ImageFile, inspect_image
 from qaconv.data.manifest import JUNK
 from qaconv.errors import InputError
 from qaconv.files import replacing_file
@@ -40,20 +43,23 @@ class Verdict:
     fault: str = ""
 
 
-def check_batch(batch: Path, dataset: Path, rules: IngestConfig) -> Verdict:
+def check_batch(batch: Path, images: Mapping[str, Path], dataset: Path, rules: IngestConfig) -> Verdict:
     """Check every image of a batch and its row in the table. Nothing is written.
 
     Args:
-        batch: folder with the table and every image that it names.
+        batch: the batch's table.
+        images: file of each image, by its name in the table.
         dataset: the dataset's folder, which may not exist yet.
         rules: largest change of a camera's share of the images.
     """
     try:
-        rows = table.read(batch / TABLE, dataset.name).frame
+        rows = table.read(batch, dataset.name).frame
     except InputError as error:
-        return _refuse_all([path.relative_to(batch).as_posix() for path in _images(batch)], str(error))
+        return _refuse_all(list(images), str(error))
+    if rows.empty:
+        return _refuse_all(list(images), f"{TABLE}: must have at least one row, got none")
     existing = read_dataset(dataset)
-    files = [inspect_image(batch / image) for image in rows["image"]]
+    files = [_inspect(images, image) for image in rows["image"]]
     faults = pd.Series([file.fault for file in files], rows.index, dtype=object)  # None if the image decodes
     rows = rows.assign(digest=[file.sha256 for file in files], reason=faults)
     contradictions = _find_contradictions(rows, existing)
@@ -75,32 +81,45 @@ def read_dataset(dataset: Path) -> pd.DataFrame:
     return rows.assign(digest=rows["image"].map(lambda image: Path(image).stem))
 
 
-def join(verdict: Verdict, batch: Path, dataset: Path, arrived: str) -> None:
+def join(verdict: Verdict, images: Mapping[str, Path], dataset: Path, arrived: str) -> None:
     """Add the accepted images to the dataset.
 
-    The table is written last, so that it never names a missing image.
+    The table is written last, so that it never names a missing image. If this fails, the dataset is as before.
 
     Args:
         verdict: result of checking the batch.
-        batch: the batch's folder.
+        images: file of each image, by its name in the batch's table.
         dataset: the dataset's folder, which is created if necessary.
         arrived: time of arrival in UTC, in ISO 8601. Known images keep their earlier time.
     """
     names = [
-        f"{IMAGES}/{digest}{Path(image).suffix.lower()}"
+        f"{IMAGES}/{digest}{_suffix(image)}"
         for image, digest in zip(verdict.accepted["image"], verdict.accepted["digest"], strict=True)
     ]
-    for image, name in zip(verdict.accepted["image"], names, strict=True):
-        with replacing_file(dataset / name) as new_file:
-            shutil.copyfile(batch / image, new_file)
     new = verdict.accepted.assign(image=names, arrived=arrived)
     rows = pd.concat([read_dataset(dataset)[COLUMNS], new[COLUMNS]]) if len(new) else read_dataset(dataset)[COLUMNS]
-    with replacing_file(dataset / TABLE) as new_file:
-        rows.sort_values("image").to_csv(new_file, index=False, lineterminator="\n")
+    try:
+        for image, name in zip(verdict.accepted["image"], names, strict=True):
+            with replacing_file(dataset / name) as new_file:
+                shutil.copyfile(images[image], new_file)
+        with replacing_file(dataset / TABLE) as new_file:
+            rows.sort_values("image").to_csv(new_file, index=False, lineterminator="\n")
+    except BaseException:
+        for name in names:
+            (dataset / name).unlink(missing_ok=True)
+        raise
 
 
-def _images(batch: Path) -> list[Path]:
-    return sorted(path for path in batch.rglob("*") if path.is_file() and path.name != TABLE)
+def _inspect(images: Mapping[str, Path], image: str) -> ImageFile:
+    if image in images:
+        return inspect_image(images[image])
+    return ImageFile("", fault="leads out of the batch" if leads_out(image) else "is not in the batch")
+
+
+def _suffix(image: str) -> str:
+    """Return the ending of a name in lower case, "" if it is not a usual one."""
+    match = re.search(r"\.[a-z0-9]{1,9}$", image.strip().lower())
+    return match[0] if match else ""
 
 
 def _refuse_all(images: list[str], fault: str) -> Verdict:

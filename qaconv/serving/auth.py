@@ -5,20 +5,25 @@ A key is 256 random bits, so its plain SHA-256 does not reveal it.
 
 import hmac
 import json
+import logging
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_args
 
 from fastapi import Depends, HTTPException, Request
 from fastapi.security import APIKeyHeader
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from qaconv.errors import InputError
-from qaconv.files import write_json
+from qaconv.files import locking, write_json
 
-SCOPES = ("search", "enrol", "delete", "metrics")
+log = logging.getLogger(__name__)
+
+Scope = Literal["search", "enrol", "delete", "metrics"]
+SCOPES: tuple[Scope, ...] = get_args(Scope)
 HEADER = "X-API-Key"
 NO_KEY = f"a key is missing or unknown; send it as {HEADER}"
 
@@ -42,22 +47,41 @@ class Caller:
 ANYONE = Caller("anyone", frozenset(SCOPES))
 
 
+class _Entry(BaseModel):
+    """An entry of a file of keys."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    scopes: list[Scope]
+    targets: list[str] | None
+
+
 class Keys:
-    """The keys of a file, {name: {sha256, scopes, targets}}.
+    """The keys of a file, {name: {sha256, scopes, targets}}. The file is read again when it changes.
 
     Raises:
         InputError: the file is missing, or is not a file of keys.
     """
 
     def __init__(self, path: Path) -> None:
-        self._callers: dict[str, Caller] = {}
-        for name, entry in _read(path).items():
-            targets = entry.get("targets")
-            caller = Caller(name, frozenset(entry["scopes"]), None if targets is None else frozenset(targets))
-            self._callers[entry["sha256"]] = caller
+        self._path = path
+        self._version = _version(path)
+        self._callers = _read_callers(path)
 
     def caller(self, key: str) -> Caller | None:
-        """Find the caller that a key belongs to, in a time that does not depend on the key."""
+        """Find the caller that a key belongs to, in a time that does not depend on the key.
+
+        While the file is missing or invalid no key is known, as the one that was removed cannot be told.
+        """
+        version = _version(self._path)
+        if version != self._version:
+            self._version = version
+            try:
+                self._callers = _read_callers(self._path)
+            except InputError as error:
+                self._callers = {}
+                log.error("no key is accepted: %s", error)
         digest = _digest(key)
         match = None
         for known, caller in self._callers.items():
@@ -70,16 +94,17 @@ def add_key(path: Path, name: str, scopes: Sequence[str], targets: Sequence[str]
     """Make a key and add its hash to the file. The key itself is returned and kept nowhere.
 
     Raises:
-        InputError: a scope is unknown, or the name is taken.
+        InputError: a scope is unknown, the name is taken, or the file is not a file of keys.
     """
     if unknown := sorted(set(scopes) - set(SCOPES)):
         raise InputError(f"unknown scopes {unknown}, allowed: {', '.join(SCOPES)}")
-    entries = _read(path) if path.exists() else {}
-    if name in entries:
-        raise InputError(f"{path}: already has a key {name!r}; delete that entry first, or choose another name")
     key = secrets.token_urlsafe(32)
     entry = {"sha256": _digest(key), "scopes": sorted(scopes), "targets": sorted(targets or []) or None}
-    write_json(path, {**entries, name: entry})
+    with locking(path.with_name(f".{path.name}.lock")):
+        entries = {known: value.model_dump() for known, value in _read(path).items()} if path.exists() else {}
+        if name in entries:
+            raise InputError(f"{path}: already has a key {name!r}; delete that entry first, or choose another name")
+        write_json(path, {**entries, name: entry})
     return key
 
 
@@ -102,17 +127,48 @@ def require_scope(scope: str) -> Any:
     return Depends(check)
 
 
-def _read(path: Path) -> dict[str, dict[str, Any]]:
+def _read_callers(path: Path) -> dict[str, Caller]:
+    """Return the caller of each key's digest."""
+    return {
+        entry.sha256: Caller(name, frozenset(entry.scopes), None if entry.targets is None else frozenset(entry.targets))
+        for name, entry in _read(path).items()
+    }
+
+
+def _read(path: Path) -> dict[str, _Entry]:
+    """Read the entries by name. A message names the entry, and never shows a value, which may be a key."""
     try:
-        entries: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
-        for name, entry in entries.items():
-            if "deployments" in entry:
-                raise ValueError(f"{name!r} names its targets 'deployments'; rename that to 'targets'")
-            if set(entry) != {"sha256", "scopes", "targets"} or set(entry["scopes"]) - set(SCOPES):
-                raise ValueError(f"{name!r} has {sorted(entry)} and scopes {entry.get('scopes')}")
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise InputError(f"{path}: must be a file of keys: {error}; `qaconv serve-key` writes it") from error
+        content = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_unique)
+        entries = TypeAdapter(dict[str, _Entry]).validate_python(content)
+        if len({entry.sha256 for entry in entries.values()}) < len(entries):
+            raise ValueError("two names have the same sha256")
+    except ValidationError as error:
+        faults = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()]
+        hint = "; rename 'deployments' to 'targets'" if any("deployments" in fault for fault in faults) else ""
+        raise InputError(_not_keys(path, "; ".join(faults) + hint)) from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(_not_keys(path, str(error))) from error
     return entries
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        raise ValueError(f"a name stands twice among {', '.join(sorted(name for name, _ in pairs))}")
+    return values
+
+
+def _not_keys(path: Path, reason: str) -> str:
+    return f"{path}: must be a file of keys: {reason}; `qaconv serve-key` writes it"
+
+
+def _version(path: Path) -> tuple[int, ...] | None:
+    """Return what changes when a file is written or replaced; None if it is missing."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns, status.st_ctime_ns, status.st_size
 
 
 def _digest(key: str) -> str:

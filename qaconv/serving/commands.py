@@ -5,6 +5,7 @@ import ipaddress
 import json
 import logging
 import os
+import time
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from threadpoolctl import threadpool_limits
 
 from qaconv.config import Params
 from qaconv.data.manifest import JUNK, Manifest
-from qaconv.errors import InputError
+from qaconv.errors import InputError, name_first
 from qaconv.paths import PREPARED
 from qaconv.progress import track
 from qaconv.registry.runs import connect, use_store
@@ -24,6 +25,7 @@ from qaconv.serving.app import create_app
 from qaconv.serving.auth import Keys, add_key
 from qaconv.serving.middleware import LARGEST_BODY
 from qaconv.serving.model_updates import Champions, Housekeeping
+from qaconv.serving.schemas import LARGEST_IMAGE
 from qaconv.serving.service import Service
 from qaconv.serving.storage import Records
 from qaconv.serving.telemetry import collect_metrics, log_as_json
@@ -88,24 +90,45 @@ def serve_key(name: str, keys: Path, scopes: Sequence[str], targets: Sequence[st
 
 
 def enrol(target: str, url: str) -> None:
-    """Send the gallery images of data/prepared/<target>, without junk, to a service.
+    """Send the gallery images of data/prepared/<target>, without junk, to a service. What is there is not stored again.
 
     Raises:
-        InputError: the target is not prepared, or the service refuses or does not answer.
+        InputError: the target is not prepared, an image has too many bytes, or the service refuses or does not answer.
     """
     manifest = Manifest.load(PREPARED / target)
     rows = manifest.split("gallery").query(f"pid != {JUNK}").to_dict("records")
+    _check_sizes([manifest.root / row["image"] for row in rows])
+    known = 0
     headers = {"X-API-Key": os.environ.get("QACONV_API_KEY", "")}
     try:
         with httpx.Client(base_url=url, headers=headers, timeout=60) as client:
             sightings = (_sighting(manifest.root, row) for row in rows)
             for body in _bodies(track(sightings, f"enrol {len(rows)} sightings", len(rows))):
-                answer = client.post(f"/v1/targets/{target}/sightings", content=body, headers=JSON)
-                if answer.is_error:
-                    raise InputError(f"{url}: refused: {answer.json().get('detail', answer.status_code)}")
+                known += _post(client, target, body)
     except httpx.TransportError as error:
         raise InputError(f"{url}: does not answer: {error}; `qaconv serve` starts the service") from error
-    log.info("%s: enrolled %d sightings", target, len(rows))
+    log.info("%s: enrolled %d sightings, %d were there already", target, len(rows) - known, known)
+
+
+def _check_sizes(images: Sequence[Path]) -> None:
+    sizes = {image: image.stat().st_size for image in images}
+    large = [f"{image}: {size:,}" for image, size in sizes.items() if size > LARGEST_IMAGE]
+    if large:
+        raise InputError(
+            f"{len(large)} images have more than {LARGEST_IMAGE:,} bytes, which the service refuses:{name_first(large)}"
+        )
+
+
+def _post(client: httpx.Client, target: str, body: str) -> int:
+    """Enrol the sightings of a body, and return how many of them were stored already."""
+    path = f"/v1/targets/{target}/sightings"
+    while (answer := client.post(path, content=body, headers=JSON)).status_code == 429:
+        time.sleep(float(answer.headers["Retry-After"]))
+    if answer.is_error:
+        is_json = answer.headers.get("Content-Type") == "application/json"
+        reason = answer.json()["detail"] if is_json else f"status {answer.status_code}"  # of a proxy
+        raise InputError(f"{client.base_url}: refused: {reason}")
+    return int(answer.json()["known"])
 
 
 def _bodies(sightings: Iterable[str]) -> Iterator[str]:

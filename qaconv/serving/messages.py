@@ -21,6 +21,19 @@ class NewSighting:
 
 
 @dataclass(frozen=True)
+class Enrolled:
+    """The answer to an enrolment.
+
+    Attributes:
+        ids: ids of the sightings, in the order of the request.
+        known: number of sightings that were stored before, or that the request repeats.
+    """
+
+    ids: list[int]
+    known: int
+
+
+@dataclass(frozen=True)
 class Query:
     """A query by an image file or by a stored sighting.
 

@@ -1,6 +1,7 @@
 """Check, limit, log and count every request.
 
-The key is checked before a body is read. The log names the key, the path and the status, never an image.
+The key is checked before a body is read. The log names the key, the route and the status, and never an image, nor the
+path: it may name a person.
 """
 
 import logging
@@ -115,11 +116,11 @@ class RequestMiddleware:
             "request": request,
             "key": caller.name if caller else None,
             "method": scope["method"],
-            "path": scope["path"],
+            "route": route,
             "status": status,
             "ms": round(1000 * seconds, 1),
         }
-        log.info("%s %s %d", scope["method"], scope["path"], status, extra={"fields": fields})
+        log.info("%s %s %d", scope["method"], route, status, extra={"fields": fields})
 
 
 def _counting(receive: Receive) -> Receive:

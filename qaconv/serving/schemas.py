@@ -75,9 +75,10 @@ class Enrolment(Strict):
 
 
 class Enrolled(BaseModel):
-    """The new sightings."""
+    """The stored sightings."""
 
     ids: list[int] = Field(description="Ids of the stored sightings, in the order of the request.")
+    known: int = Field(description="Number of sightings that were stored before, or that the request repeats.")
 
 
 class ImageQuery(Strict):

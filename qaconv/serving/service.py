@@ -19,7 +19,7 @@ from qaconv.runtime.correspondences import Correspondence, correspondences
 from qaconv.runtime.model import ServedModel
 from qaconv.serving.encoding import BATCH, CropEncoder
 from qaconv.serving.gallery import Filter, Gallery, sighting_bytes
-from qaconv.serving.messages import Answer, Match, NewSighting, Query
+from qaconv.serving.messages import Answer, Enrolled, Match, NewSighting, Query
 from qaconv.serving.storage import Records, Sighting
 
 log = logging.getLogger(__name__)
@@ -76,8 +76,8 @@ class Service:
         self.active = self._load_galleries(version, model)
         self._report_cameras()
 
-    def enrol(self, target: str, sightings: Sequence[NewSighting]) -> list[int]:
-        """Store sightings, all or none, and return their ids.
+    def enrol(self, target: str, sightings: Sequence[NewSighting]) -> Enrolled:
+        """Store sightings, all or none; those that are stored already are found again.
 
         Raises:
             NotFound: unknown target or camera.
@@ -86,23 +86,29 @@ class Service:
         """
         active, _ = self._find(target)
         self._check_cameras(active.model, target, [sighting.camid for sighting in sightings])
-        self._check_room(active, len(sightings))
-        images = [sighting.image for sighting in sightings]
+        ids = {sighting: self.records.find_equal(target, sighting) for sighting in sightings}
+        new = [sighting for sighting, known_id in ids.items() if known_id is None]
+        self._check_room(active, len(new))
+        images = [sighting.image for sighting in new]
         maps = self._encoder.encode_to_store(active.model, images)
         now = time.time()
-        rows = [(target, new.camid, new.time_s, new.person, now, new.image) for new in sightings]
         with self._change:
             current, gallery = self._find(target)
             if current.model.encoder_digest != active.model.encoder_digest:  # another version became active meanwhile
                 maps = self._encoder.encode_to_store(current.model, images)
-            self._check_room(current, len(sightings))
-            ids = self.records.add(rows, current.model.encoder_digest, maps)
+            ids |= {sighting: self.records.find_equal(target, sighting) for sighting in new}  # enrolled meanwhile
+            kept = [row for row, sighting in enumerate(new) if ids[sighting] is None]
+            rows = [(target, new[row].camid, new[row].time_s, new[row].person, now, new[row].image) for row in kept]
+            self._check_room(current, len(rows))
+            new_ids = self.records.add(rows, current.model.encoder_digest, maps[kept])
+            added = [Sighting(new_id, *row[:-1]) for new_id, row in zip(new_ids, rows, strict=True)]
             try:
-                gallery.add([Sighting(new_id, *row[:-1]) for new_id, row in zip(ids, rows, strict=True)], maps)
+                gallery.add(added, maps[kept])
             except BaseException:  # else they would be found after a restart alone
-                self.records.delete(ids)
+                self.records.delete(new_ids)
                 raise
-        return ids
+        ids |= {new[row]: new_id for row, new_id in zip(kept, new_ids, strict=True)}
+        return Enrolled([known_id for sighting in sightings if (known_id := ids[sighting])], len(sightings) - len(rows))
 
     def search(
         self, target: str, queries: Sequence[Query], only: Filter, top_k: int, threshold: float | None = None

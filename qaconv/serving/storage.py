@@ -9,18 +9,22 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from qaconv.serving.messages import NewSighting
+
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS sightings (
     id INTEGER PRIMARY KEY AUTOINCREMENT, target TEXT NOT NULL, camid INTEGER NOT NULL, time_s REAL, person TEXT,
-    enrolled_s REAL NOT NULL, crop BLOB NOT NULL
+    enrolled_s REAL NOT NULL, crop BLOB NOT NULL, digest BLOB
 );
 CREATE INDEX IF NOT EXISTS by_person ON sightings (target, person);
+CREATE INDEX IF NOT EXISTS by_content ON sightings (target, digest);
 CREATE INDEX IF NOT EXISTS by_age ON sightings (target, enrolled_s);
 CREATE TABLE IF NOT EXISTS maps (
     sighting INTEGER NOT NULL REFERENCES sightings ON DELETE CASCADE, encoder TEXT NOT NULL, map BLOB NOT NULL,
@@ -67,7 +71,7 @@ class Records:
         self._connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")  # has no effect on a file that exists
         for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "secure_delete = ON"):
             self._connection.execute(f"PRAGMA {pragma}")
-        self._rename_old_column()
+        self._update_old_columns()
         self._connection.executescript(SCHEMA)
 
     def add(
@@ -76,7 +80,9 @@ class Records:
         """Add rows of (target, camid, time_s, person, enrolled_s, crop) with maps [n, C, h, w], and return ids."""
         with self._transaction() as connection:
             connection.executemany(
-                "INSERT INTO sightings (target, camid, time_s, person, enrolled_s, crop) VALUES (?,?,?,?,?,?)", rows
+                "INSERT INTO sightings (target, camid, time_s, person, enrolled_s, crop, digest) "
+                "VALUES (?,?,?,?,?,?,?)",
+                [(*row, _digest(row[-1])) for row in rows],
             )
             (last,) = connection.execute("SELECT last_insert_rowid()").fetchone()
             ids = list(range(last - len(rows) + 1, last + 1))  # consecutive, as nothing else writes meanwhile
@@ -112,6 +118,15 @@ class Records:
         """Return a sighting; None where there is none of that id."""
         rows = self._query(f"SELECT {COLUMNS} FROM sightings WHERE id = ?", sighting)
         return Sighting(*rows[0]) if rows else None
+
+    def find_equal(self, target: str, sighting: NewSighting) -> int | None:
+        """Return the id of a stored sighting with the same file, camera, time and person; None where there is none."""
+        rows = self._query(
+            "SELECT id FROM sightings WHERE target = ? AND digest = ? AND camid = ? AND time_s IS ? AND person IS ? "
+            "ORDER BY id LIMIT 1",
+            target, _digest(sighting.image), sighting.camid, sighting.time_s, sighting.person,
+        )  # fmt: skip
+        return int(rows[0][0]) if rows else None
 
     def ids_of_person(self, target: str, person: str) -> list[int]:
         """Return the ids of a person's sightings."""
@@ -179,11 +194,16 @@ class Records:
         with self._lock:
             self._connection.close()
 
-    def _rename_old_column(self) -> None:
-        """Rename the column `deployment` of files from before 0.1.0."""
+    def _update_old_columns(self) -> None:
+        """Rename the column `deployment` of files from before 0.1.0, and fill `digest`, which came after it."""
         columns = [name for _, name, *_ in self._connection.execute("PRAGMA table_info(sightings)")]
         if "deployment" in columns:
             self._connection.execute("ALTER TABLE sightings RENAME COLUMN deployment TO target")
+        if columns and "digest" not in columns:
+            self._connection.create_function("sha256", 1, _digest, deterministic=True)
+            with self._transaction() as connection:
+                connection.execute("ALTER TABLE sightings ADD COLUMN digest BLOB")
+                connection.execute("UPDATE sightings SET digest = sha256(crop)")
 
     def _query(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
         with self._lock:
@@ -194,6 +214,10 @@ class Records:
         with self._lock, self._connection as connection:  # commits; rolls back after an error, also of the commit
             connection.execute("BEGIN IMMEDIATE")
             yield connection
+
+
+def _digest(crop: bytes) -> bytes:
+    return sha256(crop).digest()
 
 
 def _bytes(values: NDArray[Any]) -> bytes:

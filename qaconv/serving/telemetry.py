@@ -4,7 +4,7 @@ import json
 import logging
 from collections.abc import Iterator
 
-from prometheus_client import REGISTRY
+from prometheus_client import REGISTRY, CollectorRegistry, Metric, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
@@ -22,6 +22,30 @@ def log_as_json() -> None:
 def collect_metrics(service: Service) -> None:
     """Add the service's metrics to those of the process."""
     REGISTRY.register(_ServiceMetrics(service))
+
+
+def write_metrics(targets: frozenset[str] | None) -> bytes:
+    """Return the process's metrics in the format of Prometheus.
+
+    Args:
+        targets: metrics of other targets are left out. None: every target's.
+    """
+    registry = CollectorRegistry()
+    registry.register(_MetricsOf(targets))
+    return generate_latest(registry)
+
+
+class _MetricsOf(Collector):
+    def __init__(self, targets: frozenset[str] | None) -> None:
+        self._targets = targets
+
+    def collect(self) -> Iterator[Metric]:
+        for metric in REGISTRY.collect():
+            if self._targets is not None:
+                metric.samples = [
+                    sample for sample in metric.samples if sample.labels.get("target", "") in {"", *self._targets}
+                ]
+            yield metric
 
 
 class _Json(logging.Formatter):

@@ -34,9 +34,17 @@ def sightings(count: int, *, camid: int | None = None, pid: int = 0) -> list[tup
     ]
 
 
+def images_of(batch: Path) -> dict[str, Path]:
+    return {path.name: path for path in batch.glob("*.png")}
+
+
+def check(batch: Path, dataset: Path) -> Verdict:
+    return check_batch(batch / TABLE, images_of(batch), dataset, RULES)
+
+
 def check_and_join(batch: Path, dataset: Path) -> Verdict:
-    verdict = check_batch(batch, dataset, RULES)
-    join(verdict, batch, dataset, "2026-01-05T02:00:00+00:00")
+    verdict = check(batch, dataset)
+    join(verdict, images_of(batch), dataset, "2026-01-05T02:00:00+00:00")
     return verdict
 
 
@@ -84,27 +92,33 @@ def test_broken_and_contradicting_images_are_refused_and_the_others_join(dataset
 def test_an_image_of_two_people_in_a_batch_is_refused_for_both(dataset: Path, tmp_path: Path) -> None:
     batch = write_batch(tmp_path / "second", 20, [*sightings(2, pid=30), (40, 0, 5.0, "gallery")])
     (batch / "crop22.png").write_bytes((batch / "crop20.png").read_bytes())
-    verdict = check_batch(batch, dataset, RULES)
+    verdict = check(batch, dataset)
     assert verdict.refused["image"].tolist() == ["crop20.png", "crop22.png"]
     assert verdict.accepted["image"].tolist() == ["crop21.png"]
 
 
 def test_a_person_of_the_test_split_is_never_added_to_training(dataset: Path, tmp_path: Path) -> None:
-    verdict = check_batch(write_batch(tmp_path / "second", 20, [(0, 0, 1.0, "train")]), dataset, RULES)
+    verdict = check(write_batch(tmp_path / "second", 20, [(0, 0, 1.0, "train")]), dataset)
     assert "training and test" in verdict.refused["reason"].item()
 
 
 def test_a_camera_whose_share_jumps_refuses_the_whole_batch(dataset: Path, tmp_path: Path) -> None:
-    verdict = check_batch(write_batch(tmp_path / "second", 20, sightings(9, camid=0)), dataset, RULES)
+    verdict = check(write_batch(tmp_path / "second", 20, sightings(9, camid=0)), dataset)
     assert verdict.accepted.empty and len(verdict.refused) == 9
     assert verdict.fault.startswith("camera 0 has 100%, 33% before, camera 1 has 0%, 33% before")
-    few = check_batch(write_batch(tmp_path / "third", 40, sightings(7, camid=0)), dataset, RULES)
+    few = check(write_batch(tmp_path / "third", 40, sightings(7, camid=0)), dataset)
     assert len(few.accepted) == 7
 
 
 @pytest.mark.parametrize(
     ("column", "value", "word"),
-    [("camid", "two", "camid"), ("pid", -4, "pid"), ("image", "../first/crop0.png", "leads out")],
+    [
+        ("camid", "two", "camid"),
+        ("pid", -4, "pid"),
+        ("image", "../first/crop0.png", "leads out"),
+        ("image", "/etc/hostname", "leads out"),
+        ("image", "crop\0.png", "leads out"),
+    ],
 )
 def test_an_invalid_table_refuses_the_whole_batch(
     dataset: Path, tmp_path: Path, column: str, value: Any, word: str
@@ -113,10 +127,38 @@ def test_an_invalid_table_refuses_the_whole_batch(
     table = pd.read_csv(batch / TABLE).astype(object)
     table[column] = [value, *table[column][1:]]
     table.to_csv(batch / TABLE, index=False)
-    verdict = check_batch(batch, dataset, RULES)
+    verdict = check(batch, dataset)
     assert word in verdict.fault
     assert verdict.accepted.empty and len(verdict.refused) == 2
 
 
 def test_the_table_names_every_stored_image_and_no_other(dataset: Path) -> None:
     assert set(read_dataset(dataset)["image"]) == {f"{IMAGES}/{path.name}" for path in (dataset / IMAGES).iterdir()}
+
+
+def test_a_table_without_rows_refuses_the_whole_batch(dataset: Path, tmp_path: Path) -> None:
+    batch = write_batch(tmp_path / "second", 20, sightings(2))
+    (batch / TABLE).write_text("image,pid,camid,time_s,split\n")
+    verdict = check(batch, dataset)
+    assert "must have at least one row" in verdict.fault and len(verdict.refused) == 2
+
+
+def test_a_name_with_a_drive_or_an_odd_ending_is_refused_or_stored_without_it(dataset: Path, tmp_path: Path) -> None:
+    batch = write_batch(tmp_path / "second", 20, sightings(2, pid=30))
+    table = pd.read_csv(batch / TABLE)
+    table["image"] = ["C:\\crop20.png", odd := f"crop21.{'n' * 300}"]
+    table.to_csv(batch / TABLE, index=False)
+    images = {odd: batch / "crop21.png"}
+    verdict = check_batch(batch / TABLE, images, dataset, RULES)
+    assert verdict.refused["reason"].tolist() == ["leads out of the batch"]
+    join(verdict, images, dataset, "2026-01-05T02:00:00+00:00")
+    assert len(read_dataset(dataset)) == 13
+
+
+def test_a_batch_that_cannot_be_stored_leaves_the_dataset_as_before(dataset: Path, tmp_path: Path) -> None:
+    batch = write_batch(tmp_path / "second", 20, sightings(2, pid=30))
+    verdict = check(batch, dataset)
+    before = files(dataset)
+    with pytest.raises(FileNotFoundError):
+        join(verdict, images_of(batch) | {"crop21.png": tmp_path / "none"}, dataset, "2026-01-05T02:00:00+00:00")
+    assert files(dataset) == before

@@ -2,8 +2,11 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import boto3
 import pytest
+from moto import mock_aws
 from prefect.testing.utilities import prefect_test_harness
 
 from tests.tracked_projects import write_pipeline
@@ -24,3 +27,15 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.chdir(folder)
         write_pipeline(folder)
         yield folder
+
+
+@pytest.fixture
+def s3() -> Iterator[Any]:
+    """Return a client of an in-process S3 with the two buckets."""
+    with mock_aws(), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        patch.delenv("AWS_ENDPOINT_URL", raising=False)
+        client = boto3.client("s3")
+        for bucket in ("incoming", "quarantine"):
+            client.create_bucket(Bucket=bucket)
+        yield client

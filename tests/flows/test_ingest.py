@@ -1,19 +1,22 @@
 import json
 import subprocess
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import boto3
 import numpy as np
 import pytest
 import yaml
-from moto import mock_aws
 from PIL import Image
 
+import flows.ingest as ingest_flow
 from flows.ingest import IngestResult, ingest
 from flows.stages import StageFailed
 from qaconv.runtime.decode import ALLOWED_FORMATS
+from qaconv.files import locking
+from tests.flows.artifacts import artifact_data
 from tests.tracked_projects import REPOSITORY, commit_all, write
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
@@ -21,23 +24,13 @@ TABLE = "image,pid,camid,time_s,split\n{}"
 
 
 @pytest.fixture
-def s3() -> Iterator[Any]:
-    """Return a client of an in-process S3 with the two buckets."""
-    with mock_aws(), pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        patch.delenv("AWS_ENDPOINT_URL", raising=False)
-        client = boto3.client("s3")
-        for bucket in ("incoming", "quarantine"):
-            client.create_bucket(Bucket=bucket)
-        yield client
-
-
-@pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Change into a worker's clone of a project with a dataset `shop`, whose DVC remote is a folder."""
     origin, clone = tmp_path / "origin", tmp_path / "clone"
     settings = yaml.safe_load((REPOSITORY / "params.yaml").read_text(encoding="utf-8"))
-    settings["datasets"]["shop"] = {"layout": "table", "path": "data/raw/shop/sightings.csv"}
+    for name in ("shop", "quay"):
+        settings["datasets"][name] = {"layout": "table", "path": f"data/raw/{name}/sightings.csv"}
+    settings["ingest"]["wait_hours"] = 0
     write(origin / "params.yaml", yaml.safe_dump(settings))
     write(origin / ".gitignore", (REPOSITORY / ".gitignore").read_text(encoding="utf-8"))
     remote = (
@@ -133,3 +126,78 @@ def test_a_batch_whose_commit_is_rejected_stays_and_is_ingested_the_next_time(s3
     assert [result.message for result in ingest()] == [""]
     assert commits(origin) == ["Ingest shop/monday", "A project"]
     assert keys(s3, "incoming") == []
+
+
+def test_one_upload_that_cannot_be_ingested_stops_no_other(s3: Any, project: Path) -> None:
+    for key in ("shop/a/", "shop/monday/images/", "root.png"):
+        s3.put_object(Bucket="incoming", Key=key, Body=b"")
+    write(project / "data/raw/quay", "a file where the dataset's folder must be")
+    for batch, number in (("quay/monday", 3), ("shop/monday", 3), ("shop/tuesday", 4)):
+        put_image(s3, batch, number)
+        put_table(s3, batch, number)
+    with pytest.raises(StageFailed, match="1 batches have failed.*\nquay/monday: .*data/raw/quay"):
+        ingest()
+    assert commits(project.parent / "origin") == ["Ingest shop/monday, shop/tuesday", "A project"]
+    kept = ["quay/monday/3.png", "quay/monday/sightings.csv", "root.png", "shop/a/", "shop/monday/images/"]
+    assert keys(s3, "incoming") == kept
+    rows = {row["dataset"]: row for row in json.loads(artifact_data("ingest"))}
+    assert rows["quay"]["accepted"] == 0 and "data/raw/quay" in rows["quay"]["message"]
+
+
+def test_what_is_uploaded_while_a_batch_is_committed_is_ingested_by_the_next_flow(
+    s3: Any, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def upload_during_the_commit(folder: Path, batches: Sequence[str]) -> None:
+        s3.upload_file("../6.png", "incoming", "shop/monday/5.png")
+        put_table(s3, "shop/monday", 5, 7)
+
+    for number in (5, 7):
+        put_image(s3, "shop/monday", number)
+    put_image(s3, "shop/elsewhere", 6)
+    s3.delete_object(Bucket="incoming", Key="shop/elsewhere/6.png")
+    put_table(s3, "shop/monday", 5)
+    with monkeypatch.context() as patch:
+        patch.setattr(ingest_flow, "commit_dataset", upload_during_the_commit)
+        assert ingest() == []
+    assert keys(s3, "incoming") == [f"shop/monday/{file}" for file in ("5.png", "7.png", "sightings.csv")]
+    assert keys(s3, "quarantine") == []
+    monkeypatch.setattr(ingest_flow, "commit_dataset", lambda *_: None)
+    (result,) = ingest()
+    assert (result.accepted, result.known, result.rejected) == (2, 0, 0)  # number 5 shows what 6 showed
+    assert keys(s3, "incoming") == []
+
+
+def test_an_incomplete_batch_is_reported_once_with_what_it_lacks(
+    s3: Any, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[tuple[str, ...]] = []
+    monkeypatch.setattr(ingest_flow, "announce", lambda *event: events.append(event))
+    put_image(s3, "shop/monday/images", 1)
+    put_table(s3, "shop/monday", 1)
+    put_image(s3, "shop/week/tuesday", 2)
+    put_image(s3, "mall/monday", 2)
+    assert ingest() == ingest() == []
+    reasons = {
+        "mall/monday/": "params.yaml has no dataset mall of layout table in a sightings.csv",
+        "shop/monday/": "lacks 1.png; the table does not name images/1.png",
+        "shop/week/": "lacks sightings.csv, has tuesday/2.png",
+    }
+    assert {row["batch"]: row["reason"] for row in json.loads(artifact_data("ingest-waiting"))} == reasons
+    assert [event[2] for event in events] == [f"{batch}: {reason}" for batch, reason in reasons.items()]
+
+
+def test_a_second_flow_in_the_same_folder_waits_for_the_first(s3: Any, project: Path) -> None:
+    lasted = threading.Event()
+
+    def hold_the_lock() -> None:
+        with locking(ingest_flow.LOCK):
+            holds.set()
+            time.sleep(0.5)
+            lasted.set()
+
+    holds = threading.Event()
+    first = threading.Thread(target=hold_the_lock)
+    first.start()
+    holds.wait()
+    assert ingest() == [] and lasted.is_set()
+    first.join()

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
+from prometheus_client import REGISTRY
 
 from qaconv.runtime.decode import ALLOWED_FORMATS, FORMATS
 from qaconv.serving.app import create_app
@@ -13,6 +14,7 @@ from qaconv.serving.auth import Keys, add_key
 from qaconv.serving.middleware import LARGEST_BODY
 from qaconv.serving.service import Service
 from tests.runtime.image_files import png
+from qaconv.serving.telemetry import collect_metrics
 from tests.small_service import crop, small_service, text
 
 MALL = "/v1/targets/mall"
@@ -136,13 +138,17 @@ def test_without_keys_a_request_to_another_host_name_is_refused(service: Service
     assert web.get("/v1/targets", headers={"Host": "evil.example"}).status_code == 400
 
 
-def test_the_log_names_key_and_status_and_has_no_image(service: Service, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_log_names_key_and_status_and_has_no_image_and_no_person(
+    service: Service, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.INFO, "qaconv.requests")
     client(service).post(f"{MALL}/sightings", json={"sightings": [sighting(0)]})
-    (record,) = [record for record in caplog.records if record.name == "qaconv.requests"]
+    client(service).delete(f"{MALL}/people/ada")
+    record, deletion = (record for record in caplog.records if record.name == "qaconv.requests")
     fields = vars(record)["fields"]
-    assert fields.keys() == {"request", "key", "method", "path", "status", "ms"}
+    assert fields.keys() == {"request", "key", "method", "route", "status", "ms"}
     assert fields["status"] == 201 and text(crop(0)) not in json.dumps(fields)
+    assert "ada" not in deletion.getMessage() + json.dumps(vars(deletion)["fields"])
 
 
 def test_every_answer_in_the_openapi_document_has_a_schema(service: Service) -> None:
@@ -159,3 +165,17 @@ def test_every_answer_in_the_openapi_document_has_a_schema(service: Service) -> 
 def test_numbers_follow_the_rules_of_json_schema(service: Service, value: dict[str, object], status: int) -> None:
     answer = client(service).post(f"{MALL}/sightings", json={"sightings": [sighting(0, **value)]})
     assert answer.status_code == status
+
+
+def test_a_key_of_one_target_sees_no_metric_of_another(service: Service, tmp_path: Path) -> None:
+    keys = tmp_path / "keys.json"
+    everyone = {"X-API-Key": add_key(keys, "all", ["metrics"], None)}
+    mall = {"X-API-Key": add_key(keys, "mall", ["metrics"], ["mall"])}
+    web = client(service, keys)
+    collect_metrics(service)
+    try:
+        assert 'qaconv_sightings{target="station"}' in web.get("/metrics", headers=everyone).text
+        limited = web.get("/metrics", headers=mall).text
+    finally:
+        REGISTRY.unregister(REGISTRY._names_to_collectors["qaconv_sightings"])
+    assert 'qaconv_sightings{target="mall"}' in limited and "qaconv_capacity" in limited and "station" not in limited

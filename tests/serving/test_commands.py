@@ -1,5 +1,6 @@
 """`qaconv enrol` sends a prepared gallery in requests that the service accepts."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,14 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from qaconv.data.manifest import Manifest
+from qaconv.errors import InputError
 from qaconv.paths import PREPARED
 from qaconv.serving import commands
 from qaconv.serving.app import create_app
 from qaconv.serving.middleware import LARGEST_BODY
+from qaconv.serving.schemas import LARGEST_IMAGE
 from qaconv.serving.service import Service
-from tests.small_service import small_service
+from tests.small_service import crop, small_service
 
 
 def prepare_gallery(names: list[str]) -> None:
@@ -68,3 +71,55 @@ def test_small_images_are_sent_in_batches(tmp_path: Path, monkeypatch: pytest.Mo
         Image.new("RGB", (4, 8)).save(Path("images") / name)
     prepare_gallery(names)
     assert len(enrol(small_service(tmp_path), monkeypatch)) == 3
+
+
+@pytest.fixture
+def gallery(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Prepare a gallery of four images, and return their names."""
+    monkeypatch.chdir(tmp_path)
+    names = [f"{number}.png" for number in range(4)]
+    Path("images").mkdir()
+    for number, name in enumerate(names):
+        (Path("images") / name).write_bytes(crop(number))
+    prepare_gallery(names)
+    return names
+
+
+def test_a_gallery_that_is_sent_again_stores_the_changed_image_alone(
+    gallery: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "qaconv.serving.commands")
+    service = small_service(tmp_path)
+    enrol(service, monkeypatch)
+    enrol(service, monkeypatch)
+    (Path("images") / gallery[0]).write_bytes(crop(9))
+    enrol(service, monkeypatch)
+    assert len(service.page("mall", 0, 100)) == 5
+    assert [record.args for record in caplog.records] == [("mall", 4, 0), ("mall", 0, 4), ("mall", 1, 3)]
+
+
+def test_an_image_with_more_bytes_than_the_service_takes_is_named_before_anything_is_sent(
+    gallery: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = small_service(tmp_path)
+    (Path("images") / gallery[2]).write_bytes(bytes(LARGEST_IMAGE + 1))
+    with pytest.raises(InputError, match=r"1 images have more than 1,048,576 bytes.*\n  images/2\.png: 1,048,577"):
+        enrol(service, monkeypatch)
+    assert service.page("mall", 0, 100) == []
+
+
+def test_the_limit_of_requests_is_waited_for_and_a_proxys_page_is_one_message(
+    gallery: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = [
+        httpx.Response(429, headers={"Retry-After": "7"}, json={"detail": "too many requests"}),
+        httpx.Response(201, json={"ids": [1, 2, 3, 4], "known": 0}),
+        httpx.Response(502, headers={"Content-Type": "text/html"}, text="<html>"),
+    ]
+    waits: list[float] = []
+    monkeypatch.setattr(commands.time, "sleep", waits.append)
+    monkeypatch.setattr(httpx.Client, "post", lambda *_, **__: answers.pop(0))
+    commands.enrol("mall", "http://127.0.0.1")
+    assert waits == [7]
+    with pytest.raises(InputError, match="refused: status 502"):
+        commands.enrol("mall", "http://127.0.0.1")

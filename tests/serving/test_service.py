@@ -2,6 +2,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from qaconv.runtime.contract import Decision, LogitThreshold, Probability, Score
 from qaconv.serving.gallery import Filter
-from qaconv.serving.messages import NewSighting, Query
+from qaconv.serving.messages import Enrolled, NewSighting, Query
 from qaconv.serving.service import Full, NotFound, Service
 from tests.small_service import SETTINGS, crop, small_model, small_service
 
@@ -26,7 +27,7 @@ def service(tmp_path: Path) -> Service:
 
 def enrol(service: Service, count: int, person: str | None = None, first: int = 0) -> list[int]:
     sightings = [NewSighting(crop(first + number), number % 3, 10.0 * number, person) for number in range(count)]
-    return service.enrol("mall", sightings)
+    return service.enrol("mall", sightings).ids
 
 
 def find(service: Service, seed: int, only: Filter = ANY, top_k: int = 5) -> list[int]:
@@ -157,7 +158,7 @@ def test_an_enrolment_that_does_not_fit_into_memory_is_refused(tmp_path: Path) -
     service.active.__dict__["capacity"] = 3
     enrol(service, 2)
     with pytest.raises(Full, match="2 sightings are stored; serve.memory_mb has room for 3"):
-        enrol(service, 2)
+        enrol(service, 2, first=2)
     assert service.records.count() == 2
 
 
@@ -165,7 +166,7 @@ def test_retention_deletes_older_sightings_of_its_target_alone(tmp_path: Path) -
     service = small_service(tmp_path, SETTINGS.model_copy(update={"retention_days": {"mall": 1}}))
     old = enrol(service, 2)
     service.records._connection.execute("UPDATE sightings SET enrolled_s = ?", (time.time() - 90_000,))
-    kept = service.enrol("station", [NewSighting(crop(0), 0)]) + enrol(service, 1, first=5)
+    kept = service.enrol("station", [NewSighting(crop(0), 0)]).ids + enrol(service, 1, first=5)
     assert service.delete_expired() == len(old)
     assert service.records.count() == len(kept)
 
@@ -332,3 +333,33 @@ def test_a_camera_that_the_new_versions_profile_lacks_is_matched_without_time_an
     assert len(by_lost) == 29 and by_lost[0].lifted is None
     (by_kept,) = service.search("mall", [Query(sighting=kept)], ANY, 30).results
     assert len(by_kept) == 29 and by_kept[0].lifted is not None
+
+
+def test_an_equal_sighting_is_stored_once_and_any_difference_makes_another(service: Service) -> None:
+    first = NewSighting(crop(0), 0, 1.5, "ada")
+    others = [
+        NewSighting(crop(1), 0, 1.5, "ada"),
+        NewSighting(crop(0), 1, 1.5, "ada"),
+        NewSighting(crop(0), 0, None, "ada"),
+        NewSighting(crop(0), 0, 1.5),
+    ]
+    assert service.enrol("mall", [first, first]) == Enrolled([1, 1], known=1)
+    assert service.enrol("mall", [*others, first, others[2]]) == Enrolled([2, 3, 4, 5, 1, 4], known=2)
+    assert service.enrol("station", [first]).known == 0
+    assert len(service.active.galleries["mall"]) == 5
+    service.delete("mall", [1])
+    assert service.enrol("mall", [first]) == Enrolled([7], known=0)
+
+
+def test_equal_enrolments_at_the_same_time_store_each_sighting_once(service: Service) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        ids = list(pool.map(lambda _: enrol(service, 8), range(4)))
+    assert ids == [ids[0]] * 4
+    assert len(service.page("mall", 0, 100)) == 8
+
+
+def test_a_full_service_still_answers_for_what_is_stored(tmp_path: Path) -> None:
+    service = small_service(tmp_path)
+    ids = enrol(service, 2)
+    service.active = replace(service.active, capacity=2)
+    assert enrol(service, 2) == ids

@@ -76,6 +76,6 @@ def _whole_from(least: int, number: "pd.Series[float]") -> "pd.Series[bool]":
 
 
 def _leads_out_of(folder: Path, images: "pd.Series[str]") -> "pd.Series[bool]":
-    """Return whether each path leads outside the folder, after following symbolic links."""
+    """Return whether each path leads outside the folder, after following symbolic links, or is none (has a NUL)."""
     within = folder.resolve()
-    return images.map(lambda image: not (folder / image).resolve().is_relative_to(within)).astype(bool)
+    return images.map(lambda image: "\0" in image or not (folder / image).resolve().is_relative_to(within)).astype(bool)

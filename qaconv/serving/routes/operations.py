@@ -1,15 +1,17 @@
 """The page, the probes and the metrics."""
 
 from pathlib import Path
+from typing import Annotated
 
 from fastapi import FastAPI, HTTPException, Response
 from fastapi.responses import FileResponse
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 
 from qaconv.serving import schemas
-from qaconv.serving.auth import require_scope
+from qaconv.serving.auth import Caller, require_scope
 from qaconv.serving.routes.common import REFUSALS, Responses
 from qaconv.serving.service import Service
+from qaconv.serving.telemetry import write_metrics
 
 PAGE = Path(__file__).parents[1] / "static"
 UNREADABLE = "the galleries cannot be read"
@@ -38,11 +40,10 @@ def add_routes(app: FastAPI, service: Service) -> None:
         "/metrics",
         response_class=Response,
         responses={**REFUSALS, **METRICS},
-        dependencies=[require_scope("metrics")],
     )
-    def metrics() -> Response:
-        """Return the metrics in the format of Prometheus."""
-        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+    def metrics(caller: Annotated[Caller, require_scope("metrics")]) -> Response:
+        """Return the metrics of the process, and of the key's targets, in the format of Prometheus."""
+        return Response(write_metrics(caller.targets), media_type=CONTENT_TYPE_LATEST)
 
     @app.get("/", include_in_schema=False)
     def page() -> FileResponse:

@@ -27,9 +27,13 @@ def _add_enrolment(app: FastAPI, service: Service) -> None:
 
     @app.post(f"{PREFIX}/sightings", status_code=201, responses=responses, dependencies=[require_scope("enrol")])
     def enrol(target: Target, body: schemas.Enrolment) -> schemas.Enrolled:
-        """Store crops, all or none. They are on disk when this answers."""
+        """Store crops, all or none. They are on disk when this answers.
+
+        A sighting is stored once: if the same file is there with the same camera, time and person, that one's id is
+        the answer.
+        """
         sightings = [messages.NewSighting(**vars(sighting)) for sighting in body.sightings]
-        return schemas.Enrolled(ids=service.enrol(target, sightings))
+        return schemas.Enrolled(**vars(service.enrol(target, sightings)))
 
 
 def _add_reading(app: FastAPI, service: Service) -> None:
