@@ -1,5 +1,4 @@
 import threading
-from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
@@ -8,28 +7,19 @@ from qaconv.config import Params
 from qaconv.errors import InputError
 from qaconv.registry import find_release, promotion
 from qaconv.registry.promotion import promote, rollback
-from tests.tracked_projects import MODELS, pointed_to, retrain, write_project
+from tests.registry.conftest import BETTER
+from tests.tracked_projects import MODELS, pointed_to, retrain
 
 NOTHING = dict.fromkeys(MODELS, "None")
-BETTER = {"station": 0.27, "mall": 0.5}
 BEST = {"station": 0.5, "mall": 0.6}
-
-
-@pytest.fixture
-def params(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
-    """Of a project that has run all stages, which is the working folder."""
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.chdir(tmp_path)
-    return write_project(tmp_path)
 
 
 def version(number: int) -> dict[str, str]:
     return dict.fromkeys(MODELS, str(number))
 
 
-def test_a_better_challenger_replaces_the_champion_which_becomes_previous(params: Params) -> None:
-    retrain(params)
-    _, outcome = retrain(params, BETTER)
+def test_a_better_challenger_replaces_the_champion_which_becomes_previous(registered: Params) -> None:
+    _, outcome = retrain(registered, BETTER)
     assert outcome.verdict == "promoted"
     assert outcome.reason.startswith("qaconv version 2 becomes the champion: direct mAP, mean over mall, station")
     assert "changes by +1.00 points" in outcome.reason
@@ -37,9 +27,8 @@ def test_a_better_challenger_replaces_the_champion_which_becomes_previous(params
     assert pointed_to("previous") == version(1)
 
 
-def test_a_worse_challenger_leaves_the_champion_and_says_why(params: Params) -> None:
-    retrain(params)
-    worse, outcome = retrain(params, {"station": 0.25, "mall": 0.4})
+def test_a_worse_challenger_leaves_the_champion_and_says_why(registered: Params) -> None:
+    worse, outcome = retrain(registered, {"station": 0.25, "mall": 0.4})
     assert outcome.verdict == "refused"
     assert "qaconv version 2 is not promoted" in outcome.reason
     assert "changes by -5.00 points" in outcome.reason
@@ -81,17 +70,15 @@ def test_a_promotion_that_fails_half_way_leaves_the_old_champion_whole(
     assert pointed_to("champion") == dict.fromkeys(MODELS, "1")
 
 
-def test_the_next_promotion_repairs_what_a_killed_one_left(params: Params) -> None:
-    retrain(params)
-    retrain(params, {"station": 0.25, "mall": 0.4})
+def test_the_next_promotion_repairs_what_a_killed_one_left(registered: Params) -> None:
+    retrain(registered, {"station": 0.25, "mall": 0.4})
     MlflowClient().set_registered_model_alias("qaconv-encoder", "champion", "2")
-    retrain(params)
+    retrain(registered)
     assert pointed_to("champion") == dict.fromkeys(MODELS, "1")
 
 
-def test_rolling_back_goes_one_version_back_each_time_and_keeps_why(params: Params) -> None:
-    for maps in ({}, BETTER, BEST):
-        retrain(params, maps)
+def test_rolling_back_goes_one_version_back_each_time_and_keeps_why(promoted: Params) -> None:
+    retrain(promoted, BEST)
     assert (pointed_to("champion"), pointed_to("previous")) == (version(3), version(2))
     left, back = rollback("qaconv", "3", "it confuses twins")
     assert (left.version, back.version) == ("3", "2")
@@ -103,11 +90,9 @@ def test_rolling_back_goes_one_version_back_each_time_and_keeps_why(params: Para
         rollback("qaconv", "1", "again")
 
 
-def test_a_version_that_was_rolled_back_does_not_return_by_itself(params: Params) -> None:
-    retrain(params)
-    retrain(params, BETTER)
+def test_a_version_that_was_rolled_back_does_not_return_by_itself(promoted: Params) -> None:
     rollback("qaconv", "2", "it confuses twins")
-    _, outcome = retrain(params)
+    _, outcome = retrain(promoted)
     assert (outcome.verdict, outcome.reason) == ("refused", "qaconv version 2 was rolled back: it confuses twins")
     assert pointed_to("champion") == version(1)
 
@@ -117,14 +102,13 @@ def test_a_rollback_without_a_reason_is_refused(params: Params) -> None:
         rollback("qaconv", "1", " ")
 
 
-def test_of_two_promotions_at_once_the_better_wins_and_neither_is_half_done(params: Params) -> None:
-    retrain(params)
-    strict = params.gate.model_copy(update={"min_gain": 100.0})
-    lenient = params.model_copy(update={"gate": strict})
+def test_of_two_promotions_at_once_the_better_wins_and_neither_is_half_done(registered: Params) -> None:
+    strict = registered.gate.model_copy(update={"min_gain": 100.0})
+    lenient = registered.model_copy(update={"gate": strict})
     retrain(lenient, BETTER)
     retrain(lenient, BEST)
     releases = [release for number in "23" if (release := find_release("qaconv", number))]
-    threads = [threading.Thread(target=promote, args=(release, params.gate)) for release in releases]
+    threads = [threading.Thread(target=promote, args=(release, registered.gate)) for release in releases]
     for thread in threads:
         thread.start()
     for thread in threads:

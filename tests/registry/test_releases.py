@@ -11,17 +11,9 @@ import pytest
 from mlflow import MlflowClient
 
 from qaconv.config import Params
-from qaconv.registry import aliases, load_evidence
+from qaconv.registry import aliases, find_release, load_evidence
 from qaconv.release.evidence import Evidence
-from tests.tracked_projects import MODELS, pointed_to, retrain, write_project
-
-
-@pytest.fixture
-def params(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
-    """Of a project that has run all stages, which is the working folder."""
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.chdir(tmp_path)
-    return write_project(tmp_path)
+from tests.tracked_projects import MODELS, pointed_to, retrain
 
 
 def numbers() -> dict[str, int]:
@@ -35,8 +27,9 @@ def test_the_first_version_becomes_challenger_and_champion(params: Params) -> No
     assert pointed_to("champion") == pointed_to("challenger") == dict.fromkeys(MODELS, "1")
 
 
-def test_a_version_names_its_graphs_contract_and_profiles(params: Params) -> None:
-    release, _ = retrain(params)
+def test_a_version_names_its_graphs_contract_and_profiles(registered: Params) -> None:
+    release = find_release("qaconv", "1")
+    assert release is not None
     folder = Path(mlflow.artifacts.download_artifacts("models:/qaconv@champion")) / "artifacts/served"
     assert json.loads((folder / "versions.json").read_text()) == {"encoder_version": "1", "matcher_version": "1"}
     assert (folder / "contract.json").read_bytes() == Path("artifacts/onnx/contract.json").read_bytes()
@@ -50,22 +43,20 @@ def test_a_version_names_its_graphs_contract_and_profiles(params: Params) -> Non
     assert {"git_commit", "git_dirty", "dvc_lock", "encoder_version", "matcher_version", "promotion"} < tags.keys()
 
 
-def test_the_registry_describes_a_version_and_keeps_what_people_wrote(params: Params) -> None:
-    retrain(params)
+def test_the_registry_describes_a_version_and_keeps_what_people_wrote(registered: Params) -> None:
     client = MlflowClient()
     assert "| station | QAConv | " in (client.get_model_version("qaconv", "1").description or "")
     assert "models:/qaconv@champion" in (client.get_registered_model("qaconv").description or "")
     client.update_registered_model("qaconv-encoder", "ours")
     client.update_model_version("qaconv", "1", "the one from spring")
-    retrain(params)
+    retrain(registered)
     assert client.get_registered_model("qaconv-encoder").description == "ours"
     assert client.get_model_version("qaconv", "1").description == "the one from spring"
 
 
-def test_the_same_lock_registers_nothing_new(params: Params) -> None:
-    first, _ = retrain(params)
-    again, outcome = retrain(params)
-    assert again == first
+def test_the_same_lock_registers_nothing_new(registered: Params) -> None:
+    again, outcome = retrain(registered)
+    assert again == find_release("qaconv", "1")
     assert (outcome.verdict, outcome.reason) == ("unchanged", "qaconv version 1 is the champion already.")
     assert numbers() == dict.fromkeys(MODELS, 1)
 
@@ -78,8 +69,7 @@ def test_an_interrupted_registration_is_completed(params: Params, monkeypatch: p
     assert numbers() == dict.fromkeys(MODELS, 1)
 
 
-def test_signatures_are_the_graphs_own_with_any_batch_size(params: Params) -> None:
-    retrain(params)
+def test_signatures_are_the_graphs_own_with_any_batch_size(registered: Params) -> None:
     encoder = mlflow.models.get_model_info("models:/qaconv-encoder@champion").signature.to_dict()
     matcher = mlflow.models.get_model_info("models:/qaconv-matcher@champion").signature.to_dict()
 
@@ -114,8 +104,7 @@ print(logits.tolist())
 """
 
 
-def test_graphs_load_from_the_registry_where_this_package_is_not_installed(params: Params, tmp_path: Path) -> None:
-    retrain(params)
+def test_graphs_load_from_the_registry_where_this_package_is_not_installed(registered: Params, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     # Without `site` the .pth file that installs this package from its folder is not read.

@@ -14,15 +14,7 @@ from qaconv.metrics import Estimate
 from qaconv.registry import runs
 from qaconv.registry.runs import git_tags, load_metrics, log_figures, log_files, log_report, retraining_run
 from qaconv.release.gate import Comparison
-from tests.tracked_projects import made_up_metrics, write, write_project
-
-
-@pytest.fixture
-def params(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
-    """Of a project that has run all stages, which is the working folder."""
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.chdir(tmp_path)
-    return write_project(tmp_path)
+from tests.tracked_projects import made_up_metrics, write
 
 
 def read_run(run_id: str) -> Run:

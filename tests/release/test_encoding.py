@@ -25,6 +25,15 @@ def make_network(*, pooled: bool) -> Network:
     return build_network(Architecture(backbone=backbone, image=SIZE, pooled=pooled), seed=1)
 
 
+@pytest.fixture(scope="module")
+def fast() -> dict[bool, tuple[Network, Encode]]:
+    """Build a network without and with pooling, and its fastest encoder, whose export takes seconds."""
+    networks = {pooled: make_network(pooled=pooled) for pooled in (False, True)}
+    for network in networks.values():
+        network.encoder.train()  # the encoding functions put it in eval mode
+    return {pooled: (network, fastest(network, CPU)) for pooled, network in networks.items()}
+
+
 @pytest.fixture
 def paths(tmp_path: Path) -> list[Path]:
     """Seven different files of noise in squares."""
@@ -36,13 +45,12 @@ def paths(tmp_path: Path) -> list[Path]:
 
 
 @pytest.mark.parametrize("pooled", [False, True])
-def test_onnx_runtime_and_pytorch_make_the_same_maps(pooled: bool, paths: list[Path]) -> None:
-    network = make_network(pooled=pooled)
-    network.encoder.train()  # the encoding functions put it in eval mode
-    onnx, torch_ = (
-        encode_all(encode, paths, SIZE, batch_size=3)
-        for encode in (fastest(network, CPU), in_torch(network.encoder, CPU))
-    )
+def test_onnx_runtime_and_pytorch_make_the_same_maps(
+    pooled: bool, fast: dict[bool, tuple[Network, Encode]], paths: list[Path]
+) -> None:
+    network, encode = fast[pooled]
+    network.encoder.train()
+    onnx, torch_ = (encode_all(each, paths, SIZE, batch_size=3) for each in (encode, in_torch(network.encoder, CPU)))
     assert onnx.dtype == torch.float32 and onnx.is_contiguous()
     torch.testing.assert_close(onnx, torch_, rtol=0, atol=1e-5)
     assert (onnx[0] - onnx[1]).abs().max() > 0.01
@@ -50,9 +58,9 @@ def test_onnx_runtime_and_pytorch_make_the_same_maps(pooled: bool, paths: list[P
 
 @pytest.mark.parametrize(("batch_size", "workers"), [(1, 0), (2, 3), (7, 1), (100, 2)])
 def test_maps_come_in_the_order_of_the_files_at_every_batch_size(
-    batch_size: int, workers: int, paths: list[Path]
+    batch_size: int, workers: int, fast: dict[bool, tuple[Network, Encode]], paths: list[Path]
 ) -> None:
-    encode = fastest(make_network(pooled=False), CPU)
+    _, encode = fast[False]
     crops = Crops(paths, SIZE)
     one_by_one = list(encode.each(crops[row][None] for row in range(len(paths))))
     batches = list(encode_batches(encode, paths, SIZE, batch_size=batch_size, workers=workers, progress=False))

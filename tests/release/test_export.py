@@ -52,8 +52,19 @@ def network() -> Network:
 
 @pytest.fixture(scope="module")
 def exported(network: Network, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Export the network. Tracing it takes seconds, so tests of other things hand these graphs out."""
     folder = tmp_path_factory.mktemp("exported") / "onnx"
     export_network(network, DATA, folder, seed=7)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def exported_v1(exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Export the same encoder with a head of v1."""
+    folder = tmp_path_factory.mktemp("exported_v1") / "onnx"
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        hand_out(read_graphs(exported, "encoder"), monkeypatch)
+        export_network(make_network(pooled=False, head="v1"), DATA, folder, seed=7)
     return folder
 
 
@@ -118,9 +129,12 @@ def test_pooled_network_is_exported_with_maps_of_one_location(tmp_path: Path) ->
     assert maps.shape == ["N", CHANNELS, 1, 1]
 
 
-def test_contract_has_the_calibration_where_one_was_fitted(tmp_path: Path) -> None:
+def test_contract_has_the_calibration_where_one_was_fitted(
+    network: Network, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fitted = Calibration(scale=0.5, offset=-1.25, matches=40, others=900)
-    export_network(make_network(pooled=True), DATA, tmp_path / "onnx", calibration=fitted, seed=7)
+    hand_out(read_graphs(exported), monkeypatch)
+    export_network(network, DATA, tmp_path / "onnx", calibration=fitted, seed=7)
     line = Contract.load(tmp_path / "onnx").score.probability
     assert isinstance(line, Probability) and line.fitted_on is not None
     logit, prior = 3.0, 0.01
@@ -129,11 +143,14 @@ def test_contract_has_the_calibration_where_one_was_fitted(tmp_path: Path) -> No
     assert line.fitted_on.pairs_of_one_person == 40
 
 
-def test_contract_has_the_thresholds_that_the_pairs_can_tell_and_no_stricter_ones(tmp_path: Path) -> None:
+def test_contract_has_the_thresholds_that_the_pairs_can_tell_and_no_stricter_ones(
+    network: Network, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     measured = VerificationMetrics(
         (0.01, 0.001, 0.0001), (1.5, 2.5, 3.5), (0.9, 0.8, 0.7), 40, 20_000, np.empty((2, 0))
     )
-    export_network(make_network(pooled=True), DATA, tmp_path / "onnx", verification=measured, seed=7)
+    hand_out(read_graphs(exported), monkeypatch)
+    export_network(network, DATA, tmp_path / "onnx", verification=measured, seed=7)
     decision = Contract.load(tmp_path / "onnx").score.decision
     assert isinstance(decision, Decision) and decision.measured_on is not None
     assert [(row.false_match_rate, row.threshold) for row in decision.thresholds] == [(0.01, 1.5), (0.001, 2.5)]
@@ -143,23 +160,23 @@ def test_contract_has_the_thresholds_that_the_pairs_can_tell_and_no_stricter_one
 @pytest.mark.parametrize("compiled", [True, False])
 @pytest.mark.parametrize("head", ["v1", "v2"])
 def test_a_served_version_matches_as_its_onnx_matcher_does(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, head: Literal["v1", "v2"], compiled: bool
+    exported: Path, exported_v1: Path, monkeypatch: pytest.MonkeyPatch, head: str, compiled: bool
 ) -> None:
+    folder = {"v1": exported_v1, "v2": exported}[head]
     if not compiled:
         monkeypatch.setattr("qaconv.runtime.matcher.load_kernel", lambda: None)
-    export_network(make_network(pooled=False, head=head), DATA, tmp_path / "onnx", seed=7)
-    model = ServedModel(tmp_path / "onnx", threads=1)
+    model = ServedModel(folder, threads=1)
     maps = model.encode(make_crops(6))
-    (expected,) = InferenceSession(tmp_path / "onnx" / "matcher.onnx", providers=["CPUExecutionProvider"]).run(
+    (expected,) = InferenceSession(folder / "matcher.onnx", providers=["CPUExecutionProvider"]).run(
         None, {"query_maps": maps[:2], "gallery_maps": maps}
     )
     largest = max(1.0, float(np.abs(expected).max()))
     np.testing.assert_allclose(model.score(maps[:2], maps), expected, rtol=0, atol=TOLERANCE * largest)
 
 
-def test_head_of_v1_is_exported_with_proof(tmp_path: Path) -> None:
-    export_network(make_network(pooled=False, head="v1"), DATA, tmp_path / "onnx", seed=7)
-    assert (tmp_path / "onnx" / "matcher.onnx").is_file()
+def test_head_of_v1_is_exported_with_proof(exported: Path, exported_v1: Path) -> None:
+    matchers = [read_graphs(folder, "matcher") for folder in (exported, exported_v1)]
+    assert matchers[0] != matchers[1]
 
 
 def test_logits_in_the_thousands_are_compared_relative_to_the_largest(
@@ -168,8 +185,9 @@ def test_logits_in_the_thousands_are_compared_relative_to_the_largest(
     large = copy.deepcopy(network)
     with torch.no_grad():
         large.head.logit_norm.weight.mul_(1e4)
+    hand_out(read_graphs(exported, "encoder"), monkeypatch)
     export_network(large, DATA, tmp_path / "large", seed=7)
-    graphs = {graph: (tmp_path / "large" / f"{graph}.onnx").read_bytes() for graph in ("encoder", "matcher")}
+    graphs = read_graphs(tmp_path / "large")
     graphs["matcher"] = damaged(tmp_path / "large" / "matcher.onnx", _a_thousandth_more)
     hand_out(graphs, monkeypatch)
     with pytest.raises(InputError, match=r"matcher\.onnx: not exported: must be within 0\.0001 of PyTorch"):
@@ -235,6 +253,11 @@ def damaged(path: Path, change: Callable[[NDArray[np.float32]], None]) -> bytes:
     return graph
 
 
+def read_graphs(folder: Path, *names: str) -> dict[str, bytes]:
+    """Return the named graphs of an export. Default: both."""
+    return {name: (folder / f"{name}.onnx").read_bytes() for name in names or ("encoder", "matcher")}
+
+
 def hand_out(graphs: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
     """Export these graphs instead of the network's."""
     for name, graph in graphs.items():
@@ -259,7 +282,7 @@ def test_graph_that_differs_is_refused_and_the_folder_stays_as_it_was(
     name: str,
     change: Callable[[NDArray[np.float32]], None],
 ) -> None:
-    graphs = {graph: (exported / f"{graph}.onnx").read_bytes() for graph in ("encoder", "matcher")}
+    graphs = read_graphs(exported)
     graphs[name] = damaged(exported / f"{name}.onnx", change)
     hand_out(graphs, monkeypatch)
     folder = tmp_path / "onnx"
