@@ -161,7 +161,7 @@ def rollback(
 @app.command()
 def relocate() -> None:
     """Point the project's own MLflow store to its files, after the folder was moved, renamed or copied."""
-    with _exit_on_input_error():
+    with _exit_with_one_message():
         from qaconv.registry import relocation, runs
 
         changed = relocation.relocate(runs.STORE, runs.ARTIFACTS)

@@ -29,7 +29,7 @@ class TrainingCrops(Dataset[tuple[Tensor, int]]):
 
     def __getitem__(self, draw: Draw) -> tuple[Tensor, int]:
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(draw.seed)
+            torch.default_generator.manual_seed(draw.seed)  # torch.manual_seed takes 0.3 ms for GPUs
             return self.augmentation(self.crops[draw.row]), self.labels[draw.row]
 
 
@@ -91,6 +91,6 @@ class _PlainCrops(Dataset[tuple[Tensor, Tensor, int]]):
 
     def __getitem__(self, draw: Draw) -> tuple[Tensor, Tensor, int]:
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(draw.seed)
+            torch.default_generator.manual_seed(draw.seed)  # torch.manual_seed takes 0.3 ms for GPUs
             image = self._crops.crops[draw.row]
             return image, self._augment.draw(image), self._crops.labels[draw.row]

@@ -14,8 +14,8 @@ from PIL import Image
 import flows.ingest as ingest_flow
 from flows.ingest import IngestResult, ingest
 from flows.stages import StageFailed
-from qaconv.runtime.decode import ALLOWED_FORMATS
 from qaconv.files import locking
+from qaconv.runtime.decode import ALLOWED_FORMATS
 from tests.flows.artifacts import artifact_data
 from tests.tracked_projects import REPOSITORY, commit_all, write
 

@@ -13,8 +13,8 @@ from qaconv.serving.app import create_app
 from qaconv.serving.auth import Keys, add_key
 from qaconv.serving.middleware import LARGEST_BODY
 from qaconv.serving.service import Service
-from tests.runtime.image_files import png
 from qaconv.serving.telemetry import collect_metrics
+from tests.runtime.image_files import png
 from tests.small_service import crop, small_service, text
 
 MALL = "/v1/targets/mall"

@@ -2,10 +2,12 @@
 
 import logging
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import Tensor
@@ -28,10 +30,27 @@ from qaconv.training import trainer
 from qaconv.training.holdout import Holdout
 from tests.training.small_trainings import IMAGES, PAIRWISE, PEOPLE, RECIPE, SIZE, draw_people, run
 
+Undisturbed = Callable[..., tuple[dict[str, Tensor], pd.DataFrame]]
+
 
 @pytest.fixture(scope="module")
 def crops(tmp_path_factory: pytest.TempPathFactory) -> TrainingCrops:
     return draw_people(tmp_path_factory.mktemp("people"))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(crops: TrainingCrops, tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
+    """Return a function that trains by RECIPE without a disturbance, once for each method."""
+    done: dict[str, tuple[dict[str, Tensor], pd.DataFrame]] = {}
+
+    def train(method: MethodConfig = PAIRWISE) -> tuple[dict[str, Tensor], pd.DataFrame]:
+        key = repr(method)
+        if key not in done:
+            done[key] = run(crops, tmp_path_factory.mktemp("undisturbed"), RECIPE, method)
+        weights, history = done[key]
+        return dict(weights), history.copy()
+
+    return train
 
 
 def assert_equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
@@ -65,6 +84,7 @@ def kill_after(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
 )
 def test_run_killed_at_any_step_ends_with_the_weights_of_one_that_was_not(
     crops: TrainingCrops,
+    undisturbed: Undisturbed,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     steps: int,
@@ -72,13 +92,13 @@ def test_run_killed_at_any_step_ends_with_the_weights_of_one_that_was_not(
     loss: LossSettings,
 ) -> None:
     method = PAIRWISE.model_copy(update={"sampler": sampler, "loss": loss})
-    undisturbed, history = run(crops, tmp_path / "undisturbed", RECIPE, method)
+    expected, history = undisturbed(method)
     with monkeypatch.context() as patch:
         kill_after(patch, steps)
         with pytest.raises(KeyboardInterrupt):
             run(crops, tmp_path, RECIPE, method)
     resumed, resumed_history = run(crops, tmp_path, RECIPE, method)
-    assert_equal(resumed, undisturbed)
+    assert_equal(resumed, expected)
     assert resumed_history.equals(history)
 
 
@@ -96,7 +116,11 @@ def test_killed_run_does_not_start_over(
 
 
 def test_state_of_another_run_is_not_resumed(
-    crops: TrainingCrops, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    crops: TrainingCrops,
+    undisturbed: Undisturbed,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     with monkeypatch.context() as patch:
         kill_after(patch, 8)
@@ -104,15 +128,17 @@ def test_state_of_another_run_is_not_resumed(
             run(crops, tmp_path, seed=2, fingerprint="other")
     fresh, _ = run(crops, tmp_path)
     assert "training starts from the beginning" in caplog.text
-    assert_equal(fresh, run(crops, tmp_path / "undisturbed")[0])
+    assert_equal(fresh, undisturbed()[0])
 
 
-def test_processes_that_read_images_do_not_change_the_weights(crops: TrainingCrops, tmp_path: Path) -> None:
-    assert_equal(run(crops, tmp_path, workers=2)[0], run(crops, tmp_path)[0])
+def test_processes_that_read_images_do_not_change_the_weights(
+    crops: TrainingCrops, undisturbed: Undisturbed, tmp_path: Path
+) -> None:
+    assert_equal(run(crops, tmp_path, workers=2)[0], undisturbed()[0])
 
 
-def test_another_seed_gives_other_weights(crops: TrainingCrops, tmp_path: Path) -> None:
-    weights = run(crops, tmp_path)[0]
+def test_another_seed_gives_other_weights(crops: TrainingCrops, undisturbed: Undisturbed, tmp_path: Path) -> None:
+    weights = undisturbed()[0]
     other_weights = run(crops, tmp_path, seed=9)[0]
     assert not torch.equal(weights["neck.weight"], other_weights["neck.weight"])
 
@@ -161,10 +187,10 @@ def test_learning_rate_drops_when_the_loss_has_fallen_far_enough(crops: Training
     assert history["lr"].tolist() == pytest.approx([0.05] * (dropped + 1) + [0.005] * ((dropped + 1) // 2))
 
 
-def test_frozen_batchnorm_keeps_its_statistics(crops: TrainingCrops, tmp_path: Path) -> None:
+def test_frozen_batchnorm_keeps_its_statistics(crops: TrainingCrops, undisturbed: Undisturbed, tmp_path: Path) -> None:
     weights, _ = run(crops, tmp_path, RECIPE.model_copy(update={"freeze_batchnorm": True}))
     assert torch.equal(weights["trunk.bn1.running_mean"], torch.zeros(64))
-    assert not torch.equal(run(crops, tmp_path)[0]["trunk.bn1.running_mean"], torch.zeros(64))
+    assert not torch.equal(undisturbed()[0]["trunk.bn1.running_mean"], torch.zeros(64))
 
 
 def test_half_precision_trains_on_the_cpu_to_finite_weights(crops: TrainingCrops, tmp_path: Path) -> None:
@@ -190,9 +216,11 @@ def test_a_domain_with_fewer_people_than_its_share_of_a_batch_is_refused_by_name
         run(crops, tmp_path, RECIPE.model_copy(update={"identities_per_batch": 6}), balanced)
 
 
-def test_hard_triplet_run_begins_with_its_pairwise_epochs(crops: TrainingCrops, tmp_path: Path) -> None:
+def test_hard_triplet_run_begins_with_its_pairwise_epochs(
+    crops: TrainingCrops, undisturbed: Undisturbed, tmp_path: Path
+) -> None:
     triplet = PAIRWISE.model_copy(update={"loss": HardTriplet(margin=4, pairwise_epochs=2)})
-    pairwise = run(crops, tmp_path, RECIPE)[1]
+    pairwise = undisturbed()[1]
     mixed = run(crops, tmp_path, RECIPE, triplet)[1]
     assert mixed["loss"].iloc[:2].tolist() == pairwise["loss"].iloc[:2].tolist()
     assert mixed["loss"].iloc[2] != pairwise["loss"].iloc[2]

@@ -21,8 +21,8 @@ def read(root: Path, domain: str) -> Manifest:
     """Read the table.
 
     Args:
-        root: the .csv or .parquet file, or a folder with sightings.csv. `image` is a path below its folder; `pid` a whole number, -1 for junk and 0
-            for a distractor; `camid` a whole number from 0; `time_s` the seconds on that camera's clock, or empty;
+        root: the .csv or .parquet file, or a folder with sightings.csv. `image` is a path below its folder; `pid` a
+            whole number, -1 for junk and 0 for a distractor; `camid` a whole number from 0; `time_s` the seconds on that camera's clock, or empty;
             `split` one of train, query, gallery. A column `order`, a number that grows as a camera records,
             reveals times that run backwards and corrects clocks that were reset. Other columns are ignored.
         domain: name for the camera network.
