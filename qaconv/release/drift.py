@@ -3,7 +3,7 @@
 N sightings of one window, M mutual best matches among them on two cameras.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -19,7 +19,6 @@ from qaconv.runtime.crops import read_crop_file
 from qaconv.tlift import TLiftProfile
 from qaconv.tlift.clock_checks import check_clocks, correct_times
 
-BATCH = 32  # crops encoded at a time
 SIGNIFICANT = 0.01  # p-value from which a change of scores may be chance
 CLOCK_FAULTS = ("missing", "impossible", "unit", "gap")  # findings that times alone show, however few sightings
 
@@ -30,7 +29,7 @@ class Model(Protocol):
     @property
     def crop_size(self) -> tuple[int, int]: ...
 
-    def encode(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]: ...
+    def encode_batches(self, crops: Iterable[NDArray[np.uint8]]) -> NDArray[np.float32]: ...
 
     def score(self, query_maps: NDArray[np.float32], gallery_maps: NDArray[np.float32]) -> NDArray[np.float32]: ...
 
@@ -96,7 +95,7 @@ def match_window(model: Model, profile: TLiftProfile | None, sightings: pd.DataF
     camids = sightings["camid"].to_numpy(np.int64)
     times = sightings["time_s"].to_numpy(np.float64)
     crops = (read_crop_file(root / image, *model.crop_size) for image in sightings["image"])
-    maps = np.concatenate([model.encode(np.stack(batch)) for batch in _batches(list(crops))])
+    maps = model.encode_batches(crops)
     logits = np.where(camids[:, None] == camids, -np.inf, model.score(maps, maps))
     best, partner = logits.max(axis=1), logits.argmax(axis=1)
     likely = model.probability(best) >= 0.5
@@ -104,10 +103,6 @@ def match_window(model: Model, profile: TLiftProfile | None, sightings: pd.DataF
     first = np.flatnonzero(mutual & (camids < camids[partner]) & likely)
     gains = _gains(profile, camids, times, first, partner[first]) if profile and profile.active else np.empty(0)
     return Window(camids, times, best, likely, gains)
-
-
-def _batches(crops: list[NDArray[np.uint8]]) -> Iterator[list[NDArray[np.uint8]]]:
-    return (crops[start : start + BATCH] for start in range(0, len(crops), BATCH))
 
 
 def _gains(
