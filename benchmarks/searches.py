@@ -10,9 +10,7 @@ except the queries, and mirrored copies of some.
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from pathlib import Path
 from statistics import median
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -24,10 +22,12 @@ from threadpoolctl import threadpool_limits
 from benchmarks.demo import require_outputs
 from qaconv.config import load_params
 from qaconv.data.manifest import Manifest
+from qaconv.matching.landmarks import LANDMARKS, TEACHERS, Landmarks
 from qaconv.paths import ONNX, PREPARED
 from qaconv.runtime.contract import MATCHER
 from qaconv.runtime.crops import read_crop
-from qaconv.runtime.model import ServedModel, to_locations
+from qaconv.runtime.locations import as_locations
+from qaconv.runtime.model import ServedModel
 from qaconv.runtime.quantise import quantise
 from qaconv.runtime.sessions import open_graph
 from qaconv.runtime.shortlist import average_rows
@@ -37,10 +37,7 @@ ENROLLED = 10_000
 QUERIES = 32
 TURNS = 3  # of the additions; the fastest counts
 TOP = 10
-BATCH = 16
 ADDED = 8  # sightings whose addition is timed
-LANDMARKS = 256
-TEACHERS = 1024
 ROWS_TILE = 512
 ONNX_TILE = 16
 Maps = NDArray[np.float32]
@@ -50,9 +47,8 @@ console = Console(soft_wrap=True, highlight=False)
 def main() -> None:
     """Print the figures."""
     require_outputs((ONNX, *(PREPARED / name for name in load_params().datasets)))
-    with TemporaryDirectory() as scratch, threadpool_limits(1):
-        (Path(scratch) / "served").symlink_to(ONNX.resolve())
-        model = ServedModel(Path(scratch) / "served", threads=1)
+    with threadpool_limits(1):
+        model = ServedModel(ONNX, threads=1)
         queries, gallery = encode_images(model)
         compare(model, queries, gallery)
 
@@ -68,13 +64,8 @@ def encode_images(model: ServedModel) -> tuple[Maps, NDArray[np.float16]]:
             crop = read_crop((manifest.root / image).read_bytes(), *model.crop_size)
             (queries if (name, split) == (TARGET, "query") else others).append(crop)
     mirrored = [crop[:, ::-1] for crop in others]
-    gallery = encode(model, [*others, *mirrored][:ENROLLED]).astype(np.float16)
-    return encode(model, queries[:: max(1, len(queries) // QUERIES)][:QUERIES]), gallery
-
-
-def encode(model: ServedModel, crops: list[NDArray[np.uint8]]) -> Maps:
-    batches = [np.stack(crops[start : start + BATCH]) for start in range(0, len(crops), BATCH)]
-    return np.concatenate([model.encode(batch) for batch in batches])
+    gallery = model.encode_batches([*others, *mirrored][:ENROLLED]).astype(np.float16)
+    return model.encode_batches(queries[:: max(1, len(queries) // QUERIES)][:QUERIES]), gallery
 
 
 def compare(model: ServedModel, queries: Maps, gallery: NDArray[np.float16]) -> None:
@@ -82,17 +73,18 @@ def compare(model: ServedModel, queries: Maps, gallery: NDArray[np.float16]) -> 
     shortlist = load_params().serve.shortlist
     rankings = {"row averages, numpy": plain_rows(model, gallery), "row averages, kernel": kernel_rows(model, gallery)}
     matchings = {"ONNX Runtime": onnx_matcher(gallery), "kernel": kernel_matcher(model, gallery)}
-    rank_by_landmarks, match_teachers = landmarks(model, gallery)
+    rank_by_landmarks, weigh = landmarks(model, gallery)
     seconds: dict[str, list[float]] = defaultdict(list)
     recalls: dict[str, list[float]] = defaultdict(list)
+    shortlists: dict[str, NDArray[np.intp]] = {}
     for query in queries:
         best = np.argsort(-timed(seconds["all"], model.score, query[None], gallery)[0])[:TOP]
         for name, rank in rankings.items():
             scores = timed(seconds[name], rank, query)
-            chosen = np.argpartition(-scores, shortlist)[:shortlist]
-            recalls[name].append(float(np.isin(best, chosen).mean()))
+            shortlists[name] = np.argpartition(-scores, shortlist)[:shortlist]
+            recalls[name].append(float(np.isin(best, shortlists[name]).mean()))
         for name, match in matchings.items():
-            timed(seconds[name], match, query, chosen)
+            timed(seconds[name], match, query, shortlists["row averages, kernel"])
         timed(seconds["landmarks"], rank_by_landmarks, query)
     for name in rankings:
         console.print(f"rank {len(gallery):,} by {name}: {ms(seconds[name])}, recall {np.mean(recalls[name]):.2%}")
@@ -100,10 +92,10 @@ def compare(model: ServedModel, queries: Maps, gallery: NDArray[np.float16]) -> 
     for name in matchings:
         console.print(f"match {shortlist} in full by {name}: {ms(seconds[name])}")
     console.print(f"match {len(gallery):,} in full by the kernel: {ms(seconds['all'])}")
-    new = to_locations(gallery[:ADDED])
+    new = as_locations(gallery[:ADDED])
     for _ in range(TURNS):
         timed(seconds["add rows"], average_rows, new, gallery.shape[3])
-        timed(seconds["add landmarks"], match_teachers, new)
+        timed(seconds["add landmarks"], weigh, new)
     _, channels, height, _ = gallery.shape
     for name, size in (("rows", channels * height), ("landmarks", LANDMARKS)):
         added_ms = 1000 * min(seconds[f"add {name}"]) / ADDED
@@ -124,13 +116,13 @@ def ms(seconds: list[float]) -> str:
 def plain_rows(model: ServedModel, gallery: NDArray[np.float16]) -> Callable[[Maps], Maps]:
     """Rank by row averages with numpy's products and maxima, as the service did before it used the kernel."""
     height, width = gallery.shape[2:]
-    rows = average_rows(to_locations(gallery), width)
+    rows = average_rows(as_locations(gallery), width)
     query_weights, gallery_weights = (
         weights.reshape(height, -1).sum(axis=1) for weights in (model.head.query, model.head.gallery)
     )
 
     def rank(query: Maps) -> Maps:
-        (averages,) = average_rows(to_locations(query[None]), width)
+        (averages,) = average_rows(as_locations(query[None], threads=1), width)
         scores = np.empty(len(rows), dtype=np.float32)
         for start in range(0, len(rows), ROWS_TILE):
             tile = rows[start : start + ROWS_TILE]
@@ -144,28 +136,26 @@ def plain_rows(model: ServedModel, gallery: NDArray[np.float16]) -> Callable[[Ma
 
 def kernel_rows(model: ServedModel, gallery: NDArray[np.float16]) -> Callable[[Maps], Maps]:
     """Rank by row averages as the service does."""
-    rows = average_rows(to_locations(gallery), gallery.shape[3])
-    return lambda query: model.row_scorer.score(to_locations(query[None])[0], rows)
+    rows = average_rows(as_locations(gallery), gallery.shape[3])
+    return lambda query: model.row_scorer.score(as_locations(query[None], threads=1)[0], rows)
 
 
 def landmarks(
     model: ServedModel, gallery: NDArray[np.float16]
-) -> tuple[Callable[[Maps], Maps], Callable[[NDArray[np.float16]], Maps]]:
-    """Do the work of runtime/landmarks.py: rank by weights of LANDMARKS images, and match a new sighting with TEACHERS.
+) -> tuple[Callable[[Maps], Maps], Callable[[Maps], Maps]]:
+    """Rank by the first images of the gallery as landmarks, and compute the weights of new sightings.
 
-    The weights are random: fitting them would match ENROLLED x TEACHERS pairs, and times do not depend on them.
+    The gallery's weights are random: to compute them would match ENROLLED x TEACHERS pairs, and times do not depend on
+    them.
     """
-    teachers = quantise(to_locations(gallery[:TEACHERS]).astype(np.float32))
-    chosen = teachers.take(slice(0, LANDMARKS))
-    prepared = model.matcher.prepare(teachers)
-    weights = np.random.default_rng(0).standard_normal((LANDMARKS, len(gallery)), dtype=np.float32)
+    fitted = Landmarks(model.matcher, quantise(as_locations(gallery[:TEACHERS])))
+    weights = np.random.default_rng(0).standard_normal((len(gallery), len(fitted)), dtype=np.float32)
 
     def rank(query: Maps) -> Maps:
-        logits = model.matcher.table(model.matcher.prepare(quantise(to_locations(query[None]))), chosen)
-        scores: Maps = (logits @ weights)[0]
+        (scores,) = fitted.estimate(model.matcher.prepare(quantise(as_locations(query[None], threads=1))), weights)
         return scores
 
-    return rank, lambda new: model.matcher.table(prepared, quantise(new.astype(np.float32)))
+    return rank, lambda new: fitted.weights(quantise(new))
 
 
 def onnx_matcher(gallery: NDArray[np.float16]) -> Callable[[Maps, NDArray[np.intp]], Maps]:
@@ -186,10 +176,12 @@ def onnx_matcher(gallery: NDArray[np.float16]) -> Callable[[Maps, NDArray[np.int
 
 def kernel_matcher(model: ServedModel, gallery: NDArray[np.float16]) -> Callable[[Maps, NDArray[np.intp]], Maps]:
     """Match by the kernel, as the service does."""
-    stored = to_locations(gallery)
+    stored = as_locations(gallery).astype(np.float16)
 
     def match(query: Maps, chosen: NDArray[np.intp]) -> Maps:
-        logits: Maps = model.matcher.table(model.matcher.prepare(to_locations(query[None])), stored[chosen])[0]
+        logits: Maps = model.matcher.table(model.matcher.prepare(as_locations(query[None], threads=1)), stored[chosen])[
+            0
+        ]
         return logits
 
     return match

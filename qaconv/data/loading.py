@@ -16,8 +16,7 @@ from torch.utils.data import Dataset
 from qaconv.config import ImageConfig
 from qaconv.errors import InputError
 from qaconv.progress import track
-from qaconv.runtime.decode import DecodeError, decode_image
-from qaconv.runtime.resize import resize
+from qaconv.runtime.crops import read_crop_file
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -62,11 +61,10 @@ class Crops(Dataset[Tensor]):
         return torch.from_numpy(np.stack([self._read(index) for index in indices])).permute(0, 3, 1, 2)
 
     def _read(self, index: int) -> NDArray[np.uint8]:
-        path = self.paths[index]
         try:
-            return resize(decode_image(path.read_bytes()), self.size.height, self.size.width)
-        except DecodeError as error:
-            raise InputError(f"{path}: {error}; it must be the image that `qaconv prepare` has checked") from error
+            return read_crop_file(self.paths[index], self.size.height, self.size.width)
+        except InputError as error:
+            raise InputError(f"{error}; it must be the image that `qaconv prepare` has checked") from error
 
 
 def encode_batches(

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qaconv.matching.store import as_array
-from qaconv.matching.tiles import Engine, FoldableHead, choose_matcher, load_block
+from qaconv.matching.tiles import Engine, FoldableHead, check_engine, check_shape, choose_matcher, load_block
 
 if TYPE_CHECKING:
     import torch
@@ -35,8 +35,14 @@ def score_pairs(
         head: the head, as in `score_matrix`.
         engine: "exact" or "int8".
         device: torch device to match on. Default: None, the CPU without torch.
+
+    Raises:
+        ValueError: the engine is unknown, or maps have another shape than the head was made for.
     """
-    matcher = choose_matcher(head, device)
+    check_engine(engine)
+    folded = head.folded()
+    check_shape("maps", maps, folded)
+    matcher = choose_matcher(folded, device)
     images = as_array(maps)
     logits = np.empty(len(rows), dtype=np.float32)
     for start in range(0, len(rows), BLOCK_PAIRS):

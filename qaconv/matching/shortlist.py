@@ -1,24 +1,25 @@
 """Search a large gallery in two stages: cheap scores choose the images that are matched exactly.
 
-Q queries, G gallery images, S locations, C channels. Estimates from a few landmarks (runtime/landmarks.py) rank
+Q queries, G gallery images, S locations, C channels. Estimates from a few landmarks (landmarks.py) rank
 the whole gallery. The best by them are matched in 8 bits, and the best of those exactly.
 """
 
 import logging
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binom
 
+from qaconv.matching.landmarks import TEACHERS, Landmarks
 from qaconv.matching.search import Neighbours, best_first
 from qaconv.matching.store import MapStore, as_array
 from qaconv.matching.tiles import FoldableHead, blocks, check_shape, choose_matcher, load_block, load_floats
 from qaconv.progress import track
-from qaconv.runtime.landmarks import TEACHERS, Landmarks, best_columns, match_each
 from qaconv.runtime.locations import as_locations
-from qaconv.runtime.quantise import Codes, quantise
+from qaconv.runtime.quantise import Block, Codes, quantise
 
 if TYPE_CHECKING:
     import torch
@@ -100,13 +101,13 @@ class Shortlist:
             raise ValueError(f"recall must be above 0 and at most 1, got {recall}")
         if queries is not None and not len(queries):
             raise ValueError("queries must hold at least one map, or be None for images of the gallery")
-        folded = head.folded()
-        shape = check_shape("gallery", gallery, folded)
+        self._head = head.folded()
+        self._map_shape = check_shape("gallery", gallery, self._head)
         if queries is not None:
-            check_shape("queries", queries, folded, shape)
+            check_shape("queries", queries, self._head, self._map_shape)
         self.top_k = top_k
         self._maps = gallery
-        self._matcher = choose_matcher(folded, device)
+        self._matcher = choose_matcher(self._head, device)
         self._codes = _in_8_bits(gallery, progress)
         random = np.random.default_rng(seed)
         order = random.permutation(len(gallery))
@@ -130,20 +131,48 @@ class Shortlist:
         """Find the best `top_k` gallery images for each query [Q, C, H, W], with their exact logits.
 
         Except for the result, memory does not grow with Q.
+
+        Raises:
+            ValueError: the maps have another shape than the gallery's.
         """
-        parts = [self._search(load_floats(query_maps, rows)) for rows in self._chunks(len(query_maps))]
-        return Neighbours(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+        check_shape("query_maps", query_maps, self._head, self._map_shape)
+        scores = np.empty((len(query_maps), self.top_k), dtype=np.float32)
+        indices = np.empty((len(query_maps), self.top_k), dtype=np.int64)
+        for rows in self._chunks(len(query_maps)):
+            scores[rows], indices[rows] = self._search(load_floats(query_maps, rows))
+        return Neighbours(scores, indices)
 
     def _search(self, queries: NDArray[np.float32]) -> Neighbours:
         by_estimate, in_8_bits = self.calibration.sizes
         prepared = self._matcher.prepare(quantise(queries))
-        kept = best_columns(self._landmarks.estimate(prepared, self._weights), by_estimate)
-        best = best_columns(match_each(self._matcher, prepared, self._codes, kept), in_8_bits)
+        kept = _best_columns(self._landmarks.estimate(prepared, self._weights), by_estimate)
+        best = _best_columns(self._match_each(prepared, self._codes.take, kept), in_8_bits)
         kept = np.take_along_axis(kept, best, axis=1)
-        images, positions = np.unique(kept, return_inverse=True)
-        exact = self._matcher.prepare(queries)
-        logits = match_each(self._matcher, exact, _take(self._maps, images), positions.reshape(kept.shape))
+        logits = self._match_each(self._matcher.prepare(queries), partial(_take, self._maps), kept)
         return best_first(logits, kept, self.top_k)
+
+    def _match_each(
+        self, prepared: Any, take: Callable[[NDArray[np.int64]], Block], candidates: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """Return logits [Q, n] of each query with its candidates, each of which is read once.
+
+        Args:
+            prepared: Q queries.
+            take: returns chosen images of the gallery.
+            candidates: indices into the gallery, [Q, n].
+        """
+        images, positions = np.unique(candidates, return_inverse=True)
+        order = np.argsort(positions, axis=None, kind="stable")
+        positions = positions.ravel()[order]
+        logits = np.empty(candidates.size, dtype=np.float32)
+        for block in blocks(len(images), READ_AT_ONCE):
+            first, last = np.searchsorted(positions, (block.start, block.stop))
+            pairs = order[first:last]
+            gallery_index = positions[first:last] - block.start
+            logits[pairs] = self._matcher.pairs(
+                prepared, take(images[block]), pairs // candidates.shape[1], gallery_index
+            )
+        return logits.reshape(candidates.shape)
 
     def _weigh(self, progress: bool) -> NDArray[np.float32]:
         """Match the whole gallery with the teachers, and return each image's weights [G, M]."""
@@ -163,11 +192,11 @@ class Shortlist:
             images = chosen[rows]
             maps = _take(source, images)
             excluded = images[:, None][:, : int(queries is None)]  # the image itself [n, 1], or none [n, 0]
-            exact = self._exact_table(maps)
+            exact = self._table(self._matcher.prepare(maps), partial(load_floats, self._maps))
             np.put_along_axis(exact, excluded, -np.inf, axis=1)
-            top = best_columns(exact, self.top_k)
+            top = _best_columns(exact, self.top_k)
             prepared = self._matcher.prepare(quantise(maps))
-            tables = self._landmarks.estimate(prepared, self._weights), self._matcher.table(prepared, self._codes)
+            tables = self._landmarks.estimate(prepared, self._weights), self._table(prepared, self._codes.take)
             ranks.append(np.stack([_ranks(table, excluded, top) for table in tables]))
         ranked = np.concatenate(ranks, axis=1)
         sizes = _cheapest_sizes(ranked, [1, EXACT_COST], _allowed_misses(ranked.shape[1], recall))[1]
@@ -175,12 +204,10 @@ class Shortlist:
         passed_on = (ranked <= np.array(sizes)[:, None]).all(axis=0).mean()
         return Calibration(sizes, float(passed_on), ranked)
 
-    def _exact_table(self, queries: NDArray[np.float32]) -> NDArray[np.float32]:
-        prepared = self._matcher.prepare(queries)
-        table = np.empty((len(queries), len(self._maps)), dtype=np.float32)
-        for columns in blocks(len(self._maps), READ_AT_ONCE):
-            table[:, columns] = self._matcher.table(prepared, load_floats(self._maps, columns))
-        return table
+    def _table(self, prepared: Any, load: Callable[[slice], Block]) -> NDArray[np.float32]:
+        """Return logits [Q, G] of prepared queries with all of the gallery, of which `load` returns blocks."""
+        parts = [self._matcher.table(prepared, load(columns)) for columns in blocks(len(self._maps), READ_AT_ONCE)]
+        return np.concatenate(parts, axis=1)
 
     def _chunks(self, queries: int) -> list[slice]:
         return list(blocks(queries, max(1, TABLE_ENTRIES // len(self._maps))))
@@ -202,6 +229,11 @@ def _in_8_bits(gallery: "Maps", progress: bool) -> Codes:
 def _take(maps: "Maps", images: NDArray[np.int64]) -> NDArray[np.float32]:
     """Return chosen maps as float32 [n, S, C]."""
     return as_locations(maps.take(images) if isinstance(maps, MapStore) else as_array(maps[images]))
+
+
+def _best_columns(scores: NDArray[np.float32], size: int) -> NDArray[np.int64]:
+    """Return the columns [Q, size] of each row's largest scores [Q, G], in no order."""
+    return np.argpartition(scores, -size, axis=1)[:, -size:]
 
 
 def _ranks(logits: NDArray[np.float32], excluded: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -174,12 +174,12 @@ class MapStore:
     @property
     def camids(self) -> NDArray[np.int64]:
         """Return the cameras [N], read from disk."""
-        return self._rows("camids", 0, len(self))
+        return self._rows("camids", 0, len(self)) if len(self) else np.empty(0, dtype=np.int64)
 
     @property
     def times(self) -> NDArray[np.float64]:
         """Return the times [N] in seconds, NaN where unknown, read from disk."""
-        return self._rows("times", 0, len(self))
+        return self._rows("times", 0, len(self)) if len(self) else np.empty(0, dtype=np.float64)
 
     def _as_maps(self, locations: NDArray[np.float32]) -> NDArray[np.float32]:
         """View [n, S, C] as [n, C, H, W]."""
@@ -238,9 +238,7 @@ class MapStore:
             channels, height, width = header["shape"]
             self._map_shape = (int(channels), int(height), int(width))
             self.dtype, self.model = header["dtype"], header["model"]
-            self._shards = [
-                Shard(f"{number:06d}.safetensors", images) for number, images in enumerate(header["shards"])
-            ]
+            self._shards = [Shard(_shard_name(number), images) for number, images in enumerate(header["shards"])]
             if self.dtype not in DTYPES:
                 raise ValueError(f"unknown dtype {self.dtype!r}, allowed: {', '.join(DTYPES)}")
         except (OSError, ValueError, KeyError, TypeError) as error:

@@ -4,30 +4,21 @@ N sightings: Q queries, then a gallery of G, of which J are junk.
 """
 
 from functools import partial
-from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from qaconv.config.kinds import RerankSettings
 from qaconv.matching.pairs import score_pairs
-from qaconv.matching.rerank import Distances, Neighbourhoods
+from qaconv.matching.rerank import Distances
 from qaconv.matching.results import Part, as_distances
 from qaconv.matching.tiles import Engine
 from qaconv.models.head import QAConv
 
 
-class Reranker(Protocol):
-    """A kind of `evaluate.rerank`."""
-
-    def rerank(
-        self, distances: NDArray[np.float32], nearest: Neighbourhoods, distances_of: Distances
-    ) -> NDArray[np.float32]:
-        """Return scores [Q, G]; see `qaconv.matching.rerankers.KReciprocal`."""
-
-
 def rerank_target(
-    reranker: Reranker, matches: Part, distances_of: Distances, keep: NDArray[np.bool_]
+    reranker: RerankSettings, matches: Part, distances_of: Distances, is_real: NDArray[np.bool_]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
     """Return scores [Q, G], and [Q, G - J] as if the junk did not exist; None for a gallery without junk.
 
@@ -35,20 +26,20 @@ def rerank_target(
         reranker: the kind that `evaluate.rerank` names.
         matches: of all sightings.
         distances_of: distances of further pairs of sightings.
-        keep: mask of the sightings that are not junk, [N].
+        is_real: whether each sighting is a query or shows a person, [N]; the others are junk.
     """
     distances = as_distances(matches.logits)
-    scores = reranker.rerank(distances, matches.everything, distances_of)
+    scores: NDArray[np.float32] = reranker.rerank(distances, matches.everything, distances_of)
     if matches.without_junk is matches.everything:
         return scores, None
-    kept_rows = np.flatnonzero(keep)
+    kept_rows = np.flatnonzero(is_real)
     queries = len(matches.logits)
     kept_distances = as_distances(matches.logits[:, kept_rows[queries:] - queries])
     renumbered = partial(_renumbered_pairs, distances_of, kept_rows)
     return scores, reranker.rerank(kept_distances, matches.without_junk, renumbered)
 
 
-def pair_distances(maps: NDArray[np.float32], head: QAConv, engine: Engine, device: torch.device) -> Distances:
+def make_pair_distances(maps: NDArray[np.float32], head: QAConv, engine: Engine, device: torch.device) -> Distances:
     """Make a function that matches single pairs of sightings and returns their distances.
 
     Args:

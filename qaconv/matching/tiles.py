@@ -3,6 +3,7 @@
 Q queries, G gallery images, C channels, H x W map size, S = H*W locations.
 """
 
+import math
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, get_args
@@ -68,18 +69,17 @@ def logit_tiles(
     Raises:
         ValueError: the engine is unknown, or maps have another shape than the head was made for.
     """
-    if engine not in ENGINES:
-        raise ValueError(f"unknown engine {engine!r}, allowed: {', '.join(ENGINES)}")
+    check_engine(engine)
     folded = head.folded()
     expected = check_shape("query_maps", query_maps, folded)
     check_shape("gallery_maps", gallery_maps, folded, expected)
     matcher = choose_matcher(folded, device)
     mirrored = query_maps is gallery_maps and folded.symmetric
-    map_bytes = 4 * int(np.prod(expected))
+    map_bytes = 4 * math.prod(expected)
     size = max(1, BLOCK_BYTES // map_bytes)
     queries, galleries = len(query_maps), len(gallery_maps)
     if mirrored:  # a tile on the diagonal saves nothing, so there are several of them
-        size = min(size, -(-queries // MIRRORED_BLOCKS))
+        size = max(1, min(size, -(-queries // MIRRORED_BLOCKS)))
     kept = _blocks_kept(device, map_bytes * size)
 
     @lru_cache(kept)  # blocks that stay on the GPU, so that each moves there once
@@ -108,6 +108,16 @@ def choose_matcher(head: FoldableHead, device: "torch.device | None" = None) -> 
     from qaconv.matching.engines.device import device_matcher  # imports torch
 
     return device_matcher(head.folded(), device)
+
+
+def check_engine(engine: str) -> None:
+    """Check that an engine is known.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if engine not in ENGINES:
+        raise ValueError(f"unknown engine {engine!r}, allowed: {', '.join(ENGINES)}")
 
 
 def check_shape(name: str, maps: "Maps", head: Head, expected: tuple[int, ...] | None = None) -> tuple[int, ...]:

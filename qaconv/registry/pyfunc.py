@@ -21,7 +21,6 @@ from qaconv.runtime.model import ServedModel
 from qaconv.times import check_seconds
 
 ROLES = ("query", "gallery")
-BATCH = 64  # crops encoded at a time
 
 
 class Ranker(PythonModel):
@@ -38,7 +37,7 @@ class Ranker(PythonModel):
 
         Args:
             context: not used.
-            model_input: one row for each crop with `role` (query or gallery), `image` (a JPEG or PNG file in base64),
+            model_input: one row for each crop with `role` (query or gallery), `image` (an image file in base64),
                 `camid`, and optionally `time_s` (seconds on the camera's clock) and `id` (default: the row's number).
             params: `top_k` (gallery images for each query), `threshold` (probability above which a pair is a match,
                 default `ServedModel.threshold`), `target` (whose temporal profile lifts scores, "" for none) and
@@ -83,10 +82,7 @@ class Ranker(PythonModel):
         return pd.DataFrame(rows, columns=COLUMNS)
 
     def _maps(self, images: pd.Series) -> NDArray[np.float32]:
-        crops = np.stack([read_crop(_bytes(image), *self.model.crop_size) for image in images])
-        return np.concatenate(
-            [self.model.encode(crops[start : start + BATCH]) for start in range(0, len(crops), BATCH)]
-        )
+        return self.model.encode_batches(read_crop(_bytes(image), *self.model.crop_size) for image in images)
 
 
 DEFAULTS: dict[str, Any] = {"top_k": 10, "target": "", "correspondences": 5}

@@ -3,7 +3,7 @@
 N sightings of one window, M mutual best matches among them on two cameras.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -20,7 +20,6 @@ from qaconv.times import check_seconds
 from qaconv.tlift import TLiftProfile
 from qaconv.tlift.clock_checks import check_clocks, correct_times
 
-BATCH = 32  # crops encoded at a time
 SIGNIFICANT = 0.01  # p-value from which a change of scores may be chance
 CLOCK_FAULTS = ("missing", "impossible", "unit", "gap")  # findings that times alone show, however few sightings
 
@@ -31,7 +30,7 @@ class Model(Protocol):
     @property
     def crop_size(self) -> tuple[int, int]: ...
 
-    def encode(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]: ...
+    def encode_batches(self, crops: Iterable[NDArray[np.uint8]]) -> NDArray[np.float32]: ...
 
     def score(self, query_maps: NDArray[np.float32], gallery_maps: NDArray[np.float32]) -> NDArray[np.float32]: ...
 
@@ -98,7 +97,7 @@ def match_window(model: Model, profile: TLiftProfile | None, sightings: pd.DataF
     times = sightings["time_s"].to_numpy(np.float64)
     check_seconds(f"{root}: time_s", times)
     crops = (read_crop_file(root / image, *model.crop_size) for image in sightings["image"])
-    maps = np.concatenate([model.encode(np.stack(batch)) for batch in _batches(list(crops))])
+    maps = model.encode_batches(crops)
     logits = np.where(camids[:, None] == camids, -np.inf, model.score(maps, maps))
     best, partner = logits.max(axis=1), logits.argmax(axis=1)
     likely = model.probability(best) >= 0.5
@@ -106,10 +105,6 @@ def match_window(model: Model, profile: TLiftProfile | None, sightings: pd.DataF
     first = np.flatnonzero(mutual & (camids < camids[partner]) & likely)
     gains = _gains(profile, camids, times, first, partner[first]) if profile and profile.active else np.empty(0)
     return Window(camids, times, best, likely, gains)
-
-
-def _batches(crops: list[NDArray[np.uint8]]) -> Iterator[list[NDArray[np.uint8]]]:
-    return (crops[start : start + BATCH] for start in range(0, len(crops), BATCH))
 
 
 def _gains(

@@ -5,7 +5,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -126,12 +125,6 @@ def _clocks(profile: TLiftProfile) -> Clocks:
         str(camid): "; ".join(finding.detail for finding in faults if finding.camid == camid) for camid in cameras
     }
     return Clocks(len(profile.camids), details)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise InputError(f"{path}: file not found; `dvc repro` writes it")
-    return dict(json.loads(path.read_text(encoding="utf-8")))
 
 
 def _measure_encoder(path: Path) -> float:

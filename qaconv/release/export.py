@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -39,6 +38,7 @@ from qaconv.runtime.contract import (
     Score,
     TensorSpec,
 )
+from qaconv.runtime.sessions import open_graph
 
 log = logging.getLogger(__name__)
 
@@ -92,9 +92,7 @@ def prove(graphs: Mapping[str, bytes], network: Network, *, seed: int) -> dict[s
     Raises:
         InputError: a difference is above TOLERANCE, or is not a number.
     """
-    encoder, matcher = (
-        onnxruntime.InferenceSession(graphs[name], providers=["CPUExecutionProvider"]) for name in (ENCODER, MATCHER)
-    )
+    encoder, matcher = (open_graph(graphs[name]) for name in (ENCODER, MATCHER))
     rng = np.random.default_rng(seed)
     differences = {ENCODER: 0.0, MATCHER: 0.0}
     batches = []

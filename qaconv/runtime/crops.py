@@ -28,9 +28,11 @@ def read_crop_file(path: Path, height: int, width: int) -> NDArray[np.uint8]:
     """Decode and resize a file to RGB [height, width, 3], as for training.
 
     Raises:
-        InputError: the file cannot be decoded; the message names it.
+        InputError: the file cannot be read or decoded; the message names it.
     """
     try:
         return resize(decode_image(path.read_bytes()), height, width)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
     except DecodeError as error:
         raise InputError(f"{path}: {error}") from error

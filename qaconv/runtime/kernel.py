@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from qaconv.runtime.cbuild import load_library
 from qaconv.runtime.head import Head
+from qaconv.runtime.locations import widen
 from qaconv.runtime.quantise import Block, Codes, dequantise
 from qaconv.runtime.threads import share_out
 
@@ -28,6 +29,7 @@ class Packed(NamedTuple):
     maps: NDArray[np.float32]  # [Q, P, steps, lanes] of 32 bits: a float32, two bfloat16 or four int8
     scales: NDArray[np.float32] | None  # of int8: [Q, P * lanes]
     offsets: NDArray[np.int32] | None  # of int8 without AMX: [Q, P * lanes]
+    words: int  # of 32 bits of a location before it was packed
 
 
 class KernelMatcher:
@@ -37,36 +39,48 @@ class KernelMatcher:
         head: the folded head.
         kernel: the library that `load_kernel` returns.
         threads: number of threads of each call. Default: `default_threads()` at the time of the call.
-        amx: multiply by tiles where the CPU can: floats in two parts of 8 bits, which moves a logit by about 1e-6.
+        amx: multiply by tiles where the CPU can and maps fill one: floats in two parts of 8 bits, which moves a logit
+            by about 1e-6.
     """
 
     def __init__(self, head: Head, kernel: ctypes.CDLL, *, threads: int | None = None, amx: bool = True) -> None:
         self._kernel = kernel
         self._threads = threads
-        self._amx = amx and bool(kernel.has_amx())
+        self._map_locations = len(head.query)
+        # Smaller maps would be copied at each call to fill a tile, such as row averages, of all of a gallery.
+        self._amx = amx and bool(kernel.has_amx()) and self._map_locations >= kernel.least_locations(True)
         self._lanes: int = kernel.lanes()
         # Maps of fewer locations are filled up with copies of the last one, which change no maximum and weigh nothing.
-        self._locations = max(len(head.query), kernel.least_locations(self._amx))
+        self._locations = max(self._map_locations, kernel.least_locations(self._amx))
         self._panels = -(-self._locations // self._lanes)
         self._gallery_weights = _fill(head.gallery, self._panels * self._lanes)
         self._query_weights = _fill(head.query, self._panels * self._lanes)
         self._bias = float(head.bias)
 
     def prepare(self, queries: Block) -> Packed:
-        """Pack a block of queries for `table` and `pairs`."""
+        """Pack a block of queries for `table` and `pairs`.
+
+        Raises:
+            ValueError: the maps have another number of locations than the head.
+        """
         block = self._fit(queries)
         if not isinstance(block, Codes):
-            return Packed(self._pack(block), None, None)
+            return Packed(self._pack(block), None, None, _words(block))
         packed = self._pack(block.codes)
+        words = _words(block.codes)
         width = self._panels * self._lanes
         scales = _aligned_copy(_repeat_last(block.scales.astype(np.float32), width))
         if self._amx:
-            return Packed(packed, scales, None)
+            return Packed(packed, scales, None, words)
         offsets = np.int32(-128) * block.codes.sum(axis=2, dtype=np.int32)
-        return Packed(packed, scales, _aligned_copy(_repeat_last(offsets, width)))
+        return Packed(packed, scales, _aligned_copy(_repeat_last(offsets, width)), words)
 
     def table(self, queries: Packed, gallery: Block) -> NDArray[np.float32]:
-        """Return logits [Q, G] of all pairs."""
+        """Return logits [Q, G] of all pairs.
+
+        Raises:
+            ValueError: queries and gallery are of different shapes or types.
+        """
         if isinstance(gallery, Codes) or gallery.dtype == np.float32:
             block = self._fit(gallery)
             count = len(block.codes if isinstance(block, Codes) else block)
@@ -77,19 +91,28 @@ class KernelMatcher:
         at_once = max(1, WIDENED_BYTES // max(1, 4 * gallery[0].size)) if len(gallery) else 1
         for start in range(0, len(gallery), at_once):
             part = slice(start, start + at_once)
-            logits[:, part] = self.table(queries, gallery[part].astype(np.float32))
+            logits[:, part] = self.table(queries, widen(gallery[part], self._threads))
         return logits
 
     def pairs(
         self, queries: Packed, gallery: Block, query_index: NDArray[np.int64], gallery_index: NDArray[np.int64]
     ) -> NDArray[np.float32]:
-        """Return logits [n] of n pairs, given as indices [n] into both blocks."""
+        """Return logits [n] of n pairs, given as indices [n] into both blocks.
+
+        Raises:
+            ValueError: as of `table`, or an index is not in its block.
+        """
         if not isinstance(gallery, Codes) and gallery.dtype != np.float32:
             images, gallery_index = np.unique(gallery_index, return_inverse=True)
-            gallery = gallery[images].astype(np.float32)
+            gallery = widen(gallery[images], self._threads)
+        block = self._fit(gallery)
         logits = np.empty(len(query_index), dtype=np.float32)
         indices = [np.ascontiguousarray(index, dtype=np.int64) for index in (query_index, gallery_index)]
-        self._match(self._kernel.match_pairs, queries, self._fit(gallery), len(query_index), logits, *indices)
+        counts = len(queries.maps), len(block.codes if isinstance(block, Codes) else block)
+        for side, index, count in zip(("query", "gallery"), indices, counts, strict=True):
+            if index.shape != logits.shape or (len(index) and not 0 <= index.min() <= index.max() < count):
+                raise ValueError(f"{side}_index must be {len(logits)} indices in 0..{count - 1}")
+        self._match(self._kernel.match_pairs, queries, block, len(logits), logits, *indices)
         return logits
 
     def _match(
@@ -103,17 +126,21 @@ class KernelMatcher:
     ) -> None:
         """Call `match` for parts of 0..count, in threads, each with scratch memory."""
         maps, scales = gallery if isinstance(gallery, Codes) else (gallery, None)
+        if (queries.words, queries.scales is None) != (_words(maps), scales is None):
+            query_kind = _describe(queries.words, queries.scales is None)
+            gallery_kind = _describe(_words(maps), scales is None)
+            raise ValueError(f"queries and gallery must have the same channels, got {query_kind} and {gallery_kind}")
         scales = None if scales is None else scales.astype(np.float32, copy=False)
         steps = queries.maps.shape[2]
         block = _Block(
-            _side(maps, self._gallery_weights, scales, None),
-            _side(queries.maps, self._query_weights, queries.scales, queries.offsets),
+            _operand(maps, self._gallery_weights, scales, None),
+            _operand(queries.maps, self._query_weights, queries.scales, queries.offsets),
             len(queries.maps),
             len(maps),
             scales is not None,
             self._amx,
             self._locations,
-            maps.shape[2] * maps.itemsize // 4,
+            queries.words,
             steps,
             self._bias,
         )
@@ -130,7 +157,7 @@ class KernelMatcher:
 
     def _pack(self, maps: NDArray[Any]) -> NDArray[np.float32]:
         """Pack floats or codes [Q, S, C] as [Q, P, steps, lanes]; for AMX, split floats and fill whole tiles."""
-        words = maps.shape[2] * maps.itemsize // 4
+        words = _words(maps)
         side = self._kernel.side()
         splits = self._amx and maps.dtype == np.float32
         steps = words
@@ -149,13 +176,18 @@ class KernelMatcher:
 
     def _fit(self, block: Block) -> Block:
         """Return the block as the kernel can read it: enough locations, and whole words of four codes."""
+        shape = (block.codes if isinstance(block, Codes) else block).shape
+        if len(shape) != 3 or shape[1] != self._map_locations:
+            raise ValueError(f"maps must have shape [N, {self._map_locations}, C], got {list(shape)}")
+        if isinstance(block, Codes) and block.scales.shape != shape[:2]:
+            raise ValueError(f"scales must have shape {list(shape[:2])}, got {list(block.scales.shape)}")
         if isinstance(block, Codes) and self._kernel.multiplies_int8():
             codes, scales = (_repeat_last(part, self._locations) for part in block)
             missing = -codes.shape[2] % 4
             if missing:
                 codes = np.pad(codes, ((0, 0), (0, 0), (0, missing)))
             return Codes(np.ascontiguousarray(codes), np.ascontiguousarray(scales))
-        maps = dequantise(block) if isinstance(block, Codes) else block.astype(np.float32, copy=False)
+        maps = dequantise(block, self._threads) if isinstance(block, Codes) else widen(block, self._threads)
         return np.ascontiguousarray(_repeat_last(maps, self._locations))
 
 
@@ -164,7 +196,7 @@ def load_kernel() -> ctypes.CDLL | None:
     return load_library(SOURCE, "matching takes numpy's products, which are slower")
 
 
-class _Side(ctypes.Structure):
+class _Operand(ctypes.Structure):
     """kernel.c's `side_of`."""
 
     _fields_ = [(name, ctypes.c_void_p) for name in ("maps", "weights", "scales", "offsets")]
@@ -174,15 +206,25 @@ class _Block(ctypes.Structure):
     """kernel.c's `block`."""
 
     _fields_ = [
-        *((name, _Side) for name in ("gallery", "queries")),
+        *((name, _Operand) for name in ("gallery", "queries")),
         *((name, ctypes.c_int64) for name in ("query_count", "gallery_count")),
         *((name, ctypes.c_int32) for name in ("int8", "amx", "locations", "words", "steps")),
         ("bias", ctypes.c_float),
     ]
 
 
-def _side(*arrays: NDArray[Any] | None) -> _Side:
-    return _Side(*map(_address, arrays))
+def _operand(*arrays: NDArray[Any] | None) -> _Operand:
+    return _Operand(*map(_address, arrays))
+
+
+def _words(maps: NDArray[Any]) -> int:
+    """Return the number of 32-bit words of a location of floats or codes [N, S, C]."""
+    words: int = maps.shape[2] * maps.itemsize // 4
+    return words
+
+
+def _describe(words: int, is_float: bool) -> str:
+    return f"{words} floats" if is_float else f"{4 * words} codes"
 
 
 def _aligned_empty(shape: tuple[int, ...], dtype: type[np.generic]) -> NDArray[Any]:

@@ -18,7 +18,8 @@ def as_locations(maps: NDArray[np.floating], threads: int | None = None) -> NDAr
         maps: feature maps of any float type.
         threads: number of threads that copy. Default: `default_threads()`.
     """
-    channels_last = maps.reshape(*maps.shape[:2], -1).transpose(0, 2, 1)
+    images, channels, height, width = maps.shape
+    channels_last = maps.reshape(images, channels, height * width).transpose(0, 2, 1)
     if channels_last.dtype == np.float32 and channels_last.flags.c_contiguous:
         return channels_last
     return _copy(channels_last, threads)

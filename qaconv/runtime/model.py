@@ -3,21 +3,26 @@
 N crops, Q queries, G gallery images, H x W crop size in pixels, C channels, h x w map size, S = h*w locations.
 """
 
+from collections.abc import Iterable
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from qaconv.runtime.contract import ENCODER, Contract, Decision, Probability
+from qaconv.errors import InputError
+from qaconv.runtime.contract import CONTRACT, ENCODER, Contract, Decision, Probability
 from qaconv.runtime.head import Head
 from qaconv.runtime.integrity import check_example, check_files
+from qaconv.runtime.locations import as_locations
 from qaconv.runtime.matcher import cpu_matcher
 from qaconv.runtime.sessions import open_graph
 from qaconv.runtime.shortlist import RowScorer
 from qaconv.tlift import TLiftProfile
 
+BATCH = 32  # crops encoded at a time
 EVEN = 0.5  # a probability at which one person is as likely as two
 
 
@@ -55,7 +60,8 @@ class ServedModel:
         profiles: temporal profiles by target.
 
     Raises:
-        InputError: a file is missing, damaged or cannot be read, or a crop of the contract's size does not run.
+        InputError: a file is missing, damaged, cannot be read or contradicts another, or a crop of the contract's size
+            does not run.
     """
 
     def __init__(self, folder: Path, *, threads: int = 0) -> None:
@@ -68,9 +74,16 @@ class ServedModel:
         numbers = self.contract.head
         query = np.array(numbers.query, dtype=np.float32)
         gallery = np.array(numbers.gallery, dtype=np.float32)
+        locations = height * width
+        if (len(query), len(gallery)) != (locations, locations):
+            raise InputError(
+                f"{folder / CONTRACT}: head.query and head.gallery must have {locations} weights, one for each place "
+                f"in {ENCODER}'s maps, got {len(query)} and {len(gallery)}"
+            )
         self.head = Head(query, gallery, numbers.bias, numbers.average, self.map_shape)
-        self.matcher = cpu_matcher(self.head, threads or None)
-        self.row_scorer = RowScorer(self.head, threads or None)
+        self._threads = threads or None
+        self.matcher = cpu_matcher(self.head, self._threads)
+        self.row_scorer = RowScorer(self.head, self._threads)
         self.profiles = {path.stem: TLiftProfile.load(path) for path in sorted((folder / "tlift").glob("*.json"))}
         check_example(folder, self.crop_size, self.encode, self.score)
 
@@ -89,9 +102,18 @@ class ServedModel:
         maps: NDArray[np.float32] = self._encoder.run(None, {"images": crops})[0]
         return maps
 
+    def encode_batches(self, crops: Iterable[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        """Encode RGB crops [H, W, 3] as maps [N, C, h, w], BATCH at a time; no more are taken from `crops` at once."""
+        remaining = iter(crops)
+        maps = [np.empty((0, *self.map_shape), dtype=np.float32)]
+        while batch := list(islice(remaining, BATCH)):
+            maps.append(self.encode(np.stack(batch)))
+        return np.concatenate(maps)
+
     def score(self, query_maps: NDArray[np.float32], gallery_maps: NDArray[Any]) -> NDArray[np.float32]:
         """Match maps [Q, C, h, w] with maps [G, C, h, w] of any float; return logits [Q, G], higher is better."""
-        return self.matcher.table(self.matcher.prepare(to_locations(query_maps)), to_locations(gallery_maps))
+        queries = self.matcher.prepare(as_locations(query_maps, self._threads))
+        return self.matcher.table(queries, as_locations(gallery_maps, self._threads))
 
     @property
     def calibrated(self) -> bool:
@@ -141,12 +163,6 @@ class ServedModel:
             return None
         scores = _sigmoid(np.asarray(logits, dtype=np.float64))
         return profile.lift(scores, query_camids, query_times, gallery_camids, gallery_times)
-
-
-def to_locations(maps: NDArray[Any]) -> NDArray[Any]:
-    """Reorder maps [N, C, h, w] to [N, S, C], as matchers take them."""
-    images, channels, height, width = maps.shape
-    return np.ascontiguousarray(maps.reshape(images, channels, height * width).transpose(0, 2, 1))
 
 
 def _sigmoid(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -2,7 +2,7 @@
 
 N images, S = h*w locations, C channels. A map is averaged over its width to h unit vectors, which are matched as QAConv
 matches locations. A sighting's averages depend on no other sighting, so that a gallery can grow and shrink without a
-fit. The landmarks of `matching/shortlist.py` are fitted to a fixed gallery; docs/serving.md compares the two.
+fit. The landmarks of `matching/landmarks.py` are fitted to a fixed gallery; docs/serving.md compares the two.
 """
 
 from typing import Any

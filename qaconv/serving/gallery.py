@@ -14,8 +14,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from qaconv.runtime.locations import as_locations
 from qaconv.runtime.matcher import Matcher
-from qaconv.runtime.model import to_locations
 from qaconv.runtime.shortlist import RowScorer, average_rows
 from qaconv.serving.storage import Sighting
 
@@ -97,7 +97,7 @@ class Gallery:
 
     def add(self, sightings: Sequence[Sighting], maps: NDArray[Any]) -> None:
         """Add sightings with maps [n, C, h, w]. The caller keeps to the capacity."""
-        locations = to_locations(maps)
+        locations = as_locations(maps, threads=1)
         rows = average_rows(locations, self._width)
         with self._lock:
             new = slice(self._size, self._size + len(sightings))
@@ -120,7 +120,7 @@ class Gallery:
 
     def search(self, model: Model, query_map: NDArray[np.float32], only: Filter, shortlist: int) -> Candidates:
         """Match a map [C, h, w] in full with the `shortlist` sightings that row averages rank best."""
-        (query,) = to_locations(query_map[None])
+        (query,) = as_locations(query_map[None], threads=1)
         with self._lock:
             rows = self._select(only)
             if len(rows) > shortlist:

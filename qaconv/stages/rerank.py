@@ -4,7 +4,7 @@ from qaconv.config import METHODS, Params
 from qaconv.data.manifest import Manifest
 from qaconv.files import replacing_folder
 from qaconv.matching.results import load_parts, not_junk, open_maps, save_reranked
-from qaconv.matching.target_reranking import pair_distances, rerank_target
+from qaconv.matching.target_reranking import make_pair_distances, rerank_target
 from qaconv.models.checkpoint import load_network
 from qaconv.paths import MODELS, PREPARED, RERANKED
 from qaconv.training.device import find_device, out_of_memory_names
@@ -17,7 +17,7 @@ def rerank(params: Params, target: str) -> None:
         InputError: the sightings have not been matched, or were matched with another network; or the device is missing.
     """
     sightings = Manifest.load(PREPARED / target).sightings()
-    keep = not_junk(sightings)
+    is_real = not_junk(sightings)
     device = find_device(params.machine.device)
     reranker = params.evaluate.rerank
     remedy = "let machine.device be one with more free memory, or cpu,"
@@ -26,6 +26,6 @@ def rerank(params: Params, target: str) -> None:
             store = open_maps(target, method, sightings["image"])
             matches = load_parts(target, method, params.evaluate.parts)
             head = load_network(MODELS / method)[0].head
-            distances_of = pair_distances(store.block(0, len(store)), head, params.evaluate.engine, device)
-            scores, without_junk = rerank_target(reranker, matches, distances_of, keep)
+            distances_of = make_pair_distances(store.block(0, len(store)), head, params.evaluate.engine, device)
+            scores, without_junk = rerank_target(reranker, matches, distances_of, is_real)
             save_reranked(folder / f"{method}.safetensors", scores, without_junk, matches.model)

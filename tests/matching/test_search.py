@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from qaconv.matching import logit_tiles, score_matrix, search, tiles
+from qaconv.matching import logit_tiles, score_matrix, score_pairs, search, tiles
 from qaconv.runtime import products
 from qaconv.runtime.head import Head
 from tests.random_heads import random_head
@@ -70,14 +70,30 @@ def test_a_search_is_the_sorted_table_and_ties_keep_the_gallerys_order(
 
 def test_unknown_engine_is_rejected() -> None:
     maps = make_maps(1, 2, 1, 1, seed=1)
+    head = random_head(2, 1, 1, seed=1)
+    rows = np.zeros(1, np.int64)
     with pytest.raises(ValueError, match="unknown engine 'fast', allowed: exact, int8"):
-        list(logit_tiles(maps, maps, random_head(2, 1, 1, seed=1), engine="fast"))  # type: ignore[arg-type]
+        list(logit_tiles(maps, maps, head, engine="fast"))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="unknown engine 'fast', allowed: exact, int8"):
+        score_pairs(maps, rows, rows, head, engine="fast")  # type: ignore[arg-type]
+
+
+def test_no_images_have_an_empty_table() -> None:
+    maps = make_maps(3, 2, 1, 1, seed=1)
+    head = random_head(2, 1, 1, seed=1)
+    for queries, gallery in ((maps[:0], maps[:0]), (maps[:0], maps), (maps, maps[:0])):
+        assert score_matrix(queries, gallery, head).shape == (len(queries), len(gallery))
+    none = maps[:0]
+    assert score_matrix(none, none, head).shape == (0, 0)
 
 
 def test_maps_of_another_size_are_rejected_by_name() -> None:
     maps = make_maps(2, 2, 2, 1, seed=1)
     with pytest.raises(ValueError, match=r"gallery_maps must have shape \[N, 2, 2, 1\], got \(2, 2, 1, 2\)"):
         score_matrix(maps, maps.transpose(2, 3), random_head(2, 2, 1, seed=1))
+    rows = np.arange(2)
+    with pytest.raises(ValueError, match=r"maps must have shape \[N, 2, 2, 1\], got \(2, 2, 1, 2\)"):
+        score_pairs(maps.transpose(2, 3), rows, rows, random_head(2, 2, 1, seed=1))
 
 
 def test_more_neighbours_than_images_are_rejected() -> None:

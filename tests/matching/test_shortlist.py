@@ -5,16 +5,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
 from qaconv.matching import MapStore, Shortlist, search
+from qaconv.matching.landmarks import Landmarks
 from qaconv.matching.shortlist import _allowed_misses, _cheapest_sizes
 from qaconv.matching.tiles import choose_matcher
 from qaconv.models import QAConv
-from qaconv.runtime.landmarks import Landmarks
 from qaconv.runtime.locations import as_locations
-from qaconv.runtime.quantise import quantise
+from qaconv.runtime.quantise import Block, Codes, quantise
 
 SHAPE = (8, 6, 5)
 HEAD = QAConv(*SHAPE)
@@ -36,6 +37,39 @@ def gallery() -> Tensor:
 @pytest.fixture(scope="module")
 def shortlist(gallery: Tensor) -> Shortlist:
     return Shortlist(gallery, HEAD, top_k=4, recall=0.9, samples=60)
+
+
+def test_no_queries_give_no_neighbours(shortlist: Shortlist) -> None:
+    none = shortlist.search(make_maps(0, 1, seed=2))
+    assert none.scores.shape == none.indices.shape == (0, 4)
+
+
+def test_queries_of_another_shape_are_refused(shortlist: Shortlist) -> None:
+    with pytest.raises(ValueError, match=r"query_maps must have shape \[N, 8, 6, 5\], got \(3, 8, 5, 6\)"):
+        shortlist.search(make_maps(3, 1, seed=2).transpose(2, 3))
+
+
+@pytest.mark.parametrize("dtype", ["int8", "float16"])
+def test_only_candidates_are_read_and_each_is_matched_with_its_queries(
+    shortlist: Shortlist, dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("qaconv.matching.shortlist.READ_AT_ONCE", 3)
+    queries = as_locations(make_maps(4, 1, seed=2).numpy())
+    gallery = as_locations(make_maps(20, 1, seed=3).numpy())
+    block: Block = quantise(gallery) if dtype == "int8" else gallery.astype(np.float16)
+    candidates = np.array([[3, 17, 5], [5, 3, 4], [19, 18, 4], [5, 5, 0]])
+    read: list[int] = []
+
+    def take(images: NDArray[np.int64]) -> Block:
+        read.extend(images.tolist())
+        return block.take(images) if isinstance(block, Codes) else block[images]
+
+    matcher = shortlist._matcher
+    prepared = matcher.prepare(quantise(queries) if dtype == "int8" else queries)
+    logits = shortlist._match_each(prepared, take, candidates)
+    expected = matcher.table(prepared, block)
+    np.testing.assert_array_equal(logits, np.take_along_axis(expected, candidates, axis=1))
+    assert read == sorted({*candidates.ravel().tolist()})
 
 
 def test_the_images_found_carry_their_exact_logits(gallery: Tensor, shortlist: Shortlist) -> None:

@@ -46,6 +46,12 @@ def test_columns_come_back_in_order(tmp_path: Path) -> None:
     assert list(store.times) == [0.5, 1.5, 0.5]
 
 
+def test_an_empty_store_has_empty_columns(tmp_path: Path) -> None:
+    store = MapStore.create(tmp_path, SHAPE, model="a")
+    assert [len(column) for column in (store.ids, store.camids, store.times)] == [0, 0, 0]
+    assert (store.camids.dtype, store.times.dtype) == (np.int64, np.float64)
+
+
 def test_the_same_maps_are_the_same_bytes(tmp_path: Path) -> None:
     for name in ("one", "other"):
         fill(tmp_path / name, "int8", [3, 2])

@@ -1,3 +1,4 @@
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -85,9 +86,8 @@ class Colours:
 
     crop_size = (4, 2)
 
-    def encode(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-        maps: NDArray[np.float32] = crops.mean(axis=(1, 2), dtype=np.float32)
-        return maps
+    def encode_batches(self, crops: Iterable[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        return np.stack([crop.mean(axis=(0, 1), dtype=np.float32) for crop in crops])
 
     def score(self, query_maps: NDArray[np.float32], gallery_maps: NDArray[np.float32]) -> NDArray[np.float32]:
         logits: NDArray[np.float32] = -np.abs(query_maps[:, None] - gallery_maps).sum(axis=2)

@@ -1,4 +1,5 @@
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from qaconv.errors import InputError
-from qaconv.runtime.crops import read_crop
+from qaconv.runtime.crops import read_crop, read_crop_file
 from qaconv.runtime.decode import FORMATS, LARGEST_PIXELS, LONGEST_SIDE
 from qaconv.runtime.formats.jpeg import MOST_SCANS
 from tests.runtime.image_files import blobs, encode
@@ -78,3 +79,11 @@ def test_a_large_image_is_refused_by_its_upright_size(kind: str) -> None:
     data = encode(Image.new("L", (width, height)), kind, **({} if kind == "BMP" else {"exif": tags}))
     with pytest.raises(InputError, match=f"image: has {size} pixels, must have at most 4,000,000"):
         read_crop(data, HEIGHT, WIDTH)
+
+
+def test_a_file_that_cannot_be_read_or_decoded_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=f"{tmp_path}/none.png: cannot be read: No such file or directory"):
+        read_crop_file(tmp_path / "none.png", HEIGHT, WIDTH)
+    (tmp_path / "text.png").write_text("text")
+    with pytest.raises(InputError, match=f"{tmp_path}/text.png: is not an image, allowed: "):
+        read_crop_file(tmp_path / "text.png", HEIGHT, WIDTH)

@@ -100,6 +100,14 @@ def test_a_swapped_restart_marker_is_refused() -> None:
         decode_image(edit(data, data.index(b"\xff\xd1"), b"\xff\xd5"))
 
 
+def test_a_jpeg_of_two_frames_is_refused() -> None:
+    data = JPEGS["4:2:0"]
+    start = data.index(b"\xff\xc0")
+    frame = data[start : start + 2 + int.from_bytes(data[start + 2 : start + 4], "big")]
+    with pytest.raises(DecodeError, match="several frames, must have one"):
+        decode_image(data[:start] + frame + data[start:])
+
+
 def test_a_jpeg_of_unusual_sampling_is_refused_as_its_damage_would_not_be_noticed() -> None:
     data = JPEGS["4:4:4"]
     frame = data.index(b"\xff\xc0")

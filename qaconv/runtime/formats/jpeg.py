@@ -29,8 +29,8 @@ UNKNOWN_SAMPLING = "Could not determine subsampling"  # libjpeg-turbo's message
 Segment = tuple[int, int, int]
 
 
-@dataclass
-class Head:
+@dataclass(frozen=True)
+class JpegHead:
     """A JPEG file up to its first scan.
 
     Attributes:
@@ -50,32 +50,38 @@ class Head:
     segments: list[Segment]
 
 
-def read_head(data: bytes) -> Head:
+def read_head(data: bytes) -> JpegHead:
     """Read a file's head without decoding pixels.
 
     Raises:
-        ValueError: the head has no scan or no frame that is baseline, extended or progressive.
+        ValueError: the head has no scan, several frames, or none that is baseline, extended or progressive.
     """
     segments = list_segments(data, first=SOS)
     if not segments or segments[-1][0] != SOS:
         raise ValueError("no scan")
     exif = b""
-    head = None
+    frames = []
     for marker, start, end in segments:
         if marker == APP1 and not exif and data.startswith(b"Exif\0\0", start):
             exif = data[start:end]
         elif marker in SOF_SEQUENTIAL or marker in SOF_PROGRESSIVE:
-            height = data[start + 1] << 8 | data[start + 2]
-            width = data[start + 3] << 8 | data[start + 4]
-            components = data[start + 6 : end : 3]
-            head = Head(height, width, marker in SOF_PROGRESSIVE, components, exif, segments)
-    if head is None:
+            frames.append((marker, start, end))
+    if not frames:
         raise ValueError("not baseline, extended or progressive")
-    head.exif = exif
-    return head
+    if len(frames) > 1:
+        raise ValueError("several frames, must have one")
+    marker, start, end = frames[0]
+    return JpegHead(
+        height=data[start + 1] << 8 | data[start + 2],
+        width=data[start + 3] << 8 | data[start + 4],
+        is_progressive=marker in SOF_PROGRESSIVE,
+        components=data[start + 6 : end : 3],
+        exif=exif,
+        segments=segments,
+    )
 
 
-def decode(data: bytes, head: Head) -> NDArray[np.uint8]:
+def decode(data: bytes, head: JpegHead) -> NDArray[np.uint8]:
     """Decode a file to RGB [H, W, 3] as stored.
 
     Raises:
@@ -124,7 +130,7 @@ def list_segments(data: bytes, first: int = EOI) -> list[Segment]:
     return segments
 
 
-def _decode_strictly(data: bytes, head: Head) -> NDArray[np.uint8]:
+def _decode_strictly(data: bytes, head: JpegHead) -> NDArray[np.uint8]:
     if len(head.components) != 4:
         rgb: NDArray[np.uint8] = simplejpeg.decode_jpeg(data)
         return rgb
@@ -132,7 +138,7 @@ def _decode_strictly(data: bytes, head: Head) -> NDArray[np.uint8]:
     return np.asarray(Image.fromarray(255 - inverted, "CMYK").convert("RGB"))
 
 
-def _check_tables(data: bytes, head: Head) -> None:
+def _check_tables(data: bytes, head: JpegHead) -> None:
     for marker, start, end in head.segments:
         if marker == DHT:
             _check_huffman_tables(data[start:end])
@@ -163,7 +169,7 @@ def _check_quantization_tables(payload: bytes) -> None:
         start = end
 
 
-def _check_scans(data: bytes, head: Head) -> None:
+def _check_scans(data: bytes, head: JpegHead) -> None:
     """Check that every coefficient is sent in full, and that the scan is not overwritten with zeros.
 
     Raises:
@@ -187,7 +193,7 @@ def _check_scans(data: bytes, head: Head) -> None:
         raise ValueError("ends before its last scan")
 
 
-def _check_zero_run(data: bytes, head: Head) -> None:
+def _check_zero_run(data: bytes, head: JpegHead) -> None:
     """Check that a run of zeros in the only scan can be flat blocks, whose end-of-block code is the table's first.
 
     Zeros over a part of a scan often decode without a warning, as the codes fall into step again.
@@ -202,7 +208,7 @@ def _check_zero_run(data: bytes, head: Head) -> None:
         raise ValueError("a part of the scan is overwritten with zeros")
 
 
-def _first_symbols(data: bytes, head: Head) -> dict[int, int]:
+def _first_symbols(data: bytes, head: JpegHead) -> dict[int, int]:
     """Return the symbol whose Huffman code is all zeros, by table: four bits of class and four of number."""
     first_symbols = {}
     for marker, start, end in head.segments:
@@ -212,7 +218,7 @@ def _first_symbols(data: bytes, head: Head) -> dict[int, int]:
     return first_symbols
 
 
-def _without_harmless_faults(data: bytes, head: Head) -> bytes:
+def _without_harmless_faults(data: bytes, head: JpegHead) -> bytes:
     """Copy a file without the faults that libjpeg warns of although no pixel depends on them.
 
     These are stray bytes between two segments, zeros between a scan and the next marker, an unknown revision of JFIF,

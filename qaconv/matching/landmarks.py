@@ -60,24 +60,3 @@ class Landmarks:
         estimates: NDArray[np.float32] = (known - self._mean) @ weights.T
         estimates += self._mean
         return estimates
-
-
-def best_columns(scores: NDArray[np.float32], size: int) -> NDArray[np.int64]:
-    """Return the columns [Q, size] of each row's largest scores [Q, G], in no order."""
-    return np.argpartition(scores, -size, axis=1)[:, -size:]
-
-
-def match_each(matcher: Matcher, prepared: Any, gallery: Block, candidates: NDArray[np.integer]) -> NDArray[np.float32]:
-    """Return logits [Q, n] of each query with its candidates.
-
-    Args:
-        matcher: the matcher that prepared the queries.
-        prepared: Q queries.
-        gallery: maps or codes of the gallery.
-        candidates: indices into the gallery, [Q, n].
-    """
-    images = candidates.ravel().astype(np.int64, copy=False)
-    order = np.argsort(images, kind="stable")  # an image of several queries is read once, and memory forwards
-    logits = np.empty(len(images), dtype=np.float32)
-    logits[order] = matcher.pairs(prepared, gallery, order // candidates.shape[1], images[order])
-    return logits.reshape(candidates.shape)
