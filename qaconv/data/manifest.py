@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from qaconv.errors import InputError, name_first
 from qaconv.files import replacing_folder, write_json
+from qaconv.runtime.limits import LARGEST_CAMID, LARGEST_PID, LARGEST_TIME_S
 
 SPLITS = ("train", "query", "gallery")
 JUNK = -1  # a crop that shows no one person; it is dropped from the gallery before evaluation
@@ -41,9 +42,9 @@ class Manifest:
         clocks: faults of camera clocks that the layout has corrected: camid, kind, time_s, detail and done of each.
 
     Raises:
-        InputError: a column is missing or has the wrong type, a split is unknown, a camera id is negative, a time is
-            infinite, an image appears twice or lies outside the root, or a pid is in both train and test of one
-            domain.
+        InputError: a column is missing or has the wrong type, a split is unknown, a camera id, pid or time is beyond
+            the limits of qaconv/runtime/limits.py, an image appears twice or lies outside the root, or a pid is in both
+            train and test of one domain.
 
     Example:
         >>> from pathlib import Path
@@ -156,6 +157,9 @@ def _checked(frame: pd.DataFrame, root: Path) -> pd.DataFrame:
         (~frame["split"].isin(SPLITS), f"have a split that is none of {', '.join(SPLITS)}"),
         (frame["camid"] < 0, "have no camera id (cameras count from 0)"),
         (frame["pid"] < JUNK, "have a pid below -1 (-1 is junk, people count from 0 or 1)"),
+        (frame["camid"] > LARGEST_CAMID, f"have a camera id above {LARGEST_CAMID:,}"),
+        (frame["pid"] > LARGEST_PID, f"have a pid above {LARGEST_PID:,}"),
+        (np.isfinite(time_s) & (time_s.abs() > LARGEST_TIME_S), f"have a time beyond {LARGEST_TIME_S:.0e} seconds"),
         (np.isinf(time_s), "have an infinite time (leave it empty if it is unknown)"),
         (image.duplicated(), "appear twice"),
         (outside, "have a path that is not below that folder"),

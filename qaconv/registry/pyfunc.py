@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from qaconv.errors import InputError
 from qaconv.runtime.correspondences import correspondences
 from qaconv.runtime.crops import read_crop
+from qaconv.runtime.limits import LARGEST_CAMID, LARGEST_TIME_S
 from qaconv.runtime.model import ServedModel
 
 ROLES = ("query", "gallery")
@@ -104,6 +105,10 @@ def _side(table: pd.DataFrame, role: str) -> pd.DataFrame:
     names = table["id"] if "id" in table else pd.Series(table.index.astype(str), table.index)
     times = table["time_s"] if "time_s" in table else pd.Series(np.nan, table.index)
     rows = table.assign(id=names.fillna(pd.Series(table.index.astype(str), table.index)), time_s=times.astype(float))
+    for name, least, largest in (("camid", 0, LARGEST_CAMID), ("time_s", -LARGEST_TIME_S, LARGEST_TIME_S)):
+        beyond = rows.loc[rows[name].notna() & ~rows[name].between(least, largest), name]
+        if len(beyond):
+            raise InputError(f"{name}: must be in {least:,}..{largest:,}, got {beyond.iloc[0]}")
     rows = rows[rows["role"] == role].reset_index(drop=True)
     if rows.empty:
         raise InputError(f"role: at least one row must be {role}, got none")

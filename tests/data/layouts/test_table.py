@@ -60,14 +60,16 @@ def test_empty_time_is_unknown(name: str, tmp_path: Path, rows: pd.DataFrame) ->
     ("column", "value", "fault"),
     [
         ("camid", None, "have no camid"),
-        ("camid", -1, "have a camid that is not a whole number from 0"),
-        ("camid", 0.5, "have a camid that is not a whole number from 0"),
-        ("camid", "lobby", "have a camid that is not a whole number from 0"),
-        ("pid", None, "have a pid that is not a whole number from -1"),
-        ("pid", -2, "have a pid that is not a whole number from -1"),
-        ("pid", "alice", "have a pid that is not a whole number from -1"),
-        ("time_s", "09:30", "have a time_s that is neither seconds nor empty"),
-        ("time_s", np.inf, "have a time_s that is neither seconds nor empty"),
+        ("camid", -1, "have a camid that is not a whole number in 0..9,999"),
+        ("camid", 0.5, "have a camid that is not a whole number in 0..9,999"),
+        ("camid", "lobby", "have a camid that is not a whole number in 0..9,999"),
+        ("camid", 1e15, "have a camid that is not a whole number in 0..9,999"),
+        ("time_s", -1e300, "have a time_s that is neither empty nor seconds"),
+        ("pid", None, "have a pid that is not a whole number in -1.."),
+        ("pid", -2, "have a pid that is not a whole number in -1.."),
+        ("pid", "alice", "have a pid that is not a whole number in -1.."),
+        ("time_s", "09:30", "have a time_s that is neither empty nor seconds"),
+        ("time_s", np.inf, "have a time_s that is neither empty nor seconds"),
         ("split", "test", "have a split that is none of train, query, gallery"),
         ("split", None, "have a split that is none of train, query, gallery"),
         ("image", None, "have no image"),
@@ -102,8 +104,8 @@ def test_clock_that_was_reset_is_corrected_by_the_order_of_recording(
 
 
 def test_order_that_is_not_a_number_is_shown_with_its_row(tmp_path: Path, rows: pd.DataFrame) -> None:
-    path = save(rows.assign(order=[1, np.nan, 3]), tmp_path / "shop.csv")
-    with pytest.raises(InputError, match=r"1 rows have an order that is not a number:\n  row 2: "):
+    path = save(rows.assign(order=[1, "late", 3]), tmp_path / "shop.csv")
+    with pytest.raises(InputError, match=r"1 rows have an order that is neither a number nor empty:\n  row 2: "):
         layouts.read("table", path)
 
 
