@@ -131,13 +131,19 @@ class Manifest:
         """Load a saved manifest.
 
         Raises:
-            InputError: the folder holds no manifest.
+            InputError: the folder holds no manifest, or a damaged one.
         """
         if not (folder / "manifest.parquet").is_file():
             raise InputError(f"{folder}: must hold manifest.parquet, which `dvc repro prepare` writes")
-        summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-        frame = pq.read_table(folder / "manifest.parquet").to_pandas()
-        return cls(frame, Path(summary["root"]), summary["notes"], summary["images_digest"], summary.get("clocks", []))
+        try:
+            summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+            frame = pq.read_table(folder / "manifest.parquet").to_pandas()
+            facts = (Path(summary["root"]), summary["notes"], summary["images_digest"], summary.get("clocks", []))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InputError(
+                f"{folder}: cannot be read as a manifest: {error}; `dvc repro -f prepare` writes it"
+            ) from error
+        return cls(frame, *facts)
 
 
 def _checked(frame: pd.DataFrame, root: Path) -> pd.DataFrame:

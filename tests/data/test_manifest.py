@@ -134,3 +134,13 @@ def test_missing_column_is_named() -> None:
 def test_folder_without_a_manifest_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=f"{tmp_path}: must hold manifest.parquet"):
         Manifest.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("manifest.parquet", b"PAR1"), ("summary.json", b"{"), ("summary.json", b"{}")]
+)
+def test_damaged_manifest_is_named(name: str, content: bytes, tmp_path: Path) -> None:
+    Manifest(make_frame(), Path("raw")).save(tmp_path / "m")
+    (tmp_path / "m" / name).write_bytes(content)
+    with pytest.raises(InputError, match="m: cannot be read as a manifest: "):
+        Manifest.load(tmp_path / "m")

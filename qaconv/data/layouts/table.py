@@ -1,5 +1,6 @@
 """Read your own images from a CSV or Parquet table with the columns image, pid, camid, time_s and split."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -77,7 +78,7 @@ def _read_text(path: Path) -> pd.DataFrame:
     if path.suffix not in (".csv", ".parquet"):
         raise InputError(f"{path}: a table must be a .csv or a .parquet file")
     try:
-        frame = pd.read_csv(path, dtype=str) if path.suffix == ".csv" else pd.read_parquet(path)
+        frame = _read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
     except (OSError, ValueError) as error:  # errors of pandas and Arrow about the content are ValueErrors
         raise InputError(f"{path}: cannot be read as a table: {error}") from error
     missing = [name for name in COLUMNS if name not in frame.columns]
@@ -87,6 +88,15 @@ def _read_text(path: Path) -> pd.DataFrame:
         )
     frame = frame.reindex(columns=[*COLUMNS, ORDER]).astype(object)
     return frame.where(frame.notna(), "").astype(str).reset_index(drop=True)
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", pd.errors.ParserWarning)
+        try:
+            return pd.read_csv(path, dtype=str, index_col=False)
+        except pd.errors.ParserWarning as warning:
+            raise ValueError("rows have more values than the header has names") from warning
 
 
 def _whole(number: "pd.Series[float]", least: int, largest: int) -> "pd.Series[bool]":

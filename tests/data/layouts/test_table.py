@@ -160,3 +160,23 @@ def test_order_of_rows_changes_no_byte_of_the_manifest(tmp_path: Path, rows: pd.
         manifest.save(tmp_path / str(number))
         saved.append([(tmp_path / str(number) / name).read_bytes() for name in ("manifest.parquet", "summary.json")])
     assert saved[0] == saved[1]
+
+
+def end_lines(path: Path, end: str, first: int) -> Path:
+    """Add `end` to every line of a file from the line `first`, which counts from 0."""
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join(line + end * (number >= first) for number, line in enumerate(lines)))
+    return path
+
+
+def test_comma_after_the_last_value_of_each_row_moves_no_value(tmp_path: Path, rows: pd.DataFrame) -> None:
+    path = save(rows, tmp_path / "shop.csv")
+    frame = layouts.read("table", path).frame
+    pd.testing.assert_frame_equal(layouts.read("table", end_lines(path, ",", first=1)).frame, frame)
+
+
+@pytest.mark.parametrize(("first", "message"), [(1, "more values than the header"), (3, "line 4, saw 6")])
+def test_value_too_many_is_called_so(first: int, message: str, tmp_path: Path, rows: pd.DataFrame) -> None:
+    path = end_lines(save(rows, tmp_path / "shop.csv"), ",x", first)
+    with pytest.raises(InputError, match=f"shop.csv: cannot be read as a table: .*{message}"):
+        layouts.read("table", path)
