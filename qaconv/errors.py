@@ -1,6 +1,7 @@
 """Errors that a user can correct."""
 
 from collections.abc import Iterable
+from tempfile import NamedTemporaryFile
 
 
 class InputError(ValueError):
@@ -30,7 +31,9 @@ def missing_package(module: str) -> str:
 
 
 def name_first(items: Iterable[object], limit: int = 10) -> str:
-    """Return the first items, one on each line, and the total: the end of a message about many files.
+    """Return the first items, one on each line: the end of a message about many files.
+
+    If there are more, the total follows, and the name of a temporary file that has them all.
 
     Args:
         items: what to list.
@@ -38,4 +41,8 @@ def name_first(items: Iterable[object], limit: int = 10) -> str:
     """
     names = [str(item) for item in items]
     shown = "".join(f"\n  {name}" for name in names[:limit])
-    return f"{shown}\n  ... {len(names)} in all" if len(names) > limit else shown
+    if len(names) <= limit:
+        return shown
+    with NamedTemporaryFile("w", prefix="qaconv-", suffix=".txt", delete=False, encoding="utf-8") as file:
+        file.write("\n".join(names) + "\n")
+    return f"{shown}\n  ... {len(names)} in all, listed in {file.name}"

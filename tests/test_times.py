@@ -52,7 +52,7 @@ def test_the_service_refuses_what_prepare_refuses_and_takes_what_it_takes() -> N
 def test_a_batch_of_milliseconds_is_rejected_with_its_table_and_rows(tmp_path: Path) -> None:
     row = {"image": "a.jpg", "pid": 1, "camid": 0, "time_s": int(NOW_MS), "split": "gallery"}
     pd.DataFrame([row]).to_csv(tmp_path / "sightings.csv", index=False)
-    rules = IngestConfig(max_share_change=0.3, share_from=100)
-    fault = check_batch(tmp_path, tmp_path / "dataset", rules).fault
+    rules = IngestConfig(max_share_change=0.3, share_from=100, wait_hours=1)
+    fault = check_batch(tmp_path / "sightings.csv", {}, tmp_path / "dataset", rules).fault
     assert "sightings.csv: 1 rows have a time_s that is neither empty nor seconds" in fault
     assert f"row 1: a.jpg,1,0,{int(NOW_MS)},gallery" in fault

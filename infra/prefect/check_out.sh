@@ -1,10 +1,11 @@
 # Check out QACONV_COMMIT in a worker's clone, or by default the commit that is checked out in its origin. dvc.lock stays as
 # the last run left it: it describes the clone's files, and DVC checks it.
 set -eu
+kept=$(git rev-parse --absolute-git-dir)/dvc.lock.kept
 git fetch --quiet origin HEAD "+refs/heads/*:refs/remotes/origin/*"
 commit=${QACONV_COMMIT:-$(git rev-parse FETCH_HEAD)}
 if [ "$(git rev-parse HEAD)" != "$commit" ] || ! git diff --quiet -- . ":!dvc.lock"; then
-  cp dvc.lock .dvc/lock.kept 2>/dev/null || :
+  cp dvc.lock "$kept" 2>/dev/null || :
   git checkout --quiet --force --detach "$commit"
-  mv .dvc/lock.kept dvc.lock 2>/dev/null || :
+  mv "$kept" dvc.lock 2>/dev/null || :
 fi

@@ -73,7 +73,10 @@ def load_fingerprinted(dataset: str) -> pd.DataFrame:
     path = FINGERPRINTS / f"{dataset}.parquet"
     if not path.is_file():
         raise InputError(f"{path}: file not found; `dvc repro prepare@{dataset}` writes it")
-    fingerprints = pd.read_parquet(path)
+    try:
+        fingerprints = pd.read_parquet(path, columns=["image", "sha256", "look"])
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read: {error}; `dvc repro -f prepare@{dataset}` writes it") from error
     if fingerprints["image"].tolist() != frame["image"].tolist():
         raise InputError(f"{path}: holds other images than {PREPARED / dataset}; run `dvc repro prepare@{dataset}`")
     return frame.assign(sha256=fingerprints["sha256"], look=fingerprints["look"])

@@ -15,14 +15,15 @@ import pandas as pd
 from qaconv.config import IngestConfig
 from qaconv.data.ingest_names import leads_out
 from qaconv.data.layouts import table
+from qaconv.data.layouts.clock_resets import correct_resets
 from qaconv.data.layouts.images import ImageFile, inspect_image
-from qaconv.data.manifest import JUNK
+from qaconv.data.manifest import JUNK, Manifest
 from qaconv.errors import InputError
 from qaconv.files import replacing_file
 
 TABLE = "sightings.csv"
 IMAGES = "images"  # a dataset's sub-folder of images
-PARTICULARS = ["pid", "camid", "time_s", "split"]
+PARTICULARS = ["pid", "camid", "time_s", "split", table.ORDER]
 COLUMNS = ["image", *PARTICULARS, "arrived"]
 
 
@@ -53,12 +54,14 @@ def check_batch(batch: Path, images: Mapping[str, Path], dataset: Path, rules: I
         rules: largest change of a camera's share of the images.
     """
     try:
-        rows = table.read(batch, dataset.name).frame
+        raw = table.read_rows(batch)
+        checked = Manifest(raw.assign(domain=dataset.name), batch.parent).frame
     except InputError as error:
         return _refuse_all(list(images), str(error))
+    rows = checked.merge(raw[["image", table.ORDER]], on="image")
     if rows.empty:
         return _refuse_all(list(images), f"{TABLE}: must have at least one row, got none")
-    existing = read_dataset(dataset)
+    existing = _read_rows(dataset)
     files = [_inspect(images, image) for image in rows["image"]]
     faults = pd.Series([file.fault for file in files], rows.index, dtype=object)  # None if the image decodes
     rows = rows.assign(digest=[file.sha256 for file in files], reason=faults)
@@ -74,10 +77,20 @@ def check_batch(batch: Path, images: Mapping[str, Path], dataset: Path, rules: I
 
 
 def read_dataset(dataset: Path) -> pd.DataFrame:
-    """Read a dataset's rows, with each image's sha256 as `digest`; no rows if the dataset does not exist yet."""
+    """Read a dataset's rows, with each image's sha256 as `digest`; no rows if the dataset does not exist yet.
+
+    Clocks that were reset are corrected across all batches, by the column `order`.
+    """
+    rows = _read_rows(dataset)
+    time_s, _ = correct_resets(rows["camid"], rows[table.ORDER], rows["time_s"])
+    return rows.assign(time_s=time_s)
+
+
+def _read_rows(dataset: Path) -> pd.DataFrame:
+    """Read a dataset's rows with the times that the cameras' clocks showed."""
     if not (dataset / TABLE).is_file():
         return pd.DataFrame({name: pd.Series(dtype=object) for name in [*COLUMNS, "digest"]})
-    rows = pd.read_csv(dataset / TABLE)
+    rows = pd.read_csv(dataset / TABLE, float_precision="round_trip").reindex(columns=COLUMNS)
     return rows.assign(digest=rows["image"].map(lambda image: Path(image).stem))
 
 
@@ -97,7 +110,10 @@ def join(verdict: Verdict, images: Mapping[str, Path], dataset: Path, arrived: s
         for image, digest in zip(verdict.accepted["image"], verdict.accepted["digest"], strict=True)
     ]
     new = verdict.accepted.assign(image=names, arrived=arrived)
-    rows = pd.concat([read_dataset(dataset)[COLUMNS], new[COLUMNS]]) if len(new) else read_dataset(dataset)[COLUMNS]
+    existing = _read_rows(dataset)[COLUMNS]
+    rows = pd.concat([existing, new[COLUMNS]]) if len(new) else existing
+    if rows[table.ORDER].isna().all():
+        rows = rows.drop(columns=table.ORDER)
     try:
         for image, name in zip(verdict.accepted["image"], names, strict=True):
             with replacing_file(dataset / name) as new_file:
@@ -131,10 +147,11 @@ def _find_contradictions(rows: pd.DataFrame, existing: pd.DataFrame) -> "pd.Seri
     """Return a reason for each row whose image has other particulars in another row of the batch or the dataset."""
     columns = ["digest", *PARTICULARS]
     particulars = pd.concat([existing[columns], rows.loc[rows["digest"] != "", columns]])
-    by_image = particulars.astype(dict.fromkeys(PARTICULARS[:3], "float64")).groupby("digest")[PARTICULARS]
-    differs = by_image.nunique(dropna=False).gt(1).any(axis=1)
+    numbers = [name for name in PARTICULARS if name != "split"]
+    by_image = particulars.astype(dict.fromkeys(numbers, "float64")).groupby("digest")
+    differs = by_image[PARTICULARS[:-1]].nunique(dropna=False).gt(1).any(axis=1) | by_image[table.ORDER].nunique().gt(1)
     contradicts = rows["digest"].isin(differs[differs].index)
-    reason = "the same image is there with another person, camera, time or split"
+    reason = "the same image is there with another person, camera, time, split or order"
     return pd.Series(reason, rows.index).where(contradicts)
 
 

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from qaconv.errors import InputError, name_first
 from qaconv.files import replacing_folder, write_json
+from qaconv.runtime.limits import LARGEST_CAMID, LARGEST_PID
 from qaconv.times import SECONDS, not_seconds
 
 SPLITS = ("train", "query", "gallery")
@@ -41,9 +42,9 @@ class Manifest:
         clocks: faults of camera clocks that the layout has corrected: camid, kind, time_s, detail and done of each.
 
     Raises:
-        InputError: a column is missing or has the wrong type, a split is unknown, a camera id is negative, a time
-            cannot be seconds, an image appears twice or lies outside the root, or a pid is in both train and test of
-            one domain.
+        InputError: a column is missing or has the wrong type, a split is unknown, a camera id or pid is beyond the limits
+            of qaconv/runtime/limits.py, a time cannot be seconds, an image appears twice or lies outside the root, or a
+            pid is in both train and test of one domain.
 
     Example:
         >>> from pathlib import Path
@@ -129,13 +130,19 @@ class Manifest:
         """Load a saved manifest.
 
         Raises:
-            InputError: the folder holds no manifest.
+            InputError: the folder holds no manifest, or a damaged one.
         """
         if not (folder / "manifest.parquet").is_file():
             raise InputError(f"{folder}: must hold manifest.parquet, which `dvc repro prepare` writes")
-        summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-        frame = pq.read_table(folder / "manifest.parquet").to_pandas()
-        return cls(frame, Path(summary["root"]), summary["notes"], summary["images_digest"], summary.get("clocks", []))
+        try:
+            summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+            frame = pq.read_table(folder / "manifest.parquet").to_pandas()
+            facts = (Path(summary["root"]), summary["notes"], summary["images_digest"], summary.get("clocks", []))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InputError(
+                f"{folder}: cannot be read as a manifest: {error}; `dvc repro -f prepare` writes it"
+            ) from error
+        return cls(frame, *facts)
 
 
 def _checked(frame: pd.DataFrame, root: Path) -> pd.DataFrame:
@@ -155,6 +162,8 @@ def _checked(frame: pd.DataFrame, root: Path) -> pd.DataFrame:
         (~frame["split"].isin(SPLITS), f"have a split that is none of {', '.join(SPLITS)}"),
         (frame["camid"] < 0, "have no camera id (cameras count from 0)"),
         (frame["pid"] < JUNK, "have a pid below -1 (-1 is junk, people count from 0 or 1)"),
+        (frame["camid"] > LARGEST_CAMID, f"have a camera id above {LARGEST_CAMID:,}"),
+        (frame["pid"] > LARGEST_PID, f"have a pid above {LARGEST_PID:,}"),
         (not_seconds(frame["time_s"]), f"have a time_s that is neither empty nor {SECONDS}"),
         (image.duplicated(), "appear twice"),
         (outside, "have a path that is not below that folder"),

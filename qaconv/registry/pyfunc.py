@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from qaconv.errors import InputError
 from qaconv.runtime.correspondences import correspondences
 from qaconv.runtime.crops import read_crop
+from qaconv.runtime.limits import LARGEST_CAMID
 from qaconv.runtime.model import ServedModel
 from qaconv.times import check_seconds
 
@@ -102,6 +103,9 @@ def _side(table: pd.DataFrame, role: str) -> pd.DataFrame:
     times = table["time_s"] if "time_s" in table else pd.Series(np.nan, table.index)
     rows = table.assign(id=names.fillna(pd.Series(table.index.astype(str), table.index)), time_s=times.astype(float))
     check_seconds("time_s", rows["time_s"])
+    beyond = rows.loc[rows["camid"].notna() & ~rows["camid"].between(0, LARGEST_CAMID), "camid"]
+    if len(beyond):
+        raise InputError(f"camid: must be in 0..{LARGEST_CAMID:,}, got {beyond.iloc[0]}")
     rows = rows[rows["role"] == role].reset_index(drop=True)
     if rows.empty:
         raise InputError(f"role: at least one row must be {role}, got none")

@@ -54,17 +54,17 @@ def reproduce(uri: str, project: Path = Path()) -> Reproduction:
 
     Args:
         uri: `models:/<name>@<alias>` or `models:/<name>/<version>`.
-        project: git repository with the version's commit.
+        project: the project's folder, in a git repository with the version's commit.
 
     Raises:
         InputError: the version does not exist or was registered without a commit, or a stage fails.
     """
     release = _find(uri)
     with TemporaryDirectory(prefix="qaconv-reproduce-") as folder:
-        clone, recorded = Path(folder) / "clone", Path(folder) / "recorded"
+        recorded = Path(folder) / "recorded"
         run = _recorded_run(release, recorded)
         params = load_recorded_params(recorded / PARAMS)
-        _clone(project, clone, run.data.tags["git_commit"])
+        clone = _clone(project, Path(folder) / "clone", run.data.tags["git_commit"])
         for path in (PARAMS, DVC_LOCK):
             (clone / path).write_bytes((recorded / path).read_bytes())
         _run(clone, "dvc", "config", "--local", "cache.dir", str(Path(folder) / "cache"))
@@ -114,17 +114,27 @@ def _recorded_run(release: Release, folder: Path) -> mlflow.entities.Run:
     return run
 
 
-def _clone(project: Path, clone: Path, commit: str) -> None:
-    _run(project, "git", "clone", "--quiet", "--no-checkout", str(project.resolve()), str(clone))
+def _clone(project: Path, clone: Path, commit: str) -> Path:
+    """Clone the repository that the project's folder is in, and return that folder of the clone."""
+    root = _run(project, "git", "rev-parse", "--show-toplevel").strip()
+    _run(project, "git", "clone", "--quiet", "--no-checkout", root, str(clone))
     _run(clone, "git", "checkout", "--quiet", "--detach", commit)
+    cloned_project = clone / _run(project, "git", "rev-parse", "--show-prefix").strip()
+    if not (cloned_project / "dvc.yaml").is_file():
+        raise InputError(
+            f"{commit[:12]}: must have the project in {cloned_project.relative_to(clone)}, has no dvc.yaml"
+        )
     # Remotes of this machine alone; their relative paths start at the file.
+    dvc_root = _run(project, "dvc", "root").strip()  # relative to the project
+    settings = project / dvc_root / ".dvc"
     local = ConfigParser(interpolation=None)
-    local.read(project / ".dvc/config.local", encoding="utf-8")
+    local.read(settings / "config.local", encoding="utf-8")
     for section in local.values():
         if "://" not in (url := section.get("url", "://")):
-            section["url"] = str((project / ".dvc" / url).resolve())
-    with (clone / ".dvc/config.local").open("w", encoding="utf-8") as file:
+            section["url"] = str((settings / url).resolve())
+    with (cloned_project / dvc_root / ".dvc/config.local").open("w", encoding="utf-8") as file:
         local.write(file)
+    return cloned_project
 
 
 def _run(folder: Path, *command: str, shown: bool = False) -> str:

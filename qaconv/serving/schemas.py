@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Base64Bytes, BaseModel, BeforeValidator, ConfigDict, Field
 
 from qaconv.runtime.decode import ALLOWED_FORMATS
+from qaconv.runtime.limits import LARGEST_CAMID
 from qaconv.times import LARGEST_S, check_seconds
 
 LARGEST_IMAGE = 1 << 20  # bytes of a crop's file
@@ -18,7 +19,7 @@ def _whole(value: object) -> object:
 
 WHOLE = BeforeValidator(_whole)
 Id = Annotated[int, Field(ge=1, lt=IDS, description="Id of a stored sighting."), WHOLE]
-Camera = Annotated[int, Field(ge=0, lt=2**31, description="Camera, from 0."), WHOLE]
+Camera = Annotated[int, Field(ge=0, le=LARGEST_CAMID, description="Camera, from 0."), WHOLE]
 Person = Annotated[
     str, Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9._-]+$", description="Your own word for the person.")
 ]

@@ -162,3 +162,61 @@ def test_a_batch_that_cannot_be_stored_leaves_the_dataset_as_before(dataset: Pat
     with pytest.raises(FileNotFoundError):
         join(verdict, images_of(batch) | {"crop21.png": tmp_path / "none"}, dataset, "2026-01-05T02:00:00+00:00")
     assert files(dataset) == before
+
+
+def add_order(batch: Path, order: list[int], times: list[float]) -> Path:
+    rows = pd.read_csv(batch / TABLE)
+    rows.assign(order=order, time_s=times).to_csv(batch / TABLE, index=False)
+    return batch
+
+
+def test_a_clock_that_begins_again_between_two_batches_is_corrected_as_in_one_table(tmp_path: Path) -> None:
+    dataset = tmp_path / "shop"
+    first = add_order(
+        write_batch(tmp_path / "first", 0, sightings(4, camid=0)), [1, 2, 3, 4], [0.0, 50.0, 100.0, 150.0]
+    )
+    again = add_order(write_batch(tmp_path / "second", 4, sightings(3, camid=0, pid=5)), [7, 5, 6], [40.0, 0.0, 20.0])
+    check_and_join(first, dataset)
+    check_and_join(again, dataset)
+    manifest = layouts.read("table", dataset / TABLE)
+    assert sorted(manifest.frame["time_s"]) == [0, 50, 100, 150, 150, 170, 190]
+    assert [finding["kind"] for finding in manifest.clocks] == ["reset"]
+    assert sorted(read_dataset(dataset)["time_s"]) == sorted(manifest.frame["time_s"])
+
+
+def test_the_second_half_of_a_corrected_batch_is_known_when_it_is_sent_again(tmp_path: Path) -> None:
+    dataset = tmp_path / "shop"
+    times = [0.1 + 0.2, 100 / 3, 1e9 / 7, 0.0, 20.0]
+    check_and_join(add_order(write_batch(tmp_path / "all", 0, sightings(5, camid=0)), [1, 2, 3, 4, 5], times), dataset)
+    before = files(dataset)
+    half = write_batch(tmp_path / "half", 2, sightings(3, camid=0, pid=1))
+    verdict = check_and_join(add_order(half, [3, 4, 5], times[2:]), dataset)
+    assert (verdict.known, len(verdict.refused)) == (3, 0)
+    assert files(dataset) == before
+
+
+def test_batches_with_and_without_an_order_share_a_dataset(dataset: Path, tmp_path: Path) -> None:
+    times = [100.0, 0.0, 10.0, 20.0, 30.0]
+    batch = write_batch(tmp_path / "second", 20, sightings(5, camid=0, pid=20))
+    check_and_join(add_order(batch, [1, 2, 3, 4, 5], times), dataset)
+    manifest = layouts.read("table", dataset / TABLE)
+    assert len(manifest.frame) == 17
+    assert [finding["camid"] for finding in manifest.clocks] == [0]
+    assert check_and_join(tmp_path / "first", dataset).known == 12
+
+
+def test_the_same_image_at_another_place_in_the_order_is_refused(dataset: Path, tmp_path: Path) -> None:
+    batch = write_batch(tmp_path / "second", 20, sightings(2, pid=20))
+    check_and_join(add_order(batch, [1, 2], [0.0, 1.0]), dataset)
+    verdict = check(add_order(batch, [1, 3], [0.0, 1.0]), dataset)
+    assert verdict.refused["image"].tolist() == ["crop21.png"]
+
+
+@pytest.mark.parametrize(("column", "value"), [("camid", 10**6), ("camid", 1e15), ("time_s", 1e300), ("pid", 2**60)])
+def test_numbers_that_no_fit_can_hold_refuse_the_batch(
+    column: str, value: float, dataset: Path, tmp_path: Path
+) -> None:
+    batch = write_batch(tmp_path / "second", 20, sightings(2, pid=20))
+    pd.read_csv(batch / TABLE).assign(**{column: value}).to_csv(batch / TABLE, index=False)
+    verdict = check(batch, dataset)
+    assert f"2 rows have a {column} that is" in verdict.fault

@@ -87,6 +87,8 @@ def test_summary_counts_people_without_junk() -> None:
         ("split", "val", "have a split that is none of train, query, gallery"),
         ("camid", -1, "have no camera id"),
         ("pid", -2, "have a pid below -1"),
+        ("camid", 10**6, "have a camera id above 9,999"),
+        ("pid", 2**60, "have a pid above"),
         ("time_s", np.inf, "have a time_s that is neither empty nor seconds from -1e"),
         ("time_s", -1764211494000.0, "have a time_s that is neither empty nor seconds from -1e"),
         ("image", "test/0.jpg", "appear twice"),
@@ -132,3 +134,13 @@ def test_missing_column_is_named() -> None:
 def test_folder_without_a_manifest_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=f"{tmp_path}: must hold manifest.parquet"):
         Manifest.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("manifest.parquet", b"PAR1"), ("summary.json", b"{"), ("summary.json", b"{}")]
+)
+def test_damaged_manifest_is_named(name: str, content: bytes, tmp_path: Path) -> None:
+    Manifest(make_frame(), Path("raw")).save(tmp_path / "m")
+    (tmp_path / "m" / name).write_bytes(content)
+    with pytest.raises(InputError, match="m: cannot be read as a manifest: "):
+        Manifest.load(tmp_path / "m")

@@ -23,9 +23,9 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def retrain(folder: Path) -> Params:
-    """Commit, run every stage, and register the models."""
-    commit_all(folder)
+def retrain(repository: Path) -> Params:
+    """Commit a repository, run every stage of the working folder, and register the models."""
+    commit_all(repository)
     subprocess.run(["dvc", "repro"], check=True, capture_output=True)
     params = load_params()
     with retraining_run(params, {}):
@@ -44,6 +44,21 @@ def test_a_version_is_made_again_from_its_commit_after_the_project_has_changed(p
     assert made.release.version == "1"
     assert made.differences == []
     assert made.compared > 20
+
+
+def test_a_project_in_a_folder_of_a_larger_repository_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    folder = tmp_path / "teams/vision"
+    folder.mkdir(parents=True)
+    monkeypatch.chdir(folder)
+    write_pipeline(folder)
+    write(folder / ".gitignore", "mlflow.db\nmlartifacts\n/data\n/artifacts\n/metrics\n")
+    (folder / ".dvc").rename(tmp_path / ".dvc")
+    write(tmp_path / ".gitignore", ".dvc/cache\n.dvc/tmp\n")
+    retrain(tmp_path)
+    assert reproduce("models:/qaconv@champion").differences == []
 
 
 def test_added_data_are_pulled_from_a_remote_in_this_clones_local_configuration(project: Path) -> None:

@@ -20,7 +20,7 @@ from qaconv.errors import InputError
 from qaconv.matching import MapStore
 from qaconv.matching.results import Matches
 from qaconv.models.checkpoint import weights_digest
-from qaconv.paths import FEATURES, MATCHES, METRICS, MODELS, PREPARED, SOURCES, TLIFT
+from qaconv.paths import FEATURES, FINGERPRINTS, MATCHES, METRICS, MODELS, PREPARED, SOURCES, TLIFT
 from qaconv.runtime.kernel import load_kernel
 from qaconv.stages.evaluate import evaluate
 from qaconv.stages.features import features
@@ -236,7 +236,11 @@ def change_manifest(project: Path, folder: Path, change: Callable[[pd.DataFrame]
     """Write the prepared dataset of `project` into `folder` with a changed table."""
     prepared = folder / PREPARED / "shop"
     prepared.mkdir(parents=True)
-    change(pd.read_parquet(project / PREPARED / "shop" / "manifest.parquet")).to_parquet(prepared / "manifest.parquet")
+    changed = change(pd.read_parquet(project / PREPARED / "shop" / "manifest.parquet"))
+    changed.to_parquet(prepared / "manifest.parquet")
+    fingerprints = pd.read_parquet(project / FINGERPRINTS / "shop.parquet")
+    (folder / FINGERPRINTS).mkdir()
+    fingerprints[fingerprints["image"].isin(changed["image"])].to_parquet(folder / FINGERPRINTS / "shop.parquet")
     (prepared / "summary.json").write_bytes((project / PREPARED / "shop" / "summary.json").read_bytes())
 
 

@@ -19,7 +19,7 @@ from qaconv.errors import InputError
 from qaconv.matching.rerank import Distances, Neighbourhoods
 from qaconv.metrics.metrics_file import TargetMetrics
 from qaconv.models.checkpoint import Architecture, build_network, save_network
-from qaconv.paths import FEATURES, METRICS, MODELS, REPORT, TLIFT
+from qaconv.paths import FEATURES, METRICS, MODELS, REPORT, SOURCES, TLIFT
 from qaconv.registry.descriptions import result_rows
 from qaconv.registry.runs import load_metrics
 from qaconv.report.gather import has_blurred_heads
@@ -43,6 +43,13 @@ def params(site_folder: Path) -> Params:
     return Params.model_validate(values)
 
 
+def write_sources(table: str) -> None:
+    """Write a table of data/sources without images."""
+    SOURCES.mkdir(parents=True, exist_ok=True)
+    nothing = pd.DataFrame({"path": [], "domain": [], "sha256": []}, dtype=str)
+    nothing.to_parquet(SOURCES / f"{table}.parquet")
+
+
 @pytest.fixture(scope="module")
 def project(params: Params, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Run every stage from prepare to report in a folder."""
@@ -61,6 +68,8 @@ def project(params: Params, tmp_path_factory: pytest.TempPathFactory) -> Path:
                 "calibration": None,
             }
             save_network(network, MODELS / method, trained, {"history.csv": HISTORY})
+        for table in ("train", "holdout"):
+            write_sources(table)
         features(params, "shop")
         match(params, "shop", 1)
         rerank(params, "shop")

@@ -21,7 +21,8 @@ def correct_resets(camid: pd.Series, order: pd.Series, time_s: pd.Series) -> tup
 
     Args:
         camid: camera of each sighting.
-        order: position of each sighting in its camera's recording, a number that grows.
+        order: position of each sighting in its camera's recording, a number that grows; NaN if unknown, and then its
+            time is neither compared nor corrected.
         time_s: time on the camera's clock in seconds, NaN if unknown.
 
     Returns:
@@ -30,7 +31,7 @@ def correct_resets(camid: pd.Series, order: pd.Series, time_s: pd.Series) -> tup
     """
     corrected = time_s.copy()
     findings: list[dict[str, Any]] = []
-    for number, rows in time_s.dropna().groupby(camid):
+    for number, rows in time_s[time_s.notna() & order.notna()].groupby(camid):
         ordered = rows[order[rows.index].sort_values(kind="stable").index]
         times, camera_findings = _correct_camera(ordered.to_numpy(copy=True))
         corrected[ordered.index] = times

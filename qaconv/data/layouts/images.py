@@ -17,6 +17,7 @@ from qaconv.data.manifest import Manifest
 from qaconv.errors import InputError, name_first
 from qaconv.progress import track
 from qaconv.runtime.decode import DecodeError, decode_image
+from qaconv.runtime.limits import LARGEST_FILE
 
 log = logging.getLogger(__name__)
 SHOW_PROGRESS_FROM = 300  # images
@@ -68,6 +69,9 @@ def verify_images(manifest: Manifest) -> tuple[Manifest, pd.DataFrame]:
 def inspect_image(path: Path) -> ImageFile:
     """Read and decode an image file."""
     try:
+        size = path.stat().st_size
+        if size > LARGEST_FILE:
+            return ImageFile("", fault=f"has {size:,} bytes, must have at most {LARGEST_FILE:,}")
         content = path.read_bytes()
         pixels = decode_image(content)
     except DecodeError as error:

@@ -51,8 +51,12 @@ def _version(root: Path) -> str:
 
 
 def _read_list(root: Path, name: str, split: str) -> pd.DataFrame:
-    lines = (root / name).read_text(encoding="utf-8").splitlines()
+    try:
+        lines = (root / name).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{root / name}: cannot be read as text in UTF-8: {error}") from error
     matches = [re.fullmatch(LINE, line.rstrip()) for line in lines]
-    refuse_names(root / name, [line for line, match in zip(lines, matches, strict=True) if not match], EXAMPLE)
+    numbered = enumerate(zip(lines, matches, strict=True), start=1)
+    refuse_names(root / name, [f"line {number}: {line!r}" for number, (line, match) in numbered if not match], EXAMPLE)
     rows = pd.DataFrame([match.groupdict() for match in matches if match], columns=["image", "camera", "pid"])
     return rows.astype({"camera": "int64", "pid": "int64"}).assign(split=split)

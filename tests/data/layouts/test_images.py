@@ -57,6 +57,13 @@ def test_image_of_another_format_is_named(market: Path) -> None:
         layouts.read("market1501", market)
 
 
+def test_image_file_of_gigabytes_is_named_without_being_read(market: Path) -> None:
+    with (market / QUERY).open("ab") as file:
+        file.truncate(1 << 40)  # sparse
+    with pytest.raises(InputError, match=f"{QUERY}: has 1,099,511,627,776 bytes, must have at most 67,108,864"):
+        layouts.read("market1501", market)
+
+
 def test_dangling_link_is_named(market: Path) -> None:
     (market / QUERY).unlink()
     (market / QUERY).symlink_to(market / "gone.jpg")

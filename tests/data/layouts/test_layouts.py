@@ -85,7 +85,9 @@ def test_first_ten_of_many_bad_names_are_shown_and_counted(tmp_path: Path, sight
     assert "25 names" in str(refusal.value)
     assert "query/img09.jpg" in str(refusal.value)
     assert "query/img10.jpg" not in str(refusal.value)
-    assert "25 in all" in str(refusal.value)
+    listed = Path(str(refusal.value).partition("25 in all, listed in ")[2])
+    assert listed.read_text().splitlines() == [f"query/img{number:02d}.jpg" for number in range(25)]
+    listed.unlink()
 
 
 def test_site_of_the_camera_network_reads_back_as_it_was_simulated(site_folder: Path, sightings: pd.DataFrame) -> None:

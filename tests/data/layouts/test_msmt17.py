@@ -72,3 +72,18 @@ def test_listed_image_that_is_missing_is_named(tmp_path: Path, sightings: pd.Dat
     (tmp_path / truth["image"].iloc[0]).unlink()
     with pytest.raises(InputError, match=f"1 images cannot be read:\n  {truth['image'].iloc[0]}: No such file"):
         layouts.read("msmt17", tmp_path)
+
+
+def test_blank_line_of_a_list_is_shown_with_its_number(tmp_path: Path, sightings: pd.DataFrame) -> None:
+    write_msmt17(tmp_path, sightings)
+    path = tmp_path / "list_val.txt"
+    path.write_text("\n" + path.read_text())
+    with pytest.raises(InputError, match=r"list_val.txt: 1 names .*:\n  line 1: ''"):
+        layouts.read("msmt17", tmp_path)
+
+
+def test_list_in_another_encoding_is_named(tmp_path: Path, sightings: pd.DataFrame) -> None:
+    write_msmt17(tmp_path, sightings)
+    (tmp_path / "list_val.txt").write_bytes(b"\xff\xfe")
+    with pytest.raises(InputError, match="list_val.txt: cannot be read as text in UTF-8"):
+        layouts.read("msmt17", tmp_path)

@@ -60,14 +60,16 @@ def test_empty_time_is_unknown(name: str, tmp_path: Path, rows: pd.DataFrame) ->
     ("column", "value", "fault"),
     [
         ("camid", None, "have no camid"),
-        ("camid", -1, "have a camid that is not a whole number from 0"),
-        ("camid", 0.5, "have a camid that is not a whole number from 0"),
-        ("camid", "lobby", "have a camid that is not a whole number from 0"),
-        ("pid", None, "have a pid that is not a whole number from -1"),
-        ("pid", -2, "have a pid that is not a whole number from -1"),
-        ("pid", "alice", "have a pid that is not a whole number from -1"),
+        ("camid", -1, "have a camid that is not a whole number in 0..9,999"),
+        ("camid", 0.5, "have a camid that is not a whole number in 0..9,999"),
+        ("camid", "lobby", "have a camid that is not a whole number in 0..9,999"),
+        ("camid", 1e15, "have a camid that is not a whole number in 0..9,999"),
+        ("pid", None, "have a pid that is not a whole number in -1.."),
+        ("pid", -2, "have a pid that is not a whole number in -1.."),
+        ("pid", "alice", "have a pid that is not a whole number in -1.."),
         ("time_s", "09:30", "have a time_s that is neither empty nor seconds from -1e"),
         ("time_s", np.inf, "have a time_s that is neither empty nor seconds from -1e"),
+        ("time_s", -1e300, "have a time_s that is neither empty nor seconds from -1e"),
         ("time_s", 1764211494000, "have a time_s that is neither empty nor seconds from -1e"),
         ("split", "test", "have a split that is none of train, query, gallery"),
         ("split", None, "have a split that is none of train, query, gallery"),
@@ -103,8 +105,8 @@ def test_clock_that_was_reset_is_corrected_by_the_order_of_recording(
 
 
 def test_order_that_is_not_a_number_is_shown_with_its_row(tmp_path: Path, rows: pd.DataFrame) -> None:
-    path = save(rows.assign(order=[1, np.nan, 3]), tmp_path / "shop.csv")
-    with pytest.raises(InputError, match=r"1 rows have an order that is not a number:\n  row 2: "):
+    path = save(rows.assign(order=[1, "late", 3]), tmp_path / "shop.csv")
+    with pytest.raises(InputError, match=r"1 rows have an order that is neither a number nor empty:\n  row 2: "):
         layouts.read("table", path)
 
 
@@ -159,3 +161,23 @@ def test_order_of_rows_changes_no_byte_of_the_manifest(tmp_path: Path, rows: pd.
         manifest.save(tmp_path / str(number))
         saved.append([(tmp_path / str(number) / name).read_bytes() for name in ("manifest.parquet", "summary.json")])
     assert saved[0] == saved[1]
+
+
+def end_lines(path: Path, end: str, first: int) -> Path:
+    """Add `end` to every line of a file from the line `first`, which counts from 0."""
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join(line + end * (number >= first) for number, line in enumerate(lines)))
+    return path
+
+
+def test_comma_after_the_last_value_of_each_row_moves_no_value(tmp_path: Path, rows: pd.DataFrame) -> None:
+    path = save(rows, tmp_path / "shop.csv")
+    frame = layouts.read("table", path).frame
+    pd.testing.assert_frame_equal(layouts.read("table", end_lines(path, ",", first=1)).frame, frame)
+
+
+@pytest.mark.parametrize(("first", "message"), [(1, "more values than the header"), (3, "line 4, saw 6")])
+def test_value_too_many_is_called_so(first: int, message: str, tmp_path: Path, rows: pd.DataFrame) -> None:
+    path = end_lines(save(rows, tmp_path / "shop.csv"), ",x", first)
+    with pytest.raises(InputError, match=f"shop.csv: cannot be read as a table: .*{message}"):
+        layouts.read("table", path)
