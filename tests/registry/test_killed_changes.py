@@ -118,7 +118,7 @@ def test_after_a_kill_at_any_write_the_next_change_is_right(params: Params, kill
         count += 1
 
 
-def test_two_people_who_roll_back_at_once_go_one_version_back(params: Params) -> None:
+def test_of_two_people_who_roll_back_the_same_version_the_second_is_refused(params: Params) -> None:
     rollback("qaconv", "3", "it confuses twins")
     with pytest.raises(InputError, match="qaconv: version 3 is not the champion, version 2 is"):
         rollback("qaconv", "3", "twins are confused")
