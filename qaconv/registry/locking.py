@@ -114,7 +114,8 @@ def locked(name: str) -> Iterator[Lock]:
             raise
     owner = uuid4().hex
     holder = f"process {os.getpid()} on {socket.gethostname()}"
-    ticket = client.create_model_version(queue, SOURCE, tags={OWNER: owner}, description=holder)
+    tags = {OWNER: owner}
+    ticket = client.create_model_version(queue, SOURCE, tags=tags, description=holder, await_creation_for=0)
     lock = Lock(queue, str(ticket.version), owner, holder)
     try:
         lock.wait()

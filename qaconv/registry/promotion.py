@@ -189,7 +189,12 @@ def _exists(name: str, version: str) -> bool:
 
 
 def _tags(release: Release) -> dict[str, str]:
-    return dict(MlflowClient().get_model_version(release.name, release.version).tags)
+    try:
+        return dict(MlflowClient().get_model_version(release.name, release.version).tags)
+    except MlflowException as error:
+        if not is_missing(error):
+            raise
+        raise InputError(f"{release}: was deleted from the registry; retrain registers it again") from error
 
 
 def _tag(lock: Lock, release: Release, key: str, value: str) -> None:

@@ -41,11 +41,14 @@ class Champions:
         """Load the version that was active when the service ended; the first time, the registry's champion.
 
         Raises:
-            InputError: there is no champion.
+            InputError: there is no champion, or the version's files are damaged.
         """
         if self.have_active_version:
             pointer = self._read_pointer()
-            return pointer["version"], ServedModel(self.folder / pointer["folder"], threads=THREADS)
+            try:
+                return pointer["version"], ServedModel(self.folder / pointer["folder"], threads=THREADS)
+            except InputError as error:
+                raise InputError(f"{error}; delete {self.folder} to load the champion again") from error
         champion = find_champion(self.name)
         model = self._fetch(champion)
         self._write_pointer(champion)

@@ -1,25 +1,34 @@
 import threading
+from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
 
 from qaconv.config import Params
 from qaconv.errors import InputError
-from qaconv.registry import find_release, promotion
+from qaconv.registry import Release, find_release, promotion
 from qaconv.registry.promotion import promote, rollback
-from tests.registry.conftest import BETTER
-from tests.tracked_projects import MODELS, pointed_to, retrain
+from tests.tracked_projects import MODELS, pointed_to, retrain, write_project
 
 NOTHING = dict.fromkeys(MODELS, "None")
-BEST = {"station": 0.5, "mall": 0.6}
+BETTER = {"station": 0.27, "mall": 0.5}
+
+
+@pytest.fixture
+def params(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
+    """Of a project that has run all stages, which is the working folder."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.chdir(tmp_path)
+    return write_project(tmp_path)
 
 
 def version(number: int) -> dict[str, str]:
     return dict.fromkeys(MODELS, str(number))
 
 
-def test_a_better_challenger_replaces_the_champion_which_becomes_previous(registered: Params) -> None:
-    _, outcome = retrain(registered, BETTER)
+def test_a_better_challenger_replaces_the_champion_which_becomes_previous(params: Params) -> None:
+    retrain(params)
+    _, outcome = retrain(params, BETTER)
     assert outcome.verdict == "promoted"
     assert outcome.reason.startswith("qaconv version 2 becomes the champion: direct mAP, mean over mall, station")
     assert "changes by +1.00 points" in outcome.reason
@@ -27,8 +36,9 @@ def test_a_better_challenger_replaces_the_champion_which_becomes_previous(regist
     assert pointed_to("previous") == version(1)
 
 
-def test_a_worse_challenger_leaves_the_champion_and_says_why(registered: Params) -> None:
-    worse, outcome = retrain(registered, {"station": 0.25, "mall": 0.4})
+def test_a_worse_challenger_leaves_the_champion_and_says_why(params: Params) -> None:
+    retrain(params)
+    worse, outcome = retrain(params, {"station": 0.25, "mall": 0.4})
     assert outcome.verdict == "refused"
     assert "qaconv version 2 is not promoted" in outcome.reason
     assert "changes by -5.00 points" in outcome.reason
@@ -39,47 +49,44 @@ def test_a_worse_challenger_leaves_the_champion_and_says_why(registered: Params)
     assert (tags["gate"], tags["promotion"]) == ("refused", outcome.reason)
 
 
-def test_a_version_without_evidence_is_refused(params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+def find(number: str) -> Release:
+    release = find_release("qaconv", number)
+    assert release is not None
+    return release
+
+
+def test_a_version_without_evidence_is_refused(registry: tuple[Path, Params], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(promotion, "load_evidence", lambda _: None)
-    _, outcome = retrain(params)
+    outcome = promote(find("4"), registry[1].gate)
     assert outcome.verdict == "refused"
     assert "no evidence.json" in outcome.reason
-    assert pointed_to("champion") == NOTHING
+    assert pointed_to("champion") == version(3)
 
 
 @pytest.mark.parametrize("failing", ["qaconv-matcher", "qaconv"])
 def test_a_promotion_that_fails_half_way_leaves_the_old_champion_whole(
-    params: Params, monkeypatch: pytest.MonkeyPatch, failing: str
+    registry: tuple[Path, Params], monkeypatch: pytest.MonkeyPatch, failing: str
 ) -> None:
     point = MlflowClient.set_registered_model_alias
-    refused = "1"
 
     def fail(self: MlflowClient, name: str, alias: str, version: str) -> None:
-        if (name, alias, version) == (failing, "champion", refused):
+        if (name, alias, version) == (failing, "champion", "4"):
             raise ConnectionError("the registry is gone")
         point(self, name, alias, version)
 
     monkeypatch.setattr(MlflowClient, "set_registered_model_alias", fail)
     with pytest.raises(ConnectionError):
-        retrain(params)
-    assert pointed_to("champion") == dict.fromkeys(MODELS, "None")
-    refused = "2"
-    retrain(params)
-    with pytest.raises(ConnectionError):
-        retrain(params, {"station": 0.5, "mall": 0.5})
-    assert pointed_to("champion") == dict.fromkeys(MODELS, "1")
-
-
-def test_the_next_promotion_repairs_what_a_killed_one_left(registered: Params) -> None:
-    retrain(registered, {"station": 0.25, "mall": 0.4})
-    MlflowClient().set_registered_model_alias("qaconv-encoder", "champion", "2")
-    retrain(registered)
-    assert pointed_to("champion") == dict.fromkeys(MODELS, "1")
-
-
-def test_rolling_back_goes_one_version_back_each_time_and_keeps_why(promoted: Params) -> None:
-    retrain(promoted, BEST)
+        promote(find("4"), registry[1].gate)
     assert (pointed_to("champion"), pointed_to("previous")) == (version(3), version(2))
+
+
+def test_the_next_promotion_repairs_what_a_killed_one_left(registry: tuple[Path, Params]) -> None:
+    MlflowClient().set_registered_model_alias("qaconv-encoder", "champion", "5")
+    assert promote(find("5"), registry[1].gate).verdict == "refused"
+    assert pointed_to("champion") == version(3)
+
+
+def test_rolling_back_goes_one_version_back_each_time_and_keeps_why(registry: tuple[Path, Params]) -> None:
     left, back = rollback("qaconv", "3", "it confuses twins")
     assert (left.version, back.version) == ("3", "2")
     assert (pointed_to("champion"), pointed_to("previous")) == (version(2), version(1))
@@ -90,28 +97,25 @@ def test_rolling_back_goes_one_version_back_each_time_and_keeps_why(promoted: Pa
         rollback("qaconv", "1", "again")
 
 
-def test_a_version_that_was_rolled_back_does_not_return_by_itself(promoted: Params) -> None:
-    rollback("qaconv", "2", "it confuses twins")
-    _, outcome = retrain(promoted)
-    assert (outcome.verdict, outcome.reason) == ("refused", "qaconv version 2 was rolled back: it confuses twins")
-    assert pointed_to("champion") == version(1)
+def test_a_version_that_was_rolled_back_does_not_return_by_itself(registry: tuple[Path, Params]) -> None:
+    rollback("qaconv", "3", "it confuses twins")
+    outcome = promote(find("3"), registry[1].gate)
+    assert (outcome.verdict, outcome.reason) == ("refused", "qaconv version 3 was rolled back: it confuses twins")
+    assert pointed_to("champion") == version(2)
 
 
-def test_a_rollback_without_a_reason_is_refused(params: Params) -> None:
+def test_a_rollback_without_a_reason_is_refused(registry: tuple[Path, Params]) -> None:
     with pytest.raises(InputError, match="--why must be a sentence"):
-        rollback("qaconv", "1", " ")
+        rollback("qaconv", "3", " ")
 
 
-def test_of_two_promotions_at_once_the_better_wins_and_neither_is_half_done(registered: Params) -> None:
-    strict = registered.gate.model_copy(update={"min_gain": 100.0})
-    lenient = registered.model_copy(update={"gate": strict})
-    retrain(lenient, BETTER)
-    retrain(lenient, BEST)
-    releases = [release for number in "23" if (release := find_release("qaconv", number))]
-    threads = [threading.Thread(target=promote, args=(release, registered.gate)) for release in releases]
+def test_of_two_promotions_at_once_the_better_wins_and_neither_is_half_done(registry: tuple[Path, Params]) -> None:
+    rollback("qaconv", "3", "it confuses twins")
+    MlflowClient().delete_model_version_tag("qaconv", "3", "rolled_back")
+    threads = [threading.Thread(target=promote, args=(find(number), registry[1].gate)) for number in "34"]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert pointed_to("champion") == version(3)
-    assert pointed_to("previous") in (version(1), version(2))
+    assert pointed_to("champion") == version(4)
+    assert pointed_to("previous") in (version(2), version(3))

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from qaconv.errors import InputError
 from qaconv.registry import Release
 from qaconv.registry.promotion import rollback
 from qaconv.serving.messages import NewSighting
@@ -32,17 +33,19 @@ def test_the_service_follows_a_promotion_and_a_rollback(tmp_path: Path, monkeypa
 
 
 class SmallRegistry:
-    """A registry of one version, number 1, whose model `run_id` made; its encoder's digest is the run's id."""
+    """A registry of one version, number 1, whose model `run_id` made; its encoder names the run."""
 
     def __init__(self, run_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
         self.run_id = run_id
         monkeypatch.setattr("qaconv.serving.model_updates.find_release", self.find_release)
         monkeypatch.setattr("qaconv.serving.model_updates.download_served", self.download_served)
 
-    def find_release(self, name: str, alias: str) -> Release:
+        monkeypatch.setattr("qaconv.serving.model_updates.find_champion", self.find_release)
+
+    def find_release(self, name: str, alias: str = "champion") -> Release:
         return Release(name, "1", {}, self.run_id)
 
-    def download_served(self, name: str, version: str, folder: Path) -> None:
+    def download_served(self, release: Release, folder: Path) -> None:
         small_model(folder, encoder=self.run_id)
 
 
@@ -57,20 +60,56 @@ def test_the_same_number_in_another_registry_is_another_version(
 
     SmallRegistry("other", monkeypatch)
     assert champions.follow(service) and not champions.follow(service)
-    assert service.active.model.encoder_digest == "other"
-    assert service.records.map_of(sighting, "other", (3, 2, 1)) is not None
-    assert service.records.map_of(sighting, "one", (3, 2, 1)) is None
-    assert champions.active_version()[1].encoder_digest == "other"
+    one, other = (small_model(tmp_path / name, name).encoder_digest for name in ("one", "other"))
+    assert service.active.model.encoder_digest == other
+    assert service.records.map_of(sighting, other, (3, 2, 1)) is not None
+    assert service.records.map_of(sighting, one, (3, 2, 1)) is None
+    assert champions.active_version()[1].encoder_digest == other
 
 
 def test_a_version_that_is_known_by_its_number_alone_answers_until_the_champion_is_loaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    small_model(tmp_path / "served/1", "before")
+    before = small_model(tmp_path / "served/1", "before").encoder_digest
     (tmp_path / "served/in_charge.json").write_text('{"version": "1"}')
     SmallRegistry("one", monkeypatch)
     champions = Champions("qaconv", tmp_path / "served")
     service = Service(Records(tmp_path / "state"), SETTINGS, *champions.active_version())
-    assert service.active.model.encoder_digest == "before"
+    assert service.active.model.encoder_digest == before
     assert champions.follow(service) and not champions.follow(service)
-    assert service.active.model.encoder_digest == "one" and not (tmp_path / "served/1").exists()
+    assert service.active.model.encoder_digest == small_model(tmp_path / "one", "one").encoder_digest
+    assert not (tmp_path / "served/1").exists()
+
+
+def test_a_damaged_version_is_named_and_the_present_one_stays_until_it_is_repaired(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    SmallRegistry("one", monkeypatch)
+    champions = Champions("qaconv", tmp_path / "served")
+    service = Service(Records(tmp_path / "state"), SETTINGS, *champions.active_version())
+    present = service.active
+
+    class Damaged(SmallRegistry):
+        def download_served(self, release: Release, folder: Path) -> None:
+            super().download_served(release, folder)
+            (folder / "tlift/mall.json").write_text("{", encoding="utf-8")
+
+    Damaged("other", monkeypatch)
+    for _ in range(2):
+        with pytest.raises(InputError, match=r"qaconv version 1 cannot be served: .*mall\.json"):
+            champions.follow(service)
+    assert service.active is present
+    assert [path.name for path in (tmp_path / "served").iterdir() if path.is_dir()] == ["1-one"]
+    SmallRegistry("other", monkeypatch)
+    assert champions.follow(service)
+
+
+def test_a_damaged_version_next_to_the_galleries_is_refused_with_what_to_delete(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    SmallRegistry("one", monkeypatch)
+    champions = Champions("qaconv", tmp_path / "served")
+    champions.active_version()
+    (tmp_path / "served/1-one/encoder.onnx").write_bytes(b"")
+    with pytest.raises(InputError, match=r"encoder\.onnx: .*served to load the champion again"):
+        champions.active_version()
