@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import Artifact, create_table_artifact
@@ -166,7 +167,7 @@ def report_waiting(waiting: dict[str, str]) -> None:
     Args:
         waiting: reason of each batch that has waited longer than `ingest.wait_hours`, by its prefix.
     """
-    last = Artifact.get(WAITING)
+    last: Any = Artifact.get(WAITING)
     announced = {row["batch"]: row["reason"] for row in json.loads(str(last.data))} if last else {}
     for prefix, reason in waiting.items():
         get_run_logger().warning("%s: %s", prefix, reason)

@@ -111,7 +111,10 @@ def enrol(target: str, url: str) -> None:
 
 
 def _check_sizes(images: Sequence[Path]) -> None:
-    sizes = {image: image.stat().st_size for image in images}
+    try:
+        sizes = {image: image.stat().st_size for image in images}
+    except OSError as error:
+        raise InputError(f"{error.filename}: {error.strerror}; the manifest names it: run prepare again") from error
     large = [f"{image}: {size:,}" for image, size in sizes.items() if size > LARGEST_IMAGE]
     if large:
         raise InputError(

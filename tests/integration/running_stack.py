@@ -165,13 +165,13 @@ def write_small_project(folder: Path, **variables: str) -> None:
     env = folder / ".local/env"
     lines = env.read_text(encoding="utf-8").splitlines()
     names = [line.split("=")[0] for line in lines if line.partition("=")[0].endswith("_PORT")]
-    ports = dict(zip(names, _free_ports(len(names)), strict=True))
+    ports = dict(zip(names, free_ports(len(names)), strict=True))
     lines = [f"{name}={ports[name]}" if (name := line.split("=")[0]) in ports else line for line in lines]
     lines += [f"{name}={value}" for name, value in variables.items()]
     env.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     """Return free ports whose number plus 10000 is free too, as SeaweedFS needs both."""
     ports: list[int] = []
     for port in PORTS:

@@ -117,7 +117,7 @@ def test_the_limit_of_requests_is_waited_for_and_a_proxys_page_is_one_message(
         httpx.Response(502, headers={"Content-Type": "text/html"}, text="<html>"),
     ]
     waits: list[float] = []
-    monkeypatch.setattr(commands.time, "sleep", waits.append)
+    monkeypatch.setattr("qaconv.serving.commands.time.sleep", waits.append)
     monkeypatch.setattr(httpx.Client, "post", lambda *_, **__: answers.pop(0))
     commands.enrol("mall", "http://127.0.0.1")
     assert waits == [7]
