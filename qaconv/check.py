@@ -142,14 +142,12 @@ def _check_store(params: Params) -> str:
 
 
 def _check_champion(params: Params) -> str:
-    from mlflow import MlflowClient
-
     from qaconv import registry
     from qaconv.registry import runs
 
     runs.connect()
     name = params.registry.model
-    if name not in [model.name for model in MlflowClient().search_registered_models(f"name = '{name}'")]:
+    if not registry.is_registered(name):
         return f"no model {name} yet; the flow retrain registers one"
     champion = registry.find_champion(name)
     registry.load_served(champion)

@@ -14,7 +14,7 @@ class InputError(ValueError):
 # The extra of pyproject.toml that brings a package, by the package's module.
 EXTRAS = {
     **dict.fromkeys(("jinja2", "matplotlib", "onnx", "onnx_ir", "onnxscript", "torch", "torchvision"), "train"),
-    **dict.fromkeys(("boto3", "dvc", "mlflow", "prefect"), "ops"),
+    **dict.fromkeys(("boto3", "dvc", "mlflow", "prefect", "sqlalchemy"), "ops"),
     **dict.fromkeys(("fastapi", "httpx", "limits", "prometheus_client", "uvicorn"), "serve"),
     "timm": "timm",
 }

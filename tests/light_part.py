@@ -1,6 +1,5 @@
 """Use the parts of the library that need no torch, on simulated people; run in a process that cannot import more."""
 
-import sys
 import tempfile
 from pathlib import Path
 
@@ -13,7 +12,6 @@ from qaconv.metrics import evaluate_ranking
 from qaconv.runtime.head import Head
 from qaconv.tlift import TLiftProfile, fit_profile
 
-HEAVY = ("torch", "torchvision", "mlflow", "dvc", "prefect", "fastapi", "matplotlib", "onnx")
 PEOPLE, CAMERAS, SHAPE = 40, 3, (16, 3, 2)  # C, H, W
 WALK_S, SPREAD_S, ARRIVALS_S = 60.0, 5.0, 30.0
 
@@ -68,9 +66,6 @@ def main() -> None:
     scores = 1 / (1 + np.exp(-direct.astype(np.float64)))
     lifted = loaded.lift(scores, camids[queries], times[queries], camids[gallery], times[gallery])
     assert lifted.shape == direct.shape and np.isfinite(lifted).all()
-
-    loaded_modules = {name.partition(".")[0] for name in sys.modules}
-    assert not loaded_modules & set(HEAVY), loaded_modules & set(HEAVY)
 
 
 if __name__ == "__main__":

@@ -2,10 +2,11 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
-PROJECT = Path(__file__).parent.parent
-# An environment without the heavy packages, as far as imports can tell.
+from qaconv.errors import EXTRAS
+from tests.imports import PROJECT
+
+# An environment without the packages of the extras, as far as imports can tell.
 BLOCKED = """
 import importlib.abc, runpy, sys
 
@@ -17,13 +18,9 @@ class Blocker(importlib.abc.MetaPathFinder):
 sys.meta_path.insert(0, Blocker())
 runpy.run_path({script!r}, run_name="__main__")
 """
-HEAVY = (
-    *("torch", "torchvision", "mlflow", "dvc", "prefect", "fastapi", "uvicorn", "matplotlib", "onnx", "onnxscript"),
-    *("boto3", "sqlalchemy", "jinja2", "httpx"),
-)
 
 
 def test_matching_metrics_and_temporal_lift_run_without_the_heavy_packages() -> None:
-    code = BLOCKED.format(heavy=HEAVY, script=str(PROJECT / "tests/light_part.py"))
+    code = BLOCKED.format(heavy=tuple(EXTRAS), script=str(PROJECT / "tests/light_part.py"))
     run = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr

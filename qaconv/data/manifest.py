@@ -42,9 +42,9 @@ class Manifest:
         clocks: faults of camera clocks that the layout has corrected: camid, kind, time_s, detail and done of each.
 
     Raises:
-        InputError: a column is missing or has the wrong type, a split is unknown, a camera id or pid is beyond the limits
-            of qaconv/runtime/limits.py, a time cannot be seconds, an image appears twice or lies outside the root, or a
-            pid is in both train and test of one domain.
+        InputError: a column is missing or has the wrong type, a split is unknown, a camera id or pid is beyond the
+            limits of qaconv/runtime/limits.py, a time cannot be seconds, an image appears twice or lies outside the
+            root, or a pid is in both train and test of one domain.
 
     Example:
         >>> from pathlib import Path

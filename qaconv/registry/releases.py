@@ -89,6 +89,11 @@ def find_release(name: str, version: str) -> Release | None:
         raise
 
 
+def is_registered(name: str) -> bool:
+    """Return whether there is a registered model of that name."""
+    return len(MlflowClient().search_registered_models(f"name = '{name}'")) > 0
+
+
 def find_champion(name: str) -> Release:
     """Find the release with the alias champion.
 

@@ -9,10 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from qaconv.errors import EXTRAS
 from tests.imports import PROJECT
 
-# Packages of the extras; a plain installation must not bring them.
-EXTRAS = ("torch", "torchvision", "onnx", "matplotlib", "mlflow", "dvc", "prefect", "fastapi", "uvicorn")
 LIST_INSTALLED = """
 import sys
 from importlib.util import find_spec

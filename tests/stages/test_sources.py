@@ -1,4 +1,4 @@
-"""sources refuses targets that are trained on, before hours of training."""
+"""sources refuses what cannot be measured or would flatter, before hours of training."""
 
 import shutil
 from pathlib import Path
@@ -7,13 +7,14 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from qaconv.config import DatasetConfig, Params, TrainConfig
-from qaconv.data.manifest import Manifest
+from qaconv.config import DatasetConfig, Params, TrainConfig, load_params
+from qaconv.data.manifest import JUNK, Manifest
 from qaconv.errors import InputError
 from qaconv.paths import FINGERPRINTS, PREPARED, SOURCES
 from qaconv.stages.prepare import prepare
 from qaconv.stages.sources import sources
 from tests.data.layouts.layout_writers import write_noise
+from tests.imports import PROJECT
 
 ROLES = ("train", "train", "query", "gallery")
 
@@ -87,12 +88,6 @@ def test_trained_images_that_are_stored_again_are_reported(caplog: pytest.LogCap
     assert "copy/1.png = shop/2.png" in caplog.text
 
 
-def test_a_target_without_a_gallery_is_refused_before_the_training() -> None:
-    everything = write_shop(Path("all"), 0, ("train",) * 3)
-    with pytest.raises(InputError, match="targets: 'all' must have query and gallery images, got 0 and 0"):
-        sources(prepared({"all": everything}, ["all"], ["all"]))
-
-
 def test_fingerprints_of_other_images_are_refused() -> None:
     params = prepared({"shop": write_shop(Path("shop"), 0)}, ["shop"], ["shop"])
     manifest = Manifest.load(PREPARED / "shop")
@@ -101,4 +96,33 @@ def test_fingerprints_of_other_images_are_refused() -> None:
         sources(params)
     (FINGERPRINTS / "shop.parquet").unlink()
     with pytest.raises(InputError, match="shop.parquet: file not found"):
+        sources(params)
+
+
+def save(name: str, **people: list[int]) -> None:
+    """Save a manifest with an image of each person in each split."""
+    rows = [(split, pid) for split, pids in people.items() for pid in pids]
+    frame = pd.DataFrame(rows, columns=["split", "pid"])
+    images = [f"{split}{pid}.png" for split, pid in rows]
+    frame = frame.assign(image=images, camid=0, time_s=float("nan"), domain=name)
+    Manifest(frame, Path(name)).save(PREPARED / name)
+
+
+@pytest.mark.parametrize(
+    ("people", "counts"), [({"train": [1]}, "0 and 0"), ({"query": [1], "gallery": [JUNK]}, "1 and 0")]
+)
+def test_target_without_query_or_gallery_is_refused_by_name(people: dict[str, list[int]], counts: str) -> None:
+    params = load_params(PROJECT / "params.yaml").model_copy(update={"targets": ["mall"]})
+    save("campus", train=[1, 2, 3])
+    save("mall", **people)
+    with pytest.raises(InputError, match=f"targets: 'mall' must have query and gallery images, got {counts}"):
+        sources(params)
+    assert not SOURCES.exists()
+
+
+def test_training_dataset_without_training_images_is_refused_by_name() -> None:
+    params = load_params(PROJECT / "params.yaml").model_copy(update={"targets": ["mall"]})
+    save("campus", train=[JUNK], query=[1], gallery=[1])
+    save("mall", query=[1], gallery=[1])
+    with pytest.raises(InputError, match="train.datasets names 'campus', which has no images in its train split"):
         sources(params)
