@@ -14,7 +14,7 @@ from qaconv.files import write_json
 
 FOLDER = Path(__file__).parent
 RESULTS = FOLDER / "results.json"
-NO_PARTS = ("__init__", "__main__", "demo", "machine", "serve", "table")  # serve has its own command
+NO_PARTS = ("__init__", "__main__", "demo", "machine", "searches", "serve", "table")  # two have their own commands
 PARTS = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in NO_PARTS)
 
 

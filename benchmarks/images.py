@@ -1,6 +1,7 @@
 """Time the steps from JPEG files to feature maps, each alone and all together."""
 
 from collections.abc import Callable, Iterable, Iterator
+from copy import deepcopy
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -56,7 +57,7 @@ def rows() -> Iterator[Row]:
         yield from _encoding("encode 96 x 48, ResNet-18 to layer2", network, images)
         yield compare(
             "files to maps 96 x 48, ResNet-18 to layer2",
-            partial(_read_then_encode, network, paths),
+            partial(_read_then_encode, deepcopy(network), paths),
             partial(_files_to_maps, fastest(network, CPU), paths),
             items=count,
             bound=_encoder_bound(network, count),
@@ -69,7 +70,7 @@ def rows() -> Iterator[Row]:
 def _encoding(name: str, network: Network, images: Tensor) -> Iterator[Row]:
     """Compare eager PyTorch on all images at once with PyTorch and ONNX Runtime as the project calls them."""
     bound = _encoder_bound(network, len(images))
-    plain = partial(_encode, network, images, len(images))
+    plain = partial(_encode, deepcopy(network), images, len(images))  # as _encode changes the memory format
     for runtime, ours in (("PyTorch", in_torch(network.encoder, CPU)), ("ONNX Runtime", fastest(network, CPU))):
         call = partial(_encode_each, ours, images.split(BATCH))
         yield compare(f"{name}: eager PyTorch, {runtime}", plain, call, items=len(images), bound=bound)

@@ -26,7 +26,7 @@ LINK = re.compile(r"(!?)\[([^]]*)\]\((?!https?:|#)([^)#]*)(#[^)]*)?\)")
 FOREIGN = re.compile(
     r"""<(?:script|img|iframe)\b[^>]*\bsrc="?(?:https?:)?//[^>]*>|<link\b[^>]*\bhref="?(?:https?:)?//[^>]*>"""
 )
-LIST_OR_TABLE = re.compile(r"(- |\* |\d+\. |\|)")
+LIST_OR_TABLE = re.compile(r"(?P<dash>- )|(?P<star>\* )|(?P<number>\d+\. )|(?P<table>\|)")
 
 
 def on_files(files: Files, *, config: MkDocsConfig) -> Files:
@@ -57,13 +57,19 @@ def separate_blocks(markdown: str) -> str:
     lines: list[str] = []
     fenced = False
     for line in markdown.split("\n"):
-        start = LIST_OR_TABLE.match(line)
         before = lines[-1] if lines else ""
-        if start and not fenced and before and not before.startswith((" ", start[1][:1], "#")):
+        kind = _kind(line)
+        if kind and not fenced and before and kind != _kind(before) and not before.startswith((" ", "#")):
             lines.append("")
         fenced ^= line.lstrip().startswith("```")
         lines.append(line)
     return "\n".join(lines)
+
+
+def _kind(line: str) -> str | None:
+    """Return which kind of list or table a line is of; None for text."""
+    start = LIST_OR_TABLE.match(line)
+    return start.lastgroup if start else None
 
 
 def _site_link(match: re.Match[str], folder: str) -> str:

@@ -11,16 +11,15 @@ from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import httpx
 from PIL import Image
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webdriver import WebDriver
 from selenium.webdriver.support.ui import WebDriverWait
 
-from benchmarks.serve import TARGET, files, place_model, service, text
+from benchmarks.serve import TARGET, files, place_model, service
 from qaconv.paths import REPORT
-from qaconv.serving.commands import BATCH
+from qaconv.serving.commands import enrol
 
 FOLDER = Path(__file__).parent
 QUERY = 40  # number of the query to search with, in the manifest's order
@@ -36,7 +35,7 @@ def main() -> None:
         state = Path(scratch) / "galleries"
         place_model(state)
         with service(state) as (url, _):
-            enrol(url)
+            enrol(TARGET, url)
             for name, width, height, scheme in (("page", 1320, 757, "light"), ("page_phone", 390, TALLEST, "dark")):
                 with browser(width, height, scheme) as page:
                     page.get(url)
@@ -45,14 +44,6 @@ def main() -> None:
     with browser(900, 900, "light") as page:
         page.get((REPORT / "report.html").resolve().as_uri())
         save(near_miss(page), FOLDER / "report.png")
-
-
-def enrol(url: str) -> None:
-    """Enrol the target's gallery in the service."""
-    sightings = [{"image": text(image), "camid": camid, "time_s": time} for image, camid, time in files("gallery")]
-    for start in range(0, len(sightings), BATCH):
-        body = {"sightings": sightings[start : start + BATCH]}
-        httpx.post(f"{url}/v1/targets/{TARGET}/sightings", json=body, timeout=TIMEOUT_S).raise_for_status()
 
 
 @contextmanager

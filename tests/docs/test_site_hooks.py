@@ -38,6 +38,10 @@ def test_lists_and_tables_begin_after_a_blank_line_but_code_stays() -> None:
     assert site_hooks.separate_blocks(written) == blocks
 
 
+def test_numbered_items_stay_together_and_begin_after_a_line_that_starts_with_a_number() -> None:
+    assert site_hooks.separate_blocks("2 steps:\n1. one\n2. two") == "2 steps:\n\n1. one\n2. two"
+
+
 @pytest.mark.parametrize(
     "loaded",
     [
