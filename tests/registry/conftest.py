@@ -10,7 +10,7 @@ from qaconv.config import Params
 from qaconv.registry.runs import connect
 from tests.tracked_projects import retrain, write_project
 
-RESULTS = ({}, {"station": 0.27, "mall": 0.5}, {"station": 0.5, "mall": 0.6})
+RESULTS: tuple[dict[str, float], ...] = ({}, {"station": 0.27, "mall": 0.5}, {"station": 0.5, "mall": 0.6})
 BEST = {"station": 0.7, "mall": 0.8}
 WORSE = {"station": 0.1, "mall": 0.1}
 
