@@ -30,7 +30,7 @@ def write_registered_project(folder: Path) -> None:
 
 
 def register_version(encoder: str = "encoder", mean_map: float = 0.5) -> None:
-    """Register the exported graphs as a new champion, with a made-up digest of the encoder and a made-up mAP."""
+    """Register the exported graphs as a new champion, with a text in the encoder, for its digest, and a made-up mAP."""
     set_encoder_digest(ONNX, encoder)
     params = load_params()
     _, outcome = retrain(params, dict.fromkeys(params.targets, mean_map))

@@ -11,7 +11,7 @@ from qaconv.registry.runs import connect
 from tests.tracked_projects import copy_project, retrain, write_project
 
 BETTER = {"station": 0.27, "mall": 0.5}
-RESULTS = ({}, {"station": 0.27, "mall": 0.5}, {"station": 0.5, "mall": 0.6})
+RESULTS: tuple[dict[str, float], ...] = ({}, BETTER, {"station": 0.5, "mall": 0.6})
 BEST = {"station": 0.7, "mall": 0.8}
 WORSE = {"station": 0.1, "mall": 0.1}
 
