@@ -26,5 +26,5 @@ def evaluate(params: Params, target: str) -> None:
         fitted = load_network(MODELS / method)[1]["calibration"]
         logits = matches.logits[:, sightings.keep]
         scores = scores_by_ranking(rankings, logits, matches.reranked_without_junk, profile, sightings)
-        measures[method] = measure(scores, sightings, Calibration(**fitted) if fitted else None)
+        measures[method] = measure(scores, sightings, Calibration(**fitted) if fitted else None, profile)
     write_measures(target, measures, sightings.query, seed=params.seed)

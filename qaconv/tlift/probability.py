@@ -16,10 +16,10 @@ from qaconv.tlift.pairs import Pairs
 
 Floats = NDArray[np.float64]
 
-MATCHES_RIGHT = 0.94  # expected share of right ones among the pairs above the threshold
+MATCHES_RIGHT = 0.935  # expected share of right ones among the pairs above the threshold; docs/tlift.md says why
 
 
-class Gallery(NamedTuple):
+class GallerySize(NamedTuple):
     """The sightings among which a query is searched for, those that a filter leaves out included.
 
     Attributes:
@@ -31,7 +31,7 @@ class Gallery(NamedTuple):
     span_s: float
 
     @classmethod
-    def measure(cls, times: ArrayLike) -> "Gallery":
+    def measure(cls, times: ArrayLike) -> "GallerySize":
         """Measure a gallery by its times in seconds, NaN where unknown, [N]."""
         table = np.asarray(times, dtype=np.float64)
         known = table[np.isfinite(table)]
@@ -54,7 +54,7 @@ class MatchOdds:
     sightings: int
     span_s: float
 
-    def log_odds(self, scores: Floats, log_ratios: Floats, timed: NDArray[np.bool_], gallery: Gallery) -> Floats:
+    def log_odds(self, scores: Floats, log_ratios: Floats, timed: NDArray[np.bool_], gallery: GallerySize) -> Floats:
         """Return the log odds of pairs.
 
         A gallery that has grown since the fit holds more sightings of other people, but no more of the query's person.

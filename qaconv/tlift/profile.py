@@ -19,7 +19,7 @@ from qaconv.tlift.calibration import Calibration
 from qaconv.tlift.clock_checks import ClockCorrection, correct_times
 from qaconv.tlift.findings import Finding
 from qaconv.tlift.lift import check_tables, find_neighbours, find_pivots, time_weights
-from qaconv.tlift.probability import Gallery, MatchOdds, probability
+from qaconv.tlift.probability import GallerySize, MatchOdds, probability
 from qaconv.tlift.transit import BIN, SCALE
 
 VERSION = 2  # of the file
@@ -179,7 +179,7 @@ class TLiftProfile:
         gallery_camids: ArrayLike,
         gallery_times: ArrayLike,
         *,
-        gallery: Gallery | None = None,
+        gallery: GallerySize | None = None,
     ) -> Floats | None:
         """Return the probability of each pair that it shows one person, [Q, G]; None without `match_odds`.
 
@@ -213,7 +213,7 @@ class TLiftProfile:
             block = np.ix_(rows, columns)
             log_ratios[block] = self._log_ratios(query_times[rows], gallery_times[columns], *cameras)
             timed[block] = True
-        searched = gallery or Gallery.measure(gallery_times)
+        searched = gallery or GallerySize.measure(gallery_times)
         return probability(self.match_odds.log_odds(table, log_ratios, timed, searched))
 
     def _log_factors(
