@@ -92,8 +92,8 @@ class SearchRequest(Strict):
     top_k: Annotated[int, Field(ge=1, le=200), WHOLE] = 10
     threshold: Annotated[float, Field(ge=0, le=1)] | None = Field(
         None,
-        description="Probability above which a sighting matches. Default: the target's threshold, or with even odds the "
-        "model's strictest.",
+        description="Probability above which a sighting matches. Default: the target's threshold, or with even odds "
+        "the model's strictest.",
     )
     even_odds: bool = Field(
         False, description="Whether to state probabilities at even odds, for people as in training, and decide by them."
@@ -118,8 +118,8 @@ class Match(BaseModel):
 ProbabilityFrom = Annotated[
     Literal["target", "source"],
     Field(
-        description="What probabilities hold for: this target, with the size of its gallery and known times; or, at even "
-        "odds, people as in training (source)."
+        description="What probabilities hold for: this target, with the size of its gallery and known times; or, at "
+        "even odds, people as in training (source)."
     ),
 ]
 
