@@ -47,8 +47,8 @@ def measure(name: str, model: ServedModel) -> Iterator[tuple[str, MarkedAnswers]
     keep = (gallery["pid"] != JUNK).to_numpy()
     gallery, logits = gallery[keep], matches.logits[:, keep]
     profile = _fit(matches, manifest, name)
-    scores, where = expit(logits.astype(np.float64)), (query["camid"], query["time_s"])
-    where = *where, gallery["camid"], gallery["time_s"]
+    scores = expit(logits.astype(np.float64))
+    where = query["camid"], query["time_s"], gallery["camid"], gallery["time_s"]
     lifted = profile.lift(scores, *where)
     identities = query["pid"], gallery["pid"], query["camid"], gallery["camid"]
     probabilities = profile.probabilities(scores, *where)
@@ -81,8 +81,9 @@ def _marked_rows(stated: dict[str, MarkedAnswers]) -> Iterator[Row]:
 def _bin_rows(stated: dict[str, MarkedAnswers]) -> Iterator[Row]:
     yield "probability", "stated", "true", "answers"
     for source, answers in stated.items():
-        for row in answers.table[answers.table["answers"] >= FEWEST].itertuples():
-            yield source, f"{100 * row.probability:.1f}", f"{100 * row.share:.1f}", f"{row.answers:,}"
+        enough = answers.table[answers.table["answers"] >= FEWEST]
+        for probability, share, count in enough[["probability", "share", "answers"]].to_numpy():
+            yield source, f"{100 * probability:.1f}", f"{100 * share:.1f}", f"{count:,.0f}"
 
 
 def _table(title: str, rows: Iterator[Row]) -> Table:

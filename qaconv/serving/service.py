@@ -306,13 +306,15 @@ class Service:
         candidates = gallery.search(model, query_map, only, max(self.settings.shortlist, top_k) + 1)
         ids, camids, times, logits = candidates.ids, candidates.camids, candidates.times, candidates.logits
         is_timed = query.camid is not None and query.time_s is not None
+        query_camid = UNKNOWN if query.camid is None or not is_timed else query.camid
+        query_time = np.nan if query.time_s is None or not is_timed else query.time_s
         # A camera without a profile counts as one without times: its sightings are matched by appearance alone.
         profiled = model.profiles[target].camids
         known = np.isin(camids, profiled)
         where = (
-            [query.camid if is_timed else UNKNOWN],
-            [query.time_s if is_timed else np.nan],
-            np.where(known, camids, query.camid if is_timed else next(iter(profiled), UNKNOWN)),
+            [query_camid],
+            [query_time],
+            np.where(known, camids, query_camid if is_timed else next(iter(profiled), UNKNOWN)),
             np.where(known, times, np.nan),
         )
         stated = model.state(target, logits[None], *where, gallery=candidates.searched, even_odds=even_odds)
