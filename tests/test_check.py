@@ -65,6 +65,7 @@ def test_missing_and_unreadable_folders_are_named_with_their_key(
     (tmp_path / "shop/query").mkdir(parents=True)
     assert "`dvc repro prepare` prepares it" in check._check_dataset(project, "shop", shop)
     (tmp_path / "shop/query").chmod(0)
+    tmp_path.chmod(0o755)
     not_root()
     shop = shop.model_copy(update={"path": Path("shop")})
     with pytest.raises(InputError, match="shop/query: this user must be able to read it"):
