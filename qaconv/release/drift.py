@@ -110,13 +110,13 @@ def match_window(model: Model, profile: TLiftProfile | None, sightings: pd.DataF
 def _probabilities(
     model: Model,
     profile: TLiftProfile | None,
-    logits: NDArray[np.float64],
+    logits: NDArray[np.float32],
     camids: NDArray[np.int64],
     times: NDArray[np.float64],
 ) -> NDArray[np.float64]:
     """Return the probability of each pair, [N, N]: the target's, or at even odds where its profile states none."""
     if profile is not None and not set(camids.tolist()) - set(profile.camids):
-        stated = profile.probabilities(expit(logits), camids, times, camids, times)
+        stated = profile.probabilities(expit(logits.astype(np.float64)), camids, times, camids, times)
         if stated is not None:
             return stated
     return model.probability(logits)
