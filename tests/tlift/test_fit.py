@@ -51,7 +51,7 @@ def test_fitted_times_lift_far_above_appearance_alone(walks: Sightings, profile:
     assert mean_ap(walks, lifted(walks, profile)) > mean_ap(walks, walks.table[np.ix_(query, gallery)]) + 0.1
 
 
-def test_stated_probabilities_are_near_the_truth_and_most_marked_pairs_are_right(
+def test_stated_probabilities_are_within_8_points_of_the_truth_and_most_marked_pairs_are_right(
     walks: Sightings, profile: TLiftProfile
 ) -> None:
     query, gallery = halves(walks)
@@ -61,9 +61,11 @@ def test_stated_probabilities_are_near_the_truth_and_most_marked_pairs_are_right
     apart = where[0][:, None] != where[2]
     right = walks.pids[query][:, None] == walks.pids[gallery]
     marked = apart & (stated > profile.match_odds.threshold)
-    assert right[marked].mean() > 0.9
-    assert (right & marked).sum() > 0.5 * (right & apart).sum()
-    assert abs(stated[apart].sum() / right[apart].sum() - 1) < 0.2
+    assert right[marked].mean() > 0.88
+    assert (right & marked).sum() > 0.35 * (right & apart).sum()
+    for low in np.arange(0, 1, 0.2):
+        inside = apart & (stated >= low) & (stated < low + 0.2)
+        assert abs(stated[inside].mean() - right[inside].mean()) < 0.08
 
 
 def test_permuted_times_make_the_profile_inactive_and_leave_the_scores(walks: Sightings) -> None:
