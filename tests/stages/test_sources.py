@@ -16,7 +16,7 @@ from qaconv.stages.sources import sources
 from tests.data.layouts.layout_writers import write_noise
 from tests.imports import PROJECT
 
-ROLES = ("train", "train", "query", "gallery")
+ROLES = ("train", "train", "query", "gallery", "gallery")
 
 
 def write_shop(folder: Path, first: int, splits: tuple[str, ...] = ROLES) -> DatasetConfig:
