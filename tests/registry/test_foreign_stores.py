@@ -54,7 +54,5 @@ def test_champion_of_another_tool_is_refused_with_what_to_do(store: MlflowClient
         lambda: rollback("qaconv", "1", "why"),
         lambda: reproduce("models:/qaconv@champion"),
     ):
-        with pytest.raises(
-            InputError, match="^qaconv version 1: has no tags encoder_version and .* another tool has registered it"
-        ):
+        with pytest.raises(InputError, match="^qaconv version 1: has no tags encoder_version and .* another tool"):
             call()
