@@ -105,7 +105,7 @@ def test_what_is_marked_is_written_and_read_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threshold: float, is_marked: bool
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    odds = MatchOdds(CurveOfScores([-5.0, 5.0], [-9.0, 3.0]), threshold, sightings=80, span_s=0.0)
+    odds = MatchOdds(CurveOfScores([-5.0, 5.0], [-9.0, 3.0]), threshold, sightings=80, span_s=600.0)
     profile = TLiftProfile("shop", (0, 1, 2), active=True, reason="made up", match_odds=odds)
     timeless = EvaluatedSightings(pd.concat([QUERY, GALLERY]).assign(time_s=np.nan), Path("shop"))
     write_measures("shop", {"qaconv": measure(rankings(1).items(), timeless, None, profile)}, QUERY, seed=7)
