@@ -71,8 +71,8 @@ class MarkedFigures(_Figures):
 
     threshold: FiniteFloat  # probability
     answers: int  # marked
-    precision: FiniteFloat | None  # share of right ones among them; None where none is marked
     recall: FiniteFloat  # share of the true matches that are marked
+    precision: FiniteFloat | None = None  # share of right ones among the marked; not written where none is marked
 
 
 @dataclass(frozen=True)
@@ -189,7 +189,7 @@ def _method_as_dict(metrics: MethodMetrics) -> dict[str, Any]:
     if metrics.calibration_error is not None:
         content[CALIBRATION_ERROR] = metrics.calibration_error
     if metrics.marked is not None:
-        content[MARKED] = metrics.marked.model_dump()
+        content[MARKED] = metrics.marked.model_dump(exclude_none=True)
     return content
 
 

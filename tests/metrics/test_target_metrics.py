@@ -12,6 +12,9 @@ from qaconv.metrics import Calibration, evaluate_ranking, paired_difference
 from qaconv.metrics.metrics_file import TargetMetrics
 from qaconv.metrics.target_metrics import EvaluatedSightings, measure, write_measures
 from qaconv.paths import METRICS
+from qaconv.tlift import TLiftProfile
+from qaconv.tlift.calibration import Calibration as CurveOfScores
+from qaconv.tlift.probability import MatchOdds
 
 RANKINGS = ("direct", "reranked", "tlift", "reranked_tlift")
 
@@ -95,6 +98,22 @@ def test_without_a_calibration_there_is_no_error_of_one(tmp_path: Path, monkeypa
     write_measures("shop", {"qaconv": measure(rankings(1).items(), SIGHTINGS, None)}, QUERY, seed=7)
     assert "calibration_error" not in json.loads((METRICS / "shop.json").read_text())["qaconv"]
     assert pd.read_csv(METRICS / "reliability/shop.csv").empty
+
+
+@pytest.mark.parametrize(("threshold", "is_marked"), [(0.0, True), (1.0, False)])
+def test_what_is_marked_is_written_and_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threshold: float, is_marked: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    odds = MatchOdds(CurveOfScores([-5.0, 5.0], [-9.0, 3.0]), threshold, sightings=80, span_s=600.0)
+    profile = TLiftProfile("shop", (0, 1, 2), active=True, reason="made up", match_odds=odds)
+    timeless = EvaluatedSightings(pd.concat([QUERY, GALLERY]).assign(time_s=np.nan), Path("shop"))
+    write_measures("shop", {"qaconv": measure(rankings(1).items(), timeless, None, profile)}, QUERY, seed=7)
+    marked = TargetMetrics.load(METRICS / "shop.json").methods["qaconv"].marked
+    apart = int((QUERY["camid"].to_numpy()[:, None] != GALLERY["camid"].to_numpy()).sum())
+    assert marked is not None and marked.answers == apart * is_marked
+    assert ("precision" in json.loads((METRICS / "shop.json").read_text())["qaconv"]["marked"]) == is_marked
+    assert pd.read_csv(METRICS / "stated/shop.csv")["answers"].sum() == apart
 
 
 def test_in_a_target_with_one_camera_its_own_images_count() -> None:

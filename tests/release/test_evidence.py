@@ -42,9 +42,9 @@ def test_a_target_whose_probabilities_were_not_measured_has_no_error(folder: Pat
 
 
 def test_the_share_of_right_matches_is_read_where_answers_were_marked(folder: Path) -> None:
-    for target, precision in (("station", 0.875), ("mall", None)):
+    for target, precision in (("station", {"precision": 0.875}), ("mall", {})):
         path = folder / f"metrics/{target}.json"
         figures = json.loads(path.read_text())
-        figures["qaconv"]["marked"] = {"threshold": 0.7, "answers": 8, "precision": precision, "recall": 0.5}
+        figures["qaconv"]["marked"] = {"threshold": 0.7, "answers": 8, "recall": 0.5, **precision}
         path.write_text(json.dumps(figures))
     assert collected(folder).match_precisions == {"station": 0.875}
