@@ -17,8 +17,8 @@ Network = tuple[Ints, Floats, Ints, Ints, Floats]
 
 @pytest.fixture(scope="module")
 def network() -> Network:
-    """Camids, times and pairs of 13,000 sightings on 24 cameras, each likely to show one person as its score says."""
-    found = crowd(seed=1, cameras=24, people=850)
+    """Camids, times and pairs of 4,400 sightings on 12 cameras, each likely to show one person as its score says."""
+    found = crowd(seed=1, cameras=12, people=300)
     first, second = np.repeat(np.arange(len(found.times)), found.indices.shape[1]), found.indices.ravel()
     likely = expit(2 * logit(found.scores.ravel()))  # scores are drawn about 1 and -1, with a deviation of 1
     apart = found.camids[first] != found.camids[second]

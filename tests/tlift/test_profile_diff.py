@@ -52,7 +52,7 @@ def test_lost_gain_and_lost_cameras_are_reported() -> None:
 
 @pytest.mark.parametrize("seed", [21, 22, 23])
 def test_two_sound_days_have_no_changes_and_a_clock_set_at_night_is_found(seed: int) -> None:
-    before, after = (simulated(seed, people=140, days=2, day=day) for day in (0, 1))
+    before, after = (simulated(seed, people=90, days=2, day=day) for day in (0, 1))
     profiles = [
         fit_profile(*day.neighbours(), day.camids, day.times)
         for day in (before, after, after.at(after.times + 600 * (after.camids == 2)))
