@@ -19,7 +19,7 @@ REFUSALS: Responses = {
     422: {"model": schemas.Problem, "description": "A value is not allowed; the message names it."},
     429: {
         "model": schemas.Problem,
-        "description": "Too many requests of the key, a minute or at once; see Retry-After.",
+        "description": "Too many requests of this key; see Retry-After.",
     },
     503: {"model": schemas.Problem, "description": "Too many requests at once; see Retry-After."},
 }
