@@ -65,7 +65,7 @@ def test_a_body_of_too_many_values_is_refused_before_it_is_parsed(
     body = json.dumps({"sightings": [0] * (MOST_VALUES + 1)}).encode()
     monkeypatch.setattr(json, "loads", None)
     answer = send(service, "POST", f"{MALL}/sightings", content=body, headers={"Content-Type": "application/json"})
-    assert answer.status_code == 413 and "10,000 values" in answer.json()["detail"]
+    assert answer.status_code == 413 and b"10,000 values" in answer.content
 
 
 @pytest.mark.parametrize("path", ["search", "sightings"])
