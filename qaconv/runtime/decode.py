@@ -1,5 +1,7 @@
 """Decode image files to upright 8-bit RGB: one list of formats, limits and conversions for all that reads images."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
 
 import numpy as np
@@ -63,20 +65,32 @@ def decode_image(data: bytes) -> NDArray[np.uint8]:
             without a defined conversion to 8 bits.
     """
     kind = find_format(data)
-    try:
+    with _refuse_faults(kind):
         if kind != "JPEG":
             return _decode_by_pillow(data, kind)
         head = jpeg.read_head(data)
         orientation = read_orientation(head.exif)
         _check_size(head.height, head.width, orientation)
         return turn_upright(jpeg.decode(data, head), orientation)
-    except DecodeError:
-        raise
-    except Image.DecompressionBombError as error:
-        raise DecodeError(f"has too many pixels, {LIMITS}") from error
-    except Exception as error:  # decoders raise many kinds when a file is damaged
-        reason = str(error).partition(" <")[0] or type(error).__name__  # Pillow's messages end in an address
-        raise DecodeError(f"cannot be decoded as {kind}: {reason}") from error
+
+
+def count_pixels(data: bytes) -> int:
+    """Count the pixels of an image file by its head, without decoding it.
+
+    Raises:
+        DecodeError: the head is damaged, states too large an image, or is of a format that is not in `FORMATS`.
+    """
+    kind = find_format(data)
+    with _refuse_faults(kind):
+        if kind == "JPEG":
+            head = jpeg.read_head(data)
+            height = head.height
+            width = head.width
+        else:
+            with Image.open(BytesIO(data), formats=(kind,)) as picture:
+                width, height = picture.size
+        _check_size(height, width, orientation=1)
+    return height * width
 
 
 def find_format(data: bytes) -> str:
@@ -95,6 +109,20 @@ def find_format(data: bytes) -> str:
     if kind not in FORMATS:
         raise DecodeError(f"is a {kind} file, allowed: {ALLOWED_FORMATS}")
     return kind
+
+
+@contextmanager
+def _refuse_faults(kind: str) -> Iterator[None]:
+    """Raise a fault of a file as a DecodeError."""
+    try:
+        yield
+    except DecodeError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise DecodeError(f"has too many pixels, {LIMITS}") from error
+    except Exception as error:  # decoders raise many kinds when a file is damaged
+        reason = str(error).partition(" <")[0] or type(error).__name__  # Pillow's messages end in an address
+        raise DecodeError(f"cannot be decoded as {kind}: {reason}") from error
 
 
 def _check_size(height: int, width: int, orientation: int) -> None:

@@ -1,6 +1,6 @@
 """Build the HTTP application: routes, page, errors and access."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -15,6 +15,10 @@ from qaconv.serving.auth import Keys
 from qaconv.serving.middleware import RequestMiddleware
 from qaconv.serving.routes import operations, search, sightings, targets
 from qaconv.serving.service import Full, NotFound, Service
+
+MOST_FAULTS = 3  # of a body, that an answer names
+LONGEST_FAULT = 300  # characters
+LONGEST_DETAIL = 1_000
 
 
 def create_app(service: Service, keys: Keys | None, requests_per_minute: int, host: str) -> FastAPI:
@@ -45,10 +49,10 @@ def create_app(service: Service, keys: Keys | None, requests_per_minute: int, ho
 
 
 def _answer_errors(app: FastAPI) -> None:
-    """Answer each error with one sentence that repeats no value of the request and shows no code."""
+    """Answer each error with a bounded text that repeats no value of the request and shows no code."""
 
     def answer(status: int, message: Callable[[Any], str]) -> Callable[[Request, Any], JSONResponse]:
-        return lambda request, error: JSONResponse({"detail": message(error)}, status)
+        return lambda request, error: JSONResponse({"detail": _shorten(message(error), LONGEST_DETAIL)}, status)
 
     def wrong_method(request: Request, error: Any) -> JSONResponse:
         """Name the methods of every route of the path; Starlette names those of the first."""
@@ -57,7 +61,9 @@ def _answer_errors(app: FastAPI) -> None:
         return JSONResponse({"detail": f"allowed: {', '.join(methods)}"}, 405, {"Allow": ", ".join(methods)})
 
     def invalid(error: RequestValidationError) -> str:
-        return "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
+        faults = error.errors()
+        more = [f"{len(faults) - MOST_FAULTS:,} more"] if len(faults) > MOST_FAULTS else []
+        return "; ".join([*map(_describe, faults[:MOST_FAULTS]), *more])
 
     app.add_exception_handler(405, wrong_method)
     app.add_exception_handler(InputError, answer(422, str))
@@ -65,3 +71,17 @@ def _answer_errors(app: FastAPI) -> None:
     app.add_exception_handler(Full, answer(507, str))
     app.add_exception_handler(RequestValidationError, answer(422, invalid))
     app.add_exception_handler(Exception, answer(500, lambda error: "the service has failed; its log says more"))
+
+
+def _describe(fault: Mapping[str, Any]) -> str:
+    """Name the place and the fault. An unknown field's name is the caller's text, and is left out."""
+    place = fault["loc"]
+    message = fault["msg"]
+    if fault["type"] == "extra_forbidden":
+        place = place[:-1]
+        message = "has an unknown field"
+    return _shorten(f"{'.'.join(map(str, place))}: {message}", LONGEST_FAULT)
+
+
+def _shorten(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[: length - 1]}…"

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import uvicorn
 from rich.console import Console
 from threadpoolctl import threadpool_limits
 
@@ -21,9 +20,11 @@ from qaconv.errors import InputError, name_first
 from qaconv.paths import PREPARED
 from qaconv.progress import track
 from qaconv.registry.runs import connect, use_store
+from qaconv.runtime.decode import DecodeError, count_pixels
+from qaconv.serving import server
 from qaconv.serving.app import create_app
 from qaconv.serving.auth import Keys, add_key
-from qaconv.serving.middleware import LARGEST_BODY
+from qaconv.serving.bounds import LARGEST_BODY, MOST_PIXELS
 from qaconv.serving.model_updates import Champions, Housekeeping
 from qaconv.serving.schemas import LARGEST_IMAGE
 from qaconv.serving.service import Service
@@ -32,7 +33,6 @@ from qaconv.serving.telemetry import collect_metrics, log_as_json
 
 log = logging.getLogger(__name__)
 
-CONNECTIONS = 64  # at once; each may hold a body of LARGEST_BODY bytes
 BATCH = 128  # most sightings of a request
 JSON = {"Content-Type": "application/json"}
 BODY = '{"sightings": [%s]}'
@@ -49,7 +49,7 @@ def serve(params: Params, host: str, port: int, state: Path, keys: Path | None) 
         keys: file of keys. None: no key is asked for; `host` must be this machine.
 
     Raises:
-        InputError: there is no champion, `keys` is missing, or the galleries do not fit into memory.
+        InputError: there is no champion, `keys` is missing, the galleries do not fit into memory, or the port is taken.
     """
     if keys is None and not _is_loopback(host):
         raise InputError(f"--host {host}: others can reach it, so --keys must name a file of keys")
@@ -69,16 +69,7 @@ def serve(params: Params, host: str, port: int, state: Path, keys: Path | None) 
     housekeeping.start()
     try:
         with threadpool_limits(1):  # requests run in parallel, and more threads would wait for each other
-            uvicorn.run(
-                app,
-                host=host,
-                port=port,
-                access_log=False,
-                log_config=None,
-                server_header=False,
-                limit_concurrency=CONNECTIONS,
-                timeout_graceful_shutdown=10,
-            )
+            server.run(app, host, port)
     finally:
         housekeeping.stop()
         records.close()
@@ -125,7 +116,7 @@ def _check_sizes(images: Sequence[Path]) -> None:
 def _post(client: httpx.Client, target: str, body: str) -> int:
     """Enrol the sightings of a body, and return how many of them were stored already."""
     path = f"/v1/targets/{target}/sightings"
-    while (answer := client.post(path, content=body, headers=JSON)).status_code == 429:
+    while "Retry-After" in (answer := client.post(path, content=body, headers=JSON)).headers:
         time.sleep(float(answer.headers["Retry-After"]))
     if answer.is_error:
         is_json = answer.headers.get("Content-Type") == "application/json"
@@ -134,26 +125,35 @@ def _post(client: httpx.Client, target: str, body: str) -> int:
     return int(answer.json()["known"])
 
 
-def _bodies(sightings: Iterable[str]) -> Iterator[str]:
-    """Join encoded sightings to bodies of at most BATCH sightings and LARGEST_BODY bytes."""
+def _bodies(sightings: Iterable[tuple[str, int]]) -> Iterator[str]:
+    """Join encoded sightings, with their pixels, to bodies that the service accepts, of at most BATCH sightings."""
     batch: list[str] = []
     size = len(BODY)
-    for sighting in sightings:
-        if batch and (len(batch) == BATCH or size + len(sighting) > LARGEST_BODY):
+    pixels = 0
+    for sighting, sighting_pixels in sightings:
+        size += len(sighting) + 1
+        pixels += sighting_pixels
+        if batch and (len(batch) == BATCH or size > LARGEST_BODY or pixels > MOST_PIXELS):
             yield BODY % ",".join(batch)
             batch = []
-            size = len(BODY)
+            size = len(BODY) + len(sighting) + 1
+            pixels = sighting_pixels
         batch.append(sighting)
-        size += len(sighting) + 1
     if batch:
         yield BODY % ",".join(batch)
 
 
-def _sighting(root: Path, row: Mapping[Hashable, Any]) -> str:
-    """Encode a sighting as JSON, in ASCII."""
-    image = base64.b64encode((root / row["image"]).read_bytes()).decode()
+def _sighting(root: Path, row: Mapping[Hashable, Any]) -> tuple[str, int]:
+    """Encode a sighting as JSON, in ASCII, and count its pixels."""
+    path = root / row["image"]
+    image = path.read_bytes()
+    try:
+        pixels = count_pixels(image)
+    except DecodeError as error:
+        raise InputError(f"{path}: {error}") from error
     time_s = row["time_s"] if row["time_s"] == row["time_s"] else None
-    return json.dumps({"image": image, "camid": row["camid"], "time_s": time_s})
+    sighting = {"image": base64.b64encode(image).decode(), "camid": row["camid"], "time_s": time_s}
+    return json.dumps(sighting), pixels
 
 
 def _is_loopback(host: str) -> bool:

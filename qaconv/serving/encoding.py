@@ -19,7 +19,8 @@ class CropEncoder:
 
     def __init__(self) -> None:
         self.pool = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="model")
-        self._decoding = threading.Lock()  # held by the enrolment whose crops are decoded
+        self._enrolling = threading.Lock()  # held by the enrolment whose crops are decoded
+        self._decoding = threading.Semaphore(os.cpu_count() or 1)  # batches at once; an image may take 50 MB
 
     def encode(self, model: ServedModel, images: Sequence[bytes]) -> NDArray[np.float32]:
         """Encode image files as maps [n, C, h, w].
@@ -35,21 +36,21 @@ class CropEncoder:
         Enrolments decode their crops in turn. Decoding at the same time, they would slow each other down and end
         together.
         """
-        with self._decoding:
+        with self._enrolling:
             tasks = self._submit(model, images)
         return _gather(model, tasks).astype(np.float16)
 
     def _submit(self, model: ServedModel, images: Sequence[bytes]) -> list[Future[NDArray[np.float32]]]:
         """Start encoding; the caller's thread decodes a batch while the pool encodes those before."""
         batches = [images[start : start + BATCH] for start in range(0, len(images), BATCH)]
-        return [self.pool.submit(model.encode, _decode(model, batch)) for batch in batches]
+        return [self.pool.submit(model.encode, self._decode(model, batch)) for batch in batches]
 
-
-def _decode(model: ServedModel, images: Sequence[bytes]) -> NDArray[np.uint8]:
-    crops = np.empty((len(images), *model.crop_size, 3), dtype=np.uint8)
-    for row, image in enumerate(images):
-        crops[row] = read_crop(image, *model.crop_size)
-    return crops
+    def _decode(self, model: ServedModel, images: Sequence[bytes]) -> NDArray[np.uint8]:
+        crops = np.empty((len(images), *model.crop_size, 3), dtype=np.uint8)
+        with self._decoding:
+            for row, image in enumerate(images):
+                crops[row] = read_crop(image, *model.crop_size)
+        return crops
 
 
 def _gather(model: ServedModel, tasks: Sequence[Future[NDArray[np.float32]]]) -> NDArray[np.float32]:

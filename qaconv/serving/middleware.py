@@ -6,25 +6,29 @@ path: it may name a person.
 
 import logging
 import time
+from contextlib import nullcontext
 from secrets import token_hex
-from typing import Any
 
 from limits import RateLimitItemPerMinute
 from limits.storage import MemoryStorage
 from limits.strategies import SlidingWindowCounterRateLimiter
 from prometheus_client import Counter, Histogram
-from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from qaconv.serving.auth import ANYONE, HEADER, NO_KEY, Caller, Keys
+from qaconv.serving.bounds import LARGEST_BODY, WorkLimit, bound_answer, bound_body, too_large
 
 log = logging.getLogger("qaconv.requests")
 
-LARGEST_BODY = 16 << 20  # bytes
 # Paths that need no key: the page, its files, the OpenAPI document and two probes. Every other path needs one.
 OPEN_PATHS = frozenset({"/", "/healthz", "/readyz", "/openapi.json"})
 OPEN_FOLDER = "/static/"
+WORK_FOLDER = "/v1/"  # its routes are limited at once; probes and metrics are answered while they are all taken
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+OTHER = "other"  # label of a method or route that does not exist: labels are a closed set
+AT_ONCE = {"Retry-After": "1"}
+HTTP_VERSIONS = frozenset({"1.0", "1.1"})  # of the versions that the server speaks, those with its limits of time
 SECURITY = {
     b"content-security-policy": b"default-src 'self'; img-src 'self' blob: data:; frame-ancestors 'none'",
     b"x-content-type-options": b"nosniff",
@@ -54,6 +58,7 @@ class RequestMiddleware:
         self._keys = keys
         self._limit = RateLimitItemPerMinute(requests_per_minute)
         self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
+        self._work = WorkLimit()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -66,19 +71,21 @@ class RequestMiddleware:
         status = 500
         request = token_hex(8)
         caller = self._caller(scope)
+        bounded_send = bound_answer(send)
 
         async def sending(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [*message["headers"], *SECURITY.items(), (b"x-request-id", request.encode())]
-            await send(message)
+            await bounded_send(message)
 
         try:
             refusal = self._refusal(scope, caller)
             if refusal is None:
                 scope.setdefault("state", {})["caller"] = caller
-                await self._app(scope, _counting(receive), sending)
+                with self._work.count(caller.name) if caller and _is_work(scope) else nullcontext():
+                    await self._app(scope, bound_body(receive), sending)
             else:
                 await refusal(scope, receive, sending)
         except Exception:
@@ -96,6 +103,8 @@ class RequestMiddleware:
         return self._keys.caller(key) if key else None
 
     def _refusal(self, scope: Scope, caller: Caller | None) -> JSONResponse | None:
+        if scope["http_version"] not in HTTP_VERSIONS:
+            return JSONResponse({"detail": "the version of HTTP must be 1.0 or 1.1"}, 505)
         if scope["path"] in OPEN_PATHS or scope["path"].startswith(OPEN_FOLDER):
             return None
         if caller is None:
@@ -105,38 +114,28 @@ class RequestMiddleware:
             return JSONResponse({"detail": "too many requests"}, 429, {"Retry-After": str(wait)})
         length = dict(scope["headers"]).get(b"content-length", b"0")
         if length.isdigit() and int(length) > LARGEST_BODY:
-            return JSONResponse({"detail": _too_large()}, 413)
+            return JSONResponse({"detail": too_large()}, 413)
+        if _is_work(scope) and self._work.is_full_for(caller.name):
+            return JSONResponse({"detail": "too many requests at once"}, 429, AT_ONCE)
+        if _is_work(scope) and self._work.is_full():
+            return JSONResponse({"detail": "the service is busy"}, 503, AT_ONCE)
         return None
 
     def _record(self, scope: Scope, request: str, caller: Caller | None, status: int, seconds: float) -> None:
-        route = getattr(scope.get("route"), "path", "none")
-        REQUESTS.labels(scope["method"], route, status).inc()
+        route = getattr(scope.get("route"), "path", OTHER)
+        method = scope["method"] if scope["method"] in METHODS else OTHER
+        REQUESTS.labels(method, route, status).inc()
         SECONDS.labels(route).observe(seconds)
         fields = {
             "request": request,
             "key": caller.name if caller else None,
-            "method": scope["method"],
+            "method": method,
             "route": route,
             "status": status,
             "ms": round(1000 * seconds, 1),
         }
-        log.info("%s %s %d", scope["method"], route, status, extra={"fields": fields})
+        log.info("%s %s %d", method, route, status, extra={"fields": fields})
 
 
-def _counting(receive: Receive) -> Receive:
-    """Stop a body that is larger than allowed, also where its Content-Length is wrong or missing."""
-    read = 0
-
-    async def counted() -> Any:
-        nonlocal read
-        message = await receive()
-        read += len(message.get("body", b""))
-        if read > LARGEST_BODY:
-            raise HTTPException(413, _too_large())
-        return message
-
-    return counted
-
-
-def _too_large() -> str:
-    return f"the body must have at most {LARGEST_BODY:,} bytes"
+def _is_work(scope: Scope) -> bool:
+    return str(scope["path"]).startswith(WORK_FOLDER)

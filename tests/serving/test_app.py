@@ -11,7 +11,7 @@ from prometheus_client import REGISTRY
 from qaconv.runtime.decode import ALLOWED_FORMATS, FORMATS
 from qaconv.serving.app import create_app
 from qaconv.serving.auth import Keys, add_key
-from qaconv.serving.middleware import LARGEST_BODY
+from qaconv.serving.bounds import LARGEST_BODY
 from qaconv.serving.service import Service
 from qaconv.serving.telemetry import collect_metrics
 from tests.runtime.image_files import png

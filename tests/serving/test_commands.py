@@ -13,9 +13,9 @@ from PIL import Image
 from qaconv.data.manifest import Manifest
 from qaconv.errors import InputError
 from qaconv.paths import PREPARED
-from qaconv.serving import commands
+from qaconv.serving import bounds, commands
 from qaconv.serving.app import create_app
-from qaconv.serving.middleware import LARGEST_BODY
+from qaconv.serving.bounds import LARGEST_BODY
 from qaconv.serving.schemas import LARGEST_IMAGE
 from qaconv.serving.service import Service
 from tests.small_service import crop, small_service
@@ -73,6 +73,20 @@ def test_small_images_are_sent_in_batches(tmp_path: Path, monkeypatch: pytest.Mo
     assert len(enrol(small_service(tmp_path), monkeypatch)) == 3
 
 
+def test_images_of_many_pixels_are_sent_in_bodies_that_the_service_accepts(
+    gallery: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (commands, bounds):
+        monkeypatch.setattr(module, "MOST_PIXELS", 3 * 32)
+    assert len(enrol(small_service(tmp_path), monkeypatch)) == 2
+
+
+def test_a_file_that_is_no_image_is_named(gallery: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (Path("images") / gallery[1]).write_bytes(b"no image")
+    with pytest.raises(InputError, match="images/1.png: is not an image"):
+        enrol(small_service(tmp_path), monkeypatch)
+
+
 @pytest.fixture
 def gallery(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Prepare a gallery of four images, and return their names."""
@@ -109,11 +123,12 @@ def test_an_image_with_more_bytes_than_the_service_takes_is_named_before_anythin
     assert service.page("mall", 0, 100) == []
 
 
-def test_the_limit_of_requests_is_waited_for_and_a_proxys_page_is_one_message(
+def test_the_limits_of_requests_are_waited_for_and_a_proxys_page_is_one_message(
     gallery: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers = [
         httpx.Response(429, headers={"Retry-After": "7"}, json={"detail": "too many requests"}),
+        httpx.Response(503, headers={"Retry-After": "1"}, json={"detail": "the service is busy"}),
         httpx.Response(201, json={"ids": [1, 2, 3, 4], "known": 0}),
         httpx.Response(502, headers={"Content-Type": "text/html"}, text="<html>"),
     ]
@@ -121,6 +136,6 @@ def test_the_limit_of_requests_is_waited_for_and_a_proxys_page_is_one_message(
     monkeypatch.setattr("qaconv.serving.commands.time.sleep", waits.append)
     monkeypatch.setattr(httpx.Client, "post", lambda *_, **__: answers.pop(0))
     commands.enrol("mall", "http://127.0.0.1")
-    assert waits == [7]
+    assert waits == [7, 1]
     with pytest.raises(InputError, match="refused: status 502"):
         commands.enrol("mall", "http://127.0.0.1")

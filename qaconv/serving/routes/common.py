@@ -14,7 +14,12 @@ REFUSALS: Responses = {
     401: {"model": schemas.Problem, "description": "The key is missing or unknown."},
     403: {"model": schemas.Problem, "description": "The key does not have the scope or the target."},
     404: {"model": schemas.Problem, "description": "Unknown target, camera or sighting."},
+    408: {"model": schemas.Problem, "description": "The body did not arrive in time."},
     413: {"model": schemas.Problem, "description": "The body is too large."},
     422: {"model": schemas.Problem, "description": "A value is not allowed; the message names it."},
-    429: {"model": schemas.Problem, "description": "Too many requests; see Retry-After."},
+    429: {
+        "model": schemas.Problem,
+        "description": "Too many requests of this key; see Retry-After.",
+    },
+    503: {"model": schemas.Problem, "description": "Too many requests at once; see Retry-After."},
 }

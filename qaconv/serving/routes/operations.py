@@ -23,7 +23,7 @@ def add_routes(app: FastAPI, service: Service) -> None:
     """Add the page, `/healthz`, `/readyz` and `/metrics`."""
 
     @app.get("/healthz")
-    def healthz() -> schemas.Health:
+    async def healthz() -> schemas.Health:
         """Answer if the process runs."""
         return schemas.Health(status="ok")
 

@@ -7,6 +7,7 @@ from fastapi import FastAPI, Query, Response
 from qaconv.runtime.decode import FORMATS, find_format
 from qaconv.serving import messages, schemas
 from qaconv.serving.auth import require_scope
+from qaconv.serving.bounds import check_pixels
 from qaconv.serving.routes.common import PREFIX, REFUSALS, Responses, Target
 from qaconv.serving.service import Service
 from qaconv.serving.storage import Sighting
@@ -33,6 +34,7 @@ def _add_enrolment(app: FastAPI, service: Service) -> None:
         the answer.
         """
         sightings = [messages.NewSighting(**vars(sighting)) for sighting in body.sightings]
+        check_pixels(sighting.image for sighting in sightings)
         return schemas.Enrolled(**vars(service.enrol(target, sightings)))
 
 
