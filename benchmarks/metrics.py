@@ -1,4 +1,4 @@
-"""Metrics at Market-1501's size, 3,368 queries and 15,913 gallery images; what a row compares is found equal first."""
+"""Time metrics at Market-1501's size, 3,368 queries and 15,913 gallery images, after checking that both ways agree."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -28,7 +28,7 @@ class Scored(NamedTuple):
 
 
 def rows() -> Iterator[Row]:
-    """Ranking, decisions, and intervals."""
+    """Compare ranking, decisions and intervals with plain loops."""
     data = _simulate()
     once = f"one reading of the scores at {memory_bandwidth() / 1e9:.0f} GB/s"
     bound = Bound(once, data.scores.nbytes / memory_bandwidth())
@@ -71,7 +71,7 @@ def rows() -> Iterator[Row]:
 
 
 def plain_ranking(data: Scored) -> tuple[list[float], list[float]]:
-    """Average precision and first rank of each query, one gallery image after another."""
+    """Return average precision and first rank of each query, one gallery image after another."""
     precisions, first = [], []
     for query, row in enumerate(data.scores):
         hits = []
@@ -87,7 +87,7 @@ def plain_ranking(data: Scored) -> tuple[list[float], list[float]]:
 
 
 def plain_verification(data: Scored) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Threshold and true match rate for each of RATES, from sorted lists of all pairs."""
+    """Return threshold and true match rate for each of RATES, from sorted lists of all pairs."""
     same = data.query_pids[:, None] == data.gallery_pids
     usable = np.broadcast_to(data.gallery_pids != -1, same.shape)
     across = data.query_camids[:, None] != data.gallery_camids
@@ -97,7 +97,7 @@ def plain_verification(data: Scored) -> tuple[tuple[float, ...], tuple[float, ..
 
 
 def plain_interval(values: NDArray[np.float64]) -> tuple[float, float]:
-    """Ends of the interval of the mean, one draw after another."""
+    """Return the ends of the interval of the mean, one draw after another."""
     rng, counted = np.random.default_rng(SEED), values[~np.isnan(values)].tolist()
     means = []
     for _ in range(1000):
@@ -108,7 +108,7 @@ def plain_interval(values: NDArray[np.float64]) -> tuple[float, float]:
 
 
 def _simulate() -> Scored:
-    """People on random cameras, a fifth of the gallery junk, scores normal but for the matches' gain."""
+    """Simulate people on random cameras; a fifth of the gallery is junk, and matches score GAIN higher."""
     rng = np.random.default_rng(SEED)
     query_pids, gallery_pids = rng.integers(PEOPLE, size=QUERIES), rng.integers(PEOPLE, size=GALLERY)
     gallery_pids[rng.random(GALLERY) < 0.2] = -1

@@ -152,7 +152,8 @@ def landmarks(
     weights = np.random.default_rng(0).standard_normal((len(gallery), len(fitted)), dtype=np.float32)
 
     def rank(query: Maps) -> Maps:
-        (scores,) = fitted.estimate(model.matcher.prepare(quantise(as_locations(query[None], threads=1))), weights)
+        prepared = model.matcher.prepare(quantise(as_locations(query[None], threads=1)))
+        scores: Maps = fitted.estimate(prepared, weights)[0]
         return scores
 
     return rank, lambda new: fitted.weights(quantise(new))

@@ -1,24 +1,22 @@
 """Time a training step of the head, forward and backward: plain autograd over every cosine, and what training runs.
 
-The batch is that of the papers: 64 images, 128 channels, maps of 24 x 8 locations. Q queries, G gallery images, S
-locations.
+The batch is that of the papers: 64 images, 128 channels, maps of 24 x 8 locations.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from benchmarks.gpu.plain import plain_head
 from benchmarks.machine import sgemm_rate
 from benchmarks.table import Bound, Row, compare
 from qaconv.models import QAConv
 
 BATCH, CHANNELS, HEIGHT, WIDTH = 64, 128, 24, 8
 IMAGES_PER_PERSON = 4
-
-Matcher = Callable[[QAConv, Tensor, Tensor], Tensor]
 
 
 def rows() -> Iterator[Row]:
@@ -31,29 +29,18 @@ def rows() -> Iterator[Row]:
     product = 2 * CHANNELS * (BATCH * HEIGHT * WIDTH) ** 2
     bound = Bound(f"one product, sgemm at {sgemm_rate() / 1e9:.0f} GFLOP/s", product / sgemm_rate())
     for name, memory in (("batch against itself", None), ("batch against a memory of 64", classes)):
-        plain, ours = (partial(gradient, matcher, head, images, memory) for matcher in (plain_logits, QAConv.__call__))
+        plain, ours = (partial(gradient, matcher, images, memory) for matcher in (plain_head(head), head))
         expected = plain()
         difference = float((expected - ours()).abs().max() / expected.abs().max())
         note = f"gradients differ by {difference:.1e} of the largest"
         yield compare(name, plain, ours, bound=bound, items=BATCH, note=note)
 
 
-def gradient(matcher: Matcher, head: QAConv, images: Tensor, memory: Tensor | None) -> Tensor:
+def gradient(head: QAConv, images: Tensor, memory: Tensor | None) -> Tensor:
     """Return the gradient of the binary cross-entropy of all pairs with respect to the images' maps."""
     maps = images.clone().requires_grad_()
     people = torch.arange(BATCH) // IMAGES_PER_PERSON
-    logits = matcher(head, maps, maps if memory is None else memory)
+    logits = head(maps, maps if memory is None else memory)
     F.binary_cross_entropy_with_logits(logits, (people[:, None] == people).float()).backward()
     assert maps.grad is not None
     return maps.grad
-
-
-def plain_logits(head: QAConv, query_maps: Tensor, gallery_maps: Tensor) -> Tensor:
-    """Return logits [Q, G] by a table of all cosines, [Q, S, G, S]."""
-    table = head.cosines(query_maps, gallery_maps)
-    best = torch.stack([table.max(dim=1).values, table.max(dim=3).values.transpose(1, 2)], dim=2)
-    queries, galleries, _, locations = best.shape
-    local = head.local_norm(best.reshape(-1, 1, locations))
-    logits = head.weight(local.flatten(1)).reshape(-1, 2).sum(dim=1, keepdim=True)
-    normalised: Tensor = head.logit_norm(logits)
-    return normalised.reshape(queries, galleries)

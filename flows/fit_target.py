@@ -41,8 +41,7 @@ def fit_target(target: str, on_worker: bool = False) -> dict[str, list[str]]:
         StageFailed: the stage has failed; the MLflow run is closed as FAILED.
     """
     params = load_params()
-    if target not in params.targets:
-        raise InputError(f"params.yaml: targets: unknown target {target!r}, allowed: {', '.join(params.targets)}")
+    _require_target(params, target)
     paths = {method: PROFILES / target / f"{method}.json" for method in METHODS}
     before = {method: TLiftProfile.load(path) for method, path in paths.items() if path.is_file()}
     with runs.retraining_run(params, {**flow_tags(), "target": target}) as run_id:
@@ -69,6 +68,11 @@ def publish(params: Params, target: str, run_id: str) -> None:
     get_run_logger().info("%s: linked to versions %s of %s", target, linked or "none", params.registry.model)
 
 
+def _require_target(params: Params, target: str) -> None:
+    if target not in params.targets:
+        raise InputError(f"params.yaml: targets: unknown target {target!r}, allowed: {', '.join(params.targets)}")
+
+
 def _profile_rows(profiles: Mapping[str, TLiftProfile], changes: Mapping[str, list[str]]) -> list[dict[str, str]]:
     return [
         {
@@ -87,6 +91,7 @@ def main() -> None:
     if len(sys.argv) != 2:
         sys.exit("usage: python -m flows.fit_target NAME, one of targets in params.yaml")
     with exit_with_one_message(console):
+        _require_target(load_params(), sys.argv[1])  # before Prefect starts a server
         require_servers()
         changes = fit_target(sys.argv[1])
     for method, lines in changes.items():

@@ -80,8 +80,7 @@ def _checks() -> Iterator[Check]:
         if find_spec("mlflow"):
             yield Check("MLflow", partial(_check_store, params), seconds=30)
             yield Check("champion", partial(_check_champion, params), seconds=30)
-    if find_spec("prefect"):
-        yield Check("Prefect", _check_prefect, seconds=30)
+    yield Check("Prefect", _check_prefect)
     yield Check("disk", _check_disk)
     yield Check("packages", _check_packages)
     if find_spec("dvc"):
@@ -155,9 +154,7 @@ def _check_champion(params: Params) -> str:
 
 
 def _check_prefect() -> str:
-    from prefect.settings import get_current_settings
-
-    url = get_current_settings().api.url
+    url = os.environ.get("PREFECT_API_URL")
     if not url:
         return "PREFECT_API_URL is not set, so a flow starts a temporary server"
     require_answer("PREFECT_API_URL", url, "/health")

@@ -45,13 +45,13 @@ def message_of(call: Callable[[], str]) -> str:
 
 def test_check_that_hangs_is_given_up_after_its_time() -> None:
     started = time.monotonic()
-    assert run_check(Check("it", lambda: time.sleep(5) or "", seconds=0.1)) == (False, "no result within 0.1 s")
+    assert run_check(Check("it", lambda: str(time.sleep(5)), seconds=0.1)) == (False, "no result within 0.1 s")
     assert time.monotonic() - started < 2
 
 
 def test_error_of_a_check_is_its_text_and_a_fault_of_the_code_has_its_type() -> None:
     assert run_check(Check("it", lambda: "all is well")) == (True, "all is well")
-    assert run_check(Check("it", lambda: {}["x"])) == (False, "KeyError: 'x'")
+    assert run_check(Check("it", lambda: dict[str, str]()["x"])) == (False, "KeyError: 'x'")
 
 
 def test_missing_and_unreadable_folders_are_named_with_their_key(
@@ -65,6 +65,7 @@ def test_missing_and_unreadable_folders_are_named_with_their_key(
     (tmp_path / "shop/query").mkdir(parents=True)
     assert "`dvc repro prepare` prepares it" in check._check_dataset(project, "shop", shop)
     (tmp_path / "shop/query").chmod(0)
+    tmp_path.chmod(0o755)
     not_root()
     shop = shop.model_copy(update={"path": Path("shop")})
     with pytest.raises(InputError, match="shop/query: this user must be able to read it"):

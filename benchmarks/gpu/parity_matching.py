@@ -1,7 +1,6 @@
 """Compare matching, ranking, the graph sampler and re-ranking on the GPU with the CPU."""
 
 from collections.abc import Iterator
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,13 +12,11 @@ from benchmarks.gpu.plain import plain_logits
 from benchmarks.gpu.record import Check, Row, at_most
 from benchmarks.gpu.settings import Setup, Shape
 from benchmarks.gpu.simulated import trained_head, unit_maps
-from qaconv.config import EvaluateConfig
 from qaconv.data.samplers.graph import graph_batches
-from qaconv.matching import score_matrix, score_pairs, search
+from qaconv.matching import score_matrix, search
 from qaconv.matching.all_pairs import match_rows
-from qaconv.matching.rerank import k_reciprocal_sparse
 from qaconv.matching.rerankers import KReciprocal
-from qaconv.matching.results import as_distances
+from qaconv.matching.target_reranking import pair_distances, rerank_target
 from qaconv.matching.tiles import choose_matcher
 from qaconv.metrics import evaluate_ranking
 from qaconv.models import QAConv
@@ -138,26 +135,14 @@ def rerank(setup: Setup) -> Iterator[Check]:
     queries, shape = setup.sizes.ranked[0], setup.sizes.demo
     images, gallery, labels = _people((queries, min(600, setup.sizes.ranked[1])), shape)
     maps, head = torch.cat([images, gallery]), trained_head(shape)
-    settings = EvaluateConfig(
-        batch_size=64, engine="exact", parts=(1,), rerank=KReciprocal(k1=20, k2=6, lambda_value=0.3)
-    )
-    distances = []
+    rankings = []
     for device in (torch.device("cpu"), setup.device):
         everyone = np.ones(len(maps), dtype=bool)
-        matches = match_rows(
-            maps.numpy(), slice(0, len(maps)), head, queries, everyone, settings.engine, device, model=""
-        )
-        pairs = partial(_pair_distances, maps, head, device)
-        across = as_distances(matches.logits)
-        distances.append(
-            k_reciprocal_sparse(across, matches.everything, pairs, **settings.rerank.model_dump(exclude={"kind"}))
-        )
-    yield at_most("distances, on average", float(np.abs(distances[0] - distances[1]).mean()), RERANKED_LIMIT)
-    yield _same_map(-distances[0], -distances[1], labels, "mAP")
-
-
-def _pair_distances(maps: Tensor, head: QAConv, device: torch.device, rows: Any, columns: Any) -> Any:
-    return as_distances(score_pairs(maps, rows, columns, head, device=device))
+        matches = match_rows(maps.numpy(), slice(0, len(maps)), head, queries, everyone, "exact", device, model="")
+        distances_of = pair_distances(maps.numpy(), head, "exact", device)
+        rankings.append(rerank_target(KReciprocal(), matches, distances_of, everyone)[0])
+    yield at_most("distances, on average", float(np.abs(rankings[0] - rankings[1]).mean()), RERANKED_LIMIT)
+    yield _same_map(*rankings, labels, "mAP")
 
 
 def _people(count: tuple[int, int], shape: Shape) -> tuple[Tensor, Tensor, tuple[Any, Any]]:

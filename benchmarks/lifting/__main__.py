@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.demo import require_outputs
 from benchmarks.lifting.sites import RANKINGS, Site, best_of_grid, lifted, load_site, paper
 from benchmarks.lifting.walks import Crowd, Day, crowd, two_days
 from qaconv.config import METHODS, load_params
-from qaconv.paths import TLIFT
+from qaconv.paths import MATCHES, PREPARED, RERANKED, TLIFT
 from qaconv.tlift import TLiftProfile
 
 Row = tuple[object, ...]
@@ -43,12 +44,13 @@ def clocks() -> Iterator[Row]:
         site = load_site(name, "qaconv")
         for title, times in _disturbed(site):
             profile = site.fit(times)
-            found = "; ".join(
-                f"camera {each.camid} {each.detail}" + ("" if each.time_s is None else f" at {each.time_s:.0f} s")
-                for each in profile.findings
+            findings = "; ".join(
+                f"camera {finding.camid} {finding.detail}"
+                + ("" if finding.time_s is None else f" at {finding.time_s:.0f} s")
+                for finding in profile.findings
             )
             after = site.measure(lifted(site, profile, "direct", times))
-            yield name, title, site.measure(site.table("direct")), after, str(profile.active), found
+            yield name, title, site.measure(site.table("direct")), after, str(profile.active), findings
 
 
 def _disturbed(site: Site) -> Iterator[tuple[str, NDArray[np.float64]]]:
@@ -57,7 +59,7 @@ def _disturbed(site: Site) -> Iterator[tuple[str, NDArray[np.float64]]]:
     for camid in np.unique(camids):
         rows = np.flatnonzero(camids == camid)
         permuted[rows] = times[rng.permutation(rows)]
-    yield "as they are", times
+    yield "unchanged", times
     yield "times permuted", permuted
     yield "offset 1000 s a camera", times + 1000.0 * camids
     yield "camera 2 drifts 0.2 %", np.where(camids == 2, times * 1.002, times)
@@ -82,19 +84,19 @@ def trials() -> Iterator[Row]:
 def _tried(day: Day | Crowd, clocks: str, seed: int) -> tuple[bool, bool]:
     """Whether the change of one clock was found, and whether anything else was; a jump within an hour and a minute."""
     rng = np.random.default_rng(seed)
-    camid, at = int(rng.integers(0, 5)), np.quantile(day.times, rng.uniform(0.3, 0.7))
-    shift, mine = rng.choice([-1, 1]) * rng.uniform(120, 1500), day.camids == camid
+    camid, jump_s = int(rng.integers(0, 5)), np.quantile(day.times, rng.uniform(0.3, 0.7))
+    shift, on_camera = rng.choice([-1, 1]) * rng.uniform(120, 1500), day.camids == camid
     changed = {
         "sound": day.times,
-        "jump": day.times + shift * (mine & (day.times > at)),
-        "drift 0.2 %": day.times * (1 + 0.002 * mine),
-        "drift 0.5 %": day.times * (1 + 0.005 * mine),
+        "jump": day.times + shift * (on_camera & (day.times > jump_s)),
+        "drift 0.2 %": day.times * (1 + 0.002 * on_camera),
+        "drift 0.5 %": day.times * (1 + 0.005 * on_camera),
     }
     profile = day.fit(changed[clocks])
     correction = profile.clocks.get(camid)
     found = correction is not None and clocks != "sound"
     if correction is not None and clocks == "jump":
-        found = any(abs(start - at) <= 3600 and abs(by - shift) <= 60 for start, by in correction.jumps)
+        found = any(abs(start - jump_s) <= 3600 and abs(by - shift) <= 60 for start, by in correction.jumps)
     return found, len(profile.clocks) > found
 
 
@@ -103,9 +105,9 @@ def days() -> Iterator[Row]:
     yield "seed", "none", "fitted that day", "fitted the day before", "share %"
     for seed in range(31, 46):
         before, day = two_days(seed)
-        own, used = (day.measure(day.lift(profile)) for profile in (day.fit(), before.fit()))
+        same_day, day_before = (day.measure(day.lift(profile)) for profile in (day.fit(), before.fit()))
         none = day.measure(day.table)
-        yield seed, none, own, used, 100 * (used - none) / (own - none)
+        yield seed, none, same_day, day_before, 100 * (day_before - none) / (same_day - none)
 
 
 def real() -> Iterator[Row]:
@@ -144,13 +146,18 @@ PARTS: dict[str, Callable[[], Iterator[Row]]] = {
 }
 
 OF_THE_DEMO = tuple(PARTS)[:-1]
+ON_TARGETS = {"sites", "clocks", "real"}
+OUTPUTS = (PREPARED, MATCHES, RERANKED, TLIFT)  # of each target, which those parts need
 
 
 def main(parts: list[str]) -> None:
     """Print a table for each part."""
     if unknown := [part for part in parts if part not in PARTS]:
-        sys.exit(f"unknown part {', '.join(unknown)}, allowed: {', '.join(PARTS)}")
-    for part in parts or OF_THE_DEMO:
+        sys.exit(f"refused: unknown part {', '.join(unknown)}, allowed: {', '.join(PARTS)}")
+    parts = parts or list(OF_THE_DEMO)
+    if set(parts) & ON_TARGETS:
+        require_outputs(folder / name for name in load_params().targets for folder in OUTPUTS)
+    for part in parts:
         head, *rows = PARTS[part]()
         table = Table(*map(str, head), title=f"{part}: {PARTS[part].__doc__}", title_justify="left")
         for row in rows:

@@ -15,7 +15,7 @@ from qaconv.errors import InputError
 from qaconv.files import write_json
 from qaconv.metrics.rankings import DIRECT, SERVED_METHOD
 
-VERIFICATION, CALIBRATION_ERROR = "verification", "calibration_error"
+VERIFICATION, CALIBRATION_ERROR, MARKED = "verification", "calibration_error", "marked"
 MINUS = "_minus_"  # between the methods that a difference compares
 TRUE_MATCH_RATE, THRESHOLD = "true_match_rate_at_", "threshold_at_"  # then the false match rate
 
@@ -66,6 +66,15 @@ class VerificationFigures(_Figures):
     points: tuple[OperatingPoint, ...]
 
 
+class MarkedFigures(_Figures):
+    """What a search marks as matches by default, among the 100 best answers to each query."""
+
+    threshold: FiniteFloat  # probability
+    answers: int  # marked
+    precision: FiniteFloat | None  # share of right ones among them; None where none is marked
+    recall: FiniteFloat  # share of the true matches that are marked
+
+
 @dataclass(frozen=True)
 class MethodMetrics:
     """Metrics of one method.
@@ -74,11 +83,13 @@ class MethodMetrics:
         rankings: by the ranking's key.
         verification: of direct matching.
         calibration_error: expected calibration error at even odds; None without a calibration.
+        marked: answers that are marked as matches; None where the profile states no probabilities.
     """
 
     rankings: Mapping[str, RankingFigures]
     verification: VerificationFigures
     calibration_error: float | None = None
+    marked: MarkedFigures | None = None
 
 
 @dataclass(frozen=True)
@@ -150,7 +161,7 @@ def _read_method(name: str, values: dict[str, Any]) -> MethodMetrics:
     rankings = {
         key: _read(RankingFigures, figures, name, key)
         for key, figures in values.items()
-        if key not in (VERIFICATION, CALIBRATION_ERROR)
+        if key not in (VERIFICATION, CALIBRATION_ERROR, MARKED)
     }
     flat = values.get(VERIFICATION, {})
     rates = [key.removeprefix(TRUE_MATCH_RATE) for key in flat if key.startswith(TRUE_MATCH_RATE)]
@@ -164,7 +175,8 @@ def _read_method(name: str, values: dict[str, Any]) -> MethodMetrics:
     ]
     counts = {key: flat[key] for key in ("matches", "others") if key in flat}
     verification = _read(VerificationFigures, {**counts, "points": points}, name, VERIFICATION)
-    return MethodMetrics(rankings, verification, values.get(CALIBRATION_ERROR))
+    marked = _read(MarkedFigures, values[MARKED], name, MARKED) if MARKED in values else None
+    return MethodMetrics(rankings, verification, values.get(CALIBRATION_ERROR), marked)
 
 
 def _method_as_dict(metrics: MethodMetrics) -> dict[str, Any]:
@@ -176,6 +188,8 @@ def _method_as_dict(metrics: MethodMetrics) -> dict[str, Any]:
         content[VERIFICATION][f"{THRESHOLD}{point.false_match_rate:g}"] = point.threshold
     if metrics.calibration_error is not None:
         content[CALIBRATION_ERROR] = metrics.calibration_error
+    if metrics.marked is not None:
+        content[MARKED] = metrics.marked.model_dump()
     return content
 
 

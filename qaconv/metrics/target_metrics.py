@@ -1,7 +1,7 @@
 """Measure the rankings of a target and write its files.
 
-Next to metrics/<target>.json are the folders cmc, roc, reliability, camera_pairs (CSV) and queries (Parquet), each with
-one file for each target: DVC plots every curve of a folder. Q queries, G gallery images without junk.
+Next to metrics/<target>.json are the folders cmc, roc, reliability, stated, camera_pairs (CSV) and queries (Parquet),
+each with one file for each target: DVC plots every curve of a folder. Q queries, G gallery images without junk.
 """
 
 import logging
@@ -31,15 +31,17 @@ from qaconv.metrics import (
     measure_reliability,
     paired_difference,
 )
+from qaconv.metrics.marked import MarkedAnswers, measure_marked
 from qaconv.metrics.metrics_file import (
     Difference,
+    MarkedFigures,
     MethodMetrics,
     OperatingPoint,
     RankingFigures,
     TargetMetrics,
     VerificationFigures,
 )
-from qaconv.metrics.rankings import DIRECT, Ranking, average_precision_column, cmc_column, first_rank_column
+from qaconv.metrics.rankings import DIRECT, LIFTED, Ranking, average_precision_column, cmc_column, first_rank_column
 from qaconv.metrics.sightings import SameCamera, Sightings
 from qaconv.paths import METRICS
 from qaconv.tlift import TLiftProfile
@@ -121,14 +123,24 @@ class Measures:
     verification: VerificationMetrics
     camera_pairs: pd.DataFrame
     reliability: Reliability | None  # None where no people were held out to calibrate on
+    marked: MarkedAnswers | None = None  # of the lifted ranking; None where the profile states no probabilities
 
 
 def measure(
-    scores: Iterable[tuple[str, NDArray[Any]]], sightings: EvaluatedSightings, calibration: Calibration | None
+    scores: Iterable[tuple[str, NDArray[Any]]],
+    sightings: EvaluatedSightings,
+    calibration: Calibration | None,
+    profile: TLiftProfile | None = None,
 ) -> Measures:
-    """Measure scores [Q, G] by the ranking's key, one table at a time; those of `direct` are logits.
+    """Measure scores by the ranking's key, one table at a time.
 
     In a target with one camera the images of the query's own camera count, as there are no others.
+
+    Args:
+        scores: [Q, G]; those of `direct` are logits.
+        sightings: [Q] and [G].
+        calibration: of logits, at even odds.
+        profile: states the probabilities of the lifted ranking. Default: they are not measured.
 
     Raises:
         InputError: no query has a true match.
@@ -138,11 +150,14 @@ def measure(
     same_camera: SameCamera = "drop" if len({*query["camid"], *gallery["camid"]}) > 1 else "keep"
     rankings: dict[str, RankingMetrics] = {}
     direct: NDArray[Any] | None = None
+    marked: MarkedAnswers | None = None
     try:
         for key, table in scores:
             rankings[key] = evaluate_ranking(table, *identities, same_camera=same_camera)
             if key == DIRECT.key:
                 direct = table
+            elif key == LIFTED and direct is not None:
+                marked = _measure_marked(direct, table, sightings, profile, same_camera)
         assert direct is not None
         pairs = Sightings(direct, *identities).pairs(same_camera)
         return Measures(
@@ -150,9 +165,27 @@ def measure(
             evaluate_verification(direct, *identities, same_camera=same_camera),
             evaluate_camera_pairs(direct, *identities),
             measure_reliability(calibration, pairs) if calibration else None,
+            marked,
         )
     except ValueError as error:
         raise InputError(f"{sightings.folder} cannot be evaluated: {error}") from error
+
+
+def _measure_marked(
+    logits: NDArray[Any],
+    lifted: NDArray[Any],
+    sightings: EvaluatedSightings,
+    profile: TLiftProfile | None,
+    same_camera: SameCamera,
+) -> MarkedAnswers | None:
+    if profile is None or profile.match_odds is None:
+        return None
+    query, gallery = sightings.query, sightings.gallery
+    where = query["camid"], query["time_s"], gallery["camid"], gallery["time_s"]
+    stated = profile.probabilities(expit(logits.astype(np.float64)), *where)
+    assert stated is not None
+    identities = (query["pid"], gallery["pid"], query["camid"], gallery["camid"])
+    return measure_marked(lifted, stated, profile.match_odds.threshold, *identities, same_camera=same_camera)
 
 
 def write_measures(target: str, measures: Mapping[str, Measures], query: pd.DataFrame, *, seed: int) -> None:
@@ -169,11 +202,16 @@ def write_measures(target: str, measures: Mapping[str, Measures], query: pd.Data
         mean = mean_with_interval(direct.average_precisions, seed=seed)
         percents = [100 * value for value in (direct.cmc[0], mean.value, mean.low, mean.high)]
         log.info("%s, %s: rank-1 %.1f, mAP %.1f (%.1f to %.1f)", target, method, *percents)
+        if metrics.marked and metrics.marked.precision is not None:
+            percents = [100 * metrics.marked.precision, 100 * metrics.marked.recall]
+            message = "  of %d answers marked as matches %.1f %% are right; they are %.1f %% of the true ones"
+            log.info(message, metrics.marked.marked, *percents)
     _target_metrics(measures, seed).save(METRICS / f"{target}.json")
     tables = {
         "cmc": _cmc(measures),
         "roc": _joined({method: _roc(metrics.verification) for method, metrics in measures.items()}),
         "camera_pairs": _joined({method: metrics.camera_pairs for method, metrics in measures.items()}),
+        "stated": _joined({method: metrics.marked.table for method, metrics in measures.items() if metrics.marked}),
         "reliability": _joined(
             {method: metrics.reliability.table for method, metrics in measures.items() if metrics.reliability}
         ),
@@ -198,6 +236,7 @@ def _target_metrics(measures: Mapping[str, Measures], seed: int) -> TargetMetric
             {key: _ranking_figures(ranking, seed) for key, ranking in metrics.rankings.items()},
             _verification_figures(metrics.verification),
             metrics.reliability.error if metrics.reliability else None,
+            _marked_figures(metrics.marked) if metrics.marked else None,
         )
         for method, metrics in measures.items()
     }
@@ -232,6 +271,12 @@ def _verification_figures(metrics: VerificationMetrics) -> VerificationFigures:
         for rate, right, threshold in rows
     )
     return VerificationFigures(matches=metrics.matches, others=metrics.others, points=points)
+
+
+def _marked_figures(marked: MarkedAnswers) -> MarkedFigures:
+    return MarkedFigures(
+        threshold=marked.threshold, answers=marked.marked, precision=marked.precision, recall=marked.recall
+    )
 
 
 def _cmc(measures: Mapping[str, Measures]) -> pd.DataFrame:

@@ -129,7 +129,7 @@ def locked(name: str) -> Iterator[Lock]:
 
 def is_missing(error: MlflowException) -> bool:
     """Return whether MLflow's error says that something does not exist."""
-    return str(error.error_code) == ErrorCode.Name(RESOURCE_DOES_NOT_EXIST)
+    return bool(error.error_code == ErrorCode.Name(RESOURCE_DOES_NOT_EXIST))
 
 
 def _remove(queue: str, ticket: str) -> None:

@@ -54,14 +54,13 @@ def log_served(
         write_digests(served)
         _copy_code(code)
         model = ServedModel(served)
-        params = {"threshold": model.threshold, **DEFAULTS}
         logged = mlflow.pyfunc.log_model(
             name=name,
             python_model=str(Path(__file__).with_name("pyfunc.py")),
             artifacts={"served": str(served), "evidence": str(evidence_path)},
             code_paths=[str(code)],
-            signature=ModelSignature(INPUTS, OUTPUTS, _schema(params)),
-            input_example=(example_crops(*model.crop_size), params),
+            signature=ModelSignature(INPUTS, OUTPUTS, _schema(DEFAULTS)),
+            input_example=(example_crops(*model.crop_size), DEFAULTS),
             pip_requirements=[f"{package}=={version(package)}" for package in REQUIRED],
         )
     return str(logged.model_uri)
@@ -100,7 +99,7 @@ def _png(blocks: NDArray[np.uint8], height: int, width: int) -> str:
 
 
 def _schema(params: Mapping[str, Any]) -> ParamSchema:
-    kinds = {int: DataType.long, float: DataType.double, str: DataType.string}
+    kinds = {bool: DataType.boolean, int: DataType.long, float: DataType.double, str: DataType.string}
     return ParamSchema([ParamSpec(name, kinds[type(default)], default) for name, default in params.items()])
 
 
@@ -130,6 +129,7 @@ OUTPUTS = Schema(
         ColSpec(DataType.long, "rank"),
         ColSpec(DataType.double, "score"),
         ColSpec(DataType.double, "probability"),
+        ColSpec(DataType.string, "probability_from"),
         ColSpec(DataType.boolean, "match"),
         ColSpec(DataType.double, "lifted", required=False),
         ColSpec(Array(_CORRESPONDENCE), "correspondences"),

@@ -40,35 +40,40 @@ class Ranker(PythonModel):
             context: not used.
             model_input: one row for each crop with `role` (query or gallery), `image` (an image file in base64),
                 `camid`, and optionally `time_s` (seconds on the camera's clock) and `id` (default: the row's number).
-            params: `top_k` (gallery images for each query), `threshold` (probability above which a pair is a match,
-                default `ServedModel.threshold`), `target` (whose temporal profile lifts scores, "" for none) and
-                `correspondences` (number for each pair).
+            params: `top_k` (gallery images for each query), `threshold` (probability above which a pair is a match;
+                a negative one stands for the target's), `target` (whose temporal profile lifts scores and states
+                probabilities, "" for none), `even_odds` (whether to state probabilities at even odds, for people as in
+                training) and `correspondences` (number for each pair).
 
         Returns:
             One row for each query and gallery image, best first: query and gallery (ids), rank (from 1), score (logit),
-            probability, match, lifted (score that ranks where times are used, else NaN) and correspondences.
+            probability, probability_from ("target" or "source", see `ServedModel.state`), match, lifted (score that
+            ranks where times are used, else NaN) and correspondences.
 
         Raises:
             InputError: a role, an image, a time or the target is not valid.
         """
-        settings = {"threshold": self.model.threshold, **DEFAULTS, **(params or {})}
+        settings = {**DEFAULTS, **(params or {})}
         query, gallery = (_side(model_input, role) for role in ROLES)
         query_maps, gallery_maps = (self._maps(side["image"]) for side in (query, gallery))
         target = settings["target"]
         if target and target not in self.model.targets:
             raise InputError(f"unknown target {target!r}, allowed: {self.model.targets} and ''")
         logits = self.model.score(query_maps, gallery_maps)
-        lifted = self.model.lift(target, logits, query["camid"], query["time_s"], gallery["camid"], gallery["time_s"])
+        where = query["camid"], query["time_s"], gallery["camid"], gallery["time_s"]
+        lifted = self.model.lift(target, logits, *where)
+        stated = self.model.state(target, logits, *where, even_odds=bool(settings["even_odds"]))
+        threshold = stated.threshold if settings["threshold"] < 0 else settings["threshold"]
         order = np.argsort(-(logits if lifted is None else lifted), axis=1, kind="stable")[:, : int(settings["top_k"])]
-        probability = self.model.probability(logits)
         rows = [
             {
                 "query": query["id"][row],
                 "gallery": gallery["id"][column],
                 "rank": rank,
                 "score": float(logits[row, column]),
-                "probability": float(probability[row, column]),
-                "match": bool(probability[row, column] > settings["threshold"]),
+                "probability": float(stated.probabilities[row, column]),
+                "probability_from": stated.source,
+                "match": bool(stated.probabilities[row, column] > threshold),
                 "lifted": float("nan") if lifted is None else float(lifted[row, column]),
                 "correspondences": [
                     {**pair._asdict(), "query": list(pair.query), "gallery": list(pair.gallery)}
@@ -86,8 +91,8 @@ class Ranker(PythonModel):
         return self.model.encode_batches(read_crop(_bytes(image), *self.model.crop_size) for image in images)
 
 
-DEFAULTS: dict[str, Any] = {"top_k": 10, "target": "", "correspondences": 5}
-COLUMNS = ["query", "gallery", "rank", "score", "probability", "match", "lifted", "correspondences"]
+DEFAULTS: dict[str, Any] = {"threshold": -1.0, "top_k": 10, "target": "", "even_odds": False, "correspondences": 5}
+COLUMNS = ["query", "gallery", "rank", "score", "probability", "probability_from", "match", "lifted", "correspondences"]
 
 
 def _side(table: pd.DataFrame, role: str) -> pd.DataFrame:

@@ -49,6 +49,8 @@ class Evidence:
         calibration_errors: of probabilities at even odds, in [0, 1], by target; no entry where no source people were
             held out to fit them.
         clocks: findings of the profile's fit, by target.
+        match_precisions: share of right ones among the answers marked as matches, in [0, 1], by target; no entry where
+            none is marked, or the profile states no probabilities.
     """
 
     average_precisions: Mapping[str, Mapping[str, float]]
@@ -59,6 +61,7 @@ class Evidence:
     times: Mapping[str, str]
     calibration_errors: Mapping[str, float]
     clocks: Mapping[str, Clocks]
+    match_precisions: Mapping[str, float]
 
     def mean_average_precision(self, target: str) -> float:
         """Return a target's mAP in [0, 1]."""
@@ -71,7 +74,9 @@ class Evidence:
     @classmethod
     def load(cls, path: Path) -> "Evidence":
         """Read what `save` wrote. Figures that an older file does not have are left empty."""
-        values = {"calibration_errors": {}, "clocks": {}} | json.loads(path.read_text(encoding="utf-8"))
+        values = {"calibration_errors": {}, "clocks": {}, "match_precisions": {}} | json.loads(
+            path.read_text(encoding="utf-8")
+        )
         return cls(**{**values, "clocks": {name: Clocks(**clocks) for name, clocks in values["clocks"].items()}})
 
 
@@ -99,6 +104,7 @@ def collect(targets: Sequence[str], data: Mapping[str, str], metrics: Path, prof
         times={name: "" if profile.active else profile.reason for name, profile in fitted.items()},
         calibration_errors=_calibration_errors(targets, metrics),
         clocks={name: _clocks(profile) for name, profile in fitted.items()},
+        match_precisions=_match_precisions(targets, metrics),
     )
 
 
@@ -116,6 +122,11 @@ def _calibration_errors(targets: Sequence[str], metrics: Path) -> dict[str, floa
         name: TargetMetrics.load(metrics / f"{name}.json").methods[SERVED_METHOD].calibration_error for name in targets
     }
     return {name: error for name, error in errors.items() if error is not None}
+
+
+def _match_precisions(targets: Sequence[str], metrics: Path) -> dict[str, float]:
+    marked = {name: TargetMetrics.load(metrics / f"{name}.json").methods[SERVED_METHOD].marked for name in targets}
+    return {name: figures.precision for name, figures in marked.items() if figures and figures.precision is not None}
 
 
 def _clocks(profile: TLiftProfile) -> Clocks:

@@ -73,7 +73,12 @@ def decide(challenger: Evidence, champion: Evidence | None, rules: GateConfig) -
         champion: evidence for the present version. None: there is no champion.
         rules: `gate` of params.yaml.
     """
-    checks = [*_budgets(challenger, rules), *_calibration(challenger, rules), *_clocks(challenger, rules)]
+    checks = [
+        *_budgets(challenger, rules),
+        *_calibration(challenger, rules),
+        *_matches(challenger, rules),
+        *_clocks(challenger, rules),
+    ]
     if champion is None:
         return _outcome(checks, "there was no champion", {})
     checks += _times(challenger, champion)
@@ -120,6 +125,16 @@ def _calibration(challenger: Evidence, rules: GateConfig) -> Iterator[Check]:
             f"they are off by {100 * error:.1f}"
         )
         yield Check(f"calibration on {name}", error <= rules.max_calibration_error, detail)
+
+
+def _matches(challenger: Evidence, rules: GateConfig) -> Iterator[Check]:
+    """Check, for targets where it was measured, that answers marked as matches are right."""
+    for name, precision in challenger.match_precisions.items():
+        detail = (
+            f"of the answers marked as matches on {name} at least {rules.min_match_precision:.1%} must be right, "
+            f"{precision:.1%} are"
+        )
+        yield Check(f"matches on {name}", precision >= rules.min_match_precision, detail)
 
 
 def _clocks(challenger: Evidence, rules: GateConfig) -> Iterator[Check]:

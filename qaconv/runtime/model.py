@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,6 +21,7 @@ from qaconv.runtime.matcher import cpu_matcher
 from qaconv.runtime.sessions import open_graph
 from qaconv.runtime.shortlist import RowScorer
 from qaconv.tlift import TLiftProfile
+from qaconv.tlift.probability import GallerySize
 
 BATCH = 32  # crops encoded at a time
 EVEN = 0.5  # a probability at which one person is as likely as two
@@ -38,6 +39,21 @@ class Threshold(NamedTuple):
     false_match_rate: float
     probability: float
     true_match_rate: float
+
+
+class Statement(NamedTuple):
+    """What a search says about its pairs.
+
+    Attributes:
+        probabilities: that a pair shows one person, [Q, G].
+        threshold: default probability above which a pair is a match.
+        source: "target" where they hold for the target, the size of its gallery and the known times; "source" where
+            they hold at even odds for people as in training.
+    """
+
+    probabilities: NDArray[np.float64]
+    threshold: float
+    source: Literal["target", "source"]
 
 
 class ServedModel:
@@ -141,6 +157,47 @@ class ServedModel:
     def threshold(self) -> float:
         """The default threshold on the probability: the strictest, or 0.5 where there is none."""
         return self.thresholds[-1].probability if self.thresholds else EVEN
+
+    def threshold_of(self, target: str) -> tuple[float, Literal["target", "source"]]:
+        """Return a target's default threshold, and what it holds for; see `Statement`."""
+        odds = self.profiles[target].match_odds if target in self.targets else None
+        return (self.threshold, "source") if odds is None else (odds.threshold, "target")
+
+    def state(
+        self,
+        target: str,
+        logits: NDArray[np.float32],
+        query_camids: ArrayLike,
+        query_times: ArrayLike,
+        gallery_camids: ArrayLike,
+        gallery_times: ArrayLike,
+        *,
+        gallery: GallerySize | None = None,
+        even_odds: bool = False,
+    ) -> Statement:
+        """State the probability that each pair shows one person.
+
+        Args:
+            target: the camera network; one without a profile has the probabilities of the source.
+            logits: [Q, G].
+            query_camids: [Q]; those of queries without a time are not used.
+            query_times: [Q] seconds, NaN where unknown.
+            gallery_camids: [G].
+            gallery_times: [G] seconds, NaN where unknown.
+            gallery: in which the queries were searched for. Default: the G images.
+            even_odds: whether to state them at even odds, for people as in training. Default: no.
+
+        Raises:
+            InputError: a camera is not in the target's profile.
+        """
+        threshold, source = self.threshold_of(target)
+        if even_odds or source == "source":
+            return Statement(self.probability(logits), self.threshold, "source")
+        scores = _sigmoid(np.asarray(logits, dtype=np.float64))
+        where = query_camids, query_times, gallery_camids, gallery_times
+        probabilities = self.profiles[target].probabilities(scores, *where, gallery=gallery)
+        assert probabilities is not None
+        return Statement(probabilities, threshold, source)
 
     def lift(
         self,

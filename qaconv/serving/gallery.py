@@ -18,6 +18,7 @@ from qaconv.runtime.locations import as_locations
 from qaconv.runtime.matcher import Matcher
 from qaconv.runtime.shortlist import RowScorer, average_rows
 from qaconv.serving.storage import Sighting
+from qaconv.tlift.probability import GallerySize
 
 
 class Model(Protocol):
@@ -54,12 +55,14 @@ class Candidates:
         camids: [K].
         times: seconds, NaN where unknown, [K].
         logits: of full matching, [K].
+        searched: all sightings of the gallery, those that the filter leaves out included.
     """
 
     ids: NDArray[np.int64]
     camids: NDArray[np.int64]
     times: NDArray[np.float64]
     logits: NDArray[np.float32]
+    searched: GallerySize
 
 
 def sighting_bytes(shape: tuple[int, int, int]) -> int:
@@ -127,8 +130,9 @@ class Gallery:
                 scores = model.row_scorer.score(query, self._rows[: self._size])[rows]
                 rows = rows[np.argpartition(-scores, shortlist)[:shortlist]]
             ids, camids, times, maps = self._ids[rows], self._camids[rows], self._times[rows], self._maps[rows]
+            searched = GallerySize.measure(self._times[: self._size])
         logits = model.matcher.table(model.matcher.prepare(query[None]), maps)[0]
-        return Candidates(ids, camids, times, logits)
+        return Candidates(ids, camids, times, logits, searched)
 
     def _select(self, only: Filter) -> NDArray[np.intp]:
         """Return the rows of the sightings that the filter keeps."""

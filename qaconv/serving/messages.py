@@ -1,6 +1,7 @@
 """Requests and answers of the service, without HTTP."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -80,9 +81,11 @@ class Answer:
     Attributes:
         version: the version that answered.
         threshold: probability above which a sighting is a match.
+        probability_from: what the probabilities hold for: the target, or people as in training ("source").
         results: matches of each query, best first.
     """
 
     version: str
     threshold: float
+    probability_from: Literal["target", "source"]
     results: list[list[Match]]

@@ -108,7 +108,11 @@ class SearchRequest(Strict):
     top_k: Annotated[int, Field(ge=1, le=200), WHOLE] = 10
     threshold: Annotated[float, Field(ge=0, le=1)] | None = Field(
         None,
-        description="Probability above which a sighting matches. Default: the model's strictest threshold.",
+        description="Probability above which a sighting matches. Default: the target's threshold, or with even odds "
+        "the model's strictest.",
+    )
+    even_odds: bool = Field(
+        False, description="Whether to state probabilities at even odds, for people as in training, and decide by them."
     )
     camids: Annotated[list[Camera], Field(max_length=1000)] | None = Field(None, description="Only these cameras.")
     from_s: Seconds | None = None
@@ -122,9 +126,18 @@ class Match(BaseModel):
     camid: int
     time_s: float | None
     score: float = Field(description="Logit; higher is a better match.")
-    probability: float = Field(description="Probability that both show one person.")
+    probability: float = Field(description="Probability that both show one person; see `probability_from`.")
     match: bool = Field(description="Whether the probability is above the threshold.")
     lifted: float | None = Field(description="Score that ranks where times are used; not a probability.")
+
+
+ProbabilityFrom = Annotated[
+    Literal["target", "source"],
+    Field(
+        description="What probabilities hold for: this target, with the size of its gallery and known times; or, at "
+        "even odds, people as in training (source)."
+    ),
+]
 
 
 class SearchAnswer(BaseModel):
@@ -132,6 +145,7 @@ class SearchAnswer(BaseModel):
 
     version: str = Field(description="Version of the model that answered.")
     threshold: float = Field(description="Probability above which `match` is true.")
+    probability_from: ProbabilityFrom
     results: list[list[Match]] = Field(description="Best first, for each query.")
 
 
@@ -182,6 +196,8 @@ class Target(BaseModel):
     sightings: int
     cameras: list[int] = Field(description="Cameras in its temporal profile.")
     times_count: bool = Field(description="Whether camera and time of a query lift scores.")
+    threshold: float = Field(description="Default threshold of a search.")
+    probability_from: ProbabilityFrom
     retention_days: float | None
 
 
@@ -199,7 +215,7 @@ class Targets(BaseModel):
     version: str = Field(description="Version of the model that answers.")
     calibrated: bool = Field(description="Whether probabilities are calibrated.")
     thresholds: list[Threshold] = Field(description="The strictest last; empty where nobody was held out of training.")
-    threshold: float = Field(description="Default threshold of a search.")
+    threshold: float = Field(description="Default threshold of a search at even odds.")
     targets: list[Target]
 
 

@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 DAY_S = 86_400
 HOUR_S = 3600
+UNKNOWN = -1  # camera of a query without one
 
 
 class NotFound(LookupError):
@@ -115,7 +116,13 @@ class Service:
         return Enrolled([known_id for sighting in sightings if (known_id := ids[sighting])], len(sightings) - len(rows))
 
     def search(
-        self, target: str, queries: Sequence[Query], only: Filter, top_k: int, threshold: float | None = None
+        self,
+        target: str,
+        queries: Sequence[Query],
+        only: Filter,
+        top_k: int,
+        threshold: float | None = None,
+        even_odds: bool = False,
     ) -> Answer:
         """Find each query's best sightings, without the query itself.
 
@@ -124,7 +131,9 @@ class Service:
             queries: crops or stored sightings.
             only: cameras and times to search.
             top_k: largest number of matches a query.
-            threshold: probability above which a sighting is a match. Default: the model's.
+            threshold: probability above which a sighting is a match. Default: the target's, or with even odds the
+                model's.
+            even_odds: whether to state probabilities at even odds, for people as in training. Default: no.
 
         Raises:
             NotFound: unknown target, camera or sighting.
@@ -134,13 +143,16 @@ class Service:
         resolved = [self._resolve(active.model, target, query) for query in queries]
         self._check_cameras(active.model, target, [query.camid for query in resolved if query.camid is not None])
         maps = self._query_maps(active.model, resolved)
+        default, source = active.model.threshold_of(target)
+        if even_odds:
+            default, source = active.model.threshold, "source"
         if threshold is None:
-            threshold = active.model.threshold
-        rank = partial(self._rank, active.model, gallery, target, only, top_k, threshold)
+            threshold = default
+        rank = partial(self._rank, active.model, gallery, target, only, top_k, threshold, even_odds)
         tasks = [
             self._encoder.pool.submit(rank, query, query_map) for query, query_map in zip(resolved, maps, strict=True)
         ]
-        return Answer(active.version, threshold, [task.result() for task in tasks])
+        return Answer(active.version, threshold, source, [task.result() for task in tasks])
 
     def explain(self, target: str, query: Query, sighting: int, limit: int) -> list[Correspondence]:
         """Find the correspondences of a query and a sighting that change the logit most.
@@ -298,24 +310,27 @@ class Service:
         only: Filter,
         top_k: int,
         threshold: float,
+        even_odds: bool,
         query: Query,
         query_map: NDArray[np.float32],
     ) -> list[Match]:
         candidates = gallery.search(model, query_map, only, max(self.settings.shortlist, top_k) + 1)
         ids, camids, times, logits = candidates.ids, candidates.camids, candidates.times, candidates.logits
-        probability = model.probability(logits)
-        lifted = None
-        if query.camid is not None and query.time_s is not None and len(ids):
-            # A camera without a profile counts as one without times: its sightings are matched by appearance alone.
-            known = np.isin(camids, model.profiles[target].camids)
-            lifted = model.lift(
-                target,
-                logits[None],
-                [query.camid],
-                [query.time_s],
-                np.where(known, camids, query.camid),
-                np.where(known, times, np.nan),
-            )
+        is_timed = query.camid is not None and query.time_s is not None
+        query_camid = UNKNOWN if query.camid is None or not is_timed else query.camid
+        query_time = np.nan if query.time_s is None or not is_timed else query.time_s
+        # A camera without a profile counts as one without times: its sightings are matched by appearance alone.
+        profiled = model.profiles[target].camids
+        known = np.isin(camids, profiled)
+        where = (
+            [query_camid],
+            [query_time],
+            np.where(known, camids, query_camid if is_timed else next(iter(profiled), UNKNOWN)),
+            np.where(known, times, np.nan),
+        )
+        stated = model.state(target, logits[None], *where, gallery=candidates.searched, even_odds=even_odds)
+        probability = stated.probabilities[0]
+        lifted = model.lift(target, logits[None], *where) if is_timed and len(ids) else None
         ranking = logits if lifted is None else lifted[0]
         order = [row for row in np.lexsort((ids, -ranking)) if ids[row] != query.sighting]
         return [

@@ -34,5 +34,5 @@ def evaluate(params: Params, target: str) -> None:
         fitted = trained["calibration"]
         logits = matches.logits[:, sightings.keep]
         scores = scores_by_ranking(rankings, logits, matches.reranked_without_junk, profile, sightings)
-        measures[method] = measure(scores, sightings, Calibration(**fitted) if fitted else None)
+        measures[method] = measure(scores, sightings, Calibration(**fitted) if fitted else None, profile)
     write_measures(target, measures, sightings.query, seed=params.seed)

@@ -153,6 +153,21 @@ def include_companions(mixture: Mixture, pairs: Pairs, camids: Ints, times: Floa
     return replace(mixture, halves=halves, ratio=against(mixture.ratio), pair_ratio=pair_ratio), share
 
 
+def judge_again(mixture: Mixture, pairs: Pairs) -> Floats:
+    """Return the probability that each pair shows one person, now that chance includes companions, [M].
+
+    Args:
+        mixture: of `include_companions`; its posterior is from before, when companions counted as one person.
+        pairs: that it was fitted on.
+    """
+    score_bins = _score_bins(pairs)
+    prior = mixture.prior
+    for _ in range(3 * ROUNDS):
+        posterior = prior * mixture.pair_ratio / (prior * mixture.pair_ratio + 1 - prior)
+        prior = _mean_posterior(posterior, score_bins, pairs.mutual)
+    return posterior
+
+
 def judge_by(mixture: Mixture, pairs: Pairs, camids: Ints, times: Floats) -> Floats:
     """Return the probability that each pair shows one person, for scores of another kind, [M].
 

@@ -22,6 +22,7 @@ from qaconv.tlift.em import Mixture, confident, fit_mixture, include_companions,
 from qaconv.tlift.findings import Finding
 from qaconv.tlift.pairs import Pairs, cross_camera_pairs
 from qaconv.tlift.parameter_selection import Choice, choose_parameters
+from qaconv.tlift.probability import fit_match_odds
 from qaconv.tlift.profile import TLiftProfile, TransitTable
 
 Floats = NDArray[np.float64]
@@ -49,7 +50,9 @@ def fit_profile(
     model: str = "",
     seed: int = 0,
 ) -> TLiftProfile:
-    """Fit transit times, calibrations and lift parameters. The order of the sightings does not change the profile.
+    """Fit transit times, calibrations, lift parameters and match odds.
+
+    The order of the sightings does not change the profile.
 
     Args:
         neighbour_indices: nearest other sightings of each sighting by score, best first, [N, k].
@@ -119,6 +122,7 @@ def fit_profile(
         parameters=choice.parameters,
         transit=_transit_table(mixture),
         calibrations=calibrations,
+        match_odds=fit_match_odds(mixture, pairs, times, int(used.sum())) if active else None,
         clocks=corrections if active else {},
         findings=tuple(findings + changes if active else findings),
         evidence=_evidence(pairs, mixture, indices, scores, camids, times, choice, gain, controls, companions, seed),

@@ -4,7 +4,7 @@ Q queries, G gallery images; q and g of them on one pair of cameras.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import combinations
 from pathlib import Path
@@ -19,6 +19,7 @@ from qaconv.tlift.calibration import Calibration
 from qaconv.tlift.clock_checks import ClockCorrection, correct_times
 from qaconv.tlift.findings import Finding
 from qaconv.tlift.lift import check_tables, find_neighbours, find_pivots, time_weights
+from qaconv.tlift.probability import GallerySize, MatchOdds, probability
 from qaconv.tlift.transit import BIN, SCALE
 
 VERSION = 2  # of the file
@@ -91,6 +92,8 @@ class TLiftProfile:
         transit: transit times.
         calibrations: curve from score to log odds of a match, for each kind of score. Without one the score itself
             counts as odds.
+        match_odds: odds that a pair shows one person. None: times are not used, or the file is of 0.1.0 or before;
+            then nothing is known about probabilities on this target.
         clocks: clock correction of each camera.
         findings: faults of clocks.
         evidence: gains and curves that the fit rests on.
@@ -111,6 +114,7 @@ class TLiftProfile:
     parameters: LiftParameters = LiftParameters()
     transit: TransitTable = TransitTable()
     calibrations: Mapping[str, Calibration] = field(default_factory=dict)
+    match_odds: MatchOdds | None = None
     clocks: Mapping[int, ClockCorrection] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
     evidence: Mapping[str, Any] = field(default_factory=dict)
@@ -156,22 +160,61 @@ class TLiftProfile:
         gallery_times = correct_times(self.clocks, gallery_camids, gallery_times)
         total, counts = np.zeros(len(table)), np.zeros(len(table))
         neutral = np.ones(lifted.shape, dtype=bool)
-        for gallery_camid in np.unique(gallery_camids):
-            columns = np.flatnonzero((gallery_camids == gallery_camid) & ~np.isnan(gallery_times))
-            for query_camid in np.unique(query_camids[query_camids != gallery_camid]):
-                rows = np.flatnonzero((query_camids == query_camid) & ~np.isnan(query_times))
-                if not len(columns) or not len(rows):
-                    continue
-                block = np.ix_(rows, columns)
-                times = query_times[rows], gallery_times[columns]
-                factors = self._log_factors(lifted[block], *times, int(query_camid), int(gallery_camid))
-                lifted[block] += factors
-                total[rows] += factors.sum(axis=1)
-                counts[rows] += len(columns)
-                neutral[block] = False
+        for rows, columns, *cameras in _blocks(query_camids, query_times, gallery_camids, gallery_times):
+            block = np.ix_(rows, columns)
+            factors = self._log_factors(lifted[block], query_times[rows], gallery_times[columns], *cameras)
+            lifted[block] += factors
+            total[rows] += factors.sum(axis=1)
+            counts[rows] += len(columns)
+            neutral[block] = False
         mean = np.divide(total, counts, out=np.zeros_like(total), where=counts > 0)
         lifted += np.where(neutral, mean[:, None], 0.0)
         return np.exp(lifted, out=lifted)
+
+    def probabilities(
+        self,
+        scores: ArrayLike,
+        query_camids: ArrayLike,
+        query_times: ArrayLike,
+        gallery_camids: ArrayLike,
+        gallery_times: ArrayLike,
+        *,
+        gallery: GallerySize | None = None,
+    ) -> Floats | None:
+        """Return the probability of each pair that it shows one person, [Q, G]; None without `match_odds`.
+
+        Of pairs on one camera, and of those without a time, the score alone counts.
+
+        Args:
+            scores: sigmoid(logit), [Q, G].
+            query_camids: [Q]; those of queries without a time are not used.
+            query_times: [Q] seconds, NaN where unknown.
+            gallery_camids: [G].
+            gallery_times: [G] seconds, NaN where unknown.
+            gallery: in which the queries were searched for. Default: the G images.
+
+        Raises:
+            InputError: a camera is not in the profile.
+            ValueError: shapes do not fit, or a score is not a finite number.
+        """
+        if self.match_odds is None:
+            return None
+        table = np.asarray(scores, dtype=np.float64)
+        query_camids, gallery_camids = np.asarray(query_camids), np.asarray(gallery_camids)
+        query_times, gallery_times = np.asarray(query_times, np.float64), np.asarray(gallery_times, np.float64)
+        check_tables(table, query_camids, np.nan_to_num(query_times), gallery_camids, np.nan_to_num(gallery_times))
+        known = ~np.isnan(query_times)
+        self._check_cameras(query_camids=query_camids[known], gallery_camids=gallery_camids)
+        query_times = correct_times(self.clocks, query_camids, query_times)
+        gallery_times = correct_times(self.clocks, gallery_camids, gallery_times)
+        log_ratios = np.zeros(table.shape)
+        timed = np.zeros(table.shape, dtype=bool)
+        for rows, columns, *cameras in _blocks(query_camids, query_times, gallery_camids, gallery_times):
+            block = np.ix_(rows, columns)
+            log_ratios[block] = self._log_ratios(query_times[rows], gallery_times[columns], *cameras)
+            timed[block] = True
+        searched = gallery or GallerySize.measure(gallery_times)
+        return probability(self.match_odds.log_odds(table, log_ratios, timed, searched))
 
     def _log_factors(
         self, log_odds: Floats, query_times: Floats, gallery_times: Floats, query_camid: int, gallery_camid: int
@@ -180,14 +223,18 @@ class TLiftProfile:
         parameters = self.parameters
         factors = np.zeros(log_odds.shape)
         if parameters.transit_weight:
-            sign = 1.0 if query_camid < gallery_camid else -1.0
-            number = self._pair_numbers[min(query_camid, gallery_camid), max(query_camid, gallery_camid)]
-            gaps = sign * (gallery_times - query_times[:, None])
-            factors += parameters.transit_weight * self.transit(number, gaps)
+            ratios = self._log_ratios(query_times, gallery_times, query_camid, gallery_camid)
+            factors += parameters.transit_weight * ratios
         neighbours = find_neighbours(np.full(len(query_times), query_camid), query_times, tau=parameters.tau_s)
         pivots = find_pivots(log_odds + factors, neighbours, top_k=parameters.top_k)
         weights = time_weights(pivots, gallery_times, parameters.sigma_s) + parameters.alpha
         return factors + np.log(np.maximum(weights, TINY))
+
+    def _log_ratios(self, query_times: Floats, gallery_times: Floats, query_camid: int, gallery_camid: int) -> Floats:
+        """Log of transit / chance on two cameras, [q, g]."""
+        sign = 1.0 if query_camid < gallery_camid else -1.0
+        number = self._pair_numbers[min(query_camid, gallery_camid), max(query_camid, gallery_camid)]
+        return self.transit(number, sign * (gallery_times - query_times[:, None]))
 
     @property
     def _pair_numbers(self) -> dict[tuple[int, int], int]:
@@ -239,9 +286,21 @@ class TLiftProfile:
         return profile
 
 
+def _blocks(
+    query_camids: Ints, query_times: Floats, gallery_camids: Ints, gallery_times: Floats
+) -> Iterator[tuple[Ints, Ints, int, int]]:
+    """Yield rows and columns with times on each two cameras, and the camids of query and gallery."""
+    for gallery_camid in np.unique(gallery_camids):
+        columns = np.flatnonzero((gallery_camids == gallery_camid) & ~np.isnan(gallery_times))
+        for query_camid in np.unique(query_camids[query_camids != gallery_camid]):
+            rows = np.flatnonzero((query_camids == query_camid) & ~np.isnan(query_times))
+            if len(columns) and len(rows):
+                yield rows, columns, int(query_camid), int(gallery_camid)
+
+
 def _typed(values: dict[str, Any]) -> dict[str, Any]:
     """Convert JSON's lists and objects to the types of the profile."""
-    span = values["span_s"]
+    span, odds = values["span_s"], values.get("match_odds")
     return {
         **values,
         "camids": tuple(values["camids"]),
@@ -249,6 +308,9 @@ def _typed(values: dict[str, Any]) -> dict[str, Any]:
         "parameters": LiftParameters(**values["parameters"]),
         "transit": TransitTable(**values["transit"]),
         "calibrations": {name: Calibration(**curve) for name, curve in values["calibrations"].items()},
+        "match_odds": None
+        if odds is None
+        else MatchOdds(**{**odds, "calibration": Calibration(**odds["calibration"])}),
         "clocks": {int(camid): ClockCorrection(**clock) for camid, clock in values["clocks"].items()},
         "findings": tuple(Finding(**finding) for finding in values["findings"]),
     }

@@ -49,7 +49,7 @@ def test_columns_come_back_in_order(tmp_path: Path) -> None:
 def test_an_empty_store_has_empty_columns(tmp_path: Path) -> None:
     store = MapStore.create(tmp_path, SHAPE, model="a")
     assert [len(column) for column in (store.ids, store.camids, store.times)] == [0, 0, 0]
-    assert (store.camids.dtype, store.times.dtype) == (np.int64, np.float64)
+    assert (store.camids.dtype, store.times.dtype) == (np.dtype(np.int64), np.dtype(np.float64))
 
 
 def test_the_same_maps_are_the_same_bytes(tmp_path: Path) -> None:

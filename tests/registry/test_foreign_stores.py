@@ -35,7 +35,7 @@ def test_deleted_experiment_is_refused_with_the_command_that_restores_it(store: 
 def test_model_that_nobody_registered_is_refused_by_name(store: MlflowClient) -> None:
     for call in (
         lambda: find_champion("qaconv"),
-        lambda: rollback("qaconv", "why"),
+        lambda: rollback("qaconv", "1", "why"),
         lambda: reproduce("models:/qaconv@champion"),
     ):
         with pytest.raises(InputError, match="^qaconv: .*not found; `make demo` or the flow retrain registers"):
@@ -48,7 +48,7 @@ def test_champion_of_another_tool_is_refused_with_what_to_do(store: MlflowClient
     store.set_registered_model_alias("qaconv", "champion", version.version)
     for call in (
         lambda: find_champion("qaconv"),
-        lambda: rollback("qaconv", "why"),
+        lambda: rollback("qaconv", "1", "why"),
         lambda: reproduce("models:/qaconv@champion"),
     ):
         with pytest.raises(InputError, match="^qaconv version 1: has no tag encoder_version, .* another tool"):

@@ -32,6 +32,7 @@ def evidence(**precisions: list[float]) -> Evidence:
         },
         data=dict.fromkeys(precisions, "same data"),
         differences={"encoder.onnx": 1e-6, "matcher.onnx": 1e-6},
+        match_precisions={},
         megabytes=3,
         encoder_ms=5,
         times=dict.fromkeys(precisions, ""),

@@ -55,7 +55,7 @@ def test_the_same_number_in_another_registry_is_another_version(
     SmallRegistry("one", monkeypatch)
     champions = Champions("qaconv", tmp_path / "served")
     service = Service(Records(tmp_path / "state"), SETTINGS, *champions.active_version())
-    (sighting,) = service.enrol("mall", [NewSighting(crop(0), 0)])
+    (sighting,) = service.enrol("mall", [NewSighting(crop(0), 0)]).ids
     assert not champions.follow(service)
 
     SmallRegistry("other", monkeypatch)

@@ -252,8 +252,8 @@ def test_an_error_while_crops_are_encoded_again_ends_the_encoding(
 def test_sightings_of_a_target_without_a_profile_are_deleted_and_expire(tmp_path: Path) -> None:
     settings = SETTINGS.model_copy(update={"retention_days": {"station": 1}})
     service = small_service(tmp_path, settings)
-    ids = service.enrol("station", [NewSighting(crop(number), 0, person="ada") for number in range(3)])
-    ids += service.enrol("station", [NewSighting(crop(number), 0) for number in range(2)])
+    ids = service.enrol("station", [NewSighting(crop(number), 0, person="ada") for number in range(3)]).ids
+    ids += service.enrol("station", [NewSighting(crop(10 + number), 0) for number in range(2)]).ids
     service.load_version("2", small_model(tmp_path / "new", targets=["mall"]))
     assert service.delete_person("station", "ada") == 3
     assert service.delete("station", [service.sighting("station", ids[3]).id]) == 1

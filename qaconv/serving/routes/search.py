@@ -19,9 +19,14 @@ def add_routes(app: FastAPI, service: Service) -> None:
         queries = [messages.Query(**dict(query)) for query in body.queries]
         camids = None if body.camids is None else frozenset(body.camids)
         only = Filter(camids, body.from_s, body.to_s)
-        answer = service.search(target, queries, only, body.top_k, body.threshold)
+        answer = service.search(target, queries, only, body.top_k, body.threshold, body.even_odds)
         results = [[schemas.Match(**vars(match)) for match in matches] for matches in answer.results]
-        return schemas.SearchAnswer(version=answer.version, threshold=answer.threshold, results=results)
+        return schemas.SearchAnswer(
+            version=answer.version,
+            threshold=answer.threshold,
+            probability_from=answer.probability_from,
+            results=results,
+        )
 
     @app.post(f"{PREFIX}/explain", responses=REFUSALS, dependencies=access)
     def explain(target: Target, body: schemas.ExplainRequest) -> schemas.Explanation:

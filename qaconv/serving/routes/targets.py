@@ -18,6 +18,7 @@ def add_routes(app: FastAPI, service: Service) -> None:
         """List the targets of the key, and the version that answers."""
         active = service.active
         profiles = active.model.profiles
+        thresholds = {name: active.model.threshold_of(name) for name in active.galleries}
         return schemas.Targets(
             version=active.version,
             calibrated=active.model.calibrated,
@@ -29,6 +30,8 @@ def add_routes(app: FastAPI, service: Service) -> None:
                     sightings=len(gallery),
                     cameras=sorted(profiles[name].camids),
                     times_count=profiles[name].active,
+                    threshold=thresholds[name][0],
+                    probability_from=thresholds[name][1],
                     retention_days=service.settings.retention_days.get(name),
                 )
                 for name, gallery in active.galleries.items()

@@ -3,13 +3,14 @@ const $ = (id) => document.getElementById(id);
 const PAGE = 24; // stored sightings shown at a time
 const SHOWN = 24; // correspondences drawn
 const SVG = "http://www.w3.org/2000/svg";
-const state = { targets: [], query: null, matches: [], chosen: null, pictures: new Map(), last: 0, run: 0 };
+const state = { targets: [], evenOdds: null, query: null, matches: [], chosen: null, pictures: new Map(), last: 0, run: 0 };
 
 $("target").addEventListener("change", openTarget);
 $("file").addEventListener("change", () => $("file").files[0] && queryByFile($("file").files[0]));
 $("search").addEventListener("click", search);
 $("more").addEventListener("click", showStored);
 $("threshold").addEventListener("input", markMatches);
+$("even-odds").addEventListener("change", () => { showThresholds(); if (state.query) search(); });
 $("camera").addEventListener("change", showWhetherTimesCount);
 $("time").addEventListener("input", showWhetherTimesCount);
 $("key-form").addEventListener("submit", (event) => {
@@ -32,8 +33,8 @@ async function start() {
     const answer = await request("/v1/targets");
     $("key-form").hidden = true;
     state.targets = answer.targets;
+    state.evenOdds = { threshold: answer.threshold, thresholds: answer.thresholds };
     $("about").textContent = `model version ${answer.version}` + (answer.calibrated ? "" : ", probabilities not calibrated");
-    showThresholds(answer);
     const previous = $("target").value;
     $("target").replaceChildren(...answer.targets.map(
       (target) => new Option(`${target.name} (${target.sightings.toLocaleString("en")})`, target.name)));
@@ -45,11 +46,18 @@ async function start() {
   }
 }
 
-function showThresholds(answer) {
-  $("threshold").value = answer.threshold;
+function showThresholds() {
+  const fromTarget = target().probability_from === "target";
+  const evenOdds = !fromTarget || $("even-odds").checked;
+  const { threshold, thresholds } = state.evenOdds;
+  $("even-odds").disabled = !fromTarget;
+  $("probability-from").textContent = evenOdds
+    ? "Probabilities are at even odds, for people as in training: in a gallery, matches are rarer."
+    : "Probabilities hold for this target: its gallery, and times where they are known.";
+  $("threshold").value = evenOdds ? threshold : target().threshold;
   $("threshold-value").textContent = Number($("threshold").value).toFixed(3);
-  $("thresholds").hidden = !answer.thresholds.length;
-  $("thresholds").replaceChildren($("thresholds-title"), ...answer.thresholds.map((threshold) => {
+  $("thresholds").hidden = !evenOdds || !thresholds.length;
+  $("thresholds").replaceChildren($("thresholds-title"), ...thresholds.map((threshold) => {
     const button = document.createElement("button");
     button.textContent = `1 of ${Math.round(1 / threshold.false_match_rate).toLocaleString("en")} pairs`;
     button.addEventListener("click", () => { $("threshold").value = threshold.probability; markMatches(); });
@@ -69,6 +77,7 @@ async function openTarget() {
   $("drop-text").hidden = false;
   $("search").disabled = true;
   showWhetherTimesCount();
+  showThresholds();
   showStatus(selected.sightings ? "" : "This target has no sightings yet.");
   await showStored();
 }
@@ -115,7 +124,7 @@ function setQuery(query, address) {
 async function search() {
   const run = ++state.run;
   const cameras = [...$("only-cameras").querySelectorAll("input")];
-  const body = { queries: [query()], top_k: 20, from_s: number("from"), to_s: number("to") };
+  const body = { queries: [query()], top_k: 20, from_s: number("from"), to_s: number("to"), even_odds: $("even-odds").checked };
   if (!cameras.every((box) => box.checked)) body.camids = cameras.filter((box) => box.checked).map((box) => Number(box.value));
   try {
     showStatus("Searching …");

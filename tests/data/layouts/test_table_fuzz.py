@@ -21,6 +21,7 @@ SOUND = {
     "split": st.sampled_from(["query", "gallery"]),
     "order": st.sampled_from(["1", "2", "3"]),
 }
+HEAD = b"image,pid,camid,time_s,split\na.jpg,1,0,1.5,query\n"
 names = st.lists(st.sampled_from([*COLUMNS, ORDER, "comment", "track"]), min_size=5, max_size=7)
 
 
@@ -64,6 +65,3 @@ def test_any_bytes_are_read_or_refused_by_name(tmp_path: Path, name: str, data: 
     path = tmp_path / name
     path.write_bytes(data)
     check(path)
-
-
-HEAD = b"image,pid,camid,time_s,split\na.jpg,1,0,1.5,query\n"

@@ -1,0 +1,99 @@
+"""Compare the probabilities that a search states with the truth, on the demo's targets.
+
+`python -m benchmarks.probabilities` prints it. A query is answered with the 100 best images of other cameras, ranked by
+lifted scores. Each profile is fitted again; labels are used for the figures only.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from scipy.special import expit
+
+from benchmarks.demo import require_outputs
+from qaconv.config import load_params
+from qaconv.data.manifest import JUNK, Manifest
+from qaconv.matching.results import Matches
+from qaconv.metrics.marked import ANSWERS, MarkedAnswers, measure_marked
+from qaconv.metrics.rankings import SERVED_METHOD
+from qaconv.paths import MATCHES, ONNX, PREPARED, RERANKED
+from qaconv.runtime.model import ServedModel
+from qaconv.tlift import TLiftProfile, fit_profile
+from qaconv.tlift.findings import Finding
+
+FEWEST = 50  # answers in a bin that is printed
+Row = tuple[str, ...]
+
+
+def main() -> None:
+    """Print the tables."""
+    targets = load_params().targets
+    require_outputs((ONNX, *(folder / name for name in targets for folder in (PREPARED, MATCHES, RERANKED))))
+    model = ServedModel(ONNX)
+    console = Console(soft_wrap=True, highlight=False)
+    for name in targets:
+        stated = dict(measure(name, model))
+        console.print(_table(f"{name}: answers marked as matches", _marked_rows(stated)))
+        console.print(_table(f"{name}: stated probability against share of matches, per cent", _bin_rows(stated)))
+
+
+def measure(name: str, model: ServedModel) -> Iterator[tuple[str, MarkedAnswers]]:
+    """Yield the answers with the probabilities of the target, and with those at even odds."""
+    manifest = Manifest.load(PREPARED / name)
+    matches = Matches.load(name, SERVED_METHOD, load_params().evaluate.parts)
+    sightings = manifest.sightings()
+    query, gallery = (sightings[sightings["split"] == split] for split in ("query", "gallery"))
+    keep = (gallery["pid"] != JUNK).to_numpy()
+    gallery, logits = gallery[keep], matches.logits[:, keep]
+    profile = _fit(matches, manifest, name)
+    scores = expit(logits.astype(np.float64))
+    where = query["camid"], query["time_s"], gallery["camid"], gallery["time_s"]
+    lifted = profile.lift(scores, *where)
+    identities = query["pid"], gallery["pid"], query["camid"], gallery["camid"]
+    probabilities = profile.probabilities(scores, *where)
+    if probabilities is not None and profile.match_odds is not None:
+        yield "target", measure_marked(lifted, probabilities, profile.match_odds.threshold, *identities)
+    yield "even odds", measure_marked(lifted, model.probability(logits), model.threshold, *identities)
+
+
+def _fit(matches: Matches, manifest: Manifest, name: str) -> TLiftProfile:
+    sightings = manifest.sightings()
+    return fit_profile(
+        matches.neighbours,
+        expit(matches.neighbour_logits),
+        sightings["camid"].to_numpy(),
+        sightings["time_s"].to_numpy(),
+        reranked=matches.nearest_reranked(),
+        known=[Finding(**finding) for finding in manifest.clocks],
+        target=name,
+        model=matches.model,
+    )
+
+
+def _marked_rows(stated: dict[str, MarkedAnswers]) -> Iterator[Row]:
+    yield "probability", "threshold", "marked", "right %", "share of true matches %"
+    for source, answers in stated.items():
+        precision = "" if answers.precision is None else f"{100 * answers.precision:.1f}"
+        yield source, f"{answers.threshold:.3f}", f"{answers.marked:,}", precision, f"{100 * answers.recall:.1f}"
+
+
+def _bin_rows(stated: dict[str, MarkedAnswers]) -> Iterator[Row]:
+    yield "probability", "stated", "true", "answers"
+    for source, answers in stated.items():
+        enough = answers.table[answers.table["answers"] >= FEWEST]
+        for probability, share, count in enough[["probability", "share", "answers"]].to_numpy():
+            yield source, f"{100 * probability:.1f}", f"{100 * share:.1f}", f"{count:,.0f}"
+
+
+def _table(title: str, rows: Iterator[Row]) -> Table:
+    table = Table(title=f"{title} (the {ANSWERS} best of each query)", title_justify="left")
+    for column in next(rows):
+        table.add_column(column, justify="right")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+if __name__ == "__main__":
+    main()

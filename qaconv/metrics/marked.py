@@ -1,0 +1,102 @@
+"""Measure what a search marks as matches, and how true its stated probabilities are.
+
+Q queries, G gallery images.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from qaconv.metrics.sightings import SameCamera
+
+ANSWERS = 100  # best images that a query is answered with
+BINS = 10  # of equal width in the table
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class MarkedAnswers:
+    """The answers of all queries with a probability.
+
+    Attributes:
+        threshold: probability above which an answer is marked as a match.
+        marked: number of marked answers.
+        right: number of right ones among them.
+        matches: number of true matches in the gallery.
+        table: a row for each bin that is not empty: mean probability, share of matches, and number of answers.
+    """
+
+    threshold: float
+    marked: int
+    right: int
+    matches: int
+    table: pd.DataFrame
+
+    @property
+    def precision(self) -> float | None:
+        """Share of right ones among the marked answers; None without any."""
+        return self.right / self.marked if self.marked else None
+
+    @property
+    def recall(self) -> float:
+        """Share of the true matches that are marked."""
+        return self.right / self.matches
+
+
+def measure_marked(
+    ranking: NDArray[Any],
+    probabilities: Floats,
+    threshold: float,
+    query_pids: ArrayLike,
+    gallery_pids: ArrayLike,
+    query_camids: ArrayLike,
+    gallery_camids: ArrayLike,
+    *,
+    same_camera: SameCamera = "drop",
+) -> MarkedAnswers:
+    """Answer each query with its best images, and compare the probabilities with the pids.
+
+    Args:
+        ranking: scores by which the gallery is ranked, [Q, G].
+        probabilities: stated for each pair, [Q, G].
+        threshold: probability above which an answer is marked.
+        query_pids: [Q].
+        gallery_pids: [G].
+        query_camids: [Q].
+        gallery_camids: [G].
+        same_camera: whether images of the query's own camera are answers. Default: "drop".
+
+    Raises:
+        ValueError: no query has a true match.
+    """
+    query_pids, gallery_pids = np.asarray(query_pids), np.asarray(gallery_pids)
+    query_camids, gallery_camids = np.asarray(query_camids), np.asarray(gallery_camids)
+    matches = 0
+    stated, right = [], []
+    for row, scores in enumerate(ranking):
+        columns = np.arange(len(scores))
+        if same_camera == "drop":
+            columns = np.flatnonzero(gallery_camids != query_camids[row])
+        is_match = gallery_pids[columns] == query_pids[row]
+        matches += int(is_match.sum())
+        best = np.argsort(-scores[columns], kind="stable")[:ANSWERS]
+        stated.append(probabilities[row, columns[best]])
+        right.append(is_match[best])
+    if not matches:
+        raise ValueError("no query has a true match in the gallery")
+    return _summarise(threshold, np.concatenate(stated), np.concatenate(right), matches)
+
+
+def _summarise(threshold: float, stated: Floats, right: NDArray[np.bool_], matches: int) -> MarkedAnswers:
+    marked = stated > threshold
+    bins = np.minimum((stated * BINS).astype(np.intp), BINS - 1)
+    counts = np.bincount(bins, minlength=BINS)
+    filled = np.flatnonzero(counts)
+    probability = np.bincount(bins, stated, minlength=BINS)[filled] / counts[filled]
+    share = np.bincount(bins, right, minlength=BINS)[filled] / counts[filled]
+    table = pd.DataFrame({"probability": probability, "share": share, "answers": counts[filled]})
+    return MarkedAnswers(threshold, int(marked.sum()), int(right[marked].sum()), matches, table)

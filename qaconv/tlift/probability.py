@@ -1,0 +1,102 @@
+"""State the probability that two sightings of a target show one person.
+
+A pair's odds follow from its score, from the time between its sightings, and from the size of the gallery. All three
+are learnt from the target's own sightings, without labels. N sightings, M pairs of them.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from qaconv.tlift.calibration import Calibration, calibrate
+from qaconv.tlift.em import Mixture, judge_again
+from qaconv.tlift.pairs import Pairs
+
+Floats = NDArray[np.float64]
+
+MATCHES_RIGHT = 0.935  # expected share of right ones among the pairs above the threshold; docs/tlift.md says why
+
+
+class GallerySize(NamedTuple):
+    """The sightings among which a query is searched for, those that a filter leaves out included.
+
+    Attributes:
+        sightings: their number.
+        span_s: last time minus first, in seconds; 0 without times.
+    """
+
+    sightings: int
+    span_s: float
+
+    @classmethod
+    def measure(cls, times: ArrayLike) -> "GallerySize":
+        """Measure a gallery by its times in seconds, NaN where unknown, [N]."""
+        table = np.asarray(times, dtype=np.float64)
+        known = table[np.isfinite(table)]
+        return cls(len(table), float(np.ptp(known)) if len(known) else 0.0)
+
+
+@dataclass(frozen=True)
+class MatchOdds:
+    """Odds that a pair of one target shows one person, and the probability that makes it a match.
+
+    Attributes:
+        calibration: log odds by score, for pairs on two cameras whose times are unknown.
+        threshold: lowest probability at which MATCHES_RIGHT of the pairs above it are expected to be right.
+        sightings: number that it was fitted on.
+        span_s: last of their times minus the first, in seconds.
+    """
+
+    calibration: Calibration
+    threshold: float
+    sightings: int
+    span_s: float
+
+    def log_odds(self, scores: Floats, log_ratios: Floats, timed: NDArray[np.bool_], gallery: GallerySize) -> Floats:
+        """Return the log odds of pairs.
+
+        A gallery that has grown since the fit holds more sightings of other people, but no more of the query's person.
+        Of pairs with times, only sightings of the same hours compete, so a longer gallery changes nothing.
+
+        Args:
+            scores: sigmoid of the logits, of any shape.
+            log_ratios: log likelihood ratios of their gaps; 0 where a time is unknown.
+            timed: whether both times are known.
+            gallery: in which the pairs were searched for.
+        """
+        growth = gallery.sightings / self.sightings
+        denser = growth * self.span_s / max(gallery.span_s, self.span_s)
+        more = np.where(timed, max(denser, 1.0), max(growth, 1.0))
+        log_odds: Floats = self.calibration(scores) + log_ratios - np.log(more)
+        return log_odds
+
+
+def fit_match_odds(mixture: Mixture, pairs: Pairs, times: Floats, sightings: int) -> MatchOdds:
+    """Fit the odds of a target's pairs without labels.
+
+    Args:
+        mixture: of `include_companions`.
+        pairs: that it was fitted on.
+        times: [N] seconds, corrected.
+        sightings: number of sightings whose times are used.
+    """
+    calibration = calibrate(pairs.score, judge_again(mixture, pairs))
+    bins = mixture.axis.bins(times[pairs.second] - times[pairs.first], mixture.pair)
+    log_odds = calibration(pairs.score) + np.log(mixture.ratio[mixture.pair, bins])
+    return MatchOdds(calibration, _threshold(probability(log_odds)), sightings, float(np.ptp(times)))
+
+
+def probability(log_odds: Floats) -> Floats:
+    """Return the probability of log odds."""
+    values: Floats = np.exp(-np.logaddexp(0, -log_odds))
+    return values
+
+
+def _threshold(probabilities: Floats) -> float:
+    """Lowest probability at which the mean of all above it is at least MATCHES_RIGHT; 1 where none is."""
+    falling = np.sort(probabilities)[::-1]
+    expected = np.cumsum(falling) / np.arange(1, len(falling) + 1)
+    above = int((expected >= MATCHES_RIGHT).sum())
+    return round(float(falling[above - 1]), 6) if above else 1.0
