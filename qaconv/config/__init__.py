@@ -182,7 +182,7 @@ class GateConfig(Settings):
     min_gain: Annotated[float, Field(ge=0)]  # mAP points, direct matching, mean over the targets, with 95 % confidence
     max_loss: Annotated[float, Field(ge=0)]  # mAP points that a single target may lose
     max_calibration_error: Share  # of the probabilities, at even odds, on every target
-    min_match_precision: Share = 0.85  # of the answers marked as matches, the share that is right, where measured
+    min_match_precision: Share = 0.85  # right ones among the answers marked as matches, where measured
     max_bad_clocks: Share  # fraction of a target's cameras with times left out, where times are used
     max_onnx_difference: PositiveFloat  # of ONNX from PyTorch, relative to the largest value if that is above 1
     max_megabytes: PositiveFloat  # of both graphs together

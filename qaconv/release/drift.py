@@ -12,6 +12,7 @@ from typing import Literal, Protocol
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.special import expit
 from scipy.stats import ks_2samp
 
 from qaconv.config import DriftConfig
@@ -100,11 +101,26 @@ def match_window(model: Model, profile: TLiftProfile | None, sightings: pd.DataF
     maps = model.encode_batches(crops)
     logits = np.where(camids[:, None] == camids, -np.inf, model.score(maps, maps))
     best, partner = logits.max(axis=1), logits.argmax(axis=1)
-    likely = model.probability(best) >= 0.5
+    likely = _probabilities(model, profile, logits, camids, times)[np.arange(len(best)), partner] >= 0.5
     mutual = partner[partner] == np.arange(len(best))
     first = np.flatnonzero(mutual & (camids < camids[partner]) & likely)
     gains = _gains(profile, camids, times, first, partner[first]) if profile and profile.active else np.empty(0)
     return Window(camids, times, best, likely, gains)
+
+
+def _probabilities(
+    model: Model,
+    profile: TLiftProfile | None,
+    logits: NDArray[np.float32],
+    camids: NDArray[np.int64],
+    times: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Return the probability of each pair, [N, N]: the target's, or at even odds where its profile states none."""
+    if profile is not None and not set(camids.tolist()) - set(profile.camids):
+        stated = profile.probabilities(expit(logits.astype(np.float64)), camids, times, camids, times)
+        if stated is not None:
+            return stated
+    return model.probability(logits)
 
 
 def _gains(

@@ -186,7 +186,9 @@ class Target:
         figures: rank1 and mAP by method and ranking.
         gain: mAP of QAConv less that of the baseline for direct matching, on the same queries.
         thresholds: rows of false_match_rate, threshold (a logit) and true_match_rate of QAConv's direct scores.
-        tables: further metrics by name: cmc, roc, camera_pairs, scores, transit.
+        marked: threshold, answers, precision and recall of what QAConv marks as matches by default, among its answers;
+            None where the profile states no probabilities.
+        tables: further metrics by name: cmc, roc, camera_pairs, stated, scores, transit.
         outcomes: number of queries of each outcome.
         searches: examples.
         explanations: of some of the examples.
@@ -205,6 +207,7 @@ class Target:
     figures: Mapping[str, Mapping[str, Mapping[str, Figure]]]
     gain: Figure
     thresholds: Rows
+    marked: Mapping[str, Any] | None
     tables: Mapping[str, Rows]
     outcomes: Mapping[Outcome, int]
     searches: Sequence[Search]

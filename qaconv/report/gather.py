@@ -46,7 +46,7 @@ from qaconv.tlift import TLiftProfile
 from qaconv.tlift.clock_checks import correct_times
 
 EXAMPLES = 2  # of each outcome
-TABLES = ("cmc", "roc", "camera_pairs")  # metrics/<table>/<target>.csv
+TABLES = ("cmc", "roc", "camera_pairs", "stated")  # metrics/<table>/<target>.csv
 SCORE_PAIRS = 200_000  # about as many pairs make the distributions of scores
 SCORE_BINS = 40
 
@@ -110,6 +110,7 @@ def gather_target(params: Params, target: str, head: Head, rankings: Sequence[Ra
         figures=_figures(metrics, rankings),
         gain=_figure(metrics.differences[SERVED_METHOD, BASELINE][DIRECT.key], "mAP"),
         thresholds=[point.model_dump() for point in metrics.methods[SERVED_METHOD].verification.points],
+        marked=None if (marked := metrics.methods[SERVED_METHOD].marked) is None else marked.model_dump(),
         tables={
             **{name: read_table(METRICS / name / f"{target}.csv") for name in TABLES},
             "scores": _rows(_score_table(sightings, params.seed)),

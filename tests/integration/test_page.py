@@ -84,6 +84,11 @@ def test_the_slider_decides_which_results_of_a_file_are_matches(page: WebDriver,
     assert len(page.find_elements(By.CSS_SELECTOR, "#line .dot.match")) == 6
 
 
+def test_the_page_says_what_its_probabilities_hold_for(page: WebDriver) -> None:
+    assert "at even odds" in page.find_element(By.ID, "probability-from").text
+    assert not page.find_element(By.ID, "even-odds").is_enabled()
+
+
 def test_nothing_is_wider_than_a_phone(page: WebDriver) -> None:
     phone = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
     page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)

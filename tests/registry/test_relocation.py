@@ -111,5 +111,5 @@ def test_a_deleted_experiment_is_refused_with_the_command_that_restores_it(proje
     MlflowClient().delete_experiment(experiment.experiment_id)
     from qaconv.registry.runs import _open_experiment
 
-    with pytest.raises(InputError, match="restore it by `mlflow experiments restore --experiment-id 1`"):
+    with pytest.raises(InputError, match="run `mlflow experiments restore --experiment-id 1`"):
         _open_experiment("qaconv")

@@ -39,3 +39,12 @@ def test_a_target_whose_probabilities_were_not_measured_has_no_error(folder: Pat
     del figures["qaconv"]["calibration_error"]
     path.write_text(json.dumps(figures))
     assert collected(folder).calibration_errors == {"station": 0.03125}
+
+
+def test_the_share_of_right_matches_is_read_where_answers_were_marked(folder: Path) -> None:
+    for target, precision in (("station", 0.875), ("mall", None)):
+        path = folder / f"metrics/{target}.json"
+        figures = json.loads(path.read_text())
+        figures["qaconv"]["marked"] = {"threshold": 0.7, "answers": 8, "precision": precision, "recall": 0.5}
+        path.write_text(json.dumps(figures))
+    assert collected(folder).match_precisions == {"station": 0.875}

@@ -17,6 +17,7 @@ RULES = GateConfig(
     min_gain=0.5,
     max_loss=2,
     max_calibration_error=0.1,
+    min_match_precision=0.9,
     max_bad_clocks=0.25,
     max_onnx_difference=1e-4,
     max_megabytes=10,
@@ -32,12 +33,12 @@ def evidence(**precisions: list[float]) -> Evidence:
         },
         data=dict.fromkeys(precisions, "same data"),
         differences={"encoder.onnx": 1e-6, "matcher.onnx": 1e-6},
-        match_precisions={},
         megabytes=3,
         encoder_ms=5,
         times=dict.fromkeys(precisions, ""),
         calibration_errors=dict.fromkeys(precisions, 0.02),
         clocks=dict.fromkeys(precisions, Clocks(4, {})),
+        match_precisions=dict.fromkeys(precisions, 0.95),
     )
 
 
@@ -118,6 +119,11 @@ def bad_clocks(count: int, cameras: int) -> dict[str, Clocks]:
             {"calibration_errors": {"mall": RULES.max_calibration_error}},
             {"calibration_errors": {"mall": RULES.max_calibration_error + TINY}},
         ),
+        (
+            "matches on mall",
+            {"match_precisions": {"mall": RULES.min_match_precision}},
+            {"match_precisions": {"mall": RULES.min_match_precision - TINY}},
+        ),
         ("clocks of mall", {"clocks": bad_clocks(2, cameras=8)}, {"clocks": bad_clocks(2, cameras=7)}),
         (
             "gain",
@@ -154,6 +160,7 @@ def test_all_limits_reached_together_keep_the_rules() -> None:
         "megabytes": RULES.max_megabytes,
         "encoder_ms": RULES.max_encoder_ms,
         "calibration_errors": {"mall": RULES.max_calibration_error},
+        "match_precisions": {"mall": RULES.min_match_precision},
         "clocks": bad_clocks(1, cameras=4),
     }
     gain = RULES.min_gain / 100
@@ -173,6 +180,14 @@ def test_a_version_whose_evidence_lacks_calibration_and_clocks_is_refused(tmp_pa
     (tmp_path / "evidence.json").write_text(json.dumps(written))
     reason = decide(Evidence.load(tmp_path / "evidence.json"), None, RULES).reason
     assert "the probabilities on mall were not measured" in reason and "were not checked" in reason
+
+
+def test_a_version_whose_evidence_lacks_marked_matches_is_not_refused_for_it(tmp_path: Path) -> None:
+    evidence(mall=[0.5]).save(tmp_path / "evidence.json")
+    written = json.loads((tmp_path / "evidence.json").read_text())
+    del written["match_precisions"]
+    (tmp_path / "evidence.json").write_text(json.dumps(written))
+    assert decide(Evidence.load(tmp_path / "evidence.json"), None, RULES).promoted
 
 
 def test_one_refusal_names_everything_that_is_wrong() -> None:

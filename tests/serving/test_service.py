@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 
 from qaconv.runtime.contract import Decision, LogitThreshold, Probability, Score
+from qaconv.runtime.model import ServedModel
 from qaconv.serving.gallery import Filter
 from qaconv.serving.messages import Enrolled, NewSighting, Query
 from qaconv.serving.service import DAY_S, Full, NotFound, Service
 from qaconv.serving.storage import DiskFull
+from qaconv.tlift.calibration import Calibration
+from qaconv.tlift.probability import MatchOdds
 from tests.small_service import SETTINGS, crop, small_model, small_service
 
 ANY = Filter()
@@ -45,9 +48,11 @@ def test_scores_are_the_matchers_on_the_encoders_maps(service: Service) -> None:
 
 
 def test_without_a_threshold_the_strictest_of_the_model_decides(tmp_path: Path) -> None:
+    other = small_service(tmp_path / "other")
+    enrol(other, 6)
+    logits = sorted(match.score for match in other.search("mall", [Query(crop(0))], ANY, 6).results[0])
     service = small_service(tmp_path)
     enrol(service, 6)
-    logits = sorted(match.score for match in service.search("mall", [Query(crop(0))], ANY, 6, 0.5).results[0])
     rows = [
         LogitThreshold(false_match_rate=rate, threshold=logits[rank], true_match_rate=0.5)
         for rate, rank in ((0.01, 1), (0.001, 4))
@@ -59,6 +64,37 @@ def test_without_a_threshold_the_strictest_of_the_model_decides(tmp_path: Path) 
     assert answer.threshold == pytest.approx(1 / (1 + np.exp(-1e-6 * logits[4])))
     assert [match.match for match in answer.results[0]] == [True] + [False] * 5
     assert [match.match for match in service.search("mall", [Query(crop(0))], ANY, 6, 0.0).results[0]] == [True] * 6
+
+
+def with_match_odds(model: ServedModel) -> ServedModel:
+    """Give the profile of mall odds of a match."""
+    odds = MatchOdds(Calibration([-5.0, 5.0], [-9.0, 3.0]), 0.7, sightings=4, span_s=50.0)
+    model.profiles["mall"] = replace(model.profiles["mall"], match_odds=odds)
+    return model
+
+
+def test_probabilities_are_the_target_s_by_default_and_at_even_odds_where_the_search_asks_for_it(
+    service: Service,
+) -> None:
+    enrol(service, 6)
+    source = service.search("mall", [Query(crop(0))], ANY, 6)
+    model = with_match_odds(service.active.model)
+    target, even = (service.search("mall", [Query(crop(0))], ANY, 6, even_odds=even) for even in (False, True))
+    assert (target.probability_from, target.threshold) == ("target", 0.7)
+    assert even == source and (even.probability_from, even.threshold) == ("source", model.threshold)
+    assert all(match.match == (match.probability > 0.7) for match in target.results[0])
+    for stated, before in zip(target.results[0], source.results[0], strict=True):
+        assert (stated.id, stated.score) == (before.id, before.score) and stated.probability < before.probability
+
+
+def test_more_sightings_of_others_lower_the_probability(service: Service) -> None:
+    enrol(service, 6)
+    with_match_odds(service.active.model)
+    (first,) = service.search("mall", [Query(crop(0))], ANY, 6).results
+    enrol(service, 20, first=100)
+    (later,) = service.search("mall", [Query(crop(0))], ANY, 26).results
+    then = {match.id: match.probability for match in first}
+    assert all(match.probability < then[match.id] for match in later if match.id in then)
 
 
 def test_a_restart_finds_enrolled_sightings_and_no_deleted_ones(tmp_path: Path) -> None:
@@ -273,7 +309,7 @@ def test_sightings_of_a_target_without_a_profile_take_no_room_before_and_after_a
     service.load_version("2", model)
     enrol(service, 2)
     with pytest.raises(Full, match="2 sightings are stored; serve.memory_mb has room for 2"):
-        enrol(service, 1)
+        enrol(service, 1, first=5)
     assert len(find(Service(service.records, SETTINGS, "2", model), 0)) == 2
 
 

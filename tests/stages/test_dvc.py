@@ -32,7 +32,7 @@ OUTS = {
     "fit_tlift": {paths.TLIFT / "${item}"},
     "evaluate": {
         paths.METRICS / "${item}.json",
-        *(paths.METRICS / table / "${item}.csv" for table in ("camera_pairs", "cmc", "reliability", "roc")),
+        *(paths.METRICS / table / "${item}.csv" for table in ("camera_pairs", "cmc", "reliability", "roc", "stated")),
         paths.METRICS / "queries" / "${item}.parquet",
     },
     "report": {paths.REPORT},

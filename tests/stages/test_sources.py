@@ -16,7 +16,7 @@ from qaconv.stages.sources import sources
 from tests.data.layouts.layout_writers import write_noise
 from tests.imports import PROJECT
 
-ROLES = ("train", "train", "query", "gallery")
+ROLES = ("train", "train", "query", "gallery", "gallery")
 
 
 def write_shop(folder: Path, first: int, splits: tuple[str, ...] = ROLES) -> DatasetConfig:
@@ -59,7 +59,7 @@ def test_training_on_a_targets_images_under_another_name_is_refused_with_example
     image = {"query": "2.png", "gallery": "3.png", "junk": "3.png"}[tested]
     if tested == "junk":
         rows = pd.read_csv(shop.path)
-        rows.assign(pid=[*rows["pid"][:3], -1]).to_csv(shop.path, index=False)
+        rows.assign(pid=[*rows["pid"][:3], -1, 99]).to_csv(shop.path, index=False)
     shutil.copy(f"shop/{image}", "copy/1.png")
     params = prepared({"shop": shop, "copy": source}, ["copy"], ["shop"])
     with pytest.raises(InputError) as refusal:

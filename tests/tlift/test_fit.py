@@ -51,11 +51,30 @@ def test_fitted_times_lift_far_above_appearance_alone(walks: Sightings, profile:
     assert mean_ap(walks, lifted(walks, profile)) > mean_ap(walks, walks.table[np.ix_(query, gallery)]) + 0.1
 
 
+def test_stated_probabilities_are_within_8_points_of_the_truth_and_most_marked_pairs_are_right(
+    walks: Sightings, profile: TLiftProfile
+) -> None:
+    query, gallery = halves(walks)
+    where = walks.camids[query], walks.times[query], walks.camids[gallery], walks.times[gallery]
+    stated = profile.probabilities(walks.table[np.ix_(query, gallery)], *where)
+    assert stated is not None and profile.match_odds is not None
+    apart = where[0][:, None] != where[2]
+    right = walks.pids[query][:, None] == walks.pids[gallery]
+    marked = apart & (stated > profile.match_odds.threshold)
+    assert right[marked].mean() > 0.88
+    assert (right & marked).sum() > 0.35 * (right & apart).sum()
+    for low in np.arange(0, 1, 0.2):
+        inside = apart & (stated >= low) & (stated < low + 0.2)
+        assert abs(stated[inside].mean() - right[inside].mean()) < 0.08
+
+
 def test_permuted_times_make_the_profile_inactive_and_leave_the_scores(walks: Sightings) -> None:
     permuted = walks.permuted()
     found = fitted(permuted)
     query, gallery = halves(walks)
-    assert not found.active and "cannot" not in found.reason and "no signal" in found.reason
+    assert (
+        not found.active and found.match_odds is None and "cannot" not in found.reason and "no signal" in found.reason
+    )
     np.testing.assert_array_equal(lifted(permuted, found), walks.table[np.ix_(query, gallery)])
 
 

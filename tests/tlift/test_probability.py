@@ -1,0 +1,70 @@
+import json
+from pathlib import Path
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from qaconv.tlift import TLiftProfile
+from qaconv.tlift.calibration import Calibration
+from qaconv.tlift.probability import GallerySize, MatchOdds
+from tests.tlift.test_profile import profile, with_transit
+
+ODDS = MatchOdds(Calibration([-4.0, 0.0, 4.0], [-8.0, -3.0, 4.0]), 0.75, sightings=100, span_s=600.0)
+STATED = with_transit(match_odds=ODDS)
+SMALL = GallerySize(10, 600.0)
+TIMES = st.floats(-1000, 1000)
+
+
+def state(score: float, gap: float, gallery: GallerySize = SMALL, stated: TLiftProfile = STATED) -> float:
+    probabilities = stated.probabilities([[score]], [0], [0.0], [1], [gap], gallery=gallery)
+    assert probabilities is not None
+    return float(probabilities[0, 0])
+
+
+@settings(max_examples=30)
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=2), TIMES | st.just(float("nan")))
+def test_a_probability_is_in_0_to_1_and_never_falls_as_the_score_rises(scores: list[float], gap: float) -> None:
+    lower, higher = (state(score, gap) for score in sorted(scores))
+    assert 0 <= lower <= higher <= 1
+
+
+@settings(max_examples=30)
+@given(st.floats(0.01, 0.99), TIMES, st.integers(100, 10_000))
+def test_a_denser_gallery_lowers_the_probability_and_a_longer_one_does_not(score: float, gap: float, more: int) -> None:
+    before = state(score, gap, GallerySize(100, 600.0))
+    assert state(score, gap, GallerySize(more + 1, 600.0)) < before
+    assert np.isclose(state(score, gap, GallerySize(more, 600.0 * more / 100)), before)
+
+
+def test_without_times_every_further_sighting_counts() -> None:
+    short, long = (state(0.8, np.nan, GallerySize(1000, span)) for span in (600.0, 6000.0))
+    assert short == long < state(0.8, np.nan, SMALL)
+
+
+def test_the_walking_time_makes_a_match_more_likely_and_another_time_less() -> None:
+    assert state(0.8, 60.0) > state(0.8, np.nan) > state(0.8, 500.0)
+
+
+def test_on_the_query_s_own_camera_the_score_alone_counts() -> None:
+    probabilities = STATED.probabilities([[0.8, 0.8]], [1], [0.0], [1, 1], [3.0, 400.0], gallery=SMALL)
+    assert probabilities is not None and probabilities[0, 0] == probabilities[0, 1] == state(0.8, np.nan)
+
+
+def test_a_query_without_time_needs_no_camera() -> None:
+    probabilities = STATED.probabilities([[0.8]], [-1], [np.nan], [1], [60.0], gallery=SMALL)
+    assert probabilities is not None and probabilities[0, 0] == state(0.8, np.nan)
+
+
+def test_a_profile_without_odds_states_nothing() -> None:
+    assert profile().probabilities([[0.8]], [0], [0.0], [1], [60.0]) is None
+
+
+def test_a_saved_profile_states_the_same_and_a_file_from_before_states_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "profile.json"
+    STATED.save(path)
+    assert TLiftProfile.load(path) == STATED
+    content = json.loads(path.read_text())
+    del content["match_odds"]
+    path.write_text(json.dumps(content))
+    assert TLiftProfile.load(path).match_odds is None
