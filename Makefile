@@ -8,11 +8,12 @@
 # make test                 run the tests
 # make test-integration     run the production loop on real servers
 # make fuzz                 put odd images, tables, params and requests in, for about ten minutes
+# make torture              kill the service 50 times while it works, and check that nothing is lost; seconds=900 at most
 # make docs                 build the documentation site in site/
 # make lock                 write requirements.lock, with the hashes of all packages
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: bench bench-serve demo gpu-check up status down backup restore test test-integration fuzz lint docs lock
+.PHONY: bench bench-serve demo gpu-check up status down backup restore test test-integration fuzz torture lint docs lock
 
 demo: .venv/installed
 	python -m flows.retrain
@@ -44,6 +45,9 @@ test-integration: .venv/installed
 
 fuzz: .venv/installed
 	python -m pytest --numprocesses auto -m fuzz --hypothesis-profile fuzz --durations 0
+
+torture: .venv/installed
+	python -m tests.torture --seconds $(or $(seconds),900)
 
 docs: .venv/installed
 	NO_MKDOCS_2_WARNING=1 mkdocs build

@@ -15,6 +15,7 @@ from qaconv.serving.auth import Keys
 from qaconv.serving.middleware import RequestMiddleware
 from qaconv.serving.routes import operations, search, sightings, targets
 from qaconv.serving.service import Full, NotFound, Service
+from qaconv.serving.storage import Busy, DiskFull
 
 MOST_FAULTS = 3  # of a body, that an answer names
 LONGEST_FAULT = 300  # characters
@@ -69,6 +70,8 @@ def _answer_errors(app: FastAPI) -> None:
     app.add_exception_handler(InputError, answer(422, str))
     app.add_exception_handler(NotFound, answer(404, str))
     app.add_exception_handler(Full, answer(507, str))
+    app.add_exception_handler(DiskFull, answer(507, str))
+    app.add_exception_handler(Busy, answer(503, str))
     app.add_exception_handler(RequestValidationError, answer(422, invalid))
     app.add_exception_handler(Exception, answer(500, lambda error: "the service has failed; its log says more"))
 

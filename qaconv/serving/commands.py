@@ -49,17 +49,18 @@ def serve(params: Params, host: str, port: int, state: Path, keys: Path | None) 
         keys: file of keys. None: no key is asked for; `host` must be this machine.
 
     Raises:
-        InputError: there is no champion, `keys` is missing, the galleries do not fit into memory, or the port is taken.
+        InputError: there is no champion, `keys` is missing, another process uses `state`, the galleries do not fit into
+            memory, or the port is taken.
     """
     if keys is None and not _is_loopback(host):
         raise InputError(f"--host {host}: others can reach it, so --keys must name a file of keys")
+    records = Records(state)  # first, as its lock keeps other processes from all of the folder
     champions = Champions(params.registry.model, state / "models")
     if champions.have_active_version:
         use_store()  # which may be down
     else:
         connect()
     version, model = champions.active_version()
-    records = Records(state)
     service = Service(records, params.serve, version, model)
     collect_metrics(service)
     housekeeping = Housekeeping(champions, service, params.serve.poll_s)

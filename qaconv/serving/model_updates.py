@@ -14,6 +14,7 @@ from qaconv.files import replacing_folder, write_json
 from qaconv.registry import Release, download_served, find_champion, find_release
 from qaconv.runtime.model import ServedModel
 from qaconv.serving.service import Service
+from qaconv.serving.storage import Busy, DiskFull
 
 log = logging.getLogger(__name__)
 
@@ -129,7 +130,7 @@ class Housekeeping:
             try:
                 self._service.delete_expired()
                 self._champions.follow(self._service)
-            except InputError as error:
+            except (InputError, DiskFull, Busy) as error:
                 log.error("%s; the present version answers, next try in %g s", error, self._every_s)
             except Exception:  # the registry may return; the present version answers meanwhile
                 log.exception("housekeeping failed; next try in %g s", self._every_s)

@@ -5,7 +5,6 @@ Every method may be called from any thread. A sighting is on disk before it can 
 
 import logging
 import threading
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,14 +16,16 @@ from qaconv.config import ServeConfig
 from qaconv.errors import InputError
 from qaconv.runtime.correspondences import Correspondence, correspondences
 from qaconv.runtime.model import ServedModel
+from qaconv.serving.clock import Clock
 from qaconv.serving.encoding import BATCH, CropEncoder
 from qaconv.serving.gallery import Filter, Gallery, sighting_bytes
 from qaconv.serving.messages import Answer, Enrolled, Match, NewSighting, Query
-from qaconv.serving.storage import Records, Sighting
+from qaconv.serving.storage import DELETED, Records, Sighting
 
 log = logging.getLogger(__name__)
 
 DAY_S = 86_400
+HOUR_S = 3600
 UNKNOWN = -1  # camera of a query without one
 
 
@@ -73,6 +74,8 @@ class Service:
         self.reencoding = False
         self._encoder = CropEncoder()
         self._change = threading.Lock()  # held while galleries change; searches do not wait for it
+        self._kept_time_s = records.last_time()
+        self._clock = Clock(self._kept_time_s)
         self._encode_missing(model)
         self.active = self._load_galleries(version, model)
         self._report_cameras()
@@ -83,7 +86,8 @@ class Service:
         Raises:
             NotFound: unknown target or camera.
             InputError: an image is refused.
-            Full: there is no room.
+            Full: there is no room in memory.
+            DiskFull: there is none on disk.
         """
         active, _ = self._find(target)
         self._check_cameras(active.model, target, [sighting.camid for sighting in sightings])
@@ -92,7 +96,7 @@ class Service:
         self._check_room(active, len(new))
         images = [sighting.image for sighting in new]
         maps = self._encoder.encode_to_store(active.model, images)
-        now = time.time()
+        now = self._clock.now()
         with self._change:
             current, gallery = self._find(target)
             if current.model.encoder_digest != active.model.encoder_digest:  # another version became active meanwhile
@@ -208,23 +212,30 @@ class Service:
         return self.delete(target, ids)
 
     def delete(self, target: str, ids: Sequence[int]) -> int:
-        """Overwrite sightings on disk and in memory, and return their number."""
-        with self._change:
-            self.records.delete(ids)
-            gallery = self.active.galleries.get(target)
-            if gallery is not None:
-                gallery.remove(ids)
-        self.records.empty_journal()  # last: if it fails, memory holds no more than the disk
+        """Overwrite sightings on disk and in memory, and return their number.
+
+        They are deleted a few at a time; if that fails, memory holds no more than the disk, and it can be repeated.
+        """
+        for start in range(0, len(ids), DELETED):
+            some = ids[start : start + DELETED]
+            with self._change:
+                self.records.delete(some)
+                gallery = self.active.galleries.get(target)
+                if gallery is not None:
+                    gallery.remove(some)
         return len(ids)
 
     def delete_expired(self) -> int:
         """Delete sightings that are older than their target's retention, and return their number."""
-        self.records.empty_journal()  # of a deletion that could not
+        now = self._clock.now()
         deleted = 0
         for target, days in self.settings.retention_days.items():
-            if expired := self.records.ids_before(target, time.time() - days * DAY_S):
+            if expired := self.records.ids_before(target, now - days * DAY_S):
                 deleted += self.delete(target, expired)
                 log.info("%s: deleted %d sightings, kept for %g days", target, len(expired), days)
+        if self._kept_time_s is None or abs(now - self._kept_time_s) > HOUR_S:
+            self.records.keep_time(now)
+            self._kept_time_s = now
         return deleted
 
     def load_version(self, version: str, model: ServedModel) -> None:

@@ -1,7 +1,11 @@
 """Store sightings, their crops and maps in one SQLite file.
 
-When `add` returns, its sightings are on disk; a killed process leaves all of them or none. When `delete` returns, they
-are deleted, and when `empty_journal` returns, nothing of them is left in the files.
+When `add` returns, its sightings are on disk; a killed process leaves all of them or none. When `delete` returns,
+nothing of its sightings is left in the files.
+
+The journal holds the old content of the pages that a transaction changes. It is emptied when the transaction is
+committed, and opening the file undoes a transaction that was killed and empties its journal. (A write-ahead log would
+hold deleted bytes after the commit, for as long as another reader or a kill keeps it from being emptied.)
 """
 
 import sqlite3
@@ -16,7 +20,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from qaconv.errors import InputError
 from qaconv.serving.messages import NewSighting
+from qaconv.serving.state_folder import GALLERIES, Reserve, lock_folder, make_private
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS sightings (
@@ -31,10 +37,28 @@ CREATE TABLE IF NOT EXISTS maps (
     PRIMARY KEY (encoder, sighting)
 );
 CREATE INDEX IF NOT EXISTS by_sighting ON maps (sighting);
+CREATE TABLE IF NOT EXISTS clock (one INTEGER PRIMARY KEY CHECK (one = 1), time_s REAL NOT NULL);
 """
 COLUMNS = "id, target, camid, time_s, person, enrolled_s"
 PAGE_BYTES = 65536  # several rows fit a page, and a third less is written than with a smaller page for each map
 READ = 512  # maps read at a time
+DELETED = 16  # sightings deleted in a transaction, so that its journal fits into the reserve
+PRAGMAS = (
+    f"page_size = {PAGE_BYTES}",  # has no effect on a file that exists
+    "journal_mode = TRUNCATE",
+    "synchronous = FULL",
+    "foreign_keys = ON",
+    "secure_delete = ON",
+    "temp_store = MEMORY",  # else rows could be written to /tmp
+)
+
+
+class DiskFull(RuntimeError):
+    """The disk has no room for a change; nothing of it was stored."""
+
+
+class Busy(RuntimeError):
+    """Another program keeps the file locked; nothing was changed."""
 
 
 @dataclass(frozen=True)
@@ -61,18 +85,26 @@ class Sighting:
 class Records:
     """The file `galleries.db` in a folder. Safe to use from any thread.
 
-    Maps are float16, keyed by the digest of the encoder that made them.
+    Maps are float16, keyed by the digest of the encoder that made them. Methods that change something raise DiskFull
+    or Busy.
+
+    Raises:
+        InputError: another process uses the folder, or another program keeps the file locked.
     """
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_private(folder)
+        path = folder / GALLERIES
+        self._folder_lock = lock_folder(folder)
         self._lock = threading.Lock()
-        self._connection = sqlite3.connect(folder / "galleries.db", check_same_thread=False, isolation_level=None)
-        self._connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")  # has no effect on a file that exists
-        for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "secure_delete = ON"):
-            self._connection.execute(f"PRAGMA {pragma}")
-        self._update_old_columns()
-        self._connection.executescript(SCHEMA)
+        self._reserve = Reserve(folder)
+        self._connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        try:
+            with self._reserve.free():
+                self._open()
+        except sqlite3.DatabaseError as error:
+            self.close()
+            raise InputError(f"{path}: cannot be opened: {error}") from error
 
     def add(
         self, rows: Sequence[tuple[str, int, float | None, str | None, float, bytes]], encoder: str, maps: NDArray[Any]
@@ -101,18 +133,36 @@ class Records:
             )
 
     def delete(self, ids: Sequence[int]) -> None:
-        """Delete sightings, their crops and maps; the file overwrites them, and its journal keeps them."""
+        """Delete sightings, their crops and maps, and overwrite them; up to DELETED fit on a full disk."""
         with self._transaction() as connection:
             connection.executemany("DELETE FROM sightings WHERE id = ?", [(sighting,) for sighting in ids])
 
-    def empty_journal(self) -> None:
-        """Write the journal's changes to the file, and empty it of what was deleted."""
-        self._query("PRAGMA wal_checkpoint(TRUNCATE)")
-
     def forget_other_encoders(self, encoder: str) -> None:
         """Delete the maps of other encoders."""
+        deleted = DELETED
+        while deleted == DELETED:
+            with self._transaction() as connection:
+                deleted = connection.execute(
+                    "DELETE FROM maps WHERE rowid IN "
+                    f"(SELECT rowid FROM maps WHERE encoder < ? OR encoder > ? LIMIT {DELETED})",
+                    (encoder, encoder),
+                ).rowcount
+
+    def room(self) -> int:
+        """Return how many bytes there are for further sightings: free ones of the disk, and pages of deleted ones."""
+        ((pages,),) = self._query("PRAGMA freelist_count")
+        return self._reserve.free_bytes() + int(pages) * PAGE_BYTES
+
+    def last_time(self) -> float | None:
+        """Return the last time that is known, in seconds since 1970; None where nothing was stored."""
+        statement = "SELECT coalesce((SELECT time_s FROM clock), (SELECT max(enrolled_s) FROM sightings))"
+        ((time_s,),) = self._query(statement)
+        return time_s if time_s is None else float(time_s)
+
+    def keep_time(self, time_s: float) -> None:
+        """Store the last time that is known, in seconds since 1970."""
         with self._transaction() as connection:
-            connection.execute("DELETE FROM maps WHERE encoder != ?", (encoder,))
+            connection.execute("INSERT OR REPLACE INTO clock VALUES (1, ?)", (time_s,))
 
     def find(self, sighting: int) -> Sighting | None:
         """Return a sighting; None where there is none of that id."""
@@ -190,9 +240,16 @@ class Records:
             yield [Sighting(*row[:-1]) for row in rows], np.stack([_map(row[-1], shape) for row in rows])
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file, and let other processes use the folder."""
         with self._lock:
             self._connection.close()
+            self._folder_lock.close()
+
+    def _open(self) -> None:
+        for pragma in PRAGMAS:
+            self._connection.execute(f"PRAGMA {pragma}")
+        self._update_old_columns()
+        self._connection.executescript(SCHEMA)
 
     def _update_old_columns(self) -> None:
         """Rename the column `deployment` of files from before 0.1.0, and fill `digest`, which came after it."""
@@ -211,9 +268,29 @@ class Records:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._lock, self._connection as connection:  # commits; rolls back after an error, also of the commit
-            connection.execute("BEGIN IMMEDIATE")
-            yield connection
+        with self._lock, _translated_errors():
+            self._limit_growth()
+            with self._reserve.free(), self._connection as connection:  # commits; rolls back after any error
+                connection.execute("BEGIN IMMEDIATE")
+                yield connection
+
+    def _limit_growth(self) -> None:
+        """Let the file grow by the free bytes alone, so that it takes nothing of the reserve."""
+        ((pages,),) = self._connection.execute("PRAGMA page_count").fetchall()
+        self._connection.execute(f"PRAGMA max_page_count = {pages + self._reserve.free_bytes() // PAGE_BYTES}")
+
+
+@contextmanager
+def _translated_errors() -> Iterator[None]:
+    """Raise DiskFull and Busy in place of SQLite's errors."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
+            raise DiskFull("the disk is full; nothing was stored or deleted, searches go on") from error
+        if error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
+            raise Busy("another program keeps the galleries locked; nothing was stored or deleted") from error
+        raise
 
 
 def _digest(crop: bytes) -> bytes:

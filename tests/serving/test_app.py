@@ -179,3 +179,23 @@ def test_a_key_of_one_target_sees_no_metric_of_another(service: Service, tmp_pat
     finally:
         REGISTRY.unregister(REGISTRY._names_to_collectors["qaconv_sightings"])
     assert 'qaconv_sightings{target="mall"}' in limited and "qaconv_capacity" in limited and "station" not in limited
+
+
+def test_on_a_full_disk_enrolment_gets_507_the_probe_503_and_searches_and_deletions_go_on(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    web = client(service)
+    (first,) = web.post(f"{MALL}/sightings", json={"sightings": [sighting(0)]}).json()["ids"]
+    assert web.get("/readyz").status_code == 200
+    monkeypatch.setattr("qaconv.serving.state_folder.Reserve.free_bytes", lambda _: 0)
+    statuses = set()
+    for start in range(1, 1000, 200):
+        body = {"sightings": [sighting(seed) for seed in range(start, start + 200)]}
+        answer = web.post(f"{MALL}/sightings", json=body)
+        statuses.add(answer.status_code)
+    assert statuses == {201, 507} and answer.status_code == 507
+    assert answer.json() == {"detail": "the disk is full; nothing was stored or deleted, searches go on"}
+    assert web.get("/readyz").status_code == 503
+    assert "new sightings are refused" in web.get("/readyz").json()["detail"]
+    assert web.post(f"{MALL}/search", json={"queries": [{"sighting": first}]}).status_code == 200
+    assert web.delete(f"{MALL}/sightings/{first}").json() == {"deleted": 1}

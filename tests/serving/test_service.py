@@ -1,10 +1,8 @@
-import sqlite3
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -15,7 +13,8 @@ from qaconv.runtime.contract import Decision, LogitThreshold, Probability, Score
 from qaconv.runtime.model import ServedModel
 from qaconv.serving.gallery import Filter
 from qaconv.serving.messages import Enrolled, NewSighting, Query
-from qaconv.serving.service import Full, NotFound, Service
+from qaconv.serving.service import DAY_S, Full, NotFound, Service
+from qaconv.serving.storage import DiskFull
 from qaconv.tlift.calibration import Calibration
 from qaconv.tlift.probability import MatchOdds
 from tests.small_service import SETTINGS, crop, small_model, small_service
@@ -112,7 +111,7 @@ def test_deleted_sightings_are_nowhere_in_the_files(service: Service, tmp_path: 
     enrol(service, 2, person="ada")
     enrol(service, 2, first=10)
     assert service.delete_person("mall", "ada") == 2
-    stored = b"".join(path.read_bytes() for path in (tmp_path / "state").rglob("*") if path.is_file())
+    stored = b"".join(path.read_bytes() for path in (tmp_path / "state").glob("galleries.db*"))
     assert crop(0)[20:] not in stored and crop(1)[20:] not in stored and b"ada" not in stored
     assert crop(10)[20:] in stored
 
@@ -314,33 +313,87 @@ def test_sightings_of_a_target_without_a_profile_take_no_room_before_and_after_a
     assert len(find(Service(service.records, SETTINGS, "2", model), 0)) == 2
 
 
-@pytest.mark.parametrize("way", ["person", "sighting", "retention"])
-def test_a_deletion_that_fails_after_it_is_on_disk_is_true_in_memory_and_is_completed(
+@pytest.mark.parametrize("way", ["person", "sightings", "retention"])
+def test_a_deletion_that_fails_half_way_is_as_far_in_memory_as_on_disk_and_can_be_repeated(
     way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("qaconv.serving.service.DELETED", 2)
     service = small_service(tmp_path, SETTINGS.model_copy(update={"retention_days": {"mall": 1}}))
-    old = enrol(service, 1, person="ada")
+    old = enrol(service, 5, person="ada")
     service.records._connection.execute("UPDATE sightings SET enrolled_s = 0")
-    kept = enrol(service, 1, first=1)
-    full = sqlite3.OperationalError("database or disk is full")
+    kept = enrol(service, 1, first=5)
+    delete = {
+        "person": lambda: service.delete_person("mall", "ada"),
+        "sightings": lambda: service.delete("mall", old),
+        "retention": service.delete_expired,
+    }[way]
+    delete_on_disk = service.records.delete
 
-    def fail_after_delete(delete: Callable[[Sequence[int]], None], ids: Sequence[int]) -> None:
-        delete(ids)
-        monkeypatch.setattr(service.records, "empty_journal", Mock(side_effect=full))
+    def delete_first_ones(ids: Sequence[int]) -> None:
+        if list(ids) != old[:2]:
+            raise DiskFull
+        delete_on_disk(ids)
 
     with monkeypatch.context() as patch:
-        patch.setattr(service.records, "delete", partial(fail_after_delete, service.records.delete))
-        with pytest.raises(sqlite3.OperationalError):
-            {
-                "person": lambda: service.delete_person("mall", "ada"),
-                "sighting": lambda: service.delete("mall", old),
-                "retention": service.delete_expired,
-            }[way]()
+        patch.setattr(service.records, "delete", delete_first_ones)
+        with pytest.raises(DiskFull):
+            delete()
+    assert sorted(find(service, 0, top_k=9)) == [*old[2:], *kept] == [row.id for row in service.page("mall", 0, 9)]
+    delete()
     assert find(service, 0) == kept
-    monkeypatch.undo()
-    service.delete_expired()
-    stored = b"".join(path.read_bytes() for path in (tmp_path / "state").rglob("*") if path.is_file())
-    assert crop(0)[20:] not in stored and crop(1)[20:] in stored
+    stored = b"".join(path.read_bytes() for path in (tmp_path / "state").glob("galleries.db*"))
+    assert crop(0)[20:] not in stored and crop(5)[20:] in stored
+
+
+@pytest.mark.parametrize("jump_s", [400 * DAY_S, -400 * DAY_S])
+def test_a_clock_that_jumps_neither_deletes_nor_dates_sightings(
+    jump_s: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = SETTINGS.model_copy(update={"retention_days": {"mall": 30}})
+    service = small_service(tmp_path, settings)
+    ids = enrol(service, 2)
+    right = time.time()
+    monkeypatch.setattr("time.time", lambda: right + jump_s)
+    ids += enrol(service, 2, first=2)
+    assert service.delete_expired() == 0
+    assert "the system's clock is " in caplog.text and len(caplog.records) == 1
+    service.records.close()
+    service = small_service(tmp_path, settings)
+    assert service.delete_expired() == 0
+    assert all(abs(sighting.enrolled_s - right) < 60 for sighting in service.page("mall", 0, 9))
+    monkeypatch.setattr("time.time", lambda: right)
+    assert service.delete_expired() == 0 and service.records.count() == len(ids)
+
+
+def test_after_a_long_pause_retention_follows_the_clock_a_day_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = small_service(tmp_path, SETTINGS.model_copy(update={"retention_days": {"mall": 30}}))
+    ids = enrol(service, 2)
+    start_s, start = time.time(), time.monotonic()
+
+    def pass_days(system: float, running: float) -> int:
+        monkeypatch.setattr("time.time", lambda: start_s + system * DAY_S)
+        monkeypatch.setattr("time.monotonic", lambda: start + running * DAY_S)
+        return service.delete_expired()
+
+    assert pass_days(0.9, 0) == 0  # a machine that was suspended
+    assert pass_days(31.0, 0.1) == 0
+    assert pass_days(31.9, 1.0) == 0
+    assert pass_days(32.1, 1.2) == len(ids)
+
+
+def test_the_last_known_time_is_kept_without_enrolments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = SETTINGS.model_copy(update={"retention_days": {"mall": 1.5}})
+    service = small_service(tmp_path, settings)
+    ids = enrol(service, 2)
+    start_s = time.time()
+    monkeypatch.setattr("time.time", lambda: start_s + 0.9 * DAY_S)
+    assert service.delete_expired() == 0
+    service.records.close()
+    service = small_service(tmp_path, settings)
+    monkeypatch.setattr("time.time", lambda: start_s + 1.8 * DAY_S)
+    assert service.delete_expired() == len(ids)
 
 
 def test_an_enrolment_that_fails_in_memory_is_not_on_disk(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:

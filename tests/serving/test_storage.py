@@ -1,15 +1,23 @@
 """Galleries on disk."""
 
+import os
+import signal
 import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from qaconv.errors import InputError
 from qaconv.serving.messages import NewSighting
-from qaconv.serving.storage import Records
+from qaconv.serving.storage import DELETED, Busy, DiskFull, Records
 
 ROW = ("mall", 3, 12.5, "p1", 1000.0, b"crop")
+CROP = b"a crop of one person"
 MAPS = np.ones((1, 2, 3, 2), np.float16)
 
 
@@ -38,3 +46,129 @@ def test_a_file_without_digests_is_opened_and_finds_its_sightings_by_content(tmp
     with sqlite3.connect(tmp_path / "galleries.db") as connection:
         connection.executescript("DROP INDEX by_content; ALTER TABLE sightings DROP COLUMN digest")
     assert Records(tmp_path).find_equal("mall", NewSighting(b"crop", 3, 12.5, "p1")) == stored
+
+
+def bytes_of(folder: Path) -> bytes:
+    return b"".join(path.read_bytes() for path in folder.glob("galleries.db*"))
+
+
+def row(crop: bytes, person: str | None = None) -> tuple[str, int, float | None, str | None, float, bytes]:
+    return ("mall", 0, None, person, 1000.0, crop)
+
+
+def test_a_deletion_while_another_program_reads_fails_and_changes_nothing_or_leaves_nothing(tmp_path: Path) -> None:
+    records = Records(tmp_path)
+    records._connection.execute("PRAGMA busy_timeout = 10")
+    ids = records.add([row(CROP), row(b"another crop")], "encoder", np.repeat(MAPS, 2, axis=0))
+    with closing(sqlite3.connect(tmp_path / "galleries.db", isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM sightings").fetchone()
+        with pytest.raises(Busy, match="another program keeps the galleries locked; nothing was stored or deleted"):
+            records.delete(ids[:1])
+        assert records.count() == 2
+        reader.execute("COMMIT")  # the file stays open
+        records.delete(ids[:1])
+        assert CROP not in bytes_of(tmp_path) and b"another crop" in bytes_of(tmp_path)
+
+
+def test_deleted_bytes_in_the_journal_of_a_killed_process_are_gone_after_the_next_start(tmp_path: Path) -> None:
+    """The process has the journal of releases up to 0.1.0, which kept deleted bytes until it was emptied."""
+    program = f"""
+import os, signal, sqlite3
+from pathlib import Path
+import numpy as np
+from qaconv.serving.storage import Records
+records = Records(Path({str(tmp_path)!r}))
+records._connection.execute("PRAGMA journal_mode = WAL")
+maps = np.ones((2, 2, 3, 2), np.float16)
+ids = records.add([("mall", 0, None, "ada", 1.0, crop) for crop in ({CROP!r}, b"another crop")], "encoder", maps)
+records.delete(ids[:1])
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == -signal.SIGKILL
+    assert CROP in bytes_of(tmp_path)
+    assert Records(tmp_path).count() == 1
+    assert CROP not in bytes_of(tmp_path) and b"another crop" in bytes_of(tmp_path)
+
+
+def test_a_second_process_is_refused_by_the_first_ones_number_and_let_in_when_it_ends(tmp_path: Path) -> None:
+    first = Records(tmp_path)
+    with pytest.raises(
+        InputError, match=f"{tmp_path}: must be used by one service at a time, got process {os.getpid()}"
+    ):
+        Records(tmp_path)
+    first.close()
+    Records(tmp_path)
+
+
+def test_new_and_existing_files_can_be_read_by_their_owner_alone(tmp_path: Path) -> None:
+    def modes() -> set[int]:
+        return {path.stat().st_mode & 0o777 for path in state.iterdir()}
+
+    state = tmp_path / "state"
+    Records(state).close()
+    assert state.stat().st_mode & 0o777 == 0o700 and modes() == {0o600}
+    state.chmod(0o755)
+    for path in state.iterdir():
+        path.chmod(0o644)
+    records = Records(state)
+    records.add([row(CROP)], "encoder", MAPS)
+    assert state.stat().st_mode & 0o777 == 0o700 and modes() == {0o600}
+
+
+def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
+    (tmp_path / "galleries.db").write_bytes(b"text" * 100)
+    with pytest.raises(InputError, match="galleries.db: cannot be opened: file is not a database"):
+        Records(tmp_path)
+
+
+def test_the_maps_of_other_encoders_are_forgotten_and_overwritten(tmp_path: Path) -> None:
+    records = Records(tmp_path)
+    count = DELETED + 1
+    ids = records.add([row(b"%d" % number) for number in range(count)], "m", np.repeat(MAPS, count, axis=0))
+    for encoder, value in (("a", 7.0), ("z", 9.0)):
+        records.add_maps(ids, encoder, np.full((count, 2, 3, 2), value, np.float16))
+    old = [np.full(4, value, np.float16).tobytes() for value in (7.0, 9.0)]
+    assert all(values in bytes_of(tmp_path) for values in old)
+    records.forget_other_encoders("m")
+    assert not any(values in bytes_of(tmp_path) for values in old)
+    assert records.count_maps("m", ["mall"]) == count
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 48 MB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=48m", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("a small disk can be mounted by root alone")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def fill(records: Records) -> list[int]:
+    """Add crops of 300 kB, three at a time, until there is no room."""
+    ids: list[int] = []
+    with pytest.raises(DiskFull, match="the disk is full; nothing was stored or deleted, searches go on"):
+        while True:
+            ids += records.add([row(bytes([len(ids) % 256]) * 300_000)] * 3, "encoder", np.repeat(MAPS, 3, axis=0))
+    return ids
+
+
+def test_a_full_disk_refuses_sightings_and_deletes_them_and_then_has_room_again(small_disk: Path) -> None:
+    state = small_disk / "state"
+    records = Records(state)
+    ids = fill(records)
+    (small_disk / "of another program").write_bytes(bytes(records._reserve.free_bytes()))
+    assert records._reserve.free_bytes() == 0 and records.count() == len(ids)
+    assert records.room() < 2**20
+    for start in range(0, 12, 4):
+        records.delete(ids[start : start + 4])
+    assert records.count() == len(ids) - 12 and records.room() > 3 * 2**20
+    assert not any(bytes([number]) * 1000 in bytes_of(state) for number in range(3, 12, 3))
+    more = records.add([row(b"after" * 1000)], "encoder", MAPS)
+    records.close()
+    records = Records(state)
+    assert records.find(more[0]) and len(fill(records)) >= 6
+    assert records._reserve._path.stat().st_size == 32 * 2**20

@@ -9,13 +9,18 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from qaconv.serving import schemas
 from qaconv.serving.auth import Caller, require_scope
+from qaconv.serving.middleware import LARGEST_BODY
 from qaconv.serving.routes.common import REFUSALS, Responses
 from qaconv.serving.service import Service
 from qaconv.serving.telemetry import write_metrics
 
 PAGE = Path(__file__).parents[1] / "static"
 UNREADABLE = "the galleries cannot be read"
-NOT_READY: Responses = {503: {"model": schemas.Problem, "description": f"{UNREADABLE.capitalize()}."}}
+DISK_FULL = "the disk is full: new sightings are refused; searches and deletions go on"
+LARGEST_ENROLMENT = 2 * LARGEST_BODY  # bytes of crops, and of their maps
+NOT_READY: Responses = {
+    503: {"model": schemas.Problem, "description": "The galleries cannot be read, or the disk is full."}
+}
 METRICS: Responses = {200: {"content": {"text/plain": {}}}}
 
 
@@ -29,11 +34,14 @@ def add_routes(app: FastAPI, service: Service) -> None:
 
     @app.get("/readyz", responses=NOT_READY)
     def readyz() -> schemas.Health:
-        """Answer if the galleries can be read and a model is loaded."""
+        """Answer if the galleries can be read, the disk has room for a large enrolment, and a model is loaded."""
         try:
             service.records.count()
+            room = service.records.room()
         except Exception as error:
             raise HTTPException(503, UNREADABLE) from error
+        if room < LARGEST_ENROLMENT:
+            raise HTTPException(503, DISK_FULL)
         return schemas.Health(status="ready", version=service.active.version)
 
     @app.get(

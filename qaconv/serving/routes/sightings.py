@@ -12,7 +12,10 @@ from qaconv.serving.routes.common import PREFIX, REFUSALS, Responses, Target
 from qaconv.serving.service import Service
 from qaconv.serving.storage import Sighting
 
-FULL: Responses = {507: {"model": schemas.Problem, "description": "Memory is full."}}
+CHANGES: Responses = {
+    503: {"model": schemas.Problem, "description": "Another program keeps the galleries locked."},
+    507: {"model": schemas.Problem, "description": "Memory or the disk is full."},
+}
 IMAGES: Responses = {200: {"content": {kind: {} for kind in FORMATS.values()}}}
 
 
@@ -24,7 +27,7 @@ def add_routes(app: FastAPI, service: Service) -> None:
 
 
 def _add_enrolment(app: FastAPI, service: Service) -> None:
-    responses = {**REFUSALS, **FULL}
+    responses = {**REFUSALS, **CHANGES}
 
     @app.post(f"{PREFIX}/sightings", status_code=201, responses=responses, dependencies=[require_scope("enrol")])
     def enrol(target: Target, body: schemas.Enrolment) -> schemas.Enrolled:
@@ -69,13 +72,14 @@ def _add_reading(app: FastAPI, service: Service) -> None:
 
 def _add_deletion(app: FastAPI, service: Service) -> None:
     delete = [require_scope("delete")]
+    responses = {**REFUSALS, **CHANGES}
 
-    @app.delete(f"{PREFIX}/sightings/{{sighting}}", responses=REFUSALS, dependencies=delete)
+    @app.delete(f"{PREFIX}/sightings/{{sighting}}", responses=responses, dependencies=delete)
     def delete_sighting(target: Target, sighting: schemas.Id) -> schemas.Deleted:
         """Overwrite one sighting's crop and map."""
         return schemas.Deleted(deleted=service.delete(target, [service.sighting(target, sighting).id]))
 
-    @app.delete(f"{PREFIX}/people/{{person}}", responses=REFUSALS, dependencies=delete)
+    @app.delete(f"{PREFIX}/people/{{person}}", responses=responses, dependencies=delete)
     def delete_person(target: Target, person: schemas.Person) -> schemas.Deleted:
         """Overwrite all crops and maps that were enrolled with this `person`. None is not an error."""
         return schemas.Deleted(deleted=service.delete_person(target, person))
