@@ -12,7 +12,7 @@ from qaconv.config import IngestConfig
 from qaconv.data import layouts
 from qaconv.data.ingest import IMAGES, TABLE, Verdict, check_batch, join, read_dataset
 
-RULES = IngestConfig(max_share_change=0.3, share_from=8)
+RULES = IngestConfig(max_share_change=0.3, share_from=8, wait_hours=24)
 
 
 def write_batch(folder: Path, first: int, rows: list[tuple[int, int, float, str]]) -> Path:
