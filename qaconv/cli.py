@@ -174,6 +174,7 @@ def reproduce(model: Annotated[str, typer.Argument(help="A version, such as mode
     with _exit_with_one_message():
         from qaconv.registry import reproduction, runs
 
+        load_params()  # in another folder MLflow would create an empty store
         runs.connect()
         made = reproduction.reproduce(model)
         for note in made.notes:
