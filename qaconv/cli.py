@@ -207,7 +207,7 @@ def migrate_params() -> None:
 @app.command()
 def serve(
     host: Annotated[str, typer.Option(help="Address to listen on; any but 127.0.0.1 needs keys.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8000,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8000,
     state: Annotated[Path, typer.Option(help="Folder of the galleries, created if missing.")] = Path("galleries"),
     keys: Annotated[Path | None, typer.Option(help="File of hashed keys, written by serve-key.")] = None,
 ) -> None:
