@@ -174,6 +174,7 @@ def reproduce(model: Annotated[str, typer.Argument(help="A version, such as mode
     with _exit_with_one_message():
         from qaconv.registry import reproduction, runs
 
+        load_params()  # in another folder MLflow would create an empty store
         runs.connect()
         made = reproduction.reproduce(model)
         for note in made.notes:
@@ -206,7 +207,7 @@ def migrate_params() -> None:
 @app.command()
 def serve(
     host: Annotated[str, typer.Option(help="Address to listen on; any but 127.0.0.1 needs keys.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8000,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8000,
     state: Annotated[Path, typer.Option(help="Folder of the galleries, created if missing.")] = Path("galleries"),
     keys: Annotated[Path | None, typer.Option(help="File of hashed keys, written by serve-key.")] = None,
 ) -> None:

@@ -13,11 +13,13 @@ from torch import Tensor, nn
 
 from qaconv.config import BackboneConfig, DatasetConfig, MethodConfig, Params
 from qaconv.config.kinds import KindSettings, LossSettings, RerankSettings, SamplerSettings, read_kind
+from qaconv.data.layouts import read as read_dataset
 from qaconv.data.layouts.names import read_names
 from qaconv.data.manifest import Manifest
 from qaconv.data.samplers import Draw, TrainingImages
 from qaconv.data.samplers.random import RandomSampler
 from qaconv.errors import InputError
+from qaconv.matching.rerank import Neighbourhoods
 from qaconv.models import QAConv, build_encoder
 from qaconv.models.losses import Outcome, PairLoss, build_loss
 from qaconv.models.losses.pairwise_matching import PairwiseMatching
@@ -226,7 +228,7 @@ def test_kind_that_derives_from_no_base_is_refused() -> None:
         read_kind("loss", LossSettings, {"kind": "function"})  # type: ignore[type-abstract]
 
 
-def test_page_names_files_that_exist_and_snippets_that_run() -> None:
+def test_page_names_files_that_exist_and_snippets_that_run(tmp_path: Path) -> None:
     page = (PROJECT / "docs/extending.md").read_text(encoding="utf-8")
     paths = re.findall(r"`((?:qaconv|tests|examples|flows|docs)/[\w./]+)`", page)
     assert paths
@@ -235,3 +237,21 @@ def test_page_names_files_that_exist_and_snippets_that_run() -> None:
     assert len(snippets) == 6
     for number, snippet in enumerate(snippets):
         exec(compile(snippet, f"docs/extending.md, snippet {number + 1}", "exec"), {"__name__": f"snippet{number}"})
+
+    for folder, name, colour in (("wanted", "person7-camera0", "red"), ("seen", "person7-camera1", "blue")):
+        (tmp_path / folder).mkdir()
+        Image.new("RGB", (4, 8), colour).save(tmp_path / folder / f"{name}.png")
+    assert read_dataset("shop", tmp_path).frame[["pid", "camid"]].to_numpy().tolist() == [[7, 0], [7, 1]]
+
+    kinds = {"loss": {"kind": "hinge", "margin": 2}, "sampler": {"kind": "neighbouring_labels"}}
+    method = MethodConfig.model_validate({"pooled": False, **kinds})
+    recipe = RECIPE.model_copy(update={"epochs": 2, "lr_drop_epoch": 1, "identities_per_batch": 3})
+    assert len(run(draw_people(tmp_path / "people"), tmp_path, recipe, method)[1]) == 2
+
+    config = BackboneConfig(name="patches", last_layer="layer3", neck_channels="none", weights="none")
+    assert build_encoder(config).map_size(64, 32) == (4, 2)
+
+    crowding = read_kind("rerank", RerankSettings, {"kind": "crowding"})  # type: ignore[type-abstract]
+    near = Neighbourhoods(np.zeros((3, 2), np.int64), np.array([[0, 1], [0, 0.2], [0, 1.0]]), np.ones(3))
+    scores = crowding.rerank(np.array([[0.5, 0.5]]), near, None)
+    assert scores[0, 0] < scores[0, 1]  # the first is near to another image

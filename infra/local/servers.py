@@ -36,6 +36,7 @@ BUCKETS = ("mlflow", "dvc", "incoming", "quarantine")
 
 def prepare(environment: Environment) -> None:
     """Create what the servers need before they start: folders, PostgreSQL's cluster, files with secrets."""
+    require_root(PROJECT)
     shutil.rmtree(LOCAL / "tmp", ignore_errors=True)  # files that killed processes have left
     for folder in ("log", "s3", "prefect", "clones", "tmp"):
         (LOCAL / folder).mkdir(mode=0o700, exist_ok=True)
@@ -54,6 +55,19 @@ def prepare(environment: Environment) -> None:
         f"admin_password = {environment['MLFLOW_TRACKING_PASSWORD']}\n"
         "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n",
     )
+
+
+def require_root(project: Path) -> None:
+    """Check that a folder is the root of a git repository, which workers clone and new data are pushed to.
+
+    Raises:
+        InputError: it is not.
+    """
+    command = ["git", "rev-parse", "--show-toplevel"]
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
+    root = Path(done.stdout.strip()) if not done.returncode else None
+    if root != project.resolve():
+        raise InputError(f"{project}: must be the root of a git repository, got {root or 'no repository'}")
 
 
 def start_stores(environment: Environment, supervisor: Supervisor) -> None:

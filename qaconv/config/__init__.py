@@ -8,24 +8,42 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-import yaml
-from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import ErrorDetails
 
 from qaconv.config.kinds import Loss, Rerank, Sampler, Settings
 from qaconv.config.outdated import replace_outdated
+from qaconv.config.reading import read_yaml
 from qaconv.errors import InputError
 from qaconv.plugins import check_name
 
 Share = Annotated[float, Field(ge=0, le=1)]
 T = TypeVar("T")
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]  # it becomes a path, a DVC stage and an MLflow metric
 METHODS = ("qaconv", "baseline")
+
+
+def _check_name(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_-]*", name):
+        raise ValueError("a name must be of letters, digits, _ and -, and not begin with -")
+    return name
+
+
+Name = Annotated[str, AfterValidator(_check_name)]  # it becomes a path, a DVC stage and an MLflow metric
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
 class SiteConfig(Settings):
     """One site of the synthetic camera network, rendered to Market-1501's folders."""
 
-    seed: int
+    seed: Seed
     cameras: Annotated[int, Field(ge=2, le=12)]
     people: Annotated[int, Field(ge=2, le=9000)]
     days: Annotated[int, Field(ge=1, le=6)] = 1  # sessions s1..s6; the clocks restart with each
@@ -38,8 +56,15 @@ class DatasetConfig(Settings):
     """A camera network's images: a folder in a known layout, or a table."""
 
     layout: str  # a name of the group "layout"
-    path: Path  # relative to the project, or absolute
+    path: Annotated[Path, Field(strict=False)]  # relative to the project, or absolute
     options: dict[str, bool | int | float | str] = Field(default_factory=dict)  # such as official_time: true
+
+    @field_validator("path")
+    @classmethod
+    def _path_is_written_out(cls, path: Path) -> Path:
+        if path == Path() or path.parts[0].startswith("~"):
+            raise ValueError("must be the path of a folder or a table; ~ and an empty path are not replaced")
+        return path
 
     @field_validator("layout")
     @classmethod
@@ -152,7 +177,9 @@ class EvaluateConfig(Settings):
 
     batch_size: PositiveInt  # images encoded at a time, on a CPU by each core
     engine: Literal["exact", "int8"]  # how maps are matched; int8 is faster and within 0.1 mAP points of exact
-    parts: tuple[PositiveInt, ...]  # 1..n: each stage of a target matches one of n parts of its sightings
+    parts: Annotated[
+        tuple[PositiveInt, ...], Field(strict=False)
+    ]  # 1..n: each stage of a target matches one of n parts of its sightings
     rerank: Rerank  # {kind: NAME, ...}, a name of the group "rerank"
 
     @field_validator("parts")
@@ -222,7 +249,7 @@ class ServeConfig(Settings):
 class Params(Settings):
     """All of params.yaml."""
 
-    seed: int
+    seed: Seed
     sites: dict[Name, SiteConfig]
     datasets: dict[Name, DatasetConfig]
     targets: Annotated[list[Name], Field(min_length=1)]
@@ -338,37 +365,8 @@ def check_params(values: Any, path: Path) -> Params:
         if outdated := replace_outdated(values, path):
             message = f"{path} has keys of an older version; `qaconv migrate-params` rewrites it:\n  "
             raise InputError(message + "\n  ".join(outdated)) from error
-        faults = [
-            f"{'.'.join(map(str, fault['loc'])) or 'params'}: {fault['msg']}, found {_short(fault['input'])}"
-            for fault in error.errors()
-        ]
+        faults = [_describe(fault) for fault in error.errors()]
         raise InputError(f"{path}: " + f"\n{path}: ".join(faults)) from error
-
-
-def read_yaml(path: Path) -> Any:
-    """Read params.yaml without checking its keys.
-
-    Raises:
-        InputError: the file cannot be read or is not YAML.
-    """
-    try:
-        return yaml.safe_load(read_text(path))
-    except yaml.YAMLError as error:
-        raise InputError(f"{path}: is not YAML: {error}") from error
-
-
-def read_text(path: Path) -> str:
-    """Read params.yaml as text.
-
-    Raises:
-        InputError: the file cannot be read.
-    """
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}; run this in the project's folder") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: must be UTF-8: {error}") from error
 
 
 def _named(settings: Mapping[Any, T], key: str, name: str) -> T:
@@ -377,6 +375,12 @@ def _named(settings: Mapping[Any, T], key: str, name: str) -> T:
     return settings[name]
 
 
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
+def _describe(fault: ErrorDetails) -> str:
+    """Return key, expectation and value of a fault; a block is not shown, as it has many values."""
+    key = ".".join(str(part) for part in fault["loc"] if part != "[key]") or "params"
+    expected = "Input should be a block of keys" if fault["type"] == "model_type" else fault["msg"]
+    text = f"{key}: {expected.removeprefix('Value error, ')}"
+    if isinstance(fault["input"], Mapping):
+        return text
+    shown = repr(fault["input"])
+    return f"{text}, found {shown if len(shown) <= 80 else shown[:77] + '...'}"

@@ -6,11 +6,11 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-import yaml
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from qaconv.config import check_params, read_text
+from qaconv.config import check_params
+from qaconv.config.reading import parse_yaml, read_text
 from qaconv.errors import InputError
 from qaconv.files import replacing_file
 
@@ -34,7 +34,7 @@ def editing_params(path: Path) -> Iterator[MutableMapping[str, Any]]:
     yield params
     text = StringIO()
     editor.dump(params, text)
-    check_params(yaml.safe_load(text.getvalue()), path)
+    check_params(parse_yaml(text.getvalue(), path), path)
     try:
         with replacing_file(path) as new_file:
             new_file.write_text(text.getvalue(), encoding="utf-8")

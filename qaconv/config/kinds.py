@@ -24,9 +24,12 @@ TAKEN_LABELS = ("target", "model", "direct", "lifted")
 
 
 class Settings(BaseModel):
-    """Base of all blocks of params.yaml. Unknown keys are errors, and values cannot be changed after reading."""
+    """Base of all blocks of params.yaml. Unknown keys are errors, and values cannot be changed after reading.
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    A value must have its key's type: neither `true` nor the text '2' is a number.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class KindSettings(Settings):

@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-from qaconv.config import load_params, read_yaml
+from qaconv.config import load_params
 from qaconv.config.editing import editing_params
 from qaconv.config.outdated import replace_outdated
+from qaconv.config.reading import read_yaml
 
 
 def migrate_params(path: Path = Path("params.yaml")) -> list[str]:

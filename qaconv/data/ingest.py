@@ -59,8 +59,6 @@ def check_batch(batch: Path, images: Mapping[str, Path], dataset: Path, rules: I
     except InputError as error:
         return _refuse_all(list(images), str(error))
     rows = checked.merge(raw[["image", table.ORDER]], on="image")
-    if rows.empty:
-        return _refuse_all(list(images), f"{TABLE}: must have at least one row, got none")
     existing = _read_rows(dataset)
     files = [_inspect(images, image) for image in rows["image"]]
     faults = pd.Series([file.fault for file in files], rows.index, dtype=object)  # None if the image decodes

@@ -166,7 +166,7 @@ def _checked(frame: pd.DataFrame, root: Path) -> pd.DataFrame:
         (frame["pid"] > LARGEST_PID, f"have a pid above {LARGEST_PID:,}"),
         (not_seconds(frame["time_s"]), f"have a time_s that is neither empty nor {SECONDS}"),
         (image.duplicated(), "appear twice"),
-        (outside, "have a path that is not below that folder"),
+        (outside, "have a path that begins with / or goes up by .. (it must be relative to that folder)"),
     ):
         if refused.any():
             raise InputError(f"{root}: {refused.sum()} images {fault}:{name_first(image[refused])}")

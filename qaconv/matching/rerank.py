@@ -58,7 +58,8 @@ def k_reciprocal(
         lambda_value: weight of the original distance, in [0, 1]. Default: 0.3.
 
     Raises:
-        ValueError: the tables' shapes do not fit together.
+        ValueError: the tables' shapes do not fit together, a distance is negative or not finite, or a parameter is not
+            in its range.
 
     Example:
         >>> import numpy as np
@@ -69,10 +70,20 @@ def k_reciprocal(
         array([[0.02, 0.03, 0.99, 1.  ]])
     """
     across, among_queries, among_gallery = map(np.asarray, (query_gallery, query_query, gallery_gallery))
+    if across.ndim != 2 or not across.shape[1]:
+        raise ValueError(f"query_gallery must have shape [Q, G] with at least one gallery image, got {across.shape}")
+    for name, value in (("k1", k1), ("k2", k2)):
+        if not isinstance(value, (int, np.integer)) or value < 1:
+            raise ValueError(f"{name} must be a whole number from 1, got {value!r}")
+    if not 0 <= lambda_value <= 1:
+        raise ValueError(f"lambda_value must be in [0, 1], got {lambda_value!r}")
     queries, galleries = across.shape
     for name, part, size in (("query_query", among_queries, queries), ("gallery_gallery", among_gallery, galleries)):
         if part.shape != (size, size):
             raise ValueError(f"{name} must have shape {(size, size)}, got {part.shape}")
+    for name, part in (("query_gallery", across), ("query_query", among_queries), ("gallery_gallery", among_gallery)):
+        if wrong := int((~(np.isfinite(part) & (part >= 0))).sum()):
+            raise ValueError(f"{name} must be finite distances from 0, got {wrong} of {part.size} that are not")
     table = np.block([[among_queries, across], [across.T, among_gallery]])
     finder = NeighbourhoodFinder(len(table), max(k1 + 1, k2))
     everything = slice(0, len(table))

@@ -97,8 +97,8 @@ def search(
         >>> search(gallery[:1], gallery, head, top_k=2).indices
         array([[0, 2]])
     """
-    if not 1 <= top_k <= len(gallery):
-        raise ValueError(f"top_k must be in 1..{len(gallery)} (the gallery's size), got {top_k}")
+    if not isinstance(top_k, (int, np.integer)) or not 1 <= top_k <= len(gallery):
+        raise ValueError(f"top_k must be in 1..{len(gallery)} (the gallery's size), got {top_k!r}")
     best = np.full((len(query_maps), top_k), np.iinfo(np.int64).min)
     for tile in logit_tiles(query_maps, gallery, head, engine=engine, device=device, progress=progress):
         keys = _keys(tile.logits, np.arange(tile.columns.start, tile.columns.stop))

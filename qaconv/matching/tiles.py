@@ -132,6 +132,8 @@ def check_shape(name: str, maps: "Maps", head: Head, expected: tuple[int, ...] |
     Raises:
         ValueError: the maps have another shape.
     """
+    if not hasattr(maps, "shape"):
+        raise ValueError(f"{name} must be an array, a tensor or a store of maps, got a {type(maps).__name__}")
     shape = tuple(maps.shape)
     expected = expected or head.map_shape
     if expected is not None and shape[1:] != expected:

@@ -13,7 +13,10 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from qaconv.data.manifest import JUNK
-from qaconv.metrics.sightings import SameCamera, Sightings
+from qaconv.metrics.sightings import SameCamera, Sightings, check_choice
+
+WithoutMatch = Literal["skip", "zero", "refuse"]
+Ties = Literal["wrong_first", "right_first"]
 
 
 @dataclass(frozen=True)
@@ -45,8 +48,8 @@ def evaluate_ranking(
     gallery_camids: ArrayLike,
     *,
     same_camera: SameCamera = "drop",
-    without_match: Literal["skip", "zero", "refuse"] = "skip",
-    ties: Literal["wrong_first", "right_first"] = "wrong_first",
+    without_match: WithoutMatch = "skip",
+    ties: Ties = "wrong_first",
 ) -> RankingMetrics:
     """Compute rank-1, the CMC curve and mAP of scores: each query ranks the gallery, the highest score first.
 
@@ -64,8 +67,8 @@ def evaluate_ranking(
             order of the gallery. Default: "wrong_first".
 
     Raises:
-        ValueError: shapes do not fit, a score is not a finite number, no query has a true match, or one has none and
-            `without_match` is "refuse".
+        ValueError: shapes do not fit, a score is not a finite number, an id is NaN, a choice is unknown, no query has a
+            true match, or one has none and `without_match` is "refuse".
 
     Example:
         >>> metrics = evaluate_ranking([[0.9, 0.8, 0.1]], [1], [2, 1, 1], [0], [1, 1, 1])
@@ -74,6 +77,9 @@ def evaluate_ranking(
         >>> round(metrics.mean_average_precision, 3)
         0.583
     """
+    check_choice("same_camera", same_camera, SameCamera)
+    check_choice("without_match", without_match, WithoutMatch)
+    check_choice("ties", ties, Ties)
     sightings = Sightings(scores, query_pids, gallery_pids, query_camids, gallery_camids)
     order = np.argsort(sightings.gallery_pids, kind="stable")
     order = order[sightings.gallery_pids[order] != JUNK]

@@ -4,7 +4,7 @@ Q queries, G gallery images.
 """
 
 from collections.abc import Iterator
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -33,7 +33,7 @@ class Sightings:
         gallery_camids: [G].
 
     Raises:
-        ValueError: shapes do not fit, or a score is not a finite number.
+        ValueError: shapes do not fit, a score is not a finite number, or an id is NaN.
     """
 
     def __init__(
@@ -45,8 +45,12 @@ class Sightings:
         gallery_camids: ArrayLike,
     ) -> None:
         self.scores = np.asarray(scores)
-        self.query_pids, self.gallery_pids = np.asarray(query_pids), np.asarray(gallery_pids)
-        self.query_camids, self.gallery_camids = np.asarray(query_camids), np.asarray(gallery_camids)
+        if self.scores.dtype.kind not in "fiub":
+            raise ValueError(f"scores must be real numbers, got {self.scores.dtype}")
+        self.query_pids = _ids("query_pids", query_pids)
+        self.gallery_pids = _ids("gallery_pids", gallery_pids)
+        self.query_camids = _ids("query_camids", query_camids)
+        self.gallery_camids = _ids("gallery_camids", gallery_camids)
         queries, galleries = len(self.query_pids), len(self.gallery_pids)
         fits = self.scores.shape == (queries, galleries)
         if not fits or len(self.query_camids) != queries or len(self.gallery_camids) != galleries:
@@ -75,3 +79,23 @@ class Sightings:
     def _blocks(self) -> Iterator[slice]:
         rows = max(1, BLOCK_PAIRS // max(1, len(self.gallery_pids)))
         return (slice(start, start + rows) for start in range(0, len(self.query_pids), rows))
+
+
+def _ids(name: str, values: ArrayLike) -> NDArray[Any]:
+    """Return a list of people or cameras as an array [N]."""
+    ids = np.asarray(values)
+    if ids.ndim != 1:
+        raise ValueError(f"{name} must be a list with an id for each image, got shape {ids.shape}")
+    if unknown := int(np.count_nonzero(ids != ids)) if ids.dtype.kind in "fO" else 0:
+        raise ValueError(f"{name} must be known, got {unknown} of {len(ids)} that are NaN")
+    return ids
+
+
+def check_choice(name: str, value: str, choices: Any) -> None:
+    """Check an argument that is one of the words of a Literal.
+
+    Raises:
+        ValueError: it is none of them.
+    """
+    if value not in get_args(choices):
+        raise ValueError(f"unknown {name} {value!r}, allowed: {', '.join(get_args(choices))}")

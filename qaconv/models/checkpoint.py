@@ -70,8 +70,15 @@ def save_network(network: Network, folder: Path, trained: dict[str, Any], tables
 
 
 def weights_digest(folder: Path) -> str:
-    """Compute the sha256 of a saved network's weights. Maps are comparable only if it is the same."""
-    return sha256((folder / "weights.safetensors").read_bytes()).hexdigest()
+    """Compute the sha256 of a saved network's weights. Maps are comparable only if it is the same.
+
+    Raises:
+        InputError: the folder holds no weights.
+    """
+    try:
+        return sha256((folder / "weights.safetensors").read_bytes()).hexdigest()
+    except OSError as error:
+        raise InputError(f"{folder}: holds no network that can be read: {error}; `dvc repro` writes it") from error
 
 
 def load_network(folder: Path) -> tuple[Network, dict[str, Any]]:

@@ -22,6 +22,7 @@ from qaconv.runtime.model import ServedModel
 from qaconv.times import check_seconds
 
 ROLES = ("query", "gallery")
+NEEDED = ("role", "image", "camid")
 
 
 class Ranker(PythonModel):
@@ -101,7 +102,9 @@ def _side(table: pd.DataFrame, role: str) -> pd.DataFrame:
     Raises:
         InputError: a role is unknown, no row has this one, or a time cannot be seconds.
     """
-    unknown = sorted(set(table["role"]) - set(ROLES))
+    if missing := [name for name in NEEDED if name not in table]:
+        raise InputError(f"model_input: must have the columns {', '.join(missing)}, got {', '.join(map(str, table))}")
+    unknown = sorted(set(table["role"].astype(str)) - set(ROLES))
     if unknown:
         raise InputError(f"role: unknown {unknown}, allowed: {', '.join(ROLES)}")
     names = table["id"] if "id" in table else pd.Series(table.index.astype(str), table.index)

@@ -73,6 +73,17 @@ def test_params_of_the_project_are_valid() -> None:
         (lambda values: values["machine"].update(device="gpu"), ["machine.device", "gpu"]),
         (lambda values: values["machine"].update(processes=0), ["machine.processes", "greater than 0"]),
         (lambda values: values["sites"]["mall"].update(cameras=1), ["sites.mall.cameras", "2"]),
+        (lambda values: values["train"].update(epochs=True), ["train.epochs", "valid integer", "True"]),
+        (lambda values: values["train"].update(epochs="6"), ["train.epochs", "valid integer", "'6'"]),
+        (lambda values: values["train"].update(amp="off"), ["train.amp", "valid boolean", "'off'"]),
+        (lambda values: values["train"].update(lr=float("inf")), ["train.lr", "finite number", "inf"]),
+        (set_loss(kind="hard_triplet", margin=True), ["methods.qaconv.loss.margin", "valid number", "True"]),
+        (lambda values: values.update(seed=-7), ["seed", "greater than or equal to 0", "-7"]),
+        (lambda values: values.update(machine=None), ["machine: Input should be a block of keys, found None"]),
+        (lambda values: values["datasets"]["mall"].update(path=""), ["datasets.mall.path", "an empty path"]),
+        (lambda values: values["datasets"]["mall"].update(path="~/mall"), ["datasets.mall.path", "~", "'~/mall'"]),
+        (lambda values: values["datasets"].update({"raw/mall": {}}), ["datasets.raw/mall: a name must be of letters"]),
+        (lambda values: values["datasets"].update({"-x": {}}), ["datasets.-x: a name", "not begin with -"]),
     ],
 )
 def test_wrong_setting_is_refused_with_its_key_and_what_is_allowed(
@@ -111,5 +122,46 @@ def test_missing_file_is_refused_with_where_to_run(tmp_path: Path) -> None:
 
 def test_file_that_is_not_yaml_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text("train: [")
-    with pytest.raises(InputError, match=r"params\.yaml: is not YAML"):
+    with pytest.raises(InputError, match=r"params\.yaml: line 1: is not YAML"):
         load_params(tmp_path / "params.yaml")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key"),
+    [
+        ("seed: 7\n", "seed: 7\nseed: 8\n", "seed"),
+        ("  epochs: 6\n", "  epochs: 6\n  epochs: 9\n", "epochs"),
+        ("path: data/raw/mall}", "path: data/raw/mall, path: data/raw/campus}", "path"),
+    ],
+)
+def test_key_that_stands_twice_is_refused_by_its_name_and_line(tmp_path: Path, old: str, new: str, key: str) -> None:
+    text = PARAMS.read_text()
+    assert old in text
+    path = tmp_path / "params.yaml"
+    path.write_text(text.replace(old, new))
+    with pytest.raises(InputError, match=rf"params\.yaml: line \d+: .*the key '{key}' must stand once in a block"):
+        load_params(path)
+
+
+@pytest.mark.parametrize("new", ["\tepochs: 6", "    epochs: 6", "epochs: 6"])
+def test_wrong_indentation_is_refused_with_its_line(tmp_path: Path, new: str) -> None:
+    lines = PARAMS.read_text().splitlines()
+    number = lines.index("  epochs: 6")
+    lines[number] = new
+    path = tmp_path / "params.yaml"
+    path.write_text("\n".join(lines))
+    with pytest.raises(
+        InputError, match=rf"params\.yaml: line ({number + 1}|{number + 2}): is not YAML: .* indentation"
+    ):
+        load_params(path)
+
+
+def test_number_with_an_exponent_is_read_as_dvc_reads_it(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(PARAMS.read_text().replace("weight_decay: 0.0005", "weight_decay: 5e-4"))
+    assert load_params(path).train.weight_decay == 0.0005
+
+
+def test_message_about_two_keys_does_not_show_all_settings(tmp_path: Path) -> None:
+    message = refusal(tmp_path, lambda values: values["targets"].append("harbour"))
+    assert "found" not in message

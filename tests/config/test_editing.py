@@ -29,7 +29,7 @@ def test_invalid_change_is_refused_by_the_name_of_the_file_itself(params: Path) 
 @pytest.mark.parametrize("text", ["train: [", "seed: 7\nseed: 8\n"])
 def test_text_that_is_not_yaml_is_refused_by_the_name_of_the_file(params: Path, text: str) -> None:
     params.write_text(text)
-    with pytest.raises(InputError, match=f"^{params}: is not YAML: "), editing_params(params):
+    with pytest.raises(InputError, match=f"^{params}: .*is not YAML: "), editing_params(params):
         pass
 
 

@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -127,3 +129,21 @@ def test_the_nearest_of_many_columns_are_those_of_the_sorted_table(size: int, mo
     np.testing.assert_array_equal(near.indices, table[10:20].argsort(axis=1)[:, :5])
     np.testing.assert_array_equal(near.distances, np.sort(table[10:20], axis=1)[:, :5])
     np.testing.assert_array_equal(near.farthest, table[10:20].max(axis=1))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"k1": 0}, "k1 must be a whole number from 1, got 0"),
+        ({"k2": 2.5}, "k2 must be a whole number from 1, got 2.5"),
+        ({"lambda_value": 2}, r"lambda_value must be in \[0, 1\], got 2"),
+        ({"query_gallery": [[np.nan, 1]]}, "query_gallery must be finite distances from 0, got 1 of 2"),
+        ({"query_gallery": [[-1, 1]]}, "query_gallery must be finite distances from 0, got 1 of 2"),
+        ({"query_gallery": [0, 1]}, r"query_gallery must have shape \[Q, G\]"),
+        ({"query_gallery": [[]]}, r"query_gallery must have shape \[Q, G\] with at least one gallery image"),
+    ],
+)
+def test_impossible_distances_and_parameters_are_refused_by_name(change: dict[str, Any], message: str) -> None:
+    tables: dict[str, Any] = {"query_gallery": [[1, 2]], "query_query": [[0]], "gallery_gallery": [[0, 1], [1, 0]]}
+    with pytest.raises(ValueError, match=message):
+        k_reciprocal(**(tables | change))

@@ -118,3 +118,12 @@ def test_a_folded_head_of_numbers_gives_the_logits_of_the_network_in_torch() -> 
     logits = score_matrix(query_maps.numpy(), gallery_maps.numpy(), numbers)
     np.testing.assert_array_equal(logits, score_matrix(query_maps, gallery_maps, network_head))
     np.testing.assert_allclose(logits, network_head(query_maps, gallery_maps).detach(), atol=1e-5)
+
+
+def test_lists_and_a_fraction_of_an_image_are_refused_by_name() -> None:
+    maps = np.ones((2, 2, 2, 1), np.float32)
+    head = random_head(2, 2, 1, seed=1)
+    with pytest.raises(ValueError, match="query_maps must be an array, a tensor or a store of maps, got a list"):
+        score_matrix(maps.tolist(), maps, head)
+    with pytest.raises(ValueError, match=r"top_k must be in 1\.\.2 .* got 1\.5"):
+        search(maps, maps, head, top_k=1.5)  # type: ignore[arg-type]

@@ -155,3 +155,25 @@ def test_no_true_match_at_all_is_refused() -> None:
 def test_a_score_that_is_no_number_is_refused() -> None:
     with pytest.raises(ValueError, match="scores must be finite numbers, got 1 of 2"):
         evaluate_ranking([[np.nan, 1]], [1], [1, 2], [0], [1, 1])
+
+
+@pytest.mark.parametrize("key", ["same_camera", "without_match", "ties"])
+def test_unknown_choice_is_refused_with_the_allowed_ones(key: str) -> None:
+    choice: dict[str, Any] = {key: "kep"}
+    with pytest.raises(ValueError, match=f"unknown {key} 'kep', allowed: "):
+        evaluate_ranking([[0.9]], [1], [1], [0], [1], **choice)
+
+
+@pytest.mark.parametrize(
+    ("scores", "pids", "message"),
+    [
+        ([["a"]], [1], "scores must be real numbers"),
+        ([[1j]], [1], "scores must be real numbers"),
+        ([[0.9]], [[1]], r"query_pids must be a list with an id for each image, got shape \(1, 1\)"),
+        ([[0.9]], 1, r"query_pids must be a list .* got shape \(\)"),
+        ([[0.9]], [np.nan], "query_pids must be known, got 1 of 1 that are NaN"),
+    ],
+)
+def test_scores_and_ids_of_another_kind_are_refused_by_name(scores: Any, pids: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        evaluate_ranking(scores, pids, [1], [0], [1])

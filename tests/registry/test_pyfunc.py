@@ -52,3 +52,9 @@ def test_the_rows_of_top_k_are_the_best(ranker: Ranker) -> None:
 def test_a_time_in_milliseconds_is_refused(ranker: Ranker) -> None:
     with pytest.raises(InputError, match="time_s must be seconds from"):
         ranker.predict(CONTEXT, table(query_time_s=1764211494000.0), {"target": "mall"})
+
+
+@pytest.mark.parametrize("column", ["role", "image", "camid"])
+def test_a_missing_column_is_named(column: str, ranker: Ranker) -> None:
+    with pytest.raises(InputError, match=f"model_input: must have the columns {column}, got "):
+        ranker.predict(CONTEXT, table().drop(columns=column))

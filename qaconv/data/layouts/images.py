@@ -70,6 +70,8 @@ def inspect_image(path: Path) -> ImageFile:
     """Read and decode an image file."""
     try:
         size = path.stat().st_size
+        if not path.is_file():  # to read a pipe would wait for ever
+            return ImageFile("", fault="is not a file")
         if size > LARGEST_FILE:
             return ImageFile("", fault=f"has {size:,} bytes, must have at most {LARGEST_FILE:,}")
         content = path.read_bytes()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from qaconv.data.layouts.names import refuse_names, require
+from qaconv.data.layouts.names import refuse_names, require, whole_numbers
 from qaconv.data.manifest import Manifest
 from qaconv.errors import InputError
 
@@ -59,4 +59,5 @@ def _read_list(root: Path, name: str, split: str) -> pd.DataFrame:
     numbered = enumerate(zip(lines, matches, strict=True), start=1)
     refuse_names(root / name, [f"line {number}: {line!r}" for number, (line, match) in numbered if not match], EXAMPLE)
     rows = pd.DataFrame([match.groupdict() for match in matches if match], columns=["image", "camera", "pid"])
-    return rows.astype({"camera": "int64", "pid": "int64"}).assign(split=split)
+    numbers = whole_numbers(root / name, rows[["camera", "pid"]], rows["image"])
+    return rows.assign(**numbers, split=split)

@@ -8,6 +8,7 @@ import pandas as pd
 
 from qaconv.errors import InputError, name_first
 
+LONGEST = 18  # digits that every int64 can have
 LEFT_BY_FILE_MANAGERS = {"Thumbs.db", "desktop.ini"}  # names with a leading dot are ignored, too
 
 
@@ -27,12 +28,33 @@ def read_names(root: Path, folders: Mapping[str, str], pattern: str, example: st
         InputError: a sub-folder is missing, or a name does not match.
     """
     require(root, folders.values())
+    if other := [folder for folder in folders.values() if not (root / folder).is_dir()]:
+        raise InputError(f"{root}: {', '.join(other)} must be a folder of images")
     files = [(split, f"{folder}/{name}") for split, folder in folders.items() for name in _names(root / folder)]
     compiled = re.compile(pattern)
     matches = [compiled.fullmatch(image.rpartition("/")[2]) for _, image in files]
     refuse_names(root, [image for (_, image), match in zip(files, matches, strict=True) if not match], example)
     groups = pd.DataFrame([match.groupdict() for match in matches if match], columns=list(compiled.groupindex))
-    return pd.DataFrame(files, columns=["split", "image"]).join(groups.astype("int64"))
+    images = pd.DataFrame(files, columns=["split", "image"])
+    return images.join(whole_numbers(root, groups, images["image"]))
+
+
+def whole_numbers(root: Path, texts: pd.DataFrame, images: "pd.Series[str]") -> pd.DataFrame:
+    """Return columns of digits as int64.
+
+    Args:
+        root: file or folder that they are from, named in the message.
+        texts: the digits, with - before a negative number.
+        images: image of each row.
+
+    Raises:
+        InputError: a number has more than 18 digits.
+    """
+    is_long = texts.apply(lambda column: column.astype(str).str.lstrip("-0").str.len() > LONGEST).any(axis=1)
+    if is_long.any():
+        long = images[is_long.to_numpy()]
+        raise InputError(f"{root}: {len(long)} names have a number of more than {LONGEST} digits:{name_first(long)}")
+    return texts.astype("int64")
 
 
 def require(root: Path, paths: Iterable[str]) -> None:

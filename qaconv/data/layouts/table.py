@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 
 from qaconv.data.layouts.clock_resets import correct_resets
 from qaconv.data.manifest import JUNK, SPLITS, Manifest
@@ -15,6 +16,7 @@ from qaconv.times import SECONDS, not_seconds
 COLUMNS = ("image", "pid", "camid", "time_s", "split")
 NAME = "sightings.csv"  # of a table in a folder that DVC watches with its images
 ORDER = "order"  # may be left out
+KNOWN = (*COLUMNS, ORDER)
 NUMBERS = ("pid", "camid", "time_s", ORDER)
 CAMID = f"a whole number in 0..{LARGEST_CAMID:,}"
 PID = f"a whole number in {JUNK}..{LARGEST_PID:,}"
@@ -29,6 +31,9 @@ def read(root: Path, domain: str) -> Manifest:
     """
     path = root / NAME if root.is_dir() else root
     rows = read_rows(path)
+    backslashes = rows["image"][rows["image"].str.contains("\\", regex=False)]
+    if missing := [image for image in backslashes if not (path.parent / image).exists()]:
+        raise InputError(f"{path}: {len(missing)} images must have / between folders, got \\:{name_first(missing)}")
     time_s, clocks = correct_resets(rows["camid"], rows[ORDER], rows["time_s"])
     return Manifest(rows.assign(time_s=time_s, domain=domain), path.parent, clocks=clocks)
 
@@ -46,9 +51,11 @@ def read_rows(path: Path) -> pd.DataFrame:
         The five columns and `order`, NaN where it is empty or the table has none.
 
     Raises:
-        InputError: the table cannot be read, or a row has an impossible value.
+        InputError: the table cannot be read, has no rows, or a row has an impossible value.
     """
     text = _read_text(path)
+    if text.empty:
+        raise InputError(f"{path}: must have at least one row, got none")
     folder = path.parent
     number = {name: pd.to_numeric(text[name], errors="coerce") for name in NUMBERS}
     for refused, fault in (
@@ -72,19 +79,47 @@ def read_rows(path: Path) -> pd.DataFrame:
 
 def _read_text(path: Path) -> pd.DataFrame:
     """Read every value as text, "" if missing, so that messages show what is in the file."""
+    if not path.exists():
+        raise InputError(f"{path}: cannot be read as a table: does not exist")
     if path.suffix not in (".csv", ".parquet"):
         raise InputError(f"{path}: a table must be a .csv or a .parquet file")
     try:
+        names = _read_header(path)
+        _check_names(path, names)
         frame = _read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
+    except InputError:
+        raise
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: cannot be read as a table: must be UTF-8: {error}") from error
     except (OSError, ValueError) as error:  # errors of pandas and Arrow about the content are ValueErrors
-        raise InputError(f"{path}: cannot be read as a table: {error}") from error
-    missing = [name for name in COLUMNS if name not in frame.columns]
-    if missing:
-        raise InputError(
-            f"{path}: must have the columns {', '.join(missing)}, got {', '.join(map(str, frame.columns))}"
-        )
-    frame = frame.reindex(columns=[*COLUMNS, ORDER]).astype(object)
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise InputError(f"{path}: cannot be read as a table: {reason}") from error
+    frame = frame.reindex(columns=[*KNOWN]).astype(object)
     return frame.where(frame.notna(), "").astype(str).reset_index(drop=True)
+
+
+def _read_header(path: Path) -> list[str]:
+    """Read the names of the columns as they stand in the file; pandas would number those of one name."""
+    if path.suffix == ".parquet":
+        return list(pq.read_schema(path).names)
+    header = pd.read_csv(path, dtype=str, header=None, nrows=1, keep_default_na=False)
+    return [str(name) for name in header.loc[0]]
+
+
+def _check_names(path: Path, names: list[str]) -> None:
+    """Check that each column that is read stands once, in its own spelling; one with another would be ignored."""
+    missing = [name for name in COLUMNS if name not in names]
+    misspelt = [name for name in names if name not in KNOWN and name.strip().lower() in KNOWN]
+    twice = [name for name in KNOWN if names.count(name) > 1]
+    if len(names) == 1 and path.suffix == ".csv":
+        raise InputError(f"{path}: must have the columns {', '.join(COLUMNS)} with commas between, got {names[0]!r}")
+    if misspelt:
+        shown = ", ".join(f"{name.strip().lower()!r}, got {name!r}" for name in misspelt)
+        raise InputError(f"{path}: a column must be named {shown}")
+    if missing:
+        raise InputError(f"{path}: must have the columns {', '.join(missing)}, got {', '.join(names)}")
+    if twice:
+        raise InputError(f"{path}: each column must stand once, got {', '.join(twice)} twice or more")
 
 
 def _read_csv(path: Path) -> pd.DataFrame:

@@ -1,5 +1,6 @@
 """Every image decodes completely, and no content is accepted twice."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -110,3 +111,14 @@ def test_same_names_with_another_picture_have_another_digest(market: Path) -> No
     assert layouts.read("market1501", market).digest == before.digest
     Image.new("RGB", (8, 16), "red").save(market / GALLERY)
     assert layouts.read("market1501", market).digest != before.digest
+
+
+def test_pipe_and_folder_named_as_images_are_named_without_waiting(market: Path) -> None:
+    pipe = market / "query/0003_c1s1_000777_01.jpg"
+    os.mkfifo(pipe)
+    with pytest.raises(InputError, match=rf"{pipe.name}: is not a file"):
+        layouts.read("market1501", market)
+    pipe.unlink()
+    pipe.mkdir()
+    with pytest.raises(InputError, match=rf"{pipe.name}: is not a file"):
+        layouts.read("market1501", market)

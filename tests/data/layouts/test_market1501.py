@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from qaconv.data import layouts
 from qaconv.data.layouts import market1501
+from qaconv.errors import InputError
 from tests.data.layouts.layout_writers import write_noise
 
 Seen = tuple[int, int, int]  # camera, session, frame
@@ -100,3 +101,19 @@ def test_name_without_a_camera_is_refused(tmp_path: Path) -> None:
         (tmp_path / "query" / name).touch()
     with pytest.raises(ValueError, match=r"2 names do not have the form(.|\n)*0002_c0s1(.|\n)*0002_s1"):
         layouts.read("market1501", tmp_path)
+
+
+def test_number_that_no_integer_of_64_bits_holds_is_refused_by_its_name(tmp_path: Path) -> None:
+    for split in market1501.FOLDERS.values():
+        (tmp_path / split).mkdir()
+    name = "99999999999999999999_c1s1_000001_00.jpg"
+    (tmp_path / "query" / name).touch()
+    with pytest.raises(InputError, match=rf"1 names have a number of more than 18 digits:\n  query/{name}"):
+        market1501.read(tmp_path, "market")
+
+
+def test_file_in_place_of_a_folder_is_named(tmp_path: Path) -> None:
+    for split in market1501.FOLDERS.values():
+        (tmp_path / split).touch()
+    with pytest.raises(InputError, match="bounding_box_train, query, bounding_box_test must be a folder of images"):
+        market1501.read(tmp_path, "market")

@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from qaconv.data import layouts
@@ -150,7 +152,7 @@ def test_table_of_another_kind_is_refused_with_the_two_allowed_kinds(tmp_path: P
 
 
 def test_table_without_rows_is_refused(tmp_path: Path, rows: pd.DataFrame) -> None:
-    with pytest.raises(InputError, match="must hold at least one image"):
+    with pytest.raises(InputError, match=r"shop\.csv: must have at least one row, got none"):
         layouts.read("table", save(rows[:0], tmp_path / "shop.csv"))
 
 
@@ -181,3 +183,41 @@ def test_value_too_many_is_called_so(first: int, message: str, tmp_path: Path, r
     path = end_lines(save(rows, tmp_path / "shop.csv"), ",x", first)
     with pytest.raises(InputError, match=f"shop.csv: cannot be read as a table: .*{message}"):
         layouts.read("table", path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("split\n", "split,pid\n", "each column must stand once, got pid twice or more"),
+        ("image,pid", "image,PID", "a column must be named 'pid', got 'PID'"),
+        ("pid,camid", "pid, camid", "a column must be named 'camid', got ' camid'"),
+        ("split\n", "split,Order\n", "a column must be named 'order', got 'Order'"),
+        (",", ";", "must have the columns .* with commas between, got 'image;pid"),
+        (",", "\t", r"must have the columns .* with commas between, got 'image\\tpid"),
+        ("crops/", "crops\\", r"3 images must have / between folders, got \\:\n  crops"),
+        ("split\n", "split\u00e9\n", "cannot be read as a table: must be UTF-8"),
+    ],
+)
+def test_form_of_another_program_is_refused_with_the_form_that_is_read(
+    old: str, new: str, message: str, tmp_path: Path, rows: pd.DataFrame
+) -> None:
+    path = save(rows, tmp_path / "shop.csv")
+    text = path.read_text().replace(old, new)
+    if new.startswith("split,"):  # a further column
+        text = text.replace("train\n", "train,1\n").replace("query\n", "query,1\n").replace("gallery\n", "gallery,1\n")
+    path.write_text(text, encoding="latin-1")
+    with pytest.raises(InputError, match=rf"shop\.csv: {message}"):
+        layouts.read("table", path)
+
+
+def test_column_that_stands_twice_in_a_parquet_file_is_refused(tmp_path: Path, rows: pd.DataFrame) -> None:
+    table = pa.Table.from_pandas(rows).append_column("pid", pa.array([1, 2, 3]))
+    pq.write_table(table, tmp_path / "shop.parquet")
+    with pytest.raises(InputError, match=r"shop\.parquet: each column must stand once, got pid twice"):
+        layouts.read("table", tmp_path / "shop.parquet")
+
+
+def test_table_that_does_not_exist_is_named_once(tmp_path: Path) -> None:
+    for path in (tmp_path / "nowhere", tmp_path / "shop.csv", tmp_path):
+        with pytest.raises(InputError, match=r"(nowhere|shop\.csv|sightings\.csv): cannot be read .*: does not exist$"):
+            layouts.read("table", path)
