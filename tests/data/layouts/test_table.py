@@ -147,6 +147,7 @@ def test_file_that_is_not_a_table_is_named(name: str, content: bytes | None, tmp
 
 
 def test_table_of_another_kind_is_refused_with_the_two_allowed_kinds(tmp_path: Path) -> None:
+    (tmp_path / "shop.xlsx").touch()
     with pytest.raises(InputError, match=r"shop\.xlsx: a table must be a \.csv or a \.parquet file"):
         layouts.read("table", tmp_path / "shop.xlsx")
 
