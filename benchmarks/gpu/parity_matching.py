@@ -16,7 +16,7 @@ from qaconv.data.samplers.graph import graph_batches
 from qaconv.matching import score_matrix, search
 from qaconv.matching.all_pairs import match_rows
 from qaconv.matching.rerankers import KReciprocal
-from qaconv.matching.target_reranking import pair_distances, rerank_target
+from qaconv.matching.target_reranking import make_pair_distances, rerank_target
 from qaconv.matching.tiles import choose_matcher
 from qaconv.metrics import evaluate_ranking
 from qaconv.models import QAConv
@@ -139,10 +139,10 @@ def rerank(setup: Setup) -> Iterator[Check]:
     for device in (torch.device("cpu"), setup.device):
         everyone = np.ones(len(maps), dtype=bool)
         matches = match_rows(maps.numpy(), slice(0, len(maps)), head, queries, everyone, "exact", device, model="")
-        distances_of = pair_distances(maps.numpy(), head, "exact", device)
+        distances_of = make_pair_distances(maps.numpy(), head, "exact", device)
         rankings.append(rerank_target(KReciprocal(), matches, distances_of, everyone)[0])
     yield at_most("distances, on average", float(np.abs(rankings[0] - rankings[1]).mean()), RERANKED_LIMIT)
-    yield _same_map(*rankings, labels, "mAP")
+    yield _same_map(rankings[0], rankings[1], labels, "mAP")
 
 
 def _people(count: tuple[int, int], shape: Shape) -> tuple[Tensor, Tensor, tuple[Any, Any]]:

@@ -221,7 +221,7 @@ class IngestConfig(Settings):
 
     max_share_change: Share  # largest change of a camera's share of the images, against the dataset before
     share_from: PositiveInt  # fewest images of batch and dataset for which shares are compared
-    wait_hours: Annotated[float, Field(ge=0)]  # since its last upload until an incomplete batch is reported
+    wait_hours: Annotated[float, Field(ge=0)] = 24  # since its last upload until an incomplete batch is reported
 
 
 class DriftConfig(Settings):

@@ -9,7 +9,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from qaconv.serving import schemas
 from qaconv.serving.auth import Caller, require_scope
-from qaconv.serving.middleware import LARGEST_BODY
+from qaconv.serving.bounds import LARGEST_BODY
 from qaconv.serving.routes.common import REFUSALS, Responses
 from qaconv.serving.service import Service
 from qaconv.serving.telemetry import write_metrics
