@@ -14,7 +14,16 @@ from qaconv.files import write_json
 
 FOLDER = Path(__file__).parent
 RESULTS = FOLDER / "results.json"
-NO_PARTS = ("__init__", "__main__", "demo", "machine", "searches", "serve", "table")  # two have their own commands
+NO_PARTS = (
+    "__init__",
+    "__main__",
+    "demo",
+    "machine",
+    "probabilities",
+    "searches",
+    "serve",
+    "table",
+)  # three have their own commands
 PARTS = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in NO_PARTS)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
+ROUNDING = 1e-6  # by which a distance of 1 - cosine may be below 0
 BLOCK_QUERIES = 64  # whose neighbourhoods are compared at a time: their sums stay in cache
 BLOCK_COLUMNS = 2048  # of distances that are searched for near ones at a time
 
@@ -82,7 +83,7 @@ def k_reciprocal(
         if part.shape != (size, size):
             raise ValueError(f"{name} must have shape {(size, size)}, got {part.shape}")
     for name, part in (("query_gallery", across), ("query_query", among_queries), ("gallery_gallery", among_gallery)):
-        if wrong := int((~(np.isfinite(part) & (part >= 0))).sum()):
+        if wrong := int((~(np.isfinite(part) & (part >= -ROUNDING))).sum()):
             raise ValueError(f"{name} must be finite distances from 0, got {wrong} of {part.size} that are not")
     table = np.block([[among_queries, across], [across.T, among_gallery]])
     finder = NeighbourhoodFinder(len(table), max(k1 + 1, k2))
