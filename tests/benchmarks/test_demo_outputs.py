@@ -16,7 +16,7 @@ def test_missing_outputs_are_named_in_one_message_that_names_the_command(tmp_pat
     assert str(stopped.value) == f"refused: {tmp_path / 'missing'} must be there to measure on; run `make demo` first"
 
 
-@pytest.mark.parametrize("command", [["benchmarks"], ["benchmarks", "matching"], ["benchmarks.lifting", "sites"]])
+@pytest.mark.parametrize("command", [["benchmarks"], ["benchmarks.lifting", "sites"]])
 def test_a_benchmark_without_the_demo_s_outputs_ends_with_that_message_alone(
     tmp_path: Path, command: list[str]
 ) -> None:

@@ -20,7 +20,7 @@ from benchmarks.gpu.record import Check, Figure, Record, Row, at_most
 from benchmarks.gpu.worker import run_part
 
 PROJECT = Path(__file__).parents[2]
-# That part starts two more processes; tests/training/test_distributed.py tests several processes on the CPU.
+# That part starts two more processes; tests/integration/test_distributed.py tests several processes on the CPU.
 REHEARSED = [part.name for part in PARTS if part.name != "parity.together"]
 # A machine for the GPU check alone has none of these.
 ABSENT = (
