@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 WAIT_S = 180  # a promotion takes seconds
 LEASE_S = 60  # a ticket that was not renewed for so long is a killed process's
 POLL_S = 0.2
-SOURCE = "lock:ticket"  # a version must have a source, and a ticket has no files
+SOURCE = "lock:/ticket"  # a version must have a source, which a server takes if it is absolute; a ticket has no files
 OWNER = "owner"  # tag: random, as numbers start again if someone deletes the queue
 QUEUE = "Who promotes or rolls back now; each version is a process that does or waits. Has no model."
 

@@ -8,10 +8,11 @@ from pathlib import Path
 import mlflow
 import pytest
 from mlflow import MlflowClient
+from mlflow.server.handlers import _validate_source_run
 
 from qaconv.errors import InputError
 from qaconv.registry import locking
-from qaconv.registry.locking import LEASE_S, POLL_S, Lock, locked
+from qaconv.registry.locking import LEASE_S, POLL_S, SOURCE, Lock, locked
 from tests.tracked_projects import copy_store
 
 QUEUE = "qaconv-promoting"
@@ -118,3 +119,7 @@ def test_processes_that_begin_at_once_hold_it_one_after_another(clock: Clock, mo
         thread.join()
     assert [inside[0]] * 2 + [inside[2]] * 2 + [inside[4]] * 2 == inside
     assert sorted(set(inside)) == [0, 1, 2]
+
+
+def test_a_server_accepts_the_source_of_a_ticket() -> None:
+    _validate_source_run(SOURCE, "")
