@@ -1,5 +1,19 @@
-"""The registry of five versions, for tests that kill changes of it."""
+"""Fixtures of several integration tests; the registry of five versions is that of the registry's tests."""
 
+from pathlib import Path
+
+import pytest
+
+from tests.integration.running_service import write_registered_project
 from tests.registry.conftest import five_versions, registry
 
-__all__ = ["five_versions", "registry"]
+__all__ = ["five_versions", "project", "registry"]
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Make a project with a registered champion, which is the working folder."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.chdir(tmp_path)
+    write_registered_project(tmp_path)
+    return tmp_path

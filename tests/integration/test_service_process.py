@@ -3,17 +3,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 
 import httpx
 import numpy as np
-import pytest
 from PIL import Image
 
 from qaconv.serving.auth import SCOPES, add_key
-from tests.integration.running_service import MALL, PATIENCE_S, register_version, running, write_registered_project
+from tests.integration.running_service import MALL, PATIENCE_S, register_version, running
 
 KILLS = 3
 SCHEMATHESIS = """
@@ -29,14 +27,6 @@ from hypothesis import strategies as st
 
 schemathesis.openapi.format("base64", st.sampled_from({images}))
 """
-
-
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.chdir(tmp_path)
-    write_registered_project(tmp_path)
-    yield tmp_path
 
 
 def image(seed: int) -> str:

@@ -2,27 +2,17 @@
 
 import socket
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
-import pytest
 
 from qaconv.serving.server import IDLE_S, STOP_S
-from tests.integration.running_service import MALL, running, write_registered_project
+from tests.integration.running_service import MALL, running
 
 HEAD = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n"
 UNFINISHED = b"POST %s/search HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9\r\n\r\n" % MALL.encode()
 SLACK_S = 5.0  # of a busy machine
 CONNECTIONS = 200
-
-
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.chdir(tmp_path)
-    write_registered_project(tmp_path)
-    yield tmp_path
 
 
 def wait_for_end(connection: socket.socket, drip: bytes) -> None:

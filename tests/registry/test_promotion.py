@@ -8,18 +8,10 @@ from qaconv.config import Params
 from qaconv.errors import InputError
 from qaconv.registry import Release, find_release, promotion
 from qaconv.registry.promotion import promote, rollback
-from tests.tracked_projects import MODELS, pointed_to, retrain, write_project
+from tests.registry.conftest import BETTER
+from tests.tracked_projects import MODELS, pointed_to, retrain
 
 NOTHING = dict.fromkeys(MODELS, "None")
-BETTER = {"station": 0.27, "mall": 0.5}
-
-
-@pytest.fixture
-def params(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
-    """Of a project that has run all stages, which is the working folder."""
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.chdir(tmp_path)
-    return write_project(tmp_path)
 
 
 def version(number: int) -> dict[str, str]:

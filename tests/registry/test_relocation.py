@@ -11,39 +11,28 @@ from qaconv.errors import InputError
 from qaconv.registry import find_champion, load_evidence
 from qaconv.registry.relocation import relocate
 from qaconv.registry.runs import ARTIFACTS, STORE, connect
-from tests.tracked_projects import pointed_to, retrain, write_project
+from tests.tracked_projects import pointed_to
 
 REFUSED = r"mlflow\.db: its files must be in .*; run `qaconv relocate`"
 
 
-@pytest.fixture(scope="module")
-def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of a project with a champion."""
-    folder = tmp_path_factory.mktemp("original")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        patch.chdir(folder)
-        retrain(write_project(folder))
-    return folder
-
-
 @pytest.fixture
-def project(original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def project(registered_project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Copy the project; its new folder is the working folder."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     folder = tmp_path / "a new%20place #1"
-    shutil.copytree(original, folder)
+    shutil.copytree(registered_project, folder)
     monkeypatch.chdir(folder)
     return folder
 
 
 def test_a_copied_project_is_refused_until_it_is_relocated_and_then_keeps_its_champion(
-    project: Path, original: Path
+    project: Path, registered_project: Path
 ) -> None:
     with pytest.raises(InputError, match=REFUSED):
         connect()
     assert relocate(STORE, ARTIFACTS) > 0
-    shutil.move(original / "mlartifacts", original / "gone")
+    shutil.move(registered_project / "mlartifacts", registered_project / "gone")
     try:
         connect()
         assert load_evidence(find_champion("qaconv")) is not None
@@ -51,9 +40,9 @@ def test_a_copied_project_is_refused_until_it_is_relocated_and_then_keeps_its_ch
         with mlflow.start_run() as run:
             mlflow.log_text("text", "file.txt")
         assert (project / "mlartifacts" / run.info.run_id / "artifacts/file.txt").is_file()
-        assert not (original / "mlartifacts").exists()
+        assert not (registered_project / "mlartifacts").exists()
     finally:
-        shutil.move(original / "gone", original / "mlartifacts")
+        shutil.move(registered_project / "gone", registered_project / "mlartifacts")
     assert relocate(STORE, ARTIFACTS) == 0
     assert pointed_to("champion")["qaconv"] == "1"
 
