@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from qaconv.config import ServeConfig
+from qaconv.config.operation import ServeConfig
 from qaconv.runtime.model import ServedModel
 from qaconv.serving.service import Service
 from qaconv.serving.storage import Records

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from qaconv.config import IngestConfig
+from qaconv.config.operation import IngestConfig
 from qaconv.data.ingest import check_batch
 from qaconv.errors import InputError
 from qaconv.serving.schemas import Seconds

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import (
-    AfterValidator,
     Field,
     PositiveFloat,
     PositiveInt,
@@ -19,25 +18,16 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
-from qaconv.config.kinds import Loss, Rerank, Sampler, Settings
+from qaconv.config.kinds import Loss, Rerank, Sampler
+from qaconv.config.operation import DriftConfig, GateConfig, IngestConfig, ServeConfig
 from qaconv.config.outdated import replace_outdated
 from qaconv.config.reading import read_yaml
+from qaconv.config.values import Name, Seed, Settings, Share
 from qaconv.errors import InputError
 from qaconv.plugins import check_name
 
-Share = Annotated[float, Field(ge=0, le=1)]
 T = TypeVar("T")
 METHODS = ("qaconv", "baseline")
-
-
-def _check_name(name: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_-]*", name):
-        raise ValueError("a name must be of letters, digits, _ and -, and not begin with -")
-    return name
-
-
-Name = Annotated[str, AfterValidator(_check_name)]  # it becomes a path, a DVC stage and an MLflow metric
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
 class SiteConfig(Settings):
@@ -201,49 +191,6 @@ class RegistryConfig(Settings):
 
     model: Name  # registered model of MLflow
     experiment: str  # experiment of MLflow
-
-
-class GateConfig(Settings):
-    """When a challenger becomes the champion: all conditions must hold."""
-
-    min_gain: Annotated[float, Field(ge=0)]  # mAP points, direct matching, mean over the targets, with 95 % confidence
-    max_loss: Annotated[float, Field(ge=0)]  # mAP points that a single target may lose
-    max_calibration_error: Share  # of the probabilities, at even odds, on every target
-    min_match_precision: Share = 0.85  # right ones among the answers marked as matches, where measured
-    max_bad_clocks: Share  # fraction of a target's cameras with times left out, where times are used
-    max_onnx_difference: PositiveFloat  # of ONNX from PyTorch, relative to the largest value if that is above 1
-    max_megabytes: PositiveFloat  # of both graphs together
-    max_encoder_ms: PositiveFloat  # for one crop, on one thread of the CPU that registers
-
-
-class IngestConfig(Settings):
-    """What a batch of new sightings must fulfil to be accepted, and when an incomplete one is reported."""
-
-    max_share_change: Share  # largest change of a camera's share of the images, against the dataset before
-    share_from: PositiveInt  # fewest images of batch and dataset for which shares are compared
-    wait_hours: Annotated[float, Field(ge=0)] = 24  # since its last upload until an incomplete batch is reported
-
-
-class DriftConfig(Settings):
-    """When new sightings count as drifted from what the champion was measured on."""
-
-    sightings: Annotated[int, Field(ge=10)]  # newest sightings before and since the champion to compare
-    fewest: Annotated[int, Field(ge=10)]  # of either; fewer are not compared
-    max_score_change: Share  # Kolmogorov-Smirnov distance of the best scores
-    max_confident_drop: Share  # drop of the share of sightings with a match that is more likely than not
-    max_share_change: Share  # largest change of a camera's share of the sightings
-    min_transit_gain: Share  # of the earlier gain that matches have from their times
-    start: bool  # whether a finding starts fit_target (cameras, clocks, transits) or retrain (scores)
-
-
-class ServeConfig(Settings):
-    """The service. No stage depends on it."""
-
-    memory_mb: PositiveInt  # for the maps of all galleries; half is reserved for those of the next model
-    shortlist: PositiveInt  # sightings that a query is matched with in full
-    requests_per_minute: PositiveInt  # for each key
-    poll_s: PositiveFloat  # seconds between looking for a new champion and for expired sightings
-    retention_days: dict[Name, PositiveFloat]  # by target; a target without an entry keeps its sightings
 
 
 class Params(Settings):

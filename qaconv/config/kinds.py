@@ -9,8 +9,9 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, SerializeAsAny
+from pydantic import BeforeValidator, SerializeAsAny
 
+from qaconv.config.values import Settings
 from qaconv.errors import InputError
 from qaconv.plugins import Group, find, names
 
@@ -21,15 +22,6 @@ T = TypeVar("T", bound="KindSettings")
 # Names of the other rankings and figures, in metrics files and on pages.
 TAKEN_KEYS = ("direct", "tlift", "verification", "calibration_error")
 TAKEN_LABELS = ("target", "model", "direct", "lifted")
-
-
-class Settings(BaseModel):
-    """Base of all blocks of params.yaml. Unknown keys are errors, and values cannot be changed after reading.
-
-    A value must have its key's type: neither `true` nor the text '2' is a number.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class KindSettings(Settings):

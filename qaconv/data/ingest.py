@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from qaconv.config import IngestConfig
+from qaconv.config.operation import IngestConfig
 from qaconv.data.ingest_names import leads_out
 from qaconv.data.layouts import table
 from qaconv.data.layouts.clock_resets import correct_resets

@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from qaconv.config import BackboneConfig, ImageConfig
-from qaconv.config.kinds import Settings
+from qaconv.config.values import Settings
 from qaconv.errors import InputError
 from qaconv.files import replacing_folder, write_json
 from qaconv.models.encoder import Encoder, build_encoder

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from qaconv.config import GateConfig
+from qaconv.config.operation import GateConfig
 from qaconv.errors import InputError
 from qaconv.registry.locking import Lock, is_missing, locked
 from qaconv.registry.releases import (

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 from scipy.stats import ks_2samp
 
-from qaconv.config import DriftConfig
+from qaconv.config.operation import DriftConfig
 from qaconv.runtime.crops import read_crop_file
 from qaconv.times import check_seconds
 from qaconv.tlift import TLiftProfile

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from qaconv.config import GateConfig
+from qaconv.config.operation import GateConfig
 from qaconv.metrics import Estimate, mean_paired_difference, paired_difference
 from qaconv.release.evidence import Evidence
 

@@ -12,7 +12,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from qaconv.config import ServeConfig
+from qaconv.config.operation import ServeConfig
 from qaconv.errors import InputError
 from qaconv.runtime.correspondences import Correspondence, correspondences
 from qaconv.runtime.model import ServedModel

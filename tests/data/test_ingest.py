@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from qaconv.config import IngestConfig
+from qaconv.config.operation import IngestConfig
 from qaconv.data import layouts
 from qaconv.data.ingest import IMAGES, TABLE, Verdict, check_batch, join, read_dataset
 

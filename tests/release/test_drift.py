@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from qaconv.config import DriftConfig
+from qaconv.config.operation import DriftConfig
 from qaconv.errors import InputError
 from qaconv.release.drift import Window, find_drifts, match_window
 from qaconv.tlift import TLiftProfile

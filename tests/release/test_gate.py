@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qaconv.config import GateConfig
+from qaconv.config.operation import GateConfig
 from qaconv.metrics import Estimate
 from qaconv.release.evidence import Clocks, Evidence
 from qaconv.release.gate import Comparison, decide
