@@ -180,8 +180,8 @@ def _check_packages() -> str:
     """Compare the installed packages with requirements.lock; those of extras may be missing."""
     if not LOCK.is_file():
         return f"no {LOCK} to compare with"
-    lines = [line.partition("#")[0].strip() for line in LOCK.read_text(encoding="utf-8").splitlines()]
-    required = [Requirement(line) for line in lines if line]
+    lines = LOCK.read_text(encoding="utf-8").splitlines()  # a package each, and its hashes in the lines below it
+    required = [Requirement(line.removesuffix(" \\")) for line in lines if line[:1].isalnum()]
     required = [entry for entry in required if entry.marker is None or entry.marker.evaluate()]
     installed = [(entry, version) for entry in required if (version := _installed_version(entry.name))]
     other = [
@@ -190,7 +190,9 @@ def _check_packages() -> str:
         if not entry.specifier.contains(version, prereleases=True)
     ]
     if other:
-        raise InputError(f"{LOCK} has other versions; `pip install -r {LOCK}` installs them:{name_first(other)}")
+        raise InputError(
+            f"{LOCK} has other versions; `pip install --no-deps -r {LOCK}` installs them:{name_first(other)}"
+        )
     return f"{len(installed)} have the versions of {LOCK}"
 
 

@@ -99,10 +99,17 @@ def test_disk_with_less_space_than_a_new_run_may_need_is_named(
 
 def test_package_of_another_version_than_the_locked_one_is_named(project: Params) -> None:
     Path("requirements.lock").write_text(
-        "# made by a tool\npytest==0.1\nno-such-package==1\npyyaml==1 ; python_version < '3'\n"
+        "# made by a tool\npytest==0.1 \\\n    --hash=sha256:ab\nno-such-package==1\n"
+        "pyyaml==1 ; python_version < '3' \\\n"
     )
     assert "pytest: must be ==0.1, got" in message_of(check._check_packages)
     assert "pyyaml" not in message_of(check._check_packages)
+
+
+def test_the_projects_own_lock_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(check, "LOCK", PROJECT / "requirements.lock")
+    monkeypatch.setattr(check, "_installed_version", lambda name: None)
+    assert check._check_packages() == f"0 have the versions of {PROJECT / 'requirements.lock'}"
 
 
 def test_image_size_that_the_backbone_cannot_take_and_missing_weights_are_named(project: Params) -> None:
