@@ -116,11 +116,11 @@ def _probabilities(
     times: NDArray[np.float64],
 ) -> NDArray[np.float64]:
     """Return the probability of each pair, [N, N]: the target's, or at even odds where its profile states none."""
-    if profile is not None and not set(camids.tolist()) - set(profile.camids):
-        stated = profile.probabilities(expit(logits.astype(np.float64)), camids, times, camids, times)
-        if stated is not None:
-            return stated
-    return model.probability(logits)
+    if profile is None:
+        return model.probability(logits)
+    where = profile.leave_out_unknown(camids, times)
+    stated = profile.probabilities(expit(logits.astype(np.float64)), *where, *where)
+    return model.probability(logits) if stated is None else stated
 
 
 def _gains(

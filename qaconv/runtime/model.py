@@ -158,9 +158,9 @@ class ServedModel:
         """The default threshold on the probability: the strictest, or 0.5 where there is none."""
         return self.thresholds[-1].probability if self.thresholds else EVEN
 
-    def threshold_of(self, target: str) -> tuple[float, Literal["target", "source"]]:
-        """Return a target's default threshold, and what it holds for; see `Statement`."""
-        odds = self.profiles[target].match_odds if target in self.targets else None
+    def threshold_of(self, target: str, *, even_odds: bool = False) -> tuple[float, Literal["target", "source"]]:
+        """Return a target's default threshold, or the one at even odds, and what it holds for; see `Statement`."""
+        odds = self.profiles[target].match_odds if target in self.targets and not even_odds else None
         return (self.threshold, "source") if odds is None else (odds.threshold, "target")
 
     def state(
@@ -190,9 +190,9 @@ class ServedModel:
         Raises:
             InputError: a camera is not in the target's profile.
         """
-        threshold, source = self.threshold_of(target)
-        if even_odds or source == "source":
-            return Statement(self.probability(logits), self.threshold, "source")
+        threshold, source = self.threshold_of(target, even_odds=even_odds)
+        if source == "source":
+            return Statement(self.probability(logits), threshold, source)
         scores = _sigmoid(np.asarray(logits, dtype=np.float64))
         where = query_camids, query_times, gallery_camids, gallery_times
         probabilities = self.profiles[target].probabilities(scores, *where, gallery=gallery)

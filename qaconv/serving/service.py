@@ -19,14 +19,14 @@ from qaconv.runtime.model import ServedModel
 from qaconv.serving.clock import Clock
 from qaconv.serving.encoding import BATCH, CropEncoder
 from qaconv.serving.gallery import Filter, Gallery, sighting_bytes
-from qaconv.serving.messages import Answer, Enrolled, Match, NewSighting, Query
+from qaconv.serving.messages import Answer, Enrolled, NewSighting, Query
+from qaconv.serving.ranking import Request, rank_gallery
 from qaconv.serving.storage import DELETED, Records, Sighting
 
 log = logging.getLogger(__name__)
 
 DAY_S = 86_400
 HOUR_S = 3600
-UNKNOWN = -1  # camera of a query without one
 
 
 class NotFound(LookupError):
@@ -143,12 +143,11 @@ class Service:
         resolved = [self._resolve(active.model, target, query) for query in queries]
         self._check_cameras(active.model, target, [query.camid for query in resolved if query.camid is not None])
         maps = self._query_maps(active.model, resolved)
-        default, source = active.model.threshold_of(target)
-        if even_odds:
-            default, source = active.model.threshold, "source"
+        default, source = active.model.threshold_of(target, even_odds=even_odds)
         if threshold is None:
             threshold = default
-        rank = partial(self._rank, active.model, gallery, target, only, top_k, threshold, even_odds)
+        request = Request(target, only, top_k, self.settings.shortlist, threshold, even_odds)
+        rank = partial(rank_gallery, active.model, gallery, request)
         tasks = [
             self._encoder.pool.submit(rank, query, query_map) for query, query_map in zip(resolved, maps, strict=True)
         ]
@@ -301,50 +300,6 @@ class Service:
         if stored is None:
             raise NotFound(f"sighting {sighting} was deleted, or its image is no longer decoded; see the service's log")
         return stored
-
-    def _rank(
-        self,
-        model: ServedModel,
-        gallery: Gallery,
-        target: str,
-        only: Filter,
-        top_k: int,
-        threshold: float,
-        even_odds: bool,
-        query: Query,
-        query_map: NDArray[np.float32],
-    ) -> list[Match]:
-        candidates = gallery.search(model, query_map, only, max(self.settings.shortlist, top_k) + 1)
-        ids, camids, times, logits = candidates.ids, candidates.camids, candidates.times, candidates.logits
-        is_timed = query.camid is not None and query.time_s is not None
-        query_camid = UNKNOWN if query.camid is None or not is_timed else query.camid
-        query_time = np.nan if query.time_s is None or not is_timed else query.time_s
-        # A camera without a profile counts as one without times: its sightings are matched by appearance alone.
-        profiled = model.profiles[target].camids
-        known = np.isin(camids, profiled)
-        where = (
-            [query_camid],
-            [query_time],
-            np.where(known, camids, query_camid if is_timed else next(iter(profiled), UNKNOWN)),
-            np.where(known, times, np.nan),
-        )
-        stated = model.state(target, logits[None], *where, gallery=candidates.searched, even_odds=even_odds)
-        probability = stated.probabilities[0]
-        lifted = model.lift(target, logits[None], *where) if is_timed and len(ids) else None
-        ranking = logits if lifted is None else lifted[0]
-        order = [row for row in np.lexsort((ids, -ranking)) if ids[row] != query.sighting]
-        return [
-            Match(
-                id=int(ids[row]),
-                camid=int(camids[row]),
-                time_s=None if np.isnan(times[row]) else float(times[row]),
-                score=float(logits[row]),
-                probability=float(probability[row]),
-                match=bool(probability[row] > threshold),
-                lifted=None if lifted is None else float(lifted[0, row]),
-            )
-            for row in order[:top_k]
-        ]
 
     def _encode_missing(self, model: ServedModel, after: int = 0) -> int:
         """Encode stored crops without a map of this encoder, a batch at a time, so that searches run in between.

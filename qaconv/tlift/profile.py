@@ -216,6 +216,21 @@ class TLiftProfile:
         searched = gallery or GallerySize.measure(gallery_times)
         return probability(self.match_odds.log_odds(table, log_ratios, timed, searched))
 
+    def leave_out_unknown(self, camids: ArrayLike, times: ArrayLike) -> tuple[Ints, Floats]:
+        """Take the times from sightings at cameras that the profile lacks, so that their scores alone count.
+
+        Args:
+            camids: [N].
+            times: [N] seconds, NaN where unknown.
+
+        Returns:
+            Cameras, one of the profile's in place of an unknown one, and times.
+        """
+        cameras = np.asarray(camids)
+        known = np.isin(cameras, self.camids)
+        stand_in = self.camids[0] if self.camids else 0
+        return np.where(known, cameras, stand_in), np.where(known, np.asarray(times, np.float64), np.nan)
+
     def _log_factors(
         self, log_odds: Floats, query_times: Floats, gallery_times: Floats, query_camid: int, gallery_camid: int
     ) -> Floats:

@@ -13,7 +13,10 @@ from qaconv.config.operation import DriftConfig
 from qaconv.errors import InputError
 from qaconv.release.drift import Window, find_drifts, match_window
 from qaconv.tlift import TLiftProfile
+from qaconv.tlift.calibration import Calibration
+from qaconv.tlift.probability import MatchOdds
 from qaconv.tlift.profile import TransitTable
+from tests.tlift.test_profile import with_transit
 
 RULES = DriftConfig(
     sightings=500,
@@ -107,6 +110,18 @@ def test_matches_are_searched_on_other_cameras_and_their_times_are_weighed(tmp_p
     assert matched.best.tolist() == [-3.0, -3.0, -3.0, -6.0, -6.0]
     assert matched.likely.tolist() == [True, True, True, False, False]
     assert matched.gains == pytest.approx([0.7])  # of the mutual match of the first and the third
+
+
+def test_a_new_camera_leaves_the_probabilities_of_the_others(tmp_path: Path) -> None:
+    odds = MatchOdds(Calibration([0.0, 1.0], [0.1, 0.2]), 0.5, sightings=10, span_s=100.0)
+    profile = with_transit(camids=(0, 1), match_odds=odds)
+    for number in range(3):
+        Image.new("RGB", (2, 4), (10 * number, 0, 0)).save(tmp_path / f"{number}.png")
+    rows = pd.DataFrame({"image": ["0.png", "1.png"], "camid": [0, 1], "time_s": [0.0, 60.0]})
+    further = pd.DataFrame({"image": ["2.png"], "camid": [7], "time_s": [20.0]})
+    alone = match_window(Colours(), profile, rows, tmp_path)
+    beside = match_window(Colours(), profile, pd.concat([rows, further], ignore_index=True), tmp_path)
+    assert alone.likely.tolist() == [True, True] and beside.likely.tolist()[:2] == [True, True]
 
 
 def test_sightings_with_milliseconds_are_refused_before_an_image_is_read(tmp_path: Path) -> None:

@@ -68,3 +68,10 @@ def test_a_saved_profile_states_the_same_and_a_file_from_before_states_nothing(t
     del content["match_odds"]
     path.write_text(json.dumps(content))
     assert TLiftProfile.load(path).match_odds is None
+
+
+def test_a_sighting_at_a_camera_that_the_profile_lacks_counts_as_one_without_a_time() -> None:
+    camids, times = STATED.leave_out_unknown([1, 9], [60.0, 60.0])
+    probabilities = STATED.probabilities([[0.8, 0.8]], [0], [0.0], camids, times, gallery=SMALL)
+    assert probabilities is not None
+    assert probabilities[0].tolist() == [state(0.8, 60.0), state(0.8, np.nan)]
