@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from importlib import metadata
@@ -127,9 +128,10 @@ def _require_readable(path: Path, key: str) -> None:
         raise InputError(f"{path}: does not exist; correct {key} in params.yaml")
     if not os.access(path, os.R_OK | (os.X_OK if path.is_dir() else 0)):
         raise InputError(f"{path}: this user must be able to read it; see `ls -ld {path}`")
-    if path.is_dir():
-        for folder in filter(Path.is_dir, path.iterdir()):
-            _require_readable(folder, key)
+    with os.scandir(path) if path.is_dir() else nullcontext(()) as entries:  # which asks nothing about each image
+        for entry in entries:
+            if entry.is_dir():
+                _require_readable(Path(entry.path), key)
 
 
 def _check_store(params: Params) -> str:

@@ -186,6 +186,7 @@ def test_reranker_of_another_package_is_read_with_its_settings() -> None:
     [
         ("direct", "mine", r"Named\.key must be letters, .* none of direct, tlift, .* got 'direct'"),
         ("verification", "mine", "got 'verification'"),
+        ("marked", "mine", "got 'marked'"),
         ("a/b", "mine", "got 'a/b'"),
         ("mine", "lifted", r"Named\.label must be a text other than .* got 'lifted'"),
     ],

@@ -8,14 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import (
-    Field,
-    PositiveFloat,
-    PositiveInt,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
 from qaconv.config.kinds import Loss, Rerank, Sampler
@@ -167,9 +160,8 @@ class EvaluateConfig(Settings):
 
     batch_size: PositiveInt  # images encoded at a time, on a CPU by each core
     engine: Literal["exact", "int8"]  # how maps are matched; int8 is faster and within 0.1 mAP points of exact
-    parts: Annotated[
-        tuple[PositiveInt, ...], Field(strict=False)
-    ]  # 1..n: each stage of a target matches one of n parts of its sightings
+    # 1..n: each stage of a target matches one of n parts of its sightings
+    parts: Annotated[tuple[PositiveInt, ...], Field(strict=False)]
     rerank: Rerank  # {kind: NAME, ...}, a name of the group "rerank"
 
     @field_validator("parts")

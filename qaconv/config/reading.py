@@ -29,7 +29,7 @@ def parse_yaml(text: str, path: Path) -> Any:
         InputError: the text is not YAML, or has a key twice in a block.
     """
     try:
-        return yaml.load(text, _Loader)
+        return _Loader(text).get_single_data()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f"line {mark.line + 1}: " if mark else ""
@@ -55,6 +55,8 @@ def read_text(path: Path) -> str:
 
 
 class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader, which makes no objects but plain ones."""
+
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """Refuse a key that stands twice: PyYAML would take the last one in silence."""
         first_lines: dict[str, int] = {}

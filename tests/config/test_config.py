@@ -126,6 +126,12 @@ def test_file_that_is_not_yaml_is_refused_by_name(tmp_path: Path) -> None:
         load_params(tmp_path / "params.yaml")
 
 
+def test_a_tag_of_python_s_makes_no_object(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text("seed: !!python/object/apply:os.getpid []\n")
+    with pytest.raises(InputError, match=r"params\.yaml: line 1: is not YAML: could not determine a constructor"):
+        load_params(tmp_path / "params.yaml")
+
+
 @pytest.mark.parametrize(
     ("old", "new", "key"),
     [
