@@ -64,12 +64,13 @@ def save_fingerprints(fingerprints: pd.DataFrame, dataset: str) -> None:
 
 
 def load_fingerprinted(dataset: str) -> pd.DataFrame:
-    """Load the rows of a prepared dataset's manifest, with the columns sha256 and look.
+    """Load the rows of a prepared dataset's manifest, with the columns path, sha256 and look.
 
     Raises:
         InputError: the dataset is not prepared, or its manifest and fingerprints are of different images.
     """
-    frame = Manifest.load(PREPARED / dataset).frame
+    manifest = Manifest.load(PREPARED / dataset)
+    frame = manifest.frame
     path = FINGERPRINTS / f"{dataset}.parquet"
     if not path.is_file():
         raise InputError(f"{path}: file not found; `dvc repro prepare@{dataset}` writes it")
@@ -79,7 +80,8 @@ def load_fingerprinted(dataset: str) -> pd.DataFrame:
         raise InputError(f"{path}: cannot be read: {error}; `dvc repro -f prepare@{dataset}` writes it") from error
     if fingerprints["image"].tolist() != frame["image"].tolist():
         raise InputError(f"{path}: holds other images than {PREPARED / dataset}; run `dvc repro prepare@{dataset}`")
-    return frame.assign(sha256=fingerprints["sha256"], look=fingerprints["look"])
+    paths = manifest.root.as_posix() + "/" + frame["image"]
+    return frame.assign(path=paths, sha256=fingerprints["sha256"], look=fingerprints["look"])
 
 
 def refuse_trained_images(trained: pd.DataFrame, target: str) -> None:
@@ -156,10 +158,8 @@ def has_one_camera(frame: pd.DataFrame) -> bool:
 
 def _tested(target: str) -> pd.DataFrame:
     """Return path, sha256 and look of a target's queries and gallery; the path is named `tested`."""
-    root = Manifest.load(PREPARED / target).root
-    rows = load_fingerprinted(target)
-    rows = rows[rows["split"] != "train"]
-    return rows.assign(tested=[(root / image).as_posix() for image in rows["image"]])[["tested", "sha256", "look"]]
+    rows = load_fingerprinted(target).rename(columns={"path": "tested"})
+    return rows.loc[rows["split"] != "train", ["tested", "sha256", "look"]]
 
 
 def _pairs(left: pd.Series, right: pd.Series) -> Iterator[str]:

@@ -4,7 +4,7 @@ import logging
 
 from qaconv.config import Params
 from qaconv.data import layouts
-from qaconv.data.fingerprints import load_fingerprinted, save_fingerprints, warn_of_copies
+from qaconv.data.fingerprints import save_fingerprints, warn_of_copies
 from qaconv.paths import PREPARED
 
 log = logging.getLogger(__name__)
@@ -36,4 +36,4 @@ def prepare(params: Params, name: str) -> None:
             len(counts["cameras"]),
             f"{counts['junk']:,}",
         )
-    warn_of_copies(load_fingerprinted(name), name)
+    warn_of_copies(manifest.frame.assign(look=fingerprints["look"]), name)

@@ -39,7 +39,7 @@ def sources(params: Params) -> None:
         require_use(params, name, manifest)
         rows = load_fingerprinted(name)
         rows = rows[(rows["split"] == "train") & (rows["pid"] != JUNK)].reset_index(drop=True)
-        rows = rows.assign(path=manifest.root.as_posix() + "/" + rows["image"], domain=name)
+        rows = rows.assign(domain=name)
         seed = [params.seed, *name.encode()]
         is_held_out = rows["pid"].isin(_draw_people(rows["pid"], params.train.holdout_share, seed))
         train_tables.append(rows[~is_held_out])

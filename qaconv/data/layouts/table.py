@@ -68,7 +68,7 @@ def read_rows(path: Path) -> pd.DataFrame:
             f"have a time_s that is neither empty nor {SECONDS}",
         ),
         (~text["split"].isin(SPLITS), f"have a split that is none of {', '.join(SPLITS)}"),
-        (~_is_empty_or_within(text[ORDER], np.finfo(float).max), "have an order that is neither a number nor empty"),
+        ((text[ORDER] != "") & ~np.isfinite(number[ORDER]), "have an order that is neither a number nor empty"),
         (_leads_out_of(folder, text["image"]), f"have an image that leads out of the folder {folder}"),
     ):
         if refused.any():
@@ -133,10 +133,6 @@ def _read_csv(path: Path) -> pd.DataFrame:
 
 def _whole(number: "pd.Series[float]", least: int, largest: int) -> "pd.Series[bool]":
     return number.between(least, largest) & (number % 1 == 0)
-
-
-def _is_empty_or_within(text: pd.Series, largest: float) -> "pd.Series[bool]":
-    return (text == "") | (pd.to_numeric(text, errors="coerce").abs() <= largest)
 
 
 def _leads_out_of(folder: Path, images: "pd.Series[str]") -> "pd.Series[bool]":
