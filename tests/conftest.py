@@ -1,6 +1,7 @@
 """Make a small synthetic site for several tests, with the true person, camera and time of each crop."""
 
 import gc
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from qaconv import plugins
 from qaconv.config import SiteConfig
 from qaconv.runtime import cbuild
 from qaconv.synthetic.render import choose_crops, render_site
+from tests.imports import PROJECT
 
 torch.set_num_threads(1)  # the tests' networks are tiny: a second thread only waits for the first
 
@@ -30,6 +32,12 @@ def site_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("site") / "shop"
     render_site(SITE, folder, processes=1)
     return folder
+
+
+@pytest.fixture
+def params_file(tmp_path: Path) -> Path:
+    """Copy the project's params.yaml."""
+    return Path(shutil.copy(PROJECT / "params.yaml", tmp_path))
 
 
 @pytest.fixture

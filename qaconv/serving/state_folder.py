@@ -14,8 +14,6 @@ log = logging.getLogger(__name__)
 
 RESERVE_BYTES = 32 * 2**20  # more than the journal of one transaction
 SCARCE_BYTES = 4 * RESERVE_BYTES  # of free disk, below which a transaction may need the reserve
-
-
 GALLERIES, LOCK, RESERVE = "galleries.db", "lock", "reserve"  # names of files
 
 

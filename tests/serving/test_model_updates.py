@@ -49,12 +49,17 @@ class SmallRegistry:
         small_model(folder, encoder=self.run_id)
 
 
+def start(folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Champions, Service]:
+    """Start a service on the champion of a registry."""
+    SmallRegistry("one", monkeypatch)
+    champions = Champions("qaconv", folder / "served")
+    return champions, Service(Records(folder / "state"), SETTINGS, *champions.active_version())
+
+
 def test_the_same_number_in_another_registry_is_another_version(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    SmallRegistry("one", monkeypatch)
-    champions = Champions("qaconv", tmp_path / "served")
-    service = Service(Records(tmp_path / "state"), SETTINGS, *champions.active_version())
+    champions, service = start(tmp_path, monkeypatch)
     (sighting,) = service.enrol("mall", [NewSighting(crop(0), 0)]).ids
     assert not champions.follow(service)
 
@@ -72,9 +77,7 @@ def test_a_version_that_is_known_by_its_number_alone_answers_until_the_champion_
 ) -> None:
     before = small_model(tmp_path / "served/1", "before").encoder_digest
     (tmp_path / "served/in_charge.json").write_text('{"version": "1"}')
-    SmallRegistry("one", monkeypatch)
-    champions = Champions("qaconv", tmp_path / "served")
-    service = Service(Records(tmp_path / "state"), SETTINGS, *champions.active_version())
+    champions, service = start(tmp_path, monkeypatch)
     assert service.active.model.encoder_digest == before
     assert champions.follow(service) and not champions.follow(service)
     assert service.active.model.encoder_digest == small_model(tmp_path / "one", "one").encoder_digest
@@ -84,9 +87,7 @@ def test_a_version_that_is_known_by_its_number_alone_answers_until_the_champion_
 def test_a_damaged_version_is_named_and_the_present_one_stays_until_it_is_repaired(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    SmallRegistry("one", monkeypatch)
-    champions = Champions("qaconv", tmp_path / "served")
-    service = Service(Records(tmp_path / "state"), SETTINGS, *champions.active_version())
+    champions, service = start(tmp_path, monkeypatch)
     present = service.active
 
     class Damaged(SmallRegistry):

@@ -16,13 +16,6 @@ from qaconv.training.recipes import NAMES, read_recipe, write_recipe
 PARAMS = Path(__file__).parents[3] / "params.yaml"
 
 
-@pytest.fixture
-def params(tmp_path: Path) -> Path:
-    path = tmp_path / "params.yaml"
-    path.write_bytes(PARAMS.read_bytes())
-    return path
-
-
 def test_recipes_are_those_of_the_papers_and_the_demo() -> None:
     assert NAMES == ("cvpr2022", "demo", "eccv2020")
 
@@ -35,59 +28,59 @@ def test_recipe_sets_every_key_of_training_except_the_datasets(name: str) -> Non
         assert set(values) == set(params[block]) - {"datasets"}, block
 
 
-def test_params_of_the_project_are_those_of_the_demo(params: Path) -> None:
-    assert write_recipe("demo", params) == []
-    assert params.read_bytes() == PARAMS.read_bytes()
+def test_params_of_the_project_are_those_of_the_demo(params_file: Path) -> None:
+    assert write_recipe("demo", params_file) == []
+    assert params_file.read_bytes() == PARAMS.read_bytes()
 
 
 @pytest.mark.parametrize("name", ["cvpr2022", "eccv2020"])
-def test_recipe_and_back_changes_no_byte_and_loses_no_comment(params: Path, name: str) -> None:
-    changes = write_recipe(name, params)
+def test_recipe_and_back_changes_no_byte_and_loses_no_comment(params_file: Path, name: str) -> None:
+    changes = write_recipe(name, params_file)
     assert "image.height: 96 -> 384" in changes
     for line in PARAMS.read_text().splitlines():
-        assert line.partition("#")[2] in params.read_text()
-    write_recipe("demo", params)
-    assert params.read_bytes() == PARAMS.read_bytes()
+        assert line.partition("#")[2] in params_file.read_text()
+    write_recipe("demo", params_file)
+    assert params_file.read_bytes() == PARAMS.read_bytes()
 
 
-def test_recipe_leaves_the_datasets_alone(params: Path) -> None:
-    params.write_text(params.read_text().replace("datasets: [campus]", "datasets: [campus, mall]  # mine"))
-    write_recipe("cvpr2022", params)
-    assert load_params(params).train.datasets == ["campus", "mall"]
-    assert "# mine" in params.read_text()
+def test_recipe_leaves_the_datasets_alone(params_file: Path) -> None:
+    params_file.write_text(params_file.read_text().replace("datasets: [campus]", "datasets: [campus, mall]  # mine"))
+    write_recipe("cvpr2022", params_file)
+    assert load_params(params_file).train.datasets == ["campus", "mall"]
+    assert "# mine" in params_file.read_text()
 
 
-def test_recipes_have_the_authors_values(params: Path) -> None:
-    write_recipe("cvpr2022", params)
-    recipe = load_params(params)
+def test_recipes_have_the_authors_values(params_file: Path) -> None:
+    write_recipe("cvpr2022", params_file)
+    recipe = load_params(params_file)
     assert recipe.methods["qaconv"].loss == HardTriplet(margin=16, pairwise_epochs=0)
     assert recipe.methods["qaconv"].sampler == GraphSampler()
     assert (recipe.train.lr, recipe.train.backbone_lr) == (0.005, 0.0005)
     assert recipe.train.identities_per_batch * recipe.train.images_per_identity == 64
-    write_recipe("eccv2020", params)
-    recipe = load_params(params)
+    write_recipe("eccv2020", params_file)
+    recipe = load_params(params_file)
     assert (recipe.methods["qaconv"].loss, recipe.methods["qaconv"].sampler) == (ClassMemory(), RandomSampler())
     assert (recipe.train.lr, recipe.train.backbone_lr, recipe.train.lr_drop_epoch) == (0.01, 0.001, 40)
     assert recipe.train.identities_per_batch * recipe.train.images_per_identity == 32
 
 
-def test_unknown_recipe_is_refused_with_the_known_ones(params: Path) -> None:
+def test_unknown_recipe_is_refused_with_the_known_ones(params_file: Path) -> None:
     with pytest.raises(InputError, match="unknown recipe 'cvpr2021', allowed: cvpr2022, demo, eccv2020"):
-        write_recipe("cvpr2021", params)
+        write_recipe("cvpr2021", params_file)
 
 
-def test_invalid_params_are_refused_and_stay(params: Path) -> None:
-    params.write_text(params.read_text().replace("epochs: 6", "epochs: -6"))
-    before = params.read_bytes()
+def test_invalid_params_are_refused_and_stay(params_file: Path) -> None:
+    params_file.write_text(params_file.read_text().replace("epochs: 6", "epochs: -6"))
+    before = params_file.read_bytes()
     with pytest.raises(InputError, match="train.epochs"):
-        write_recipe("cvpr2022", params)
-    assert params.read_bytes() == before
+        write_recipe("cvpr2022", params_file)
+    assert params_file.read_bytes() == before
 
 
-def test_settings_of_a_kind_are_replaced_as_a_whole_by_those_of_another(params: Path) -> None:
-    assert "methods.qaconv.head: v2 -> v1" in write_recipe("eccv2020", params)
-    changes = write_recipe("cvpr2022", params)
+def test_settings_of_a_kind_are_replaced_as_a_whole_by_those_of_another(params_file: Path) -> None:
+    assert "methods.qaconv.head: v2 -> v1" in write_recipe("eccv2020", params_file)
+    changes = write_recipe("cvpr2022", params_file)
     new = "{'kind': 'hard_triplet', 'margin': 16, 'pairwise_epochs': 0}"
     assert f"methods.qaconv.loss: {{'kind': 'class_memory'}} -> {new}" in changes
-    params.write_text(params.read_text().replace("margin: 16", "margin: 5"))
-    assert write_recipe("cvpr2022", params) == ["methods.qaconv.loss.margin: 5 -> 16"]
+    params_file.write_text(params_file.read_text().replace("margin: 16", "margin: 5"))
+    assert write_recipe("cvpr2022", params_file) == ["methods.qaconv.loss.margin: 5 -> 16"]
