@@ -1,7 +1,7 @@
 """Compare the probabilities that a search states with the truth, on the demo's targets.
 
 `python -m benchmarks.probabilities` prints it. A query is answered with the 100 best images of other cameras, ranked by
-lifted scores. Each profile is fitted again; labels are used for the figures only.
+lifted scores. Labels are used for the figures only.
 """
 
 from collections.abc import Iterator
@@ -17,10 +17,9 @@ from qaconv.data.manifest import JUNK, Manifest
 from qaconv.matching.results import Matches
 from qaconv.metrics.marked import ANSWERS, MarkedAnswers, measure_marked
 from qaconv.metrics.rankings import SERVED_METHOD
-from qaconv.paths import MATCHES, ONNX, PREPARED, RERANKED
+from qaconv.paths import MATCHES, ONNX, PREPARED, TLIFT
 from qaconv.runtime.model import ServedModel
-from qaconv.tlift import TLiftProfile, fit_profile
-from qaconv.tlift.findings import Finding
+from qaconv.tlift import TLiftProfile
 
 FEWEST = 50  # answers in a bin that is printed
 Row = tuple[str, ...]
@@ -29,7 +28,7 @@ Row = tuple[str, ...]
 def main() -> None:
     """Print the tables."""
     targets = load_params().targets
-    require_outputs((ONNX, *(folder / name for name in targets for folder in (PREPARED, MATCHES, RERANKED))))
+    require_outputs((ONNX, *(folder / name for name in targets for folder in (PREPARED, MATCHES, TLIFT))))
     model = ServedModel(ONNX)
     console = Console(soft_wrap=True, highlight=False)
     for name in targets:
@@ -46,7 +45,7 @@ def measure(name: str, model: ServedModel) -> Iterator[tuple[str, MarkedAnswers]
     query, gallery = (sightings[sightings["split"] == split] for split in ("query", "gallery"))
     keep = (gallery["pid"] != JUNK).to_numpy()
     gallery, logits = gallery[keep], matches.logits[:, keep]
-    profile = _fit(matches, manifest, name)
+    profile = TLiftProfile.load(TLIFT / name / f"{SERVED_METHOD}.json")
     scores = expit(logits.astype(np.float64))
     where = query["camid"], query["time_s"], gallery["camid"], gallery["time_s"]
     lifted = profile.lift(scores, *where)
@@ -55,20 +54,6 @@ def measure(name: str, model: ServedModel) -> Iterator[tuple[str, MarkedAnswers]
     if probabilities is not None and profile.match_odds is not None:
         yield "target", measure_marked(lifted, probabilities, profile.match_odds.threshold, *identities)
     yield "even odds", measure_marked(lifted, model.probability(logits), model.threshold, *identities)
-
-
-def _fit(matches: Matches, manifest: Manifest, name: str) -> TLiftProfile:
-    sightings = manifest.sightings()
-    return fit_profile(
-        matches.neighbours,
-        expit(matches.neighbour_logits),
-        sightings["camid"].to_numpy(),
-        sightings["time_s"].to_numpy(),
-        reranked=matches.nearest_reranked(),
-        known=[Finding(**finding) for finding in manifest.clocks],
-        target=name,
-        model=matches.model,
-    )
 
 
 def _marked_rows(stated: dict[str, MarkedAnswers]) -> Iterator[Row]:
