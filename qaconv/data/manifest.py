@@ -17,14 +17,17 @@ from qaconv.times import SECONDS, not_seconds
 
 SPLITS = ("train", "query", "gallery")
 JUNK = -1  # a crop that shows no one person; it is dropped from the gallery before evaluation
+UNLABELLED = -2  # a person whose identity nobody has stated
+UNIX_EPOCH = "1970-01-01T00:00:00+00:00"  # the time origin of all times that were given with a date
 SCHEMA = pa.schema(
     [
         ("image", pa.string()),  # path below the manifest's root, with forward slashes
-        ("pid", pa.int64()),  # person; -1 is junk; 0 in a gallery is a distractor if no query has it
+        ("pid", pa.int64()),  # person; -1 is junk, -2 unlabelled; 0 in a gallery is a distractor if no query has it
         ("camid", pa.int64()),  # camera, from 0
         ("time_s", pa.float64()),  # seconds on that camera's clock; NaN if unknown
         ("split", pa.string()),  # one of SPLITS
         ("domain", pa.string()),  # the camera network
+        ("track", pa.string()),  # sightings of one track show one person on one camera; "" if there is none
     ]
 )
 
@@ -34,17 +37,21 @@ class Manifest:
     """Images of one or more camera networks.
 
     Attributes:
-        frame: a row for each image, with the columns of SCHEMA: pid is the person (-1: of no person), camid the camera
-            from 0. Sorted by split (train, query, gallery) and image; checked on construction.
+        frame: a row for each image, with the columns of SCHEMA: pid is the person (-1: of no person, -2: unlabelled),
+            camid the camera from 0. `track` may be left out. Sorted by split (train, query, gallery) and image; checked
+            on construction.
         root: the folder that `image` is relative to.
         notes: facts about the dataset by name, such as its version.
         images_digest: sha256 over the images' bytes, in the frame's order; empty until the images have been read.
         clocks: faults of camera clocks that the layout has corrected: camid, kind, time_s, detail and done of each.
+        cameras: name of each camera by camid; empty where cameras have numbers only.
+        time_origin: the time at 0 s in ISO 8601; empty where each camera's clock has its own.
 
     Raises:
         InputError: a column is missing or has the wrong type, a split is unknown, a camera id or pid is beyond the
             limits of qaconv/runtime/limits.py, a time cannot be seconds, an image appears twice or lies outside the
-            root, or a pid is in both train and test of one domain.
+            root, a pid is in both train and test of one domain, a training image is unlabelled, or a track is on two
+            cameras, in two splits or of two people.
 
     Example:
         >>> from pathlib import Path
@@ -61,6 +68,8 @@ class Manifest:
     notes: dict[str, str] = field(default_factory=dict)
     images_digest: str = ""
     clocks: list[dict[str, Any]] = field(default_factory=list)
+    cameras: dict[int, str] = field(default_factory=dict)
+    time_origin: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "frame", _checked(self.frame, self.root))
@@ -106,8 +115,9 @@ class Manifest:
             "splits": {
                 name: {
                     "images": len(rows),
-                    "pids": int(rows.loc[rows["pid"] != JUNK, "pid"].nunique()),
+                    "pids": int(rows.loc[rows["pid"] >= 0, "pid"].nunique()),
                     "junk": int((rows["pid"] == JUNK).sum()),
+                    "unlabelled": int((rows["pid"] == UNLABELLED).sum()),
                     "cameras": sorted(int(camid) for camid in rows["camid"].unique()),
                 }
                 for name in SPLITS
@@ -116,7 +126,10 @@ class Manifest:
             "time_span_s": [float(times.min()), float(times.max())] if len(times) else None,
             "images_without_time": int(self.frame["time_s"].isna().sum()),
             "notes": self.notes,
-        } | ({"clocks": self.clocks} if self.clocks else {})
+            "clocks": self.clocks,
+            "cameras": {str(camid): name for camid, name in self.cameras.items()},
+            "time_origin": self.time_origin,
+        }
 
     def save(self, folder: Path) -> None:
         """Write `manifest.parquet` and `summary.json`. The same manifest gives the same bytes."""
@@ -137,21 +150,33 @@ class Manifest:
         try:
             summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
             frame = pq.read_table(folder / "manifest.parquet").to_pandas()
-            facts = (Path(summary["root"]), summary["notes"], summary["images_digest"], summary.get("clocks", []))
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            cameras = {int(camid): name for camid, name in summary["cameras"].items()}
+            root, *facts = (summary[key] for key in ("root", "notes", "images_digest", "clocks"))
+            time_origin = summary["time_origin"]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(
                 f"{folder}: cannot be read as a manifest: {error}; `dvc repro -f prepare` writes it"
             ) from error
-        return cls(frame, *facts)
+        return cls(frame, Path(root), *facts, cameras, time_origin)
 
 
 def _checked(frame: pd.DataFrame, root: Path) -> pd.DataFrame:
+    if "track" not in frame.columns:
+        frame = frame.assign(track="")
     missing = [name for name in SCHEMA.names if name not in frame.columns]
     if missing:
         raise InputError(f"{root}: columns {missing} are missing in the manifest, got {sorted(frame.columns)}")
     try:
         frame = frame.astype(
-            {"image": str, "pid": "int64", "camid": "int64", "time_s": "float64", "split": str, "domain": str}
+            {
+                "image": str,
+                "pid": "int64",
+                "camid": "int64",
+                "time_s": "float64",
+                "split": str,
+                "domain": str,
+                "track": str,
+            }
         )[SCHEMA.names]
     except (TypeError, ValueError) as error:
         raise InputError(f"{root}: a column of the manifest has a value of the wrong type: {error}") from error
@@ -161,7 +186,8 @@ def _checked(frame: pd.DataFrame, root: Path) -> pd.DataFrame:
     for refused, fault in (
         (~frame["split"].isin(SPLITS), f"have a split that is none of {', '.join(SPLITS)}"),
         (frame["camid"] < 0, "have no camera id (cameras count from 0)"),
-        (frame["pid"] < JUNK, "have a pid below -1 (-1 is junk, people count from 0 or 1)"),
+        (frame["pid"] < UNLABELLED, "have a pid below -2 (-2 is unlabelled, -1 is junk, people count from 0 or 1)"),
+        ((frame["pid"] == UNLABELLED) & (frame["split"] == "train"), "are for training and have no pid"),
         (frame["camid"] > LARGEST_CAMID, f"have a camera id above {LARGEST_CAMID:,}"),
         (frame["pid"] > LARGEST_PID, f"have a pid above {LARGEST_PID:,}"),
         (not_seconds(frame["time_s"]), f"have a time_s that is neither empty nor {SECONDS}"),
@@ -171,6 +197,7 @@ def _checked(frame: pd.DataFrame, root: Path) -> pd.DataFrame:
         if refused.any():
             raise InputError(f"{root}: {refused.sum()} images {fault}:{name_first(image[refused])}")
     _refuse_people_in_train_and_test(frame, root)
+    _refuse_tracks_in_two_places(frame, root)
 
     rank = frame["split"].map({name: rank for rank, name in enumerate(SPLITS)})
     ordered: pd.DataFrame = frame.assign(rank=rank).sort_values(["rank", "image"])[SCHEMA.names].reset_index(drop=True)
@@ -179,7 +206,7 @@ def _checked(frame: pd.DataFrame, root: Path) -> pd.DataFrame:
 
 def _refuse_people_in_train_and_test(frame: pd.DataFrame, root: Path) -> None:
     """Raise an error that names an image of each split, as either may be the wrong one."""
-    people = frame[frame["pid"] != JUNK]
+    people = frame[frame["pid"] >= 0]
     first = people.groupby(["domain", "pid", people["split"] == "train"])["image"].first().unstack()
     both = first.reindex(columns=[True, False]).dropna().reset_index()
     if len(both):
@@ -189,3 +216,15 @@ def _refuse_people_in_train_and_test(frame: pd.DataFrame, root: Path) -> None:
         raise InputError(
             f"{root}: {len(people_in_both)} people are in both train and test:{name_first(people_in_both)}"
         )
+
+
+def _refuse_tracks_in_two_places(frame: pd.DataFrame, root: Path) -> None:
+    """Raise an error that names two images of a track that cannot show one person on one camera."""
+    tracked = frame[frame["track"] != ""].sort_values("image")
+    by_track = tracked.groupby(["domain", "track"])
+    for column, fault in (("camid", "are on two cameras"), ("pid", "have two pids"), ("split", "are in two splits")):
+        differs = tracked[by_track[column].transform("nunique") > 1].drop_duplicates(["domain", "track", column])
+        if len(differs):
+            images = differs.groupby(["domain", "track"])["image"].agg(list)
+            tracks = [f"track {track}: {first} and {second}" for (_, track), (first, second, *_) in images.items()]
+            raise InputError(f"{root}: {len(tracks)} tracks {fault}:{name_first(tracks)}")

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qaconv.data.manifest import Manifest
+from qaconv.data.manifest import UNIX_EPOCH, UNLABELLED, Manifest
 from qaconv.errors import InputError
 
 ROWS = [
@@ -49,12 +49,20 @@ def test_order_of_rows_changes_no_byte(rows: list[tuple[Any, ...]]) -> None:
 
 def test_load_returns_the_saved_manifest(tmp_path: Path) -> None:
     clocks = [{"camid": 2, "kind": "reset", "time_s": 80.0, "detail": "falls by 40 s", "done": "mended"}]
-    manifest = Manifest(make_frame(), Path("raw/campus"), {"version": "1"}, images_digest="abc", clocks=clocks)
+    manifest = Manifest(
+        make_frame(),
+        Path("raw/campus"),
+        {"version": "1"},
+        images_digest="abc",
+        clocks=clocks,
+        cameras={0: "entrance", 2: "roof"},
+        time_origin=UNIX_EPOCH,
+    )
     manifest.save(tmp_path / "m")
     loaded = Manifest.load(tmp_path / "m")
     pd.testing.assert_frame_equal(loaded.frame, manifest.frame)
     assert (loaded.root, loaded.notes, loaded.digest) == (Path("raw/campus"), {"version": "1"}, manifest.digest)
-    assert loaded.clocks == clocks
+    assert (loaded.clocks, loaded.cameras, loaded.time_origin) == (clocks, manifest.cameras, UNIX_EPOCH)
     assert saved_bytes(loaded) == saved_bytes(manifest)
 
 
@@ -76,8 +84,8 @@ def test_splits_come_in_order_and_paths_follow_the_frame() -> None:
 def test_summary_counts_people_without_junk() -> None:
     summary = Manifest(make_frame(), Path("raw")).summary()
     assert summary["images"] == 6
-    assert summary["splits"]["train"] == {"images": 2, "pids": 2, "junk": 0, "cameras": [0, 1]}
-    assert summary["splits"]["gallery"] == {"images": 3, "pids": 2, "junk": 1, "cameras": [2]}
+    assert summary["splits"]["train"] == {"images": 2, "pids": 2, "junk": 0, "unlabelled": 0, "cameras": [0, 1]}
+    assert summary["splits"]["gallery"] == {"images": 3, "pids": 2, "junk": 1, "unlabelled": 0, "cameras": [2]}
     assert (summary["time_span_s"], summary["images_without_time"]) == ([0.25, 82.0], 1)
 
 
@@ -86,7 +94,7 @@ def test_summary_counts_people_without_junk() -> None:
     [
         ("split", "val", "have a split that is none of train, query, gallery"),
         ("camid", -1, "have no camera id"),
-        ("pid", -2, "have a pid below -1"),
+        ("pid", -3, "have a pid below -2"),
         ("camid", 10**6, "have a camera id above 9,999"),
         ("pid", 2**60, "have a pid above"),
         ("time_s", np.inf, "have a time_s that is neither empty nor seconds from -1e"),
@@ -144,3 +152,30 @@ def test_damaged_manifest_is_named(name: str, content: bytes, tmp_path: Path) ->
     (tmp_path / "m" / name).write_bytes(content)
     with pytest.raises(InputError, match="m: cannot be read as a manifest: "):
         Manifest.load(tmp_path / "m")
+
+
+def test_unlabelled_sighting_is_for_testing_only() -> None:
+    frame = make_frame()
+    sightings = Manifest(frame.assign(pid=frame["pid"].where(frame["split"] == "train", UNLABELLED)), Path("raw"))
+    assert sightings.summary()["splits"]["gallery"]["unlabelled"] == 3
+    assert sightings.summary()["splits"]["gallery"]["pids"] == 0
+    with pytest.raises(InputError, match=r"1 images are for training and have no pid:\n  train/1\.jpg"):
+        Manifest(frame_with("pid", UNLABELLED), Path("raw"))
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "fault"),
+    [
+        ("camid", 0, "1 tracks are on two cameras:\n  track 7: test/0.jpg and test/3.jpg"),
+        ("pid", 4, "1 tracks have two pids:\n  track 7: test/0.jpg and test/3.jpg"),
+        ("split", "query", "1 tracks are in two splits:\n  track 7: test/0.jpg and test/3.jpg"),
+    ],
+)
+def test_track_in_two_places_is_named_with_both_images(column: str, value: Any, fault: str) -> None:
+    rows = make_frame().assign(track=["", "", "", "7", "7", ""])
+    rows.loc[4, "pid"] = 3
+    assert Manifest(rows, Path("raw")).frame["track"].tolist().count("7") == 2
+    rows.loc[4, column] = value
+    with pytest.raises(InputError) as raised:
+        Manifest(rows, Path("raw"))
+    assert fault in str(raised.value)
