@@ -40,6 +40,7 @@ def fit_tlift(params: Params, target: str) -> None:
                 camids,
                 times,
                 reranked=matches.nearest_reranked(),
+                tracks=sightings["track"],
                 known=[Finding(**finding) for finding in manifest.clocks],
                 target=target,
                 model=matches.model,

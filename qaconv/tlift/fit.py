@@ -20,6 +20,7 @@ from qaconv.tlift.clock_repair import find_clock_corrections
 from qaconv.tlift.comovement import CoMovement, measure_comovement
 from qaconv.tlift.em import Mixture, confident, fit_mixture, include_companions, judge_by
 from qaconv.tlift.findings import Finding
+from qaconv.tlift.one_per_track import middle_sightings, neighbours_among
 from qaconv.tlift.pairs import Pairs, cross_camera_pairs
 from qaconv.tlift.parameter_selection import Choice, choose_parameters
 from qaconv.tlift.probability import fit_match_odds
@@ -45,6 +46,7 @@ def fit_profile(
     times: ArrayLike,
     *,
     reranked: tuple[ArrayLike, ArrayLike] | None = None,
+    tracks: ArrayLike | None = None,
     known: Sequence[Finding] = (),
     target: str = "",
     model: str = "",
@@ -61,6 +63,8 @@ def fit_profile(
         times: seconds on the camera's clock, NaN where unknown, [N].
         reranked: (indices, scores), both [N, j], of each sighting's nearest by the re-ranker's score; scores are NaN
             where there are none, such as for the gallery. Default: re-ranked scores are not calibrated.
+        tracks: name of each sighting's track, "" where there is none, [N]; of a track only the sighting in the middle
+            of its time counts. Default: no tracks.
         known: clock faults that the order of recording has shown already.
         target: name of the camera network.
         model: digest of the network whose scores these are.
@@ -75,6 +79,18 @@ def fit_profile(
         '1 mutual best matches with a time on two cameras; at least 30 are needed'
     """
     check_seconds("times", times)
+    sightings = len(np.asarray(camids))
+    if tracks is not None:
+        names = np.asarray(tracks, dtype=np.str_)
+        if names.shape != (sightings,):
+            raise ValueError(f"tracks must have an entry for each of {sightings} sightings, got {names.shape}")
+        kept = middle_sightings(names, np.asarray(times, dtype=np.float64))
+        neighbour_indices, neighbour_scores = neighbours_among(
+            kept, np.asarray(neighbour_indices), np.asarray(neighbour_scores), missing=0.0
+        )
+        if reranked is not None:
+            reranked = neighbours_among(kept, np.asarray(reranked[0]), np.asarray(reranked[1]), missing=np.nan)
+        camids, times = np.asarray(camids)[kept], np.asarray(times)[kept]
     indices, scores, camids, times, order = _canonical(neighbour_indices, neighbour_scores, camids, times)
     findings, used = check_clocks(camids, times)
     findings = [*known, *findings]
@@ -122,7 +138,7 @@ def fit_profile(
         parameters=choice.parameters,
         transit=_transit_table(mixture),
         calibrations=calibrations,
-        match_odds=fit_match_odds(mixture, pairs, times, int(used.sum())) if active else None,
+        match_odds=fit_match_odds(mixture, pairs, times, round(sightings * used.mean())) if active else None,
         clocks=corrections if active else {},
         findings=tuple(findings + changes if active else findings),
         evidence=_evidence(pairs, mixture, indices, scores, camids, times, choice, gain, controls, companions, seed),

@@ -77,6 +77,27 @@ def test_permuted_times_make_the_profile_inactive_and_leave_the_scores(walks: Si
     np.testing.assert_array_equal(lifted(permuted, found), walks.table[np.ix_(query, gallery)])
 
 
+def test_a_track_counts_once_with_any_number_of_crops() -> None:
+    walks = simulated(people=40)
+    crops = [(0, -0.4), (1, 0.0), (2, 0.4)]  # the middle one is the sighting itself
+    count = len(walks.pids)
+    three = Sightings(
+        np.repeat(walks.pids, 3),
+        np.repeat(walks.camids, 3),
+        (walks.times[:, None] + [seconds for _, seconds in crops]).ravel(),
+        np.kron(walks.table, np.ones((3, 3))),
+    )
+    tracks = np.repeat([f"track {number}" for number in range(count)], 3)
+    alone = fit_profile(*walks.neighbours(count - 1), walks.camids, walks.times)
+    tracked = fit_profile(*three.neighbours(3 * count - 1), three.camids, three.times, tracks=tracks)
+    assert alone.active
+    assert (tracked.transit, tracked.calibrations) == (alone.transit, alone.calibrations)
+    assert tracked.match_odds is not None and alone.match_odds is not None
+    assert tracked.match_odds.sightings == 3 * alone.match_odds.sightings
+    with pytest.raises(ValueError, match=f"tracks must have an entry for each of {count} sightings"):
+        fit_profile(*walks.neighbours(), walks.camids, walks.times, tracks=tracks)
+
+
 def test_constant_clock_offset_per_camera_leaves_the_ranking(walks: Sightings) -> None:
     exact = walks.at(np.round(64 * walks.times) / 64)  # adding an offset rounds nothing, which could settle a near tie
     shifted = exact.at(exact.times + np.array([0.0, 1024.0, -512.0, 4096.0])[exact.camids])

@@ -1,0 +1,87 @@
+"""Score tracks by the scores of their crops: several sightings that a tracker took for one person on one camera.
+
+Q and G sightings, of TQ and TG tracks.
+"""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+def number_tracks(tracks: ArrayLike) -> Ints:
+    """Number tracks from 0 in the order of their first sighting, [N].
+
+    Args:
+        tracks: name of each sighting's track, [N]; a sighting whose name is "" is a track of its own.
+
+    Example:
+        >>> number_tracks(["b", "a", "", "b", ""]).tolist()
+        [0, 1, 2, 0, 3]
+    """
+    names = np.asarray(tracks, dtype=str)
+    own = np.flatnonzero(names == "")
+    _, numbers = np.unique(names, return_inverse=True)
+    numbers[own] = len(names) + np.arange(len(own))
+    _, first, numbers = np.unique(numbers, return_index=True, return_inverse=True)
+    rank = np.argsort(np.argsort(first))
+    return rank[numbers].astype(np.int64)
+
+
+def first_sightings(numbers: Ints) -> Ints:
+    """Return the position of each track's first sighting, [T].
+
+    Args:
+        numbers: of `number_tracks`, [N].
+    """
+    positions: Ints = np.unique(numbers, return_index=True)[1].astype(np.int64)
+    return positions
+
+
+def score_tracks(scores: ArrayLike, query_tracks: Ints, gallery_tracks: Ints) -> Floats:
+    """Return the scores of all pairs of tracks, [TQ, TG].
+
+    The score of two tracks is the mean, over the crops of both, of each crop's best score with a crop of the other
+    track. So each view of a person is compared with the view that is most like it. docs/matching.md has the rules that
+    this one was chosen among.
+
+    Args:
+        scores: of all pairs of sightings, on a scale on which a mean has a meaning, such as logits, [Q, G].
+        query_tracks: of `number_tracks`, [Q].
+        gallery_tracks: of `number_tracks`, [G].
+
+    Raises:
+        ValueError: shapes do not fit.
+
+    Example:
+        >>> score_tracks([[1.0, 5.0], [3.0, 2.0]], number_tracks(["a", "a"]), number_tracks(["b", "b"]))
+        array([[4.]])
+        >>> score_tracks([[1.0, 5.0], [3.0, 2.0]], number_tracks(["", ""]), number_tracks(["", ""]))
+        array([[1., 5.],
+               [3., 2.]])
+    """
+    table = np.asarray(scores, dtype=np.float64)
+    if table.shape != (len(query_tracks), len(gallery_tracks)):
+        raise ValueError(
+            f"scores must have shape {(len(query_tracks), len(gallery_tracks))}, for {len(query_tracks)} query tracks "
+            f"and {len(gallery_tracks)} gallery tracks, got {table.shape}"
+        )
+    if not table.size:
+        return np.zeros((len(np.unique(query_tracks)), len(np.unique(gallery_tracks))))
+    rows, first_row, row_counts = _by_track(query_tracks)
+    columns, first_column, column_counts = _by_track(gallery_tracks)
+    table = table[np.ix_(rows, columns)]
+    best_of_rows = np.maximum.reduceat(table, first_column, axis=1)
+    forward = np.add.reduceat(best_of_rows, first_row, axis=0) / row_counts[:, None]
+    best_of_columns = np.maximum.reduceat(table, first_row, axis=0)
+    backward = np.add.reduceat(best_of_columns, first_column, axis=1) / column_counts
+    mean: Floats = (forward + backward) / 2
+    return mean
+
+
+def _by_track(numbers: Ints) -> tuple[Ints, Ints, Ints]:
+    """Return the order that puts each track's sightings together, where each begins, and how many it has."""
+    order = np.argsort(numbers, kind="stable")
+    _, first, counts = np.unique(numbers[order], return_index=True, return_counts=True)
+    return order, first, counts
