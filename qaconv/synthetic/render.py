@@ -47,7 +47,7 @@ def render_site(config: SiteConfig, folder: Path, *, processes: int) -> None:
     ):
         for name in FOLDERS.values():
             (unfinished / name).mkdir()
-        drawn = pool.map(partial(_draw_chunk, config), chunks)
+        drawn = pool.map(partial(draw_crops, config), chunks)
         for chunk, files in track(zip(chunks, drawn, strict=True), f"drawing {folder.name}", total=len(chunks)):
             for path, content in zip(chunk["path"], files, strict=True):
                 (unfinished / path).write_bytes(content)
@@ -100,7 +100,13 @@ def _paths(crops: pd.DataFrame) -> list[str]:
     ]
 
 
-def _draw_chunk(config: SiteConfig, chunk: pd.DataFrame) -> list[bytes]:
+def draw_crops(config: SiteConfig, chunk: pd.DataFrame) -> list[bytes]:
+    """Draw the files of some crops.
+
+    Args:
+        config: the site.
+        chunk: rows of `choose_crops`; a crop's random numbers depend on its index.
+    """
     return [_draw_crop(config, sighting) for sighting in chunk.itertuples()]
 
 
