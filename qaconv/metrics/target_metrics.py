@@ -1,7 +1,7 @@
 """Measure the rankings of a target and write its files.
 
 Next to metrics/<target>.json are the folders cmc, roc, reliability, stated, camera_pairs (CSV) and queries (Parquet),
-each with one file for each target: DVC plots every curve of a folder. Q queries, G gallery images without junk.
+each with one file for each target: DVC plots every curve of a folder. Q measured queries, G measured gallery images.
 """
 
 import logging
@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from qaconv.data.manifest import JUNK
+from qaconv.data.manifest import is_measured
 from qaconv.errors import InputError
 from qaconv.files import replacing_file
 from qaconv.metrics import (
@@ -53,7 +53,7 @@ ROC_RATES = np.logspace(-5, 0, 51)  # in the plot
 
 
 class EvaluatedSightings:
-    """Queries and gallery of a target, without the junk of the gallery.
+    """Measured queries and gallery of a target.
 
     Args:
         frame: the manifest's table.
@@ -62,23 +62,29 @@ class EvaluatedSightings:
     Attributes:
         query: [Q] rows of the manifest.
         gallery: [G] rows of the manifest.
-        keep: mask of the gallery's images that are not junk, over all of the gallery.
+        is_query_measured: over all queries.
+        is_gallery_measured: over all of the gallery.
 
     Raises:
-        InputError: there is no query, or no gallery image that is not junk.
+        InputError: there is no query, or no gallery image, that is measured.
     """
 
     def __init__(self, frame: pd.DataFrame, folder: Path) -> None:
         self.folder = folder
-        self.query = frame[frame["split"] == "query"]
-        gallery = frame[frame["split"] == "gallery"]
-        self.keep = (gallery["pid"] != JUNK).to_numpy()
-        self.gallery = gallery[self.keep]
+        sightings = frame[frame["split"] != "train"]
+        measured = is_measured(sightings)
+        is_query = (sightings["split"] == "query").to_numpy()
+        self.is_query_measured, self.is_gallery_measured = measured[is_query], measured[~is_query]
+        self.query, self.gallery = sightings[measured & is_query], sightings[measured & ~is_query]
         if self.query.empty or self.gallery.empty:
             raise InputError(
                 f"{folder} cannot be evaluated: query and gallery must have at least one image each, got "
-                f"{len(self.query)} query images and {len(self.gallery)} gallery images without junk (pid {JUNK})"
+                f"{len(self.query)} query images and {len(self.gallery)} gallery images without junk (pid -1)"
             )
+
+    def logits(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the logits [Q, G] among those of all queries with all of the gallery."""
+        return logits[np.ix_(self.is_query_measured, self.is_gallery_measured)]
 
 
 def scores_by_ranking(

@@ -32,7 +32,7 @@ def evaluate(params: Params, target: str) -> None:
             for table in ("train", "holdout"):
                 refuse_trained_images(pd.read_parquet(SOURCES / f"{table}.parquet"), target)
         fitted = trained["calibration"]
-        logits = matches.logits[:, sightings.keep]
-        scores = scores_by_ranking(rankings, logits, matches.reranked_without_junk, profile, sightings)
+        logits = sightings.logits(matches.logits)
+        scores = scores_by_ranking(rankings, logits, matches.reranked_measured, profile, sightings)
         measures[method] = measure(scores, sightings, Calibration(**fitted) if fitted else None, profile)
     write_measures(target, measures, sightings.query, seed=params.seed)
