@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image, ImageOps
@@ -68,7 +69,7 @@ def test_an_image_that_looks_like_one_of_another_person_is_reported(
 
 def test_images_of_unknown_people_that_look_alike_are_not_reported(caplog: pytest.LogCaptureFixture) -> None:
     frame = pd.DataFrame({"image": ["a", "b", "c"], "pid": [UNLABELLED, 1, JUNK], "camid": [0, 1, 2]})
-    alike = frame.assign(split="gallery", look=0)
+    alike = frame.assign(split="gallery", look=np.uint64(0))
     warn_of_copies(alike, "street")
     assert not caplog.records
     warn_of_copies(alike.assign(pid=[2, 1, JUNK]), "street")
