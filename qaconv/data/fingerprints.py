@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.fft import dctn
 
-from qaconv.data.manifest import Manifest, is_measured
+from qaconv.data.manifest import UNLABELLED, Manifest, is_measured
 from qaconv.errors import InputError, name_first
 from qaconv.files import replacing_file
 from qaconv.paths import FINGERPRINTS, PREPARED
@@ -142,7 +142,7 @@ def warn_of_copies(frame: pd.DataFrame, dataset: str) -> None:
     }
     if has_one_camera(frame):
         findings["of the gallery look the same as a query, on the only camera"] = (
-            (split == "query") & (other_split == "gallery") & (person == other)
+            (split == "query") & (other_split == "gallery") & (person == other) & (person != UNLABELLED)
         )
     for fault, chosen in findings.items():
         if chosen.any():

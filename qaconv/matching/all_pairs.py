@@ -53,8 +53,8 @@ def match_rows(
         everything.add(tile_rows, columns, distances)
         if measured is not everything:
             measured_distances = distances[is_measured[tile_rows]][:, is_measured[columns]]
-            among_measured = (_renumber(part, measured_before) for part in (tile_rows, columns))
-            measured.add(*among_measured, measured_distances)
+            kept_rows, kept_columns = _renumber(tile_rows, measured_before), _renumber(columns, measured_before)
+            measured.add(kept_rows, kept_columns, measured_distances)
     neighbourhoods = everything.neighbourhoods()
     neighbourhoods_of_measured = neighbourhoods if measured is everything else measured.neighbourhoods()
     return Part(logits, neighbourhoods, neighbourhoods_of_measured, model)

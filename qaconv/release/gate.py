@@ -100,9 +100,9 @@ def decide(challenger: Evidence, champion: Evidence | None, rules: GateConfig) -
     note = f"; not compared, as only one was measured on the present data: {', '.join(not_compared)}"
     note = note if not_compared else ""
     if not (challenger.average_precisions and champion.average_precisions):
-        whose = "the champion's targets had" if challenger.average_precisions else "no target has"
+        why = "the champion's targets had no labels" if challenger.average_precisions else "no target has labels"
         details = "".join(f"; {check.detail}" for check in found)
-        return _outcome(checks, f"{whose} no labels, so no accuracy was compared{details}{note}", {})
+        return _outcome(checks, f"{why}, so no accuracy was compared{details}{note}", {})
     if not common:
         detail = "no target was measured for both on the same data; keep one of the champion's targets unchanged"
         return _outcome([*checks, Check("comparison", False, detail)], "", {})
