@@ -28,7 +28,7 @@ from qaconv import registry
 from qaconv.config import Params, load_params
 from qaconv.errors import InputError
 from qaconv.registry import promotion, runs
-from qaconv.registry.descriptions import result_rows
+from qaconv.registry.descriptions import ESTIMATES, estimate_rows, result_rows
 from qaconv.release.gate import Outcome
 
 
@@ -37,12 +37,14 @@ class Retraining:
     """The outcome of a retraining.
 
     Attributes:
-        results: one row for each target and method.
+        results: one row for each target with labels and method.
+        estimates: one row for each target without labels and method.
         release: the registered version.
         outcome: what the gate decided.
     """
 
     results: list[dict[str, str]]
+    estimates: list[dict[str, str]]
     release: registry.Release
     outcome: Outcome
 
@@ -75,10 +77,14 @@ def retrain(changes: dict[str, Any] | None = None, fan_out: bool = False) -> Ret
         outcome = promote(params, release)
         report = publish_report(release, outcome)
     results = result_rows(params, metrics)
-    create_table_artifact(results, key="results", description="rank-1 / mAP in per cent")
+    estimates = estimate_rows(params, metrics)
+    if results:
+        create_table_artifact(results, key="results", description="rank-1 / mAP in per cent")
+    if estimates:
+        create_table_artifact(estimates, key="estimates", description=ESTIMATES)
     create_markdown_artifact(_promotion_page(outcome), key="promotion")
     create_markdown_artifact(f"[What the model can do, and examples]({report})", key="report")
-    return Retraining(results, release, outcome)
+    return Retraining(results, estimates, release, outcome)
 
 
 @task(tags=["dvc"], cache_policy=NO_CACHE)
@@ -159,11 +165,9 @@ def main() -> None:
 
 
 def _show(retraining: Retraining, console: Console) -> None:
-    table = Table(title="rank-1 / mAP, per cent", title_justify="left")
-    for column in retraining.results[0]:
-        table.add_column(column, justify="left" if column in ("target", "model") else "right")
-    for row in retraining.results:
-        table.add_row(*row.values())
+    for title, rows in (("rank-1 / mAP, per cent", retraining.results), (ESTIMATES, retraining.estimates)):
+        if rows:
+            console.print(_table(title, rows))
     release = retraining.release
     commands = Path(sys.executable).parent
     store = runs.store_uri()
@@ -171,13 +175,21 @@ def _show(retraining: Retraining, console: Console) -> None:
     # Only the project's own store is shown: the address of another may hold a password.
     local = store.startswith("sqlite:")
     mlflow_ui = f"{commands}/mlflow ui --backend-store-uri {store}" if local else "where MLFLOW_TRACKING_URI points"
-    console.print(table)
     console.print(
         f"registered model  {release.name}, version {release.version}: {', '.join(registry.aliases(release))}"
     )
     console.print(f"gate              {retraining.outcome.reason}")
     console.print(f"MLflow UI         {mlflow_ui}")
     console.print(f"Prefect UI        {server or f'{commands}/prefect server start'}")
+
+
+def _table(title: str, rows: list[dict[str, str]]) -> Table:
+    table = Table(title=title, title_justify="left")
+    for column in rows[0]:
+        table.add_column(column, justify="left" if column in ("target", "model") else "right")
+    for row in rows:
+        table.add_row(*row.values())
+    return table
 
 
 if __name__ == "__main__":

@@ -162,6 +162,17 @@ def measure_again(folder: Path, maps: Mapping[str, float]) -> None:
         made_up_queries(value).to_parquet(folder / f"queries/{target}.parquet")
 
 
+def write_estimated(folder: Path, target: str, share: float | None) -> None:
+    """Write the files of `evaluate` for a target without labels; `share` of its searches have a match."""
+    keys = ("share_with_match", "share_with_match_low", "share_with_match_high", "stated_threshold", "expected_matches")
+    times: dict[str, Any] = {"times": {"used": share is not None, "reason": "made up"}}
+    expected = {} if share is None else {"expected": {**dict.fromkeys(keys, share), "marked_answers": 8}}
+    counts = dict.fromkeys(("sightings", "cameras", "sightings_with_times", "tracks", "searches"), 16)
+    content = {"estimated": True, **counts, **{method: {**times, **expected} for method in METHODS}}
+    write(folder / f"{target}.json", json.dumps(content))
+    made_up_queries(0.0).head(0).to_parquet(folder / f"queries/{target}.parquet")
+
+
 def retrain(params: Params, maps: Mapping[str, float] = {}) -> tuple[Release, Outcome]:
     """Register and promote in the working folder, with other results where `maps` has some."""
     measure_again(Path("metrics"), maps)

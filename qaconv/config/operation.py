@@ -14,6 +14,7 @@ class GateConfig(Settings):
     max_loss: Annotated[float, Field(ge=0)]  # mAP points that a single target may lose
     max_calibration_error: Share  # of the probabilities, at even odds, on every target
     min_match_precision: Share = 0.85  # right ones among the answers marked as matches, where measured
+    max_match_loss: Annotated[float, Field(ge=0)] = 5  # points of searches with a match, on a target without labels
     max_bad_clocks: Share  # fraction of a target's cameras with times left out, where times are used
     max_onnx_difference: PositiveFloat  # of ONNX from PyTorch, relative to the largest value if that is above 1
     max_megabytes: PositiveFloat  # of both graphs together

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.fft import dctn
 
-from qaconv.data.manifest import JUNK, Manifest
+from qaconv.data.manifest import UNLABELLED, Manifest, is_measured
 from qaconv.errors import InputError, name_first
 from qaconv.files import replacing_file
 from qaconv.paths import FINGERPRINTS, PREPARED
@@ -138,11 +138,11 @@ def warn_of_copies(frame: pd.DataFrame, dataset: str) -> None:
     in_both = (split == "train") & (other_split != "train")
     findings = {
         "of train look the same as one of query or gallery": in_both,
-        "look the same as one of another person": ~in_both & (person != other) & (person != JUNK) & (other != JUNK),
+        "look the same as one of another person": ~in_both & (person != other) & (person >= 0) & (other >= 0),
     }
     if has_one_camera(frame):
         findings["of the gallery look the same as a query, on the only camera"] = (
-            (split == "query") & (other_split == "gallery") & (person == other)
+            (split == "query") & (other_split == "gallery") & (person == other) & (person != UNLABELLED)
         )
     for fault, chosen in findings.items():
         if chosen.any():
@@ -151,9 +151,9 @@ def warn_of_copies(frame: pd.DataFrame, dataset: str) -> None:
 
 
 def has_one_camera(frame: pd.DataFrame) -> bool:
-    """Return whether query and gallery without junk are of one camera, so that pairs on one camera are measured."""
-    is_measured = (frame["split"] == "query") | ((frame["split"] == "gallery") & (frame["pid"] != JUNK))
-    return frame.loc[is_measured, "camid"].nunique() == 1
+    """Return whether the measured sightings are of one camera, so that pairs on one camera are measured."""
+    sightings = frame[frame["split"] != "train"]
+    return sightings.loc[is_measured(sightings), "camid"].nunique() == 1
 
 
 def _tested(target: str) -> pd.DataFrame:

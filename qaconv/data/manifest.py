@@ -6,9 +6,11 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from qaconv.errors import InputError, name_first
 from qaconv.files import replacing_folder, write_json
@@ -82,11 +84,16 @@ class Manifest:
         """Return queries, then the gallery with its images of no person, numbered from 0."""
         return self.frame[self.frame["split"] != "train"].reset_index(drop=True)
 
+    @property
+    def is_labelled(self) -> bool:
+        """Whether rankings can be measured: a query and a gallery image show people whose pids are known."""
+        return is_labelled(self.frame)
+
     def check_target(self, name: str) -> None:
-        """Check that a target has something to measure.
+        """Check that a target has something to search for and in; no pid has to be known.
 
         Raises:
-            InputError: there is no query or no gallery image of a person.
+            InputError: there is no query or no gallery image, junk aside.
         """
         queries, gallery = (int((self.split(name)["pid"] != JUNK).sum()) for name in ("query", "gallery"))
         if not (queries and gallery):
@@ -158,6 +165,23 @@ class Manifest:
                 f"{folder}: cannot be read as a manifest: {error}; `dvc repro -f prepare` writes it"
             ) from error
         return cls(frame, Path(root), *facts, cameras, time_origin)
+
+
+def is_labelled(frame: pd.DataFrame) -> bool:
+    """Return whether a query and a gallery image show people whose pids are known."""
+    known = frame.loc[frame["pid"] >= 0, "split"]
+    return {"query", "gallery"} <= set(known)
+
+
+def is_measured(sightings: pd.DataFrame) -> NDArray[np.bool_]:
+    """Return which queries and gallery images results are about, [N]: all but the gallery's junk.
+
+    In a labelled target those are left out too whose pids are unknown. All of them stay in the fit of times.
+    """
+    measured = ((sightings["split"] == "query") | (sightings["pid"] != JUNK)).to_numpy(copy=True)
+    if is_labelled(sightings):
+        measured &= (sightings["pid"] != UNLABELLED).to_numpy()
+    return measured
 
 
 def _checked(frame: pd.DataFrame, root: Path) -> pd.DataFrame:

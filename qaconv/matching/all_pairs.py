@@ -1,6 +1,6 @@
 """Match some sightings with all of a target's sightings, in tiles.
 
-N sightings: Q queries, then a gallery of G. Junk are crops that show nobody in particular.
+N sightings: Q queries, then a gallery of G. Results are about the measured ones: no junk, for example.
 """
 
 import numpy as np
@@ -18,7 +18,7 @@ def match_rows(
     rows: slice,
     head: QAConv,
     queries: int,
-    is_real: NDArray[np.bool_],
+    is_measured: NDArray[np.bool_],
     engine: Engine,
     device: torch.device,
     *,
@@ -31,17 +31,17 @@ def match_rows(
         rows: indices of the sightings to match.
         head: the network's head.
         queries: number of queries, Q.
-        is_real: whether each sighting is a query or shows a person, [N]; the others are junk.
+        is_measured: whether results are about a sighting, [N].
         engine: "exact" or "int8", as in `logit_tiles`.
         device: device to match on.
         model: digest of the network's weights.
     """
     rows_of_queries = max(0, min(rows.stop, queries) - rows.start)
     logits = np.empty((rows_of_queries, len(maps) - queries), dtype=np.float32)
-    everything = without_junk = NeighbourhoodFinder(len(maps), NEIGHBOURS + 1, rows)
-    real_before = np.concatenate([[0], is_real.cumsum()])  # number of real sightings before each sighting
-    if not is_real.all():
-        without_junk = NeighbourhoodFinder(int(real_before[-1]), NEIGHBOURS + 1, _renumber(rows, real_before))
+    everything = measured = NeighbourhoodFinder(len(maps), NEIGHBOURS + 1, rows)
+    measured_before = np.concatenate([[0], is_measured.cumsum()])  # number of measured sightings before each one
+    if not is_measured.all():
+        measured = NeighbourhoodFinder(int(measured_before[-1]), NEIGHBOURS + 1, _renumber(rows, measured_before))
     row_maps = maps if rows == slice(0, len(maps)) else maps[rows]  # the same object is matched one way
     for tile in logit_tiles(row_maps, maps, head, engine=engine, device=device, progress=True):
         tile_rows = slice(rows.start + tile.rows.start, rows.start + tile.rows.stop)
@@ -51,14 +51,15 @@ def match_rows(
         logits[tile.rows.start : tile.rows.start + across.shape[0], first : first + across.shape[1]] = across
         distances = as_distances(tile.logits)
         everything.add(tile_rows, columns, distances)
-        if without_junk is not everything:
-            real_distances = distances[is_real[tile_rows]][:, is_real[columns]]
-            without_junk.add(_renumber(tile_rows, real_before), _renumber(columns, real_before), real_distances)
+        if measured is not everything:
+            measured_distances = distances[is_measured[tile_rows]][:, is_measured[columns]]
+            kept_rows, kept_columns = _renumber(tile_rows, measured_before), _renumber(columns, measured_before)
+            measured.add(kept_rows, kept_columns, measured_distances)
     neighbourhoods = everything.neighbourhoods()
-    neighbourhoods_without_junk = neighbourhoods if without_junk is everything else without_junk.neighbourhoods()
-    return Part(logits, neighbourhoods, neighbourhoods_without_junk, model)
+    neighbourhoods_of_measured = neighbourhoods if measured is everything else measured.neighbourhoods()
+    return Part(logits, neighbourhoods, neighbourhoods_of_measured, model)
 
 
-def _renumber(sightings: slice, real_before: NDArray[np.integer]) -> slice:
-    """Return the indices of a slice's real sightings among all real sightings."""
-    return slice(int(real_before[sightings.start]), int(real_before[sightings.stop]))
+def _renumber(sightings: slice, measured_before: NDArray[np.integer]) -> slice:
+    """Return the indices of a slice's measured sightings among all measured sightings."""
+    return slice(int(measured_before[sightings.start]), int(measured_before[sightings.stop]))

@@ -1,6 +1,7 @@
 """Read and write the maps, logits and neighbours that the stages features, match and rerank make of a target.
 
-N sightings: Q queries, then a gallery of G, of which J are junk. A part is a share of them, one part after another.
+N sightings: Q queries, then a gallery of G. M of them are measured (`is_measured` of qaconv/data/manifest.py), of which
+P are queries. A part is a share of the sightings, one part after another.
 """
 
 from collections.abc import Sequence
@@ -15,7 +16,6 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 from scipy.special import expit, logit
 
-from qaconv.data.manifest import JUNK
 from qaconv.errors import InputError
 from qaconv.matching import MapStore
 from qaconv.matching.rerank import Neighbourhoods
@@ -25,7 +25,7 @@ from qaconv.paths import FEATURES, MATCHES, MODELS, PREPARED, RERANKED
 NEIGHBOURS = 100  # of each sighting: more than any person's sightings on the other cameras
 LOGIT_SCALE = 10.0  # of the probabilities that distances are made of, as the authors' first release shows them
 NEAR = [field.name for field in fields(Neighbourhoods)]
-WITHOUT_JUNK = "without_junk."  # before the names of neighbourhoods; not written where there is no junk
+MEASURED = "without_junk."  # before the names of arrays among the measured; not written where all are measured
 
 
 def open_maps(target: str, method: str, images: pd.Series) -> MapStore:
@@ -41,11 +41,6 @@ def open_maps(target: str, method: str, images: pd.Series) -> MapStore:
     return store
 
 
-def not_junk(sightings: pd.DataFrame) -> NDArray[np.bool_]:
-    """Return which sightings are no junk, [N]; a query never is."""
-    return ((sightings["split"] == "query") | (sightings["pid"] != JUNK)).to_numpy(copy=True)
-
-
 @dataclass(frozen=True)
 class Part:
     """Logits and neighbours of some sightings, matched with all.
@@ -53,20 +48,20 @@ class Part:
     Attributes:
         logits: logits of the queries among them, float32 [q, G].
         everything: neighbourhoods among all sightings.
-        without_junk: neighbourhoods among the sightings that are no junk, numbered without junk.
+        measured: neighbourhoods among the measured sightings, numbered without the others.
         model: digest of the weights that made the maps.
     """
 
     logits: NDArray[np.float32]
     everything: Neighbourhoods
-    without_junk: Neighbourhoods
+    measured: Neighbourhoods
     model: str
 
     def save(self, path: Path) -> None:
         """Write a new file."""
         arrays = {"logits": self.logits, **vars(self.everything)}
-        if self.without_junk is not self.everything:
-            arrays |= {WITHOUT_JUNK + name: array for name, array in vars(self.without_junk).items()}
+        if self.measured is not self.everything:
+            arrays |= {MEASURED + name: array for name, array in vars(self.measured).items()}
         _save(path, arrays, self.model)
 
 
@@ -93,10 +88,10 @@ def load_parts(target: str, method: str, parts: Sequence[int]) -> Part:
     if len(set(models)) > 1:
         raise InputError(f"{folder}: its parts were made with different networks; run `dvc repro match`")
     joined = {name: np.concatenate([part[name] for part in arrays]) for name in arrays[0]}
-    everything = without_junk = Neighbourhoods(*(joined[name] for name in NEAR))
-    if WITHOUT_JUNK + NEAR[0] in joined:
-        without_junk = Neighbourhoods(*(joined[WITHOUT_JUNK + name] for name in NEAR))
-    return Part(joined["logits"], everything, without_junk, models[0])
+    everything = measured = Neighbourhoods(*(joined[name] for name in NEAR))
+    if MEASURED + NEAR[0] in joined:
+        measured = Neighbourhoods(*(joined[MEASURED + name] for name in NEAR))
+    return Part(joined["logits"], everything, measured, models[0])
 
 
 @dataclass(frozen=True)
@@ -106,7 +101,7 @@ class Matches:
     Attributes:
         logits: float32 [Q, G].
         reranked: 1 - the re-ranked distance, float32 [Q, G]; no pid has a part in it.
-        reranked_without_junk: the same for a gallery without its junk, float32 [Q, G - J].
+        reranked_measured: the same as if only the measured sightings existed, float32 [P, M - P].
         neighbours: each sighting's nearest others, best first, int64 [N, k].
         neighbour_logits: logits with them, float64 [N, k].
         model: digest of the weights that made the maps.
@@ -114,7 +109,7 @@ class Matches:
 
     logits: NDArray[np.float32]
     reranked: NDArray[np.float32]
-    reranked_without_junk: NDArray[np.float32]
+    reranked_measured: NDArray[np.float32]
     neighbours: NDArray[np.int64]
     neighbour_logits: NDArray[np.float64]
     model: str
@@ -133,8 +128,8 @@ class Matches:
         if model != matched.model:
             raise InputError(f"{path}: is of another network than {MATCHES / target}; run `dvc repro rerank`")
         scores = reranked["scores"]
-        without_junk = reranked.get(WITHOUT_JUNK + "scores", scores)
-        return cls(matched.logits, scores, without_junk, *_others(matched.everything), model)
+        measured = reranked.get(MEASURED + "scores", scores)
+        return cls(matched.logits, scores, measured, *_others(matched.everything), model)
 
     def nearest_reranked(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Return each query's best gallery images and their re-ranked scores, both [N, k]; NaN for the gallery."""
@@ -147,11 +142,9 @@ class Matches:
         return indices, scores
 
 
-def save_reranked(
-    path: Path, scores: NDArray[np.float32], without_junk: NDArray[np.float32] | None, model: str
-) -> None:
-    """Write a new file; `without_junk` is None for a gallery without junk."""
-    arrays = {"scores": scores} if without_junk is None else {"scores": scores, WITHOUT_JUNK + "scores": without_junk}
+def save_reranked(path: Path, scores: NDArray[np.float32], measured: NDArray[np.float32] | None, model: str) -> None:
+    """Write a new file; `measured` is None where all sightings are measured."""
+    arrays = {"scores": scores} if measured is None else {"scores": scores, MEASURED + "scores": measured}
     _save(path, arrays, model)
 
 

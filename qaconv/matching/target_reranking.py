@@ -1,6 +1,6 @@
-"""Re-rank a target's gallery, with its junk and without it.
+"""Re-rank a target's gallery among all sightings, and among the measured ones.
 
-N sightings: Q queries, then a gallery of G, of which J are junk.
+N sightings: Q queries, then a gallery of G. M of them are measured (no junk, for example), of which P are queries.
 """
 
 from functools import partial
@@ -18,25 +18,24 @@ from qaconv.models.head import QAConv
 
 
 def rerank_target(
-    reranker: RerankSettings, matches: Part, distances_of: Distances, is_real: NDArray[np.bool_]
+    reranker: RerankSettings, matches: Part, distances_of: Distances, is_measured: NDArray[np.bool_]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-    """Return scores [Q, G], and [Q, G - J] as if the junk did not exist; None for a gallery without junk.
+    """Return scores [Q, G], and [P, M - P] as if only the measured sightings existed; None where all are measured.
 
     Args:
         reranker: the kind that `evaluate.rerank` names.
         matches: of all sightings.
         distances_of: distances of further pairs of sightings.
-        is_real: whether each sighting is a query or shows a person, [N]; the others are junk.
+        is_measured: whether results are about a sighting, [N].
     """
     distances = as_distances(matches.logits)
     scores: NDArray[np.float32] = reranker.rerank(distances, matches.everything, distances_of)
-    if matches.without_junk is matches.everything:
+    if matches.measured is matches.everything:
         return scores, None
-    kept_rows = np.flatnonzero(is_real)
     queries = len(matches.logits)
-    kept_distances = as_distances(matches.logits[:, kept_rows[queries:] - queries])
-    renumbered = partial(_renumbered_pairs, distances_of, kept_rows)
-    return scores, reranker.rerank(kept_distances, matches.without_junk, renumbered)
+    kept_distances = as_distances(matches.logits[np.ix_(is_measured[:queries], is_measured[queries:])])
+    renumbered = partial(_renumbered_pairs, distances_of, np.flatnonzero(is_measured))
+    return scores, reranker.rerank(kept_distances, matches.measured, renumbered)
 
 
 def make_pair_distances(maps: NDArray[np.float32], head: QAConv, engine: Engine, device: torch.device) -> Distances:

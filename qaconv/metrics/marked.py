@@ -3,6 +3,7 @@
 Q queries, G gallery images.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,18 +78,33 @@ def measure_marked(
     query_camids, gallery_camids = np.asarray(query_camids), np.asarray(gallery_camids)
     matches = 0
     stated, right = [], []
-    for row, scores in enumerate(ranking):
-        columns = np.arange(len(scores))
-        if same_camera == "drop":
-            columns = np.flatnonzero(gallery_camids != query_camids[row])
-        is_match = gallery_pids[columns] == query_pids[row]
-        matches += int(is_match.sum())
-        best = np.argsort(-scores[columns], kind="stable")[:ANSWERS]
-        stated.append(probabilities[row, columns[best]])
+    for row, best in enumerate(best_answers(ranking, query_camids, gallery_camids, same_camera)):
+        is_match = gallery_pids == query_pids[row]
+        counts = is_match if same_camera == "keep" else is_match & (gallery_camids != query_camids[row])
+        matches += int(counts.sum())
+        stated.append(probabilities[row, best])
         right.append(is_match[best])
     if not matches:
         raise ValueError("no query has a true match in the gallery")
     return _summarise(threshold, np.concatenate(stated), np.concatenate(right), matches)
+
+
+def best_answers(
+    ranking: NDArray[Any], query_camids: NDArray[Any], gallery_camids: NDArray[Any], same_camera: SameCamera
+) -> Iterator[NDArray[np.intp]]:
+    """Yield the columns of the best images that each query is answered with, best first.
+
+    Args:
+        ranking: scores by which the gallery is ranked, [Q, G].
+        query_camids: [Q].
+        gallery_camids: [G].
+        same_camera: whether images of the query's own camera are answers.
+    """
+    for row, scores in enumerate(ranking):
+        columns = np.arange(len(scores))
+        if same_camera == "drop":
+            columns = np.flatnonzero(gallery_camids != query_camids[row])
+        yield columns[np.argsort(-scores[columns], kind="stable")[:ANSWERS]]
 
 
 def _summarise(threshold: float, stated: Floats, right: NDArray[np.bool_], matches: int) -> MarkedAnswers:

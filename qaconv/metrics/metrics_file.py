@@ -100,7 +100,7 @@ class TargetMetrics:
         methods: by name, the compared one first.
         differences: first method less each other one, by the other's name and the ranking's key.
         queries: number of queries with a true match.
-        gallery: number of gallery images without junk.
+        gallery: number of gallery images whose people are known.
     """
 
     methods: Mapping[str, MethodMetrics]

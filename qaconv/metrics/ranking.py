@@ -1,8 +1,8 @@
 """Measure rankings: CMC, mAP and mINP, also for each pair of cameras.
 
 The protocol is Market-1501's (Zheng et al., ICCV 2015): gallery images of the query's person on the query's camera do
-not count, junk (pid -1) is removed from the gallery, and queries without a true match do not count. Q queries,
-G gallery images.
+not count, junk (pid -1) and unlabelled images (pid -2) are removed from the gallery, and queries without a true match
+do not count. Q queries, G gallery images.
 """
 
 from dataclasses import dataclass
@@ -12,8 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from qaconv.data.manifest import JUNK
-from qaconv.metrics.sightings import SameCamera, Sightings, check_choice
+from qaconv.metrics.sightings import SameCamera, Sightings, check_choice, is_known
 
 WithoutMatch = Literal["skip", "zero", "refuse"]
 Ties = Literal["wrong_first", "right_first"]
@@ -82,7 +81,7 @@ def evaluate_ranking(
     check_choice("ties", ties, Ties)
     sightings = Sightings(scores, query_pids, gallery_pids, query_camids, gallery_camids)
     order = np.argsort(sightings.gallery_pids, kind="stable")
-    order = order[sightings.gallery_pids[order] != JUNK]
+    order = order[is_known(sightings.gallery_pids[order])]
     people, camids = sightings.gallery_pids[order], sightings.gallery_camids[order]
     start = people.searchsorted(sightings.query_pids, side="left")
     end = people.searchsorted(sightings.query_pids, side="right")
@@ -158,7 +157,7 @@ def evaluate_camera_pairs(
     for query_camid in np.unique(sightings.query_camids):
         rows = sightings.query_camids == query_camid
         for gallery_camid in np.unique(sightings.gallery_camids):
-            columns = (sightings.gallery_camids == gallery_camid) & (sightings.gallery_pids != JUNK)
+            columns = (sightings.gallery_camids == gallery_camid) & is_known(sightings.gallery_pids)
             if (
                 query_camid == gallery_camid
                 or not np.isin(sightings.query_pids[rows], sightings.gallery_pids[columns]).any()

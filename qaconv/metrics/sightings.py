@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from qaconv.data.manifest import JUNK
+from qaconv.data.manifest import JUNK, UNLABELLED
 
 SameCamera = Literal["drop", "keep"]
 BLOCK_PAIRS = 1 << 21  # processed at a time: up to 128 MB with temporary arrays
@@ -63,22 +63,28 @@ class Sightings:
             raise ValueError(f"scores must be finite numbers, got {wrong} of {self.scores.size} that are not")
 
     def pairs(self, same_camera: SameCamera) -> Iterator[PairScores]:
-        """Yield blocks of all pairs of a query and a gallery image that is not junk.
+        """Yield blocks of all pairs of a query and a gallery image whose people are known.
 
         Args:
             same_camera: whether to "drop" or "keep" pairs of one person on one camera.
         """
-        usable = self.gallery_pids != JUNK
+        usable = is_known(self.gallery_pids)
         pids, camids = self.gallery_pids[usable], self.gallery_camids[usable]
         for rows in self._blocks():
             table = self.scores[rows][:, usable]
             match = self.query_pids[rows, None] == pids
             counts = match if same_camera == "keep" else match & (self.query_camids[rows, None] != camids)
-            yield PairScores(table[counts], table[~match])
+            yield PairScores(table[counts], table[~match & (self.query_pids[rows, None] != UNLABELLED)])
 
     def _blocks(self) -> Iterator[slice]:
         rows = max(1, BLOCK_PAIRS // max(1, len(self.gallery_pids)))
         return (slice(start, start + rows) for start in range(0, len(self.query_pids), rows))
+
+
+def is_known(pids: NDArray[Any]) -> NDArray[np.bool_]:
+    """Return which pids name a person: not those of junk and of unlabelled sightings."""
+    known: NDArray[np.bool_] = (pids != JUNK) & (pids != UNLABELLED)
+    return known
 
 
 def _ids(name: str, values: ArrayLike) -> NDArray[Any]:

@@ -1,13 +1,12 @@
 """Measure the rankings of a target and write its files.
 
 Next to metrics/<target>.json are the folders cmc, roc, reliability, stated, camera_pairs (CSV) and queries (Parquet),
-each with one file for each target: DVC plots every curve of a folder. Q queries, G gallery images without junk.
+each with one file for each target: DVC plots every curve of a folder. Q measured queries, G measured gallery images.
 """
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,6 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from qaconv.data.manifest import JUNK
 from qaconv.errors import InputError
 from qaconv.files import replacing_file
 from qaconv.metrics import (
@@ -43,6 +41,7 @@ from qaconv.metrics.metrics_file import (
 )
 from qaconv.metrics.rankings import DIRECT, LIFTED, Ranking, average_precision_column, cmc_column, first_rank_column
 from qaconv.metrics.sightings import SameCamera, Sightings
+from qaconv.metrics.target_sightings import EvaluatedSightings
 from qaconv.paths import METRICS
 from qaconv.tlift import TLiftProfile
 
@@ -50,35 +49,6 @@ log = logging.getLogger(__name__)
 
 CMC_RANKS = 50  # in the plot
 ROC_RATES = np.logspace(-5, 0, 51)  # in the plot
-
-
-class EvaluatedSightings:
-    """Queries and gallery of a target, without the junk of the gallery.
-
-    Args:
-        frame: the manifest's table.
-        folder: named in errors.
-
-    Attributes:
-        query: [Q] rows of the manifest.
-        gallery: [G] rows of the manifest.
-        keep: mask of the gallery's images that are not junk, over all of the gallery.
-
-    Raises:
-        InputError: there is no query, or no gallery image that is not junk.
-    """
-
-    def __init__(self, frame: pd.DataFrame, folder: Path) -> None:
-        self.folder = folder
-        self.query = frame[frame["split"] == "query"]
-        gallery = frame[frame["split"] == "gallery"]
-        self.keep = (gallery["pid"] != JUNK).to_numpy()
-        self.gallery = gallery[self.keep]
-        if self.query.empty or self.gallery.empty:
-            raise InputError(
-                f"{folder} cannot be evaluated: query and gallery must have at least one image each, got "
-                f"{len(self.query)} query images and {len(self.gallery)} gallery images without junk (pid {JUNK})"
-            )
 
 
 def scores_by_ranking(
@@ -134,8 +104,6 @@ def measure(
 ) -> Measures:
     """Measure scores by the ranking's key, one table at a time.
 
-    In a target with one camera the images of the query's own camera count, as there are no others.
-
     Args:
         scores: [Q, G]; those of `direct` are logits.
         sightings: [Q] and [G].
@@ -147,7 +115,7 @@ def measure(
     """
     query, gallery = sightings.query, sightings.gallery
     identities = (query["pid"], gallery["pid"], query["camid"], gallery["camid"])
-    same_camera: SameCamera = "drop" if len({*query["camid"], *gallery["camid"]}) > 1 else "keep"
+    same_camera = sightings.same_camera
     rankings: dict[str, RankingMetrics] = {}
     direct: NDArray[Any] | None = None
     marked: MarkedAnswers | None = None
@@ -216,11 +184,22 @@ def write_measures(target: str, measures: Mapping[str, Measures], query: pd.Data
             {method: metrics.reliability.table for method, metrics in measures.items() if metrics.reliability}
         ),
     }
+    write_tables(target, tables, _queries(measures, query))
+
+
+def write_tables(target: str, tables: Mapping[str, pd.DataFrame], queries: pd.DataFrame) -> None:
+    """Write the tables next to metrics/<target>.json.
+
+    Args:
+        target: name of the files.
+        tables: by folder.
+        queries: the table of the folder queries.
+    """
     for name, table in tables.items():
         with replacing_file(METRICS / name / f"{target}.csv") as path:
             table.to_csv(path, index=False, lineterminator="\n", float_format="%.6g")
     with replacing_file(METRICS / "queries" / f"{target}.parquet") as path:
-        _queries(measures, query).to_parquet(path, index=False)
+        queries.to_parquet(path, index=False)
 
 
 def _target_metrics(measures: Mapping[str, Measures], seed: int) -> TargetMetrics:

@@ -6,6 +6,7 @@ from itertools import product
 from mlflow import MlflowClient
 
 from qaconv.config import METHODS, Params
+from qaconv.metrics.estimates_file import ESTIMATED
 from qaconv.metrics.rankings import list_rankings, method_label, metric_name
 
 MODEL = """Person re-identification by QAConv. Takes query and gallery crops with camera and time, and returns \
@@ -16,6 +17,8 @@ ranked matches with probability, decision and correspondences.
 `{name}-encoder` and `{name}-matcher` are its two ONNX graphs. A version's \
 `serving_input_example.json` is a whole request, and its `contract.json` has sizes, value ranges and the meaning of a \
 score."""
+ESTIMATES = "Estimated, no labels: what searches on another camera are expected to find"
+UNKNOWN = "–"  # the profile states no probabilities, or nothing is marked
 ENCODER = "ONNX: crops uint8 RGB [N, H, W, 3] to feature maps [N, C, h, w]. Part of `{name}`."
 MATCHER = "ONNX: maps of queries and gallery to logits [Q, G]; higher is a better match. Part of `{name}`."
 
@@ -37,11 +40,17 @@ def describe(name: str, version: str, params: Params, metrics: Mapping[str, floa
         client.update_model_version(name, version, _figures(params, metrics))
 
 
+def is_estimated(target: str, metrics: Mapping[str, float]) -> bool:
+    """Return whether a target's figures are estimates, as it has no labels."""
+    return f"{target}.{ESTIMATED}" in metrics
+
+
 def result_rows(params: Params, metrics: Mapping[str, float]) -> list[dict[str, str]]:
-    """Return a row for each target and method: rank-1 / mAP in per cent, by ranking."""
+    """Return a row for each target with labels and method: rank-1 / mAP in per cent, by ranking."""
     rankings = list_rankings(params.evaluate.rerank)
+    measured = [target for target in params.targets if not is_estimated(target, metrics)]
     rows = []
-    for target, method in product(params.targets, METHODS):
+    for target, method in product(measured, METHODS):
         row = {"target": target, "model": method_label(method)}
         for ranking in rankings:
             rank1, mean_ap = (
@@ -52,9 +61,39 @@ def result_rows(params: Params, metrics: Mapping[str, float]) -> list[dict[str, 
     return rows
 
 
+def estimate_rows(params: Params, metrics: Mapping[str, float]) -> list[dict[str, str]]:
+    """Return a row for each target without labels and method: what searches are expected to find there."""
+    estimated = [target for target in params.targets if is_estimated(target, metrics)]
+    rows = []
+    for target, method in product(estimated, METHODS):
+        share, precision, matches = (
+            metrics.get(metric_name(method, "expected", figure, target=target))
+            for figure in ("share_with_match", "expected_precision", "expected_matches")
+        )
+        rows.append(
+            {
+                "target": target,
+                "model": method_label(method),
+                "times": "used" if metrics[metric_name(method, "times", "used", target=target)] else "not used",
+                "searches": f"{metrics[f'{target}.searches']:,.0f}",
+                "with a match": UNKNOWN if share is None else f"{100 * share:.1f} %",
+                "expected precision": UNKNOWN if precision is None else f"{100 * precision:.1f} %",
+                "expected matches": UNKNOWN if matches is None else f"{matches:,.0f}",
+            }
+        )
+    return rows
+
+
 def _figures(params: Params, metrics: Mapping[str, float]) -> str:
-    rows = result_rows(params, metrics)
+    trained = f"Trained on {', '.join(params.train.datasets)}."
+    measured = _table("rank-1 / mAP in per cent:", result_rows(params, metrics))
+    estimated = _table(f"{ESTIMATES}:", estimate_rows(params, metrics))
+    return "\n\n".join([trained, *measured, *estimated])
+
+
+def _table(title: str, rows: list[dict[str, str]]) -> list[str]:
+    """Return a title and a table in Markdown; nothing without rows."""
+    if not rows:
+        return []
     lines = [list(rows[0]), ["---"] * len(rows[0]), *(list(row.values()) for row in rows)]
-    table = [f"| {' | '.join(line)} |" for line in lines]
-    trained = f"Trained on {', '.join(params.train.datasets)}. rank-1 / mAP in per cent:"
-    return "\n".join([trained, "", *table])
+    return [title, "\n".join(f"| {' | '.join(line)} |" for line in lines)]

@@ -13,7 +13,7 @@ from mlflow.types import Schema, TensorSpec
 from qaconv.config import Params
 from qaconv.metrics.rankings import DIRECT, SERVED_METHOD, metric_name
 from qaconv.paths import METRICS, ONNX, TLIFT
-from qaconv.registry.descriptions import describe
+from qaconv.registry.descriptions import describe, is_estimated
 from qaconv.registry.packaging import log_served
 from qaconv.registry.releases import GRAPHS, Release
 from qaconv.registry.runs import data_digests, git_tags, lock_digest
@@ -21,6 +21,7 @@ from qaconv.release.evidence import collect
 from qaconv.tlift import TLiftProfile
 
 WEIGHTS = "weights"  # tag: digest of the exported network, which its temporal profiles name
+ESTIMATED = "estimated"  # tag: the targets without labels, of which there are estimates only
 
 
 def register(params: Params, metrics: Mapping[str, float]) -> Release:
@@ -37,12 +38,16 @@ def register(params: Params, metrics: Mapping[str, float]) -> Release:
     graphs = {
         graph: _version(f"{name}-{graph}", digest, git_tags(), partial(_log_graph, graph)).version for graph in GRAPHS
     }
-    deciding = [metric_name(SERVED_METHOD, DIRECT.key, "mAP", target=target) for target in params.targets]
-    maps = {name: repr(metrics[name]) for name in deciding}
+    estimated = [target for target in params.targets if is_estimated(target, metrics)]
+    measured = [target for target in params.targets if target not in estimated]
+    deciding = [metric_name(SERVED_METHOD, DIRECT.key, "mAP", target=target) for target in measured]
+    deciding += [metric_name(SERVED_METHOD, "expected", "share_with_match", target=target) for target in estimated]
+    results = {name: repr(metrics[name]) for name in deciding if name in metrics}
+    results |= {ESTIMATED: " ".join(estimated)} if estimated else {}
     pair = {f"{graph}_version": str(version) for graph, version in graphs.items()}
     log = partial(_log_model, params, pair)
     weights = {WEIGHTS: _profile(params.targets[0]).model}
-    release = Release.of_version(_version(name, {**digest, **pair}, {**git_tags(), **maps, **weights}, log))
+    release = Release.of_version(_version(name, {**digest, **pair}, {**git_tags(), **results, **weights}, log))
     for model, version in release.models.items():
         MlflowClient().set_registered_model_alias(model, "challenger", version)
     describe(name, release.version, params, metrics)

@@ -21,7 +21,7 @@ from mlflow.entities import LifecycleStage
 from qaconv.config import METHODS, Params
 from qaconv.errors import InputError
 from qaconv.failures import require_answer
-from qaconv.metrics.metrics_file import TargetMetrics
+from qaconv.metrics.estimates_file import load_target
 from qaconv.paths import METRICS, MODELS, ONNX, PREPARED, REPORT, TLIFT
 from qaconv.registry.relocation import check_place
 from qaconv.release.gate import Comparison
@@ -134,13 +134,16 @@ def _commit_page(remote: str, commit: str) -> str:
 def load_metrics(targets: Sequence[str], project: Path = Path()) -> dict[str, float]:
     """Load the targets' metrics in [0, 1], and counts, by names such as `station.qaconv.direct.mAP`.
 
+    Of a target without labels these are its estimates, with `<target>.estimated`.
+
     Raises:
         InputError: a file or a metric is missing, or a metric is not a finite number.
     """
     metrics = {}
     for target in targets:
-        figures = TargetMetrics.load(project / METRICS / f"{target}.json", methods=METHODS)
-        metrics.update({f"{target}.{name}": value for name, value in _flat(figures.as_dict()).items()})
+        figures = load_target(project / METRICS / f"{target}.json", methods=METHODS)
+        values = _flat(figures.as_dict())
+        metrics.update({f"{target}.{name}": value for name, value in values.items() if not isinstance(value, str)})
     return metrics
 
 

@@ -5,12 +5,14 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from qaconv.errors import InputError
 from qaconv.files import write_json
+from qaconv.metrics.estimates_file import TargetEstimates, load_target
 from qaconv.metrics.metrics_file import TargetMetrics
 from qaconv.metrics.rankings import DIRECT, SERVED_METHOD, average_precision_column
 from qaconv.runtime.contract import ENCODER, Contract
@@ -40,8 +42,9 @@ class Evidence:
     """The figures of one version.
 
     Attributes:
-        average_precisions: of direct matching in [0, 1], by target and query image, without queries that do not count.
-        data: DVC's digest of the data that was measured on, by target.
+        average_precisions: of direct matching in [0, 1], by target with labels and query image, without queries that do
+            not count.
+        data: DVC's digest of the data that was measured or estimated on, by target.
         differences: largest difference of each graph from PyTorch, by file name.
         megabytes: size of both graphs.
         encoder_ms: median time of one crop through the encoder, on one thread of the CPU that registered it.
@@ -51,6 +54,8 @@ class Evidence:
         clocks: findings of the profile's fit, by target.
         match_precisions: share of right ones among the answers marked as matches, in [0, 1], by target; no entry where
             none is marked, or the profile states no probabilities.
+        match_shares: share of searches with an answer that is marked as a match, in [0, 1], by target without labels;
+            no entry where the profile states no probabilities.
     """
 
     average_precisions: Mapping[str, Mapping[str, float]]
@@ -62,6 +67,12 @@ class Evidence:
     calibration_errors: Mapping[str, float]
     clocks: Mapping[str, Clocks]
     match_precisions: Mapping[str, float]
+    match_shares: Mapping[str, float]
+
+    @property
+    def unlabelled(self) -> list[str]:
+        """Targets without labels."""
+        return [name for name in self.data if name not in self.average_precisions]
 
     def mean_average_precision(self, target: str) -> float:
         """Return a target's mAP in [0, 1]."""
@@ -74,9 +85,8 @@ class Evidence:
     @classmethod
     def load(cls, path: Path) -> "Evidence":
         """Read what `save` wrote. Figures that an older file does not have are left empty."""
-        values = {"calibration_errors": {}, "clocks": {}, "match_precisions": {}} | json.loads(
-            path.read_text(encoding="utf-8")
-        )
+        missing: dict[str, Any] = {"calibration_errors": {}, "clocks": {}, "match_precisions": {}, "match_shares": {}}
+        values = missing | json.loads(path.read_text(encoding="utf-8"))
         return cls(**{**values, "clocks": {name: Clocks(**clocks) for name, clocks in values["clocks"].items()}})
 
 
@@ -95,16 +105,20 @@ def collect(targets: Sequence[str], data: Mapping[str, str], metrics: Path, prof
     """
     graphs = Contract.load(onnx).graphs
     fitted = {name: TLiftProfile.load(profiles / name / "qaconv.json") for name in targets}
+    figures = {name: load_target(metrics / f"{name}.json") for name in targets}
+    measured = {name: value for name, value in figures.items() if isinstance(value, TargetMetrics)}
+    estimated = {name: value for name, value in figures.items() if isinstance(value, TargetEstimates)}
     return Evidence(
-        average_precisions={name: _average_precisions(metrics / "queries" / f"{name}.parquet") for name in targets},
+        average_precisions={name: _average_precisions(metrics / "queries" / f"{name}.parquet") for name in measured},
         data=dict(data),
         differences={name: graph.largest_difference_from_pytorch for name, graph in graphs.items()},
         megabytes=sum((onnx / name).stat().st_size for name in graphs) / 1e6,
         encoder_ms=_measure_encoder(onnx / ENCODER),
         times={name: "" if profile.active else profile.reason for name, profile in fitted.items()},
-        calibration_errors=_calibration_errors(targets, metrics),
+        calibration_errors=_calibration_errors(measured),
         clocks={name: _clocks(profile) for name, profile in fitted.items()},
-        match_precisions=_match_precisions(targets, metrics),
+        match_precisions=_match_precisions(measured),
+        match_shares=_match_shares(estimated),
     )
 
 
@@ -117,16 +131,19 @@ def _average_precisions(path: Path) -> dict[str, float]:
     return dict(table.set_index("image")[DECIDING].dropna())
 
 
-def _calibration_errors(targets: Sequence[str], metrics: Path) -> dict[str, float]:
-    errors = {
-        name: TargetMetrics.load(metrics / f"{name}.json").methods[SERVED_METHOD].calibration_error for name in targets
-    }
+def _calibration_errors(measured: Mapping[str, TargetMetrics]) -> dict[str, float]:
+    errors = {name: metrics.methods[SERVED_METHOD].calibration_error for name, metrics in measured.items()}
     return {name: error for name, error in errors.items() if error is not None}
 
 
-def _match_precisions(targets: Sequence[str], metrics: Path) -> dict[str, float]:
-    marked = {name: TargetMetrics.load(metrics / f"{name}.json").methods[SERVED_METHOD].marked for name in targets}
+def _match_precisions(measured: Mapping[str, TargetMetrics]) -> dict[str, float]:
+    marked = {name: metrics.methods[SERVED_METHOD].marked for name, metrics in measured.items()}
     return {name: figures.precision for name, figures in marked.items() if figures and figures.precision is not None}
+
+
+def _match_shares(estimated: Mapping[str, TargetEstimates]) -> dict[str, float]:
+    expected = {name: estimates.methods[SERVED_METHOD].expected for name, estimates in estimated.items()}
+    return {name: matches.share_with_match for name, matches in expected.items() if matches}
 
 
 def _clocks(profile: TLiftProfile) -> Clocks:

@@ -1,6 +1,7 @@
 """Decide by the evidence whether a challenger replaces the champion.
 
-Every rule is checked, so that one refusal names everything that is wrong. The rules are `gate` in params.yaml.
+Every rule is checked, so that one refusal names everything that is wrong. The rules are `gate` in params.yaml. A target
+without labels has no mAP, and rules of its own: its searches must still have matches, its times must stay in use.
 """
 
 from collections.abc import Iterator, Mapping
@@ -68,6 +69,9 @@ class Outcome:
 def decide(challenger: Evidence, champion: Evidence | None, rules: GateConfig) -> Outcome:
     """Promote a challenger that keeps every rule. A tie is no gain, and a rule without evidence is not kept.
 
+    Where the challenger or the champion has no target with labels, nothing that was measured can be compared, and the
+    other rules decide alone.
+
     Args:
         challenger: evidence for the new version.
         champion: evidence for the present version. None: there is no champion.
@@ -80,23 +84,32 @@ def decide(challenger: Evidence, champion: Evidence | None, rules: GateConfig) -
         *_clocks(challenger, rules),
     ]
     if champion is None:
-        return _outcome(checks, "there was no champion", {})
+        no_labels = "" if challenger.average_precisions else "; no target has labels, so no accuracy was measured"
+        return _outcome(checks, f"there was no champion{no_labels}", {})
     checks += _times(challenger, champion)
+    found = list(_found_matches(challenger, champion, rules))
+    checks += found
+    same_data = {name for name, digest in challenger.data.items() if digest == champion.data.get(name)}
     common = [
         name
         for name, queries in challenger.average_precisions.items()
-        if challenger.data[name] == champion.data.get(name)
-        and queries.keys() == champion.average_precisions[name].keys()
+        if name in same_data and queries.keys() == champion.average_precisions.get(name, {}).keys()
     ]
-    not_common = sorted({*challenger.data, *champion.data} - set(common))
+    compared = {*common, *same_data.intersection(challenger.unlabelled)}
+    not_compared = sorted({*challenger.data, *champion.data} - compared)
+    note = f"; not compared, as only one was measured on the present data: {', '.join(not_compared)}"
+    note = note if not_compared else ""
+    if not (challenger.average_precisions and champion.average_precisions):
+        why = "the champion's targets had no labels" if challenger.average_precisions else "no target has labels"
+        details = "".join(f"; {check.detail}" for check in found)
+        return _outcome(checks, f"{why}, so no accuracy was compared{details}{note}", {})
     if not common:
         detail = "no target was measured for both on the same data; keep one of the champion's targets unchanged"
         return _outcome([*checks, Check("comparison", False, detail)], "", {})
     figures = {name: _comparison(challenger, champion, name) for name in common}
     gain = _gain(challenger, champion, common, rules)
     checks += [gain, *_losses(figures, rules)]
-    note = f"; not compared, as only one was measured on the present data: {', '.join(not_common)}"
-    return _outcome(checks, gain.detail + (note if not_common else ""), figures)
+    return _outcome(checks, gain.detail + note, figures)
 
 
 def _budgets(challenger: Evidence, rules: GateConfig) -> Iterator[Check]:
@@ -139,8 +152,8 @@ def _matches(challenger: Evidence, rules: GateConfig) -> Iterator[Check]:
 
 def _clocks(challenger: Evidence, rules: GateConfig) -> Iterator[Check]:
     """Check, for targets where times are used, that most cameras have usable times."""
-    for name in challenger.average_precisions:
-        if challenger.times.get(name) != "":
+    for name, why_unused in challenger.times.items():
+        if why_unused:
             continue
         clocks = challenger.clocks.get(name)
         if clocks is None:
@@ -160,6 +173,20 @@ def _times(challenger: Evidence, champion: Evidence) -> Iterator[Check]:
         if champion.times.get(name) == "":
             detail = f"times of {name} are no longer used: {why}" if why else f"times of {name} are used"
             yield Check(f"times of {name}", not why, detail)
+
+
+def _found_matches(challenger: Evidence, champion: Evidence, rules: GateConfig) -> Iterator[Check]:
+    """Check, for targets without labels on the same data, that about as many searches have a match as before."""
+    for name, share in challenger.match_shares.items():
+        before = champion.match_shares.get(name)
+        if before is None or challenger.data[name] != champion.data.get(name):
+            continue
+        loss = round(100 * (before - share), 6)
+        detail = (
+            f"by estimate {share:.1%} of the searches on {name} have a match, {before:.1%} before; a fall of at most "
+            f"{rules.max_match_loss:g} points is allowed"
+        )
+        yield Check(f"found matches on {name}", loss <= rules.max_match_loss, detail)
 
 
 def _gain(challenger: Evidence, champion: Evidence, common: list[str], rules: GateConfig) -> Check:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 Outcome = Literal["success", "near miss", "failure"]
-Verdict = Literal["match", "not a match", "junk", "same camera"]
+Verdict = Literal["match", "not a match", "junk", "unlabelled", "same camera"]
 TRANSIT_S = 600  # seconds around the usual gap of two cameras that are shown
 Rows = Sequence[Mapping[str, Any]]  # rows of a table: values by column
 
@@ -19,7 +19,7 @@ class Crop:
 
     Attributes:
         image: path below the target's images.
-        pid: person.
+        pid: person; -2 is unlabelled.
         camid: camera, from 0.
         time_s: on the camera's clock, in seconds; None where unknown.
     """
@@ -36,7 +36,7 @@ class Answer:
 
     Attributes:
         crop: image.
-        verdict: "junk" and "same camera" do not count.
+        verdict: only "match" and "not a match" count.
         rank: from 1 among the images that count; None for the others.
         score: logit.
     """
@@ -170,49 +170,65 @@ class Figure:
     high: float
 
 
-@dataclass(frozen=True)
-class Target:
-    """A camera network and the results on it.
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """A camera network, with labels or without.
 
     Attributes:
         name: of the target.
         seen: whether its training images were trained on.
         blurred: whether heads are blurred in its pictures.
         root: folder that crops' paths are relative to.
-        queries: number of queries with a true match.
-        gallery: number of gallery images without junk.
         cameras: number of cameras.
+        camera_names: by camid; empty where cameras have numbers only.
         digest: of table and images.
-        figures: rank1 and mAP by method and ranking.
-        gain: mAP of QAConv less that of the baseline for direct matching, on the same queries.
-        thresholds: rows of false_match_rate, threshold (a logit) and true_match_rate of QAConv's direct scores.
-        marked: threshold, answers, precision and recall of what QAConv marks as matches by default, among its answers;
-            None where the profile states no probabilities.
-        tables: further metrics by name: cmc, roc, camera_pairs, stated, scores, transit.
-        outcomes: number of queries of each outcome.
-        searches: examples.
-        explanations: of some of the examples.
         profile: temporal profile of QAConv, as in its file.
-        time_lines: examples of what it changed.
+        tables: tables by name; "transit" are the profile's transit times.
     """
 
     name: str
     seen: bool
     blurred: bool
     root: str
+    cameras: int
+    camera_names: Mapping[int, str]
+    digest: str
+    profile: Mapping[str, Any]
+    tables: Mapping[str, Rows]
+
+    def camera(self, camid: int) -> str:
+        """Return a camera's name for people."""
+        return self.camera_names.get(camid, f"cam {camid}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target(Network):
+    """A camera network with labels, and the results on it.
+
+    Attributes:
+        queries: number of queries with a true match.
+        gallery: number of gallery images whose people are known.
+        figures: rank1 and mAP by method and ranking.
+        gain: mAP of QAConv less that of the baseline for direct matching, on the same queries.
+        thresholds: rows of false_match_rate, threshold (a logit) and true_match_rate of QAConv's direct scores.
+        marked: threshold, answers, precision and recall of what QAConv marks as matches by default, among its answers;
+            None where the profile states no probabilities.
+        tables: further metrics by name: cmc, roc, camera_pairs, stated, scores; and transit.
+        outcomes: number of queries of each outcome.
+        searches: examples.
+        explanations: of some of the examples.
+        time_lines: examples of what it changed.
+    """
+
     queries: int
     gallery: int
-    cameras: int
-    digest: str
     figures: Mapping[str, Mapping[str, Mapping[str, Figure]]]
     gain: Figure
     thresholds: Rows
     marked: Mapping[str, Any] | None
-    tables: Mapping[str, Rows]
     outcomes: Mapping[Outcome, int]
     searches: Sequence[Search]
     explanations: Sequence[Explanation]
-    profile: Mapping[str, Any]
     time_lines: Sequence[TimeLine]
 
     def images(self) -> list[str]:
@@ -226,6 +242,49 @@ class Target:
 
 
 @dataclass(frozen=True)
+class LikelyAnswer:
+    """A gallery image in the ranking of a query whose person nobody has stated.
+
+    Attributes:
+        crop: image.
+        rank: from 1.
+        probability: stated, in [0, 1]; None where the profile states none.
+        marked: whether the probability is above the threshold of a match.
+    """
+
+    crop: Crop
+    rank: int
+    probability: float | None
+    marked: bool
+
+
+@dataclass(frozen=True)
+class LikelySearch:
+    """A query and its best answers, with times where they are used."""
+
+    query: Crop
+    answers: Sequence[LikelyAnswer]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EstimatedTarget(Network):
+    """A camera network without labels, and what can be said about it.
+
+    Attributes:
+        estimates: content of its metrics file.
+        searches: examples.
+    """
+
+    estimates: Mapping[str, Any]
+    searches: Sequence[LikelySearch]
+
+    def images(self) -> list[str]:
+        """Return the paths of all images that the page shows."""
+        crops = [crop for search in self.searches for crop in (search.query, *(a.crop for a in search.answers))]
+        return sorted({crop.image for crop in crops})
+
+
+@dataclass(frozen=True)
 class Report:
     """Content of the report.
 
@@ -234,7 +293,8 @@ class Report:
         trained: model.json of each method: its architecture, its training data and recipe.
         history: training of each method, one row for each epoch.
         seed: of the drawn examples.
-        targets: in the order of params.yaml.
+        targets: those with labels, in the order of params.yaml.
+        estimated: those without labels, in that order.
     """
 
     rankings: Mapping[str, str]
@@ -242,6 +302,12 @@ class Report:
     history: Mapping[str, Rows]
     seed: int
     targets: Sequence[Target]
+    estimated: Sequence[EstimatedTarget]
+
+    @property
+    def networks(self) -> list[Target | EstimatedTarget]:
+        """All targets, those with labels first."""
+        return [*self.targets, *self.estimated]
 
     def as_data(self) -> dict[str, Any]:
         """Return the content in JSON's types."""

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from qaconv.data.manifest import JUNK
+from qaconv.data.manifest import JUNK, UNLABELLED, is_measured
 from qaconv.matching import MapStore
 from qaconv.report.content import Answer, Crop, Explanation, Link, Outcome, Search, Sighting, TimeLine, Track, Verdict
 from qaconv.runtime.correspondences import BestPartners, best_partners
@@ -66,8 +66,9 @@ class QueryRanking:
         same_person = (sightings["pid"] == query_row["pid"]).to_numpy()
         same_camera = (sightings["camid"] == query_row["camid"]).to_numpy()
         junk = (sightings["pid"] == JUNK).to_numpy()
-        conditions = [junk, same_person & same_camera, same_person]
-        self.verdicts = np.select(conditions, ["junk", "same camera", "match"], "not a match")
+        unlabelled = (sightings["pid"] == UNLABELLED).to_numpy()
+        conditions = [junk, unlabelled, same_person & same_camera, same_person]
+        self.verdicts = np.select(conditions, ["junk", "unlabelled", "same camera", "match"], "not a match")
         gallery = np.flatnonzero(sightings["split"] == "gallery")
         order = gallery[np.lexsort((self.verdicts[gallery] == "match", -scores[gallery]))]
         counts = np.isin(self.verdicts[order], ["match", "not a match"])
@@ -178,7 +179,7 @@ def time_line(
     ]
     times = sightings["time_s"].iloc[[ranking.query, *with_times.first_counted()]]
     first_s, last_s = float(times.min()) - MARGIN_S, float(times.max()) + MARGIN_S
-    gallery = sightings[(sightings["split"] == "gallery") & (sightings["pid"] != JUNK)]
+    gallery = sightings[(sightings["split"] == "gallery") & is_measured(sightings)]
     tracks = []
     for camid in sorted(gallery["camid"].unique().tolist()):
         of_camera = gallery[gallery["camid"] == camid].sort_values("time_s")

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from qaconv.config import Params
-from qaconv.data.manifest import JUNK, Manifest
+from qaconv.data.manifest import Manifest, is_measured
 from qaconv.errors import InputError
 from qaconv.matching import MapStore
 from qaconv.matching.results import Matches, open_maps
@@ -29,7 +29,7 @@ from qaconv.metrics.rankings import (
     first_rank_column,
 )
 from qaconv.paths import METRICS, PREPARED, RAW, TLIFT
-from qaconv.report.content import TRANSIT_S, Explanation, Figure, Rows, Search, Target, TimeLine
+from qaconv.report.content import TRANSIT_S, EstimatedTarget, Explanation, Figure, Rows, Search, Target, TimeLine
 from qaconv.report.examples import (
     OUTCOMES,
     QueryRanking,
@@ -56,15 +56,29 @@ class TargetSightings:
 
     Attributes:
         frame: image, pid, camid, time_s and split of the N sightings.
-        gallery: rows of the gallery without junk.
+        queries: rows of the measured queries.
+        gallery: rows of the measured gallery.
         maps: of the N sightings.
         head: of the network, as numbers.
     """
 
     def __init__(self, frame: pd.DataFrame, maps: MapStore, head: Head, matches: Matches) -> None:
         self.frame, self.maps, self.head, self._matches = frame, maps, head, matches
-        self.gallery = np.flatnonzero((frame["split"] == "gallery") & (frame["pid"] != JUNK))
+        measured = is_measured(frame)
+        self.queries = np.flatnonzero((frame["split"] == "query") & measured)
+        self.gallery = np.flatnonzero((frame["split"] == "gallery") & measured)
         self._rows = {image: row for row, image in enumerate(frame["image"])}
+
+    @classmethod
+    def load(cls, params: Params, target: str, manifest: Manifest, head: Head) -> "TargetSightings":
+        """Load the maps and matches of the served method.
+
+        Raises:
+            InputError: they are missing, or of other images.
+        """
+        frame = manifest.sightings()
+        maps = open_maps(target, SERVED_METHOD, frame["image"])
+        return cls(frame, maps, head, Matches.load(target, SERVED_METHOD, params.evaluate.parts))
 
     def row(self, image: str) -> int:
         """Return the row of an image."""
@@ -76,12 +90,15 @@ class TargetSightings:
         return np.pad(logits, ((0, 0), (len(self.frame) - logits.shape[1], 0)), constant_values=np.nan)
 
 
-def gather_target(params: Params, target: str, head: Head, rankings: Sequence[Ranking]) -> Target:
-    """Gather figures and examples of a target.
+def gather_target(
+    params: Params, target: str, metrics: TargetMetrics, head: Head, rankings: Sequence[Ranking]
+) -> Target:
+    """Gather figures and examples of a target with labels.
 
     Args:
         params: datasets, seed and report settings.
         target: name.
+        metrics: of the target.
         head: of the served network, as numbers.
         rankings: to show.
 
@@ -89,24 +106,15 @@ def gather_target(params: Params, target: str, head: Head, rankings: Sequence[Ra
         InputError: a file of an earlier stage is missing or cannot be read.
     """
     manifest = Manifest.load(PREPARED / target)
-    frame = manifest.sightings()
-    maps = open_maps(target, SERVED_METHOD, frame["image"])
-    sightings = TargetSightings(frame, maps, head, Matches.load(target, SERVED_METHOD, params.evaluate.parts))
-    metrics = TargetMetrics.load(METRICS / f"{target}.json")
+    sightings = TargetSightings.load(params, target, manifest, head)
     queries = read_file(pd.read_parquet, METRICS / "queries" / f"{target}.parquet").set_index("image")
     before, after = (queries[average_precision_column(SERVED_METHOD, key)] for key in (DIRECT.key, LIFTED))
     outcome_of = outcomes(queries[first_rank_column(SERVED_METHOD, DIRECT.key)])
     searches, explanations = _searches(sightings, outcome_of, before, params.seed)
-    profile = TLIFT / target / f"{SERVED_METHOD}.json"
     return Target(
-        name=target,
-        seen=target in params.train.datasets,
-        blurred=has_blurred_heads(params, target),
-        root=manifest.root.as_posix(),
+        **describe_network(params, target, manifest),
         queries=int(outcome_of.notna().sum()),
         gallery=len(sightings.gallery),
-        cameras=int(frame["camid"].nunique()),
-        digest=manifest.digest,
         figures=_figures(metrics, rankings),
         gain=_figure(metrics.differences[SERVED_METHOD, BASELINE][DIRECT.key], "mAP"),
         thresholds=[point.model_dump() for point in metrics.methods[SERVED_METHOD].verification.points],
@@ -114,17 +122,39 @@ def gather_target(params: Params, target: str, head: Head, rankings: Sequence[Ra
         tables={
             **{name: read_table(METRICS / name / f"{target}.csv") for name in TABLES},
             "scores": _rows(_score_table(sightings, params.seed)),
-            "transit": _transit_rows(TLIFT / target / f"{SERVED_METHOD}_transit.csv"),
+            "transit": read_transit(target),
         },
         outcomes={outcome: int((outcome_of == outcome).sum()) for outcome in OUTCOMES},
         searches=searches,
         explanations=explanations,
-        profile=read_json(profile),
-        time_lines=_time_lines(sightings, TLiftProfile.load(profile, model=maps.model), before, after),
+        time_lines=_time_lines(sightings, load_profile(target, sightings), before, after),
     )
 
 
-def gather_pictures(target: Target) -> dict[str, str]:
+def describe_network(params: Params, target: str, manifest: Manifest) -> dict[str, Any]:
+    """Return the fields that targets with labels and without have in common, except their tables."""
+    return {
+        "name": target,
+        "seen": target in params.train.datasets,
+        "blurred": has_blurred_heads(params, target),
+        "root": manifest.root.as_posix(),
+        "cameras": int(manifest.sightings()["camid"].nunique()),
+        "camera_names": manifest.cameras,
+        "digest": manifest.digest,
+        "profile": read_json(TLIFT / target / f"{SERVED_METHOD}.json"),
+    }
+
+
+def load_profile(target: str, sightings: TargetSightings) -> TLiftProfile:
+    """Load the temporal profile of the served method.
+
+    Raises:
+        InputError: it cannot be read, or was fitted for another model.
+    """
+    return TLiftProfile.load(TLIFT / target / f"{SERVED_METHOD}.json", model=sightings.maps.model)
+
+
+def gather_pictures(target: Target | EstimatedTarget) -> dict[str, str]:
     """Return data URIs of the images that the page shows, by name."""
     return {image: data_uri(Path(target.root) / image, blur=target.blurred) for image in target.images()}
 
@@ -189,31 +219,36 @@ def _time_lines(
     if not profile.active:
         return []
     gain = (after - before).dropna().sort_index()
-    gallery = sightings.frame.iloc[sightings.gallery]
     lines = []
     for image in dict.fromkeys([str(gain.idxmax()), str(gain.idxmin())]):
         row = sightings.row(image)
-        rows = _companions(sightings.frame, row, profile)
-        query = sightings.frame.iloc[rows]
-        logits = sightings.logits(rows)
-        scores = expit(logits.astype(np.float64))
-        lifted = scores.copy()
-        lifted[:, sightings.gallery] = profile.lift(
-            scores[:, sightings.gallery], query["camid"], query["time_s"], gallery["camid"], gallery["time_s"]
-        )
-        position = rows.index(row)
-        ranking = QueryRanking(sightings.frame, row, logits[position])
-        precisions = float(before[image]), float(after[image])
-        lines.append(time_line(ranking, scores[position], lifted[position], *precisions))
+        scores, lifted = lift_query(sightings, row, profile)
+        ranking = QueryRanking(sightings.frame, row, sightings.logits([row])[0])
+        lines.append(time_line(ranking, scores, lifted, float(before[image]), float(after[image])))
     return lines
 
 
-def _companions(frame: pd.DataFrame, row: int, profile: TLiftProfile) -> list[int]:
+def lift_query(
+    sightings: TargetSightings, row: int, profile: TLiftProfile
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return a query's scores with every sighting, and its lifted scores, both [N]; NaN in the columns of queries."""
+    rows = _companions(sightings, row, profile)
+    query, gallery = sightings.frame.iloc[rows], sightings.frame.iloc[sightings.gallery]
+    scores = expit(sightings.logits(rows).astype(np.float64))
+    lifted = scores.copy()
+    lifted[:, sightings.gallery] = profile.lift(
+        scores[:, sightings.gallery], query["camid"], query["time_s"], gallery["camid"], gallery["time_s"]
+    )
+    position = rows.index(row)
+    return scores[position], lifted[position]
+
+
+def _companions(sightings: TargetSightings, row: int, profile: TLiftProfile) -> list[int]:
     """Rows of the queries on a query's camera within tau of it, itself among them: its lift depends on no others."""
-    times = correct_times(dict(profile.clocks), frame["camid"].to_numpy(), frame["time_s"].to_numpy())
-    same_camera = ((frame["split"] == "query") & (frame["camid"] == frame["camid"].iloc[row])).to_numpy()
-    near = np.abs(times - times[row]) < profile.parameters.tau_s
-    return sorted({row, *np.flatnonzero(same_camera & near).tolist()})
+    camids, times = (sightings.frame[name].to_numpy() for name in ("camid", "time_s"))
+    times = correct_times(dict(profile.clocks), camids, times)
+    near = (camids == camids[row]) & (np.abs(times - times[row]) < profile.parameters.tau_s)
+    return sorted({row, *sightings.queries[near[sightings.queries]].tolist()})
 
 
 def _score_table(sightings: TargetSightings, seed: int) -> pd.DataFrame:
@@ -221,9 +256,8 @@ def _score_table(sightings: TargetSightings, seed: int) -> pd.DataFrame:
 
     Pairs are of queries drawn with the seed, so that the number of pairs is about the same for every target.
     """
-    queries = np.flatnonzero(sightings.frame["split"] == "query")
     count = max(20, SCORE_PAIRS // len(sightings.frame))
-    drawn = np.sort(np.random.default_rng(seed).permutation(queries)[:count]).tolist()
+    drawn = np.sort(np.random.default_rng(seed).permutation(sightings.queries)[:count]).tolist()
     blocks: tuple[list[NDArray[np.float32]], list[NDArray[np.float32]]] = ([], [])
     for row, scores in zip(drawn, sightings.logits(drawn), strict=True):
         ranking = QueryRanking(sightings.frame, row, scores)
@@ -237,8 +271,9 @@ def _score_table(sightings: TargetSightings, seed: int) -> pd.DataFrame:
     return pd.DataFrame({"low": edges[:-1], "high": edges[1:], "matches": shares[0], "others": shares[1]})
 
 
-def _transit_rows(path: Path) -> Rows:
-    """Transit times of the profile; none for a profile without them, which has no such file."""
+def read_transit(target: str) -> Rows:
+    """Read the transit times of a profile; none for a profile without them, which has no such file."""
+    path = TLIFT / target / f"{SERVED_METHOD}_transit.csv"
     if not path.is_file():
         return []
     table = pd.read_csv(path)

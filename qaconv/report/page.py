@@ -25,7 +25,7 @@ def render_page(report: Report, pictures: Mapping[str, Mapping[str, str]]) -> st
     return (
         _templates()
         .get_template("report.html.jinja")
-        .render(report=report, sentences=_sentences(report.targets), pictures=pictures, run_mark=Markup(RUN))
+        .render(report=report, sentences=_sentences(report), pictures=pictures, run_mark=Markup(RUN))
     )
 
 
@@ -57,8 +57,15 @@ def add_run(page: str, run: Run) -> str:
     return page.replace(RUN, _templates().get_template("run.html.jinja").render(run=run))
 
 
-def _sentences(targets: Sequence[Target]) -> list[str]:
-    """Two sentences on rank-1, on targets that the model was not trained on if there are any."""
+def _sentences(report: Report) -> list[str]:
+    """Two sentences on rank-1, on targets that the model was not trained on if there are any; else on estimates."""
+    targets = report.targets
+    if not targets:
+        names = ", ".join(target.name for target in report.estimated)
+        return [
+            f"Nobody has stated who is on the images of {names}, so how often the model is right was not measured.",
+            "What is shown here is estimated from the probabilities that it states.",
+        ]
     new = [target for target in targets if not target.seen]
     shown = new or targets
     networks = "a camera network" if len(shown) == 1 else "camera networks"

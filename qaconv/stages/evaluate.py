@@ -1,4 +1,4 @@
-"""Measure each method's rankings of a target."""
+"""Measure each method's rankings of a target, or estimate its matches where the target has no labels."""
 
 import pandas as pd
 
@@ -8,22 +8,26 @@ from qaconv.data.manifest import Manifest
 from qaconv.matching.results import Matches
 from qaconv.metrics import Calibration
 from qaconv.metrics.rankings import list_rankings
-from qaconv.metrics.target_metrics import EvaluatedSightings, measure, scores_by_ranking, write_measures
+from qaconv.metrics.target_estimates import estimate, write_estimates
+from qaconv.metrics.target_metrics import measure, scores_by_ranking, write_measures
+from qaconv.metrics.target_sightings import EvaluatedSightings
 from qaconv.models.checkpoint import load_network
 from qaconv.paths import MODELS, PREPARED, SOURCES, TLIFT
 from qaconv.tlift import TLiftProfile
 
 
 def evaluate(params: Params, target: str) -> None:
-    """Write metrics/<target>.json and the tables next to it: each method with every ranking.
+    """Write metrics/<target>.json and the tables next to it: each method with every ranking, or estimates.
 
     Raises:
-        InputError: query or gallery is empty, no query has a true match, a profile is of another model, or an image
-            of the target was trained on.
+        InputError: query or gallery is empty, no query of a target with labels has a true match, a profile is of
+            another model, or an image of the target was trained on.
     """
     rankings = list_rankings(params.evaluate.rerank)
-    sightings = EvaluatedSightings(Manifest.load(PREPARED / target).frame, PREPARED / target)
+    manifest = Manifest.load(PREPARED / target)
+    sightings = EvaluatedSightings(manifest.frame, PREPARED / target)
     measures = {}
+    estimates = {}
     for method in METHODS:
         matches = Matches.load(target, method, params.evaluate.parts)
         profile = TLiftProfile.load(TLIFT / target / f"{method}.json", model=matches.model)
@@ -31,8 +35,14 @@ def evaluate(params: Params, target: str) -> None:
         if "digests" in trained["data"]:  # trained here, not imported
             for table in ("train", "holdout"):
                 refuse_trained_images(pd.read_parquet(SOURCES / f"{table}.parquet"), target)
+        logits = sightings.logits(matches.logits)
+        if not manifest.is_labelled:
+            estimates[method] = estimate(logits, sightings, profile, seed=params.seed)
+            continue
         fitted = trained["calibration"]
-        logits = matches.logits[:, sightings.keep]
-        scores = scores_by_ranking(rankings, logits, matches.reranked_without_junk, profile, sightings)
+        scores = scores_by_ranking(rankings, logits, matches.reranked_measured, profile, sightings)
         measures[method] = measure(scores, sightings, Calibration(**fitted) if fitted else None, profile)
-    write_measures(target, measures, sightings.query, seed=params.seed)
+    if manifest.is_labelled:
+        write_measures(target, measures, sightings.query, seed=params.seed)
+    else:
+        write_estimates(target, estimates, sightings, rankings)

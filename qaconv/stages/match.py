@@ -7,11 +7,11 @@ several parts a pair is matched once for each of its two sightings.
 import shutil
 
 from qaconv.config import METHODS, Params
-from qaconv.data.manifest import Manifest
+from qaconv.data.manifest import Manifest, is_measured
 from qaconv.errors import InputError
 from qaconv.files import replacing_folder
 from qaconv.matching.all_pairs import match_rows
-from qaconv.matching.results import not_junk, open_maps, share
+from qaconv.matching.results import open_maps, share
 from qaconv.models.checkpoint import load_network
 from qaconv.paths import MATCHES, MODELS, PREPARED
 from qaconv.training.device import find_device, out_of_memory_names
@@ -39,6 +39,6 @@ def match(params: Params, target: str, part: int) -> None:
             store = open_maps(target, method, sightings["image"])
             maps = store.block(0, len(store))
             head = load_network(MODELS / method)[0].head
-            is_real = not_junk(sightings)
-            matches = match_rows(maps, rows, head, queries, is_real, params.evaluate.engine, device, model=store.model)
+            measured, engine = is_measured(sightings), params.evaluate.engine
+            matches = match_rows(maps, rows, head, queries, measured, engine, device, model=store.model)
             matches.save(folder / f"{method}.safetensors")

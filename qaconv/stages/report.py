@@ -4,12 +4,15 @@ import logging
 
 from qaconv.config import METHODS, Params
 from qaconv.files import replacing_folder, write_json
+from qaconv.metrics.estimates_file import load_target
+from qaconv.metrics.metrics_file import TargetMetrics
 from qaconv.metrics.rankings import SERVED_METHOD, list_rankings
 from qaconv.models.checkpoint import load_network
-from qaconv.paths import MODELS, REPORT
+from qaconv.paths import METRICS, MODELS, REPORT
 from qaconv.progress import track
 from qaconv.report import Report, render_page
 from qaconv.report.gather import gather_pictures, gather_target, read_json, read_table
+from qaconv.report.gather_estimates import gather_estimated
 
 log = logging.getLogger(__name__)
 
@@ -22,14 +25,23 @@ def report(params: Params) -> None:
     """
     head = load_network(MODELS / SERVED_METHOD)[0].head.folded()
     rankings = list_rankings(params.evaluate.rerank)
+    targets = []
+    estimated = []
+    for name in track(params.targets, "gather examples"):
+        figures = load_target(METRICS / f"{name}.json")
+        if isinstance(figures, TargetMetrics):
+            targets.append(gather_target(params, name, figures, head, rankings))
+        else:
+            estimated.append(gather_estimated(params, name, figures, head))
     content = Report(
         rankings={ranking.key: ranking.label for ranking in rankings},
         trained={method: read_json(MODELS / method / "model.json") for method in METHODS},
         history={method: read_table(MODELS / method / "history.csv") for method in METHODS},
         seed=params.seed,
-        targets=[gather_target(params, name, head, rankings) for name in track(params.targets, "gather examples")],
+        targets=targets,
+        estimated=estimated,
     )
-    page = render_page(content, {target.name: gather_pictures(target) for target in content.targets})
+    page = render_page(content, {target.name: gather_pictures(target) for target in content.networks})
     with replacing_folder(REPORT) as folder:
         (folder / "report.html").write_text(page, encoding="utf-8")
         write_json(folder / "report.json", content.as_data())

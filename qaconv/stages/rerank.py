@@ -1,9 +1,9 @@
 """Re-rank a target's gallery by the configured re-ranker."""
 
 from qaconv.config import METHODS, Params
-from qaconv.data.manifest import Manifest
+from qaconv.data.manifest import Manifest, is_measured
 from qaconv.files import replacing_folder
-from qaconv.matching.results import load_parts, not_junk, open_maps, save_reranked
+from qaconv.matching.results import load_parts, open_maps, save_reranked
 from qaconv.matching.target_reranking import make_pair_distances, rerank_target
 from qaconv.models.checkpoint import load_network
 from qaconv.paths import MODELS, PREPARED, RERANKED
@@ -17,7 +17,7 @@ def rerank(params: Params, target: str) -> None:
         InputError: the sightings have not been matched, or were matched with another network; or the device is missing.
     """
     sightings = Manifest.load(PREPARED / target).sightings()
-    is_real = not_junk(sightings)
+    measured = is_measured(sightings)
     device = find_device(params.machine.device)
     reranker = params.evaluate.rerank
     remedy = "let machine.device be one with more free memory, or cpu,"
@@ -27,5 +27,5 @@ def rerank(params: Params, target: str) -> None:
             matches = load_parts(target, method, params.evaluate.parts)
             head = load_network(MODELS / method)[0].head
             distances_of = make_pair_distances(store.block(0, len(store)), head, params.evaluate.engine, device)
-            scores, without_junk = rerank_target(reranker, matches, distances_of, is_real)
-            save_reranked(folder / f"{method}.safetensors", scores, without_junk, matches.model)
+            scores, scores_of_measured = rerank_target(reranker, matches, distances_of, measured)
+            save_reranked(folder / f"{method}.safetensors", scores, scores_of_measured, matches.model)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qaconv.data.manifest import UNIX_EPOCH, UNLABELLED, Manifest
+from qaconv.data.manifest import UNIX_EPOCH, UNLABELLED, Manifest, is_measured
 from qaconv.errors import InputError
 
 ROWS = [
@@ -161,6 +161,26 @@ def test_unlabelled_sighting_is_for_testing_only() -> None:
     assert sightings.summary()["splits"]["gallery"]["pids"] == 0
     with pytest.raises(InputError, match=r"1 images are for training and have no pid:\n  train/1\.jpg"):
         Manifest(frame_with("pid", UNLABELLED), Path("raw"))
+
+
+@pytest.mark.parametrize(
+    ("unlabelled", "is_labelled", "measured"),
+    [
+        ((), True, ["query/3.jpg", "test/0.jpg", "test/3.jpg"]),
+        (("test/0.jpg",), True, ["query/3.jpg", "test/3.jpg"]),
+        (("query/3.jpg",), False, ["query/3.jpg", "test/0.jpg", "test/3.jpg"]),
+        (("test/0.jpg", "test/3.jpg"), False, ["query/3.jpg", "test/0.jpg", "test/3.jpg"]),
+    ],
+)
+def test_unlabelled_sightings_are_left_out_only_where_others_are_labelled(
+    unlabelled: tuple[str, ...], is_labelled: bool, measured: list[str]
+) -> None:
+    frame = make_frame()
+    pids = frame["pid"].where(~frame["image"].isin(unlabelled), UNLABELLED)
+    manifest = Manifest(frame.assign(pid=pids), Path("raw"))
+    sightings = manifest.sightings()
+    assert manifest.is_labelled == is_labelled
+    assert sightings.loc[is_measured(sightings), "image"].tolist() == measured
 
 
 @pytest.mark.parametrize(

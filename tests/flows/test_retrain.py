@@ -1,4 +1,5 @@
 import contextlib
+import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,8 +9,9 @@ import pytest
 from mlflow import MlflowClient
 from prefect import flow
 from prefect.client.orchestration import get_client
+from rich.console import Console
 
-from flows.retrain import Retraining, register, retrain
+from flows.retrain import Retraining, _show, register, retrain
 from flows.stages import StageFailed
 from qaconv import registry
 from qaconv.config import load_params
@@ -17,6 +19,7 @@ from qaconv.errors import InputError
 from qaconv.matching.rerankers import KReciprocal
 from qaconv.metrics.rankings import METHOD_LABELS, list_rankings
 from qaconv.registry import runs
+from qaconv.release.gate import Outcome
 from tests.flows.artifacts import artifact_data
 from tests.tracked_projects import EVALUATE, REPOSITORY, measure_again, write
 
@@ -76,6 +79,21 @@ def test_a_worse_challenger_is_refused_and_a_better_one_promoted(project: Path) 
     assert better.results[0]["direct"] == "12.5 / 75.0"
     labels = [ranking.label for ranking in list_rankings(KReciprocal())]
     assert better.results[3] == {"target": "mall", "model": "baseline"} | dict.fromkeys(labels, "12.5 / 12.5")
+
+
+@pytest.mark.parametrize(("results", "estimates"), [(1, 1), (0, 1), (1, 0)])
+def test_what_was_measured_and_what_was_estimated_are_printed_apart(
+    project: Path, results: int, estimates: int
+) -> None:
+    release = registry.find_release("qaconv", "1")
+    assert release is not None
+    measured = [{"target": "station", "direct": "12.5 / 75.0"}] * results
+    estimated = [{"target": "yard", "with a match": "75.0 %"}] * estimates
+    console = Console(file=io.StringIO(), width=200)
+    _show(Retraining(measured, estimated, release, Outcome("promoted", "it is better")), console)
+    printed = console.file.getvalue()  # type: ignore[attr-defined]
+    assert ("rank-1 / mAP" in printed, "Estimated, no labels" in printed) == (results > 0, estimates > 0)
+    assert printed.count("yard") == estimates and printed.count("station") == results
 
 
 def test_a_stage_that_refuses_its_input_fails_flow_and_run_with_its_message(project: Path) -> None:

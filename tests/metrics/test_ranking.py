@@ -21,7 +21,7 @@ def plain_protocol(
         hits = []
         for image in np.argsort(-scores[query]):
             same = gallery_pids[image] == query_pids[query]
-            if gallery_pids[image] == -1 or (same and gallery_camids[image] == query_camids[query]):
+            if gallery_pids[image] in (-1, -2) or (same and gallery_camids[image] == query_camids[query]):
                 continue
             hits.append(same)
         ranks = [rank + 1 for rank, hit in enumerate(hits) if hit]
@@ -29,7 +29,7 @@ def plain_protocol(
             cmc[ranks[0] - 1 :] += 1
             precisions.append(np.mean([(nth + 1) / rank for nth, rank in enumerate(ranks)]))
             penalties.append(len(ranks) / ranks[-1])
-    usable = int((gallery_pids != -1).sum())
+    usable = int((gallery_pids >= 0).sum())
     return cmc[:usable] / len(precisions), float(np.mean(precisions)), float(np.mean(penalties)), len(precisions)
 
 
@@ -37,8 +37,8 @@ def sightings(seed: int, queries: int = 23, galleries: int = 61) -> tuple[Floats
     rng = np.random.default_rng(seed)
     return (
         rng.permutation(queries * galleries).reshape(queries, galleries) / (queries * galleries),
-        rng.integers(1, 9, queries),
-        rng.integers(-1, 9, galleries),
+        rng.choice([-2, *range(1, 9)], queries),
+        rng.integers(-2, 9, galleries),
         rng.integers(0, 4, queries),
         rng.integers(0, 4, galleries),
     )
@@ -129,7 +129,7 @@ def test_one_camera_alone_is_ranked_when_its_images_are_kept() -> None:
 
 
 def test_a_camera_pair_is_ranked_as_if_there_were_no_other_cameras() -> None:
-    scores, query_pids, gallery_pids, query_camids, gallery_camids = sightings(3)
+    scores, query_pids, gallery_pids, query_camids, gallery_camids = sightings(3, queries=40)
     pairs = evaluate_camera_pairs(scores, query_pids, gallery_pids, query_camids, gallery_camids)
     assert len(pairs) == 12 and (pairs["query_camid"] != pairs["gallery_camid"]).all()
     row = pairs.iloc[4]

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from qaconv.errors import InputError
 from qaconv.metrics import Calibration, evaluate_ranking, paired_difference
 from qaconv.metrics.metrics_file import TargetMetrics
-from qaconv.metrics.target_metrics import EvaluatedSightings, measure, write_measures
+from qaconv.metrics.target_metrics import measure, write_measures
+from qaconv.metrics.target_sightings import EvaluatedSightings
 from qaconv.paths import METRICS
 from qaconv.tlift import TLiftProfile
 from qaconv.tlift.calibration import Calibration as CurveOfScores

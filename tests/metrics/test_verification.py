@@ -17,7 +17,7 @@ SEEDS = st.integers(0, 2**32 - 1)
 def scored_sightings(seed: int, queries: int = 20, galleries: int = 50) -> Table:
     """Draw scores that are about one standard deviation higher for matches; some are equal."""
     rng = np.random.default_rng(seed)
-    query_pids, gallery_pids = rng.integers(1, 6, queries), rng.integers(-1, 6, galleries)
+    query_pids, gallery_pids = rng.choice([-2, *range(1, 6)], queries), rng.integers(-2, 6, galleries)
     scores = rng.normal(size=(queries, galleries)) + (query_pids[:, None] == gallery_pids)
     return np.round(scores, 2), query_pids, gallery_pids, rng.integers(0, 3, queries), rng.integers(0, 3, galleries)
 
@@ -28,7 +28,7 @@ def plain_pairs(
     matches, others = [], []
     for q in range(len(query_pids)):
         for g in range(len(gallery_pids)):
-            if gallery_pids[g] == -1:
+            if -2 in (query_pids[q], gallery_pids[g]) or gallery_pids[g] == -1:
                 continue
             if query_pids[q] != gallery_pids[g]:
                 others.append(scores[q, g])

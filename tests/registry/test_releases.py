@@ -13,7 +13,7 @@ from mlflow import MlflowClient
 from qaconv.config import Params
 from qaconv.registry import aliases, find_release, load_evidence
 from qaconv.release.evidence import Evidence
-from tests.tracked_projects import MODELS, pointed_to, retrain
+from tests.tracked_projects import MODELS, pointed_to, retrain, write_estimated
 
 
 def numbers() -> dict[str, int]:
@@ -52,6 +52,19 @@ def test_the_registry_describes_a_version_and_keeps_what_people_wrote(registered
     retrain(registered)
     assert client.get_registered_model("qaconv-encoder").description == "ours"
     assert client.get_model_version("qaconv", "1").description == "the one from spring"
+
+
+def test_a_version_of_a_target_without_labels_says_so_in_tags_and_description(params: Params) -> None:
+    write_estimated(Path("metrics"), "mall", share=0.75)
+    _, outcome = retrain(params)
+    assert outcome.promoted
+    version = MlflowClient().get_model_version("qaconv", "1")
+    assert version.tags["estimated"] == "mall"
+    assert version.tags["mall.qaconv.expected.share_with_match"] == "0.75"
+    assert [name for name in version.tags if name.endswith("mAP")] == ["station.qaconv.direct.mAP"]
+    measured, _, estimated = (version.description or "").partition("Estimated, no labels")
+    assert "| station | QAConv | " in measured and "mall" not in measured
+    assert "| mall | QAConv | used | 16 | 75.0 % | – | 1 |" in estimated and "station" not in estimated
 
 
 def test_the_same_lock_registers_nothing_new(registered: Params) -> None:

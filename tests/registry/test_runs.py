@@ -14,7 +14,7 @@ from qaconv.metrics import Estimate
 from qaconv.registry import runs
 from qaconv.registry.runs import git_tags, load_metrics, log_figures, log_files, log_report, retraining_run
 from qaconv.release.gate import Comparison
-from tests.tracked_projects import made_up_metrics, write
+from tests.tracked_projects import made_up_metrics, write, write_estimated
 
 
 def read_run(run_id: str) -> Run:
@@ -137,6 +137,17 @@ def test_a_missing_metrics_file_is_refused_by_name(params: Params, tmp_path: Pat
     (tmp_path / "metrics/mall.json").unlink()
     with pytest.raises(InputError, match=r"metrics/mall\.json does not exist"):
         load_metrics(params.targets)
+
+
+def test_estimates_of_a_target_without_labels_are_logged_as_such(params: Params, tmp_path: Path) -> None:
+    write_estimated(tmp_path / "metrics", "mall", share=0.75)
+    metrics = load_metrics(params.targets)
+    with retraining_run(params, {}) as run_id:
+        log_figures(metrics)
+    logged = read_run(run_id).data.metrics
+    assert logged["mall.estimated"] == 1 and logged["mall.qaconv.expected.share_with_match"] == 0.75
+    assert not [name for name in logged if name.startswith("mall") and name.endswith("mAP")]
+    assert logged["station.qaconv.direct.mAP"] == 0.25 and "station.estimated" not in logged
 
 
 @pytest.mark.parametrize("found", [None, float("nan")])

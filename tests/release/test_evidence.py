@@ -6,7 +6,7 @@ import pytest
 from qaconv.release.evidence import Clocks, Evidence, collect
 from qaconv.tlift import TLiftProfile
 from qaconv.tlift.findings import Finding
-from tests.tracked_projects import write_project
+from tests.tracked_projects import write_estimated, write_project
 
 
 @pytest.fixture
@@ -48,3 +48,19 @@ def test_the_share_of_right_matches_is_read_where_answers_were_marked(folder: Pa
         figures["qaconv"]["marked"] = {"threshold": 0.7, "answers": 8, "recall": 0.5, **precision}
         path.write_text(json.dumps(figures))
     assert collected(folder).match_precisions == {"station": 0.875}
+
+
+def test_a_target_without_labels_has_its_estimate_as_evidence_and_no_precision(folder: Path) -> None:
+    write_estimated(folder / "metrics", "mall", share=0.75)
+    evidence = collected(folder)
+    assert evidence.unlabelled == ["mall"] and list(evidence.average_precisions) == ["station"]
+    assert evidence.match_shares == {"mall": 0.75}
+    assert evidence.calibration_errors == {"station": 0.03125}
+    assert evidence.times == {"station": "", "mall": ""} and set(evidence.clocks) == {"station", "mall"}
+    evidence.save(folder / "evidence.json")
+    assert Evidence.load(folder / "evidence.json") == evidence
+
+
+def test_a_target_without_labels_and_times_has_no_estimate(folder: Path) -> None:
+    write_estimated(folder / "metrics", "mall", share=None)
+    assert collected(folder).match_shares == {}

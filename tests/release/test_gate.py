@@ -18,6 +18,7 @@ RULES = GateConfig(
     max_loss=2,
     max_calibration_error=0.1,
     min_match_precision=0.9,
+    max_match_loss=5,
     max_bad_clocks=0.25,
     max_onnx_difference=1e-4,
     max_megabytes=10,
@@ -39,7 +40,19 @@ def evidence(**precisions: list[float]) -> Evidence:
         calibration_errors=dict.fromkeys(precisions, 0.02),
         clocks=dict.fromkeys(precisions, Clocks(4, {})),
         match_precisions=dict.fromkeys(precisions, 0.95),
+        match_shares={},
     )
+
+
+def with_yard(base: Evidence, share: float | None = 0.5, **changes: Any) -> Evidence:
+    """Add a target without labels, whose searches have a match this often; None: nothing is stated about them."""
+    added: dict[str, Any] = {
+        "data": {**base.data, "yard": "yard"},
+        "times": {**base.times, "yard": "" if share is not None else "no times"},
+        "clocks": {**base.clocks, "yard": Clocks(4, {})},
+        "match_shares": {} if share is None else {"yard": share},
+    }
+    return replace(base, **{**added, **changes})
 
 
 def precisions(value: float) -> Mapping[str, Mapping[str, float]]:
@@ -124,6 +137,11 @@ def bad_clocks(count: int, cameras: int) -> dict[str, Clocks]:
             {"match_precisions": {"mall": RULES.min_match_precision}},
             {"match_precisions": {"mall": RULES.min_match_precision - TINY}},
         ),
+        (
+            "found matches on yard",
+            {"match_shares": {"yard": 0.5 - RULES.max_match_loss / 100}},
+            {"match_shares": {"yard": 0.5 - RULES.max_match_loss / 100 - 1e-6}},
+        ),
         ("clocks of mall", {"clocks": bad_clocks(2, cameras=8)}, {"clocks": bad_clocks(2, cameras=7)}),
         (
             "gain",
@@ -141,7 +159,8 @@ def test_a_value_at_a_limit_keeps_the_rule_and_one_just_beyond_breaks_it(
     rule: str, at_the_limit: dict[str, Any], just_beyond: dict[str, Any]
 ) -> None:
     def keeps(change: dict[str, Any]) -> bool:
-        outcome = decide(replace(evidence(mall=[0.4] * 5), **change), evidence(mall=[0.4] * 5), RULES)
+        champion = with_yard(evidence(mall=[0.4] * 5))
+        outcome = decide(replace(champion, **change), champion, RULES)
         (check,) = (check for check in outcome.checks if check.rule == rule)
         return check.kept
 
@@ -215,3 +234,64 @@ def test_versions_without_a_common_target_are_not_compared_and_the_champion_stay
     outcome = decide(evidence(market=[0.5]), evidence(mall=[0.4]), RULES)
     assert outcome.verdict == "refused"
     assert "no target was measured for both" in outcome.reason
+
+
+@pytest.mark.parametrize("share", [0.5, None])
+def test_a_first_version_is_not_refused_for_what_a_target_without_labels_lacks(share: float | None) -> None:
+    assert decide(with_yard(evidence(mall=[0.5]), share), None, RULES).promoted
+    outcome = decide(with_yard(evidence(), share), None, RULES)
+    assert outcome.promoted
+    assert outcome.reason == "there was no champion; no target has labels, so no accuracy was measured"
+
+
+def test_where_no_target_has_labels_the_other_rules_decide_and_the_reason_says_so() -> None:
+    outcome = decide(with_yard(evidence(), 0.47), with_yard(evidence(), 0.5), RULES)
+    assert outcome.promoted and not outcome.figures
+    assert outcome.reason == (
+        "no target has labels, so no accuracy was compared; by estimate 47.0% of the searches on yard have a match, "
+        "50.0% before; a fall of at most 5 points is allowed"
+    )
+    worse = decide(with_yard(evidence(), 0.4), with_yard(evidence(), 0.5), RULES)
+    assert worse.verdict == "refused" and worse.reason.startswith("found matches on yard: by estimate 40.0%")
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"times": {"yard": "time carries no signal"}, "match_shares": {}}, "times of yard are no longer used: time"),
+        ({"clocks": {"yard": Clocks(4, {"0": "a", "1": "b"})}}, "clocks of yard: times of 2 of 4 cameras of yard were"),
+        ({"megabytes": 11}, "size: the graphs must have at most 10 MB"),
+    ],
+)
+def test_times_clocks_and_budgets_refuse_without_labels_too(change: dict[str, Any], why: str) -> None:
+    champion = with_yard(evidence())
+    outcome = decide(replace(champion, **change), champion, RULES)
+    assert outcome.verdict == "refused" and why in outcome.reason
+
+
+def test_estimates_on_data_that_has_changed_since_are_not_compared() -> None:
+    champion = with_yard(evidence(), 0.9, data={"yard": "older data"})
+    outcome = decide(with_yard(evidence(), 0.1), champion, RULES)
+    assert outcome.promoted
+    assert outcome.reason.endswith("not compared, as only one was measured on the present data: yard")
+
+
+def test_a_gain_on_labels_does_not_excuse_lost_matches_elsewhere() -> None:
+    challenger, champion = evidence(mall=[0.9] * 5), evidence(mall=[0.4] * 5)
+    assert decide(with_yard(challenger), with_yard(champion), RULES).promoted
+    assert decide(with_yard(challenger, 0.4), with_yard(champion), RULES).verdict == "refused"
+
+
+def test_a_first_target_with_labels_is_not_compared_with_a_champion_without() -> None:
+    outcome = decide(with_yard(evidence(mall=[0.5] * 5)), with_yard(evidence()), RULES)
+    assert outcome.promoted
+    assert outcome.reason.startswith("the champion's targets had no labels, so no accuracy was compared; by estimate")
+    assert outcome.reason.endswith("measured on the present data: mall")
+
+
+def test_evidence_of_before_targets_without_labels_is_read_as_without_them(tmp_path: Path) -> None:
+    evidence(mall=[0.5]).save(tmp_path / "evidence.json")
+    written = json.loads((tmp_path / "evidence.json").read_text())
+    del written["match_shares"]
+    (tmp_path / "evidence.json").write_text(json.dumps(written))
+    assert Evidence.load(tmp_path / "evidence.json").unlabelled == []

@@ -25,6 +25,12 @@ def test_junk_and_the_query_s_own_camera_take_no_rank() -> None:
     assert example.first_rank == 2
 
 
+def test_an_unlabelled_image_takes_no_rank() -> None:
+    example = search(ranking([-2, 2, -2, 1], [1, 1, 0, 1], [9, 8, 7, 6]), "near miss", 0.5)
+    assert [answer.verdict for answer in example.answers] == ["unlabelled", "not a match", "unlabelled", "match"]
+    assert example.first_rank == 2
+
+
 def test_of_equal_scores_the_image_that_is_not_a_match_comes_first() -> None:
     assert search(ranking([1, 2], [1, 1], [5, 5]), "near miss", 0.5).first_rank == 2
 

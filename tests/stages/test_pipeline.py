@@ -285,14 +285,12 @@ def test_parts_that_were_matched_in_any_order_join_to_the_whole(
     monkeypatch.chdir(project)
     for method, matches in zip(METHODS, joined, strict=True):
         whole = Matches.load("shop", method, params.evaluate.parts)
-        assert matches.reranked_without_junk.shape[1] < matches.reranked.shape[1]
+        assert matches.reranked_measured.shape[1] < matches.reranked.shape[1]
         assert matches.model == whole.model
         np.testing.assert_allclose(matches.logits, whole.logits, rtol=0, atol=1e-5)
         if load_kernel() is not None:  # to the bit, or re-ranking would jump where two sightings are nearly as near
             # The baseline, hardly trained, has equal distances, of which any may be the last that is kept.
-            fields = (
-                ("neighbours", "neighbour_logits", "reranked", "reranked_without_junk") if method == "qaconv" else ()
-            )
+            fields = ("neighbours", "neighbour_logits", "reranked", "reranked_measured") if method == "qaconv" else ()
             for field in ("logits", *fields):
                 assert (getattr(matches, field) == getattr(whole, field)).all(), field
 

@@ -2,12 +2,14 @@
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image, ImageOps
 
 from qaconv.config import DatasetConfig, Params
-from qaconv.data.manifest import Manifest
+from qaconv.data.fingerprints import warn_of_copies
+from qaconv.data.manifest import JUNK, UNLABELLED, Manifest
 from qaconv.errors import InputError
 from qaconv.paths import FINGERPRINTS, PREPARED
 from qaconv.stages.prepare import prepare
@@ -63,6 +65,15 @@ def test_an_image_that_looks_like_one_of_another_person_is_reported(
     assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
         "street: 1 images look the same as one of another person:\n  cam_a/001_0.bmp = cam_b/002_90.png"
     ]
+
+
+def test_images_of_unknown_people_that_look_alike_are_not_reported(caplog: pytest.LogCaptureFixture) -> None:
+    frame = pd.DataFrame({"image": ["a", "b", "c"], "pid": [UNLABELLED, 1, JUNK], "camid": [0, 1, 2]})
+    alike = frame.assign(split="gallery", look=np.uint64(0))
+    warn_of_copies(alike, "street")
+    assert not caplog.records
+    warn_of_copies(alike.assign(pid=[2, 1, JUNK]), "street")
+    assert "1 images look the same as one of another person" in caplog.text
 
 
 def test_a_query_stored_again_in_a_gallery_of_one_camera_is_reported(

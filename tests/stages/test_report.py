@@ -1,7 +1,8 @@
-"""Report on a small site with untrained networks."""
+"""Report on a small site with untrained networks, once with its labels and once without them."""
 
 import json
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -15,12 +16,25 @@ from numpy.typing import NDArray
 from qaconv import plugins
 from qaconv.config import METHODS, Params, load_params
 from qaconv.config.kinds import RerankSettings
+from qaconv.data.manifest import UNLABELLED, Manifest
 from qaconv.errors import InputError
 from qaconv.matching.rerank import Distances, Neighbourhoods
+from qaconv.metrics.estimates_file import TargetEstimates, load_target
 from qaconv.metrics.metrics_file import TargetMetrics
 from qaconv.models.checkpoint import Architecture, build_network, save_network
-from qaconv.paths import FEATURES, METRICS, MODELS, REPORT, SOURCES, TLIFT
-from qaconv.registry.descriptions import result_rows
+from qaconv.paths import (
+    FEATURES,
+    FINGERPRINTS,
+    MATCHES,
+    METRICS,
+    MODELS,
+    PREPARED,
+    RERANKED,
+    REPORT,
+    SOURCES,
+    TLIFT,
+)
+from qaconv.registry.descriptions import estimate_rows, result_rows
 from qaconv.registry.runs import load_metrics
 from qaconv.report.gather import has_blurred_heads
 from qaconv.stages.evaluate import evaluate
@@ -40,6 +54,8 @@ HISTORY = "epoch,loss\n1,2.5\n"
 def params(site_folder: Path) -> Params:
     values = site_params(site_folder, "school")
     values["train"]["datasets"] = ["school"]
+    values["datasets"]["yard"] = values["datasets"]["shop"]
+    values["targets"].append("yard")
     return Params.model_validate(values)
 
 
@@ -48,6 +64,29 @@ def write_sources(table: str) -> None:
     SOURCES.mkdir(parents=True, exist_ok=True)
     nothing = pd.DataFrame({"path": [], "domain": [], "sha256": []}, dtype=str)
     nothing.to_parquet(SOURCES / f"{table}.parquet")
+
+
+CAMERAS = {0: "entrance", 1: "hall", 2: "<roof>"}
+THRESHOLD = 0.5
+
+
+def add_yard() -> None:
+    """Add the target yard: shop without labels, with names of cameras and a profile that states probabilities."""
+    shop = Manifest.load(PREPARED / "shop")
+    frame = shop.frame[shop.frame["split"] != "train"].assign(pid=UNLABELLED, domain="yard")
+    Manifest(frame, shop.root, cameras=CAMERAS).save(PREPARED / "yard")
+    shutil.copy(FINGERPRINTS / "shop.parquet", FINGERPRINTS / "yard.parquet")
+    for folder in (FEATURES, MATCHES, RERANKED, TLIFT):
+        shutil.copytree(folder / "shop", folder / "yard")
+    curve = {"scores": [0.0, 1.0], "log_odds": [-3.0, 3.0]}
+    made_up = {
+        "match_odds": {"calibration": curve, "threshold": THRESHOLD, "sightings": len(frame), "span_s": 600.0},
+        "transit": {"centres": [None] * 3, "reach": 1.0, "log_ratio": [[0.0, 0.0]] * 3},
+        "findings": [{"camid": 1, "kind": "missing", "time_s": None, "detail": "3 have no time", "done": "left out"}],
+    }
+    for method in METHODS:
+        path = TLIFT / "yard" / f"{method}.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"target": "yard"} | made_up))
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +114,8 @@ def project(params: Params, tmp_path_factory: pytest.TempPathFactory) -> Path:
         rerank(params, "shop")
         fit_tlift(params, "shop")
         evaluate(params, "shop")
+        add_yard()
+        evaluate(params, "yard")
         report(params)
     return folder
 
@@ -171,6 +212,60 @@ def test_contributions_sum_to_the_score(data: Any) -> None:
         tables = explanation["query_contributions"], explanation["gallery_contributions"]
         total = sum(value for table in tables for row in table for value in row)
         assert total + explanation["constant"] == pytest.approx(explanation["answer"]["score"], abs=0.05)
+
+
+def test_examples_without_labels_have_the_stated_probabilities_and_no_verdict(data: Any) -> None:
+    (yard,) = data["estimated"]
+    assert len(yard["searches"]) == 4
+    for search in yard["searches"]:
+        assert [answer["rank"] for answer in search["answers"]] == list(range(1, 11))
+        stated = [answer["probability"] for answer in search["answers"]]
+        assert stated == sorted(stated, reverse=True) and 0 < stated[-1] < stated[0] < 1  # times change no rank here
+        assert [answer["marked"] for answer in search["answers"]] == [value > THRESHOLD for value in stated]
+        assert search["query"]["camid"] not in [answer["crop"]["camid"] for answer in search["answers"]]
+        assert "verdict" not in search["answers"][0]
+
+
+def test_a_target_without_labels_is_marked_as_estimated_and_its_cameras_are_named(
+    project: Path, page: Page, data: Any
+) -> None:
+    section = (project / REPORT / "report.html").read_text().partition('<section aria-labelledby="yard">')[2]
+    assert "yard: estimated, no labels" in section and "✓" not in section and "✗" not in section
+    assert "Clock of hall, missing" in section and "&lt;roof&gt;" in section and "cam 1" not in section
+    estimates = load_target(project / METRICS / "yard.json")
+    assert isinstance(estimates, TargetEstimates)
+    expected = estimates.methods["qaconv"].expected
+    assert expected is not None and expected.marked_answers > 0
+    assert data["estimated"][0]["estimates"]["qaconv"]["expected"]["marked_answers"] == expected.marked_answers
+    assert f"{100 * expected.share_with_match:.1f} per cent of the searches have a match" in page.text
+
+
+def test_a_page_of_targets_without_labels_alone_says_that_nothing_was_measured(
+    params: Params, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(project)
+    monkeypatch.setattr("qaconv.stages.report.REPORT", tmp_path / "report")
+    report(params.model_copy(update={"targets": ["yard"]}))
+    text = (tmp_path / "report/report.html").read_text()
+    assert "Nobody has stated who is on the images of yard" in text
+    assert "rank-1</th>" not in text and "Estimated, no labels" in text
+
+
+def test_scrambled_pids_change_no_byte_of_estimates(
+    params: Params, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(project)
+    monkeypatch.setattr("qaconv.stages.evaluate.PREPARED", tmp_path)
+    monkeypatch.setattr("qaconv.metrics.target_metrics.METRICS", tmp_path / "metrics")
+    monkeypatch.setattr("qaconv.metrics.target_estimates.METRICS", tmp_path / "metrics")
+    manifest = Manifest.load(PREPARED / "yard")
+    drawn = np.random.default_rng(2).integers(0, 9, len(manifest.frame))
+    pids = np.where(manifest.frame["split"] == "query", UNLABELLED, drawn)
+    replace(manifest, frame=manifest.frame.assign(pid=pids)).save(tmp_path / "yard")
+    evaluate(params, "yard")
+    written = {path.relative_to(tmp_path): path.read_bytes() for path in (tmp_path / "metrics").rglob("yard.*")}
+    assert len(written) == 7
+    assert written == {path: path.read_bytes() for path in METRICS.rglob("yard.*")}
 
 
 def test_the_same_inputs_give_the_same_bytes_and_blur_changes_the_pictures(
@@ -274,4 +369,5 @@ def test_a_re_ranker_of_another_package_has_its_rankings_in_metrics_report_and_r
     page = (REPORT / "report.html").read_text(encoding="utf-8")
     assert "by position and lifted</th>" in page and "re-ranked and lifted</th>" not in page
     (row, _) = result_rows(changed, load_metrics(changed.targets))
+    assert [row["target"] for row in estimate_rows(changed, load_metrics(changed.targets))] == ["yard", "yard"]
     assert row["by position"] == f"{100 * by_position.rank1:.1f} / {100 * by_position.mAP:.1f}"

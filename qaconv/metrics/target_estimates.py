@@ -1,0 +1,112 @@
+"""Estimate what searches find in a target without labels, and write its files.
+
+No pid is read. Q searches, sightings that were drawn as queries; G gallery images.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.special import expit
+
+from qaconv.metrics import mean_with_interval
+from qaconv.metrics.estimates_file import ExpectedMatches, MethodEstimates, TargetEstimates, TimeControl
+from qaconv.metrics.marked import best_answers
+from qaconv.metrics.rankings import Ranking, average_precision_column, cmc_column, first_rank_column
+from qaconv.metrics.target_metrics import write_tables
+from qaconv.metrics.target_sightings import EvaluatedSightings
+from qaconv.paths import METRICS
+from qaconv.tlift import TLiftProfile
+
+log = logging.getLogger(__name__)
+
+
+def estimate(
+    logits: NDArray[np.float32], sightings: EvaluatedSightings, profile: TLiftProfile, *, seed: int
+) -> MethodEstimates:
+    """Estimate one method's matches by the probabilities that its profile states.
+
+    Args:
+        logits: [Q, G] of direct matching.
+        sightings: [Q] and [G].
+        profile: of the method.
+        seed: of the bootstrap that the interval comes from.
+    """
+    gains = profile.evidence
+    times = TimeControl(
+        used=profile.active,
+        reason=profile.reason,
+        gain_nats=gains.get("gain_nats"),
+        permuted_gain_nats=max(gains["control_nats"]) if "control_nats" in gains else None,
+    )
+    return MethodEstimates(times=times, expected=_expected(logits, sightings, profile, seed))
+
+
+def _expected(
+    logits: NDArray[np.float32], sightings: EvaluatedSightings, profile: TLiftProfile, seed: int
+) -> ExpectedMatches | None:
+    if profile.match_odds is None:
+        return None
+    query, gallery = sightings.query, sightings.gallery
+    scores = expit(logits.astype(np.float64))
+    places = query["camid"], query["time_s"], gallery["camid"], gallery["time_s"]
+    lifted = profile.lift(scores, *places)
+    stated = profile.probabilities(scores, *places)
+    assert stated is not None
+    camids = query["camid"].to_numpy(), gallery["camid"].to_numpy()
+    answers = [stated[row, best] for row, best in enumerate(best_answers(lifted, *camids, sightings.same_camera))]
+    threshold = profile.match_odds.threshold
+    share = mean_with_interval([bool((row > threshold).any()) for row in answers], seed=seed)
+    marked = np.concatenate([row[row > threshold] for row in answers])
+    return ExpectedMatches(
+        share_with_match=share.value,
+        share_with_match_low=share.low,
+        share_with_match_high=share.high,
+        stated_threshold=threshold,
+        marked_answers=len(marked),
+        expected_matches=float(marked.sum()),
+        expected_precision=float(marked.mean()) if len(marked) else None,
+    )
+
+
+def write_estimates(
+    target: str, estimates: Mapping[str, MethodEstimates], sightings: EvaluatedSightings, rankings: Sequence[Ranking]
+) -> None:
+    """Write the files of a target; its tables have the columns of measured ones, and no rows.
+
+    Args:
+        target: name of the files.
+        estimates: by method.
+        sightings: [Q] and [G].
+        rankings: that the tables of a target with labels show.
+    """
+    everything = pd.concat([sightings.query, sightings.gallery])
+    for method, figures in estimates.items():
+        if figures.expected:
+            share = 100 * figures.expected.share_with_match
+            log.info("%s, %s, estimated, no labels: %.1f %% of the searches have a match", target, method, share)
+    TargetEstimates(
+        methods=estimates,
+        sightings=len(everything),
+        cameras=int(everything["camid"].nunique()),
+        sightings_with_times=int(everything["time_s"].notna().sum()),
+        tracks=int(everything.loc[everything["track"] != "", "track"].nunique()),
+        searches=len(sightings.query),
+    ).save(METRICS / f"{target}.json")
+    keys = [(method, ranking.key) for method in estimates for ranking in rankings]
+    columns = {
+        "cmc": ["rank", *(cmc_column(*key) for key in keys)],
+        "roc": ["method", "false_match_rate", "true_match_rate"],
+        "camera_pairs": ["method", "query_camid", "gallery_camid", "queries", "rank1", "mAP"],
+        "stated": ["method", "probability", "share", "answers"],
+        "reliability": ["method", "probability", "share", "weight"],
+    }
+    figures_of_query = [name(*key) for key in keys for name in (average_precision_column, first_rank_column)]
+    queries = sightings.query[["image", "pid", "camid"]].head(0)
+    write_tables(
+        target,
+        {name: pd.DataFrame(columns=names) for name, names in columns.items()},
+        queries.assign(**dict.fromkeys(figures_of_query, np.empty(0))),
+    )

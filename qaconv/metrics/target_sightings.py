@@ -1,0 +1,54 @@
+"""Choose the sightings of a target that results are about.
+
+Q measured queries, G measured gallery images.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from qaconv.data.manifest import is_measured
+from qaconv.errors import InputError
+from qaconv.metrics.sightings import SameCamera
+
+
+class EvaluatedSightings:
+    """Measured queries and gallery of a target.
+
+    Args:
+        frame: the manifest's table.
+        folder: named in errors.
+
+    Attributes:
+        query: [Q] rows of the manifest.
+        gallery: [G] rows of the manifest.
+        is_query_measured: over all queries.
+        is_gallery_measured: over all of the gallery.
+
+    Raises:
+        InputError: there is no query, or no gallery image, that is measured.
+    """
+
+    def __init__(self, frame: pd.DataFrame, folder: Path) -> None:
+        self.folder = folder
+        sightings = frame[frame["split"] != "train"]
+        measured = is_measured(sightings)
+        is_query = (sightings["split"] == "query").to_numpy()
+        self.is_query_measured, self.is_gallery_measured = measured[is_query], measured[~is_query]
+        self.query, self.gallery = sightings[measured & is_query], sightings[measured & ~is_query]
+        if self.query.empty or self.gallery.empty:
+            raise InputError(
+                f"{folder} cannot be evaluated: query and gallery must have at least one image each, got "
+                f"{len(self.query)} query images and {len(self.gallery)} gallery images without junk (pid -1)"
+            )
+
+    def logits(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the logits [Q, G] among those of all queries with all of the gallery."""
+        return logits[np.ix_(self.is_query_measured, self.is_gallery_measured)]
+
+    @property
+    def same_camera(self) -> SameCamera:
+        """Whether images of a query's own camera count: only in a target with one camera, as there are no others."""
+        return "drop" if len({*self.query["camid"], *self.gallery["camid"]}) > 1 else "keep"
