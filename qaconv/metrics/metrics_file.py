@@ -5,7 +5,7 @@ Figures are in [0, 1]; `_low` and `_high` are the ends of the 95 per cent confid
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,7 +15,7 @@ from qaconv.errors import InputError
 from qaconv.files import write_json
 from qaconv.metrics.rankings import DIRECT, SERVED_METHOD
 
-VERIFICATION, CALIBRATION_ERROR, MARKED = "verification", "calibration_error", "marked"
+VERIFICATION, CALIBRATION_ERROR, MARKED, TRACKS = "verification", "calibration_error", "marked", "tracks"
 MINUS = "_minus_"  # between the methods that a difference compares
 TRUE_MATCH_RATE, THRESHOLD = "true_match_rate_at_", "threshold_at_"  # then the false match rate
 
@@ -84,12 +84,14 @@ class MethodMetrics:
         verification: of direct matching.
         calibration_error: expected calibration error at even odds; None without a calibration.
         marked: answers that are marked as matches; None where the profile states no probabilities.
+        tracks: rankings of whole tracks, by the ranking's key; empty for a target without tracks.
     """
 
     rankings: Mapping[str, RankingFigures]
     verification: VerificationFigures
     calibration_error: float | None = None
     marked: MarkedFigures | None = None
+    tracks: Mapping[str, RankingFigures] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -161,7 +163,7 @@ def _read_method(name: str, values: dict[str, Any]) -> MethodMetrics:
     rankings = {
         key: _read(RankingFigures, figures, name, key)
         for key, figures in values.items()
-        if key not in (VERIFICATION, CALIBRATION_ERROR, MARKED)
+        if key not in (VERIFICATION, CALIBRATION_ERROR, MARKED, TRACKS)
     }
     flat = values.get(VERIFICATION, {})
     rates = [key.removeprefix(TRUE_MATCH_RATE) for key in flat if key.startswith(TRUE_MATCH_RATE)]
@@ -176,7 +178,8 @@ def _read_method(name: str, values: dict[str, Any]) -> MethodMetrics:
     counts = {key: flat[key] for key in ("matches", "others") if key in flat}
     verification = _read(VerificationFigures, {**counts, "points": points}, name, VERIFICATION)
     marked = _read(MarkedFigures, values[MARKED], name, MARKED) if MARKED in values else None
-    return MethodMetrics(rankings, verification, values.get(CALIBRATION_ERROR), marked)
+    tracks = {key: _read(RankingFigures, figures, name, TRACKS, key) for key, figures in values.get(TRACKS, {}).items()}
+    return MethodMetrics(rankings, verification, values.get(CALIBRATION_ERROR), marked, tracks)
 
 
 def _method_as_dict(metrics: MethodMetrics) -> dict[str, Any]:
@@ -190,6 +193,8 @@ def _method_as_dict(metrics: MethodMetrics) -> dict[str, Any]:
         content[CALIBRATION_ERROR] = metrics.calibration_error
     if metrics.marked is not None:
         content[MARKED] = metrics.marked.model_dump(exclude_none=True)
+    if metrics.tracks:
+        content[TRACKS] = {key: figures.model_dump() for key, figures in metrics.tracks.items()}
     return content
 
 

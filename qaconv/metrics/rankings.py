@@ -60,6 +60,11 @@ def list_rankings(reranker: RerankedRanking) -> tuple[Ranking, ...]:
     )
 
 
+def is_lifted(key: str) -> bool:
+    """Return whether a ranking's scores are odds that times have lifted."""
+    return key == LIFTED or key.endswith(f"_{LIFTED}")
+
+
 def method_label(method: str) -> str:
     """Return the name of a method on pages."""
     return METHOD_LABELS.get(method, method)

@@ -6,7 +6,7 @@ each with one file for each target: DVC plots every curve of a folder. Q measure
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from scipy.special import expit
 
 from qaconv.errors import InputError
 from qaconv.files import replacing_file
+from qaconv.matching.tracks import first_sightings, score_tracks
 from qaconv.metrics import (
     Calibration,
     Estimate,
@@ -39,7 +40,15 @@ from qaconv.metrics.metrics_file import (
     TargetMetrics,
     VerificationFigures,
 )
-from qaconv.metrics.rankings import DIRECT, LIFTED, Ranking, average_precision_column, cmc_column, first_rank_column
+from qaconv.metrics.rankings import (
+    DIRECT,
+    LIFTED,
+    Ranking,
+    average_precision_column,
+    cmc_column,
+    first_rank_column,
+    is_lifted,
+)
 from qaconv.metrics.sightings import SameCamera, Sightings
 from qaconv.metrics.target_sightings import EvaluatedSightings
 from qaconv.paths import METRICS
@@ -48,6 +57,7 @@ from qaconv.tlift import TLiftProfile
 log = logging.getLogger(__name__)
 
 CMC_RANKS = 50  # in the plot
+TINY = 1e-300  # smallest odds whose logarithm is averaged over a track
 ROC_RATES = np.logspace(-5, 0, 51)  # in the plot
 
 
@@ -94,6 +104,7 @@ class Measures:
     camera_pairs: pd.DataFrame
     reliability: Reliability | None  # None where no people were held out to calibrate on
     marked: MarkedAnswers | None = None  # of the lifted ranking; None where the profile states no probabilities
+    tracks: Mapping[str, RankingMetrics] = field(default_factory=dict)  # of whole tracks; empty without tracks
 
 
 def measure(
@@ -117,11 +128,15 @@ def measure(
     identities = (query["pid"], gallery["pid"], query["camid"], gallery["camid"])
     same_camera = sightings.same_camera
     rankings: dict[str, RankingMetrics] = {}
+    tracks: dict[str, RankingMetrics] = {}
     direct: NDArray[Any] | None = None
     marked: MarkedAnswers | None = None
     try:
         for key, table in scores:
             rankings[key] = evaluate_ranking(table, *identities, same_camera=same_camera)
+            if sightings.has_tracks:
+                on_a_scale = np.log(np.maximum(table.astype(np.float64), TINY)) if is_lifted(key) else table
+                tracks[key] = _evaluate_tracks(on_a_scale, sightings)
             if key == DIRECT.key:
                 direct = table
             elif key == LIFTED and direct is not None:
@@ -134,9 +149,19 @@ def measure(
             evaluate_camera_pairs(direct, *identities),
             measure_reliability(calibration, pairs) if calibration else None,
             marked,
+            tracks,
         )
     except ValueError as error:
         raise InputError(f"{sightings.folder} cannot be evaluated: {error}") from error
+
+
+def _evaluate_tracks(scores: NDArray[Any], sightings: EvaluatedSightings) -> RankingMetrics:
+    """Rank the tracks of the gallery for each track of the queries, by scores on a scale that can be averaged."""
+    query = sightings.query.iloc[first_sightings(sightings.query_tracks)]
+    gallery = sightings.gallery.iloc[first_sightings(sightings.gallery_tracks)]
+    table = score_tracks(scores, sightings.query_tracks, sightings.gallery_tracks)
+    identities = query["pid"], gallery["pid"], query["camid"], gallery["camid"]
+    return evaluate_ranking(table, *identities, same_camera=sightings.same_camera)
 
 
 def _measure_marked(
@@ -170,6 +195,10 @@ def write_measures(target: str, measures: Mapping[str, Measures], query: pd.Data
         mean = mean_with_interval(direct.average_precisions, seed=seed)
         percents = [100 * value for value in (direct.cmc[0], mean.value, mean.low, mean.high)]
         log.info("%s, %s: rank-1 %.1f, mAP %.1f (%.1f to %.1f)", target, method, *percents)
+        if metrics.tracks:
+            tracks = metrics.tracks[DIRECT.key]
+            percents = [100 * tracks.cmc[0], 100 * tracks.mean_average_precision]
+            log.info("  %d whole tracks: rank-1 %.1f, mAP %.1f", tracks.queries, *percents)
         if metrics.marked and metrics.marked.precision is not None:
             percents = [100 * metrics.marked.precision, 100 * metrics.marked.recall]
             message = "  of %d answers marked as matches %.1f %% are right; they are %.1f %% of the true ones"
@@ -216,6 +245,7 @@ def _target_metrics(measures: Mapping[str, Measures], seed: int) -> TargetMetric
             _verification_figures(metrics.verification),
             metrics.reliability.error if metrics.reliability else None,
             _marked_figures(metrics.marked) if metrics.marked else None,
+            {key: _ranking_figures(ranking, seed) for key, ranking in metrics.tracks.items()},
         )
         for method, metrics in measures.items()
     }

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from qaconv.data.manifest import is_measured
 from qaconv.errors import InputError
+from qaconv.matching.tracks import number_tracks
 from qaconv.metrics.sightings import SameCamera
 
 
@@ -26,6 +27,8 @@ class EvaluatedSightings:
         gallery: [G] rows of the manifest.
         is_query_measured: over all queries.
         is_gallery_measured: over all of the gallery.
+        query_tracks: number of each query's track, [Q]; a query without one is a track of its own.
+        gallery_tracks: the same for the gallery, [G].
 
     Raises:
         InputError: there is no query, or no gallery image, that is measured.
@@ -38,6 +41,7 @@ class EvaluatedSightings:
         is_query = (sightings["split"] == "query").to_numpy()
         self.is_query_measured, self.is_gallery_measured = measured[is_query], measured[~is_query]
         self.query, self.gallery = sightings[measured & is_query], sightings[measured & ~is_query]
+        self.query_tracks, self.gallery_tracks = (number_tracks(rows["track"]) for rows in (self.query, self.gallery))
         if self.query.empty or self.gallery.empty:
             raise InputError(
                 f"{folder} cannot be evaluated: query and gallery must have at least one image each, got "
@@ -47,6 +51,11 @@ class EvaluatedSightings:
     def logits(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the logits [Q, G] among those of all queries with all of the gallery."""
         return logits[np.ix_(self.is_query_measured, self.is_gallery_measured)]
+
+    @property
+    def has_tracks(self) -> bool:
+        """Whether a track has more than one measured sighting."""
+        return any(tracks.max() + 1 < len(tracks) for tracks in (self.query_tracks, self.gallery_tracks))
 
     @property
     def same_camera(self) -> SameCamera:

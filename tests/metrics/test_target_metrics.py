@@ -8,6 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from qaconv.errors import InputError
+from qaconv.matching.tracks import score_tracks
 from qaconv.metrics import Calibration, evaluate_ranking, paired_difference
 from qaconv.metrics.metrics_file import TargetMetrics
 from qaconv.metrics.target_metrics import measure, write_measures
@@ -23,7 +24,7 @@ RANKINGS = ("direct", "reranked", "tlift", "reranked_tlift")
 def draw_sightings(count: int, seed: int, split: str, cameras: int = 3) -> pd.DataFrame:
     rng = np.random.default_rng(seed)
     frame = pd.DataFrame({"pid": rng.integers(1, 8, count), "camid": rng.integers(0, cameras, count)})
-    return frame.assign(image=[f"{seed}_{row}.jpg" for row in range(count)], split=split)
+    return frame.assign(image=[f"{seed}_{row}.jpg" for row in range(count)], split=split, track="")
 
 
 def both_splits(cameras: int = 3) -> EvaluatedSightings:
@@ -168,3 +169,23 @@ def test_a_wrong_figure_is_refused_by_name(written: Path, name: str, value: obje
 def test_a_method_that_is_not_in_the_file_is_refused(written: Path) -> None:
     with pytest.raises(InputError, match="shop.json must have other.direct"):
         TargetMetrics.load(written / "shop.json", methods=["other"])
+
+
+def test_whole_tracks_are_ranked_by_the_scores_of_their_crops(written: Path) -> None:
+    assert "tracks" not in json.loads((written / "shop.json").read_text())["qaconv"]
+    frame = pd.concat([QUERY, GALLERY])
+    by_person = frame.assign(track=frame["pid"].astype(str) + "-" + frame["camid"].astype(str) + frame["split"])
+    sightings = EvaluatedSightings(by_person, Path("shop"))
+    scores = rankings(1.0)
+    measures = measure(scores.items(), sightings, None)
+    write_measures("tracked", {"qaconv": measures}, sightings.query, seed=7)
+    tracks = TargetMetrics.load(METRICS / "tracked.json").methods["qaconv"].tracks
+    assert tracks.keys() == scores.keys()
+    assert tracks["direct"].mAP > measures.rankings["direct"].mean_average_precision + 0.1
+    pairs = by_person.groupby("split")["track"].nunique()
+    assert measures.tracks["direct"].queries == pairs["query"]
+    rows = by_person.drop_duplicates("track")
+    query, gallery = rows[rows["split"] == "query"], rows[rows["split"] == "gallery"]
+    logs = score_tracks(np.log(np.maximum(scores["tlift"], 1e-300)), sightings.query_tracks, sightings.gallery_tracks)
+    expected = evaluate_ranking(logs, query["pid"], gallery["pid"], query["camid"], gallery["camid"])
+    assert tracks["tlift"].mAP == pytest.approx(expected.mean_average_precision)

@@ -29,8 +29,8 @@ from qaconv.paths import (
     METRICS,
     MODELS,
     PREPARED,
-    RERANKED,
     REPORT,
+    RERANKED,
     SOURCES,
     TLIFT,
 )
