@@ -63,7 +63,7 @@ def drift_of_target(target: str) -> list[Drift]:
 def _compare(params: Params, target: str, champion: Release) -> tuple[list[Drift], str]:
     """Return the drifts, and a phrase that says how many sightings were compared."""
     dataset = params.dataset(target).path.parent
-    rows = read_dataset(dataset).query("split != 'train'").sort_values(["arrived", "time_s", "image"])
+    rows = read_dataset(dataset).rows.query("split != 'train'").sort_values(["arrived", "time_s", "image"])
     old = rows["arrived"] <= datetime.fromtimestamp(registry.started_s(champion), UTC).isoformat()
     windows = [part.tail(params.drift.sightings) for part in (rows[old], rows[~old])]
     counts = f"{len(windows[1])} new sightings, {len(windows[0])} older ones"
