@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.fft import dctn
 
-from qaconv.data.manifest import JUNK, Manifest
+from qaconv.data.manifest import JUNK, UNLABELLED, Manifest
 from qaconv.errors import InputError, name_first
 from qaconv.files import replacing_file
 from qaconv.paths import FINGERPRINTS, PREPARED
@@ -138,11 +138,11 @@ def warn_of_copies(frame: pd.DataFrame, dataset: str) -> None:
     in_both = (split == "train") & (other_split != "train")
     findings = {
         "of train look the same as one of query or gallery": in_both,
-        "look the same as one of another person": ~in_both & (person != other) & (person != JUNK) & (other != JUNK),
+        "look the same as one of another person": ~in_both & (person != other) & (person >= 0) & (other >= 0),
     }
     if has_one_camera(frame):
         findings["of the gallery look the same as a query, on the only camera"] = (
-            (split == "query") & (other_split == "gallery") & (person == other)
+            (split == "query") & (other_split == "gallery") & (person == other) & (person != UNLABELLED)
         )
     for fault, chosen in findings.items():
         if chosen.any():

@@ -15,7 +15,7 @@ from qaconv.release.drift import Window, find_drifts, match_window
 from qaconv.tlift import TLiftProfile
 from qaconv.tlift.calibration import Calibration
 from qaconv.tlift.probability import MatchOdds
-from qaconv.tlift.profile import TransitTable
+from qaconv.tlift.transit import TransitTable
 from tests.tlift.test_profile import with_transit
 
 RULES = DriftConfig(
