@@ -84,9 +84,8 @@ class Manifest:
 
     @property
     def is_labelled(self) -> bool:
-        """Whether a query and a gallery image show people who are known, so that rankings can be measured."""
-        labelled = self.frame.loc[self.frame["pid"] >= 0, "split"]
-        return bool(labelled.eq("query").any() and labelled.eq("gallery").any())
+        """Whether rankings can be measured: a query and a gallery image show people whose pids are known."""
+        return is_labelled(self.frame)
 
     def check_target(self, name: str) -> None:
         """Check that a target has something to measure.
@@ -164,6 +163,12 @@ class Manifest:
                 f"{folder}: cannot be read as a manifest: {error}; `dvc repro -f prepare` writes it"
             ) from error
         return cls(frame, Path(root), *facts, cameras, time_origin)
+
+
+def is_labelled(frame: pd.DataFrame) -> bool:
+    """Return whether a query and a gallery image show people whose pids are known."""
+    known = frame.loc[frame["pid"] >= 0, "split"]
+    return {"query", "gallery"} <= set(known)
 
 
 def _checked(frame: pd.DataFrame, root: Path) -> pd.DataFrame:
