@@ -42,6 +42,8 @@ def fit_tlift(params: Params, target: str) -> None:
                 reranked=matches.nearest_reranked(),
                 tracks=sightings["track"],
                 known=[Finding(**finding) for finding in manifest.clocks],
+                cameras=manifest.cameras,
+                time_origin=manifest.time_origin,
                 target=target,
                 model=matches.model,
             )
