@@ -132,23 +132,21 @@ def _encode(video: Path, settings: VideoSettings, boxes: pd.DataFrame, metadata:
     wardrobe = Wardrobe.of_site(settings.seed)
     people = [wardrobe.dress(np.random.default_rng([settings.seed, 11, number])) for number in range(settings.people)]
     by_frame = dict(list(boxes.groupby("frame")))
-    with replacing_file(video) as unfinished:
-        with av.open(
-            str(unfinished), "w", format=video.suffix.removeprefix(".").replace("mkv", "matroska")
-        ) as container:
-            container.metadata.update(metadata)
-            stream = container.add_stream(
-                "libx264", rate=settings.frame_rate, options={"preset": "veryfast", "crf": "23"}
-            )
-            stream.width = settings.width
-            stream.height = settings.height
-            stream.pix_fmt = "yuv420p"
-            for number in range(1, int(settings.seconds * settings.frame_rate) + 1):
-                picture = background.copy()
-                if number in by_frame:
-                    _draw(picture, by_frame[number], people, camera.elevation_deg)
-                container.mux(stream.encode(av.VideoFrame.from_image(picture)))
-            container.mux(stream.encode(None))
+    with (
+        replacing_file(video) as unfinished,
+        av.open(str(unfinished), "w", format=video.suffix.removeprefix(".").replace("mkv", "matroska")) as container,
+    ):
+        container.metadata.update(metadata)
+        stream = container.add_stream("libx264", rate=settings.frame_rate, options={"preset": "veryfast", "crf": "23"})
+        stream.width = settings.width
+        stream.height = settings.height
+        stream.pix_fmt = "yuv420p"
+        for number in range(1, int(settings.seconds * settings.frame_rate) + 1):
+            picture = background.copy()
+            if number in by_frame:
+                _draw(picture, by_frame[number], people, camera.elevation_deg)
+            container.mux(stream.encode(av.VideoFrame.from_image(picture)))
+        container.mux(stream.encode(None))
 
 
 def _draw(picture: Image.Image, boxes: pd.DataFrame, people: list[Person], elevation_deg: float) -> None:

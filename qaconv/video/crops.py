@@ -209,7 +209,7 @@ class _Cutter:
 
     def _write(self, crop: _Crop) -> _Crop:
         assert crop.pixels is not None
-        rgb = np.ascontiguousarray(crop.pixels.to_ndarray(format="rgb24"))
+        rgb = crop.pixels.reformat(format="rgb24", threads=1).to_ndarray()  # more threads start slower than they work
         (self._images / crop.name).write_bytes(simplejpeg.encode_jpeg(rgb, JPEG_QUALITY, colorsubsampling="420"))
         return _Crop(crop.track, crop.frame, crop.time_s, None, crop.row)
 

@@ -108,7 +108,7 @@ class CropsFolder:
 
     @contextmanager
     def filling(self) -> Iterator[Path]:
-        """Yield an empty temporary folder next to the folder, to fill with images; it is deleted unless `commit` moves it."""
+        """Yield an empty temporary folder for the images, which is deleted unless `commit` moves it."""
         unfinished = self._folder.with_name(f".{self._folder.name}.{self._camera}.{os.getpid()}.part")
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)
