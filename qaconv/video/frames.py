@@ -76,7 +76,7 @@ class _VideoFrames:
         with self._open() as container:
             stream = container.streams.video[0]
             stream.thread_type = "AUTO"
-            length_s = _stated_length(stream)
+            length_s = _stated_length(container)
             decoded = container.decode(stream)
             while True:
                 try:
@@ -202,12 +202,16 @@ def _read_creation_time(stated: str | None) -> datetime | None:
     return created if is_credible else None
 
 
-def _stated_length(stream: av.VideoStream) -> float | None:
-    """Return the length of a stream in seconds by the file's header; None if it states none."""
+def _stated_length(container: av.container.InputContainer) -> float | None:
+    """Return the length of the video stream in seconds by the file's header; None if it states none."""
+    stream = container.streams.video[0]
     if stream.duration and stream.time_base:
         return float(stream.duration * stream.time_base)
     matroska = re.fullmatch(r"(\d+):(\d+):([\d.]+)", stream.metadata.get("DURATION", ""))
-    return 3600 * int(matroska[1]) + 60 * int(matroska[2]) + float(matroska[3]) if matroska else None
+    if matroska:
+        return 3600 * int(matroska[1]) + 60 * int(matroska[2]) + float(matroska[3])
+    is_alone = len(container.streams) == 1  # a file's length is that of its longest stream
+    return container.duration / av.time_base if is_alone and container.duration else None
 
 
 def _breaks(time_s: float, number: int) -> str:
