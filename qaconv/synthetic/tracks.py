@@ -1,6 +1,7 @@
 """Number the tracks of passes through a view as a tracker does, with its errors."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pandas as pd
@@ -9,6 +10,35 @@ from numpy.typing import NDArray
 from qaconv.config import TrackerConfig
 
 MISSED = -1
+FIRST_DAY = datetime(2026, 1, 5, tzinfo=UTC)  # the date of day 0 of every site
+
+
+def track_table(crops: pd.DataFrame, config: TrackerConfig, rng: np.random.Generator) -> pd.DataFrame:
+    """Return the rows of sightings.csv: what a network without labels knows about its crops.
+
+    Args:
+        crops: those of `render.choose_crops`.
+        config: errors of the tracker.
+        rng: source of all draws.
+
+    Returns:
+        image, camid (c1, c2, ...), time_s (ISO 8601, on the camera's clock) and track of each crop that is detected.
+    """
+    passes = crops.groupby(["camera", "day", "person", "visit"]).ngroup()
+    days = crops["day"].to_numpy() * 86_400.0
+    boxes = crops[["camera"]].assign(**{"pass": passes, "time_s": days + crops["time_s"]}).reset_index(drop=True)
+    tracks = number_tracks(boxes, config, rng)
+    names = "c" + (crops["camera"] + 1).astype(str)
+    times = [FIRST_DAY + timedelta(seconds=seconds) for seconds in days + crops["clock_s"]]
+    rows = pd.DataFrame(
+        {
+            "image": crops["path"],
+            "camid": names,
+            "time_s": [time.isoformat(timespec="milliseconds") for time in times],
+            "track": names + "-" + pd.Series(tracks, crops.index).astype(str),
+        }
+    )
+    return rows[tracks != MISSED].sort_values("image")
 
 
 def number_tracks(boxes: pd.DataFrame, config: TrackerConfig, rng: np.random.Generator) -> NDArray[np.int64]:
