@@ -38,7 +38,8 @@ def track_table(crops: pd.DataFrame, config: TrackerConfig, rng: np.random.Gener
             "track": names + "-" + pd.Series(tracks, crops.index).astype(str),
         }
     )
-    return rows[tracks != MISSED].sort_values("image")
+    detected: pd.DataFrame = rows[tracks != MISSED].sort_values("image")
+    return detected
 
 
 def number_tracks(boxes: pd.DataFrame, config: TrackerConfig, rng: np.random.Generator) -> NDArray[np.int64]:

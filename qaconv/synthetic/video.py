@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from math import pi
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -145,12 +146,13 @@ def _encode(video: Path, settings: VideoSettings, boxes: pd.DataFrame, metadata:
             picture = background.copy()
             if number in by_frame:
                 _draw(picture, by_frame[number], people, camera.elevation_deg)
-            container.mux(stream.encode(av.VideoFrame.from_image(picture)))
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.asarray(picture), "rgb24")))
         container.mux(stream.encode(None))
 
 
 def _draw(picture: Image.Image, boxes: pd.DataFrame, people: list[Person], elevation_deg: float) -> None:
     """Draw the people of a frame, the farthest first."""
+    box: Any
     for box in boxes.rename(columns={"pass": "person"}).sort_values("y").itertuples():
         left = int(box.x - box.height_px / 2)
         top = int(box.top)

@@ -1,6 +1,7 @@
 """Choose the boxes that become crops: whole people of some size, sharp ones, and a few of each track."""
 
 from collections.abc import Callable
+from math import sqrt
 from typing import Annotated, Generic, TypeVar
 
 import numpy as np
@@ -69,7 +70,7 @@ def measure_quality(brightness: NDArray[np.uint8]) -> float:
     laplacian = 4 * levels[1:-1, 1:-1] - levels[:-2, 1:-1] - levels[2:, 1:-1] - levels[1:-1, :-2] - levels[1:-1, 2:]
     contrast = float(np.square(levels - int(levels.mean()), dtype=np.int32).mean())
     sharpness = float(np.square(laplacian, dtype=np.int32).mean()) / contrast if contrast else 0.0
-    return len(brightness) * sharpness**0.5
+    return len(brightness) * sqrt(sharpness)
 
 
 class TrackChooser(Generic[Crop]):

@@ -1,6 +1,6 @@
 """Cut boxes from a decoded frame without converting the whole frame to RGB."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import av
 import numpy as np
@@ -25,9 +25,10 @@ class Picture:
         self._frame = frame if frame.format.name in PLANES else frame.reformat(format=PLANES[0])
         self.width = frame.width
         self.height = frame.height
-        self._planes = [
+        planes: tuple[Any, ...] = self._frame.planes  # buffers, which the stubs do not say
+        self._planes: list[NDArray[np.uint8]] = [
             np.frombuffer(plane, dtype=np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width]
-            for plane in self._frame.planes
+            for plane in planes
         ]
 
     def brightness(self, box: Box) -> NDArray[np.uint8]:
@@ -46,5 +47,5 @@ class Picture:
             y = top // step
             x = left // step
             rows[:, : plane.width] = source[y : y + plane.height, x : x + plane.width]
-            plane.update(rows)
+            plane.update(rows.tobytes())
         return crop
