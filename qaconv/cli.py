@@ -120,6 +120,35 @@ def report() -> None:
 
 
 @app.command()
+def crops(
+    camera: Annotated[str, typer.Option(help="Name of the camera.")],
+    video: Annotated[Path, typer.Option(help="Its video, a folder of frames, or a folder with seqinfo.ini.")],
+    tracks: Annotated[Path, typer.Option(help="Track file in MOTChallenge's text format, from frame 1.")],
+    out: Annotated[Path, typer.Option(help="Folder of layout table; run the command once for each camera.")],
+    start: Annotated[
+        str | None, typer.Option(help="Time of the first frame, as 2026-03-01T08:00:00+01:00. Default: the video's.")
+    ] = None,
+    frame_rate: Annotated[
+        float | None, typer.Option(min=0.01, help="Of a folder of frames, per second. Default: that of seqinfo.ini.")
+    ] = None,
+    person_class: Annotated[
+        int | None, typer.Option(help="Class of people in the track file. Default: 1, if it has classes.")
+    ] = None,
+    min_height: Annotated[int, typer.Option(min=1, help="Fewest pixels of a crop's height.")] = 64,
+    max_overlap: Annotated[
+        float, typer.Option(min=0, max=1, help="Largest share of a box that another one may cover.")
+    ] = 0.3,
+    spacing_s: Annotated[float, typer.Option(min=0.01, help="Fewest seconds between two crops of a track.")] = 1.0,
+    most: Annotated[int, typer.Option(min=2, help="Most crops of a track.")] = 10,
+) -> None:
+    """Cut a camera's crops from its video and track file, and add them to a dataset of layout table."""
+    with _exit_with_one_message():
+        cut = import_module("qaconv.video.commands").cut_and_describe
+        rules = {"min_height": min_height, "max_overlap": max_overlap, "spacing_s": spacing_s, "most": most}
+        typer.echo(cut(camera, video, tracks, out, start, frame_rate, person_class, rules))
+
+
+@app.command()
 def import_checkpoint(
     file: Annotated[Path, typer.Argument(help="A checkpoint.pth.tar of the authors' releases v1.0 to v2.1.")],
     output: Annotated[Path, typer.Option(help="Folder for the network, such as artifacts/model/qaconv.")],

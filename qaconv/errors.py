@@ -17,6 +17,7 @@ EXTRAS = {
     **dict.fromkeys(("boto3", "dvc", "mlflow", "prefect", "sqlalchemy"), "ops"),
     **dict.fromkeys(("fastapi", "httpx", "hypercorn", "limits", "prometheus_client"), "serve"),
     "timm": "timm",
+    "av": "video",
 }
 
 

@@ -29,6 +29,9 @@ BUILT_IN: dict[Group, dict[str, str]] = {
         "clonedperson": "qaconv.data.layouts.clonedperson:read",
         "viper": "qaconv.data.layouts.viper:read",
         "prid2011": "qaconv.data.layouts.prid2011:read",
+        "mars": "qaconv.data.layouts.mars:read",
+        "cuhksysu": "qaconv.data.layouts.cuhksysu:read",
+        "folders": "qaconv.data.layouts.folders:read",
         "table": "qaconv.data.layouts.table:read",
     },
     "backbone": {

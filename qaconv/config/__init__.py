@@ -23,6 +23,14 @@ T = TypeVar("T")
 METHODS = ("qaconv", "baseline")
 
 
+class TrackerConfig(Settings):
+    """Errors of the tracker of a synthetic site."""
+
+    breaks: Share = 0.0  # of passes through a view, whose track breaks in two
+    switches: Share = 0.0  # of passes, whose track goes on with another person who is in view
+    missed: Share = 0.0  # of boxes, which are not detected
+
+
 class SiteConfig(Settings):
     """One site of the synthetic camera network, rendered to Market-1501's folders."""
 
@@ -33,6 +41,7 @@ class SiteConfig(Settings):
     train_share: Share = 0.0  # of the people; the others are in query and gallery
     distractors: Annotated[int, Field(ge=0)] = 0  # people in the gallery that no query shows, written as pid 0
     junk: Annotated[int, Field(ge=0)] = 0  # crops that show no person, written as pid -1
+    tracks: TrackerConfig | None = None  # writes sightings.csv too, with tracks and without people, for layout table
 
 
 class DatasetConfig(Settings):

@@ -1,4 +1,4 @@
-"""Render a site into Market-1501's layout, with one crop for each sighting."""
+"""Render a site into Market-1501's layout, with one crop for each sighting, and a table of tracks."""
 
 import logging
 import multiprocessing
@@ -20,6 +20,7 @@ from qaconv.synthetic.figure import Pose, draw_person
 from qaconv.synthetic.network import NetworkSettings, simulate
 from qaconv.synthetic.people import Person, Wardrobe
 from qaconv.synthetic.scenery import draw_occluder
+from qaconv.synthetic.tracks import track_table
 
 FPS = 25  # frames per second, as in Market-1501
 DISTRACTOR, JUNK = 0, -1
@@ -36,7 +37,8 @@ def render_site(config: SiteConfig, folder: Path, *, processes: int) -> None:
 
     Args:
         config: the site.
-        folder: gets bounding_box_train, bounding_box_test and query; its old content is replaced.
+        folder: gets bounding_box_train, bounding_box_test and query, and sightings.csv if the site has tracks; its old
+            content is replaced.
         processes: number of processes that draw.
     """
     crops = choose_crops(config)
@@ -51,6 +53,9 @@ def render_site(config: SiteConfig, folder: Path, *, processes: int) -> None:
         for chunk, files in track(zip(chunks, drawn, strict=True), f"drawing {folder.name}", total=len(chunks)):
             for path, content in zip(chunk["path"], files, strict=True):
                 (unfinished / path).write_bytes(content)
+        if config.tracks:
+            table = track_table(crops, config.tracks, np.random.default_rng([config.seed, 4]))
+            table.to_csv(unfinished / "sightings.csv", index=False, lineterminator="\n")
     log.info("%s: %d crops, %s", folder, len(crops), crops["split"].value_counts().to_dict())
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from PIL import Image
+from scipy.io import savemat
 
 from qaconv.data.manifest import Manifest
 
@@ -103,6 +104,45 @@ def write_prid2011(root: Path, sightings: pd.DataFrame) -> pd.DataFrame:
 
     truth = _write(root, rows, name).assign(time_s=np.nan)
     return truth[(truth["camid"] == 1) | (truth["pid"] <= 200)]
+
+
+def write_cuhksysu(root: Path, sightings: pd.DataFrame) -> pd.DataFrame:
+    """Number the images of a person in the order of their names, as camids must be."""
+    rows = people(sightings)
+    rows = rows.assign(split="train", camid=rows.groupby("pid").cumcount(), time_s=np.nan)
+    return _write(root, rows, lambda number, row: f"cropped_images/p{row.pid}_s{1000 + number}_{row.camid + 1}.jpg")
+
+
+def write_mars(root: Path, sightings: pd.DataFrame) -> pd.DataFrame:
+    """Make a tracklet of a person's images on a camera in a split, with the lists and numbers of the authors' files."""
+    rows = sightings.sort_values(["pid", "camid"], kind="stable").assign(time_s=np.nan)
+    part = np.where(rows["split"] == "train", "train", "test")
+    seen = [part, rows["split"], rows["pid"], rows["camid"]]
+    tracklet = rows.groupby([*seen, rows.groupby(seen).cumcount() // 4]).ngroup()  # of at most four images
+    rank = tracklet.groupby(tracklet).cumcount()
+    rows = rows.assign(part=part, tracklet=tracklet, rank=rank).sort_values(["tracklet", "rank"])
+
+    def name(number: int, row: Any) -> str:
+        person = "00-1" if row.pid == -1 else f"{row.pid:04d}"
+        return f"bbox_{row.part}/{person}/{person}C{row.camid + 1}T{row.tracklet:04d}F{row.rank + 1:03d}.jpg"
+
+    truth = _write(root, rows, name)
+    listed = truth.assign(part=rows["part"], tracklet=rows["tracklet"])
+    (root / "info").mkdir()
+    for which in ("train", "test"):
+        images = listed[listed["part"] == which].reset_index(drop=True)
+        names = [f"{Path(image).name}\n" for image in images["image"]]
+        (root / f"info/{which}_name.txt").write_text("".join(names))
+        groups = [group for _, group in images.groupby("tracklet", sort=False)]
+        table = [
+            [group.index[0] + 1, group.index[-1] + 1, group["pid"].iloc[0], group["camid"].iloc[0] + 1]
+            for group in groups
+        ]
+        savemat(root / f"info/tracks_{which}_info.mat", {f"track_{which}_info": np.array(table, dtype=np.int32)})
+        if which == "test":
+            queries = [row + 1 for row, group in enumerate(groups) if group["split"].iloc[0] == "query"]
+            savemat(root / "info/query_IDX.mat", {"query_IDX": np.array(queries, dtype=np.uint16)})
+    return truth
 
 
 def write_table(path: Path, sightings: pd.DataFrame) -> pd.DataFrame:

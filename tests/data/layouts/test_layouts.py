@@ -13,8 +13,10 @@ from tests.data.layouts.layout_writers import (
     assert_reads_as,
     write_clonedperson,
     write_cuhk03np,
+    write_cuhksysu,
     write_dukemtmc,
     write_market1501,
+    write_mars,
     write_msmt17,
     write_noise,
     write_prid2011,
@@ -32,12 +34,14 @@ WRITERS: dict[str, tuple[Writer, float]] = {  # with the seconds from one frame 
     "clonedperson": (write_clonedperson, 1 / 24),
     "viper": (write_viper, 0),
     "prid2011": (write_prid2011, 0),
+    "mars": (write_mars, 0),
+    "cuhksysu": (write_cuhksysu, 0),
 }
 FOLDER_LAYOUTS = sorted(WRITERS)
 
 
 def test_every_layout_has_a_writer() -> None:
-    assert {*WRITERS, "table"} == set(BUILT_IN["layout"])
+    assert {*WRITERS, "folders", "table"} == set(BUILT_IN["layout"])
 
 
 @pytest.mark.parametrize("name", FOLDER_LAYOUTS)
@@ -58,6 +62,8 @@ def test_folder_of_another_structure_is_refused_with_what_it_holds(name: str, tm
         "randperson": "randperson_subset",
         "viper": "cam_a, cam_b",
         "prid2011": "single_shot/cam_a, single_shot/cam_b",
+        "mars": "bbox_train, info/train_name.txt, info/tracks_train_info.mat",
+        "cuhksysu": "cropped_images",
     }
     with pytest.raises(InputError, match=r"holiday\.jpg") as refusal:
         layouts.read(name, tmp_path)
@@ -65,7 +71,7 @@ def test_folder_of_another_structure_is_refused_with_what_it_holds(name: str, tm
     assert looked_for.get(name, "query") in str(refusal.value)
 
 
-@pytest.mark.parametrize("name", sorted({*FOLDER_LAYOUTS} - {"msmt17"}))
+@pytest.mark.parametrize("name", sorted({*FOLDER_LAYOUTS} - {"msmt17", "mars"}))
 def test_name_that_does_not_parse_is_shown_with_one_that_does(
     name: str, tmp_path: Path, sightings: pd.DataFrame
 ) -> None:
