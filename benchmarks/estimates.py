@@ -1,7 +1,7 @@
 """Compare the estimates of the demo's target without labels with the truth.
 
-`python -m benchmarks.estimates` prints it. The pipeline does not know who is on these images. Only this program reads it,
-from the names that the simulation gave them.
+`python -m benchmarks.estimates` prints it. The pipeline does not know who is on these images. Only this program reads
+it, from the names that the simulation gave them.
 """
 
 import re
