@@ -5,9 +5,7 @@ With `drift.start` in params.yaml, drift also starts a retraining or a new fit o
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 
-import pandas as pd
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact
 from prefect.deployments import run_deployment
@@ -17,8 +15,9 @@ from flows.stages import pull_tracked
 from qaconv import registry
 from qaconv.config import Params, load_params
 from qaconv.data.ingest import TABLE, read_dataset
+from qaconv.errors import InputError
 from qaconv.registry import Release, runs
-from qaconv.release.drift import Drift, find_drifts, match_window
+from qaconv.release.drift import Drift, find_drifts, match_window, number_cameras
 
 REFIT = "fit_target/by-hand"
 # The deployment that may correct a kind of drift: a new model for these two, a new fit for the others.
@@ -63,22 +62,26 @@ def drift_of_target(target: str) -> list[Drift]:
 def _compare(params: Params, target: str, champion: Release) -> tuple[list[Drift], str]:
     """Return the drifts, and a phrase that says how many sightings were compared."""
     dataset = params.dataset(target).path.parent
-    rows = read_dataset(dataset).query("split != 'train'").sort_values(["arrived", "time_s", "image"])
+    table = read_dataset(dataset)
+    rows = table.rows.query("split != 'train'").sort_values(["arrived", "time_s", "image"])
     old = rows["arrived"] <= datetime.fromtimestamp(registry.started_s(champion), UTC).isoformat()
     windows = [part.tail(params.drift.sightings) for part in (rows[old], rows[~old])]
     counts = f"{len(windows[1])} new sightings, {len(windows[0])} older ones"
     if min(map(len, windows)) < params.drift.fewest:
         return [], f"{counts}; the comparison needs {params.drift.fewest} of each"
-    return _find_drifts(params, target, champion, windows, dataset), counts
-
-
-def _find_drifts(
-    params: Params, target: str, champion: Release, windows: Sequence[pd.DataFrame], dataset: Path
-) -> list[Drift]:
     model, profiles = registry.load_served(champion)
     profile = profiles.get(target)
-    before, since = (match_window(model, profile, window, dataset) for window in windows)
-    return find_drifts(before, since, profile, params.drift)
+    if profile and profile.span_s and profile.time_origin != table.time_origin and rows["time_s"].notna().any():
+        kinds = {True: "dates", False: "seconds on the cameras' clocks"}
+        raise InputError(
+            f"{dataset / TABLE}: times must be {kinds[bool(profile.time_origin)]} as in the profile of {champion}, "
+            f"got {kinds[bool(table.time_origin)]}; evaluate and promote a version on the new table"
+        )
+    camids, cameras = number_cameras(rows["camera"], profile)
+    before, since = (
+        match_window(model, profile, window.assign(camid=camids[window.index]), dataset) for window in windows
+    )
+    return find_drifts(before, since, profile, params.drift, cameras), counts
 
 
 def _start_corrections(target: str, drifts: Sequence[Drift]) -> None:

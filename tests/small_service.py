@@ -10,14 +10,13 @@ from PIL import Image
 
 from qaconv.config.operation import ServeConfig
 from qaconv.runtime.model import ServedModel
-from qaconv.serving.gallery import Filter
-from qaconv.serving.messages import NewSighting, Query
+from qaconv.serving.messages import Limits, NewSighting, Query
 from qaconv.serving.service import Service
 from qaconv.serving.storage import Records
 from tests.tracked_projects import set_encoder_digest, write_graphs, write_profile
 
 SETTINGS = ServeConfig(memory_mb=1, shortlist=500, requests_per_minute=10_000, poll_s=30, retention_days={})
-ANY = Filter()
+ANY = Limits()
 
 
 def small_model(folder: Path, encoder: str = "encoder", targets: Sequence[str] = ("mall", "station")) -> ServedModel:
@@ -50,6 +49,6 @@ def enrol(service: Service, count: int, person: str | None = None, first: int = 
     return service.enrol("mall", sightings).ids
 
 
-def find(service: Service, seed: int, only: Filter = ANY, top_k: int = 5) -> list[int]:
+def find(service: Service, seed: int, only: Limits = ANY, top_k: int = 5) -> list[int]:
     (matches,) = service.search("mall", [Query(crop(seed))], only, top_k).results
     return [match.id for match in matches]

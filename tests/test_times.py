@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 from qaconv.config.operation import IngestConfig
 from qaconv.data.ingest import check_batch
 from qaconv.errors import InputError
-from qaconv.serving.schemas import Seconds
+from qaconv.serving.schemas import Time
 from qaconv.times import LARGEST_S, check_seconds
 from qaconv.tlift import fit_profile, temporal_lift
 
@@ -41,7 +41,7 @@ def test_a_lift_refuses_milliseconds() -> None:
 
 
 def test_the_service_refuses_what_prepare_refuses_and_takes_what_it_takes() -> None:
-    seconds: TypeAdapter[float] = TypeAdapter(Seconds)
+    seconds: TypeAdapter[float | str] = TypeAdapter(Time)
     assert seconds.validate_python(LARGEST_S) == LARGEST_S
     with pytest.raises(
         ValidationError, match="time must be seconds from .*, got 1 that are not, such as 1764211494000"

@@ -20,7 +20,6 @@ from qaconv.times import SECONDS, not_seconds
 SPLITS = ("train", "query", "gallery")
 JUNK = -1  # a crop that shows no one person; it is dropped from the gallery before evaluation
 UNLABELLED = -2  # a person whose identity nobody has stated
-UNIX_EPOCH = "1970-01-01T00:00:00+00:00"  # the time origin of all times that were given with a date
 SCHEMA = pa.schema(
     [
         ("image", pa.string()),  # path below the manifest's root, with forward slashes
@@ -47,7 +46,8 @@ class Manifest:
         images_digest: sha256 over the images' bytes, in the frame's order; empty until the images have been read.
         clocks: faults of camera clocks that the layout has corrected: camid, kind, time_s, detail and done of each.
         cameras: name of each camera by camid; empty where cameras have numbers only.
-        time_origin: the time at 0 s in ISO 8601; empty where each camera's clock has its own.
+        time_origin: the time at 0 s, UNIX_EPOCH of qaconv/times.py where times were given as dates; empty where each
+            camera's clock has its own.
 
     Raises:
         InputError: a column is missing or has the wrong type, a split is unknown, a camera id or pid is beyond the
@@ -206,7 +206,7 @@ def _checked(frame: pd.DataFrame, root: Path) -> pd.DataFrame:
         raise InputError(f"{root}: a column of the manifest has a value of the wrong type: {error}") from error
 
     image = frame["image"]
-    outside = image.str.startswith("/") | image.str.split("/").map(lambda parts: ".." in parts).astype(bool)
+    outside = image.str.startswith("/") | image.str.contains(r"(?:^|/)\.\.(?:/|$)")
     for refused, fault in (
         (~frame["split"].isin(SPLITS), f"have a split that is none of {', '.join(SPLITS)}"),
         (frame["camid"] < 0, "have no camera id (cameras count from 0)"),

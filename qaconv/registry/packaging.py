@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
-from mlflow.types.schema import Array, Object, Property
+from mlflow.types.schema import AnyType, Array, Object, Property
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -108,8 +108,8 @@ INPUTS = Schema(
         ColSpec(DataType.string, "role"),
         ColSpec(DataType.string, "id", required=False),
         ColSpec(DataType.string, "image"),
-        ColSpec(DataType.long, "camid"),
-        ColSpec(DataType.double, "time_s", required=False),
+        ColSpec(AnyType(), "camid"),  # number or name
+        ColSpec(AnyType(), "time_s", required=False),  # seconds or a date
     ]
 )
 _PLACE = Array(DataType.double)

@@ -19,7 +19,8 @@ from qaconv.runtime.correspondences import correspondences
 from qaconv.runtime.crops import read_crop
 from qaconv.runtime.limits import LARGEST_CAMID
 from qaconv.runtime.model import ServedModel
-from qaconv.times import check_seconds
+from qaconv.times import DATE, UNIX_EPOCH, check_seconds
+from qaconv.tlift import TLiftProfile
 
 ROLES = ("query", "gallery")
 NEEDED = ("role", "image", "camid")
@@ -40,7 +41,9 @@ class Ranker(PythonModel):
         Args:
             context: not used.
             model_input: one row for each crop with `role` (query or gallery), `image` (an image file in base64),
-                `camid`, and optionally `time_s` (seconds on the camera's clock) and `id` (default: the row's number).
+                `camid` (number, or name where the target's cameras have names), and optionally `time_s` (seconds on the
+                camera's clock, or a date in ISO 8601 where the target's times are dates) and `id` (default: the row's
+                number).
             params: `top_k` (gallery images for each query), `threshold` (probability above which a pair is a match;
                 a negative one stands for the target's), `target` (whose temporal profile lifts scores and states
                 probabilities, "" for none), `even_odds` (whether to state probabilities at even odds, for people as in
@@ -52,14 +55,15 @@ class Ranker(PythonModel):
             ranks where times are used, else NaN) and correspondences.
 
         Raises:
-            InputError: a role, an image, a time or the target is not valid.
+            InputError: a role, an image, a camera, a time or the target is not valid.
         """
         settings = {**DEFAULTS, **(params or {})}
-        query, gallery = (_side(model_input, role) for role in ROLES)
-        query_maps, gallery_maps = (self._maps(side["image"]) for side in (query, gallery))
         target = settings["target"]
         if target and target not in self.model.targets:
             raise InputError(f"unknown target {target!r}, allowed: {self.model.targets} and ''")
+        profile = self.model.profiles[target] if target else ANYWHERE
+        query, gallery = (_side(model_input, role, profile) for role in ROLES)
+        query_maps, gallery_maps = (self._maps(side["image"]) for side in (query, gallery))
         logits = self.model.score(query_maps, gallery_maps)
         where = query["camid"], query["time_s"], gallery["camid"], gallery["time_s"]
         lifted = self.model.lift(target, logits, *where)
@@ -96,11 +100,15 @@ DEFAULTS: dict[str, Any] = {"threshold": -1.0, "top_k": 10, "target": "", "even_
 COLUMNS = ["query", "gallery", "rank", "score", "probability", "probability_from", "match", "lifted", "correspondences"]
 
 
-def _side(table: pd.DataFrame, role: str) -> pd.DataFrame:
-    """Return the rows of one role with every column, numbered from 0.
+# Where no target is named, cameras and times are not used, but checked.
+ANYWHERE = TLiftProfile("", (), active=False, reason="no target", time_origin=UNIX_EPOCH)
+
+
+def _side(table: pd.DataFrame, role: str, profile: TLiftProfile) -> pd.DataFrame:
+    """Return the rows of one role with every column, numbered from 0, with cameras and times of the profile.
 
     Raises:
-        InputError: a role is unknown, no row has this one, or a time cannot be seconds.
+        InputError: a role is unknown, no row has this one, or a camera or a time is not valid.
     """
     if missing := [name for name in NEEDED if name not in table]:
         raise InputError(f"model_input: must have the columns {', '.join(missing)}, got {', '.join(map(str, table))}")
@@ -108,16 +116,40 @@ def _side(table: pd.DataFrame, role: str) -> pd.DataFrame:
     if unknown:
         raise InputError(f"role: unknown {unknown}, allowed: {', '.join(ROLES)}")
     names = table["id"] if "id" in table else pd.Series(table.index.astype(str), table.index)
-    times = table["time_s"] if "time_s" in table else pd.Series(np.nan, table.index)
-    rows = table.assign(id=names.fillna(pd.Series(table.index.astype(str), table.index)), time_s=times.astype(float))
+    rows = table.assign(
+        id=names.fillna(pd.Series(table.index.astype(str), table.index)),
+        camid=[_camid(camera, profile) for camera in table["camid"]],
+        time_s=[_seconds(time, profile) for time in table["time_s"]] if "time_s" in table else np.nan,
+    )
     check_seconds("time_s", rows["time_s"])
-    beyond = rows.loc[rows["camid"].notna() & ~rows["camid"].between(0, LARGEST_CAMID), "camid"]
-    if len(beyond):
-        raise InputError(f"camid: must be in 0..{LARGEST_CAMID:,}, got {beyond.iloc[0]}")
     rows = rows[rows["role"] == role].reset_index(drop=True)
     if rows.empty:
         raise InputError(f"role: at least one row must be {role}, got none")
     return rows
+
+
+def _camid(camera: object, profile: TLiftProfile) -> int:
+    if isinstance(camera, str):
+        if not profile.target:
+            return 0
+        known = list(profile.cameras.values()) or list(profile.camids)
+        if not profile.cameras:
+            raise InputError(f"camid: {profile.target} has cameras by number, got {camera!r}; it has {known}")
+        camid = profile.camid_of(camera)
+        if camid is None:
+            raise InputError(f"camid: {profile.target} has no camera {camera!r}; it has {known}")
+        return camid
+    if isinstance(camera, int | float | np.number) and 0 <= camera <= LARGEST_CAMID and camera % 1 == 0:
+        return int(camera)
+    raise InputError(f"camid: must be in 0..{LARGEST_CAMID:,}, or a camera's name, got {camera}")
+
+
+def _seconds(time: object, profile: TLiftProfile) -> float:
+    if isinstance(time, str):
+        time = profile.seconds_of(time)
+    if time is None or isinstance(time, int | float | np.number):
+        return float("nan") if time is None else float(time)
+    raise InputError(f"time_s: must be seconds, or {DATE}, got {time!r}")
 
 
 def _bytes(image: str) -> bytes:

@@ -3,7 +3,7 @@
 N sightings of one window, M mutual best matches among them on two cameras.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -17,6 +17,7 @@ from scipy.stats import ks_2samp
 
 from qaconv.config.operation import DriftConfig
 from qaconv.runtime.crops import read_crop_file
+from qaconv.runtime.limits import LARGEST_CAMID
 from qaconv.times import check_seconds
 from qaconv.tlift import TLiftProfile
 from qaconv.tlift.clock_checks import check_clocks, correct_times
@@ -70,14 +71,50 @@ class Window:
     gains: NDArray[np.float64]
 
 
-def find_drifts(before: Window, since: Window, profile: TLiftProfile | None, rules: DriftConfig) -> list[Drift]:
-    """List every difference that `drift` in params.yaml does not allow; none where a window has too few sightings."""
+def number_cameras(cameras: pd.Series, profile: TLiftProfile | None) -> tuple[pd.Series, dict[int, str]]:
+    """Number cameras as a profile does.
+
+    Args:
+        cameras: number or name of each sighting's camera, as text, [N].
+        profile: of the target. None: it has none.
+
+    Returns:
+        Numbers, [N], and the name or number of each camera by it. A name that the profile lacks has a number above
+        those of all cameras.
+    """
+    numbers: dict[str, int] = {}
+    for camera in sorted(cameras.unique()):
+        camid = profile.camid_of(camera) if profile else None
+        is_number = camera.isdecimal() and not (profile and profile.cameras)
+        if camid is None:
+            camid = int(camera) if is_number else LARGEST_CAMID + 1 + len(numbers)
+        numbers[camera] = camid
+    return cameras.map(numbers), {camid: camera for camera, camid in numbers.items()}
+
+
+def find_drifts(
+    before: Window,
+    since: Window,
+    profile: TLiftProfile | None,
+    rules: DriftConfig,
+    cameras: Mapping[int, str] | None = None,
+) -> list[Drift]:
+    """List every difference that `drift` in params.yaml does not allow; none where a window has too few sightings.
+
+    Args:
+        before: sightings that the model was chosen on.
+        since: new ones.
+        profile: temporal profile of the target. None: it has none.
+        rules: differences that are allowed, and the fewest sightings.
+        cameras: name of each camera by its number in the windows. Default: they have none.
+    """
     if min(len(before.best), len(since.best)) < rules.fewest:
         return []
+    names = {**(profile.cameras if profile else {}), **(cameras or {})}
     return [
         *_scores(before, since, rules),
-        *_cameras(before, since, profile, rules),
-        *_clocks(before, since),
+        *_cameras(before, since, profile, rules, names),
+        *_clocks(before, since, names),
         *_transits(before, since, rules),
     ]
 
@@ -165,22 +202,28 @@ def _scores(before: Window, since: Window, rules: DriftConfig) -> Iterator[Drift
         yield Drift("matches", detail)
 
 
-def _cameras(before: Window, since: Window, profile: TLiftProfile | None, rules: DriftConfig) -> Iterator[Drift]:
+def _cameras(
+    before: Window, since: Window, profile: TLiftProfile | None, rules: DriftConfig, names: Mapping[int, str]
+) -> Iterator[Drift]:
     if profile and (unknown := sorted({*since.camids.tolist()} - {*profile.camids})):
-        yield Drift("cameras", f"cameras {unknown} are not in the profile, which has {list(profile.camids)}")
+        lacking, known = (
+            ", ".join(names.get(camid, str(camid)) for camid in some) for some in (unknown, profile.camids)
+        )
+        yield Drift("cameras", f"cameras [{lacking}] are not in the profile, which has [{known}]")
     for camid in np.union1d(before.camids, since.camids):
         now, then = (float((window.camids == camid).mean()) for window in (since, before))
         if abs(now - then) > rules.max_share_change:
-            detail = f"camera {camid} has {now:.0%} of the sightings, {then:.0%} before"
+            detail = f"camera {names.get(camid, camid)} has {now:.0%} of the sightings, {then:.0%} before"
             yield Drift("cameras", f"{detail}; a change of at most {rules.max_share_change:.0%} is allowed")
 
 
-def _clocks(before: Window, since: Window) -> Iterator[Drift]:
+def _clocks(before: Window, since: Window, names: Mapping[int, str]) -> Iterator[Drift]:
     """Yield the faults of a clock that it did not have before."""
     known = {(finding.camid, finding.kind) for finding in check_clocks(before.camids, before.times)[0]}
     for finding in check_clocks(since.camids, since.times)[0]:
         if finding.kind in CLOCK_FAULTS and (finding.camid, finding.kind) not in known:
-            yield Drift("clocks", f"camera {finding.camid}, {finding.kind}: {finding.detail}")
+            camera = names.get(finding.camid, finding.camid)
+            yield Drift("clocks", f"camera {camera}, {finding.kind}: {finding.detail}")
 
 
 def _transits(before: Window, since: Window, rules: DriftConfig) -> Iterator[Drift]:

@@ -13,8 +13,9 @@ from starlette.routing import Match
 from qaconv.errors import InputError
 from qaconv.serving.auth import Keys
 from qaconv.serving.middleware import RequestMiddleware
+from qaconv.serving.places import NotFound
 from qaconv.serving.routes import operations, search, sightings, targets
-from qaconv.serving.service import Full, NotFound, Service
+from qaconv.serving.service import Full, Service
 from qaconv.serving.storage import Busy, DiskFull
 
 MOST_FAULTS = 3  # of a body, that an answer names

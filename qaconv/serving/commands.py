@@ -94,7 +94,7 @@ def enrol(target: str, url: str) -> None:
     headers = {"X-API-Key": os.environ.get("QACONV_API_KEY", "")}
     try:
         with httpx.Client(base_url=url, headers=headers, timeout=60) as client:
-            sightings = (_sighting(manifest.root, row) for row in rows)
+            sightings = (_sighting(manifest, row) for row in rows)
             for body in _bodies(track(sightings, f"enrol {len(rows)} sightings", len(rows))):
                 known += _post(client, target, body)
     except httpx.TransportError as error:
@@ -144,16 +144,19 @@ def _bodies(sightings: Iterable[tuple[str, int]]) -> Iterator[str]:
         yield BODY % ",".join(batch)
 
 
-def _sighting(root: Path, row: Mapping[Hashable, Any]) -> tuple[str, int]:
-    """Encode a sighting as JSON, in ASCII, and count its pixels."""
-    path = root / row["image"]
+def _sighting(manifest: Manifest, row: Mapping[Hashable, Any]) -> tuple[str, int]:
+    """Encode a sighting as JSON, in ASCII, with its camera's name if it has one, and count its pixels."""
+    path = manifest.root / row["image"]
     image = path.read_bytes()
     try:
         pixels = count_pixels(image)
     except DecodeError as error:
         raise InputError(f"{path}: {error}") from error
     time_s = row["time_s"] if row["time_s"] == row["time_s"] else None
-    sighting = {"image": base64.b64encode(image).decode(), "camid": row["camid"], "time_s": time_s}
+    camera = manifest.cameras.get(row["camid"], row["camid"])
+    sighting = {"image": base64.b64encode(image).decode(), "camid": camera, "time_s": time_s}
+    if row["track"]:
+        sighting["track"] = row["track"]
     return json.dumps(sighting), pixels
 
 

@@ -53,6 +53,8 @@ class Candidates:
     Attributes:
         ids: [K].
         camids: [K].
+        cameras: names, None where cameras are numbers, [K].
+        tracks: names, None where there is none, [K].
         times: seconds, NaN where unknown, [K].
         logits: of full matching, [K].
         searched: all sightings of the gallery, those that the filter leaves out included.
@@ -60,6 +62,8 @@ class Candidates:
 
     ids: NDArray[np.int64]
     camids: NDArray[np.int64]
+    cameras: NDArray[np.object_]
+    tracks: NDArray[np.object_]
     times: NDArray[np.float64]
     logits: NDArray[np.float32]
     searched: GallerySize
@@ -68,7 +72,7 @@ class Candidates:
 def sighting_bytes(shape: tuple[int, int, int]) -> int:
     """Return the memory of a sighting with a map of `shape` (C, h, w)."""
     channels, height, width = shape
-    return 2 * channels * height * width + 4 * channels * height + 24
+    return 2 * channels * height * width + 4 * channels * height + 40
 
 
 class Gallery:
@@ -86,6 +90,8 @@ class Gallery:
         # The system gives a page of these when it is first written to.
         self._ids = np.empty(capacity, dtype=np.int64)
         self._camids = np.empty(capacity, dtype=np.int64)
+        self._cameras = np.empty(capacity, dtype=np.object_)
+        self._tracks = np.empty(capacity, dtype=np.object_)
         self._times = np.empty(capacity, dtype=np.float64)
         self._maps = np.empty((capacity, height * self._width, channels), dtype=np.float16)
         self._rows = np.empty((capacity, height, channels), dtype=np.float32)
@@ -106,6 +112,8 @@ class Gallery:
             new = slice(self._size, self._size + len(sightings))
             self._ids[new] = [sighting.id for sighting in sightings]
             self._camids[new] = [sighting.camid for sighting in sightings]
+            self._cameras[new] = [sighting.camera for sighting in sightings]
+            self._tracks[new] = [sighting.track for sighting in sightings]
             self._times[new] = [np.nan if (time := sighting.time_s) is None else time for sighting in sightings]
             self._maps[new] = locations
             self._rows[new] = rows
@@ -113,10 +121,11 @@ class Gallery:
 
     def remove(self, ids: Sequence[int]) -> None:
         """Remove sightings and overwrite their memory; skip ids that are not in the gallery."""
+        columns = (self._ids, self._camids, self._cameras, self._tracks, self._times, self._maps, self._rows)
         with self._lock:
             for row in sorted(np.flatnonzero(np.isin(self._ids[: self._size], ids)), reverse=True):
                 last = self._size - 1
-                for column in (self._ids, self._camids, self._times, self._maps, self._rows):
+                for column in columns:
                     column[row] = column[last]
                     column[last] = 0
                 self._size = last
@@ -130,9 +139,10 @@ class Gallery:
                 scores = model.row_scorer.score(query, self._rows[: self._size])[rows]
                 rows = rows[np.argpartition(-scores, shortlist)[:shortlist]]
             ids, camids, times, maps = self._ids[rows], self._camids[rows], self._times[rows], self._maps[rows]
+            cameras, tracks = self._cameras[rows], self._tracks[rows]
             searched = GallerySize.measure(self._times[: self._size])
         logits = model.matcher.table(model.matcher.prepare(query[None]), maps)[0]
-        return Candidates(ids, camids, times, logits, searched)
+        return Candidates(ids, camids, cameras, tracks, times, logits, searched)
 
     def _select(self, only: Filter) -> NDArray[np.intp]:
         """Return the rows of the sightings that the filter keeps."""

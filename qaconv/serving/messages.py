@@ -10,15 +10,17 @@ class NewSighting:
 
     Attributes:
         image: bytes of the image file.
-        camid: camera, from 0.
-        time_s: seconds on the camera's clock. Default: unknown.
+        camid: camera, by number or name.
+        time_s: seconds on the camera's clock, or a date. Default: unknown.
         person: the caller's word for the person. Default: none.
+        track: name of the images of one person on one camera that this is one of. Default: none.
     """
 
     image: bytes
-    camid: int
-    time_s: float | None = None
+    camid: int | str
+    time_s: float | str | None = None
     person: str | None = None
+    track: str | None = None
 
 
 @dataclass(frozen=True)
@@ -41,14 +43,29 @@ class Query:
     Attributes:
         image: bytes of the image file.
         sighting: id of a stored sighting.
-        camid: camera. With `time_s` it lifts scores. Default: the stored sighting's.
-        time_s: seconds on the camera's clock. Default: the stored sighting's.
+        camid: camera, by number or name. With `time_s` it lifts scores. Default: the stored sighting's.
+        time_s: seconds on the camera's clock, or a date. Default: the stored sighting's.
     """
 
     image: bytes | None = None
     sighting: int | None = None
-    camid: int | None = None
-    time_s: float | None = None
+    camid: int | str | None = None
+    time_s: float | str | None = None
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The sightings to search.
+
+    Attributes:
+        camids: cameras, by number or name. Default: all.
+        from_s: earliest time on the sighting camera's clock, or a date. Default: any.
+        to_s: latest time. Default: any.
+    """
+
+    camids: frozenset[int | str] | None = None
+    from_s: float | str | None = None
+    to_s: float | str | None = None
 
 
 @dataclass(frozen=True)
@@ -57,8 +74,10 @@ class Match:
 
     Attributes:
         id: of the sighting.
-        camid: its camera.
+        camid: its camera; -1 where the target's profile lacks a camera of its name.
+        camera: the camera's name, None where cameras are numbers.
         time_s: seconds on the camera's clock, None where unknown.
+        track: name of its track, None where there is none.
         score: logit.
         probability: that both show one person.
         match: whether the probability is above the threshold.
@@ -67,7 +86,9 @@ class Match:
 
     id: int
     camid: int
+    camera: str | None
     time_s: float | None
+    track: str | None
     score: float
     probability: float
     match: bool

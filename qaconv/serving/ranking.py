@@ -7,9 +7,8 @@ from numpy.typing import NDArray
 
 from qaconv.runtime.model import ServedModel
 from qaconv.serving.gallery import Filter, Gallery
-from qaconv.serving.messages import Match, Query
-
-UNKNOWN = -1  # camera of a query without one
+from qaconv.serving.messages import Match
+from qaconv.serving.places import UNKNOWN, Place
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ class Request:
 
 
 def rank_gallery(
-    model: ServedModel, gallery: Gallery, request: Request, query: Query, query_map: NDArray[np.float32]
+    model: ServedModel, gallery: Gallery, request: Request, query: Place, query_map: NDArray[np.float32]
 ) -> list[Match]:
     """Return the best sightings of a query [C, h, w], the best first, without the query itself.
 
@@ -56,7 +55,9 @@ def rank_gallery(
         Match(
             id=int(ids[row]),
             camid=int(found.camids[row]),
+            camera=found.cameras[row],
             time_s=None if np.isnan(found.times[row]) else float(found.times[row]),
+            track=found.tracks[row],
             score=float(logits[row]),
             probability=float(probability[row]),
             match=bool(probability[row] > request.threshold),

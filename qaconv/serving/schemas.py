@@ -2,13 +2,24 @@
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Base64Bytes, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    Base64Bytes,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    WithJsonSchema,
+)
 
 from qaconv.runtime.decode import ALLOWED_FORMATS
-from qaconv.runtime.limits import LARGEST_CAMID
-from qaconv.times import LARGEST_S, check_seconds
+from qaconv.runtime.limits import LARGEST_CAMID, LONGEST_NAME, is_name
+from qaconv.serving.places import UNKNOWN
+from qaconv.times import DATE, LARGEST_S, check_seconds, parse_date
 
 LARGEST_IMAGE = 1 << 20  # bytes of a crop's file
+FAR_S = 1e300  # stands for numbers that are too large for a time
 IDS = 2**53  # below it a JSON number is exact in browsers, which read doubles
 
 
@@ -17,26 +28,71 @@ def _whole(value: object) -> object:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
+def _camera(value: object) -> int | str:
+    number = _whole(value)
+    if isinstance(number, int) and not isinstance(number, bool) and 0 <= number <= LARGEST_CAMID:
+        return number
+    if isinstance(value, str) and is_name(value):
+        return value
+    raise ValueError(f"must be a camera's number in 0..{LARGEST_CAMID:,}, or its name")
+
+
 WHOLE = BeforeValidator(_whole)
+NAME = {"type": "string", "minLength": 1, "maxLength": LONGEST_NAME}
 Id = Annotated[int, Field(ge=1, lt=IDS, description="Id of a stored sighting."), WHOLE]
-Camera = Annotated[int, Field(ge=0, le=LARGEST_CAMID, description="Camera, from 0."), WHOLE]
+Camera = Annotated[
+    int | str,
+    PlainValidator(_camera),
+    WithJsonSchema(
+        {
+            "anyOf": [{"type": "integer", "minimum": 0, "maximum": LARGEST_CAMID}, NAME],
+            "description": "Camera, by its number from 0, or by its name where the target's cameras have names.",
+        }
+    ),
+]
 Person = Annotated[
     str, Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9._-]+$", description="Your own word for the person.")
 ]
 
 
-def _can_be_seconds(time: float) -> float:
-    check_seconds("time", time)
-    return time
+def _can_be_track(name: str) -> str:
+    if not is_name(name):
+        raise ValueError(f"must have 1 to {LONGEST_NAME} printable characters without outer spaces")
+    return name
 
 
-Seconds = Annotated[
-    float,
-    AfterValidator(_can_be_seconds),
+Track = Annotated[
+    str,
+    AfterValidator(_can_be_track),
     Field(
-        allow_inf_nan=False,
-        description="Seconds on the sighting camera's clock.",
-        json_schema_extra={"minimum": -LARGEST_S, "maximum": LARGEST_S},
+        description="Your own name for images of one person on one camera that follow each other.",
+        json_schema_extra={"minLength": 1, "maxLength": LONGEST_NAME},
+    ),
+]
+
+
+def _time(value: object) -> float | str:
+    if isinstance(value, str) and parse_date(value) is not None:
+        return value
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
+        raise ValueError(f"must be a number of seconds, or {DATE}")
+    seconds = float(min(max(value, -FAR_S), FAR_S))  # an integer may be too large for a float
+    check_seconds("time", seconds)
+    return seconds
+
+
+Time = Annotated[
+    float | str,
+    PlainValidator(_time),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "number", "minimum": -LARGEST_S, "maximum": LARGEST_S},
+                {"type": "string", "format": "date-time"},
+            ],
+            "description": "Seconds on the sighting camera's clock; where the target's times are dates, seconds since "
+            "1970 or a date with time and zone in ISO 8601.",
+        }
     ),
 ]
 
@@ -65,8 +121,9 @@ class EnrolSighting(Strict):
 
     image: Image
     camid: Camera
-    time_s: Seconds | None = None
+    time_s: Time | None = None
     person: Person | None = None
+    track: Track | None = None
 
 
 class Enrolment(Strict):
@@ -87,7 +144,7 @@ class ImageQuery(Strict):
 
     image: Image
     camid: Camera | None = None
-    time_s: Seconds | None = None
+    time_s: Time | None = None
 
 
 class SightingQuery(Strict):
@@ -95,7 +152,7 @@ class SightingQuery(Strict):
 
     sighting: Id
     camid: Camera | None = None
-    time_s: Seconds | None = None
+    time_s: Time | None = None
 
 
 SearchQuery = ImageQuery | SightingQuery
@@ -115,16 +172,30 @@ class SearchRequest(Strict):
         False, description="Whether to state probabilities at even odds, for people as in training, and decide by them."
     )
     camids: Annotated[list[Camera], Field(max_length=1000)] | None = Field(None, description="Only these cameras.")
-    from_s: Seconds | None = None
-    to_s: Seconds | None = None
+    from_s: Time | None = None
+    to_s: Time | None = None
+
+
+def _known(camid: int) -> int | None:
+    return None if camid == UNKNOWN else camid
+
+
+CameraNumber = Annotated[
+    int | None,
+    BeforeValidator(_known),
+    Field(description="Number of the camera; null where the target's profile lacks a camera of this name."),
+]
+CameraName = Annotated[str | None, Field(description="Name of the camera; null where cameras are numbers.")]
 
 
 class Match(BaseModel):
     """A ranked sighting."""
 
     id: int
-    camid: int
+    camid: CameraNumber
+    camera: CameraName
     time_s: float | None
+    track: str | None
     score: float = Field(description="Logit; higher is a better match.")
     probability: float = Field(description="Probability that both show one person; see `probability_from`.")
     match: bool = Field(description="Whether the probability is above the threshold.")
@@ -177,9 +248,11 @@ class StoredSighting(BaseModel):
     """A sighting in a gallery."""
 
     id: int
-    camid: int
+    camid: CameraNumber
+    camera: CameraName
     time_s: float | None
     person: str | None
+    track: str | None
     enrolled_s: float = Field(description="Seconds since 1970.")
 
 
@@ -195,6 +268,8 @@ class Target(BaseModel):
     name: str
     sightings: int
     cameras: list[int] = Field(description="Cameras in its temporal profile.")
+    camera_names: dict[int, str] = Field(description="Name of each camera; empty where cameras are numbers.")
+    time_origin: str = Field(description="The time at 0 s where times are dates; empty where each camera has its own.")
     times_count: bool = Field(description="Whether camera and time of a query lift scores.")
     threshold: float = Field(description="Default threshold of a search.")
     probability_from: ProbabilityFrom

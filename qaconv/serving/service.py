@@ -5,8 +5,8 @@ Every method may be called from any thread. A sighting is on disk before it can 
 
 import logging
 import threading
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -18,8 +18,9 @@ from qaconv.runtime.correspondences import Correspondence, correspondences
 from qaconv.runtime.model import ServedModel
 from qaconv.serving.clock import Clock
 from qaconv.serving.encoding import BATCH, CropEncoder
-from qaconv.serving.gallery import Filter, Gallery, sighting_bytes
-from qaconv.serving.messages import Answer, Enrolled, NewSighting, Query
+from qaconv.serving.gallery import Gallery, sighting_bytes
+from qaconv.serving.messages import Answer, Enrolled, Limits, NewSighting, Query
+from qaconv.serving.places import NotFound, find_cameras, number_camera, place_limits, place_query, place_sightings
 from qaconv.serving.ranking import Request, rank_gallery
 from qaconv.serving.storage import DELETED, Records, Sighting
 
@@ -27,10 +28,6 @@ log = logging.getLogger(__name__)
 
 DAY_S = 86_400
 HOUR_S = 3600
-
-
-class NotFound(LookupError):
-    """A target, a camera or a sighting does not exist."""
 
 
 class Full(RuntimeError):
@@ -85,41 +82,44 @@ class Service:
 
         Raises:
             NotFound: unknown target or camera.
-            InputError: an image is refused.
+            InputError: an image is refused, or a camera or a time has another form than in the target's profile.
             Full: there is no room in memory.
             DiskFull: there is none on disk.
         """
         active, _ = self._find(target)
-        self._check_cameras(active.model, target, [sighting.camid for sighting in sightings])
-        ids = {sighting: self.records.find_equal(target, sighting) for sighting in sightings}
-        new = [sighting for sighting, known_id in ids.items() if known_id is None]
+        images = [sighting.image for sighting in sightings]
+        placed = place_sightings(active.model.profiles[target], target, sightings, self._clock.now())
+        ids = {key: self.records.find_equal(*key) for key in zip(placed, images, strict=True)}
+        new = [key for key, known_id in ids.items() if known_id is None]
         self._check_room(active, len(new))
-        images = [sighting.image for sighting in new]
-        maps = self._encoder.encode_to_store(active.model, images)
-        now = self._clock.now()
+        new_images = [image for _, image in new]
+        maps = self._encoder.encode_to_store(active.model, new_images)
         with self._change:
             current, gallery = self._find(target)
+            profile = current.model.profiles[target]
             if current.model.encoder_digest != active.model.encoder_digest:  # another version became active meanwhile
-                maps = self._encoder.encode_to_store(current.model, images)
-            ids |= {sighting: self.records.find_equal(target, sighting) for sighting in new}  # enrolled meanwhile
-            kept = [row for row, sighting in enumerate(new) if ids[sighting] is None]
-            rows = [(target, new[row].camid, new[row].time_s, new[row].person, now, new[row].image) for row in kept]
+                maps = self._encoder.encode_to_store(current.model, new_images)
+            ids |= {key: self.records.find_equal(*key) for key in new}  # enrolled meanwhile
+            kept = [row for row, key in enumerate(new) if ids[key] is None]
+            added = [number_camera(profile, new[row][0]) for row in kept]
+            rows = [(*astuple(sighting)[1:], new_images[row]) for row, sighting in zip(kept, added, strict=True)]
             self._check_room(current, len(rows))
             new_ids = self.records.add(rows, current.model.encoder_digest, maps[kept])
-            added = [Sighting(new_id, *row[:-1]) for new_id, row in zip(new_ids, rows, strict=True)]
+            added = [replace(sighting, id=new_id) for new_id, sighting in zip(new_ids, added, strict=True)]
             try:
                 gallery.add(added, maps[kept])
             except BaseException:  # else they would be found after a restart alone
                 self.records.delete(new_ids)
                 raise
         ids |= {new[row]: new_id for row, new_id in zip(kept, new_ids, strict=True)}
-        return Enrolled([known_id for sighting in sightings if (known_id := ids[sighting])], len(sightings) - len(rows))
+        all_ids = [known_id for key in zip(placed, images, strict=True) if (known_id := ids[key])]
+        return Enrolled(all_ids, len(sightings) - len(rows))
 
     def search(
         self,
         target: str,
         queries: Sequence[Query],
-        only: Filter,
+        only: Limits,
         top_k: int,
         threshold: float | None = None,
         even_odds: bool = False,
@@ -137,19 +137,21 @@ class Service:
 
         Raises:
             NotFound: unknown target, camera or sighting.
-            InputError: an image is refused.
+            InputError: an image is refused, or a camera or a time has another form than in the target's profile.
         """
         active, gallery = self._find(target)
-        resolved = [self._resolve(active.model, target, query) for query in queries]
-        self._check_cameras(active.model, target, [query.camid for query in resolved if query.camid is not None])
-        maps = self._query_maps(active.model, resolved)
+        profile = active.model.profiles[target]
+        find_cameras(profile, [query.camid for query in queries if query.camid is not None])  # names all that it lacks
+        places = [place_query(profile, query, self._stored(target, query)) for query in queries]
+        searched = place_limits(profile, only)
+        maps = self._query_maps(active.model, queries)
         default, source = active.model.threshold_of(target, even_odds=even_odds)
         if threshold is None:
             threshold = default
-        request = Request(target, only, top_k, self.settings.shortlist, threshold, even_odds)
+        request = Request(target, searched, top_k, self.settings.shortlist, threshold, even_odds)
         rank = partial(rank_gallery, active.model, gallery, request)
         tasks = [
-            self._encoder.pool.submit(rank, query, query_map) for query, query_map in zip(resolved, maps, strict=True)
+            self._encoder.pool.submit(rank, place, query_map) for place, query_map in zip(places, maps, strict=True)
         ]
         return Answer(active.version, threshold, source, [task.result() for task in tasks])
 
@@ -161,12 +163,14 @@ class Service:
             InputError: the image is refused.
         """
         active, _ = self._find(target)
-        other = self._resolve(active.model, target, Query(sighting=sighting))
-        query_map, gallery_map = self._query_maps(active.model, [self._resolve(active.model, target, query), other])
+        pair = [query, Query(sighting=sighting)]
+        for each in pair:
+            self._stored(target, each)
+        query_map, gallery_map = self._query_maps(active.model, pair)
         return correspondences(query_map, gallery_map, active.model.head, limit)
 
     def sighting(self, target: str, sighting: int) -> Sighting:
-        """Return one sighting.
+        """Return one sighting, with its camera's number in the active version's profile if that has the target.
 
         Raises:
             NotFound: the target has no such sighting.
@@ -174,7 +178,8 @@ class Service:
         stored = self.records.find(sighting)
         if stored is None or stored.target != target:
             raise NotFound(f"{target} has no sighting {sighting}")
-        return stored
+        profile = self.active.model.profiles.get(target)
+        return number_camera(profile, stored) if profile else stored
 
     def crop(self, target: str, sighting: int) -> bytes:
         """Return the image file of one sighting.
@@ -194,8 +199,9 @@ class Service:
         Raises:
             NotFound: unknown target.
         """
-        self._find(target)
-        return self.records.page(target, after, limit)
+        active, _ = self._find(target)
+        profile = active.model.profiles[target]
+        return [number_camera(profile, sighting) for sighting in self.records.page(target, after, limit)]
 
     def delete_person(self, target: str, person: str) -> int:
         """Overwrite the sightings that were enrolled with this `person`, and return their number.
@@ -242,8 +248,7 @@ class Service:
         last = self._encode_missing(model)
         with self._change:
             self._encode_missing(model, after=last)  # the batch or two that were enrolled meanwhile
-            same_encoder = model.encoder_digest == self.active.model.encoder_digest
-            if same_encoder and model.targets == list(self.active.galleries):
+            if _gallery_form(model) == _gallery_form(self.active.model):
                 self.active = ActiveVersion(version, model, self.active.galleries, self.active.capacity)
             else:
                 self.active = self._load_galleries(version, model)
@@ -253,12 +258,14 @@ class Service:
     def _report_cameras(self) -> None:
         """Log the cameras of stored sightings that the active version has no temporal profile of."""
         for target, gallery in self.active.galleries.items():
-            if unknown := sorted(gallery.camids() - set(self.active.model.profiles[target].camids)):
+            profile = self.active.model.profiles[target]
+            if gallery.camids() - set(profile.camids):
+                cameras = [camera for camera in self.records.cameras(target) if profile.camid_of(str(camera)) is None]
                 log.warning(
                     "%s: the profile of version %s lacks the cameras %s; their sightings are matched without time",
                     target,
                     self.active.version,
-                    unknown,
+                    sorted(cameras, key=str),
                 )
 
     def _find(self, target: str) -> tuple[ActiveVersion, Gallery]:
@@ -267,25 +274,14 @@ class Service:
             raise NotFound(f"unknown target {target!r}, allowed: {', '.join(active.galleries)}")
         return active, active.galleries[target]
 
-    def _check_cameras(self, model: ServedModel, target: str, camids: Iterable[int]) -> None:
-        known = model.profiles[target].camids
-        if unknown := sorted(set(camids) - set(known)):
-            raise NotFound(f"camid: {target} has no camera {unknown}; it has {list(known)}")
-
     def _check_room(self, active: ActiveVersion, count: int) -> None:
         stored = sum(map(len, active.galleries.values()))
         if stored + count > active.capacity:
             raise Full(f"{stored:,} sightings are stored; serve.memory_mb has room for {active.capacity:,}")
 
-    def _resolve(self, model: ServedModel, target: str, query: Query) -> Query:
-        """Fill in a stored sighting's camera and time where the query has none; no camera that the profile lacks."""
-        if query.sighting is None:
-            return query
-        stored = self.sighting(target, query.sighting)
-        camid = query.camid
-        if camid is None and stored.camid in model.profiles[target].camids:
-            camid = stored.camid
-        return Query(None, stored.id, camid, stored.time_s if query.time_s is None else query.time_s)
+    def _stored(self, target: str, query: Query) -> Sighting | None:
+        """Return the stored sighting that a query names; None for an image."""
+        return None if query.sighting is None else self.sighting(target, query.sighting)
 
     def _query_maps(self, model: ServedModel, queries: Sequence[Query]) -> list[NDArray[np.float32]]:
         """Return maps [C, h, w]: stored ones, and those of new crops, which are encoded together."""
@@ -348,5 +344,10 @@ class Service:
         for sightings, maps in self.records.with_maps(model.encoder_digest, model.map_shape):
             for name, gallery in galleries.items():
                 rows = [row for row, sighting in enumerate(sightings) if sighting.target == name]
-                gallery.add([sightings[row] for row in rows], maps[rows])
+                gallery.add([number_camera(model.profiles[name], sightings[row]) for row in rows], maps[rows])
         return ActiveVersion(version, model, galleries, capacity)
+
+
+def _gallery_form(model: ServedModel) -> tuple[str, dict[str, Mapping[int, str]]]:
+    """Return what the galleries in memory depend on: the encoder, the targets and their numbers of named cameras."""
+    return model.encoder_digest, {target: profile.cameras for target, profile in model.profiles.items()}

@@ -21,13 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qaconv.errors import InputError
-from qaconv.serving.messages import NewSighting
 from qaconv.serving.state_folder import GALLERIES, Reserve, lock_folder, make_private
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS sightings (
     id INTEGER PRIMARY KEY AUTOINCREMENT, target TEXT NOT NULL, camid INTEGER NOT NULL, time_s REAL, person TEXT,
-    enrolled_s REAL NOT NULL, crop BLOB NOT NULL, digest BLOB
+    enrolled_s REAL NOT NULL, crop BLOB NOT NULL, digest BLOB, camera TEXT, track TEXT
 );
 CREATE INDEX IF NOT EXISTS by_person ON sightings (target, person);
 CREATE INDEX IF NOT EXISTS by_content ON sightings (target, digest);
@@ -39,7 +38,7 @@ CREATE TABLE IF NOT EXISTS maps (
 CREATE INDEX IF NOT EXISTS by_sighting ON maps (sighting);
 CREATE TABLE IF NOT EXISTS clock (one INTEGER PRIMARY KEY CHECK (one = 1), time_s REAL NOT NULL);
 """
-COLUMNS = "id, target, camid, time_s, person, enrolled_s"
+COLUMNS = "id, target, camid, time_s, person, enrolled_s, camera, track"
 PAGE_BYTES = 65536  # several rows fit a page, and a third less is written than with a smaller page for each map
 READ = 512  # maps read at a time
 DELETED = 16  # sightings deleted in a transaction, so that its journal fits into the reserve
@@ -68,10 +67,12 @@ class Sighting:
     Attributes:
         id: given at enrolment and never used again.
         target: the camera network.
-        camid: the camera, from 0.
+        camid: the camera; of one with a name, its number in the profile that it was enrolled with.
         time_s: seconds on the camera's clock, None where unknown.
         person: the caller's word for the person, by which sightings are deleted together; None where not given.
         enrolled_s: time of enrolment, in seconds since 1970.
+        camera: the camera's name, None where cameras are numbers.
+        track: name of its track, None where not given.
     """
 
     id: int
@@ -80,6 +81,11 @@ class Sighting:
     time_s: float | None
     person: str | None
     enrolled_s: float
+    camera: str | None = None
+    track: str | None = None
+
+
+Row = tuple[str, int, float | None, str | None, float, str | None, str | None, bytes]  # a Sighting without id, its crop
 
 
 class Records:
@@ -106,14 +112,12 @@ class Records:
             self.close()
             raise InputError(f"{path}: cannot be opened: {error}") from error
 
-    def add(
-        self, rows: Sequence[tuple[str, int, float | None, str | None, float, bytes]], encoder: str, maps: NDArray[Any]
-    ) -> list[int]:
-        """Add rows of (target, camid, time_s, person, enrolled_s, crop) with maps [n, C, h, w], and return ids."""
+    def add(self, rows: Sequence[Row], encoder: str, maps: NDArray[Any]) -> list[int]:
+        """Add rows with maps [n, C, h, w], and return ids."""
         with self._transaction() as connection:
             connection.executemany(
-                "INSERT INTO sightings (target, camid, time_s, person, enrolled_s, crop, digest) "
-                "VALUES (?,?,?,?,?,?,?)",
+                "INSERT INTO sightings (target, camid, time_s, person, enrolled_s, camera, track, crop, digest) "
+                "VALUES (?,?,?,?,?,?,?,?,?)",
                 [(*row, _digest(row[-1])) for row in rows],
             )
             (last,) = connection.execute("SELECT last_insert_rowid()").fetchone()
@@ -169,14 +173,23 @@ class Records:
         rows = self._query(f"SELECT {COLUMNS} FROM sightings WHERE id = ?", sighting)
         return Sighting(*rows[0]) if rows else None
 
-    def find_equal(self, target: str, sighting: NewSighting) -> int | None:
-        """Return the id of a stored sighting with the same file, camera, time and person; None where there is none."""
+    def find_equal(self, sighting: Sighting, crop: bytes) -> int | None:
+        """Return the id of a stored sighting that is equal in all but id and time of enrolment; None if there is none.
+
+        A camera is compared by its name where it has one.
+        """
         rows = self._query(
-            "SELECT id FROM sightings WHERE target = ? AND digest = ? AND camid = ? AND time_s IS ? AND person IS ? "
-            "ORDER BY id LIMIT 1",
-            target, _digest(sighting.image), sighting.camid, sighting.time_s, sighting.person,
+            "SELECT id FROM sightings WHERE target = ? AND digest = ? AND camera IS ? "
+            "AND (camera NOTNULL OR camid = ?) AND time_s IS ? AND person IS ? AND track IS ? ORDER BY id LIMIT 1",
+            sighting.target, _digest(crop), sighting.camera,
+            sighting.camid, sighting.time_s, sighting.person, sighting.track,
         )  # fmt: skip
         return int(rows[0][0]) if rows else None
+
+    def cameras(self, target: str) -> list[int | str]:
+        """Return the cameras of a target's sightings, by name where they have one."""
+        statement = "SELECT DISTINCT coalesce(camera, camid) FROM sightings WHERE target = ?"
+        return [camera for (camera,) in self._query(statement, target)]
 
     def ids_of_person(self, target: str, person: str) -> list[int]:
         """Return the ids of a person's sightings."""
@@ -252,7 +265,7 @@ class Records:
         self._connection.executescript(SCHEMA)
 
     def _update_old_columns(self) -> None:
-        """Rename the column `deployment` of files from before 0.1.0, and fill `digest`, which came after it."""
+        """Rename the column `deployment` of files from before 0.1.0, and add the columns that came after it."""
         columns = [name for _, name, *_ in self._connection.execute("PRAGMA table_info(sightings)")]
         if "deployment" in columns:
             self._connection.execute("ALTER TABLE sightings RENAME COLUMN deployment TO target")
@@ -261,6 +274,9 @@ class Records:
             with self._transaction() as connection:
                 connection.execute("ALTER TABLE sightings ADD COLUMN digest BLOB")
                 connection.execute("UPDATE sightings SET digest = sha256(crop)")
+        for name in ("camera", "track"):
+            if columns and name not in columns:
+                self._connection.execute(f"ALTER TABLE sightings ADD COLUMN {name} TEXT")
 
     def _query(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
         with self._lock:

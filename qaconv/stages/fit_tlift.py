@@ -41,6 +41,8 @@ def fit_tlift(params: Params, target: str) -> None:
                 times,
                 reranked=matches.nearest_reranked(),
                 known=[Finding(**finding) for finding in manifest.clocks],
+                cameras=manifest.cameras,
+                time_origin=manifest.time_origin,
                 target=target,
                 model=matches.model,
             )

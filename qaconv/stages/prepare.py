@@ -27,13 +27,15 @@ def prepare(params: Params, name: str) -> None:
     for finding in manifest.clocks:
         log.info("%s camera %d, %s: %s: %s", name, *(finding[key] for key in ("camid", "kind", "detail", "done")))
     for split, counts in manifest.summary()["splits"].items():
+        unlabelled = f", and {counts['unlabelled']:,} sightings without labels" if counts["unlabelled"] else ""
         log.info(
-            "%s %s: %s images of %s people on %s cameras, and %s junk",
+            "%s %s: %s images of %s people on %s cameras, and %s junk%s",
             name,
             split,
-            f"{counts['images'] - counts['junk']:,}",
+            f"{counts['images'] - counts['junk'] - counts['unlabelled']:,}",
             f"{counts['pids']:,}",
             len(counts["cameras"]),
             f"{counts['junk']:,}",
+            unlabelled,
         )
     warn_of_copies(manifest.frame.assign(look=fingerprints["look"]), name)

@@ -3,7 +3,7 @@
 N sightings, k neighbours of each, M pairs of sightings on two cameras, P pairs of cameras.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from hashlib import sha256
 from typing import Any
@@ -23,7 +23,8 @@ from qaconv.tlift.findings import Finding
 from qaconv.tlift.pairs import Pairs, cross_camera_pairs
 from qaconv.tlift.parameter_selection import Choice, choose_parameters
 from qaconv.tlift.probability import fit_match_odds
-from qaconv.tlift.profile import TLiftProfile, TransitTable
+from qaconv.tlift.profile import TLiftProfile
+from qaconv.tlift.transit import TransitTable
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -46,6 +47,8 @@ def fit_profile(
     *,
     reranked: tuple[ArrayLike, ArrayLike] | None = None,
     known: Sequence[Finding] = (),
+    cameras: Mapping[int, str] | None = None,
+    time_origin: str = "",
     target: str = "",
     model: str = "",
     seed: int = 0,
@@ -62,6 +65,8 @@ def fit_profile(
         reranked: (indices, scores), both [N, j], of each sighting's nearest by the re-ranker's score; scores are NaN
             where there are none, such as for the gallery. Default: re-ranked scores are not calibrated.
         known: clock faults that the order of recording has shown already.
+        cameras: name of each camera by camid. Default: cameras are numbers.
+        time_origin: UNIX_EPOCH where times are dates. Default: they are seconds on the cameras' clocks.
         target: name of the camera network.
         model: digest of the network whose scores these are.
         seed: seed of the random permutations of times that the fit is compared with. Default: 0.
@@ -81,6 +86,8 @@ def fit_profile(
     description: dict[str, Any] = {
         "target": target,
         "model": model,
+        "cameras": dict(cameras or {}),
+        "time_origin": time_origin,
         "sightings": sha256(np.concatenate([camids, times]).tobytes()).hexdigest(),
         "camids": tuple(int(camid) for camid in np.unique(camids)),
         "span_s": (float(times[used].min()), float(times[used].max())) if used.any() else None,

@@ -4,8 +4,9 @@ Q queries, G gallery images; q and g of them on one pair of cameras.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal
@@ -15,12 +16,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from qaconv.errors import InputError
 from qaconv.files import write_json
+from qaconv.times import DATE, parse_date
 from qaconv.tlift.calibration import Calibration
 from qaconv.tlift.clock_checks import ClockCorrection, correct_times
 from qaconv.tlift.findings import Finding
 from qaconv.tlift.lift import check_tables, find_neighbours, find_pivots, time_weights
 from qaconv.tlift.probability import GallerySize, MatchOdds, probability
-from qaconv.tlift.transit import BIN, SCALE
+from qaconv.tlift.transit import TransitTable
 
 VERSION = 2  # of the file
 ScoreKind = Literal["direct", "reranked"]
@@ -49,34 +51,6 @@ class LiftParameters:
 
 
 @dataclass(frozen=True)
-class TransitTable:
-    """Log likelihood ratios of gaps for each two cameras a < b in the order of `combinations`.
-
-    Attributes:
-        centres: usual time on b's clock minus that on a's, in seconds; None for two cameras without matches, which
-            stay neutral.
-        reach: outer edges on the axis asinh((gap - centre) / SCALE).
-        log_ratio: log of transit density / chance density by bin.
-    """
-
-    centres: Sequence[float | None] = ()
-    reach: float = 0.0
-    log_ratio: Sequence[Sequence[float]] = ()
-
-    def __call__(self, pair: int, gaps: Floats) -> Floats:
-        """Return the log likelihood ratio of gaps of one pair of cameras, in seconds."""
-        centre = self.centres[pair]
-        if centre is None:
-            return np.zeros_like(gaps)
-        values = np.asarray(self.log_ratio[pair])
-        positions = (np.arcsinh((gaps - centre) / SCALE) + self.reach) / BIN - 0.5
-        positions = np.clip(positions, 0, len(values) - 1.000001)
-        below = positions.astype(np.intp)
-        log_ratios: Floats = values[below] + (positions - below) * np.diff(values)[below]
-        return log_ratios
-
-
-@dataclass(frozen=True)
 class TLiftProfile:
     """Fitted temporal lifting for one target and one model.
 
@@ -97,6 +71,8 @@ class TLiftProfile:
         clocks: clock correction of each camera.
         findings: faults of clocks.
         evidence: gains and curves that the fit rests on.
+        cameras: name of each camera by camid; empty where cameras are numbers.
+        time_origin: UNIX_EPOCH where times are dates; empty where they are seconds on the cameras' clocks.
 
     Example:
         >>> profile = TLiftProfile("mall", (0, 1), active=False, reason="no times")
@@ -112,12 +88,14 @@ class TLiftProfile:
     sightings: str = ""
     span_s: tuple[float, float] | None = None
     parameters: LiftParameters = LiftParameters()
-    transit: TransitTable = TransitTable()
+    transit: TransitTable = field(default_factory=TransitTable)
     calibrations: Mapping[str, Calibration] = field(default_factory=dict)
     match_odds: MatchOdds | None = None
     clocks: Mapping[int, ClockCorrection] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
     evidence: Mapping[str, Any] = field(default_factory=dict)
+    cameras: Mapping[int, str] = field(default_factory=dict)
+    time_origin: str = ""
 
     def lift(
         self,
@@ -216,6 +194,32 @@ class TLiftProfile:
         searched = gallery or GallerySize.measure(gallery_times)
         return probability(self.match_odds.log_odds(table, log_ratios, timed, searched))
 
+    def camid_of(self, camera: int | str) -> int | None:
+        """Return the number of a camera that is given by number or name; None if the profile lacks it.
+
+        Where cameras are numbers, a text is one.
+        """
+        if isinstance(camera, str) and self.cameras:
+            return self._camids_by_name.get(camera)
+        if isinstance(camera, str):
+            camera = int(camera) if camera.isdecimal() else -1
+        return camera if camera in self.camids else None
+
+    def seconds_of(self, time: float | str | None) -> float | None:
+        """Return a time in the profile's seconds; None where it is unknown.
+
+        Raises:
+            InputError: it is a date, and the profile's times are not, or a text that is no date.
+        """
+        if not isinstance(time, str):
+            return time
+        if not self.time_origin:
+            raise InputError(f"time_s: must be seconds on the clocks of the cameras of {self.target}, got a date")
+        seconds = parse_date(time)
+        if seconds is None:
+            raise InputError(f"time_s: must be seconds or {DATE}, got {time[:40]!r}")
+        return seconds
+
     def leave_out_unknown(self, camids: ArrayLike, times: ArrayLike) -> tuple[Ints, Floats]:
         """Take the times from sightings at cameras that the profile lacks, so that their scores alone count.
 
@@ -254,6 +258,10 @@ class TLiftProfile:
     @property
     def _pair_numbers(self) -> dict[tuple[int, int], int]:
         return {pair: number for number, pair in enumerate(combinations(sorted(self.camids), 2))}
+
+    @cached_property
+    def _camids_by_name(self) -> dict[str, int]:
+        return {name: camid for camid, name in self.cameras.items()}
 
     def _check_cameras(self, **tables: Ints) -> None:
         for name, camids in tables.items():
@@ -328,4 +336,5 @@ def _typed(values: dict[str, Any]) -> dict[str, Any]:
         else MatchOdds(**{**odds, "calibration": Calibration(**odds["calibration"])}),
         "clocks": {int(camid): ClockCorrection(**clock) for camid, clock in values["clocks"].items()},
         "findings": tuple(Finding(**finding) for finding in values["findings"]),
+        "cameras": {int(camid): name for camid, name in values.get("cameras", {}).items()},
     }

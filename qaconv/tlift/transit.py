@@ -5,6 +5,7 @@ and a constant offset of a clock moves all gaps of a pair of cameras alike. P pa
 sightings, N sightings.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -21,6 +22,34 @@ POOLED_COUNT = 20.0  # pairs of sightings that the pooled shape counts for
 CHANCE_SECONDS = 600.0  # smoothing of chance gaps: shorter than a rush hour, longer than a walk
 CHANCE_TIMES = 200  # quantiles of each camera's times; their differences stand for all
 CENTRE_MATCHES = 5  # a pair of cameras with fewer confident matches has no centre of its own
+
+
+@dataclass(frozen=True)
+class TransitTable:
+    """Log likelihood ratios of gaps for each two cameras a < b in the order of `combinations`.
+
+    Attributes:
+        centres: usual time on b's clock minus that on a's, in seconds; None for two cameras without matches, which
+            stay neutral.
+        reach: outer edges on the axis asinh((gap - centre) / SCALE).
+        log_ratio: log of transit density / chance density by bin.
+    """
+
+    centres: Sequence[float | None] = ()
+    reach: float = 0.0
+    log_ratio: Sequence[Sequence[float]] = ()
+
+    def __call__(self, pair: int, gaps: Floats) -> Floats:
+        """Return the log likelihood ratio of gaps of one pair of cameras, in seconds."""
+        centre = self.centres[pair]
+        if centre is None:
+            return np.zeros_like(gaps)
+        values = np.asarray(self.log_ratio[pair])
+        positions = (np.arcsinh((gaps - centre) / SCALE) + self.reach) / BIN - 0.5
+        positions = np.clip(positions, 0, len(values) - 1.000001)
+        below = positions.astype(np.intp)
+        log_ratios: Floats = values[below] + (positions - below) * np.diff(values)[below]
+        return log_ratios
 
 
 @dataclass(frozen=True)

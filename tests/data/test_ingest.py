@@ -86,7 +86,7 @@ def test_broken_and_contradicting_images_are_refused_and_the_others_join(dataset
         "crop13.png": "cannot",
     }
     assert verdict.accepted["image"].tolist() == ["crop14.png"]
-    assert len(read_dataset(dataset)) == 13
+    assert len(read_dataset(dataset).rows) == 13
 
 
 def test_an_image_of_two_people_in_a_batch_is_refused_for_both(dataset: Path, tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ def test_a_camera_whose_share_jumps_refuses_the_whole_batch(dataset: Path, tmp_p
 @pytest.mark.parametrize(
     ("column", "value", "word"),
     [
-        ("camid", "two", "camid"),
+        ("camid", "two ", "camid"),
         ("pid", -4, "pid"),
         ("image", "../first/crop0.png", "leads out"),
         ("image", "/etc/hostname", "leads out"),
@@ -133,14 +133,16 @@ def test_an_invalid_table_refuses_the_whole_batch(
 
 
 def test_the_table_names_every_stored_image_and_no_other(dataset: Path) -> None:
-    assert set(read_dataset(dataset)["image"]) == {f"{IMAGES}/{path.name}" for path in (dataset / IMAGES).iterdir()}
+    assert set(read_dataset(dataset).rows["image"]) == {
+        f"{IMAGES}/{path.name}" for path in (dataset / IMAGES).iterdir()
+    }
 
 
 def test_a_table_without_rows_refuses_the_whole_batch(dataset: Path, tmp_path: Path) -> None:
     batch = write_batch(tmp_path / "second", 20, sightings(2))
     (batch / TABLE).write_text("image,pid,camid,time_s,split\n")
     verdict = check(batch, dataset)
-    assert "must have at least one row" in verdict.fault and len(verdict.refused) == 2
+    assert "has no sightings" in verdict.fault and len(verdict.refused) == 2
 
 
 def test_a_name_with_a_drive_or_an_odd_ending_is_refused_or_stored_without_it(dataset: Path, tmp_path: Path) -> None:
@@ -152,7 +154,7 @@ def test_a_name_with_a_drive_or_an_odd_ending_is_refused_or_stored_without_it(da
     verdict = check_batch(batch / TABLE, images, dataset, RULES)
     assert verdict.refused["reason"].tolist() == ["leads out of the batch"]
     join(verdict, images, dataset, "2026-01-05T02:00:00+00:00")
-    assert len(read_dataset(dataset)) == 13
+    assert len(read_dataset(dataset).rows) == 13
 
 
 def test_a_batch_that_cannot_be_stored_leaves_the_dataset_as_before(dataset: Path, tmp_path: Path) -> None:
@@ -181,7 +183,7 @@ def test_a_clock_that_begins_again_between_two_batches_is_corrected_as_in_one_ta
     manifest = layouts.read("table", dataset / TABLE)
     assert sorted(manifest.frame["time_s"]) == [0, 50, 100, 150, 150, 170, 190]
     assert [finding["kind"] for finding in manifest.clocks] == ["reset"]
-    assert sorted(read_dataset(dataset)["time_s"]) == sorted(manifest.frame["time_s"])
+    assert sorted(read_dataset(dataset).rows["time_s"]) == sorted(manifest.frame["time_s"])
 
 
 def test_the_second_half_of_a_corrected_batch_is_known_when_it_is_sent_again(tmp_path: Path) -> None:
@@ -220,3 +222,94 @@ def test_numbers_that_no_fit_can_hold_refuse_the_batch(
     pd.read_csv(batch / TABLE).assign(**{column: value}).to_csv(batch / TABLE, index=False)
     verdict = check(batch, dataset)
     assert f"2 rows have a {column} that is" in verdict.fault
+
+
+def write_unlabelled(folder: Path, first: int, **columns: Any) -> Path:
+    """Write a batch of sightings without people and splits."""
+    count = len(next(iter(columns.values())))
+    batch = write_batch(folder, first, sightings(count))
+    rows = pd.read_csv(batch / TABLE)[["image"]]
+    rows.assign(**columns).to_csv(batch / TABLE, index=False)
+    return batch
+
+
+DATES = ["2026-11-27T08:15:30.250+01:00", "2026-11-27T07:15:31Z", ""]
+
+
+def test_sightings_without_people_by_camera_names_dates_and_tracks_are_stored_as_a_table_has_them(
+    tmp_path: Path,
+) -> None:
+    dataset = tmp_path / "shop"
+    first = write_unlabelled(tmp_path / "1", 0, camid=["roof", "lift", "3"], time_s=DATES, track=["t", "", "u"])
+    check_and_join(first, dataset)
+    check_and_join(write_unlabelled(tmp_path / "2", 3, camid=[3, 12], time_ms=[1795763730250, ""]), dataset)
+    stored = pd.read_csv(dataset / TABLE, dtype=str, keep_default_na=False)
+    assert sorted(zip(stored["camid"], stored["time_s"], stored["track"], strict=True)) == [
+        ("12", "", ""),
+        ("3", "", "u"),
+        ("3", "2026-11-27T07:15:30.250000+00:00", ""),
+        ("lift", "2026-11-27T07:15:31+00:00", ""),
+        ("roof", "2026-11-27T07:15:30.250000+00:00", "t"),
+    ]
+    assert set(stored["pid"]) == set(stored["split"]) == {""}
+    manifest = layouts.read("table", dataset)
+    assert list(manifest.cameras.values()) == ["12", "3", "lift", "roof"]
+    assert manifest.frame["time_s"].dropna().tolist().count(1795763730.25) == 2
+    before = files(dataset)
+    assert check_and_join(first, dataset).known == 3
+    assert files(dataset) == before
+
+
+def test_a_batch_with_another_kind_of_times_than_the_dataset_is_refused_by_name(dataset: Path, tmp_path: Path) -> None:
+    dated = write_unlabelled(tmp_path / "second", 20, time_s=DATES)
+    fault = check(dated, dataset).fault
+    clocks = "times must be seconds on the cameras' clocks as in the dataset, got dates or Unix milliseconds"
+    assert fault == f"{dated / TABLE}: {clocks}"
+    check_and_join(dated, tmp_path / "mall")
+    fault = check(write_batch(tmp_path / "third", 30, sightings(2)), tmp_path / "mall").fault
+    assert "times must be dates or Unix milliseconds as in the dataset, got seconds" in fault
+    timeless = write_unlabelled(tmp_path / "fourth", 40, camid=[0, 1])
+    assert check(timeless, dataset).fault == check(timeless, tmp_path / "mall").fault == ""
+
+
+@pytest.mark.parametrize(
+    ("columns", "is_refused"),
+    [
+        ({"camid": ["roof"], "track": ["t"]}, False),
+        ({"camid": ["lift"], "track": ["t"]}, True),
+        ({"camid": ["roof"], "track": ["t"], "pid": [4], "split": ["gallery"]}, True),
+        ({"camid": ["roof"], "track": ["t"], "split": ["gallery"]}, True),
+        ({"camid": ["lift"], "track": ["v"]}, False),
+    ],
+)
+def test_a_track_of_the_dataset_goes_on_with_the_same_person_on_the_same_camera_only(
+    columns: dict[str, Any], is_refused: bool, tmp_path: Path
+) -> None:
+    dataset = tmp_path / "shop"
+    check_and_join(write_unlabelled(tmp_path / "1", 0, camid=["roof", "lift"], track=["t", "u"]), dataset)
+    refused = check(write_unlabelled(tmp_path / "2", 10, **columns), dataset).refused
+    reasons = ["its track is in the dataset with another person, camera or split"] * is_refused
+    assert refused["reason"].tolist() == reasons
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"camid": ["lift"], "track": ["t"]},
+        {"camid": ["roof"], "track": ["v"]},
+        {"camid": ["roof"], "track": ["t"], "pid": [4], "split": ["gallery"]},
+    ],
+)
+def test_the_same_image_with_another_camera_track_or_person_is_refused(columns: dict[str, Any], tmp_path: Path) -> None:
+    dataset = tmp_path / "shop"
+    check_and_join(write_unlabelled(tmp_path / "1", 0, camid=["roof"], track=["t"]), dataset)
+    again = write_unlabelled(tmp_path / "2", 0, **columns)
+    assert check(again, dataset).refused["reason"].str.startswith("the same image is there with another").all()
+    assert len(check(again, dataset).refused) == 1
+
+
+def test_people_who_are_unknown_may_be_in_training_and_test(tmp_path: Path) -> None:
+    dataset = tmp_path / "shop"
+    check_and_join(write_batch(tmp_path / "1", 0, [(1, 0, 0.0, "train"), (-1, 0, 1.0, "train")]), dataset)
+    verdict = check_and_join(write_unlabelled(tmp_path / "2", 10, camid=[0, 0]), dataset)
+    assert len(verdict.accepted) == 2 and layouts.read("table", dataset).split("query").shape[0] == 1

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qaconv.data.manifest import UNIX_EPOCH, UNLABELLED, Manifest, is_measured
+from qaconv.data.manifest import UNLABELLED, Manifest, is_measured
 from qaconv.errors import InputError
+from qaconv.times import UNIX_EPOCH
 
 ROWS = [
     ("train/1.jpg", 1, 0, 0.25, "train", "campus"),

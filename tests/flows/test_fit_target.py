@@ -14,7 +14,7 @@ from flows.stages import StageFailed
 from qaconv.config import METHODS, load_params
 from qaconv.errors import InputError
 from qaconv.tlift import TLiftProfile
-from qaconv.tlift.profile import TransitTable
+from qaconv.tlift.transit import TransitTable
 from tests.flows.artifacts import artifact_data
 from tests.tracked_projects import MODEL, retrain, write_lock
 

@@ -98,7 +98,7 @@ def test_rejected_images_and_tables_are_moved_to_quarantine_with_the_reason(s3: 
 
     s3.put_object(Bucket="incoming", Key="shop/tuesday/sightings.csv", Body=b"who,where\n1,2\n")
     (result,) = ingest()
-    assert "must have the columns" in result.message
+    assert "must have the column" in result.message
     assert "shop/tuesday/sightings.csv" in keys(s3, "quarantine")
     assert keys(s3, "incoming") == []
 

@@ -1,6 +1,9 @@
 """The registered model's ranking, on a model of two locations."""
 
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -8,6 +11,7 @@ from mlflow.pyfunc.model import PythonModelContext
 
 from qaconv.errors import InputError
 from qaconv.registry.pyfunc import Ranker
+from qaconv.times import UNIX_EPOCH
 from tests.small_service import crop, small_model, text
 
 GALLERY = 40
@@ -52,6 +56,55 @@ def test_the_rows_of_top_k_are_the_best(ranker: Ranker) -> None:
 def test_a_time_in_milliseconds_is_refused(ranker: Ranker) -> None:
     with pytest.raises(InputError, match="time_s must be seconds from"):
         ranker.predict(CONTEXT, table(query_time_s=1764211494000.0), {"target": "mall"})
+
+
+def name_cameras(ranker: Ranker, **changes: Any) -> None:
+    """Give mall names of cameras in another order than their numbers in `table`, and dates."""
+    profiles = ranker.model.profiles
+    named = replace(profiles["mall"], cameras={0: "roof", 1: "lift", 2: "hall"}, time_origin=UNIX_EPOCH)
+    profiles["mall"] = replace(named, **changes)
+
+
+def test_cameras_by_name_and_dates_rank_as_their_numbers_and_seconds_do(ranker: Ranker) -> None:
+    name_cameras(ranker)
+    names = {0: "roof", 1: "lift", 2: "hall"}
+    numbers = table()
+    dates = [datetime.fromtimestamp(time_s, UTC).isoformat() for time_s in numbers["time_s"]]
+    settings = {"target": "mall", "top_k": GALLERY, "correspondences": 0}
+    named = ranker.predict(CONTEXT, numbers.assign(camid=numbers["camid"].map(names), time_s=dates), settings)
+    pd.testing.assert_frame_equal(named, ranker.predict(CONTEXT, numbers, settings))
+    mixed = numbers["camid"].astype(object).where(numbers.index % 2 == 0, numbers["camid"].map(names))
+    pd.testing.assert_frame_equal(ranker.predict(CONTEXT, numbers.assign(camid=mixed), settings), named)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "target", "message"),
+    [
+        ("camid", "garage", "mall", r"camid: mall has no camera 'garage'; it has \['roof', 'lift', 'hall'\]"),
+        ("camid", "roof", "station", r"camid: station has cameras by number, got 'roof'; it has \[0, 1, 2\]"),
+        ("camid", 0.5, "mall", "camid: must be in 0..9,999, or a camera's name, got 0.5"),
+        ("camid", None, "mall", "camid: must be in 0..9,999, or a camera's name, got None"),
+        ("time_s", "2026-11-27T08:15Z", "station", "time_s: must be seconds on the clocks of the cameras of station"),
+        ("time_s", "2026-11-27T08:15", "mall", "time_s: must be seconds or a date with time and zone in ISO 8601"),
+        ("time_s", "2026-11-27T08:15", "", "time_s: must be seconds or a date with time and zone in ISO 8601"),
+        ("time_s", b"noon", "mall", "time_s: must be seconds, or a date with time and zone in ISO 8601"),
+    ],
+)
+def test_a_camera_or_time_that_the_target_cannot_have_is_refused_by_name(
+    column: str, value: Any, target: str, message: str, ranker: Ranker
+) -> None:
+    name_cameras(ranker)
+    rows = table()
+    values = rows[column].astype(object)
+    values[1] = value
+    with pytest.raises(InputError, match=message):
+        ranker.predict(CONTEXT, rows.assign(**{column: values}), {"target": target})
+
+
+def test_without_a_target_cameras_may_have_any_name(ranker: Ranker) -> None:
+    rows = table().assign(camid="garage", time_s="2026-11-27T08:15Z")
+    settings = {"top_k": GALLERY, "correspondences": 0}
+    pd.testing.assert_frame_equal(ranker.predict(CONTEXT, rows, settings), ranker.predict(CONTEXT, table(), settings))
 
 
 @pytest.mark.parametrize("column", ["role", "image", "camid"])

@@ -11,11 +11,11 @@ from PIL import Image
 
 from qaconv.config.operation import DriftConfig
 from qaconv.errors import InputError
-from qaconv.release.drift import Window, find_drifts, match_window
+from qaconv.release.drift import Window, find_drifts, match_window, number_cameras
 from qaconv.tlift import TLiftProfile
 from qaconv.tlift.calibration import Calibration
 from qaconv.tlift.probability import MatchOdds
-from qaconv.tlift.profile import TransitTable
+from qaconv.tlift.transit import TransitTable
 from tests.tlift.test_profile import with_transit
 
 RULES = DriftConfig(
@@ -128,3 +128,26 @@ def test_sightings_with_milliseconds_are_refused_before_an_image_is_read(tmp_pat
     rows = pd.DataFrame({"image": ["missing.png"], "camid": [0], "time_s": [1764211494000]})
     with pytest.raises(InputError, match=f"{tmp_path}: time_s must be seconds from"):
         match_window(Colours(), None, rows, tmp_path)
+
+
+def test_cameras_are_numbered_as_in_the_profile_and_those_that_it_lacks_beyond() -> None:
+    named = replace(PROFILE, cameras={0: "roof", 1: "lift", 2: "3"})
+    cameras = pd.Series(["lift", "3", "hall", "roof", "garage"])
+    camids, names = number_cameras(cameras, named)
+    assert camids.tolist()[:2] == [1, 2] and camids[3] == 0 and camids[[2, 4]].gt(9_999).all()
+    assert cameras.tolist() == [names[camid] for camid in camids]
+    numbers = pd.Series(["0", "2", "7"])
+    for profile in (PROFILE, None):
+        assert number_cameras(numbers, profile)[0].tolist() == [0, 2, 7]
+
+
+def test_drifts_name_cameras_by_their_names() -> None:
+    profile = replace(PROFILE, cameras={0: "roof", 1: "lift", 2: "door"})
+    before, since = window(), window(seed=1)
+    moved = changed(since, camids=np.where(since.camids == 2, 10_000, since.camids))
+    details = [drift.detail for drift in find_drifts(before, moved, profile, RULES, {10_000: "hall"})]
+    assert details[0] == "cameras [hall] are not in the profile, which has [roof, lift, door]"
+    assert [detail.split(" has ")[0] for detail in details[1:]] == ["camera door", "camera hall"]
+    stopped = changed(since, times=np.where(since.camids == 1, np.nan, since.times))
+    (drift,) = find_drifts(before, stopped, profile, RULES)
+    assert drift.detail.startswith("camera lift, missing: ")

@@ -1,6 +1,7 @@
 """`qaconv enrol` sends a prepared gallery in requests that the service accepts."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from qaconv.data.manifest import Manifest
+from qaconv.data.manifest import UNLABELLED, Manifest
 from qaconv.errors import InputError
 from qaconv.paths import PREPARED
 from qaconv.serving import bounds, commands
@@ -18,6 +19,7 @@ from qaconv.serving.app import create_app
 from qaconv.serving.bounds import LARGEST_BODY
 from qaconv.serving.schemas import LARGEST_IMAGE
 from qaconv.serving.service import Service
+from qaconv.times import UNIX_EPOCH
 from tests.small_service import crop, small_service
 
 
@@ -139,3 +141,23 @@ def test_the_limits_of_requests_are_waited_for_and_a_proxys_page_is_one_message(
     assert waits == [7, 1]
     with pytest.raises(InputError, match="refused: status 502"):
         commands.enrol("mall", "http://127.0.0.1")
+
+
+def test_names_of_cameras_dates_and_tracks_of_a_manifest_are_enrolled(
+    gallery: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = Manifest.load(PREPARED / "mall")
+    frame = manifest.frame.assign(camid=[0, 0, 1, 1], track=["", "t", "", ""], pid=UNLABELLED, time_s=1795763730.25)
+    replace(manifest, frame=frame, cameras={0: "lift", 1: "roof"}, time_origin=UNIX_EPOCH).save(PREPARED / "mall")
+    service = small_service(tmp_path)
+    profiles = service.active.model.profiles
+    profiles["mall"] = replace(profiles["mall"], cameras={0: "hall", 1: "lift", 2: "roof"}, time_origin=UNIX_EPOCH)
+    enrol(service, monkeypatch)
+    stored = service.page("mall", 0, 10)
+    assert [(sighting.camid, sighting.camera, sighting.track) for sighting in stored] == [
+        (1, "lift", None),
+        (1, "lift", "t"),
+        (2, "roof", None),
+        (2, "roof", None),
+    ]
+    assert {sighting.time_s for sighting in stored} == {1795763730.25}

@@ -8,6 +8,7 @@ import pytest
 
 from qaconv.runtime.contract import Decision, LogitThreshold, Probability, Score
 from qaconv.runtime.model import ServedModel
+from qaconv.serving.gallery import Filter
 from qaconv.serving.messages import Query
 from qaconv.serving.service import Service
 from qaconv.tlift.calibration import Calibration
@@ -115,7 +116,7 @@ def test_a_shortlist_has_fewer_sightings_with_the_scores_of_full_matching(tmp_pa
 
     def scores(service: Service) -> dict[int, float]:
         candidates = service.active.galleries["mall"].search(
-            service.active.model, np.ones((3, 2, 1), np.float32), ANY, service.settings.shortlist
+            service.active.model, np.ones((3, 2, 1), np.float32), Filter(), service.settings.shortlist
         )
         return dict(zip(candidates.ids.tolist(), candidates.logits.tolist(), strict=True))
 

@@ -10,9 +10,9 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 
-from qaconv.serving.gallery import Filter
-from qaconv.serving.messages import Enrolled, NewSighting, Query
-from qaconv.serving.service import Full, NotFound, Service
+from qaconv.serving.messages import Enrolled, Limits, NewSighting, Query
+from qaconv.serving.places import NotFound
+from qaconv.serving.service import Full, Service
 from tests.small_service import ANY, SETTINGS, crop, enrol, find, small_model, small_service
 
 
@@ -39,9 +39,9 @@ def test_a_restart_finds_enrolled_sightings_and_no_deleted_ones(tmp_path: Path) 
 
 def test_filters_keep_cameras_and_times(service: Service) -> None:
     ids = enrol(service, 9)
-    assert sorted(find(service, 0, Filter(camids=frozenset([1])), 9)) == ids[1::3]
-    assert sorted(find(service, 0, Filter(from_s=20, to_s=50), 9)) == ids[2:6]
-    assert find(service, 0, Filter(camids=frozenset([2]), to_s=10), 9) == []
+    assert sorted(find(service, 0, Limits(camids=frozenset([1])), 9)) == ids[1::3]
+    assert sorted(find(service, 0, Limits(from_s=20, to_s=50), 9)) == ids[2:6]
+    assert find(service, 0, Limits(camids=frozenset([2]), to_s=10), 9) == []
 
 
 def test_a_search_finds_no_sighting_of_another_target(service: Service) -> None:

@@ -13,10 +13,9 @@ import numpy as np
 import pytest
 
 from qaconv.errors import InputError
-from qaconv.serving.messages import NewSighting
-from qaconv.serving.storage import DELETED, Busy, DiskFull, Records
+from qaconv.serving.storage import DELETED, Busy, DiskFull, Records, Row, Sighting
 
-ROW = ("mall", 3, 12.5, "p1", 1000.0, b"crop")
+ROW: Row = ("mall", 3, 12.5, "p1", 1000.0, None, None, b"crop")
 CROP = b"a crop of one person"
 MAPS = np.ones((1, 2, 3, 2), np.float16)
 
@@ -45,15 +44,29 @@ def test_a_file_without_digests_is_opened_and_finds_its_sightings_by_content(tmp
     records.close()
     with sqlite3.connect(tmp_path / "galleries.db") as connection:
         connection.executescript("DROP INDEX by_content; ALTER TABLE sightings DROP COLUMN digest")
-    assert Records(tmp_path).find_equal("mall", NewSighting(b"crop", 3, 12.5, "p1")) == stored
+    assert Records(tmp_path).find_equal(Sighting(0, "mall", 3, 12.5, "p1", 0.0), b"crop") == stored
+
+
+def test_a_file_without_names_of_cameras_and_tracks_is_opened_and_keeps_its_sightings(tmp_path: Path) -> None:
+    records = Records(tmp_path)
+    (stored,) = records.add([ROW], "encoder", MAPS)
+    records.close()
+    with sqlite3.connect(tmp_path / "galleries.db") as connection:
+        for name in ("camera", "track"):
+            connection.execute(f"ALTER TABLE sightings DROP COLUMN {name}")
+    records = Records(tmp_path)
+    assert records.find(stored) == Sighting(stored, "mall", 3, 12.5, "p1", 1000.0, None, None)
+    named: Row = ("mall", 0, None, None, 1000.0, "roof", "t", b"other")
+    assert records.find(records.add([named], "encoder", MAPS)[0]) == Sighting(2, *named[:-1])
+    assert records.cameras("mall") == [3, "roof"]
 
 
 def bytes_of(folder: Path) -> bytes:
     return b"".join(path.read_bytes() for path in folder.glob("galleries.db*"))
 
 
-def row(crop: bytes, person: str | None = None) -> tuple[str, int, float | None, str | None, float, bytes]:
-    return ("mall", 0, None, person, 1000.0, crop)
+def row(crop: bytes, person: str | None = None) -> Row:
+    return ("mall", 0, None, person, 1000.0, None, None, crop)
 
 
 def test_a_deletion_while_another_program_reads_fails_and_changes_nothing_or_leaves_nothing(tmp_path: Path) -> None:
@@ -81,7 +94,8 @@ from qaconv.serving.storage import Records
 records = Records(Path({str(tmp_path)!r}))
 records._connection.execute("PRAGMA journal_mode = WAL")
 maps = np.ones((2, 2, 3, 2), np.float16)
-ids = records.add([("mall", 0, None, "ada", 1.0, crop) for crop in ({CROP!r}, b"another crop")], "encoder", maps)
+rows = [("mall", 0, None, "ada", 1.0, None, None, crop) for crop in ({CROP!r}, b"another crop")]
+ids = records.add(rows, "encoder", maps)
 records.delete(ids[:1])
 os.kill(os.getpid(), signal.SIGKILL)
 """

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -6,11 +7,13 @@ import numpy as np
 import pytest
 
 from qaconv.errors import InputError
+from qaconv.times import UNIX_EPOCH
 from qaconv.tlift import TLiftProfile, temporal_lift
 from qaconv.tlift.calibration import Calibration
 from qaconv.tlift.clock_checks import ClockCorrection
 from qaconv.tlift.findings import Finding
-from qaconv.tlift.profile import LiftParameters, ScoreKind, TransitTable
+from qaconv.tlift.profile import LiftParameters, ScoreKind
+from qaconv.tlift.transit import TransitTable
 
 RNG = np.random.default_rng(5)
 SIGHTINGS = (RNG.random((6, 9)), [0, 0, 0, 1, 1, 1], RNG.random(6) * 300, [2] * 9, RNG.random(9) * 300)
@@ -128,3 +131,32 @@ def test_profile_of_another_version_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text(json.dumps({**values, "version": 1}))
     with pytest.raises(InputError, match="must be a profile of version 2, got version 1"):
         TLiftProfile.load(tmp_path / "a.json")
+
+
+def test_names_of_cameras_and_the_origin_of_times_survive_saving_and_older_files_have_none(tmp_path: Path) -> None:
+    profile = TLiftProfile("mall", (0, 1), False, "", cameras={0: "lift", 1: "roof"}, time_origin=UNIX_EPOCH)
+    profile.save(tmp_path / "mall.json")
+    loaded = TLiftProfile.load(tmp_path / "mall.json")
+    assert (loaded.cameras, loaded.time_origin) == ({0: "lift", 1: "roof"}, UNIX_EPOCH)
+    values = json.loads((tmp_path / "mall.json").read_text())
+    del values["cameras"], values["time_origin"]
+    (tmp_path / "mall.json").write_text(json.dumps(values))
+    older = TLiftProfile.load(tmp_path / "mall.json")
+    assert (older.cameras, older.time_origin) == ({}, "")
+
+
+def test_a_camera_is_found_by_name_where_cameras_have_names_and_by_number_everywhere() -> None:
+    named = TLiftProfile("mall", (0, 1), False, "", cameras={0: "1", 1: "roof"})
+    assert [named.camid_of(camera) for camera in (1, "1", "roof", "hall", "0", 2)] == [1, 0, 1, None, None, None]
+    numbered = TLiftProfile("mall", (0, 1), False, "")
+    assert [numbered.camid_of(camera) for camera in (1, "1", "roof", "2")] == [1, 1, None, None]
+
+
+def test_a_date_is_read_where_times_are_dates_and_refused_elsewhere() -> None:
+    dated = TLiftProfile("mall", (0, 1), False, "", time_origin=UNIX_EPOCH)
+    assert dated.seconds_of("2026-11-27T08:15:30.250+01:00") == dated.seconds_of(1795763730.25) == 1795763730.25
+    assert dated.seconds_of(None) is None
+    with pytest.raises(InputError, match="time_s: must be seconds or a date with time and zone .*, got '2026-11-27T08"):
+        dated.seconds_of("2026-11-27T08:15")
+    with pytest.raises(InputError, match="time_s: must be seconds on the clocks of the cameras of mall, got a date"):
+        replace(dated, time_origin="").seconds_of("2026-11-27T08:15:30Z")

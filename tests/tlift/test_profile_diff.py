@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 
 from qaconv.tlift import TLiftProfile, fit_profile
-from qaconv.tlift.profile import TransitTable
 from qaconv.tlift.profile_diff import compare
-from qaconv.tlift.transit import BIN
+from qaconv.tlift.transit import BIN, TransitTable
 from tests.tlift.simulated import simulated
 
 REACH = 9.0

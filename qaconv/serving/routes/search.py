@@ -5,7 +5,6 @@ from fastapi import FastAPI
 from qaconv.serving import messages, schemas
 from qaconv.serving.auth import require_scope
 from qaconv.serving.bounds import check_pixels
-from qaconv.serving.gallery import Filter
 from qaconv.serving.routes.common import PREFIX, REFUSALS, Target
 from qaconv.serving.service import Service
 
@@ -20,7 +19,7 @@ def add_routes(app: FastAPI, service: Service) -> None:
         queries = [messages.Query(**dict(query)) for query in body.queries]
         check_pixels(query.image for query in queries)
         camids = None if body.camids is None else frozenset(body.camids)
-        only = Filter(camids, body.from_s, body.to_s)
+        only = messages.Limits(camids, body.from_s, body.to_s)
         answer = service.search(target, queries, only, body.top_k, body.threshold, body.even_odds)
         results = [[schemas.Match(**vars(match)) for match in matches] for matches in answer.results]
         return schemas.SearchAnswer(

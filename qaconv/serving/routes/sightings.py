@@ -33,8 +33,8 @@ def _add_enrolment(app: FastAPI, service: Service) -> None:
     def enrol(target: Target, body: schemas.Enrolment) -> schemas.Enrolled:
         """Store crops, all or none. They are on disk when this answers.
 
-        A sighting is stored once: if the same file is there with the same camera, time and person, that one's id is
-        the answer.
+        A sighting is stored once: if the same file is there with the same camera, time, person and track, that
+        one's id is the answer.
         """
         sightings = [messages.NewSighting(**vars(sighting)) for sighting in body.sightings]
         check_pixels(sighting.image for sighting in sightings)
@@ -55,7 +55,7 @@ def _add_reading(app: FastAPI, service: Service) -> None:
 
     @app.get(f"{PREFIX}/sightings/{{sighting}}", responses=REFUSALS, dependencies=search)
     def show_sighting(target: Target, sighting: schemas.Id) -> schemas.StoredSighting:
-        """Show camera, time and person of one sighting."""
+        """Show camera, time, person and track of one sighting."""
         return _stored(service.sighting(target, sighting))
 
     @app.get(

@@ -29,6 +29,8 @@ def add_routes(app: FastAPI, service: Service) -> None:
                     name=name,
                     sightings=len(gallery),
                     cameras=sorted(profiles[name].camids),
+                    camera_names=dict(profiles[name].cameras),
+                    time_origin=profiles[name].time_origin,
                     times_count=profiles[name].active,
                     threshold=thresholds[name][0],
                     probability_from=thresholds[name][1],

@@ -70,12 +70,13 @@ async function openTarget() {
   if (!selected) return showStatus("This key has no target.", true);
   forgetPictures();
   Object.assign(state, { query: null, matches: [], chosen: null, last: 0 });
-  $("camera").replaceChildren(new Option("unknown", ""), ...selected.cameras.map((camid) => new Option(camid, camid)));
+  $("camera").replaceChildren(new Option("unknown", ""), ...selected.cameras.map((camid) => new Option(cameraName(camid), camid)));
   $("only-cameras").replaceChildren($("only-cameras").firstElementChild, ...selected.cameras.map(cameraBox));
   for (const id of ["stored", "results"]) $(id).replaceChildren();
   for (const id of ["times", "query-image", "why"]) $(id).toggleAttribute("hidden", true);
   $("drop-text").hidden = false;
   $("search").disabled = true;
+  for (const id of ["time", "from", "to"]) showTimeField($(id));
   showWhetherTimesCount();
   showThresholds();
   showStatus(selected.sightings ? "" : "This target has no sightings yet.");
@@ -96,8 +97,8 @@ async function showStored() {
 function queryBySighting(sighting, button) {
   choose($("stored"), button);
   setQuery({ sighting: sighting.id }, button.querySelector("img").src);
-  $("camera").value = sighting.camid;
-  $("time").value = sighting.time_s ?? "";
+  $("camera").value = sighting.camid ?? "";
+  $("time").value = sighting.time_s === null ? "" : target().time_origin ? localDate(sighting.time_s) : sighting.time_s;
   showWhetherTimesCount();
   search();
 }
@@ -179,25 +180,26 @@ function drawTimes(threshold) {
   const queryCamera = $("camera").value;
   const times = timed.map((match) => match.time_s).concat(queryTime === null ? [] : [queryTime]);
   const [first, last] = [Math.min(...times), Math.max(...times)];
-  const cameras = [...new Set(timed.map((match) => match.camid).concat(
-    queryTime !== null && queryCamera !== "" ? [Number(queryCamera)] : []))].sort((a, b) => a - b);
+  const cameras = [...new Set(timed.map(cameraOf).concat(
+    queryTime !== null && queryCamera !== "" ? [cameraName(queryCamera)] : []))]
+    .sort((a, b) => a.localeCompare(b, "en", { numeric: true }));
   const [left, step] = [78, 26];
   const width = Math.max(180, $("line").clientWidth - left); // one unit is one pixel, so that text stays legible
   const x = (time) => left + 10 + ((time - first) / (last - first || 1)) * (width - 20);
-  const y = (camid) => 14 + cameras.indexOf(camid) * step;
+  const y = (camera) => 14 + cameras.indexOf(camera) * step;
   const foot = cameras.length * step + 16;
-  const parts = cameras.flatMap((camid) => [
-    svg("text", { x: 0, y: y(camid) + 4 }, `camera ${camid}`),
-    svg("line", { class: "rail", x1: left, x2: left + width, y1: y(camid), y2: y(camid) }),
+  const parts = cameras.flatMap((camera) => [
+    svg("text", { x: 0, y: y(camera) + 4 }, shorten(hasNames() ? camera : `camera ${camera}`)),
+    svg("line", { class: "rail", x1: left, x2: left + width, y1: y(camera), y2: y(camera) }),
   ]);
   for (const match of timed) {
     const isMatch = match.probability > threshold;
-    const dot = svg("circle", { class: `dot ${isMatch ? "match" : ""}`, cx: x(match.time_s), cy: y(match.camid), r: 5 });
+    const dot = svg("circle", { class: `dot ${isMatch ? "match" : ""}`, cx: x(match.time_s), cy: y(cameraOf(match)), r: 5 });
     dot.append(svg("title", {}, `rank ${match.rank}, ${percent(match.probability)}, ${describe(match)}`));
     parts.push(dot);
   }
   if (queryTime !== null && queryCamera !== "") {
-    const row = y(Number(queryCamera));
+    const row = y(cameraName(queryCamera));
     parts.push(svg("line", { class: "query", x1: x(queryTime), x2: x(queryTime), y1: row - 10, y2: row + 10 }));
   }
   parts.push(svg("text", { x: left, y: foot }, clock(first)),
@@ -284,7 +286,7 @@ function moveByArrows(event) {
 function cameraBox(camid) {
   const [label, box] = [document.createElement("label"), document.createElement("input")];
   Object.assign(box, { type: "checkbox", checked: true, value: camid });
-  label.append(box, ` ${camid}`);
+  label.append(box, ` ${cameraName(camid)}`);
   return label;
 }
 
@@ -305,10 +307,32 @@ function query() {
 function item(child) { const element = document.createElement("li"); element.append(child); return element; }
 function target() { return state.targets.find(({ name }) => name === $("target").value); }
 function targetPath() { return `/v1/targets/${encodeURIComponent($("target").value)}`; }
-function number(id) { return $(id).value === "" ? null : Number($(id).value); }
+function number(id) { // seconds; a date of the field is in the browser's zone
+  const { type, value } = $(id);
+  return value === "" ? null : type === "datetime-local" ? new Date(value).getTime() / 1000 : Number(value);
+}
+function hasNames() { return Object.keys(target().camera_names).length > 0; }
+function cameraName(camid) { return target().camera_names[camid] ?? String(camid); }
+function cameraOf(sighting) { return sighting.camera ?? cameraName(sighting.camid); }
+function shorten(text) { return text.length > 12 ? `${text.slice(0, 11)}…` : text; }
+function showTimeField(input) {
+  const isDate = target().time_origin !== "";
+  Object.assign(input, { value: "", type: isDate ? "datetime-local" : "number", step: isDate ? "0.001" : "any" });
+  input.labels[0].firstChild.textContent = `${input.dataset.label}${isDate ? "" : ", s"} `;
+}
+function localDate(seconds) {
+  const date = new Date(seconds * 1000);
+  return new Date(date - date.getTimezoneOffset() * 60_000).toISOString().slice(0, 23);
+}
 function percent(share) { return share > 0.9995 || share < 0.0005 ? (share > 0.5 ? ">\u00a099.9\u00a0%" : "<\u00a00.1\u00a0%") : `${(100 * share).toFixed(1)}\u00a0%`; }
-function describe(sighting) { return `camera ${sighting.camid}${sighting.time_s === null ? "" : `, ${clock(sighting.time_s)}`}`; }
+function describe(sighting) {
+  const parts = [`camera ${cameraOf(sighting)}`];
+  if (sighting.time_s !== null) parts.push(clock(sighting.time_s));
+  if (sighting.track !== null) parts.push(`track ${sighting.track}`);
+  return parts.join(", ");
+}
 function clock(seconds) {
+  if (target().time_origin) return localDate(seconds).slice(0, 19).replace("T", " ");
   const part = (size, modulus) => String(Math.floor(seconds / size) % modulus).padStart(2, "0");
   return seconds < 0 ? `${seconds} s` : `${Math.floor(seconds / 3600)}:${part(60, 60)}:${part(1, 60)}`;
 }

@@ -64,17 +64,30 @@ def test_empty_time_is_unknown(name: str, tmp_path: Path, rows: pd.DataFrame) ->
         ("camid", None, "have no camid"),
         ("camid", -1, "have a camid that is not a whole number in 0..9,999"),
         ("camid", 0.5, "have a camid that is not a whole number in 0..9,999"),
-        ("camid", "lobby", "have a camid that is not a whole number in 0..9,999"),
+        ("camid", "lobby ", "have a camid that is not 1 to 100 printable characters without outer spaces"),
+        ("camid", "l" * 101, "have a camid that is not 1 to 100 printable characters without outer spaces"),
         ("camid", 1e15, "have a camid that is not a whole number in 0..9,999"),
-        ("pid", None, "have a pid that is not a whole number in -1.."),
-        ("pid", -2, "have a pid that is not a whole number in -1.."),
-        ("pid", "alice", "have a pid that is not a whole number in -1.."),
+        ("pid", -2, "have a pid that is neither empty nor a whole number in -1.."),
+        ("pid", "alice", "have a pid that is neither empty nor a whole number in -1.."),
         ("time_s", "09:30", "have a time_s that is neither empty nor seconds from -1e"),
         ("time_s", np.inf, "have a time_s that is neither empty nor seconds from -1e"),
+        ("time_s", "2026-11-27T08:15", "have a time_s without a zone, must be a date with time and zone in ISO 8601"),
+        (
+            "time_s",
+            "2026-11-27 08:15:30.5",
+            "have a time_s without a zone, must be a date with time and zone in ISO 8601",
+        ),
+        ("time_s", "2026-06-31T08:15:30Z", "have a time_s that is neither empty nor seconds from .* nor a date"),
+        ("time_s", "9999-01-01T00:00Z", "have a time_s that is neither empty nor seconds from .* nor a date"),
+        ("time_s", "2026-11-27T08:15Z", "have another kind of time than row 1, must have seconds in time_s as there"),
+        ("time_ms", 1764211494, "have a time_ms that is neither empty nor Unix milliseconds from"),
+        ("time_ms", "2026-11-27T08:15Z", "have a time_ms that is neither empty nor Unix milliseconds from"),
+        ("time_ms", 1764211494000, "fill both time_s and time_ms, must fill one of them at most"),
+        ("track", " 7", "have a track that is neither empty nor 1 to 100 printable characters"),
         ("time_s", -1e300, "have a time_s that is neither empty nor seconds from -1e"),
         ("time_s", 1764211494000, "have a time_s that is neither empty nor seconds from -1e"),
         ("split", "test", "have a split that is none of train, query, gallery"),
-        ("split", None, "have a split that is none of train, query, gallery"),
+        ("split", None, "have a pid and no split, which must be one of train, query, gallery"),
         ("image", None, "have no image"),
         ("image", "../1.jpg", "have an image that leads out of the folder"),
         ("image", "/etc/hostname", "have an image that leads out of the folder"),
@@ -83,10 +96,10 @@ def test_empty_time_is_unknown(name: str, tmp_path: Path, rows: pd.DataFrame) ->
 def test_impossible_value_is_shown_with_its_row(
     name: str, column: str, value: Any, fault: str, tmp_path: Path, rows: pd.DataFrame
 ) -> None:
-    mixed = rows[column].astype(object)
+    mixed = rows.get(column, pd.Series(None, rows.index)).astype(object)
     mixed[1] = value
     if isinstance(value, str):
-        mixed = mixed.astype(str)  # a Parquet column has one type
+        mixed = mixed.where(mixed.isna(), mixed.astype(str))  # a Parquet column has one type
     path = save(rows.assign(**{column: mixed}), tmp_path / name)
     with pytest.raises(InputError, match=f"1 rows {fault}") as refusal:
         layouts.read("table", path)
@@ -132,8 +145,8 @@ def test_image_named_twice_is_refused(tmp_path: Path, rows: pd.DataFrame) -> Non
 
 
 def test_missing_column_is_named(tmp_path: Path, rows: pd.DataFrame) -> None:
-    with pytest.raises(InputError, match="must have the columns camid, got image, pid, time_s, split"):
-        layouts.read("table", save(rows.drop(columns="camid"), tmp_path / "shop.csv"))
+    with pytest.raises(InputError, match="must have the column image, got pid, camid, time_s, split"):
+        layouts.read("table", save(rows.drop(columns="image"), tmp_path / "shop.csv"))
 
 
 @pytest.mark.parametrize(
@@ -153,7 +166,7 @@ def test_table_of_another_kind_is_refused_with_the_two_allowed_kinds(tmp_path: P
 
 
 def test_table_without_rows_is_refused(tmp_path: Path, rows: pd.DataFrame) -> None:
-    with pytest.raises(InputError, match=r"shop\.csv: must have at least one row, got none"):
+    with pytest.raises(InputError, match=r"shop\.csv: has no sightings, must have at least one row"):
         layouts.read("table", save(rows[:0], tmp_path / "shop.csv"))
 
 

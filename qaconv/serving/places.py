@@ -1,0 +1,105 @@
+"""Read cameras and times, of requests and of stored sightings, as a target's temporal profile has them."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+
+from qaconv.errors import InputError
+from qaconv.serving.gallery import Filter
+from qaconv.serving.messages import Limits, NewSighting, Query
+from qaconv.serving.storage import Sighting
+from qaconv.tlift import TLiftProfile
+
+UNKNOWN = -1  # number of a camera whose name the profile lacks, and of a query without one
+
+
+class NotFound(LookupError):
+    """A target, a camera or a sighting does not exist."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where and when a query was seen.
+
+    Attributes:
+        sighting: id of the stored sighting that it is, None for a new image.
+        camid: camera in the target's profile, None where unknown.
+        time_s: in the profile's seconds, None where unknown.
+    """
+
+    sighting: int | None
+    camid: int | None
+    time_s: float | None
+
+
+def find_cameras(profile: TLiftProfile, cameras: Collection[int | str]) -> list[int]:
+    """Return the numbers of cameras that a request has by number or name.
+
+    Raises:
+        NotFound: the profile lacks a camera.
+        InputError: a name is given where cameras are numbers.
+    """
+    known = list(profile.cameras.values()) or list(profile.camids)
+    if not profile.cameras and any(isinstance(camera, str) for camera in cameras):
+        raise InputError(f"camid: {profile.target} has cameras by number, got a name; it has {known}")
+    numbers = {camera: profile.camid_of(camera) for camera in cameras}
+    if unknown := sorted((camera for camera, camid in numbers.items() if camid is None), key=str):
+        raise NotFound(f"camid: {profile.target} has no camera {unknown}; it has {known}")
+    return [camid for camera in cameras if (camid := numbers[camera]) is not None]
+
+
+def place_sightings(
+    profile: TLiftProfile, target: str, sightings: Sequence[NewSighting], enrolled_s: float
+) -> list[Sighting]:
+    """Return sightings to store, with cameras and times of the profile, and id 0.
+
+    Raises:
+        NotFound: the profile lacks a camera.
+        InputError: a camera or a time has another form than in the profile.
+    """
+    camids = find_cameras(profile, [sighting.camid for sighting in sightings])
+    return [
+        Sighting(
+            id=0,
+            target=target,
+            camid=camid,
+            time_s=profile.seconds_of(sighting.time_s),
+            person=sighting.person,
+            enrolled_s=enrolled_s,
+            camera=profile.cameras.get(camid),
+            track=sighting.track,
+        )
+        for camid, sighting in zip(camids, sightings, strict=True)
+    ]
+
+
+def place_query(profile: TLiftProfile, query: Query, stored: Sighting | None) -> Place:
+    """Read a query's camera and time; those of the stored sighting where it has none and the profile has the camera."""
+    camid = None if query.camid is None else find_cameras(profile, [query.camid])[0]
+    time_s = profile.seconds_of(query.time_s)
+    if stored is None:
+        return Place(None, camid, time_s)
+    stored = number_camera(profile, stored)
+    if camid is None and stored.camid in profile.camids:
+        camid = stored.camid
+    return Place(stored.id, camid, stored.time_s if time_s is None else time_s)
+
+
+def place_limits(profile: TLiftProfile, limits: Limits) -> Filter:
+    """Read the cameras and times to search. A camera by a number that the profile lacks may have stored sightings."""
+    camids = None
+    if limits.camids is not None:
+        named = find_cameras(profile, [camera for camera in limits.camids if isinstance(camera, str)])
+        camids = frozenset([*named, *(camera for camera in limits.camids if isinstance(camera, int))])
+    return Filter(camids, profile.seconds_of(limits.from_s), profile.seconds_of(limits.to_s))
+
+
+def number_camera(profile: TLiftProfile, sighting: Sighting) -> Sighting:
+    """Give a stored sighting the number and the name that its camera has in a profile.
+
+    Profiles may number the same names differently. UNKNOWN stands for a name that the profile lacks.
+    """
+    camid = profile.camid_of(sighting.camera or str(sighting.camid))
+    if camid is None:
+        is_number = sighting.camera is None and not profile.cameras
+        camid = sighting.camid if is_number else UNKNOWN
+    return replace(sighting, camid=camid, camera=profile.cameras.get(camid, sighting.camera))
