@@ -73,12 +73,13 @@ THRESHOLD = 0.5
 def add_yard() -> None:
     """Add the target yard: shop without labels, with names of cameras and a profile that states probabilities."""
     shop = Manifest.load(PREPARED / "shop")
-    frame = shop.frame[shop.frame["split"] != "train"].assign(pid=UNLABELLED, domain="yard")
+    is_train = shop.frame["split"] == "train"
+    frame = shop.frame.assign(pid=shop.frame["pid"].where(is_train, UNLABELLED), domain="yard")
     Manifest(frame, shop.root, cameras=CAMERAS).save(PREPARED / "yard")
     shutil.copy(FINGERPRINTS / "shop.parquet", FINGERPRINTS / "yard.parquet")
     for folder in (FEATURES, MATCHES, RERANKED, TLIFT):
         shutil.copytree(folder / "shop", folder / "yard")
-    curve = {"scores": [0.0, 1.0], "log_odds": [-3.0, 3.0]}
+    curve = {"knots": [-1.0, 1.0], "log_odds": [-3.0, 3.0]}
     made_up = {
         "match_odds": {"calibration": curve, "threshold": THRESHOLD, "sightings": len(frame), "span_s": 600.0},
         "transit": {"centres": [None] * 3, "reach": 1.0, "log_ratio": [[0.0, 0.0]] * 3},
@@ -259,8 +260,8 @@ def test_scrambled_pids_change_no_byte_of_estimates(
     monkeypatch.setattr("qaconv.metrics.target_metrics.METRICS", tmp_path / "metrics")
     monkeypatch.setattr("qaconv.metrics.target_estimates.METRICS", tmp_path / "metrics")
     manifest = Manifest.load(PREPARED / "yard")
-    drawn = np.random.default_rng(2).integers(0, 9, len(manifest.frame))
-    pids = np.where(manifest.frame["split"] == "query", UNLABELLED, drawn)
+    drawn = np.random.default_rng(2).integers(900, 909, len(manifest.frame))
+    pids = manifest.frame["pid"].mask(manifest.frame["split"] == "gallery", drawn)
     replace(manifest, frame=manifest.frame.assign(pid=pids)).save(tmp_path / "yard")
     evaluate(params, "yard")
     written = {path.relative_to(tmp_path): path.read_bytes() for path in (tmp_path / "metrics").rglob("yard.*")}
