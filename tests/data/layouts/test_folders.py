@@ -114,7 +114,7 @@ def test_folder_that_is_not_clear_is_refused(
         (tmp_path / file).parent.mkdir(exist_ok=True)
         (tmp_path / file).touch()
     with pytest.raises(InputError, match=fault):
-        layouts.read("folders", tmp_path, **options)
+        layouts.read("folders", tmp_path, domain="shop", **options)
 
 
 def test_images_are_decoded_and_a_missing_folder_is_refused(tmp_path: Path) -> None:
