@@ -26,9 +26,8 @@ def places(manifest: Manifest) -> dict[str, str]:
     """Return train or test of each person's folder."""
     frame = manifest.frame
     is_training = frame["split"] == "train"
-    return (
-        is_training.groupby(frame["image"].str.split("/").str[0]).first().map({True: "train", False: "test"}).to_dict()
-    )
+    first = is_training.groupby(frame["image"].str.split("/").str[0]).first()
+    return {str(person): "train" if trained else "test" for person, trained in first.items()}
 
 
 def test_people_are_in_training_or_in_test_and_every_query_has_a_match_on_another_camera(tmp_path: Path) -> None:
