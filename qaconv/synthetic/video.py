@@ -19,6 +19,7 @@ from qaconv.synthetic.tracks import MISSED, number_tracks
 
 STEPS_PER_SECOND = 1.8
 BOX_WIDTH = 0.42  # of a box, as a share of its height
+WALK_SPREAD = 0.1  # standard deviation of the logarithm of a person's way from camera to camera
 HEAD_ROOM = 1.04  # height of a box, as a share of the person's
 
 
@@ -36,7 +37,7 @@ class VideoSettings:
         frame_rate: frames per second.
         gap_s: seconds from one person's entry to the next one's.
         crossing_s: seconds that a person takes from edge to edge.
-        walk_s: seconds from one camera to the next; camera 1's video begins when camera 0's does.
+        walk_s: seconds from one camera's entry to the next one's, in the median; all videos begin at one time.
     """
 
     seed: int = 1
@@ -100,7 +101,9 @@ def place_people(settings: VideoSettings) -> pd.DataFrame:
         )
     )
     time_s = frame / settings.frame_rate
-    progress = (time_s - settings.camera * settings.walk_s - person * settings.gap_s) / settings.crossing_s
+    walk_s = settings.walk_s * np.random.default_rng([settings.seed, 32]).lognormal(0, WALK_SPREAD, settings.people)
+    entry_s = np.arange(settings.people) * settings.gap_s + settings.camera * walk_s
+    progress = (time_s - entry_s[person]) / settings.crossing_s
     to_right = rng.random(settings.people)[person] < 0.5
     unit = settings.height * rng.uniform(0.45, 0.6, settings.people)[person]
     feet = settings.height * rng.uniform(0.85, 0.95, settings.people)[person]

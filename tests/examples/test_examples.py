@@ -10,6 +10,7 @@ from fastapi.testclient import TestClient
 
 from qaconv import plugins
 from qaconv.serving.app import create_app
+from qaconv.video.crops import cut_crops
 from tests.imports import PROJECT
 from tests.small_service import crop, small_service
 
@@ -41,6 +42,15 @@ def test_example_prints_its_result(name: str, lines: list[str], capsys: pytest.C
     load(name).main()
     printed = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
     assert all(any(text.startswith(line) for text in printed) for line in lines), printed
+
+
+def test_two_videos_have_track_files_that_crops_can_be_cut_by(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    load("two_videos").main(str(tmp_path), people=2, seconds=4)
+    assert capsys.readouterr().out.splitlines()[0] == "entrance: 4 s with 2 people"
+    cut = cut_crops(tmp_path / "entrance.mp4", tmp_path / "entrance.txt", tmp_path / "plaza", "entrance")
+    assert cut.tracks >= 1
 
 
 def test_reranking_and_lifting_raise_map(capsys: pytest.CaptureFixture[str]) -> None:

@@ -71,11 +71,10 @@ def _list_images(root: Path, part: str, tracklets: pd.DataFrame, images_per_trac
     outside = (tracklets["first"] < 1) | (tracklets["last"] < tracklets["first"]) | (tracklets["last"] > len(names))
     if outside.any():
         raise InputError(f"{root / table}: {outside.sum()} tracklets have images outside 1..{len(names)} of {path}")
-    row: Any
     rows = [
-        (names[number], row.pid, row.camera - 1, row.split, f"{part}-{row.Index + 1}")
-        for row in tracklets.itertuples()
-        for number in _spread(row.first - 1, row.last, images_per_track)
+        (names[number], pid, camera - 1, split, f"{part}-{row}")
+        for row, (first, last, pid, camera, split) in enumerate(tracklets.to_numpy().tolist(), start=1)
+        for number in _spread(first - 1, last, images_per_track)
     ]
     images = pd.DataFrame(rows, columns=["name", "pid", "camid", "split", "track"])
     parsed = images["name"].str.extract(f"^{NAME}$")

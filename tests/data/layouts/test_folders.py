@@ -26,9 +26,8 @@ def places(manifest: Manifest) -> dict[str, str]:
     """Return train or test of each person's folder."""
     frame = manifest.frame
     is_training = frame["split"] == "train"
-    return (
-        is_training.groupby(frame["image"].str.split("/").str[0]).first().map({True: "train", False: "test"}).to_dict()
-    )
+    first = is_training.groupby(frame["image"].str.split("/").str[0]).first()
+    return {str(person): "train" if trained else "test" for person, trained in first.items()}
 
 
 def test_people_are_in_training_or_in_test_and_every_query_has_a_match_on_another_camera(tmp_path: Path) -> None:
@@ -114,7 +113,7 @@ def test_folder_that_is_not_clear_is_refused(
         (tmp_path / file).parent.mkdir(exist_ok=True)
         (tmp_path / file).touch()
     with pytest.raises(InputError, match=fault):
-        layouts.read("folders", tmp_path, **options)
+        layouts.read("folders", tmp_path, domain="shop", **options)
 
 
 def test_images_are_decoded_and_a_missing_folder_is_refused(tmp_path: Path) -> None:
