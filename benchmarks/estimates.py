@@ -5,6 +5,7 @@ it, from the names that the simulation gave them.
 """
 
 import re
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -48,7 +49,7 @@ def main() -> None:
         console.print(table)
 
 
-def compare(target: str, method: str, estimates: TargetEstimates, parts: list[int]) -> list[tuple[str, str, str]]:
+def compare(target: str, method: str, estimates: TargetEstimates, parts: Sequence[int]) -> list[tuple[str, str, str]]:
     """Return figure, estimate and truth of one method."""
     expected = estimates.methods[method].expected
     if expected is None:

@@ -4,16 +4,17 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from qaconv.matching.tracks import first_sightings, number_tracks, score_tracks
 
 NAMES = st.lists(st.sampled_from(["", "a", "b", "c"]), min_size=1, max_size=7)
 
 
-def score_two(block: "np.ndarray[tuple[int, int], np.dtype[np.float64]]") -> float:
+def score_two(block: NDArray[np.float64]) -> float:
     """Score two tracks by the definition, crop by crop."""
-    rows = [max(row) for row in block]
-    columns = [max(column) for column in block.T]
+    rows = [float(max(row)) for row in block]
+    columns = [float(max(column)) for column in block.T]
     return (sum(rows) / len(rows) + sum(columns) / len(columns)) / 2
 
 

@@ -85,7 +85,7 @@ def test_a_track_counts_once_with_any_number_of_crops() -> None:
         np.repeat(walks.pids, 3),
         np.repeat(walks.camids, 3),
         (walks.times[:, None] + [seconds for _, seconds in crops]).ravel(),
-        np.kron(walks.table, np.ones((3, 3))),
+        walks.table.repeat(3, axis=0).repeat(3, axis=1),
     )
     tracks = np.repeat([f"track {number}" for number in range(count)], 3)
     alone = fit_profile(*walks.neighbours(count - 1), walks.camids, walks.times)
