@@ -142,15 +142,16 @@ def join(verdict: Verdict, images: Mapping[str, Path], dataset: Path, arrived: s
 
 def _as_sent(rows: pd.DataFrame, time_origin: str) -> pd.DataFrame:
     """Return rows with COLUMNS in the form of a table: cameras by name, dates as such, NaN where a value is empty."""
-    time_s = rows["time_s"].astype("float64")
+    times: pd.Series = rows["time_s"].astype("float64")
     if time_origin:
-        dates = [datetime.fromtimestamp(seconds, UTC).isoformat() for seconds in time_s.dropna()]
-        time_s = pd.Series(dates, time_s.dropna().index, dtype=object).reindex(rows.index)
+        known = times.dropna()
+        dates = [datetime.fromtimestamp(seconds, UTC).isoformat() for seconds in known]
+        times = pd.Series(dates, known.index, dtype=object).reindex(rows.index)
     pid = rows["pid"].astype("Int64")
     return rows.assign(
         pid=pid.where(pid != UNLABELLED),
         camid=rows["camera"],
-        time_s=time_s,
+        time_s=times,
         split=rows["split"].replace("", None),
         track=rows["track"].replace("", None),
     )[COLUMNS]

@@ -158,13 +158,13 @@ class Manifest:
             summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
             frame = pq.read_table(folder / "manifest.parquet").to_pandas()
             cameras = {int(camid): name for camid, name in summary["cameras"].items()}
-            root, *facts = (summary[key] for key in ("root", "notes", "images_digest", "clocks"))
-            time_origin = summary["time_origin"]
+            root = Path(summary["root"])
+            facts = {key: summary[key] for key in ("notes", "images_digest", "clocks", "time_origin")}
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(
                 f"{folder}: cannot be read as a manifest: {error}; `dvc repro -f prepare` writes it"
             ) from error
-        return cls(frame, Path(root), *facts, cameras, time_origin)
+        return cls(frame, root, cameras=cameras, **facts)
 
 
 def is_labelled(frame: pd.DataFrame) -> bool:
@@ -249,6 +249,8 @@ def _refuse_tracks_in_two_places(frame: pd.DataFrame, root: Path) -> None:
     for column, fault in (("camid", "are on two cameras"), ("pid", "have two pids"), ("split", "are in two splits")):
         differs = tracked[by_track[column].transform("nunique") > 1].drop_duplicates(["domain", "track", column])
         if len(differs):
-            images = differs.groupby(["domain", "track"])["image"].agg(list)
-            tracks = [f"track {track}: {first} and {second}" for (_, track), (first, second, *_) in images.items()]
+            tracks = [
+                f"track {rows['track'].iloc[0]}: {rows['image'].iloc[0]} and {rows['image'].iloc[1]}"
+                for _, rows in differs.groupby(["domain", "track"])
+            ]
             raise InputError(f"{root}: {len(tracks)} tracks {fault}:{name_first(tracks)}")

@@ -103,13 +103,14 @@ def _schema(params: Mapping[str, Any]) -> ParamSchema:
     return ParamSchema([ParamSpec(name, kinds[type(default)], default) for name, default in params.items()])
 
 
+ANY = AnyType()  # type: ignore[no-untyped-call]
 INPUTS = Schema(
     [
         ColSpec(DataType.string, "role"),
         ColSpec(DataType.string, "id", required=False),
         ColSpec(DataType.string, "image"),
-        ColSpec(AnyType(), "camid"),  # number or name
-        ColSpec(AnyType(), "time_s", required=False),  # seconds or a date
+        ColSpec(ANY, "camid"),  # number or name
+        ColSpec(ANY, "time_s", required=False),  # seconds or a date
     ]
 )
 _PLACE = Array(DataType.double)

@@ -132,15 +132,17 @@ def _camid(camera: object, profile: TLiftProfile) -> int:
     if isinstance(camera, str):
         if not profile.target:
             return 0
-        known = list(profile.cameras.values()) or list(profile.camids)
+        known = [*(profile.cameras.values() or profile.camids)]
         if not profile.cameras:
             raise InputError(f"camid: {profile.target} has cameras by number, got {camera!r}; it has {known}")
         camid = profile.camid_of(camera)
         if camid is None:
             raise InputError(f"camid: {profile.target} has no camera {camera!r}; it has {known}")
         return camid
-    if isinstance(camera, int | float | np.number) and 0 <= camera <= LARGEST_CAMID and camera % 1 == 0:
-        return int(camera)
+    if isinstance(camera, int | float | np.number):
+        number = float(camera)
+        if 0 <= number <= LARGEST_CAMID and number.is_integer():
+            return int(number)
     raise InputError(f"camid: must be in 0..{LARGEST_CAMID:,}, or a camera's name, got {camera}")
 
 

@@ -38,7 +38,7 @@ def find_cameras(profile: TLiftProfile, cameras: Collection[int | str]) -> list[
         NotFound: the profile lacks a camera.
         InputError: a name is given where cameras are numbers.
     """
-    known = list(profile.cameras.values()) or list(profile.camids)
+    known = [*(profile.cameras.values() or profile.camids)]
     if not profile.cameras and any(isinstance(camera, str) for camera in cameras):
         raise InputError(f"camid: {profile.target} has cameras by number, got a name; it has {known}")
     numbers = {camera: profile.camid_of(camera) for camera in cameras}

@@ -123,7 +123,7 @@ def test_a_search_by_a_name_that_the_target_lacks_is_refused(service: Service, q
 
 
 def test_a_champion_that_numbers_cameras_differently_finds_them_by_name(service: Service, tmp_path: Path) -> None:
-    service.enrol("mall", [NewSighting(crop(seed), camera) for seed, camera in enumerate(["hall", 1, "roof"])])
+    service.enrol("mall", [NewSighting(crop(0), "hall"), NewSighting(crop(1), 1), NewSighting(crop(2), "roof")])
     assert found(service) == [(0, "hall", None), (1, "lift", None), (2, "roof", None)]
     load_version(service, tmp_path / "new", cameras={0: "garage", 1: "hall", 2: "lift"})
     names = [(-1, "roof", None), (1, "hall", None), (2, "lift", None)]

@@ -99,8 +99,8 @@ def read_rows(path: Path) -> Table:
     ):
         if refused.any():
             values = text.loc[refused, shown].itertuples(name=None)
-            rows = [f"row {row + 1}: {','.join(texts)}" for row, *texts in values]
-            raise InputError(f"{path}: {len(rows)} rows {fault}:{name_first(rows)}")
+            faulty = [f"row {row + 1}: {','.join(texts)}" for row, *texts in values]
+            raise InputError(f"{path}: {len(faulty)} rows {fault}:{name_first(faulty)}")
     if len(names) > LARGEST_CAMID + 1:
         raise InputError(f"{path}: must name at most {LARGEST_CAMID + 1:,} cameras, got {len(names):,}")
     rows = pd.DataFrame(

@@ -124,7 +124,7 @@ def test_dates_and_milliseconds_are_seconds_since_the_unix_epoch(
 
 
 def test_timestamps_of_a_parquet_file_are_dates_if_they_have_a_zone(tmp_path: Path) -> None:
-    times = pd.to_datetime(["2026-11-27T08:15:30.25"] * 2 + [None, None])
+    times = pd.to_datetime(["2026-11-27T08:15:30.25"] * 2 + ["NaT"] * 2)
     manifest = read_frame(make_sightings(4, time_s=times.tz_localize("Europe/Oslo")), tmp_path, "shop.parquet")
     assert manifest.frame["time_s"].dropna().tolist() == [1795763730.25] * 2
     with pytest.raises(InputError, match="2 rows have a time_s without a zone"):
