@@ -30,7 +30,7 @@ class Clocks:
 
     Attributes:
         cameras: number of cameras.
-        left_out: why some or all times of a camera are not used, by camid.
+        left_out: why some or all times of a camera are not used, by its name or number.
     """
 
     cameras: int
@@ -150,7 +150,10 @@ def _clocks(profile: TLiftProfile) -> Clocks:
     faults = [finding for finding in profile.findings if finding.done == LEFT_OUT]
     cameras = sorted({finding.camid for finding in faults})
     details = {
-        str(camid): "; ".join(finding.detail for finding in faults if finding.camid == camid) for camid in cameras
+        profile.cameras.get(camid, str(camid)): "; ".join(
+            finding.detail for finding in faults if finding.camid == camid
+        )
+        for camid in cameras
     }
     return Clocks(len(profile.camids), details)
 

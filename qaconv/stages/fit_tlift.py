@@ -55,4 +55,5 @@ def fit_tlift(params: Params, target: str) -> None:
             if has_times:
                 log.info("%s, %s: time is %s: %s", target, method, "used" if profile.active else "off", profile.reason)
             for finding in profile.findings:
-                log.info("  camera %d, %s: %s: %s", finding.camid, finding.kind, finding.detail, finding.done)
+                camera = manifest.cameras.get(finding.camid, str(finding.camid))
+                log.info("  camera %s, %s: %s: %s", camera, finding.kind, finding.detail, finding.done)

@@ -25,7 +25,8 @@ def prepare(params: Params, name: str) -> None:
     save_fingerprints(fingerprints, name)
     manifest.save(PREPARED / name)
     for finding in manifest.clocks:
-        log.info("%s camera %d, %s: %s: %s", name, *(finding[key] for key in ("camid", "kind", "detail", "done")))
+        camera = manifest.cameras.get(finding["camid"], str(finding["camid"]))
+        log.info("%s camera %s, %s: %s: %s", name, camera, *(finding[key] for key in ("kind", "detail", "done")))
     for split, counts in manifest.summary()["splits"].items():
         unlabelled = f", and {counts['unlabelled']:,} sightings without labels" if counts["unlabelled"] else ""
         log.info(

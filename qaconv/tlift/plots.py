@@ -117,7 +117,8 @@ def _transit_grid(profile: TLiftProfile, frame: pd.DataFrame) -> Figure:
         axes.fill_between(near["gap_s"], near["log_ratio"], 0, color=BLUE, alpha=0.35, linewidth=0)
         axes.plot(near["gap_s"], near["log_ratio"], color=BLUE, linewidth=0.9)
         axes.axhline(0, color=GREY, linewidth=0.6)
-        axes.set_title(f"camera {a} to {b}", fontsize=8)
+        names = profile.cameras
+        axes.set_title(f"{names[a]} to {names[b]}" if names else f"camera {a} to {b}", fontsize=8)
         axes.tick_params(labelsize=6)
         axes.set_ylim(-5, top)
     figure.suptitle(f"{profile.target}: log of transit times against chance", fontsize=10)

@@ -33,6 +33,14 @@ def test_cameras_whose_times_were_left_out_are_named_and_repaired_ones_are_not(f
     assert collected(folder).clocks == {"station": Clocks(3, {}), "mall": Clocks(3, {"1": reasons})}
 
 
+def test_cameras_with_names_are_named(folder: Path) -> None:
+    findings = (Finding(1, "missing", None, "3 of 9 sightings have no time", "left out"),)
+    names = {0: "entrance", 1: "hall", 2: "roof"}
+    profile = TLiftProfile("mall", (0, 1, 2), active=True, reason="made up", findings=findings, cameras=names)
+    profile.save(folder / "artifacts/tlift/mall/qaconv.json")
+    assert collected(folder).clocks["mall"] == Clocks(3, {"hall": "3 of 9 sightings have no time"})
+
+
 def test_a_target_whose_probabilities_were_not_measured_has_no_error(folder: Path) -> None:
     path = folder / "metrics/mall.json"
     figures = json.loads(path.read_text())

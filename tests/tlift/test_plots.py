@@ -3,7 +3,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from qaconv.tlift.plots import draw_rank_changes, rank_frame
+from qaconv.tlift import TLiftProfile
+from qaconv.tlift.plots import _transit_grid, draw_rank_changes, rank_frame, transit_frame
+from qaconv.tlift.transit import TransitTable
 
 BEFORE = [[0.9, 0.8, 0.1], [0.2, 0.9, 0.1]]
 AFTER = [[0.3, 0.2, 0.7], [0.2, 0.9, 0.1]]
@@ -29,3 +31,11 @@ def test_picture_of_rank_changes_comes_with_its_numbers(tmp_path: Path) -> None:
     draw_rank_changes(BEFORE, AFTER, [4, 5], [90.0, np.nan], tmp_path, "qaconv")
     assert (tmp_path / "qaconv_ranks.png").read_bytes().startswith(b"\x89PNG")
     assert pd.read_csv(tmp_path / "qaconv_ranks.csv")["new_first_was"].tolist() == [3, 1]
+
+
+def test_transit_times_are_titled_by_the_cameras_names_where_they_have_some() -> None:
+    flat = TransitTable([0.0], 1.0, [[0.0] * 20])
+    for cameras, title in (({}, "camera 0 to 1"), ({0: "entrance", 1: "hall"}, "entrance to hall")):
+        profile = TLiftProfile("mall", (0, 1), active=True, reason="made up", transit=flat, cameras=cameras)
+        grid = _transit_grid(profile, transit_frame(profile))
+        assert [axes.get_title() for axes in grid.axes if axes.get_visible()] == [title]
