@@ -149,8 +149,8 @@ class _FolderFrames:
                 f"{images}: {len(wrong)} names do not have the form 000001.jpg (frame):{name_first(wrong)}"
             )
         self._files = {int(match[1]): entry for entry, match in zip(entries, matches, strict=True) if match}
-        if len(self._files) != len(entries) or min(self._files, default=0) != 1:
-            raise InputError(f"{images}: must have one image for each frame, from number 1")
+        if not entries or sorted(self._files) != [*range(1, len(entries) + 1)]:
+            raise InputError(f"{images}: must have one image for each frame, numbered from 1 without gaps")
         picture = self._load(1)
         self.width = picture.width
         self.height = picture.height

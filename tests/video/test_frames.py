@@ -164,7 +164,8 @@ def test_motchallenge_folder_has_the_frame_rate_of_its_description(tmp_path: Pat
     ("numbers", "info", "extra", "fault"),
     [
         (range(1, 3), None, None, "must have a frame rate"),
-        (range(2, 4), "[Sequence]\nframeRate=10\n", None, "one image for each frame, from number 1"),
+        (range(2, 4), "[Sequence]\nframeRate=10\n", None, "one image for each frame, numbered from 1"),
+        (range(1, 6, 2), "[Sequence]\nframeRate=10\n", None, "one image for each frame, numbered from 1 without gaps"),
         (range(1, 3), "[Sequence]\nframeRate=0\n", None, "a frameRate above 0"),
         (range(1, 3), "frameRate\n", None, "cannot be read as a sequence's description"),
         (range(1, 3), "[Sequence]\nframeRate=10\n", "cover.jpg", "1 names do not have the form 000001.jpg"),

@@ -87,21 +87,21 @@ def _read_cameras(
         ) from error
     if compiled.groups != 1:
         raise InputError(f"layout folders: option camera must have one group, got {compiled.groups} in {pattern!r}")
-    found = images["rest"].map(lambda rest: match[1] if (match := compiled.search(rest)) else None)
-    if found.isna().all():
+    in_names = images["rest"].map(lambda rest: match[1] if (match := compiled.search(rest)) else None)
+    if in_names.isna().all():
         if pattern != CAMERA:
             raise InputError(f"{root}: no image has a camera by the option camera {pattern!r}")
         return {}, {"camid": pd.Series(0, images.index)}, "none in the names: all images count as of one camera"
-    if found.isna().any():
-        without = images["image"][found.isna()]
+    if in_names.isna().any():
+        without = images["image"][in_names.isna()]
         raise InputError(
             f"{root}: {len(without)} images have no camera in their names, others do:{name_first(without)}"
         )
-    names = sorted(set(found))
+    names = sorted(set(in_names))
     note = f"{len(names)} by the pattern {pattern}"
     if all(name.isdecimal() and int(name) <= LARGEST_CAMID for name in names):
-        return {}, {"camid": found.astype(int)}, note
-    return dict(enumerate(names)), {"camid": found.map({name: camid for camid, name in enumerate(names)})}, note
+        return {}, {"camid": in_names.astype(int)}, note
+    return dict(enumerate(names)), {"camid": in_names.map({name: camid for camid, name in enumerate(names)})}, note
 
 
 def _choose_queries(images: pd.DataFrame, seed: int) -> "pd.Index[int]":
