@@ -1,7 +1,7 @@
 """Cut the crops of one camera from its video by a track file, and add them to a folder of layout `table`.
 
 The frames pass one by one. Memory holds the decoder's frames, one waiting crop of each track in view, and the track
-file's numbers (64 bytes a box).
+file's numbers (about 150 bytes a box).
 """
 
 import logging

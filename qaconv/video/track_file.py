@@ -4,6 +4,7 @@ A line is `frame,id,left,top,width,height`, and often confidence and further col
 Frames count from 1, boxes are in pixels, and id -1 is a box without a track.
 """
 
+from array import array
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,27 +82,33 @@ def read_tracks(path: Path, person_class: int | None = None) -> TrackTable:
 
 def _read_numbers(path: Path) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Read the numbers of every line that is not empty, and its place in the file, from 1."""
+    columns = 0
+    values = array("d")  # a list of numbers would take several times the memory
+    lines = array("q")
+    faults: list[str] = []
     try:
-        texts = path.read_text(encoding="utf-8-sig").splitlines()
+        with path.open(encoding="utf-8-sig") as file:
+            for line, text in enumerate(file, start=1):
+                fields = _split(text)
+                if not fields:
+                    continue
+                if columns == 0:
+                    _refuse_other_formats(path, fields)
+                    columns = len(fields)
+                numbers = _numbers(fields)
+                if fault := _find_fault(numbers, columns):
+                    faults.append(f"line {line}: {text.strip()!r}: {fault}")
+                    continue
+                values.extend(numbers)
+                lines.append(line)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "must be text in UTF-8"
         raise InputError(f"{path}: cannot be read as a track file: {reason}") from error
-    split = [(line, _split(text)) for line, text in enumerate(texts, start=1) if text.strip()]
-    if not split:
+    if columns == 0:
         raise InputError(f"{path}: must have at least one line {FORM}, got none")
-    _refuse_other_formats(path, split[0][1])
-    columns = len(split[0][1])
-    rows: list[list[float]] = []
-    faults: list[str] = []
-    for line, fields in split:
-        numbers = _numbers(fields)
-        fault = _fault(numbers, columns)
-        if fault:
-            faults.append(f"line {line}: {texts[line - 1].strip()!r}: {fault}")
-        rows.append(numbers)
     if faults:
         raise InputError(f"{path}: {len(faults)} lines do not have the form {FORM}:{name_first(faults)}")
-    return np.array(rows), np.array([line for line, _ in split])
+    return np.array(values).reshape(-1, columns), np.array(lines)
 
 
 def _split(text: str) -> list[str]:
@@ -119,9 +126,9 @@ def _numbers(fields: list[str]) -> list[float]:
     return numbers
 
 
-def _fault(numbers: list[float], columns: int) -> str | None:
+def _find_fault(numbers: list[float], columns: int) -> str | None:
     if len(numbers) != columns or columns < 6:
-        return f"must have {max(columns, 6)} columns, as the line before it, got {len(numbers)}"
+        return f"must have {max(columns, 6)} columns, as the first line, got {len(numbers)}"
     if not np.isfinite(numbers).all():
         return "has a value that is not a number"
     frame, track, _, _, width, height = numbers[:6]

@@ -47,8 +47,8 @@ def test_example_prints_its_result(name: str, lines: list[str], capsys: pytest.C
 def test_two_videos_have_track_files_that_crops_can_be_cut_by(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    load("two_videos").main(str(tmp_path), people=2, seconds=4)
-    assert capsys.readouterr().out.splitlines()[0] == "entrance: 4 s with 2 people"
+    load("two_videos").main(str(tmp_path), people=2, seconds=7)
+    assert capsys.readouterr().out.splitlines()[0] == "entrance: 7 s with 2 people"
     cut = cut_crops(tmp_path / "entrance.mp4", tmp_path / "entrance.txt", tmp_path / "plaza", "entrance")
     assert cut.tracks >= 1
 

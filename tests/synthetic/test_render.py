@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from qaconv.config import SiteConfig
+from qaconv.config import SiteConfig, TrackerConfig
 from qaconv.stages.synthetic import mean_colour_rank1
 from qaconv.synthetic.render import FPS, choose_crops, render_site
 
@@ -25,6 +25,14 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder: Path = tmp_path_factory.mktemp("one") / "tiny"
     render_site(TINY, folder, processes=1)
     return folder
+
+
+def test_site_with_tracks_has_their_table_next_to_the_crops(tmp_path: Path) -> None:
+    tracked = SiteConfig(seed=5, cameras=2, people=2, tracks=TrackerConfig(breaks=0.5))
+    render_site(tracked, tmp_path / "plaza", processes=1)
+    table = pd.read_csv(tmp_path / "plaza/sightings.csv")
+    assert set(table["image"]) == set(contents(tmp_path / "plaza"))
+    assert list(table.columns) == ["image", "camid", "time_s", "track"]
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -67,7 +67,7 @@ def test_detections_without_tracks_may_share_a_frame(tmp_path: Path) -> None:
         ("1,2,1,1,9,inf", "line 2.*has a value that is not a number"),
         ("1,two,1,1,9,9", "line 2.*has a value that is not a number"),
         ("1,2,,1,9,9", "line 2.*has a value that is not a number"),
-        ("1,2,1,1,9", "line 2.*must have 6 columns, as the line before it, got 5"),
+        ("1,2,1,1,9", "line 2.*must have 6 columns, as the first line, got 5"),
         ("1,1,1,1,9,9", "1 times a track has two boxes in one frame:\n  track 1 in frame 1: lines 1 and 2"),
     ],
 )

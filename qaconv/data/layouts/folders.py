@@ -105,16 +105,18 @@ def _read_cameras(
 
 
 def _choose_queries(images: pd.DataFrame, seed: int) -> "pd.Index[int]":
-    """Choose one image of each person and camera outside training, if the gallery then has what it must find."""
+    """Choose one image of each person and camera outside training, if the gallery then has what it must find.
+
+    Of a person with a single image on each camera one image is chosen.
+    """
     tested = images[images["split"] != "train"]
     by_draw = tested.loc[tested["image"].map(lambda image: _draw(seed, image)).sort_values().index]
-    if images["camid"].nunique() == 1:
-        has_match = by_draw.groupby("person")["image"].transform("size") > 1
-    else:
-        seen = by_draw.groupby(["person", "camid"])["image"].transform("size")
-        others = by_draw.groupby("person")["image"].transform("size") - seen
-        has_match = (others > 0) & (seen > 1)
-    return by_draw[has_match].drop_duplicates(["person", "camid"]).index
+    on_camera = by_draw.groupby(["person", "camid"])["image"].transform("size")
+    on_others = by_draw.groupby("person")["image"].transform("size") - on_camera
+    has_match = (on_others > 0) | (images["camid"].nunique() == 1)
+    chosen = by_draw[has_match & (on_camera > 1)].drop_duplicates(["person", "camid"])
+    single = by_draw[has_match & (on_others > 0) & ~by_draw["person"].isin(chosen["person"])].drop_duplicates("person")
+    return chosen.index.union(single.index)
 
 
 def _draw(seed: int, name: str) -> str:

@@ -46,6 +46,15 @@ def test_people_are_in_training_or_in_test_and_every_query_has_a_match_on_anothe
     assert manifest.notes["cameras"].startswith("3 by the pattern ")
 
 
+def test_person_with_one_image_on_each_camera_is_searched_once(tmp_path: Path) -> None:
+    write(tmp_path, PEOPLE, ["c1_1.jpg", "c2_1.jpg"])
+    write(tmp_path, ["one_camera"], ["c1_1.jpg", "c1_2.jpg"])
+    manifest = read(tmp_path, "shop", train_share=0)
+    assert manifest.split("query").groupby("pid").size().tolist() == [1] * 30
+    alone = manifest.frame["image"].str.startswith("one_camera/")
+    assert set(manifest.frame["split"][alone]) == {"gallery"}
+
+
 def test_another_seed_draws_other_people_and_a_new_person_changes_nobody_elses_place(tmp_path: Path) -> None:
     write(tmp_path, PEOPLE, ["1.jpg", "2.jpg"])
     first = places(read(tmp_path, "shop"))
