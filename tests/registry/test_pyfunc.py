@@ -7,9 +7,11 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from mlflow.models.utils import _enforce_schema
 from mlflow.pyfunc.model import PythonModelContext
 
 from qaconv.errors import InputError
+from qaconv.registry.packaging import INPUTS
 from qaconv.registry.pyfunc import Ranker
 from qaconv.times import UNIX_EPOCH
 from tests.small_service import crop, small_model, text
@@ -111,3 +113,10 @@ def test_without_a_target_cameras_may_have_any_name(ranker: Ranker) -> None:
 def test_a_missing_column_is_named(column: str, ranker: Ranker) -> None:
     with pytest.raises(InputError, match=f"model_input: must have the columns {column}, got "):
         ranker.predict(CONTEXT, table().drop(columns=column))
+
+
+def test_the_signature_lets_names_and_dates_pass() -> None:
+    texts = table().assign(camid="roof", time_s="2026-11-27T08:15Z")
+    for rows in (table(), texts):
+        checked = _enforce_schema(rows, INPUTS)
+        assert checked["camid"].tolist() == rows["camid"].tolist()

@@ -90,3 +90,23 @@ def test_a_query_stored_again_in_a_gallery_of_one_camera_is_reported(
     assert (
         "1 images of the gallery look the same as a query, on the only camera:\n  query.png = again.bmp" in caplog.text
     )
+
+
+def test_sightings_without_labels_are_counted_and_reported_as_no_person(
+    params: Params, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = [f"{number}.png" for number in range(3)]
+    for name in names:
+        write_noise(Path("raw") / name, 0)
+    Image.open("raw/0.png").convert("P").save("raw/1.png")
+    write_noise(Path("raw/2.png"), 2)
+    labels = {"pid": pd.array([1, None, None], "Int64"), "split": ["query", None, None]}
+    pd.DataFrame({"image": names, "camid": ["roof", "lift", "lift"], **labels}).to_csv("raw/sightings.csv", index=False)
+    params.datasets["street"] = DatasetConfig(layout="table", path=Path("raw/sightings.csv"))
+    with caplog.at_level("INFO"):
+        prepare(params, "street")
+    assert (
+        "street gallery: 0 images of 0 people on 1 cameras, and 0 junk, and 1 sightings without labels" in caplog.text
+    )
+    assert "look the same as one of another person" not in caplog.text
+    assert Manifest.load(PREPARED / "street").cameras == {0: "lift", 1: "roof"}

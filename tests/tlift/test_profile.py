@@ -8,7 +8,7 @@ import pytest
 
 from qaconv.errors import InputError
 from qaconv.times import UNIX_EPOCH
-from qaconv.tlift import TLiftProfile, temporal_lift
+from qaconv.tlift import TLiftProfile, fit_profile, temporal_lift
 from qaconv.tlift.calibration import Calibration
 from qaconv.tlift.clock_checks import ClockCorrection
 from qaconv.tlift.findings import Finding
@@ -160,3 +160,9 @@ def test_a_date_is_read_where_times_are_dates_and_refused_elsewhere() -> None:
         dated.seconds_of("2026-11-27T08:15")
     with pytest.raises(InputError, match="time_s: must be seconds on the clocks of the cameras of mall, got a date"):
         replace(dated, time_origin="").seconds_of("2026-11-27T08:15:30Z")
+
+
+def test_a_fit_passes_names_of_cameras_and_the_origin_of_times_on() -> None:
+    names = {0: "lift", 1: "roof"}
+    fitted = fit_profile([[1], [0]], [[0.9], [0.9]], [0, 1], [10, 25], cameras=names, time_origin=UNIX_EPOCH)
+    assert (fitted.cameras, fitted.time_origin) == (names, UNIX_EPOCH)
