@@ -18,12 +18,13 @@ NO_PARTS = (
     "__init__",
     "__main__",
     "demo",
+    "estimates",
     "machine",
     "probabilities",
     "searches",
     "serve",
     "table",
-)  # three have their own commands
+)  # four have their own commands
 PARTS = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in NO_PARTS)
 
 

@@ -1,14 +1,13 @@
-"""Compare the estimates of the demo's target without labels with the truth.
+"""Compare the estimates of targets without labels with the truth, on the demo's targets.
 
-`python -m benchmarks.estimates` prints it. The pipeline does not know who is on these images. Only this program reads
-it, from the names that the simulation gave them.
+`python -m benchmarks.estimates` prints it. The estimates are made as if the demo's targets had no labels, with
+their junk among the sightings. Labels are used for the true figures only; those of `street`, which the pipeline does not
+have, are in the names that the simulation gave its images.
 """
 
-import re
-from collections.abc import Sequence
+from collections.abc import Iterator
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
@@ -16,70 +15,81 @@ from scipy.special import expit
 
 from benchmarks.demo import require_outputs
 from qaconv.config import METHODS, load_params
-from qaconv.data.manifest import Manifest
+from qaconv.data.manifest import UNLABELLED, Manifest
 from qaconv.matching.results import Matches
-from qaconv.metrics.estimates_file import TargetEstimates, load_target
-from qaconv.metrics.marked import ANSWERS, measure_marked
+from qaconv.metrics.marked import best_answers
+from qaconv.metrics.rankings import method_label
+from qaconv.metrics.target_estimates import estimate
 from qaconv.metrics.target_sightings import EvaluatedSightings
-from qaconv.paths import MATCHES, METRICS, PREPARED, TLIFT
+from qaconv.paths import MATCHES, PREPARED, TLIFT
 from qaconv.tlift import TLiftProfile
 
-PERSON = re.compile(r"(-?\d+)_c\d+s\d+_")  # of the file names of synthetic sites; -1 and 0 are no one person
+PERSON = r"/(-?\d+)_"  # in the images' names; 0 is a distractor and -1 junk
+COLUMNS = (
+    "target",
+    "method",
+    "searches with a match %",
+    "with a right one %",
+    "precision %",
+    "true %",
+    "matches",
+    "true",
+)
 
 
 def main() -> None:
-    """Print a table for each target that has estimates."""
+    """Print the table."""
     params = load_params()
-    unlabelled = [
-        name for name in params.targets if (PREPARED / name).is_dir() and not Manifest.load(PREPARED / name).is_labelled
-    ]
-    require_outputs(folder / name for name in unlabelled for folder in (PREPARED, MATCHES, TLIFT))
-    console = Console(soft_wrap=True, highlight=False)
-    for name in unlabelled:
-        estimates = load_target(METRICS / f"{name}.json")
-        assert isinstance(estimates, TargetEstimates)
-        table = Table(
-            title=f"{name}: {estimates.searches} searches, their {ANSWERS} best answers each", title_justify="left"
+    require_outputs([folder / name for name in params.targets for folder in (PREPARED, MATCHES, TLIFT)])
+    table = Table(title="estimates, and what the labels say", title_justify="left")
+    for column in COLUMNS:
+        table.add_column(column, justify="left" if column in ("target", "method") else "right")
+    for name in params.targets:
+        for row in rows(name, params.evaluate.parts, params.seed):
+            table.add_row(*row)
+    Console(soft_wrap=True, highlight=False).print(table)
+
+
+def rows(name: str, parts: tuple[int, ...], seed: int) -> Iterator[tuple[str, ...]]:
+    """Yield a row for each method of a target that uses times."""
+    frame = Manifest.load(PREPARED / name).frame
+    frame = frame[frame["split"] != "train"]
+    sightings = EvaluatedSightings(frame.assign(pid=UNLABELLED), PREPARED / name)
+    pids = frame["image"].str.extract(PERSON)[0].astype("int64").to_numpy()
+    query, gallery = pids[: len(sightings.query), None], pids[len(sightings.query) :]
+    is_match = (query == gallery) & (query > 0)
+    for method in METHODS:
+        logits = Matches.load(name, method, parts).logits
+        profile = TLiftProfile.load(TLIFT / name / f"{method}.json")
+        expected = estimate(logits, sightings, profile, seed=seed).expected
+        if expected is None or expected.expected_precision is None:
+            continue
+        right = _right_answers(logits, sightings, profile, is_match)
+        yield (
+            name,
+            method_label(method),
+            f"{100 * expected.share_with_match:.1f}",
+            f"{100 * (right > 0).mean():.1f}",
+            f"{100 * expected.expected_precision:.1f}",
+            f"{100 * right.sum() / expected.marked_answers:.1f}",
+            f"{expected.expected_matches:,.0f}",
+            f"{right.sum():,}",
         )
-        for column in ("method", "figure", "estimated without labels", "true"):
-            table.add_column(column, justify="left" if column in ("method", "figure") else "right")
-        for method in METHODS:
-            for row in compare(name, method, estimates, params.evaluate.parts):
-                table.add_row(method, *row)
-        console.print(table)
 
 
-def compare(target: str, method: str, estimates: TargetEstimates, parts: Sequence[int]) -> list[tuple[str, str, str]]:
-    """Return figure, estimate and truth of one method."""
-    expected = estimates.methods[method].expected
-    if expected is None:
-        return [("matches", "not estimated", "")]
-    manifest = Manifest.load(PREPARED / target)
-    sightings = EvaluatedSightings(manifest.frame, PREPARED / target)
-    matches = Matches.load(target, method, parts)
-    profile = TLiftProfile.load(TLIFT / target / f"{method}.json", model=matches.model)
+def _right_answers(
+    logits: NDArray[np.float32], sightings: EvaluatedSightings, profile: TLiftProfile, is_match: NDArray[np.bool_]
+) -> NDArray[np.int64]:
+    """Count the right ones among the answers to each query that are marked as matches, [Q]."""
     query, gallery = sightings.query, sightings.gallery
-    scores = expit(sightings.logits(matches.logits).astype(np.float64))
     places = query["camid"], query["time_s"], gallery["camid"], gallery["time_s"]
+    scores = expit(logits.astype(np.float64))
     stated = profile.probabilities(scores, *places)
-    assert stated is not None
-    people = _people(query["image"], first=-1), _people(gallery["image"], first=-1 - len(query))
-    answers = measure_marked(
-        profile.lift(scores, *places), stated, expected.stated_threshold, *people, query["camid"], gallery["camid"]
-    )
-    precision = answers.precision or 0.0
-    return [
-        ("answers marked as matches", f"{expected.marked_answers:,}", f"{answers.marked:,}"),
-        ("right ones among them", f"{expected.expected_matches:,.0f}", f"{precision * answers.marked:,.0f}"),
-        ("share of right ones", f"{100 * (expected.expected_precision or 0):.1f} %", f"{100 * precision:.1f} %"),
-        ("true matches that are marked", "not estimated", f"{100 * answers.recall:.1f} %"),
-    ]
-
-
-def _people(images: "pd.Series[str]", first: int) -> NDArray[np.int64]:
-    """Return the person on each image, [N]; images of no one person get numbers of their own, from `first` down."""
-    names = images.str.extract(PERSON)[0].astype("int64").to_numpy()
-    return np.where(names > 0, names, first - np.arange(len(names)))
+    assert stated is not None and profile.match_odds is not None
+    right = is_match & (stated > profile.match_odds.threshold)
+    camids = query["camid"].to_numpy(), gallery["camid"].to_numpy()
+    answers = best_answers(profile.lift(scores, *places), *camids, sightings.same_camera)
+    return np.array([np.count_nonzero(right[row, best]) for row, best in enumerate(answers)])
 
 
 if __name__ == "__main__":
