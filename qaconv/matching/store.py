@@ -17,7 +17,7 @@ from safetensors.numpy import save_file
 
 from qaconv.errors import InputError
 from qaconv.files import replacing_file, write_json
-from qaconv.runtime.locations import as_locations, widen
+from qaconv.runtime.locations import as_locations, first_not_finite, widen
 from qaconv.runtime.quantise import Codes, dequantise, quantise
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 HEADER = "store.json"
 DTYPES = ("float32", "float16", "int8")
+HALF_MAX = float(np.finfo(np.float16).max)  # of a float16, as which the scales of int8 are stored too
 NUMPY_DTYPES = {"F32": "<f4", "F16": "<f2", "I8": "<i1", "I64": "<i8", "F64": "<f8", "U8": "<u1"}  # of safetensors'
 
 
@@ -104,18 +105,21 @@ class MapStore:
             times: times in seconds, [n]; NaN where unknown.
 
         Raises:
-            ValueError: the maps have another shape or are not finite, or a column has another length.
+            ValueError: the maps have another shape, are not finite or too large for the store's type, or a column has
+                another length.
         """
         maps = as_array(maps)
         columns = {"camids": np.array(camids, dtype=np.int64), "times": np.array(times, dtype=np.float64)}
         lengths = {"ids": len(ids), **{name: len(column) for name, column in columns.items()}}
         if maps.shape[1:] != self.shape[1:]:
             raise ValueError(f"maps must have shape [n, {', '.join(map(str, self.shape[1:]))}], got {maps.shape}")
-        if not np.isfinite(maps).all():
-            raise ValueError("maps must be finite, got NaN or infinity")
         if set(lengths.values()) != {len(maps)}:
             raise ValueError(f"columns must have length {len(maps)}, as the maps have, got {lengths}")
         locations = as_locations(maps)
+        if (image := first_not_finite(locations)) is not None:
+            raise ValueError(f"maps must be finite, got NaN or infinity in image {image}, {ids[image]!r}")
+        if self.dtype != "float32" and (largest := np.abs(locations).max(initial=0)) > HALF_MAX:
+            raise ValueError(f"maps of a store of {self.dtype} must be in -{HALF_MAX:g}..{HALF_MAX:g}, got {largest:g}")
         arrays: dict[str, NDArray[Any]] = {"ids": _encode(ids), **columns}
         if self.dtype == "int8":
             arrays["maps"], arrays["scales"] = quantise(locations)
