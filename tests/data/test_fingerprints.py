@@ -1,6 +1,7 @@
 """The look of an image survives another encoding and size, and differs between images."""
 
 from io import BytesIO
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -68,9 +69,8 @@ def test_pairs_that_look_the_same_are_those_of_comparing_every_pair(images: list
 @pytest.mark.parametrize("first", [0, 29, 57])
 def test_looks_are_alike_whichever_four_bits_differ(first: int) -> None:
     base = np.uint64(0x5A5A5A5A5A5A5A5A)
-    changes = np.array(
-        [BITS[first : first + 6][[bool(number >> bit & 1) for bit in range(6)]].sum() for number in range(64)]
-    )
+    six = BITS[first : first + 6]
+    changes = np.array([six[np.array(chosen)].sum() for chosen in product([False, True], repeat=6)])
     alike = np.flatnonzero(np.bitwise_count(changes) <= 4)
     for right in (base, base ^ MIRROR):
         assert find_alike(base ^ changes, np.array([right])).tolist() == [[row, 0] for row in alike]
