@@ -252,6 +252,15 @@ class Params(Settings):
         """
         return _named(self.datasets, "datasets", name)
 
+    def check_target(self, name: str) -> None:
+        """Check that a target's name is one of `targets`.
+
+        Raises:
+            InputError: it is not.
+        """
+        if name not in self.targets:
+            raise InputError(f"params.yaml: targets has no {name!r}, allowed: {', '.join(self.targets)}")
+
     def method(self, name: str) -> MethodConfig:
         """Return the settings of a method.
 

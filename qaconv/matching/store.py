@@ -66,8 +66,8 @@ class MapStore:
         >>> folder.cleanup()
     """
 
-    def __init__(self, folder: Path, *, model: str | None = None) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path | str, *, model: str | None = None) -> None:
+        self.folder = folder = Path(folder)
         self._read_header()
         if model is not None and model != self.model:
             raise InputError(f"{folder / HEADER}: maps must be of model {model!r}, got {self.model!r}")
@@ -77,7 +77,7 @@ class MapStore:
     @classmethod
     def create(
         cls,
-        folder: Path,
+        folder: Path | str,
         shape: tuple[int, int, int],
         *,
         dtype: Literal["float32", "float16", "int8"] = "float16",
@@ -88,6 +88,7 @@ class MapStore:
         Raises:
             InputError: the folder holds a store already.
         """
+        folder = Path(folder)
         if (folder / HEADER).exists():
             raise InputError(f"{folder}: must not hold a store of maps already")
         write_json(folder / HEADER, {"shape": list(shape), "dtype": dtype, "model": model, "shards": []})

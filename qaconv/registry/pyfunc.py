@@ -40,7 +40,8 @@ class Ranker(PythonModel):
         Args:
             context: not used.
             model_input: one row for each crop with `role` (query or gallery), `image` (an image file in base64),
-                `camid`, and optionally `time_s` (seconds on the camera's clock) and `id` (default: the row's number).
+                `camid`, and optionally `time_s` (seconds on the camera's clock) and `id` (default: the row's number). A
+                query's camera must be one of the target's; at others, gallery crops are matched without their time.
             params: `top_k` (gallery images for each query), `threshold` (probability above which a pair is a match;
                 a negative one stands for the target's), `target` (whose temporal profile lifts scores and states
                 probabilities, "" for none), `even_odds` (whether to state probabilities at even odds, for people as in
@@ -62,6 +63,8 @@ class Ranker(PythonModel):
             raise InputError(f"unknown target {target!r}, allowed: {self.model.targets} and ''")
         logits = self.model.score(query_maps, gallery_maps)
         where = query["camid"], query["time_s"], gallery["camid"], gallery["time_s"]
+        if target:  # as in the service, a sighting at a camera that the profile lacks is matched without its time
+            where = *where[:2], *self.model.profiles[target].leave_out_unknown(*where[2:])
         lifted = self.model.lift(target, logits, *where)
         stated = self.model.state(target, logits, *where, even_odds=bool(settings["even_odds"]))
         threshold = stated.threshold if settings["threshold"] < 0 else settings["threshold"]

@@ -58,3 +58,14 @@ def test_a_time_in_milliseconds_is_refused(ranker: Ranker) -> None:
 def test_a_missing_column_is_named(column: str, ranker: Ranker) -> None:
     with pytest.raises(InputError, match=f"model_input: must have the columns {column}, got "):
         ranker.predict(CONTEXT, table().drop(columns=column))
+
+
+def test_a_gallery_crop_at_an_unknown_camera_is_matched_without_its_time(ranker: Ranker) -> None:
+    settings = {"target": "mall", "top_k": GALLERY, "correspondences": 0}
+    crops = table()
+    unknown = crops.assign(camid=crops["camid"].where(crops["id"] != "7", 99))
+    timeless = crops.assign(time_s=crops["time_s"].where(crops["id"] != "7", None))
+    rows = [ranker.predict(CONTEXT, changed, settings).set_index("gallery") for changed in (unknown, timeless)]
+    pd.testing.assert_frame_equal(rows[0], rows[1])
+    with pytest.raises(InputError, match="query_camids must be cameras of the profile of mall"):
+        ranker.predict(CONTEXT, crops.assign(camid=crops["camid"].where(crops["role"] != "query", 99)), settings)
