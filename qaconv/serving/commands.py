@@ -140,9 +140,8 @@ def _post(client: httpx.Client, target: str, body: str) -> int:
     try:
         return int(answer.json()["known"])
     except (ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{client.base_url}: must be the address of `qaconv serve`, got status {answer.status_code} of another server"
-        ) from error
+        got = f"status {answer.status_code} of another server"
+        raise InputError(f"{client.base_url}: must be the address of `qaconv serve`, got {got}") from error
 
 
 def _reason(answer: httpx.Response) -> str:
