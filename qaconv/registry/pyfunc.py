@@ -62,9 +62,11 @@ class Ranker(PythonModel):
         if target and target not in self.model.targets:
             raise InputError(f"unknown target {target!r}, allowed: {self.model.targets} and ''")
         logits = self.model.score(query_maps, gallery_maps)
-        where = query["camid"], query["time_s"], gallery["camid"], gallery["time_s"]
+        gallery_camids, gallery_times = gallery["camid"].to_numpy(), gallery["time_s"].to_numpy()
         if target:  # as in the service, a sighting at a camera that the profile lacks is matched without its time
-            where = *where[:2], *self.model.profiles[target].leave_out_unknown(*where[2:])
+            profile = self.model.profiles[target]
+            gallery_camids, gallery_times = profile.leave_out_unknown(gallery_camids, gallery_times)
+        where = query["camid"], query["time_s"], gallery_camids, gallery_times
         lifted = self.model.lift(target, logits, *where)
         stated = self.model.state(target, logits, *where, even_odds=bool(settings["even_odds"]))
         threshold = stated.threshold if settings["threshold"] < 0 else settings["threshold"]

@@ -5,6 +5,7 @@ import pandas as pd
 from qaconv.config import METHODS, Params
 from qaconv.data.fingerprints import refuse_trained_images
 from qaconv.data.manifest import Manifest
+from qaconv.files import read_file
 from qaconv.matching.results import Matches
 from qaconv.metrics import Calibration
 from qaconv.metrics.rankings import list_rankings
@@ -30,7 +31,7 @@ def evaluate(params: Params, target: str) -> None:
         trained = load_network(MODELS / method)[1]
         if "digests" in trained["data"]:  # trained here, not imported
             for table in ("train", "holdout"):
-                refuse_trained_images(pd.read_parquet(SOURCES / f"{table}.parquet"), target)
+                refuse_trained_images(read_file(pd.read_parquet, SOURCES / f"{table}.parquet"), target)
         fitted = trained["calibration"]
         logits = matches.logits[:, sightings.keep]
         scores = scores_by_ranking(rankings, logits, matches.reranked_without_junk, profile, sightings)

@@ -56,12 +56,12 @@ def test_connections_without_a_request_are_ended_and_the_process_ends_in_time(pr
         unfinished.close()
 
 
-def send_searches(address: tuple[str, int]) -> socket.socket:
+def send_searches(host: str, port: int) -> socket.socket:
     """Send searches whose answers have more bytes than the system's buffers hold, and return the unread connection."""
     body = json.dumps({"queries": [{"image": image(seed)} for seed in range(64)], "top_k": 200}).encode()
     connection = socket.socket()
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, UNREAD_BYTES)
-    connection.connect(address)
+    connection.connect((host, port))
     head = f"POST {MALL}/search HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
     connection.sendall((f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body) * 4)
     return connection
@@ -70,11 +70,11 @@ def send_searches(address: tuple[str, int]) -> socket.socket:
 def test_peers_that_read_no_answer_cost_bounded_memory_and_the_process_ends_in_time(project: Path) -> None:
     with running(project) as (client, process):
         client.post(f"{MALL}/sightings", json=sightings(0, 200)).raise_for_status()
-        address = (client.base_url.host, client.base_url.port)
-        assert address[1] is not None
+        port = client.base_url.port
+        assert port is not None
         memory = psutil.Process(process.pid).memory_info
         before = memory().rss
-        unread = [send_searches(address) for _ in range(CONNECTIONS)]
+        unread = [send_searches(client.base_url.host, port) for _ in range(CONNECTIONS)]
         until = time.monotonic() + 2 * SLACK_S
         while time.monotonic() < until:
             began = time.monotonic()
