@@ -8,12 +8,13 @@
 # make test                 run the tests
 # make test-integration     run the production loop on real servers
 # make fuzz                 put odd images, tables, params and requests in, for about ten minutes
+# make malformed            put 1,000 malformed inputs through every door, and print how each took them
 # make torture              kill the service 50 times while it works, and check that nothing is lost; seconds=900 at most
 # make docs                 build the documentation site in site/
 # make lock                 write requirements.lock, with the hashes of all packages
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: bench bench-serve demo gpu-check up status down backup restore test test-integration fuzz torture lint docs lock
+.PHONY: bench bench-serve demo gpu-check up status down backup restore test test-integration fuzz malformed torture lint docs lock
 
 demo: .venv/installed
 	python -m flows.retrain
@@ -45,6 +46,9 @@ test-integration: .venv/installed
 
 fuzz: .venv/installed
 	python -m pytest --numprocesses auto -m fuzz --hypothesis-profile fuzz --durations 0
+
+malformed: .venv/installed
+	python -m tests.malformed
 
 torture: .venv/installed
 	python -m tests.torture --seconds $(or $(seconds),900)

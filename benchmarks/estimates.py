@@ -1,8 +1,8 @@
 """Compare the estimates of targets without labels with the truth, on the demo's targets.
 
 `python -m benchmarks.estimates` prints it. The estimates are made as if the demo's targets had no labels, with
-their junk among the sightings. Labels are used for the true figures only; those of `street`, which the pipeline does not
-have, are in the names that the simulation gave its images.
+their junk among the sightings. Labels are used for the true figures only. They are read from the names that the
+simulation gave the images, as the pipeline has none for `street`.
 """
 
 from collections.abc import Iterator

@@ -80,31 +80,31 @@ def train(method: Method) -> None:
 @app.command()
 def features(target: Target) -> None:
     """Encode every sighting of a target with each method's network."""
-    _run_stage("features", target)
+    _run_target_stage("features", target)
 
 
 @app.command()
 def match(target: Target, part: Part = 1) -> None:
     """Match a part of a target's sightings with all of them."""
-    _run_stage("match", target, part)
+    _run_target_stage("match", target, part)
 
 
 @app.command()
 def rerank(target: Target) -> None:
     """Re-rank a target's gallery by k-reciprocal encoding."""
-    _run_stage("rerank", target)
+    _run_target_stage("rerank", target)
 
 
 @app.command()
 def fit_tlift(target: Target) -> None:
     """Fit a target's temporal profiles."""
-    _run_stage("fit_tlift", target)
+    _run_target_stage("fit_tlift", target)
 
 
 @app.command()
 def evaluate(target: Target) -> None:
     """Measure the networks on a target."""
-    _run_stage("evaluate", target)
+    _run_target_stage("evaluate", target)
 
 
 @app.command()
@@ -264,6 +264,7 @@ def enrol(
 ) -> None:
     """Enrol a target's gallery in the service, with the key in QACONV_API_KEY if there is one."""
     with _exit_with_one_message():
+        load_params().check_target(target)
         _serving_commands().enrol(target, url)
 
 
@@ -285,7 +286,15 @@ def _is_verbose() -> bool:
 def _run_stage(stage: str, *arguments: str | int) -> None:
     """Import qaconv/stages/<stage>.py, which takes seconds because of torch, and call its function of that name."""
     with _exit_with_one_message():
-        getattr(import_module(f"qaconv.stages.{stage}"), stage)(load_params(), *arguments)
+        params = load_params()
+        getattr(import_module(f"qaconv.stages.{stage}"), stage)(params, *arguments)
+
+
+def _run_target_stage(stage: str, target: str, *arguments: int) -> None:
+    """Run a stage of a target."""
+    with _exit_with_one_message():
+        load_params().check_target(target)
+    _run_stage(stage, target, *arguments)
 
 
 @contextmanager

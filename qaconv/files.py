@@ -3,9 +3,12 @@
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+from qaconv.errors import InputError
 
 
 @contextmanager
@@ -64,3 +67,15 @@ def write_json(path: Path, value: object) -> None:
     text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
     with replacing_file(path) as unfinished:
         unfinished.write_text(text + "\n", encoding="utf-8")
+
+
+def read_file(reader: Callable[[Path], Any], path: Path) -> Any:
+    """Read a file that an earlier stage has written.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    try:
+        return reader(path)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read: {error}; `dvc repro` writes it") from error

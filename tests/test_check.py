@@ -2,18 +2,23 @@
 
 import os
 import shutil
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
+from torch.nn import Identity
 from typer.testing import CliRunner
 
 from qaconv import check, cli
-from qaconv.check import Check, run_check
-from qaconv.config import Params, load_params
+from qaconv.check import Check, Running
+from qaconv.config import ImageConfig, Params, load_params
 from qaconv.errors import InputError
+from qaconv.models.checkpoint import Architecture, Network, save_network
+from qaconv.paths import MODELS
 from tests.imports import PROJECT
 
 NOBODY = 65534
@@ -39,23 +44,33 @@ def not_root() -> Iterator[Callable[[], None]]:
 
 
 def message_of(call: Callable[[], str]) -> str:
-    passed, text = run_check(Check("it", call))
+    passed, text = Running(Check("it", call)).result()
     assert not passed
     return text
 
 
 def test_check_that_hangs_is_given_up_after_its_time() -> None:
     started = time.monotonic()
-    assert run_check(Check("it", lambda: str(threading.Event().wait(5)), seconds=0.1)) == (
-        False,
-        "no result within 0.1 s",
-    )
+    hanging = Running(Check("it", lambda: str(threading.Event().wait(5)), seconds=0.1))
+    assert hanging.result() == (False, "no result within 0.1 s")
     assert time.monotonic() - started < 2
 
 
+def test_checks_run_side_by_side(project: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    barrier = get_context("fork").Barrier(2)  # which neither passes before the other has come
+    both = [Check(name, lambda: str(barrier.wait(20) >= 0)) for name in ("one", "other")]
+    monkeypatch.setattr(check, "_checks", lambda: iter(both))
+    assert check.check_all()
+
+
+def test_check_whose_process_is_killed_is_wrong() -> None:
+    killed = Running(Check("it", lambda: signal.raise_signal(signal.SIGKILL) or ""))
+    assert killed.result() == (False, "its process ended without a result")
+
+
 def test_error_of_a_check_is_its_text_and_a_fault_of_the_code_has_its_type() -> None:
-    assert run_check(Check("it", lambda: "all is well")) == (True, "all is well")
-    assert run_check(Check("it", lambda: dict[str, str]()["x"])) == (False, "KeyError: 'x'")
+    assert Running(Check("it", lambda: "all is well")).result() == (True, "all is well")
+    assert Running(Check("it", lambda: dict[str, str]()["x"])).result() == (False, "KeyError: 'x'")
 
 
 def test_missing_and_unreadable_folders_are_named_with_their_key(
@@ -116,6 +131,25 @@ def test_image_size_that_the_backbone_cannot_take_and_missing_weights_are_named(
     backbone = project.backbone.model_copy(update={"weights": "no.pth"})
     with pytest.raises(InputError, match="got no.pth"):
         check._check_network(project.model_copy(update={"backbone": backbone}))
+
+
+def test_network_that_was_trained_as_it_is_set_is_not_built_again(
+    project: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("qaconv.models.checkpoint.build_network", lambda *_: pytest.fail("it is built"))
+    for name, method in project.methods.items():
+        architecture = {
+            "backbone": project.backbone,
+            "image": project.image,
+            "pooled": method.pooled,
+            "head": method.head,
+        }
+        saved = Network(Identity(), Identity(), Architecture(**architecture))  # type: ignore[arg-type]
+        save_network(saved, MODELS / name, {}, {})
+    assert check._check_network(project) == "resnet18 takes images of 96 x 48; weights none"
+    smaller = ImageConfig(height=8, width=8)
+    with pytest.raises(pytest.fail.Exception, match="it is built"):
+        check._check_network(project.model_copy(update={"image": smaller}))
 
 
 def test_stopped_server_and_wrong_params_are_lines_and_exit_status_1(

@@ -14,11 +14,11 @@ from tests.imports import PROJECT
 # Steps in one interpreter, each with the packages that it may not have imported by then.
 STEPS = {
     "import qaconv; dir(qaconv)": {*EXTRAS, "pandas", "numpy", "pydantic"},
-    "import qaconv.cli; qaconv.cli.load_params()": {*EXTRAS, "pandas", "ruamel"},
+    "import qaconv.cli; qaconv.cli.load_params()": {*EXTRAS, "pandas", "yaml"},
     "from qaconv.plugins import BUILT_IN, find\n"
     "for group in ('loss', 'sampler', 'rerank'):\n"
-    "    for name in BUILT_IN[group]: find(group, name)()": {*EXTRAS, "pandas", "ruamel"},
-    "import qaconv.stages.prepare, qaconv.stages.sources": {*EXTRAS, "ruamel"},
+    "    for name in BUILT_IN[group]: find(group, name)()": {*EXTRAS, "pandas", "yaml"},
+    "import qaconv.stages.prepare, qaconv.stages.sources": {*EXTRAS, "yaml"},
 }
 
 

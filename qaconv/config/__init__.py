@@ -6,6 +6,7 @@ What depends on a kind, such as a loss and its settings, is read by qaconv/confi
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from reprlib import Repr
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, field_validator, model_validator
@@ -21,6 +22,7 @@ from qaconv.plugins import check_name
 
 T = TypeVar("T")
 METHODS = ("qaconv", "baseline")
+MOST_FAULTS = 20  # named in one message
 
 
 class TrackerConfig(Settings):
@@ -259,6 +261,15 @@ class Params(Settings):
         """
         return _named(self.datasets, "datasets", name)
 
+    def check_target(self, name: str) -> None:
+        """Check that a target's name is one of `targets`.
+
+        Raises:
+            InputError: it is not.
+        """
+        if name not in self.targets:
+            raise InputError(f"params.yaml: targets has no {name!r}, allowed: {', '.join(self.targets)}")
+
     def method(self, name: str) -> MethodConfig:
         """Return the settings of a method.
 
@@ -313,8 +324,10 @@ def check_params(values: Any, path: Path) -> Params:
         if outdated := replace_outdated(values, path):
             message = f"{path} has keys of an older version; `qaconv migrate-params` rewrites it:\n  "
             raise InputError(message + "\n  ".join(outdated)) from error
-        faults = [_describe(fault) for fault in error.errors()]
-        raise InputError(f"{path}: " + f"\n{path}: ".join(faults)) from error
+        faults = [f"{path}: {_describe(fault)}" for fault in error.errors()[:MOST_FAULTS]]
+        if error.error_count() > MOST_FAULTS:
+            faults.append(f"... {error.error_count():,} faults in all")
+        raise InputError("\n".join(faults)) from error
 
 
 def _named(settings: Mapping[Any, T], key: str, name: str) -> T:
@@ -330,5 +343,11 @@ def _describe(fault: ErrorDetails) -> str:
     text = f"{key}: {expected.removeprefix('Value error, ')}"
     if isinstance(fault["input"], Mapping):
         return text
-    shown = repr(fault["input"])
+    shown = _BRIEF.repr(fault["input"])
     return f"{text}, found {shown if len(shown) <= 80 else shown[:77] + '...'}"
+
+
+_BRIEF = Repr()  # a list of aliases may stand for millions of values
+_BRIEF.maxlevel = 2
+_BRIEF.maxstring = 80
+_BRIEF.maxother = 80

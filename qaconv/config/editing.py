@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from qaconv.config import check_params
 from qaconv.config.reading import parse_yaml, read_text
@@ -27,16 +26,15 @@ def editing_params(path: Path) -> Iterator[MutableMapping[str, Any]]:
     """
     editor = YAML()  # keeps comments, order and quotes
     editor.width = 4096
-    try:
-        params = editor.load(read_text(path))
-    except YAMLError as error:
-        raise InputError(f"{path}: is not YAML: {error}") from error
+    before = read_text(path)
+    parse_yaml(before, path)
+    params = editor.load(before)
     yield params
-    text = StringIO()
-    editor.dump(params, text)
-    check_params(parse_yaml(text.getvalue(), path), path)
+    after = StringIO()
+    editor.dump(params, after)
+    check_params(parse_yaml(after.getvalue(), path), path)
     try:
         with replacing_file(path) as new_file:
-            new_file.write_text(text.getvalue(), encoding="utf-8")
+            new_file.write_text(after.getvalue(), encoding="utf-8")
     except OSError as error:
         raise InputError(f"{path}: cannot be written: {error.strerror}") from error

@@ -4,6 +4,9 @@ from collections.abc import MutableMapping
 from pathlib import Path
 from typing import Any
 
+from ruamel.yaml.error import CommentMark
+from ruamel.yaml.tokens import CommentToken
+
 from qaconv.errors import InputError
 
 RENAMED = {"deployments": "targets", "watch": "drift"}
@@ -99,9 +102,6 @@ def _drop(block: Any, key: str) -> None:
 
 
 def _comment(text: str) -> Any:
-    from ruamel.yaml.error import CommentMark  # here, as reading params.yaml needs no editor
-    from ruamel.yaml.tokens import CommentToken
-
     return CommentToken(text, CommentMark(0))
 
 

@@ -1,10 +1,12 @@
-"""Read YAML as DVC does where PyYAML differs: a key that stands twice is refused, and 5e-4 is a number."""
+"""Read params.yaml as DVC does: YAML 1.2, in which 010 is ten, 1e-3 a number, 1:30 and off are texts."""
 
-import re
 from pathlib import Path
 from typing import Any
 
-import yaml
+from ruamel.yaml import YAML
+from ruamel.yaml.constructor import ConstructorError, DuplicateKeyError, SafeConstructor
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.nodes import Node
 
 from qaconv.errors import InputError
 
@@ -28,16 +30,24 @@ def parse_yaml(text: str, path: Path) -> Any:
     Raises:
         InputError: the text is not YAML, or has a key twice in a block.
     """
+    reader = YAML(typ="safe", pure=True)  # the parser in C ends the process where lists are nested deeply
+    reader.Constructor = _Constructor
     try:
-        return _Loader(text).get_single_data()
-    except yaml.MarkedYAMLError as error:
+        return reader.load(text)
+    except DuplicateKeyError as error:
+        key = error.problem.partition(" with value")[0]
+        line = error.problem_mark.line + 1
+        raise InputError(f"{path}: line {line}: a key must stand once in a block: {key}") from error
+    except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f"line {mark.line + 1}: " if mark else ""
         raise InputError(
             f"{path}: {line}is not YAML: {error.problem}; correct this line or the one above, such as its indentation"
         ) from error
-    except yaml.YAMLError as error:
+    except YAMLError as error:
         raise InputError(f"{path}: is not YAML: {error}") from error
+    except RecursionError as error:
+        raise InputError(f"{path}: lists and blocks must be nested less deeply") from error
 
 
 def read_text(path: Path) -> str:
@@ -54,22 +64,13 @@ def read_text(path: Path) -> str:
         raise InputError(f"{path}: must be UTF-8: {error}") from error
 
 
-class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, which makes no objects but plain ones."""
+class _Constructor(SafeConstructor):
+    """The constructor of plain values, which names the line of one that has the form of a number or a date only."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Refuse a key that stands twice: PyYAML would take the last one in silence."""
-        first_lines: dict[str, int] = {}
-        for key, _ in node.value:
-            line = key.start_mark.line + 1
-            if isinstance(key, yaml.ScalarNode) and key.value in first_lines:
-                problem = f"the key {key.value!r} must stand once in a block, is on line {first_lines[key.value]} too"
-                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
-            if isinstance(key, yaml.ScalarNode):
-                first_lines[key.value] = line
-        return super().construct_mapping(node, deep)
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+"), list("-+.0123456789")
-)
+    def construct_object(self, node: Node, deep: bool = False) -> Any:
+        """Construct a value, such as 2024-02-30, which has a date's form and is none."""
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, LookupError) as error:
+            shown = str(node.value)[:80]
+            raise ConstructorError(None, None, f"{shown!r} cannot be read: {error}", node.start_mark) from error

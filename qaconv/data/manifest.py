@@ -146,12 +146,13 @@ class Manifest:
             write_json(new_folder / "summary.json", self.summary())
 
     @classmethod
-    def load(cls, folder: Path) -> "Manifest":
+    def load(cls, folder: Path | str) -> "Manifest":
         """Load a saved manifest.
 
         Raises:
             InputError: the folder holds no manifest, or a damaged one.
         """
+        folder = Path(folder)
         if not (folder / "manifest.parquet").is_file():
             raise InputError(f"{folder}: must hold manifest.parquet, which `dvc repro prepare` writes")
         try:

@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qaconv.matching.store import as_array
-from qaconv.matching.tiles import Engine, FoldableHead, check_engine, check_shape, choose_matcher, load_block
+from qaconv.matching.tiles import Engine, FoldableHead, check_engine, check_finite, check_shape, choose_matcher
+from qaconv.runtime.locations import as_locations
+from qaconv.runtime.quantise import Block, quantise
 
 if TYPE_CHECKING:
     import torch
@@ -37,7 +39,7 @@ def score_pairs(
         device: torch device to match on. Default: None, the CPU without torch.
 
     Raises:
-        ValueError: the engine is unknown, or maps have another shape than the head was made for.
+        ValueError: the engine is unknown, or maps have another shape than the head was made for or are not finite.
     """
     check_engine(engine)
     folded = head.folded()
@@ -49,7 +51,13 @@ def score_pairs(
         block = slice(start, start + BLOCK_PAIRS)
         queries, query_index = np.unique(rows[block], return_inverse=True)
         gallery, gallery_index = np.unique(columns[block], return_inverse=True)
-        prepared = matcher.prepare(load_block(images[queries], slice(None), engine))
-        gallery_block = load_block(images[gallery], slice(None), engine)
+        prepared = matcher.prepare(_load(images, queries, engine))
+        gallery_block = _load(images, gallery, engine)
         logits[block] = matcher.pairs(prepared, gallery_block, query_index, gallery_index)
     return logits
+
+
+def _load(maps: NDArray[np.floating], chosen: NDArray[np.int64], engine: Engine) -> Block:
+    locations = as_locations(maps[chosen])
+    check_finite("maps", locations, chosen.tolist())
+    return quantise(locations) if engine == "int8" else locations

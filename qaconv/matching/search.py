@@ -45,7 +45,7 @@ def score_matrix(
         progress: show a bar.
 
     Raises:
-        ValueError: the engine is unknown, or maps have another shape than the head was made for.
+        ValueError: the engine is unknown, or maps have another shape than the head was made for or are not finite.
 
     Example:
         >>> import numpy as np
@@ -86,7 +86,7 @@ def search(
 
     Raises:
         ValueError: `top_k` is not in 1..G, the engine is unknown, or maps have another shape than the head was made
-            for.
+            for or are not finite.
 
     Example:
         >>> import numpy as np

@@ -16,7 +16,15 @@ from scipy.stats import binom
 from qaconv.matching.landmarks import TEACHERS, Landmarks
 from qaconv.matching.search import Neighbours, best_first
 from qaconv.matching.store import MapStore, as_array
-from qaconv.matching.tiles import FoldableHead, blocks, check_shape, choose_matcher, load_block, load_floats
+from qaconv.matching.tiles import (
+    FoldableHead,
+    blocks,
+    check_finite,
+    check_shape,
+    choose_matcher,
+    load_block,
+    load_floats,
+)
 from qaconv.progress import track
 from qaconv.runtime.locations import as_locations
 from qaconv.runtime.quantise import Block, Codes, quantise
@@ -69,7 +77,7 @@ class Shortlist:
 
     Raises:
         ValueError: `top_k` or `recall` is out of range, `queries` is empty, or maps have another shape than the head
-            was made for.
+            was made for or are not finite.
 
     Example:
         >>> import numpy as np
@@ -133,13 +141,13 @@ class Shortlist:
         Except for the result, memory does not grow with Q.
 
         Raises:
-            ValueError: the maps have another shape than the gallery's.
+            ValueError: the maps have another shape than the gallery's, or are not finite.
         """
         check_shape("query_maps", query_maps, self._head, self._map_shape)
         scores = np.empty((len(query_maps), self.top_k), dtype=np.float32)
         indices = np.empty((len(query_maps), self.top_k), dtype=np.int64)
         for rows in self._chunks(len(query_maps)):
-            scores[rows], indices[rows] = self._search(load_floats(query_maps, rows))
+            scores[rows], indices[rows] = self._search(load_floats("query_maps", query_maps, rows))
         return Neighbours(scores, indices)
 
     def _search(self, queries: NDArray[np.float32]) -> Neighbours:
@@ -191,8 +199,9 @@ class Shortlist:
         for rows in track(list(self._chunks(len(chosen))), "choose the shortlist", disable=not progress):
             images = chosen[rows]
             maps = _take(source, images)
+            check_finite("queries", maps, images.tolist())
             excluded = images[:, None][:, : int(queries is None)]  # the image itself [n, 1], or none [n, 0]
-            exact = self._table(self._matcher.prepare(maps), partial(load_floats, self._maps))
+            exact = self._table(self._matcher.prepare(maps), partial(load_floats, "gallery", self._maps))
             np.put_along_axis(exact, excluded, -np.inf, axis=1)
             top = _best_columns(exact, self.top_k)
             prepared = self._matcher.prepare(quantise(maps))
@@ -219,7 +228,7 @@ def _in_8_bits(gallery: "Maps", progress: bool) -> Codes:
     codes = np.empty((len(gallery), height * width, channels), dtype=np.int8)
     scales = np.empty((len(gallery), height * width), dtype=np.float32)
     for rows in track(list(blocks(len(gallery), READ_AT_ONCE)), "read the gallery", disable=not progress):
-        block = load_block(gallery, rows, "int8")
+        block = load_block("gallery", gallery, rows, "int8")
         assert isinstance(block, Codes)
         codes[rows] = block.codes
         scales[rows] = block.scales

@@ -17,7 +17,7 @@ from safetensors.numpy import save_file
 
 from qaconv.errors import InputError
 from qaconv.files import replacing_file, write_json
-from qaconv.runtime.locations import as_locations, widen
+from qaconv.runtime.locations import as_locations, first_not_finite, widen
 from qaconv.runtime.quantise import Codes, dequantise, quantise
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 HEADER = "store.json"
 DTYPES = ("float32", "float16", "int8")
+HALF_MAX = float(np.finfo(np.float16).max)  # of a float16, as which the scales of int8 are stored too
 NUMPY_DTYPES = {"F32": "<f4", "F16": "<f2", "I8": "<i1", "I64": "<i8", "F64": "<f8", "U8": "<u1"}  # of safetensors'
 
 
@@ -65,8 +66,8 @@ class MapStore:
         >>> folder.cleanup()
     """
 
-    def __init__(self, folder: Path, *, model: str | None = None) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path | str, *, model: str | None = None) -> None:
+        self.folder = folder = Path(folder)
         self._read_header()
         if model is not None and model != self.model:
             raise InputError(f"{folder / HEADER}: maps must be of model {model!r}, got {self.model!r}")
@@ -76,7 +77,7 @@ class MapStore:
     @classmethod
     def create(
         cls,
-        folder: Path,
+        folder: Path | str,
         shape: tuple[int, int, int],
         *,
         dtype: Literal["float32", "float16", "int8"] = "float16",
@@ -87,6 +88,7 @@ class MapStore:
         Raises:
             InputError: the folder holds a store already.
         """
+        folder = Path(folder)
         if (folder / HEADER).exists():
             raise InputError(f"{folder}: must not hold a store of maps already")
         write_json(folder / HEADER, {"shape": list(shape), "dtype": dtype, "model": model, "shards": []})
@@ -104,18 +106,21 @@ class MapStore:
             times: times in seconds, [n]; NaN where unknown.
 
         Raises:
-            ValueError: the maps have another shape or are not finite, or a column has another length.
+            ValueError: the maps have another shape, are not finite or too large for the store's type, or a column has
+                another length.
         """
         maps = as_array(maps)
         columns = {"camids": np.array(camids, dtype=np.int64), "times": np.array(times, dtype=np.float64)}
         lengths = {"ids": len(ids), **{name: len(column) for name, column in columns.items()}}
         if maps.shape[1:] != self.shape[1:]:
             raise ValueError(f"maps must have shape [n, {', '.join(map(str, self.shape[1:]))}], got {maps.shape}")
-        if not np.isfinite(maps).all():
-            raise ValueError("maps must be finite, got NaN or infinity")
         if set(lengths.values()) != {len(maps)}:
             raise ValueError(f"columns must have length {len(maps)}, as the maps have, got {lengths}")
         locations = as_locations(maps)
+        if (image := first_not_finite(locations)) is not None:
+            raise ValueError(f"maps must be finite, got NaN or infinity in image {image}, {ids[image]!r}")
+        if self.dtype != "float32" and (largest := np.abs(locations).max(initial=0)) > HALF_MAX:
+            raise ValueError(f"maps of a store of {self.dtype} must be in -{HALF_MAX:g}..{HALF_MAX:g}, got {largest:g}")
         arrays: dict[str, NDArray[Any]] = {"ids": _encode(ids), **columns}
         if self.dtype == "int8":
             arrays["maps"], arrays["scales"] = quantise(locations)

@@ -4,7 +4,7 @@ Q queries, G gallery images, C channels, H x W map size, S = H*W locations.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, get_args
 
@@ -14,7 +14,7 @@ from rich.progress import Progress
 
 from qaconv.matching.store import MapStore, as_array
 from qaconv.runtime.head import Head
-from qaconv.runtime.locations import as_locations
+from qaconv.runtime.locations import as_locations, first_not_finite
 from qaconv.runtime.matcher import Matcher, cpu_matcher
 from qaconv.runtime.quantise import Block, quantise
 
@@ -67,7 +67,7 @@ def logit_tiles(
         progress: show a bar.
 
     Raises:
-        ValueError: the engine is unknown, or maps have another shape than the head was made for.
+        ValueError: the engine is unknown, or maps have another shape than the head was made for or are not finite.
     """
     check_engine(engine)
     folded = head.folded()
@@ -84,13 +84,13 @@ def logit_tiles(
 
     @lru_cache(kept)  # blocks that stay on the GPU, so that each moves there once
     def load_gallery(start: int, stop: int) -> Any:
-        block = load_block(gallery_maps, slice(start, stop), engine)
+        block = load_block("gallery_maps", gallery_maps, slice(start, stop), engine)
         return matcher.prepare(block) if kept else block
 
     with Progress(disable=not progress) as bar:
         task = bar.add_task(f"match {queries} x {galleries}", total=queries * galleries)
         for rows in blocks(queries, size):
-            query = matcher.prepare(load_block(query_maps, rows, engine))
+            query = matcher.prepare(load_block("query_maps", query_maps, rows, engine))
             for columns in blocks(galleries, size):
                 if mirrored and columns.start < rows.start:
                     continue
@@ -143,17 +143,47 @@ def check_shape(name: str, maps: "Maps", head: Head, expected: tuple[int, ...] |
     return shape[1:]
 
 
-def load_block(maps: "Maps", rows: slice, engine: Engine) -> Block:
-    """Return maps of some images as float32 [n, S, C], or for int8 as codes."""
-    if isinstance(maps, MapStore) and engine == "int8":
-        return maps.codes(rows.start, rows.stop)
-    locations = load_floats(maps, rows)
+def load_block(name: str, maps: "Maps", rows: slice, engine: Engine) -> Block:
+    """Return maps of some images as float32 [n, S, C], or for int8 as codes; see `load_floats`."""
+    if isinstance(maps, MapStore) and engine == maps.dtype == "int8":
+        codes = maps.codes(rows.start, rows.stop)
+        check_finite(name, codes.scales[:, :, None].astype(np.float32), range(rows.start, rows.stop))
+        return codes
+    locations = load_floats(name, maps, rows)
     return quantise(locations) if engine == "int8" else locations
 
 
-def load_floats(maps: "Maps", rows: slice) -> NDArray[np.float32]:
-    """Return maps of some images as float32 [n, S, C]."""
-    return as_locations(maps.block(rows.start, rows.stop) if isinstance(maps, MapStore) else as_array(maps[rows]))
+def load_floats(name: str, maps: "Maps", rows: slice) -> NDArray[np.float32]:
+    """Return maps of some images as float32 [n, S, C].
+
+    Args:
+        name: what the message calls the maps.
+        maps: maps [N, C, H, W].
+        rows: indices of the images.
+
+    Raises:
+        ValueError: a value is not finite.
+    """
+    block = maps.block(rows.start, rows.stop) if isinstance(maps, MapStore) else as_array(maps[rows])
+    locations = as_locations(block)
+    check_finite(name, locations, range(rows.start, rows.stop))
+    return locations
+
+
+def check_finite(name: str, locations: NDArray[np.float32], images: Sequence[int]) -> None:
+    """Check that no value is NaN or infinite: the maxima of a match would hide some, and none would give a score.
+
+    Args:
+        name: what the message calls the maps.
+        locations: maps [n, S, C].
+        images: indices of the images among all maps, [n].
+
+    Raises:
+        ValueError: a value is not finite.
+    """
+    row = first_not_finite(locations)
+    if row is not None:
+        raise ValueError(f"{name} must be finite, got NaN or infinity in image {images[row]}")
 
 
 def blocks(count: int, size: int) -> Iterator[slice]:

@@ -66,8 +66,8 @@ def evaluate_ranking(
             order of the gallery. Default: "wrong_first".
 
     Raises:
-        ValueError: shapes do not fit, a score is not a finite number, an id is NaN, a choice is unknown, no query has a
-            true match, or one has none and `without_match` is "refuse".
+        ValueError: shapes do not fit, a score is not a finite number, an id is NaN, a choice is unknown, there is no
+            query or no gallery image, no query has a true match, or one has none and `without_match` is "refuse".
 
     Example:
         >>> metrics = evaluate_ranking([[0.9, 0.8, 0.1]], [1], [2, 1, 1], [0], [1, 1, 1])
@@ -82,6 +82,11 @@ def evaluate_ranking(
     sightings = Sightings(scores, query_pids, gallery_pids, query_camids, gallery_camids)
     order = np.argsort(sightings.gallery_pids, kind="stable")
     order = order[is_known(sightings.gallery_pids[order])]
+    if not len(sightings.query_pids) or not len(order):
+        raise ValueError(
+            f"queries and gallery must have images of people, got {len(sightings.query_pids)} queries and {len(order)} "
+            f"gallery images of a known person"
+        )
     people, camids = sightings.gallery_pids[order], sightings.gallery_camids[order]
     start = people.searchsorted(sightings.query_pids, side="left")
     end = people.searchsorted(sightings.query_pids, side="right")

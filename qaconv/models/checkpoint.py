@@ -81,7 +81,7 @@ def weights_digest(folder: Path) -> str:
         raise InputError(f"{folder}: holds no network that can be read: {error}; `dvc repro` writes it") from error
 
 
-def load_network(folder: Path) -> tuple[Network, dict[str, Any]]:
+def load_network(folder: Path | str) -> tuple[Network, dict[str, Any]]:
     """Load a network in eval mode on the CPU, with the description of its training.
 
     Raises:
@@ -101,6 +101,7 @@ def load_network(folder: Path) -> tuple[Network, dict[str, Any]]:
         >>> loaded.encoder.map_size(64, 32), trained
         ((8, 4), {'epochs': 6})
     """
+    folder = Path(folder)
     try:
         description = json.loads((folder / "model.json").read_text(encoding="utf-8"))
         architecture = Architecture.model_validate(description["architecture"])

@@ -43,7 +43,8 @@ class Ranker(PythonModel):
             model_input: one row for each crop with `role` (query or gallery), `image` (an image file in base64),
                 `camid` (number, or name where the target's cameras have names), and optionally `time_s` (seconds on the
                 camera's clock, or a date in ISO 8601 where the target's times are dates) and `id` (default: the row's
-                number).
+                number). A query's camera must be one of the target's; at others, gallery crops are matched without their
+                time.
             params: `top_k` (gallery images for each query), `threshold` (probability above which a pair is a match;
                 a negative one stands for the target's), `target` (whose temporal profile lifts scores and states
                 probabilities, "" for none), `even_odds` (whether to state probabilities at even odds, for people as in
@@ -65,7 +66,10 @@ class Ranker(PythonModel):
         query, gallery = (_side(model_input, role, profile) for role in ROLES)
         query_maps, gallery_maps = (self._maps(side["image"]) for side in (query, gallery))
         logits = self.model.score(query_maps, gallery_maps)
-        where = query["camid"], query["time_s"], gallery["camid"], gallery["time_s"]
+        gallery_camids, gallery_times = gallery["camid"].to_numpy(), gallery["time_s"].to_numpy()
+        if target:  # as in the service, a sighting at a camera that the profile lacks is matched without its time
+            gallery_camids, gallery_times = profile.leave_out_unknown(gallery_camids, gallery_times)
+        where = query["camid"], query["time_s"], gallery_camids, gallery_times
         lifted = self.model.lift(target, logits, *where)
         stated = self.model.state(target, logits, *where, even_odds=bool(settings["even_odds"]))
         threshold = stated.threshold if settings["threshold"] < 0 else settings["threshold"]

@@ -4,7 +4,7 @@ N sightings: Q queries, then the gallery.
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from scipy.special import expit
 
 from qaconv.config import Params
 from qaconv.data.manifest import Manifest, is_measured
-from qaconv.errors import InputError
+from qaconv.files import read_file
 from qaconv.matching import MapStore
 from qaconv.matching.results import Matches, open_maps
 from qaconv.metrics.metrics_file import Difference, RankingFigures, TargetMetrics
@@ -182,18 +182,6 @@ def read_table(path: Path) -> Rows:
         InputError: the file cannot be read.
     """
     return _rows(read_file(pd.read_csv, path))
-
-
-def read_file(reader: Callable[[Path], Any], path: Path) -> Any:
-    """Read a file that an earlier stage has written.
-
-    Raises:
-        InputError: the file cannot be read.
-    """
-    try:
-        return reader(path)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read: {error}; `dvc repro` writes it") from error
 
 
 def _searches(

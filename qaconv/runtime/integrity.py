@@ -1,6 +1,5 @@
 """Check that a version's files are those that it was registered with, and that it runs."""
 
-import json
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
 
 from qaconv.errors import InputError
 from qaconv.files import write_json
@@ -27,17 +27,25 @@ def check_files(folder: Path, contract: Contract) -> None:
     """Check a version's graphs by the contract, and its contract and profiles by digests.json if it has one.
 
     Raises:
-        InputError: a file is missing or has another digest.
+        InputError: a file is missing or has another digest, or digests.json is damaged.
     """
     digests = {name: graph.sha256 for name, graph in contract.graphs.items()}
     if (folder / DIGESTS).is_file():
-        digests |= json.loads((folder / DIGESTS).read_text(encoding="utf-8"))
+        digests |= _read_digests(folder / DIGESTS)
     for name, expected in digests.items():
         path = folder / name
         if not path.is_file():
             raise InputError(f"{path}: file not found")
         if (digest := _digest(path)) != expected:
             raise InputError(f"{path}: must have the sha256 {expected[:12]}..., got {digest[:12]}...; it is damaged")
+
+
+def _read_digests(path: Path) -> dict[str, str]:
+    try:
+        return TypeAdapter(dict[str, str]).validate_json(path.read_bytes())
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"]
+        raise InputError(f"{path}: must hold the sha256 of files by name: {reason}; it is damaged") from error
 
 
 def check_example(

@@ -25,6 +25,15 @@ def as_locations(maps: NDArray[np.floating], threads: int | None = None) -> NDAr
     return _copy(channels_last, threads)
 
 
+def first_not_finite(locations: NDArray[np.float32]) -> int | None:
+    """Return the index of the first map [N, S, C] with a NaN or an infinity, None if all are finite."""
+    ones = np.ones(locations[0].size if len(locations) else 0, dtype=np.float32)
+    with np.errstate(invalid="ignore", over="ignore"):
+        sums = locations.reshape(len(locations), ones.size) @ ones  # a product sums twice as fast as isfinite() looks
+    suspects = np.flatnonzero(~np.isfinite(sums)).tolist()  # or sums of large values
+    return next((image for image in suspects if not np.isfinite(locations[image]).all()), None)
+
+
 def widen(values: NDArray[Any], threads: int | None = None) -> NDArray[np.float32]:
     """Return values as float32; float32 itself is not copied."""
     return values if values.dtype == np.float32 else _copy(values, threads)

@@ -94,10 +94,12 @@ def add_key(path: Path, name: str, scopes: Sequence[str], targets: Sequence[str]
     """Make a key and add its hash to the file. The key itself is returned and kept nowhere.
 
     Raises:
-        InputError: a scope is unknown, the name is taken, or the file is not a file of keys.
+        InputError: a scope is unknown, the folder does not exist, the name is taken, or the file is not a file of keys.
     """
     if unknown := sorted(set(scopes) - set(SCOPES)):
         raise InputError(f"unknown scopes {unknown}, allowed: {', '.join(SCOPES)}")
+    if not path.parent.is_dir():
+        raise InputError(f"--keys {path}: its folder must exist, got no folder {path.parent}")
     key = secrets.token_urlsafe(32)
     entry = {"sha256": _digest(key), "scopes": sorted(scopes), "targets": sorted(targets or []) or None}
     with locking(path.with_name(f".{path.name}.lock")):

@@ -5,6 +5,7 @@ import ipaddress
 import json
 import logging
 import os
+import re
 import time
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -34,6 +35,8 @@ from qaconv.serving.telemetry import collect_metrics, log_as_json
 log = logging.getLogger(__name__)
 
 BATCH = 128  # most sightings of a request
+WAIT_S = 10.0  # before a request is repeated
+LONGEST_WAIT_S = 600.0  # until a request is accepted
 JSON = {"Content-Type": "application/json"}
 BODY = '{"sightings": [%s]}'
 
@@ -85,19 +88,24 @@ def enrol(target: str, url: str) -> None:
     """Send the gallery images of data/prepared/<target>, without junk, to a service. What is there is not stored again.
 
     Raises:
-        InputError: the target is not prepared, an image has too many bytes, or the service refuses or does not answer.
+        InputError: the target is not prepared, the address or the key cannot be one, an image has too many bytes, or
+            the service refuses or does not answer.
     """
+    key = os.environ.get("QACONV_API_KEY", "")
+    if not re.fullmatch(r"https?://[^/?#\s]+/*", url):
+        raise InputError(f"--url must be the service's address, such as http://127.0.0.1:8000, got {url!r}")
+    if not (key.isascii() and key.isprintable()):
+        raise InputError("QACONV_API_KEY: must be a key that `qaconv serve-key` has printed, got other characters")
     manifest = Manifest.load(PREPARED / target)
     rows = manifest.split("gallery").query(f"pid != {JUNK}").to_dict("records")
     _check_sizes([manifest.root / row["image"] for row in rows])
     known = 0
-    headers = {"X-API-Key": os.environ.get("QACONV_API_KEY", "")}
     try:
-        with httpx.Client(base_url=url, headers=headers, timeout=60) as client:
+        with httpx.Client(base_url=url, headers={"X-API-Key": key}, timeout=60) as client:
             sightings = (_sighting(manifest, row) for row in rows)
             for body in _bodies(track(sightings, f"enrol {len(rows)} sightings", len(rows))):
                 known += _post(client, target, body)
-    except httpx.TransportError as error:
+    except (httpx.TransportError, httpx.InvalidURL) as error:
         raise InputError(f"{url}: does not answer: {error}; `qaconv serve` starts the service") from error
     log.info("%s: enrolled %d sightings, %d were there already", target, len(rows) - known, known)
 
@@ -117,13 +125,31 @@ def _check_sizes(images: Sequence[Path]) -> None:
 def _post(client: httpx.Client, target: str, body: str) -> int:
     """Enrol the sightings of a body, and return how many of them were stored already."""
     path = f"/v1/targets/{target}/sightings"
+    waited = 0.0
     while "Retry-After" in (answer := client.post(path, content=body, headers=JSON)).headers:
-        time.sleep(float(answer.headers["Retry-After"]))
+        after = answer.headers["Retry-After"]
+        wait = max(1.0, float(after)) if after.isdecimal() else WAIT_S  # a proxy may send a date
+        waited += wait
+        if waited > LONGEST_WAIT_S:
+            raise InputError(
+                f"{client.base_url}: accepts no more sightings for {LONGEST_WAIT_S:g} s: {_reason(answer)}"
+            )
+        time.sleep(wait)
     if answer.is_error:
-        is_json = answer.headers.get("Content-Type") == "application/json"
-        reason = answer.json()["detail"] if is_json else f"status {answer.status_code}"  # of a proxy
-        raise InputError(f"{client.base_url}: refused: {reason}")
-    return int(answer.json()["known"])
+        raise InputError(f"{client.base_url}: refused: {_reason(answer)}")
+    try:
+        return int(answer.json()["known"])
+    except (ValueError, KeyError, TypeError) as error:
+        got = f"status {answer.status_code} of another server"
+        raise InputError(f"{client.base_url}: must be the address of `qaconv serve`, got {got}") from error
+
+
+def _reason(answer: httpx.Response) -> str:
+    """Return what a refusal says, or its status where a proxy refuses."""
+    try:
+        return str(answer.json()["detail"])
+    except (ValueError, KeyError, TypeError):
+        return f"status {answer.status_code}"
 
 
 def _bodies(sightings: Iterable[tuple[str, int]]) -> Iterator[str]:

@@ -5,6 +5,7 @@ import pandas as pd
 from qaconv.config import METHODS, Params
 from qaconv.data.fingerprints import refuse_trained_images
 from qaconv.data.manifest import Manifest
+from qaconv.files import read_file
 from qaconv.matching.results import Matches
 from qaconv.metrics import Calibration
 from qaconv.metrics.rankings import list_rankings
@@ -34,7 +35,7 @@ def evaluate(params: Params, target: str) -> None:
         trained = load_network(MODELS / method)[1]
         if "digests" in trained["data"]:  # trained here, not imported
             for table in ("train", "holdout"):
-                refuse_trained_images(pd.read_parquet(SOURCES / f"{table}.parquet"), target)
+                refuse_trained_images(read_file(pd.read_parquet, SOURCES / f"{table}.parquet"), target)
         logits = sightings.logits(matches.logits)
         if not manifest.is_labelled:
             estimates[method] = estimate(logits, sightings, profile, seed=params.seed)

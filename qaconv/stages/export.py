@@ -3,6 +3,7 @@
 import pandas as pd
 
 from qaconv.config import Params
+from qaconv.files import read_file
 from qaconv.metrics import Calibration
 from qaconv.models.checkpoint import load_network
 from qaconv.paths import MODELS, ONNX, SOURCES
@@ -18,11 +19,12 @@ def export(params: Params) -> None:
     """
     network, trained = load_network(MODELS / "qaconv")
     fitted = trained["calibration"]
+    holdout = read_file(pd.read_parquet, SOURCES / "holdout.parquet") if fitted else None
     export_network(
         network,
         trained["data"],
         ONNX,
         calibration=Calibration(**fitted) if fitted else None,
-        verification=verify_images(network, pd.read_parquet(SOURCES / "holdout.parquet")) if fitted else None,
+        verification=None if holdout is None else verify_images(network, holdout),
         seed=params.seed,
     )

@@ -15,6 +15,7 @@ from qaconv.data.loading import Crops
 from qaconv.data.training_reader import TrainingCrops
 from qaconv.data.transforms import build_augmentation
 from qaconv.errors import InputError
+from qaconv.files import read_file
 from qaconv.models.checkpoint import Architecture, build_network, save_network
 from qaconv.paths import MODELS, SOURCES, UNFINISHED, WEIGHTS
 from qaconv.training.device import out_of_memory_names
@@ -41,7 +42,7 @@ def train(params: Params, method: str) -> None:
 
 def _train(params: Params, method: str, device: torch.device) -> None:
     chosen = params.method(method)
-    table = pd.read_parquet(SOURCES / "train.parquet")
+    table = read_file(pd.read_parquet, SOURCES / "train.parquet")
     summary = json.loads((SOURCES / "summary.json").read_text(encoding="utf-8"))
 
     backbone = _with_weights_file(params.backbone)
@@ -96,7 +97,7 @@ def _with_weights_file(backbone: BackboneConfig) -> BackboneConfig:
 
 
 def _holdout(params: Params) -> Holdout:
-    table = pd.read_parquet(SOURCES / "holdout.parquet")
+    table = read_file(pd.read_parquet, SOURCES / "holdout.parquet")
     return Holdout(
         [Path(path) for path in table["path"]],
         table["label"].to_numpy().astype(np.int64),

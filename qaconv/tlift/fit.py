@@ -97,6 +97,7 @@ def fit_profile(
             reranked = neighbours_among(kept, np.asarray(reranked[0]), np.asarray(reranked[1]), missing=np.nan)
         camids, times = np.asarray(camids)[kept], np.asarray(times)[kept]
     indices, scores, camids, times, order = _canonical(neighbour_indices, neighbour_scores, camids, times)
+    reranked_table = None if reranked is None else _check_neighbours("reranked", *reranked, len(camids), lacks=True)
     findings, used = check_clocks(camids, times)
     findings = [*known, *findings]
     description: dict[str, Any] = {
@@ -129,8 +130,8 @@ def fit_profile(
     controls = _control_gains(pairs, camids, times, used, np.random.default_rng(seed))
     mixture, companions = include_companions(mixture, pairs, camids, times)
     calibrations = {"direct": calibrate(pairs.score, mixture.posterior)}
-    if reranked is not None:
-        reranked_neighbours = _reordered(np.asarray(reranked[0]), np.asarray(reranked[1]), order)
+    if reranked_table is not None:
+        reranked_neighbours = _reordered(*reranked_table, order)
         reranked_pairs = cross_camera_pairs(*reranked_neighbours, camids)
         reranked_pairs = reranked_pairs.keep(used[reranked_pairs.first] & used[reranked_pairs.second])
         likely = judge_by(mixture, reranked_pairs, camids, times)
@@ -156,18 +157,40 @@ def _canonical(
     indices: ArrayLike, scores: ArrayLike, camids: ArrayLike, times: ArrayLike
 ) -> tuple[Ints, Floats, Ints, Floats, Ints]:
     """Sort sightings by camera, time and best scores; also return the order."""
-    index, score = np.asarray(indices, dtype=np.int64), np.asarray(scores, dtype=np.float64)
-    camid, time = np.asarray(camids, dtype=np.int64), np.asarray(times, dtype=np.float64)
-    if index.shape != score.shape or index.shape != (len(camid), index.shape[-1]) or len(time) != len(camid):
-        raise ValueError(
-            f"neighbour_indices and neighbour_scores must have the same shape [N, k] and camids and times N entries, "
-            f"got {index.shape}, {score.shape}, {len(camid)} camids and {len(time)} times"
-        )
-    inside = (score >= 0) & (score <= 1)
-    if not inside.all():
-        raise ValueError(f"neighbour_scores must be in [0, 1], got {int((~inside).sum())} that are not")
+    camid, time = _whole_numbers("camids", camids), np.asarray(times, dtype=np.float64)
+    if camid.ndim != 1 or time.shape != camid.shape:
+        raise ValueError(f"camids and times must have shape [N], got {camid.shape} and {time.shape}")
+    index, score = _check_neighbours("neighbour", indices, scores, len(camid))
     order = np.lexsort((*score.T[::-1], np.nan_to_num(time), camid))
     return *_reordered(index, score, order), camid[order], time[order], order
+
+
+def _check_neighbours(
+    name: str, indices: ArrayLike, scores: ArrayLike, sightings: int, *, lacks: bool = False
+) -> tuple[Ints, Floats]:
+    """Return neighbours as arrays [N, k]; with `lacks` some have a score of NaN, and their indices do not count."""
+    index, score = _whole_numbers(f"{name}_indices", indices), np.asarray(scores, dtype=np.float64)
+    if index.ndim != 2 or index.shape != score.shape or len(index) != sightings:
+        raise ValueError(
+            f"{name}_indices and {name}_scores must have the same shape [{sightings}, k], as there are {sightings} "
+            f"camids, got {index.shape} and {score.shape}"
+        )
+    fits = ((score >= 0) & (score <= 1)) | (lacks & np.isnan(score))
+    if not fits.all():
+        raise ValueError(f"{name}_scores must be in [0, 1], got {int((~fits).sum())} that are not")
+    outside = index[~np.isnan(score) & ((index < 0) | (index >= sightings))]
+    if len(outside):
+        raise ValueError(f"{name}_indices must be in 0..{sightings - 1}, got {outside[0]}")
+    return index, score
+
+
+def _whole_numbers(name: str, values: ArrayLike) -> Ints:
+    numbers = np.asarray(values)
+    with np.errstate(invalid="ignore"):
+        whole = numbers.astype(np.int64)
+    if not np.array_equal(whole, numbers):
+        raise ValueError(f"{name} must be whole numbers, got {numbers[whole != numbers][0]}")
+    return whole
 
 
 def _reordered(indices: Ints, scores: Floats, order: Ints) -> tuple[Ints, Floats]:

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -60,7 +60,8 @@ def temporal_lift(
             authors' Python code that their figures come from, or "once", as in their Octave code. Default: "each".
 
     Raises:
-        ValueError: shapes do not fit, or a score or time is not a finite number.
+        ValueError: shapes do not fit, a score or time is not a finite number, a camera is NaN, or a parameter is out of
+            range.
         InputError: a time cannot be seconds.
 
     Example:
@@ -73,6 +74,12 @@ def temporal_lift(
     query_camids, query_times = np.asarray(query_camids), np.asarray(query_times, dtype=np.float64)
     gallery_camids, gallery_times = np.asarray(gallery_camids), np.asarray(gallery_times, dtype=np.float64)
     check_tables(score_table, query_camids, query_times, gallery_camids, gallery_times)
+    for name, camids in (("query_camids", query_camids), ("gallery_camids", gallery_camids)):
+        if unknown := int(np.count_nonzero(camids != camids)):
+            raise ValueError(f"{name} must be known, got {unknown} of {len(camids)} that are NaN")
+    check_parameters(tau=tau, sigma=sigma, top_k=top_k, alpha=alpha)
+    if pivot_counts not in get_args(PivotCounts):
+        raise ValueError(f"unknown pivot_counts {pivot_counts!r}, allowed: {', '.join(get_args(PivotCounts))}")
 
     lifted = np.empty(score_table.shape)
     if not lifted.size:
@@ -198,6 +205,21 @@ def check_tables(
             raise ValueError(f"{name} must be finite numbers, got {wrong} of {values.size} that are not")
     check_seconds("query_times", query_times)
     check_seconds("gallery_times", gallery_times)
+
+
+def check_parameters(*, tau: float, sigma: float, top_k: int, alpha: float) -> None:
+    """Check the parameters of `temporal_lift`.
+
+    Raises:
+        ValueError: one is out of range.
+    """
+    if not isinstance(top_k, (int, np.integer)) or top_k < 1:
+        raise ValueError(f"top_k must be a whole number of at least 1, got {top_k!r}")
+    for name, seconds in (("tau", tau), ("sigma", sigma)):
+        if not seconds > 0:
+            raise ValueError(f"{name} must be above 0 seconds, got {seconds!r}")
+    if not 0 <= alpha < np.inf:
+        raise ValueError(f"alpha must be at least 0 and finite, got {alpha!r}")
 
 
 def _weights(pivots: sparse.coo_array, times: Floats, sigma: float) -> Iterator[tuple[slice, Floats]]:

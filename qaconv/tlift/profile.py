@@ -20,7 +20,7 @@ from qaconv.times import DATE, parse_date
 from qaconv.tlift.calibration import Calibration
 from qaconv.tlift.clock_checks import ClockCorrection, correct_times
 from qaconv.tlift.findings import Finding
-from qaconv.tlift.lift import check_tables, find_neighbours, find_pivots, time_weights
+from qaconv.tlift.lift import check_parameters, check_tables, find_neighbours, find_pivots, time_weights
 from qaconv.tlift.probability import GallerySize, MatchOdds, probability
 from qaconv.tlift.transit import TransitTable
 
@@ -41,6 +41,9 @@ class LiftParameters:
         top_k: pivots on each gallery camera.
         alpha: factor of a score that companions do not support; with a large one TLift hardly counts.
         transit_weight: exponent of the likelihood ratio of transit times; 0 leaves them out.
+
+    Raises:
+        ValueError: a value is out of range.
     """
 
     tau_s: float = 100.0
@@ -48,6 +51,11 @@ class LiftParameters:
     top_k: int = 10
     alpha: float = 0.2
     transit_weight: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_parameters(tau=self.tau_s, sigma=self.sigma_s, top_k=self.top_k, alpha=self.alpha)
+        if not 0 <= self.transit_weight < np.inf:
+            raise ValueError(f"transit_weight must be at least 0 and finite, got {self.transit_weight}")
 
 
 @dataclass(frozen=True)
@@ -276,7 +284,7 @@ class TLiftProfile:
         write_json(path, {"version": VERSION, **asdict(self)})
 
     @classmethod
-    def load(cls, path: Path, *, model: str | None = None) -> "TLiftProfile":
+    def load(cls, path: Path | str, *, model: str | None = None) -> "TLiftProfile":
         """Read a profile.
 
         Args:
@@ -286,6 +294,7 @@ class TLiftProfile:
         Raises:
             InputError: the file does not exist, is not a profile of this version, or was fitted for another model.
         """
+        path = Path(path)
         try:
             values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             version = values.pop("version")

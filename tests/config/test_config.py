@@ -1,11 +1,13 @@
 """params.yaml is read whole, or refused with every wrong key."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from ruamel.yaml import YAML
 
 from qaconv.config import MethodConfig, Params, load_params
 from qaconv.errors import InputError
@@ -145,7 +147,7 @@ def test_key_that_stands_twice_is_refused_by_its_name_and_line(tmp_path: Path, o
     assert old in text
     path = tmp_path / "params.yaml"
     path.write_text(text.replace(old, new))
-    with pytest.raises(InputError, match=rf"params\.yaml: line \d+: .*the key '{key}' must stand once in a block"):
+    with pytest.raises(InputError, match=rf'params\.yaml: line \d+: a key must stand once .* "{key}"$'):
         load_params(path)
 
 
@@ -162,10 +164,69 @@ def test_wrong_indentation_is_refused_with_its_line(tmp_path: Path, new: str) ->
         load_params(path)
 
 
-def test_number_with_an_exponent_is_read_as_dvc_reads_it(tmp_path: Path) -> None:
+def set_text(path: Path, key: str, text: str) -> Path:
+    """Write the project's params.yaml with another text as the value of a key of `train`."""
+    lines, count = re.subn(rf"^  {key}: \S+", f"  {key}: {text}", PARAMS.read_text(), flags=re.MULTILINE)
+    assert count == 1
+    path.write_text(lines)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "value"),
+    [
+        ("epochs", "010", 10),
+        ("epochs", "08", 8),
+        ("epochs", "0o10", 8),
+        ("epochs", "0x10", 16),
+        ("epochs", "1_000", 1000),
+        ("lr", "010", 10.0),
+        ("lr", ".5", 0.5),
+        ("lr", "+.5", 0.5),
+        ("lr", "5.", 5.0),
+        ("weight_decay", "5e-4", 0.0005),
+        ("weight_decay", "1.e3", 1000.0),
+    ],
+)
+def test_number_is_read_as_dvc_reads_it(tmp_path: Path, key: str, text: str, value: float) -> None:
+    path = set_text(tmp_path / "params.yaml", key, text)
+    dvc_value = YAML(typ="safe").load(path.read_text())["train"][key]  # as dvc.utils.serialize does
+    assert getattr(load_params(path).train, key) == value == dvc_value
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "message"),
+    [
+        ("epochs", "1:30", "train.epochs: .*valid integer.*found '1:30'"),
+        ("lr", "1:30.5", "train.lr: .*valid number.*found '1:30.5'"),
+        ("epochs", "1,000", "train.epochs: .*found '1,000'"),
+        ("epochs", "2024-01-01", "train.epochs: .*found datetime.date"),
+        ("epochs", "2024-02-30", "line [0-9]+: .*'2024-02-30' cannot be read: day is out of range"),
+        ("epochs", "0x_", "line [0-9]+: .*'0x_' cannot be read"),
+        ("epochs", "!!bool x", "line [0-9]+: .*'x' cannot be read"),
+        *[
+            ("amp", word, f"train.amp: .*valid boolean.*found '{word}'")
+            for word in ("on", "Off", "YES", "no", "y", "N")
+        ],
+    ],
+)
+def test_text_that_only_looks_like_a_number_or_a_boolean_is_refused(
+    tmp_path: Path, key: str, text: str, message: str
+) -> None:
+    path = set_text(tmp_path / "params.yaml", key, text)
+    with pytest.raises(InputError, match=rf"params\.yaml: {message}"):
+        load_params(path)
+
+
+def test_nesting_without_end_and_aliases_of_aliases_are_refused_in_a_short_message(tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
-    path.write_text(PARAMS.read_text().replace("weight_decay: 0.0005", "weight_decay: 5e-4"))
-    assert load_params(path).train.weight_decay == 0.0005
+    path.write_text("seed: " + "[" * 1000)
+    with pytest.raises(InputError, match="nested less deeply"):
+        load_params(path)
+    lists = "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 30))
+    path.write_text(f"a0: &a0 [x]\n{lists}seed: *a29\n")
+    with pytest.raises(InputError, match=r"(?s)seed: [^,]*, found \[\[.*\.\.\. 47 faults in all$"):
+        load_params(path)
 
 
 def test_message_about_two_keys_does_not_show_all_settings(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ def test_invalid_change_is_refused_by_the_name_of_the_file_itself(params_file: P
 @pytest.mark.parametrize("text", ["train: [", "seed: 7\nseed: 8\n"])
 def test_text_that_is_not_yaml_is_refused_by_the_name_of_the_file(params_file: Path, text: str) -> None:
     params_file.write_text(text)
-    with pytest.raises(InputError, match=f"^{params_file}: .*is not YAML: "), editing_params(params_file):
+    with pytest.raises(InputError, match=f"^{params_file}: line [12]: "), editing_params(params_file):
         pass
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from qaconv.config import Params, load_params
 from qaconv.errors import InputError
-from tests.odd_values import mutated
+from tests.odd_values import mutated, odd_texts
 
 pytestmark = pytest.mark.fuzz
 TEXT = Path("params.yaml").read_text(encoding="utf-8")
@@ -34,7 +34,7 @@ def test_changed_settings_are_read_or_refused_by_name(tmp_path: Path, values: An
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(share=st.floats(0, 1), length=st.integers(0, 20), piece=st.text(max_size=8))
+@given(share=st.floats(0, 1), length=st.integers(0, 20), piece=st.one_of(odd_texts, st.text(max_size=8)))
 def test_a_text_with_a_part_replaced_is_read_or_refused_by_name(
     tmp_path: Path, share: float, length: int, piece: str
 ) -> None:

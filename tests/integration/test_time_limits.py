@@ -1,18 +1,23 @@
-"""The server ends connections that bring no request, and itself, within the times that it states."""
+"""The server ends connections that bring no request or take no answer, and itself, within the times that it states."""
 
+import json
 import socket
 import time
 from pathlib import Path
 
 import httpx
+import psutil
 
 from qaconv.serving.server import IDLE_S, STOP_S
 from tests.integration.running_service import MALL, running
+from tests.integration.test_service_process import image, sightings
 
 HEAD = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n"
 UNFINISHED = b"POST %s/search HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9\r\n\r\n" % MALL.encode()
 SLACK_S = 5.0  # of a busy machine
 CONNECTIONS = 200
+UNREAD_BYTES = 2048  # of a peer's buffer
+MOST_MEMORY = 200 << 20  # bytes that answers which nobody reads may add
 
 
 def wait_for_end(connection: socket.socket, drip: bytes) -> None:
@@ -49,3 +54,37 @@ def test_connections_without_a_request_are_ended_and_the_process_ends_in_time(pr
         process.terminate()
         process.wait(STOP_S + SLACK_S)
         unfinished.close()
+
+
+def send_searches(host: str, port: int) -> socket.socket:
+    """Send searches whose answers have more bytes than the system's buffers hold, and return the unread connection."""
+    body = json.dumps({"queries": [{"image": image(seed)} for seed in range(64)], "top_k": 200}).encode()
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, UNREAD_BYTES)
+    connection.connect((host, port))
+    head = f"POST {MALL}/search HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+    connection.sendall((f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body) * 4)
+    return connection
+
+
+def test_peers_that_read_no_answer_cost_bounded_memory_and_the_process_ends_in_time(project: Path) -> None:
+    with running(project) as (client, process):
+        client.post(f"{MALL}/sightings", json=sightings(0, 200)).raise_for_status()
+        port = client.base_url.port
+        assert port is not None
+        memory = psutil.Process(process.pid).memory_info
+        before = memory().rss
+        unread = [send_searches(client.base_url.host, port) for _ in range(CONNECTIONS)]
+        until = time.monotonic() + 2 * SLACK_S
+        while time.monotonic() < until:
+            began = time.monotonic()
+            assert httpx.get(f"{client.base_url}/healthz", timeout=SLACK_S).status_code == 200
+            assert time.monotonic() - began < SLACK_S
+            assert memory().rss - before < MOST_MEMORY
+            time.sleep(0.5)
+        refused = client.post(f"{MALL}/search", json={"queries": [{"sighting": 1}]})
+        assert refused.status_code == 429, "no answer is waiting any more, so that this test tests nothing"
+        process.terminate()
+        process.wait(STOP_S + SLACK_S)
+        for connection in unread:
+            connection.close()

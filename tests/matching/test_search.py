@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from qaconv.matching import logit_tiles, score_matrix, score_pairs, search, tiles
 from qaconv.runtime import products
 from qaconv.runtime.head import Head
+from qaconv.runtime.locations import first_not_finite
 from tests.random_heads import random_head
 
 
@@ -127,3 +128,31 @@ def test_lists_and_a_fraction_of_an_image_are_refused_by_name() -> None:
         score_matrix(maps.tolist(), maps, head)
     with pytest.raises(ValueError, match=r"top_k must be in 1\.\.2 .* got 1\.5"):
         search(maps, maps, head, top_k=1.5)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("engine", ["exact", "int8"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_maps_that_are_not_finite_are_refused_by_the_first_image(
+    engine: tiles.Engine, value: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tiles, "BLOCK_BYTES", 2 * 4 * 12)  # so that the image is in the third block
+    head = random_head(3, 2, 2, seed=1)
+    sound = make_maps(7, 3, 2, 2, seed=2).numpy()
+    wrong = sound.copy()
+    wrong[5:, 1, 0, 1] = value
+    rows = np.array([0, 6, 5])
+    with pytest.raises(ValueError, match="^query_maps must be finite, got NaN or infinity in image 5$"):
+        score_matrix(wrong, sound, head, engine=engine)
+    with pytest.raises(ValueError, match="^gallery_maps must be finite, .* in image 5$"):
+        search(sound, torch.from_numpy(wrong), head, top_k=2, engine=engine)
+    with pytest.raises(ValueError, match="^gallery_maps must be finite, .* in image 5$"):
+        score_matrix(wrong, wrong, head, engine=engine)
+    with pytest.raises(ValueError, match="^maps must be finite, .* in image 5$"):
+        score_pairs(wrong, rows[::-1], rows[::-1], head, engine=engine)
+    with pytest.raises(ValueError, match="^maps must be finite, .* in image 5$"):
+        score_pairs(wrong, rows[:1], rows[2:], head, engine=engine)
+
+
+def test_finite_maps_whose_sum_is_too_large_for_a_float_are_finite() -> None:
+    assert first_not_finite(np.full((2, 2, 2), 3e38, np.float32)) is None
+    assert first_not_finite(np.empty((0, 2, 2), np.float32)) is None

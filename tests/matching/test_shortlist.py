@@ -49,6 +49,19 @@ def test_queries_of_another_shape_are_refused(shortlist: Shortlist) -> None:
         shortlist.search(make_maps(3, 1, seed=2).transpose(2, 3))
 
 
+def test_maps_that_are_not_finite_are_refused_by_the_first_image(shortlist: Shortlist, gallery: Tensor) -> None:
+    queries = make_maps(3, 1, seed=2)
+    queries[1:, 0, 0, 0] = torch.nan
+    with pytest.raises(ValueError, match="^query_maps must be finite, got NaN or infinity in image 1$"):
+        shortlist.search(queries)
+    with pytest.raises(ValueError, match="^queries must be finite, .* in image 1$"):
+        Shortlist(gallery, HEAD, top_k=4, queries=queries)
+    wrong = gallery.clone()
+    wrong[7, 0, 0, 0] = torch.inf
+    with pytest.raises(ValueError, match="^gallery must be finite, .* in image 7$"):
+        Shortlist(wrong, HEAD, top_k=4)
+
+
 @pytest.mark.parametrize("dtype", ["int8", "float16"])
 def test_only_candidates_are_read_and_each_is_matched_with_its_queries(
     shortlist: Shortlist, dtype: str, monkeypatch: pytest.MonkeyPatch

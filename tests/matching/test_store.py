@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from qaconv.errors import InputError
-from qaconv.matching import MapStore, search, tiles
+from qaconv.matching import MapStore, score_matrix, search, tiles
 from qaconv.runtime.head import Head
 from qaconv.runtime.quantise import Codes
 
@@ -103,7 +103,7 @@ def test_a_folder_without_a_store_or_of_another_model_is_rejected(tmp_path: Path
         MapStore.create(tmp_path, SHAPE, model="a")
 
 
-@pytest.mark.parametrize("fault", ["shape", "nan", "ids", "times"])
+@pytest.mark.parametrize("fault", ["shape", "nan", "large", "ids", "times"])
 def test_maps_and_columns_that_do_not_fit_are_not_appended(tmp_path: Path, fault: str) -> None:
     store, _ = fill(tmp_path, "float16", [1])
     maps = make_maps(2, 1)
@@ -111,14 +111,37 @@ def test_maps_and_columns_that_do_not_fit_are_not_appended(tmp_path: Path, fault
     if fault == "shape":
         maps = maps.transpose(0, 1, 3, 2)
     elif fault == "nan":
-        maps[0, 0, 0, 0] = np.nan
+        maps[1, 0, 0, 0] = np.nan
+    elif fault == "large":
+        maps[1, 0, 0, 0] = 1e5
     elif fault == "ids":
         ids.pop()
     else:
         times.pop()
-    with pytest.raises(ValueError, match=r"maps must have shape \[n, 4, 3, 2\]|must be finite|must have length 2"):
+    messages = {
+        "shape": r"maps must have shape \[n, 4, 3, 2\]",
+        "nan": "maps must be finite, got NaN or infinity in image 1, 'b'",
+        "large": "maps of a store of float16 must be in -65504..65504, got 100000",
+        "ids": "must have length 2",
+        "times": "must have length 2",
+    }
+    with pytest.raises(ValueError, match=messages[fault]):
         store.append(maps, ids, [0, 0], times)
     assert len(store) == 1
+
+
+@pytest.mark.parametrize("dtype", ["float16", "int8"])
+def test_stored_maps_that_are_no_longer_finite_are_refused_by_the_first_image(
+    tmp_path: Path, dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("qaconv.matching.store.first_not_finite", lambda locations: None)  # as if by another program
+    store, _ = fill(tmp_path, dtype, [2])
+    maps = make_maps(2, 3)
+    maps[1] = np.nan
+    store.append(maps, ["a", "b"], [0, 0], [0, 0])
+    weights = np.ones(6, dtype=np.float32)
+    with pytest.raises(ValueError, match="gallery_maps must be finite, got NaN or infinity in image 3"):
+        score_matrix(maps[:1], store, Head(weights, weights, 0.0), engine="int8")
 
 
 def test_chosen_maps_come_in_the_requested_order(tmp_path: Path) -> None:

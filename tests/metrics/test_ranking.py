@@ -177,3 +177,18 @@ def test_unknown_choice_is_refused_with_the_allowed_ones(key: str) -> None:
 def test_scores_and_ids_of_another_kind_are_refused_by_name(scores: Any, pids: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         evaluate_ranking(scores, pids, [1], [0], [1])
+
+
+@pytest.mark.parametrize(
+    ("scores", "query_pids", "gallery_pids", "counts"),
+    [
+        (np.zeros((1, 0)), [1], [], "1 queries and 0 gallery images"),
+        ([[0.5]], [1], [-1], "1 queries and 0 gallery images"),
+        (np.zeros((0, 1)), [], [1], "0 queries and 1 gallery images"),
+    ],
+)
+def test_no_query_or_gallery_is_refused_by_the_counts(
+    scores: Any, query_pids: list[int], gallery_pids: list[int], counts: str
+) -> None:
+    with pytest.raises(ValueError, match=f"queries and gallery must have images of people, got {counts}"):
+        evaluate_ranking(scores, query_pids, gallery_pids, [0] * len(query_pids), [1] * len(gallery_pids))

@@ -120,3 +120,14 @@ def test_the_signature_lets_names_and_dates_pass() -> None:
     for rows in (table(), texts):
         checked = _enforce_schema(rows, INPUTS)
         assert checked["camid"].tolist() == rows["camid"].tolist()
+
+
+def test_a_gallery_crop_at_an_unknown_camera_is_matched_without_its_time(ranker: Ranker) -> None:
+    settings = {"target": "mall", "top_k": GALLERY, "correspondences": 0}
+    crops = table()
+    unknown = crops.assign(camid=crops["camid"].where(crops["id"] != "7", 99))
+    timeless = crops.assign(time_s=crops["time_s"].where(crops["id"] != "7", None))
+    rows = [ranker.predict(CONTEXT, changed, settings).set_index("gallery") for changed in (unknown, timeless)]
+    pd.testing.assert_frame_equal(rows[0], rows[1])
+    with pytest.raises(InputError, match="query_camids must be cameras of the profile of mall"):
+        ranker.predict(CONTEXT, crops.assign(camid=crops["camid"].where(crops["role"] != "query", 99)), settings)

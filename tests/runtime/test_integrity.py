@@ -11,9 +11,10 @@ from onnx import numpy_helper
 
 from qaconv.errors import InputError
 from qaconv.runtime.contract import ENCODER, MATCHER, Contract
-from qaconv.runtime.integrity import write_digests
+from qaconv.runtime.integrity import DIGESTS, write_digests
 from qaconv.runtime.model import ServedModel
 from tests.small_service import small_model
+from tests.tracked_projects import write
 
 
 def cut(path: Path) -> None:
@@ -53,6 +54,8 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
     "a cut profile": (lambda folder: cut(folder / "tlift/mall.json"), r"mall\.json: must have the sha256"),
     "another profile": (change_profile, r"mall\.json: must have the sha256"),
     "no profile": (lambda folder: (folder / "tlift/mall.json").unlink(), r"mall\.json: file not found"),
+    "cut digests": (lambda folder: cut(folder / DIGESTS), r"digests\.json: must hold the sha256 of files by name"),
+    "digests of another kind": (lambda folder: write(folder / DIGESTS, "[1]"), r"digests\.json: must hold the sha256"),
     "another crop size": (change_crop_size, r"contract\.json: must have the sha256"),
 }
 

@@ -161,3 +161,36 @@ def test_names_of_cameras_dates_and_tracks_of_a_manifest_are_enrolled(
         (2, "roof", None),
     ]
     assert {sighting.time_s for sighting in stored} == {1795763730.25}
+
+
+def test_a_service_that_accepts_nothing_is_given_up_after_a_total_time(
+    gallery: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+    after = "Wed, 21 Oct 2026 07:28:00 GMT"  # of a proxy
+    refusal = httpx.Response(503, headers={"Retry-After": after}, json={"detail": "the service is busy"})
+    monkeypatch.setattr("qaconv.serving.commands.time.sleep", waits.append)
+    monkeypatch.setattr(httpx.Client, "post", lambda *_, **__: refusal)
+    with pytest.raises(InputError, match="accepts no more sightings for 600 s: the service is busy"):
+        commands.enrol("mall", "http://127.0.0.1")
+    assert sum(waits) == 600
+
+
+@pytest.mark.parametrize("after", ["0", "9" * 400])
+def test_a_time_to_wait_of_none_or_without_end_is_given_up_too(
+    after: str, gallery: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("qaconv.serving.commands.time.sleep", lambda seconds: None)
+    refusal = httpx.Response(429, headers={"Retry-After": after}, json={"detail": "too many requests"})
+    monkeypatch.setattr(httpx.Client, "post", lambda *_, **__: refusal)
+    with pytest.raises(InputError, match="accepts no more sightings for 600 s: too many requests"):
+        commands.enrol("mall", "http://127.0.0.1")
+
+
+@pytest.mark.parametrize("answer", [httpx.Response(200, text="<html>"), httpx.Response(200, json=[1])])
+def test_another_server_than_the_service_is_named(
+    answer: httpx.Response, gallery: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(httpx.Client, "post", lambda *_, **__: answer)
+    with pytest.raises(InputError, match="must be the address of `qaconv serve`, got status 200 of another server"):
+        commands.enrol("mall", "http://127.0.0.1")

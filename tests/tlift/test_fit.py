@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -189,3 +190,30 @@ def test_score_outside_zero_and_one_is_refused(walks: Sightings) -> None:
     indices, scores = walks.neighbours()
     with pytest.raises(ValueError, match=r"neighbour_scores must be in \[0, 1\], got \d+"):
         fit_profile(indices, scores + 1, walks.camids, walks.times)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"neighbour_indices": [[1.5], [0]]}, "neighbour_indices must be whole numbers, got 1.5"),
+        ({"neighbour_indices": [[np.nan], [0]]}, "neighbour_indices must be whole numbers, got nan"),
+        ({"neighbour_indices": [[2], [0]]}, r"neighbour_indices must be in 0\.\.1, got 2"),
+        ({"neighbour_indices": [[-1], [0]]}, r"neighbour_indices must be in 0\.\.1, got -1"),
+        ({"neighbour_indices": [1, 0]}, r"same shape \[2, k\], as there are 2 camids, got \(2,\) and \(2, 1\)"),
+        ({"camids": [0, 1.5]}, "camids must be whole numbers, got 1.5"),
+        ({"times": [10.0]}, r"camids and times must have shape \[N\], got \(2,\) and \(1,\)"),
+        ({"reranked": ([[0.5], [0]], [[0.9], [np.nan]])}, "reranked_indices must be whole numbers, got 0.5"),
+        ({"reranked": ([[1], [0]], [[1.9], [np.nan]])}, r"reranked_scores must be in \[0, 1\], got 1 "),
+        ({"reranked": ([[1]], [[0.9]])}, r"reranked_indices and reranked_scores must have the same shape \[2, k\]"),
+    ],
+)
+def test_neighbours_of_another_kind_are_refused_by_name(changed: dict[str, Any], message: str) -> None:
+    sound: dict[str, Any] = {
+        "neighbour_indices": [[1], [0]],
+        "neighbour_scores": [[0.9], [0.9]],
+        "camids": [0, 1],
+        "times": [10.0, 25.0],
+    }
+    assert not fit_profile(**sound).active
+    with pytest.raises(ValueError, match=message):
+        fit_profile(**{**sound, **changed})

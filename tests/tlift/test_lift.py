@@ -125,6 +125,29 @@ def test_the_match_of_a_companion_lifts_the_query() -> None:
     assert lifted[0].argmax() == 0
 
 
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ({"top_k": 0}, "top_k must be a whole number of at least 1, got 0"),
+        ({"top_k": 1.5}, "top_k must be a whole number of at least 1, got 1.5"),
+        ({"tau": -1}, "tau must be above 0 seconds, got -1"),
+        ({"tau": np.nan}, "tau must be above 0 seconds, got nan"),
+        ({"sigma": 0}, "sigma must be above 0 seconds, got 0"),
+        ({"alpha": np.nan}, "alpha must be at least 0 and finite, got nan"),
+        ({"alpha": -0.1}, "alpha must be at least 0 and finite, got -0.1"),
+        ({"pivot_counts": "both"}, "unknown pivot_counts 'both', allowed: each, once"),
+    ],
+)
+def test_a_parameter_out_of_range_is_refused_by_name(argument: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        temporal_lift([[0.5]], [0], [10], [1], [20], **argument)
+
+
+def test_a_camera_that_is_nan_is_refused() -> None:
+    with pytest.raises(ValueError, match="gallery_camids must be known, got 1 of 2 that are NaN"):
+        temporal_lift([[0.5, 0.5]], [0], [10], [1, np.nan], [20, 30])
+
+
 def test_a_time_that_is_no_number_is_refused() -> None:
     with pytest.raises(ValueError, match="gallery_times must be finite numbers, got 1 of 2"):
         temporal_lift([[0.5, 0.5]], [0], [0.0], [0, 0], [0.0, np.nan])
