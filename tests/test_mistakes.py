@@ -47,7 +47,11 @@ COMMANDS: dict[str, tuple[dict[str, str], list[str], str]] = {
     "a comma for a point": (params("lr: 0.05", "lr: 0,05"), ["sources"], "train.lr: Input should be a valid number"),
     "an unknown backbone": (params("resnet18", "resnet19"), ["sources"], "unknown backbone 'resnet19', allowed: "),
     "an unknown layout": (params("layout: market1501", "layout: market"), ["sources"], "unknown layout 'market'"),
-    "a target without a dataset": (params("[campus, station, mall] ", "[harbour] "), ["sources"], "unknown datasets"),
+    "a target without a dataset": (
+        params("[campus, station, mall, street] ", "[harbour] "),
+        ["sources"],
+        "unknown datasets",
+    ),
     "a home folder": (params("path: data/raw/mall", "path: ~/mall"), PREPARE, "~ and an empty path are not replaced"),
     "a folder that is missing": (params("data/raw/mall", "nowhere"), PREPARE, "nowhere"),
     "an older file": (params("targets:", "deployments:"), ["sources"], "`qaconv migrate-params` rewrites it"),
@@ -125,7 +129,7 @@ CALLS: dict[str, tuple[Callable[[], Any], str]] = {
         "top_k must be a whole number of at least 1, got 0",
     ),
     "a fractional neighbour": (
-        lambda: qaconv.fit_profile([[0.5], [0]], [[0.9], [0.9]], [0, 1], [1.0, 2.0]),
+        lambda: qaconv.fit_profile([[0.5], [0.0]], [[0.9], [0.9]], [0, 1], [1.0, 2.0]),
         "neighbour_indices must be whole numbers, got 0.5",
     ),
 }

@@ -43,8 +43,7 @@ class Ranker(PythonModel):
             model_input: one row for each crop with `role` (query or gallery), `image` (an image file in base64),
                 `camid` (number, or name where the target's cameras have names), and optionally `time_s` (seconds on the
                 camera's clock, or a date in ISO 8601 where the target's times are dates) and `id` (default: the row's
-                number). A query's camera must be one of the target's; at others, gallery crops are matched without their
-                time.
+                number). A query's camera must be one of the target's. Gallery crops at others are matched without time.
             params: `top_k` (gallery images for each query), `threshold` (probability above which a pair is a match;
                 a negative one stands for the target's), `target` (whose temporal profile lifts scores and states
                 probabilities, "" for none), `even_odds` (whether to state probabilities at even odds, for people as in
