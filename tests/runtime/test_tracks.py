@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qaconv.matching.tracks import first_sightings, number_tracks, score_tracks
+from qaconv.runtime.tracks import first_sightings, number_tracks, score_tracks
 
 NAMES = st.lists(st.sampled_from(["", "a", "b", "c"]), min_size=1, max_size=7)
 
