@@ -1,7 +1,7 @@
 """Enrol crops in the service, and search by one of them and by all of them together.
 
-Start the service with `qaconv serve`, then run `python examples/call_service.py TARGET CROP CROP` with crops of one person
-on one camera.
+Start the service with `qaconv serve`, then run `python examples/call_service.py TARGET CROP CROP` with crops of one
+person on one camera.
 """
 
 import base64

@@ -155,4 +155,4 @@ def test_a_track_has_the_time_of_its_crop_in_the_middle(ranker: Ranker) -> None:
 @pytest.mark.parametrize("name", [7, " a", "a\nb", "t" * 101])
 def test_a_track_that_is_no_name_is_refused(name: Any, ranker: Ranker) -> None:
     with pytest.raises(InputError, match="track: must have 1 to 100 printable characters without outer spaces, got"):
-        ranker.predict(CONTEXT, table().assign(track=[None, name, *[None] * (GALLERY - 1)]), {})
+        ranker.predict(CONTEXT, table().assign(track=pd.Series({1: name}, dtype=object)), {})

@@ -17,7 +17,7 @@ def score_two(block: "np.ndarray[tuple[int, int], np.dtype[np.float64]]") -> flo
     """Score two tracks by the definition, crop by crop."""
     rows = [max(row) for row in block]
     columns = [max(column) for column in block.T]
-    return (sum(rows) / len(rows) + sum(columns) / len(columns)) / 2
+    return float(sum(rows) / len(rows) + sum(columns) / len(columns)) / 2
 
 
 @settings(max_examples=60, deadline=None)

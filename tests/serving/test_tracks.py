@@ -54,7 +54,7 @@ def rank_without_tracks(service: Service, seed: int, camid: int | None, time_s: 
     """Rank sightings by their own logits, each for itself."""
     model, gallery = service.active.model, service.active.galleries["mall"]
     found = gallery.search(model, service._encoder.encode(model, [crop(seed)]), Filter(), 51)
-    place = [camid], [np.nan if time_s is None else time_s], found.camids, found.times
+    place = [-1 if camid is None else camid], [np.nan if time_s is None else time_s], found.camids, found.times
     stated = model.state("mall", found.logits, *place, gallery=found.searched)
     lifted = None if time_s is None else model.lift("mall", found.logits, *place)
     order = np.lexsort((found.ids, -(found.logits if lifted is None else lifted)[0]))
