@@ -220,8 +220,8 @@ def agreement(
 
 
 def best(gallery: Gallery, model: ServedModel, query: NDArray[np.float32], shortlist: int) -> list[int]:
-    candidates = gallery.search(model, query, Filter(), shortlist)
-    return [int(sighting) for sighting in candidates.ids[np.argsort(-candidates.logits)][:TOP]]
+    candidates = gallery.search(model, query[None], Filter(), shortlist)
+    return [int(sighting) for sighting in candidates.ids[np.argsort(-candidates.logits[0])][:TOP]]
 
 
 def text(image: bytes) -> str:

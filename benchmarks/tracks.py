@@ -1,7 +1,7 @@
 """Compare rules that score two tracks by the scores of their crops, on networks drawn for it and on the demo's.
 
 `python -m benchmarks.tracks` prints mAP in points. The demo's model has trained on none of these people. The rule of
-`qaconv.matching.tracks` was chosen on the drawn networks; `station` and `mall` are reported only.
+`qaconv.runtime.tracks` was chosen on the drawn networks; `station` and `mall` are reported only.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,11 +17,11 @@ from scipy.special import expit, logsumexp
 
 from benchmarks.demo import require_outputs
 from qaconv.config import SiteConfig, load_params
-from qaconv.matching.tracks import score_tracks
 from qaconv.metrics import evaluate_ranking
 from qaconv.paths import ONNX
 from qaconv.progress import track
 from qaconv.runtime.model import ServedModel
+from qaconv.runtime.tracks import score_tracks
 from qaconv.synthetic.network import NetworkSettings, simulate
 from qaconv.synthetic.render import draw_crops
 

@@ -1,6 +1,7 @@
-"""Enrol two crops in the service and search them.
+"""Enrol crops in the service, and search by one of them and by all of them together.
 
-Start the service with `qaconv serve`, then run `python examples/call_service.py TARGET CROP CROP`.
+Start the service with `qaconv serve`, then run `python examples/call_service.py TARGET CROP CROP` with crops of one
+person on one camera.
 """
 
 import base64
@@ -12,16 +13,18 @@ import httpx
 
 
 def enrol_and_search(client: httpx.Client, target: str, crops: list[bytes]) -> None:
-    """Enrol image files as sightings on camera 0, and search with the first."""
+    """Enrol image files as sightings on camera 0, and search with the first, then with all as one query."""
     images = [base64.b64encode(crop).decode() for crop in crops]
     sightings = [{"image": image, "camid": 0, "time_s": 10.0 * number} for number, image in enumerate(images)]
     enrolled = client.post(f"/v1/targets/{target}/sightings", json={"sightings": sightings})
     enrolled.raise_for_status()
     print(f"enrolled {len(enrolled.json()['ids'])} sightings")
-    answer = client.post(f"/v1/targets/{target}/search", json={"queries": [{"image": images[0]}], "top_k": 2})
+    queries = [{"image": images[0]}, {"images": images[:16]}]
+    answer = client.post(f"/v1/targets/{target}/search", json={"queries": queries, "top_k": 2})
     answer.raise_for_status()
-    for match in answer.json()["results"][0]:
-        print(f"sighting {match['id']}: score {match['score']:.2f}, probability {match['probability']:.2f}")
+    for matches in answer.json()["results"]:
+        for match in matches:
+            print(f"sighting {match['id']}: score {match['score']:.2f}, probability {match['probability']:.2f}")
 
 
 def main(target: str, *paths: str) -> None:

@@ -50,5 +50,5 @@ def enrol(service: Service, count: int, person: str | None = None, first: int = 
 
 
 def find(service: Service, seed: int, only: Limits = ANY, top_k: int = 5) -> list[int]:
-    (matches,) = service.search("mall", [Query(crop(seed))], only, top_k).results
+    (matches,) = service.search("mall", [Query([crop(seed)])], only, top_k).results
     return [match.id for match in matches]

@@ -64,7 +64,11 @@ def test_checks_run_side_by_side(project: Params, monkeypatch: pytest.MonkeyPatc
 
 
 def test_check_whose_process_is_killed_is_wrong() -> None:
-    killed = Running(Check("it", lambda: str(os.kill(os.getpid(), signal.SIGKILL))))
+    def kill_itself() -> str:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return "not reached"
+
+    killed = Running(Check("it", kill_itself))
     assert killed.result() == (False, "its process ended without a result")
 
 
@@ -160,7 +164,7 @@ def test_stopped_server_and_wrong_params_are_lines_and_exit_status_1(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     result = CliRunner().invoke(cli.app, ["check"])
     assert result.exit_code == 1
-    assert "ok    params.yaml: 3 datasets, targets campus, station, mall" in result.output
+    assert "ok    params.yaml: 4 datasets, targets campus, station, mall, street" in result.output
     assert "wrong MLflow: MLFLOW_TRACKING_URI http://127.0.0.1:9: does not answer within 5 s" in result.output
     Path("params.yaml").write_text("seed: x\n")
     result = CliRunner().invoke(cli.app, ["check"])

@@ -16,7 +16,6 @@ from scipy.special import expit
 
 from qaconv.errors import InputError
 from qaconv.files import replacing_file
-from qaconv.matching.tracks import first_sightings, score_tracks
 from qaconv.metrics import (
     Calibration,
     Estimate,
@@ -52,6 +51,7 @@ from qaconv.metrics.rankings import (
 from qaconv.metrics.sightings import SameCamera, Sightings
 from qaconv.metrics.target_sightings import EvaluatedSightings
 from qaconv.paths import METRICS
+from qaconv.runtime.tracks import first_sightings, score_tracks
 from qaconv.tlift import TLiftProfile
 
 log = logging.getLogger(__name__)

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from qaconv.data.manifest import is_measured
 from qaconv.errors import InputError
-from qaconv.matching.tracks import number_tracks
 from qaconv.metrics.sightings import SameCamera
+from qaconv.runtime.tracks import number_tracks
 
 
 class EvaluatedSightings:

@@ -111,6 +111,7 @@ INPUTS = Schema(
         ColSpec(DataType.string, "image"),
         ColSpec(ANY, "camid"),  # number or name
         ColSpec(ANY, "time_s", required=False),  # seconds or a date
+        ColSpec(DataType.string, "track", required=False),
     ]
 )
 _PLACE = Array(DataType.double)
@@ -134,5 +135,6 @@ OUTPUTS = Schema(
         ColSpec(DataType.boolean, "match"),
         ColSpec(DataType.double, "lifted", required=False),
         ColSpec(Array(_CORRESPONDENCE), "correspondences"),
+        ColSpec(Array(DataType.string), "sightings", required=False),  # where the input has tracks
     ]
 )

@@ -1,4 +1,4 @@
-"""Rank a gallery of crops for each query crop, as an MLflow pyfunc.
+"""Rank a gallery of crops, or of tracks of them, for each query, as an MLflow pyfunc.
 
 MLflow keeps this file as the model's code and runs it when a version is loaded.
 """
@@ -17,10 +17,12 @@ from numpy.typing import NDArray
 from qaconv.errors import InputError
 from qaconv.runtime.correspondences import correspondences
 from qaconv.runtime.crops import read_crop
-from qaconv.runtime.limits import LARGEST_CAMID
+from qaconv.runtime.limits import LARGEST_CAMID, LONGEST_NAME, is_name
 from qaconv.runtime.model import ServedModel
+from qaconv.runtime.tracks import mean_scores, number_tracks, rank_in_tracks, score_tracks
 from qaconv.times import DATE, UNIX_EPOCH, check_seconds
 from qaconv.tlift import TLiftProfile
+from qaconv.tlift.one_per_track import middle_sightings
 
 ROLES = ("query", "gallery")
 NEEDED = ("role", "image", "camid")
@@ -42,20 +44,25 @@ class Ranker(PythonModel):
             context: not used.
             model_input: one row for each crop with `role` (query or gallery), `image` (an image file in base64),
                 `camid` (number, or name where the target's cameras have names), and optionally `time_s` (seconds on the
-                camera's clock, or a date in ISO 8601 where the target's times are dates) and `id` (default: the row's
-                number). A query's camera must be one of the target's. Gallery crops at others are matched without time.
+                camera's clock, or a date in ISO 8601 where the target's times are dates), `id` (default: the row's
+                number) and `track` (name; rows of one role, camera and track are crops of one person: one query, or
+                one answer. A track's time is that of its crop in the middle). A query's camera must be one of the
+                target's. Gallery crops at others are matched without time.
             params: `top_k` (gallery images for each query), `threshold` (probability above which a pair is a match;
                 a negative one stands for the target's), `target` (whose temporal profile lifts scores and states
                 probabilities, "" for none), `even_odds` (whether to state probabilities at even odds, for people as in
                 training) and `correspondences` (number for each pair).
 
         Returns:
-            One row for each query and gallery image, best first: query and gallery (ids), rank (from 1), score (logit),
-            probability, probability_from ("target" or "source", see `ServedModel.state`), match, lifted (score that
-            ranks where times are used, else NaN) and correspondences.
+            One row for each query and gallery image or track, best first: query (id, of a track's first row), gallery
+            (id, of a track's best row for the query), rank (from 1), score (logit, of tracks `score_tracks`),
+            probability (of tracks by the mean logit of all their pairs), probability_from ("target" or "source", see
+            `ServedModel.state`), match, lifted (score that ranks where times are used, else NaN), correspondences (of
+            the best pair of crops) and, where there is a column `track`, sightings (ids of the gallery track's rows,
+            best first).
 
         Raises:
-            InputError: a role, an image, a camera, a time or the target is not valid.
+            InputError: a role, an image, a camera, a time, a track or the target is not valid.
         """
         settings = {**DEFAULTS, **(params or {})}
         target = settings["target"]
@@ -65,35 +72,45 @@ class Ranker(PythonModel):
         query, gallery = (_side(model_input, role, profile) for role in ROLES)
         query_maps, gallery_maps = (self._maps(side["image"]) for side in (query, gallery))
         logits = self.model.score(query_maps, gallery_maps)
-        gallery_camids, gallery_times = gallery["camid"].to_numpy(), gallery["time_s"].to_numpy()
+        query_tracks, gallery_tracks = (number_tracks(side["track"]) for side in (query, gallery))
+        scores = score_tracks(logits, query_tracks, gallery_tracks)
+        gallery_places = _place(gallery, gallery_tracks)
         if target:  # as in the service, a sighting at a camera that the profile lacks is matched without its time
-            gallery_camids, gallery_times = profile.leave_out_unknown(gallery_camids, gallery_times)
-        where = query["camid"], query["time_s"], gallery_camids, gallery_times
-        lifted = self.model.lift(target, logits, *where)
-        stated = self.model.state(target, logits, *where, even_odds=bool(settings["even_odds"]))
+            gallery_places = profile.leave_out_unknown(*gallery_places)
+        where = *_place(query, query_tracks), *gallery_places
+        lifted = self.model.lift(target, scores, *where)
+        means = mean_scores(logits, query_tracks, gallery_tracks)
+        stated = self.model.state(target, means, *where, even_odds=bool(settings["even_odds"]))
         threshold = stated.threshold if settings["threshold"] < 0 else settings["threshold"]
-        order = np.argsort(-(logits if lifted is None else lifted), axis=1, kind="stable")[:, : int(settings["top_k"])]
-        rows = [
-            {
-                "query": query["id"][row],
-                "gallery": gallery["id"][column],
-                "rank": rank,
-                "score": float(logits[row, column]),
-                "probability": float(stated.probabilities[row, column]),
-                "probability_from": stated.source,
-                "match": bool(stated.probabilities[row, column] > threshold),
-                "lifted": float("nan") if lifted is None else float(lifted[row, column]),
-                "correspondences": [
-                    {**pair._asdict(), "query": list(pair.query), "gallery": list(pair.gallery)}
-                    for pair in correspondences(
-                        query_maps[row], gallery_maps[column], self.model.head, int(settings["correspondences"])
-                    )
-                ],
-            }
-            for row in range(len(query))
-            for rank, column in enumerate(order[row], start=1)
-        ]
-        return pd.DataFrame(rows, columns=COLUMNS)
+        order = np.argsort(-(scores if lifted is None else lifted), axis=1, kind="stable")[:, : int(settings["top_k"])]
+        rows = []
+        for row, columns in enumerate(order):
+            crops = np.flatnonzero(query_tracks == row)
+            members = rank_in_tracks(logits[crops].max(axis=0), gallery_tracks, np.arange(len(gallery)))
+            for rank, column in enumerate(columns, start=1):
+                best = members[column][0]
+                crop = crops[logits[crops, best].argmax()]
+                pairs = correspondences(
+                    query_maps[crop], gallery_maps[best], self.model.head, int(settings["correspondences"])
+                )
+                rows.append(
+                    {
+                        "query": query["id"][crops[0]],
+                        "gallery": gallery["id"][best],
+                        "rank": rank,
+                        "score": float(scores[row, column]),
+                        "probability": float(stated.probabilities[row, column]),
+                        "probability_from": stated.source,
+                        "match": bool(stated.probabilities[row, column] > threshold),
+                        "lifted": float("nan") if lifted is None else float(lifted[row, column]),
+                        "correspondences": [
+                            {**pair._asdict(), "query": list(pair.query), "gallery": list(pair.gallery)}
+                            for pair in pairs
+                        ],
+                        "sightings": gallery["id"][members[column]].tolist(),
+                    }
+                )
+        return pd.DataFrame(rows, columns=[*COLUMNS, "sightings"] if "track" in model_input else COLUMNS)
 
     def _maps(self, images: pd.Series) -> NDArray[np.float32]:
         return self.model.encode_batches(read_crop(_bytes(image), *self.model.crop_size) for image in images)
@@ -110,8 +127,10 @@ ANYWHERE = TLiftProfile("", (), active=False, reason="no target", time_origin=UN
 def _side(table: pd.DataFrame, role: str, profile: TLiftProfile) -> pd.DataFrame:
     """Return the rows of one role with every column, numbered from 0, with cameras and times of the profile.
 
+    Tracks are named with their cameras, as two cameras may use one name.
+
     Raises:
-        InputError: a role is unknown, no row has this one, or a camera or a time is not valid.
+        InputError: a role is unknown, no row has this one, or a camera, a time or a track is not valid.
     """
     if missing := [name for name in NEEDED if name not in table]:
         raise InputError(f"model_input: must have the columns {', '.join(missing)}, got {', '.join(map(str, table))}")
@@ -119,11 +138,14 @@ def _side(table: pd.DataFrame, role: str, profile: TLiftProfile) -> pd.DataFrame
     if unknown:
         raise InputError(f"role: unknown {unknown}, allowed: {', '.join(ROLES)}")
     names = table["id"] if "id" in table else pd.Series(table.index.astype(str), table.index)
+    tracks = map(_track, table["track"]) if "track" in table else [""] * len(table)
     rows = table.assign(
         id=names.fillna(pd.Series(table.index.astype(str), table.index)),
         camid=[_camid(camera, profile) for camera in table["camid"]],
         time_s=[_seconds(time, profile) for time in table["time_s"]] if "time_s" in table else np.nan,
     )
+    cameras = rows["camid"] if profile.target else table["camid"]  # without a target names have no numbers
+    rows["track"] = [f"{camera}\n{track}" if track else "" for camera, track in zip(cameras, tracks, strict=True)]
     check_seconds("time_s", rows["time_s"])
     rows = rows[rows["role"] == role].reset_index(drop=True)
     if rows.empty:
@@ -155,6 +177,22 @@ def _seconds(time: object, profile: TLiftProfile) -> float:
     if time is None or isinstance(time, int | float | np.number):
         return float("nan") if time is None else float(time)
     raise InputError(f"time_s: must be seconds, or {DATE}, got {time!r}")
+
+
+def _track(track: object) -> str:
+    if track is None or track == "" or track != track:
+        return ""
+    if isinstance(track, str) and is_name(track):
+        return track
+    raise InputError(f"track: must have 1 to {LONGEST_NAME} printable characters without outer spaces, got {track!r}")
+
+
+def _place(side: pd.DataFrame, tracks: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return camera and time of each track, those of its sighting in the middle."""
+    times = side["time_s"].to_numpy(dtype=np.float64)
+    middle = middle_sightings(side["track"].to_numpy(dtype=np.str_), times)
+    middle = middle[np.argsort(tracks[middle])]
+    return side["camid"].to_numpy(dtype=np.int64)[middle], times[middle]
 
 
 def _bytes(image: str) -> bytes:

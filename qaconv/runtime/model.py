@@ -166,7 +166,7 @@ class ServedModel:
     def state(
         self,
         target: str,
-        logits: NDArray[np.float32],
+        logits: ArrayLike,
         query_camids: ArrayLike,
         query_times: ArrayLike,
         gallery_camids: ArrayLike,
@@ -202,7 +202,7 @@ class ServedModel:
     def lift(
         self,
         target: str,
-        logits: NDArray[np.float32],
+        logits: ArrayLike,
         query_camids: ArrayLike,
         query_times: ArrayLike,
         gallery_camids: ArrayLike,

@@ -46,7 +46,7 @@ class WorkLimit:
             self._running += Counter()  # drops keys that have none
 
 
-def check_pixels(images: Iterable[bytes | None]) -> None:
+def check_pixels(images: Iterable[bytes]) -> None:
     """Check that the images of a request have few enough pixels together, by their heads, before one is decoded.
 
     Raises:
@@ -55,7 +55,7 @@ def check_pixels(images: Iterable[bytes | None]) -> None:
     pixels = 0
     for image in images:
         try:
-            pixels += 0 if image is None else count_pixels(image)
+            pixels += count_pixels(image)
         except DecodeError as error:
             raise InputError(f"image: {error}") from error
         if pixels > MOST_PIXELS:

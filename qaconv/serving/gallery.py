@@ -1,9 +1,10 @@
 """Search one target's sightings in memory.
 
-G sightings, K candidates, C channels, h x w map size, S = h*w locations.
+G sightings, K candidates, n crops of a query, C channels, h x w map size, S = h*w locations.
 
 A search ranks all sightings by row averages (`runtime/shortlist.py`) and matches the best, a shortlist, in full.
-docs/serving.md says how many of the best matches the shortlist holds.
+docs/serving.md says how many of the best matches the shortlist holds. Of a query of n crops the best score of any crop
+ranks: the shortlist is the best of the crops' shortlists together, and each crop costs as much as a query of its own.
 """
 
 import threading
@@ -56,7 +57,7 @@ class Candidates:
         cameras: names, None where cameras are numbers, [K].
         tracks: names, None where there is none, [K].
         times: seconds, NaN where unknown, [K].
-        logits: of full matching, [K].
+        logits: of full matching, [n, K].
         searched: all sightings of the gallery, those that the filter leaves out included.
     """
 
@@ -130,18 +131,20 @@ class Gallery:
                     column[last] = 0
                 self._size = last
 
-    def search(self, model: Model, query_map: NDArray[np.float32], only: Filter, shortlist: int) -> Candidates:
-        """Match a map [C, h, w] in full with the `shortlist` sightings that row averages rank best."""
-        (query,) = as_locations(query_map[None], threads=1)
+    def search(self, model: Model, query_maps: NDArray[np.float32], only: Filter, shortlist: int) -> Candidates:
+        """Match the maps [n, C, h, w] of a query in full with the `shortlist` sightings that row averages rank best."""
+        crops = as_locations(query_maps, threads=1)
         with self._lock:
             rows = self._select(only)
             if len(rows) > shortlist:
-                scores = model.row_scorer.score(query, self._rows[: self._size])[rows]
+                scores = np.max([model.row_scorer.score(crop, self._rows[: self._size]) for crop in crops], axis=0)[
+                    rows
+                ]
                 rows = rows[np.argpartition(-scores, shortlist)[:shortlist]]
             ids, camids, times, maps = self._ids[rows], self._camids[rows], self._times[rows], self._maps[rows]
             cameras, tracks = self._cameras[rows], self._tracks[rows]
             searched = GallerySize.measure(self._times[: self._size])
-        logits = model.matcher.table(model.matcher.prepare(query[None]), maps)[0]
+        logits = model.matcher.table(model.matcher.prepare(crops), maps)
         return Candidates(ids, camids, cameras, tracks, times, logits, searched)
 
     def _select(self, only: Filter) -> NDArray[np.intp]:

@@ -1,5 +1,6 @@
 """Requests and answers of the service, without HTTP."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -38,16 +39,16 @@ class Enrolled:
 
 @dataclass(frozen=True)
 class Query:
-    """A query by an image file or by a stored sighting.
+    """A query by image files or by a stored sighting.
 
     Attributes:
-        image: bytes of the image file.
+        images: bytes of the image files, crops of one person on one camera; none for a stored sighting.
         sighting: id of a stored sighting.
         camid: camera, by number or name. With `time_s` it lifts scores. Default: the stored sighting's.
         time_s: seconds on the camera's clock, or a date. Default: the stored sighting's.
     """
 
-    image: bytes | None = None
+    images: Sequence[bytes] = ()
     sighting: int | None = None
     camid: int | str | None = None
     time_s: float | str | None = None
@@ -70,16 +71,17 @@ class Limits:
 
 @dataclass(frozen=True)
 class Match:
-    """A ranked sighting.
+    """A ranked track, or a sighting without one, by its best sighting.
 
     Attributes:
-        id: of the sighting.
+        id: of the best sighting.
         camid: its camera; -1 where the target's profile lacks a camera of its name.
         camera: the camera's name, None where cameras are numbers.
         time_s: seconds on the camera's clock, None where unknown.
         track: name of its track, None where there is none.
-        score: logit.
-        probability: that both show one person.
+        sightings: ids of the track's sightings that were matched, the best first.
+        score: logit, of `score_tracks`.
+        probability: that both show one person, from the mean logit of all pairs of their crops.
         match: whether the probability is above the threshold.
         lifted: score by which it is ranked where times are used, else None.
     """
@@ -89,6 +91,7 @@ class Match:
     camera: str | None
     time_s: float | None
     track: str | None
+    sightings: list[int]
     score: float
     probability: float
     match: bool

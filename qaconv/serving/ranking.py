@@ -1,4 +1,4 @@
-"""Rank a gallery for one query, and say which sightings match."""
+"""Rank the tracks of a gallery for one query, and say which of them match."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qaconv.runtime.model import ServedModel
-from qaconv.serving.gallery import Filter, Gallery
+from qaconv.runtime.tracks import mean_scores, number_tracks, rank_in_tracks, score_tracks
+from qaconv.serving.gallery import Candidates, Filter, Gallery
 from qaconv.serving.messages import Match
 from qaconv.serving.places import UNKNOWN, Place
 
@@ -20,7 +21,7 @@ class Request:
         only: cameras and times to search.
         top_k: largest number of matches a query.
         shortlist: sightings that a query is matched with in full.
-        threshold: probability above which a sighting is a match.
+        threshold: probability above which an answer is a match.
         even_odds: whether to state probabilities at even odds.
     """
 
@@ -33,35 +34,50 @@ class Request:
 
 
 def rank_gallery(
-    model: ServedModel, gallery: Gallery, request: Request, query: Place, query_map: NDArray[np.float32]
+    model: ServedModel, gallery: Gallery, request: Request, query: Place, query_maps: NDArray[np.float32]
 ) -> list[Match]:
-    """Return the best sightings of a query [C, h, w], the best first, without the query itself.
+    """Return the best tracks for the crops [n, C, h, w] of a query, the best first, without the query itself.
 
-    Sightings at a camera that the target's profile lacks are matched by appearance alone.
+    A track has the camera and the time of its best sighting. Sightings at a camera that the target's profile lacks are
+    matched by appearance alone.
     """
-    found = gallery.search(model, query_map, request.only, max(request.shortlist, request.top_k) + 1)
-    ids, logits = found.ids, found.logits
+    found = gallery.search(model, query_maps, request.only, max(request.shortlist, request.top_k) + 1)
+    one = np.zeros(len(query_maps), dtype=np.int64)  # all crops of the query are of one track
+    numbers = number_tracks(_track_names(found, query))
+    members = rank_in_tracks(found.logits.max(axis=0), numbers, found.ids)
+    best = np.array([positions[0] for positions in members], dtype=np.int64)
+    scores = score_tracks(found.logits, one, numbers)
     camid, time_s = UNKNOWN, np.nan
     if query.camid is not None and query.time_s is not None:
         camid, time_s = query.camid, query.time_s
     profile = model.profiles[request.target]
-    where = [camid], [time_s], *profile.leave_out_unknown(found.camids, found.times)
-    stated = model.state(request.target, logits[None], *where, gallery=found.searched, even_odds=request.even_odds)
+    where = [camid], [time_s], *profile.leave_out_unknown(found.camids[best], found.times[best])
+    logits = mean_scores(found.logits, one, numbers)
+    stated = model.state(request.target, logits, *where, gallery=found.searched, even_odds=request.even_odds)
     probability = stated.probabilities[0]
-    lifted = None if np.isnan(time_s) or not len(ids) else model.lift(request.target, logits[None], *where)
-    ranking = logits if lifted is None else lifted[0]
-    order = [row for row in np.lexsort((ids, -ranking)) if ids[row] != query.sighting]
+    lifted = None if np.isnan(time_s) or not len(best) else model.lift(request.target, scores, *where)
+    ranking = scores[0] if lifted is None else lifted[0]
+    order = [track for track in np.lexsort((found.ids[best], -ranking)) if found.ids[best[track]] != query.sighting]
     return [
         Match(
-            id=int(ids[row]),
-            camid=int(found.camids[row]),
-            camera=found.cameras[row],
-            time_s=None if np.isnan(found.times[row]) else float(found.times[row]),
-            track=found.tracks[row],
-            score=float(logits[row]),
-            probability=float(probability[row]),
-            match=bool(probability[row] > request.threshold),
-            lifted=None if lifted is None else float(lifted[0, row]),
+            id=int(found.ids[best[track]]),
+            camid=int(found.camids[best[track]]),
+            camera=found.cameras[best[track]],
+            time_s=None if np.isnan(found.times[best[track]]) else float(found.times[best[track]]),
+            track=found.tracks[best[track]],
+            sightings=found.ids[members[track]].tolist(),
+            score=float(scores[0, track]),
+            probability=float(probability[track]),
+            match=bool(probability[track] > request.threshold),
+            lifted=None if lifted is None else float(lifted[0, track]),
         )
-        for row in order[: request.top_k]
+        for track in order[: request.top_k]
+    ]
+
+
+def _track_names(found: Candidates, query: Place) -> list[str]:
+    """Name the tracks with their cameras, as two cameras may use one name; the query itself is in no track."""
+    return [
+        "" if track is None or sighting == query.sighting else f"{camid if camera is None else camera}\n{track}"
+        for sighting, camid, camera, track in zip(found.ids, found.camids, found.cameras, found.tracks, strict=True)
     ]

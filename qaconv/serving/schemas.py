@@ -20,6 +20,7 @@ from qaconv.times import DATE, LARGEST_S, check_seconds, parse_date
 
 LARGEST_IMAGE = 1 << 20  # bytes of a crop's file
 FAR_S = 1e300  # stands for numbers that are too large for a time
+MOST_CROPS = 64  # of a request's queries together, each of which is encoded and matched with a shortlist
 IDS = 2**53  # below it a JSON number is exact in browsers, which read doubles
 
 
@@ -147,6 +148,14 @@ class ImageQuery(Strict):
     time_s: Time | None = None
 
 
+class ImagesQuery(Strict):
+    """A query by several crops of one person on one camera, with one camera and time for all."""
+
+    images: Annotated[list[Image], Field(min_length=1, max_length=16)]
+    camid: Camera | None = None
+    time_s: Time | None = None
+
+
 class SightingQuery(Strict):
     """A query by a stored sighting, with its own camera and time unless others are given."""
 
@@ -155,14 +164,29 @@ class SightingQuery(Strict):
     time_s: Time | None = None
 
 
-SearchQuery = ImageQuery | SightingQuery
+SearchQuery = ImageQuery | ImagesQuery | SightingQuery
+
+
+def _not_many(queries: list[SearchQuery]) -> list[SearchQuery]:
+    crops = sum(len(query.images) if isinstance(query, ImagesQuery) else 1 for query in queries)
+    if crops > MOST_CROPS:
+        raise ValueError(f"must have at most {MOST_CROPS} crops and sightings together, got {crops}")
+    return queries
 
 
 class SearchRequest(Strict):
     """Queries, and which sightings to search."""
 
-    queries: Annotated[list[SearchQuery], Field(min_length=1, max_length=64)]
-    top_k: Annotated[int, Field(ge=1, le=200), WHOLE] = 10
+    queries: Annotated[
+        list[SearchQuery],
+        Field(
+            min_length=1,
+            max_length=MOST_CROPS,
+            description=f"At most {MOST_CROPS} crops and stored sightings together, over all queries.",
+        ),
+        AfterValidator(_not_many),
+    ]
+    top_k: Annotated[int, Field(ge=1, le=200, description="Largest number of matches a query."), WHOLE] = 10
     threshold: Annotated[float, Field(ge=0, le=1)] | None = Field(
         None,
         description="Probability above which a sighting matches. Default: the target's threshold, or with even odds "
@@ -189,15 +213,22 @@ CameraName = Annotated[str | None, Field(description="Name of the camera; null w
 
 
 class Match(BaseModel):
-    """A ranked sighting."""
+    """A ranked track, or a sighting without one, by its best sighting."""
 
-    id: int
+    id: int = Field(description="Id of the track's sighting with the best score.")
     camid: CameraNumber
     camera: CameraName
     time_s: float | None
     track: str | None
-    score: float = Field(description="Logit; higher is a better match.")
-    probability: float = Field(description="Probability that both show one person; see `probability_from`.")
+    sightings: list[int] = Field(description="Ids of the track's sightings that were matched, the best first.")
+    score: float = Field(
+        description="Logit; higher is a better match. Of several crops, the mean of each crop's best logit with a crop "
+        "of the other side."
+    )
+    probability: float = Field(
+        description="Probability that both show one person; see `probability_from`. Of several crops, from the mean "
+        "logit of all pairs, which is not raised by choosing the best ones."
+    )
     match: bool = Field(description="Whether the probability is above the threshold.")
     lifted: float | None = Field(description="Score that ranks where times are used; not a probability.")
 
@@ -223,7 +254,7 @@ class SearchAnswer(BaseModel):
 class ExplainRequest(Strict):
     """A query and a sighting to compare."""
 
-    query: SearchQuery
+    query: ImageQuery | SightingQuery
     sighting: Id
     limit: Annotated[int, Field(ge=1, le=200), WHOLE] = 20
 

@@ -124,14 +124,14 @@ class Service:
         threshold: float | None = None,
         even_odds: bool = False,
     ) -> Answer:
-        """Find each query's best sightings, without the query itself.
+        """Find each query's best tracks, and sightings without a track, without the query itself.
 
         Args:
             target: whose gallery.
             queries: crops or stored sightings.
             only: cameras and times to search.
             top_k: largest number of matches a query.
-            threshold: probability above which a sighting is a match. Default: the target's, or with even odds the
+            threshold: probability above which an answer is a match. Default: the target's, or with even odds the
                 model's.
             even_odds: whether to state probabilities at even odds, for people as in training. Default: no.
 
@@ -151,7 +151,7 @@ class Service:
         request = Request(target, searched, top_k, self.settings.shortlist, threshold, even_odds)
         rank = partial(rank_gallery, active.model, gallery, request)
         tasks = [
-            self._encoder.pool.submit(rank, place, query_map) for place, query_map in zip(places, maps, strict=True)
+            self._encoder.pool.submit(rank, place, query_maps) for place, query_maps in zip(places, maps, strict=True)
         ]
         return Answer(active.version, threshold, source, [task.result() for task in tasks])
 
@@ -166,7 +166,7 @@ class Service:
         pair = [query, Query(sighting=sighting)]
         for each in pair:
             self._stored(target, each)
-        query_map, gallery_map = self._query_maps(active.model, pair)
+        (query_map,), (gallery_map,) = self._query_maps(active.model, pair)
         return correspondences(query_map, gallery_map, active.model.head, limit)
 
     def sighting(self, target: str, sighting: int) -> Sighting:
@@ -284,11 +284,12 @@ class Service:
         return None if query.sighting is None else self.sighting(target, query.sighting)
 
     def _query_maps(self, model: ServedModel, queries: Sequence[Query]) -> list[NDArray[np.float32]]:
-        """Return maps [C, h, w]: stored ones, and those of new crops, which are encoded together."""
-        images = [query.image for query in queries if query.image is not None]
-        encoded = iter(self._encoder.encode(model, images))
+        """Return each query's maps [n, C, h, w]: a stored one, or those of new crops, which are encoded together."""
+        encoded = self._encoder.encode(model, [image for query in queries for image in query.images])
+        ends = np.cumsum([len(query.images) for query in queries])
         return [
-            next(encoded) if query.sighting is None else self._stored_map(model, query.sighting) for query in queries
+            maps if query.sighting is None else self._stored_map(model, query.sighting)[None]
+            for query, maps in zip(queries, np.split(encoded, ends[:-1]), strict=True)
         ]
 
     def _stored_map(self, model: ServedModel, sighting: int) -> NDArray[np.float32]:

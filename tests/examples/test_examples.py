@@ -70,6 +70,7 @@ def test_service_finds_the_enrolled_crop_first(tmp_path: Path, capsys: pytest.Ca
     app = create_app(small_service(tmp_path), None, 10_000, "127.0.0.1")
     client = TestClient(app, base_url="http://127.0.0.1")
     load("call_service").enrol_and_search(client, "mall", [crop(1), crop(0)])
-    enrolled, best, _ = capsys.readouterr().out.splitlines()
+    enrolled, best, other, *by_both = capsys.readouterr().out.splitlines()
     assert enrolled == "enrolled 2 sightings"
-    assert best.startswith("sighting 1:")
+    assert best.startswith("sighting 1:") and other.startswith("sighting 2:")
+    assert sorted(line[:11] for line in by_both) == ["sighting 1:", "sighting 2:"]

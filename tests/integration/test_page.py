@@ -10,7 +10,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webdriver import WebDriver
 from selenium.webdriver.remote.webelement import WebElement
-from selenium.webdriver.support.ui import WebDriverWait
+from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from tests.integration.running_service import MALL, PATIENCE_S, running, write_registered_project
 from tests.integration.test_service_process import image, sightings
@@ -18,10 +18,12 @@ from tests.integration.test_service_process import image, sightings
 BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 pytestmark = pytest.mark.skipif(not (BROWSER and DRIVER), reason="needs `apt-get install chromium chromium-driver`")
 
+TRACKED = "station"  # target whose sightings have tracks
+
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Return the address of a service with a few sightings at the mall."""
+    """Return the address of a service with a few sightings at the mall, and a track at the station."""
     project = tmp_path_factory.mktemp("project")
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
@@ -29,6 +31,8 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         write_registered_project(project)
         with running(project) as (client, _):
             client.post(f"{MALL}/sightings", json=sightings(0, 6)).raise_for_status()
+            tracked = [{"image": image(row), "camid": 0, "track": "walk 1" if row < 3 else None} for row in range(4)]
+            client.post(f"/v1/targets/{TRACKED}/sightings", json={"sightings": tracked}).raise_for_status()
             yield str(client.base_url)
 
 
@@ -82,6 +86,21 @@ def test_the_slider_decides_which_results_of_a_file_are_matches(page: WebDriver,
     slider.send_keys(Keys.HOME)
     assert len(page.find_elements(By.CSS_SELECTOR, "#results .match")) == 6
     assert len(page.find_elements(By.CSS_SELECTOR, "#line .dot.match")) == 6
+
+
+def test_several_files_are_one_query_and_a_track_is_one_result(page: WebDriver, tmp_path: Path) -> None:
+    Select(page.find_element(By.ID, "target")).select_by_value(TRACKED)
+    until(page, "#stored img[src]", 4)
+    for seed in (7, 8):
+        (tmp_path / f"{seed}.png").write_bytes(base64.b64decode(image(seed)))
+    page.find_element(By.ID, "file").send_keys("\n".join(str(tmp_path / f"{seed}.png") for seed in (7, 8)))
+    until(page, "#query-images img", 2)
+    page.find_element(By.ID, "search").click()
+    results = until(page, "#results button", 2)
+    assert sum("track walk 1, 3 sightings" in result.text for result in results) == 1
+    results[0].click()
+    until(page, "#why line", 4)
+    assert "Compared with the query's first crop." in page.find_element(By.ID, "why-text").text
 
 
 def test_the_page_says_what_its_probabilities_hold_for(page: WebDriver) -> None:

@@ -8,12 +8,12 @@ import pytest
 from numpy.typing import NDArray
 
 from qaconv.errors import InputError
-from qaconv.matching.tracks import score_tracks
 from qaconv.metrics import Calibration, evaluate_ranking, paired_difference
 from qaconv.metrics.metrics_file import TargetMetrics
 from qaconv.metrics.target_metrics import measure, write_measures
 from qaconv.metrics.target_sightings import EvaluatedSightings
 from qaconv.paths import METRICS
+from qaconv.runtime.tracks import score_tracks
 from qaconv.tlift import TLiftProfile
 from qaconv.tlift.calibration import Calibration as CurveOfScores
 from qaconv.tlift.probability import MatchOdds

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from mlflow.models.utils import _enforce_schema
@@ -131,3 +132,47 @@ def test_a_gallery_crop_at_an_unknown_camera_is_matched_without_its_time(ranker:
     pd.testing.assert_frame_equal(rows[0], rows[1])
     with pytest.raises(InputError, match="query_camids must be cameras of the profile of mall"):
         ranker.predict(CONTEXT, crops.assign(camid=crops["camid"].where(crops["role"] != "query", 99)), settings)
+
+
+SETTINGS = {"target": "mall", "top_k": GALLERY, "correspondences": 1}
+
+
+def test_a_column_of_tracks_without_any_name_changes_no_answer(ranker: Ranker) -> None:
+    rows = ranker.predict(CONTEXT, table(), SETTINGS)
+    for empty in (None, "", float("nan")):
+        answers = ranker.predict(CONTEXT, table().assign(track=empty), SETTINGS)
+        assert answers.pop("sightings").tolist() == [[one] for one in rows["gallery"]]
+        pd.testing.assert_frame_equal(answers, rows, check_exact=True)
+
+
+def test_crops_of_one_track_are_one_query_and_those_of_the_gallery_one_answer(ranker: Ranker) -> None:
+    queries = [table().head(1).assign(id=name, image=text(crop(seed))) for name, seed in (("asked", 100), ("too", 0))]
+    rows = pd.concat([*queries, table().tail(GALLERY)], ignore_index=True)
+    single = ranker.predict(CONTEXT, rows, {"top_k": GALLERY}).set_index(["query", "gallery"])["score"].unstack()
+    rows["track"] = ["a", "a", *(f"t{at // 9}" for at in range(GALLERY))]
+    answers = ranker.predict(CONTEXT, rows, {"top_k": GALLERY}).set_index("gallery")
+    assert set(answers["query"]) == {"asked"}
+    by_camera = [[str(at) for at in range(GALLERY) if (at % 3, at // 9) == place] for place in np.ndindex(3, 5)]
+    assert sorted(map(sorted, answers["sightings"])) == sorted(map(sorted, by_camera))
+    for best, answer in answers.iterrows():
+        block = single[answer["sightings"]]
+        assert block.max().tolist() == sorted(block.max(), reverse=True) and block.columns[0] == best
+        assert answer["score"] == pytest.approx((block.max().mean() + block.max(axis=1).mean()) / 2)
+        assert answer["probability"] == pytest.approx(float(ranker.model.probability(block.to_numpy().mean())))
+    assert answers["score"].is_monotonic_decreasing
+
+
+def test_a_track_has_the_time_of_its_crop_in_the_middle(ranker: Ranker) -> None:
+    rows = table()
+    rows["track"] = ["", *(f"t{at // 9}" for at in range(GALLERY))]
+    answers = ranker.predict(CONTEXT, rows, SETTINGS)
+    middle = rows.groupby(["camid", "track"])["time_s"].transform(lambda times: sorted(times)[(len(times) - 1) // 2])
+    pd.testing.assert_frame_equal(answers, ranker.predict(CONTEXT, rows.assign(time_s=middle), SETTINGS))
+    first = rows.groupby(["camid", "track"])["time_s"].transform("min")
+    assert not answers["lifted"].equals(ranker.predict(CONTEXT, rows.assign(time_s=first), SETTINGS)["lifted"])
+
+
+@pytest.mark.parametrize("name", [7, " a", "a\nb", "t" * 101])
+def test_a_track_that_is_no_name_is_refused(name: Any, ranker: Ranker) -> None:
+    with pytest.raises(InputError, match="track: must have 1 to 100 printable characters without outer spaces, got"):
+        ranker.predict(CONTEXT, table().assign(track=pd.Series({1: name}, dtype=object)), {})

@@ -60,10 +60,10 @@ def filled_gallery(maps: NDArray[np.float32]) -> Gallery:
 def test_a_shortlist_of_maps_of_one_column_is_the_best_of_full_matching(only: Filter) -> None:
     queries, maps = draw_maps(width=1)
     model, gallery = SmallModel(width=1), filled_gallery(maps)
-    everything = gallery.search(model, queries[0], only, len(maps))
-    best = everything.ids[np.argsort(-everything.logits)][:20]
+    everything = gallery.search(model, queries[:1], only, len(maps))
+    best = everything.ids[np.argsort(-everything.logits[0])][:20]
     assert len(everything.ids) > 100
-    assert sorted(gallery.search(model, queries[0], only, 20).ids) == sorted(best)
+    assert sorted(gallery.search(model, queries[:1], only, 20).ids) == sorted(best)
 
 
 def test_a_shortlist_of_a_tenth_holds_nine_in_ten_of_the_best_ten_of_full_matching() -> None:
@@ -72,7 +72,7 @@ def test_a_shortlist_of_a_tenth_holds_nine_in_ten_of_the_best_ten_of_full_matchi
     kept = []
     for query in queries:
         best = np.argsort(-plain_scores(query, maps))[:10]
-        shortlist = gallery.search(model, query, Filter(), len(maps) // 10)
+        shortlist = gallery.search(model, query[None], Filter(), len(maps) // 10)
         assert len(shortlist.ids) == len(maps) // 10
         kept.append(np.isin(best, shortlist.ids).mean())
     assert np.mean(kept) > 0.9
@@ -80,11 +80,11 @@ def test_a_shortlist_of_a_tenth_holds_nine_in_ten_of_the_best_ten_of_full_matchi
 
 def test_a_shortlist_has_the_cameras_times_and_full_scores_of_its_sightings() -> None:
     queries, maps = draw_maps(width=3)
-    candidates = filled_gallery(maps).search(SmallModel(width=3), queries[0], Filter(), 30)
+    candidates = filled_gallery(maps).search(SmallModel(width=3), queries[:1], Filter(), 30)
     assert candidates.camids.tolist() == (candidates.ids % CAMERAS).tolist()
     assert candidates.times.tolist() == candidates.ids.tolist()
     expected = plain_scores(queries[0], maps[candidates.ids].astype(np.float16))
-    np.testing.assert_allclose(candidates.logits, expected, atol=1e-5)
+    np.testing.assert_allclose(candidates.logits[0], expected, atol=1e-5)
 
 
 def test_row_scores_are_those_of_maps_averaged_over_their_width() -> None:

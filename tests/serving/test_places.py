@@ -49,7 +49,7 @@ def sighting(seed: int, **more: object) -> dict[str, object]:
 
 
 def found(service: Service, only: Limits = ANY) -> list[tuple[int, str | None, str | None]]:
-    (matches,) = service.search("mall", [Query(crop(0))], only, 50).results
+    (matches,) = service.search("mall", [Query([crop(0)])], only, 50).results
     return sorted((match.camid, match.camera, match.track) for match in matches)
 
 
@@ -113,8 +113,8 @@ def test_a_camera_time_or_track_that_the_target_cannot_have_is_refused_by_name(
 @pytest.mark.parametrize(
     ("query", "limits"),
     [
-        (Query(crop(0), camid="garage"), ANY),
-        (Query(crop(0)), Limits(camids=frozenset(["garage"]))),
+        (Query([crop(0)], camid="garage"), ANY),
+        (Query([crop(0)]), Limits(camids=frozenset(["garage"]))),
     ],
 )
 def test_a_search_by_a_name_that_the_target_lacks_is_refused(service: Service, query: Query, limits: Limits) -> None:

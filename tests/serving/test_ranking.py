@@ -33,7 +33,7 @@ def test_scores_are_the_matchers_on_the_encoders_maps(service: Service) -> None:
     model = service.active.model
     maps = np.concatenate([service._encoder.encode(model, [crop(number)]) for number in range(3)])
     expected = model.score(maps[:1], maps.astype(np.float16))[0]
-    (matches,) = service.search("mall", [Query(crop(0))], ANY, 3).results
+    (matches,) = service.search("mall", [Query([crop(0)])], ANY, 3).results
     assert {match.id: match.score for match in matches} == dict(zip(ids, expected.tolist(), strict=True))
     assert [match.score for match in matches] == sorted((match.score for match in matches), reverse=True)
 
@@ -41,7 +41,7 @@ def test_scores_are_the_matchers_on_the_encoders_maps(service: Service) -> None:
 def test_without_a_threshold_the_strictest_of_the_model_decides(tmp_path: Path) -> None:
     other = small_service(tmp_path / "other")
     enrol(other, 6)
-    logits = sorted(match.score for match in other.search("mall", [Query(crop(0))], ANY, 6).results[0])
+    logits = sorted(match.score for match in other.search("mall", [Query([crop(0)])], ANY, 6).results[0])
     service = small_service(tmp_path)
     enrol(service, 6)
     rows = [
@@ -51,19 +51,19 @@ def test_without_a_threshold_the_strictest_of_the_model_decides(tmp_path: Path) 
     score = Score(better="higher", probability=Probability(scale=1e-6, offset=0), decision=Decision(thresholds=rows))
     model = service.active.model
     model.contract = model.contract.model_copy(update={"score": score})
-    answer = service.search("mall", [Query(crop(0))], ANY, 6)
+    answer = service.search("mall", [Query([crop(0)])], ANY, 6)
     assert answer.threshold == pytest.approx(1 / (1 + np.exp(-1e-6 * logits[4])))
     assert [match.match for match in answer.results[0]] == [True] + [False] * 5
-    assert [match.match for match in service.search("mall", [Query(crop(0))], ANY, 6, 0.0).results[0]] == [True] * 6
+    assert [match.match for match in service.search("mall", [Query([crop(0)])], ANY, 6, 0.0).results[0]] == [True] * 6
 
 
 def test_probabilities_are_the_target_s_by_default_and_at_even_odds_where_the_search_asks_for_it(
     service: Service,
 ) -> None:
     enrol(service, 6)
-    source = service.search("mall", [Query(crop(0))], ANY, 6)
+    source = service.search("mall", [Query([crop(0)])], ANY, 6)
     model = with_match_odds(service.active.model)
-    target, even = (service.search("mall", [Query(crop(0))], ANY, 6, even_odds=even) for even in (False, True))
+    target, even = (service.search("mall", [Query([crop(0)])], ANY, 6, even_odds=even) for even in (False, True))
     assert (target.probability_from, target.threshold) == ("target", 0.7)
     assert even == source and (even.probability_from, even.threshold) == ("source", model.threshold)
     assert all(match.match == (match.probability > 0.7) for match in target.results[0])
@@ -74,9 +74,9 @@ def test_probabilities_are_the_target_s_by_default_and_at_even_odds_where_the_se
 def test_more_sightings_of_others_lower_the_probability(service: Service) -> None:
     enrol(service, 6)
     with_match_odds(service.active.model)
-    (first,) = service.search("mall", [Query(crop(0))], ANY, 6).results
+    (first,) = service.search("mall", [Query([crop(0)])], ANY, 6).results
     enrol(service, 20, first=100)
-    (later,) = service.search("mall", [Query(crop(0))], ANY, 26).results
+    (later,) = service.search("mall", [Query([crop(0)])], ANY, 26).results
     then = {match.id: match.probability for match in first}
     assert all(match.probability < then[match.id] for match in later if match.id in then)
 
@@ -104,7 +104,7 @@ def test_matches_are_ranked_by_the_logit_where_the_query_has_no_camera_or_no_tim
     service: Service, camid: int | None, time_s: float | None
 ) -> None:
     enrol(service, 40)
-    (matches,) = service.search("mall", [Query(crop(7), None, camid, time_s)], ANY, 40).results
+    (matches,) = service.search("mall", [Query([crop(7)], None, camid, time_s)], ANY, 40).results
     scores = [match.score for match in matches]
     assert scores == sorted(scores, reverse=True) and {match.lifted for match in matches} == {None}
 
@@ -116,9 +116,9 @@ def test_a_shortlist_has_fewer_sightings_with_the_scores_of_full_matching(tmp_pa
 
     def scores(service: Service) -> dict[int, float]:
         candidates = service.active.galleries["mall"].search(
-            service.active.model, np.ones((3, 2, 1), np.float32), Filter(), service.settings.shortlist
+            service.active.model, np.ones((1, 3, 2, 1), np.float32), Filter(), service.settings.shortlist
         )
-        return dict(zip(candidates.ids.tolist(), candidates.logits.tolist(), strict=True))
+        return dict(zip(candidates.ids.tolist(), candidates.logits[0].tolist(), strict=True))
 
     assert len(scores(short)) == 5 and len(scores(everything)) == 60
     assert scores(short).items() <= scores(everything).items()
@@ -133,10 +133,10 @@ def test_a_camera_that_the_new_versions_profile_lacks_is_matched_without_time_an
     service.load_version("2", model)
     assert "mall: the profile of version 2 lacks the cameras [2]" in caplog.text
     lost, kept = ids[2], ids[1]  # at cameras 2 and 1
-    (timed,) = service.search("mall", [Query(crop(100), camid=0, time_s=200.0)], ANY, 30).results
+    (timed,) = service.search("mall", [Query([crop(100)], camid=0, time_s=200.0)], ANY, 30).results
     assert {match.id for match in timed} == set(ids)
     assert all(match.lifted is not None for match in timed)
-    (later,) = service.search("mall", [Query(crop(100), camid=0, time_s=9000.0)], ANY, 30).results
+    (later,) = service.search("mall", [Query([crop(100)], camid=0, time_s=9000.0)], ANY, 30).results
     order = [[match.id for match in matches if match.camid == 2] for matches in (timed, later)]
     assert order[0] == order[1]
     (by_lost,) = service.search("mall", [Query(sighting=lost)], ANY, 30).results

@@ -19,7 +19,7 @@ QUERY = {"image": text(crop(1)), "camid": 0, "time_s": 30.0}
 BODIES: dict[str, Any] = {
     f"{MALL}/sightings": {"sightings": [SIGHTING, {**SIGHTING, "camid": 1}]},
     f"{MALL}/search": {
-        "queries": [QUERY, {"sighting": 1}],
+        "queries": [QUERY, {"sighting": 1}, {"images": [text(crop(2)), text(crop(3))], "camid": 1}],
         "top_k": 3,
         "threshold": 0.5,
         "camids": [0, 1],

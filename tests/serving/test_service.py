@@ -46,7 +46,7 @@ def test_filters_keep_cameras_and_times(service: Service) -> None:
 
 def test_a_search_finds_no_sighting_of_another_target(service: Service) -> None:
     ids = enrol(service, 2)
-    (matches,) = service.search("station", [Query(crop(0))], ANY, 5).results
+    (matches,) = service.search("station", [Query([crop(0)])], ANY, 5).results
     assert matches == []
     with pytest.raises(NotFound, match=f"station has no sighting {ids[0]}"):
         service.crop("station", ids[0])
@@ -77,7 +77,7 @@ def test_a_new_version_answers_once_all_crops_are_encoded_and_searches_never_sto
 
     def keep_searching() -> None:
         while not stop.is_set():
-            answer = service.search("mall", [Query(crop(0))], ANY, 50)
+            answer = service.search("mall", [Query([crop(0)])], ANY, 50)
             versions.add(answer.version)
             lengths.add(len(answer.results[0]))
 
@@ -102,7 +102,7 @@ def test_sightings_enrolled_after_a_change_of_versions_are_found_with_the_old(se
 
 def test_correspondences_of_all_locations_sum_to_the_logit(service: Service) -> None:
     ids = enrol(service, 2)
-    pairs = service.explain("mall", Query(crop(0)), ids[1], 100)
+    pairs = service.explain("mall", Query([crop(0)]), ids[1], 100)
     maps = service._encoder.encode(service.active.model, [crop(0), crop(1)]).reshape(2, 3, 2)
     cosines = maps[0].T @ maps[1].astype(np.float16).astype(np.float32)
     expected = 0.5 * (cosines.max(axis=0).sum() + cosines.max(axis=1).sum())

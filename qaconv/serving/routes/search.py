@@ -15,9 +15,12 @@ def add_routes(app: FastAPI, service: Service) -> None:
 
     @app.post(f"{PREFIX}/search", responses=REFUSALS, dependencies=access)
     def search(target: Target, body: schemas.SearchRequest) -> schemas.SearchAnswer:
-        """Return each query's best sightings, by crop or stored sighting, among chosen cameras and times."""
-        queries = [messages.Query(**dict(query)) for query in body.queries]
-        check_pixels(query.image for query in queries)
+        """Return each query's best tracks, by crops or a stored sighting, among chosen cameras and times.
+
+        A sighting without a track is an answer of its own.
+        """
+        queries = [_query(query) for query in body.queries]
+        check_pixels(image for query in queries for image in query.images)
         camids = None if body.camids is None else frozenset(body.camids)
         only = messages.Limits(camids, body.from_s, body.to_s)
         answer = service.search(target, queries, only, body.top_k, body.threshold, body.even_odds)
@@ -32,5 +35,15 @@ def add_routes(app: FastAPI, service: Service) -> None:
     @app.post(f"{PREFIX}/explain", responses=REFUSALS, dependencies=access)
     def explain(target: Target, body: schemas.ExplainRequest) -> schemas.Explanation:
         """Return which locations of a query and a sighting match, and how much each adds to the score."""
-        pairs = service.explain(target, messages.Query(**dict(body.query)), body.sighting, body.limit)
+        pairs = service.explain(target, _query(body.query), body.sighting, body.limit)
         return schemas.Explanation(correspondences=[schemas.Correspondence(**pair._asdict()) for pair in pairs])
+
+
+def _query(query: schemas.SearchQuery) -> messages.Query:
+    match query:
+        case schemas.SightingQuery():
+            return messages.Query(sighting=query.sighting, camid=query.camid, time_s=query.time_s)
+        case schemas.ImagesQuery():
+            return messages.Query(query.images, camid=query.camid, time_s=query.time_s)
+        case schemas.ImageQuery():
+            return messages.Query([query.image], camid=query.camid, time_s=query.time_s)

@@ -1,12 +1,13 @@
-// The page: choose a query, search, and draw ranked sightings, their times and the correspondences.
+// The page: choose a query, search, and draw ranked tracks and sightings, their times and the correspondences.
 const $ = (id) => document.getElementById(id);
 const PAGE = 24; // stored sightings shown at a time
 const SHOWN = 24; // correspondences drawn
+const MOST_CROPS = 16; // of a query
 const SVG = "http://www.w3.org/2000/svg";
 const state = { targets: [], evenOdds: null, query: null, matches: [], chosen: null, pictures: new Map(), last: 0, run: 0 };
 
 $("target").addEventListener("change", openTarget);
-$("file").addEventListener("change", () => $("file").files[0] && queryByFile($("file").files[0]));
+$("file").addEventListener("change", () => queryByFiles($("file").files));
 $("search").addEventListener("click", search);
 $("more").addEventListener("click", showStored);
 $("threshold").addEventListener("input", markMatches);
@@ -22,7 +23,7 @@ for (const [name, over] of [["dragover", true], ["dragleave", false], ["drop", f
   $("drop").addEventListener(name, (event) => {
     event.preventDefault();
     $("drop").classList.toggle("over", over);
-    if (name === "drop" && event.dataTransfer.files[0]) queryByFile(event.dataTransfer.files[0]);
+    if (name === "drop") queryByFiles(event.dataTransfer.files);
   });
 }
 for (const list of ["results", "stored"]) $(list).addEventListener("keydown", moveByArrows);
@@ -73,7 +74,7 @@ async function openTarget() {
   $("camera").replaceChildren(new Option("unknown", ""), ...selected.cameras.map((camid) => new Option(cameraName(camid), camid)));
   $("only-cameras").replaceChildren($("only-cameras").firstElementChild, ...selected.cameras.map(cameraBox));
   for (const id of ["stored", "results"]) $(id).replaceChildren();
-  for (const id of ["times", "query-image", "why"]) $(id).toggleAttribute("hidden", true);
+  for (const id of ["times", "query-images", "why"]) $(id).toggleAttribute("hidden", true);
   $("drop-text").hidden = false;
   $("search").disabled = true;
   for (const id of ["time", "from", "to"]) showTimeField($(id));
@@ -96,28 +97,38 @@ async function showStored() {
 
 function queryBySighting(sighting, button) {
   choose($("stored"), button);
-  setQuery({ sighting: sighting.id }, button.querySelector("img").src);
+  setQuery({ sighting: sighting.id }, [button.querySelector("img").src]);
   $("camera").value = sighting.camid ?? "";
   $("time").value = sighting.time_s === null ? "" : target().time_origin ? localDate(sighting.time_s) : sighting.time_s;
   showWhetherTimesCount();
   search();
 }
 
-async function queryByFile(file) {
-  const address = await new Promise((resolve) => {
+async function queryByFiles(files) {
+  if (!files.length) return;
+  if (files.length > MOST_CROPS) return showStatus(`Choose at most ${MOST_CROPS} crops of one person.`, true);
+  const addresses = await Promise.all([...files].map(readAddress));
+  choose($("stored"), null);
+  setQuery({ images: addresses.map(imageOf) }, addresses);
+  const crops = addresses.length > 1 ? `${addresses.length} crops of one person: enter their` : "Enter its";
+  showStatus(`${crops} camera and time, if known, and search.`);
+}
+
+function readAddress(file) {
+  return new Promise((resolve) => {
     const reader = new FileReader();
     reader.onload = () => resolve(reader.result);
     reader.readAsDataURL(file);
   });
-  choose($("stored"), null);
-  setQuery({ image: address.slice(address.indexOf(",") + 1) }, address);
-  showStatus("Enter its camera and time, if known, and search.");
 }
 
-function setQuery(query, address) {
+function imageOf(address) { return address.slice(address.indexOf(",") + 1); }
+
+function setQuery(query, addresses) {
   state.query = query;
-  $("query-image").src = address;
-  $("query-image").hidden = false;
+  $("query-images").replaceChildren(...addresses.map((src, index) =>
+    Object.assign(new Image(), { src, alt: addresses.length > 1 ? `Crop ${index + 1} of the query` : "The query" })));
+  $("query-images").hidden = false;
   $("drop-text").hidden = true;
   $("search").disabled = false;
 }
@@ -133,7 +144,7 @@ async function search() {
     const answer = await request(`${targetPath()}/search`, body);
     if (run !== state.run) return;
     state.matches = answer.results[0];
-    showStatus(`${state.matches.length} sightings in ${Math.round(performance.now() - began)} ms`);
+    showStatus(`${state.matches.length} results in ${Math.round(performance.now() - began)} ms`);
     showMatches();
   } catch (fault) {
     showStatus(fault.message, true);
@@ -212,7 +223,7 @@ async function explain(match, button) {
   choose($("results"), button);
   const run = state.run;
   try {
-    const body = { query: query(), sighting: match.id, limit: SHOWN };
+    const body = { query: firstCrop(), sighting: match.id, limit: SHOWN };
     const { correspondences } = await request(`${targetPath()}/explain`, body);
     if (run === state.run) drawWhy(match, correspondences);
   } catch (fault) {
@@ -224,7 +235,7 @@ function drawWhy(match, pairs) {
   const [width, height, gap] = [130, 260, 60];
   const right = width + gap;
   const largest = Math.max(...pairs.map((pair) => Math.abs(pair.share)), 1e-9);
-  const parts = [[$("query-image").src, 0], [match.button.querySelector("img").src, right]].map(([href, x]) =>
+  const parts = [[queryImages()[0].src, 0], [match.button.querySelector("img").src, right]].map(([href, x]) =>
     svg("image", { href, x, y: 0, width, height, preserveAspectRatio: "none" }));
   for (const pair of pairs) {
     const strength = Math.abs(pair.share) / largest;
@@ -236,7 +247,7 @@ function drawWhy(match, pairs) {
   }
   const sums = [1, -1].map((sign) => pairs.filter((pair) => pair.share * sign > 0).length);
   $("why-text").textContent = `Sighting ${match.id}, ${describe(match)}: score ${match.score.toFixed(1)}, ` +
-    `${percent(match.probability)}. Of the ${pairs.length} correspondences that change the score most, ${sums[0]} are evidence ` +
+    `${percent(match.probability)}. ${queryImages().length > 1 ? "Compared with the query's first crop. " : ""}Of the ${pairs.length} correspondences that change the score most, ${sums[0]} are evidence ` +
     `for one person (solid) and ${sums[1]} against (dashed); a thicker line changes it more.`;
   $("why").setAttribute("viewBox", `0 0 ${right + width} ${height}`);
   $("why").replaceChildren(...parts);
@@ -300,6 +311,13 @@ function choose(list, button) {
   for (const each of list.querySelectorAll("button")) each.setAttribute("aria-pressed", String(each === button));
 }
 
+function queryImages() { return $("query-images").querySelectorAll("img"); }
+
+function firstCrop() {
+  const { images, ...rest } = query();
+  return images ? { ...rest, image: images[0] } : rest;
+}
+
 function query() {
   return { ...state.query, camid: $("camera").value === "" ? null : Number($("camera").value), time_s: number("time") };
 }
@@ -329,6 +347,7 @@ function describe(sighting) {
   const parts = [`camera ${cameraOf(sighting)}`];
   if (sighting.time_s !== null) parts.push(clock(sighting.time_s));
   if (sighting.track !== null) parts.push(`track ${sighting.track}`);
+  if (sighting.sightings?.length > 1) parts.push(`${sighting.sightings.length} sightings`);
   return parts.join(", ");
 }
 function clock(seconds) {

@@ -61,14 +61,9 @@ def score_tracks(scores: ArrayLike, query_tracks: Ints, gallery_tracks: Ints) ->
         array([[1., 5.],
                [3., 2.]])
     """
-    table = np.asarray(scores, dtype=np.float64)
-    if table.shape != (len(query_tracks), len(gallery_tracks)):
-        raise ValueError(
-            f"scores must have shape {(len(query_tracks), len(gallery_tracks))}, for {len(query_tracks)} query tracks "
-            f"and {len(gallery_tracks)} gallery tracks, got {table.shape}"
-        )
+    table = _checked(scores, query_tracks, gallery_tracks)
     if not table.size:
-        return np.zeros((len(np.unique(query_tracks)), len(np.unique(gallery_tracks))))
+        return _no_scores(query_tracks, gallery_tracks)
     rows, first_row, row_counts = _by_track(query_tracks)
     columns, first_column, column_counts = _by_track(gallery_tracks)
     table = table[np.ix_(rows, columns)]
@@ -78,6 +73,64 @@ def score_tracks(scores: ArrayLike, query_tracks: Ints, gallery_tracks: Ints) ->
     backward = np.add.reduceat(best_of_columns, first_column, axis=1) / column_counts
     mean: Floats = (forward + backward) / 2
     return mean
+
+
+def mean_scores(scores: ArrayLike, query_tracks: Ints, gallery_tracks: Ints) -> Floats:
+    """Return the mean score of all pairs of crops of two tracks, [TQ, TG].
+
+    Unlike `score_tracks` it is not raised by choosing the best crops, so that it stays on the scale of a pair's score.
+
+    Args:
+        scores: of all pairs of sightings, [Q, G].
+        query_tracks: of `number_tracks`, [Q].
+        gallery_tracks: of `number_tracks`, [G].
+
+    Raises:
+        ValueError: shapes do not fit.
+
+    Example:
+        >>> mean_scores([[1.0, 5.0], [3.0, 2.0]], number_tracks(["a", "a"]), number_tracks(["", ""]))
+        array([[2. , 3.5]])
+    """
+    table = _checked(scores, query_tracks, gallery_tracks)
+    if not table.size:
+        return _no_scores(query_tracks, gallery_tracks)
+    rows, first_row, row_counts = _by_track(query_tracks)
+    columns, first_column, column_counts = _by_track(gallery_tracks)
+    sums = np.add.reduceat(table[np.ix_(rows, columns)], first_column, axis=1)
+    mean: Floats = np.add.reduceat(sums, first_row, axis=0) / (row_counts[:, None] * column_counts)
+    return mean
+
+
+def rank_in_tracks(scores: ArrayLike, tracks: Ints, ids: ArrayLike) -> list[Ints]:
+    """Return the positions of each track's sightings, the best first.
+
+    Args:
+        scores: of the sightings, [N].
+        tracks: of `number_tracks`, [N].
+        ids: of equal scores the lower id comes first, [N].
+
+    Example:
+        >>> rank_in_tracks([1.0, 2.0, 3.0], number_tracks(["a", "", "a"]), ids=[7, 8, 9])
+        [array([2, 0]), array([1])]
+    """
+    order = np.lexsort((np.asarray(ids), -np.asarray(scores), tracks))
+    first = np.unique(tracks[order], return_index=True)[1]
+    return np.split(order, first[1:]) if len(order) else []
+
+
+def _checked(scores: ArrayLike, query_tracks: Ints, gallery_tracks: Ints) -> Floats:
+    table = np.asarray(scores, dtype=np.float64)
+    if table.shape != (len(query_tracks), len(gallery_tracks)):
+        raise ValueError(
+            f"scores must have shape {(len(query_tracks), len(gallery_tracks))}, for {len(query_tracks)} query tracks "
+            f"and {len(gallery_tracks)} gallery tracks, got {table.shape}"
+        )
+    return table
+
+
+def _no_scores(query_tracks: Ints, gallery_tracks: Ints) -> Floats:
+    return np.zeros((len(np.unique(query_tracks)), len(np.unique(gallery_tracks))))
 
 
 def _by_track(numbers: Ints) -> tuple[Ints, Ints, Ints]:
