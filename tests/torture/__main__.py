@@ -7,6 +7,7 @@ status is 1 if something was lost, doubled, left half done or not completed afte
 
 import argparse
 import random
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -37,6 +38,7 @@ def main() -> None:
     arguments.add_argument("--kills", type=int, default=50, help="rounds, each with one kill or one server away")
     arguments.add_argument("--seed", type=int, default=0)
     options = arguments.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # ends the servers too
     outcomes = Outcomes()
     until = time.monotonic() + options.seconds
     draws = random.Random(options.seed)
