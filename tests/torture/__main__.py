@@ -35,7 +35,7 @@ def main() -> None:
     """Run the rounds, and print the table of outcomes."""
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--seconds", type=float, default=900, help="after which no further round begins")
-    arguments.add_argument("--kills", type=int, default=50, help="rounds, each with one kill or one server away")
+    arguments.add_argument("--kills", type=int, default=50, help="rounds, each with a kill or a server away")
     arguments.add_argument("--seed", type=int, default=0)
     options = arguments.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # ends the servers too
@@ -60,9 +60,9 @@ def main() -> None:
         registry = Registry(Path.cwd(), mlflow, outcomes)
         service = Service(Path.cwd(), registry, outcomes)
         rounds: dict[str, Round] = {
-            "kills of the service": service.kill,
-            "kills of ingest": ingest.kill,
-            "kills of a change of the champion": registry.kill,
+            "service": service.kill,
+            "ingest": ingest.kill,
+            "champion": registry.kill,
             "S3 away": ingest.lose_server,
             "MLflow away": registry.lose_server,
         }
@@ -70,7 +70,6 @@ def main() -> None:
             if time.monotonic() > until:
                 break
             rounds[name](draws)
-            outcomes.counts[name] += 1
             outcomes.say(f"{number} of {options.kills}: {name}")
         ingest.complete()
         service.complete()
@@ -80,8 +79,7 @@ def main() -> None:
 
 def draw_names(draws: random.Random, count: int) -> Iterator[str]:
     """Yield the names of rounds; of ten, eight are kills, and two take a server away."""
-    ten = ["kills of the service"] * 3 + ["kills of ingest"] * 2 + ["kills of a change of the champion"] * 3
-    ten += ["S3 away", "MLflow away"]
+    ten = ["service"] * 3 + ["ingest"] * 2 + ["champion"] * 3 + ["S3 away", "MLflow away"]
     for start in range(0, count, len(ten)):
         yield from draws.sample(ten, min(len(ten), count - start))
 

@@ -83,6 +83,7 @@ class Ingest:
             arriving = pool.submit(self._upload, random.Random(draws.random()))
             child = children.start(ingest_once, self._clone)
             children.kill_within(child, self._lasts_s, draws)
+            self._outcomes.counts["kills of ingest"] += 1
             arriving.result()
         self._check()
         if draws.random() < 0.3:

@@ -74,11 +74,12 @@ class Registry:
         self._outcomes.counts["versions registered"] += 1
 
     def kill(self, draws: random.Random) -> None:
-        """Kill a promotion or a rollback, and complete another change."""
+        """Kill a change once or several times in a row, and complete it or another one."""
         change = self._draw(draws)
-        children.kill_within(self._start(change), self._lasts_s[change.kind], draws)
-        self._outcomes.counts[f"killed: {change.kind}"] += 1
-        self._see_what_happened(change)
+        for _ in range(draws.randint(1, 3)):
+            children.kill_within(self._start(change), self._lasts_s[change.kind], draws)
+            self._outcomes.counts[f"kills of a {change.kind}"] += 1
+            self._see_what_happened(change)
         self._complete(change if draws.random() < 0.5 else self._draw(draws))
 
     def lose_server(self, draws: random.Random) -> None:
@@ -104,7 +105,7 @@ class Registry:
 
     def _draw(self, draws: random.Random) -> Change:
         """Draw a change, and export the graphs that it needs."""
-        if len(self._champions) > 1 and draws.random() < 0.4:
+        if len(self._champions) > 1 and draws.random() < 0.5:
             return Change("rollback", self._champions[-1])
         self._export()
         if draws.random() < 0.5:

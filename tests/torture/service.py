@@ -78,6 +78,7 @@ class Service:
                 time.sleep(draws.uniform(0, 10))
             time.sleep(draws.uniform(*LIFE_S))
             process.kill()
+            self._ledger.counts["kills of the service"] += 1
             for task in tasks:
                 task.result()
 
