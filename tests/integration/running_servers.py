@@ -73,7 +73,8 @@ def seaweed(folder: Path, patch: pytest.MonkeyPatch, *more_buckets: str) -> Serv
     command = [
         "weed", "server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={folder}", "-master.telemetry=false",
         f"-master.port={master}", f"-volume.port={volume}", f"-filer.port={filer}",
-        "-master.volumeSizeLimitMB=64", "-volume.max=0", "-s3", f"-s3.port={port}", "-s3.port.iceberg=0", "-s3.port.lance=0",
+        "-master.volumeSizeLimitMB=64", "-volume.max=0", "-s3", f"-s3.port={port}",
+        "-s3.port.iceberg=0", "-s3.port.lance=0",
     ]  # fmt: skip
     for name, value in {"ENDPOINT_URL": f"http://127.0.0.1:{port}", "DEFAULT_REGION": "us-east-1"}.items():
         patch.setenv(f"AWS_{name}", value)
