@@ -29,6 +29,7 @@ NAME = "qaconv"
 LEASE_S = 3  # of the registry's lock, in place of a minute
 GAIN = 0.006  # mAP by which each version is better than the one before it
 AWAY_S = (2.0, 8.0)
+UNDER_WAY_S = 1  # a killed client's last request may still be carried out
 LOADED_WITHIN_S = 60  # after MLflow is back
 WAITED = "changes that waited for MLflow"
 ENDED = "changes that MLflow's outage ended"
@@ -79,6 +80,7 @@ class Registry:
         for _ in range(draws.randint(1, 3)):
             children.kill_within(self._start(change), self._lasts_s[change.kind], draws)
             self._outcomes.counts[f"kills of a {change.kind}"] += 1
+            time.sleep(UNDER_WAY_S)
             self._see_what_happened(change)
         self._complete(change if draws.random() < 0.5 else self._draw(draws))
 
