@@ -49,6 +49,7 @@ def main() -> None:
         patch = stack.enter_context(pytest.MonkeyPatch.context())
         patch.setenv("PYTHONPATH", str(REPOSITORY))
         patch.setenv("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+        patch.setenv("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "1")  # with 2, a client slept for minutes after it was back
         stack.enter_context(prefect_test_harness(server_startup_timeout=120))
         patch.setenv("PREFECT_API_URL", PREFECT_API_URL.value())
         s3 = stack.enter_context(seaweed(project / "s3", patch, STORE))
