@@ -43,6 +43,7 @@ def main() -> None:
     until = time.monotonic() + options.seconds
     draws = random.Random(options.seed)
     with ExitStack() as stack:
+        stack.callback(outcomes.print, f"seed {options.seed}")  # last, also if the run is ended
         project = Path(stack.enter_context(TemporaryDirectory()))
         for folder in ("s3", "mlflow", "project"):
             (project / folder).mkdir()
@@ -74,7 +75,6 @@ def main() -> None:
             outcomes.say(f"{number} of {options.kills}: {name}")
         ingest.complete()
         service.complete()
-    outcomes.print(f"seed {options.seed}")
     sys.exit(outcomes.any_fault)
 
 
