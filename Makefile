@@ -9,7 +9,8 @@
 # make test-integration     run the production loop on real servers
 # make fuzz                 put odd images, tables, params and requests in, for about ten minutes
 # make malformed            put 1,000 malformed inputs through every door, and print how each took them
-# make torture              kill the service 50 times while it works, and check that nothing is lost; seconds=900 at most
+# make torture              kill service, ingest and promotions, stop S3 and MLflow, 50 times in all, and check that nothing
+#                           is lost; seconds=900 at most
 # make docs                 build the documentation site in site/
 # make lock                 write requirements.lock, with the hashes of all packages
 export PATH := $(CURDIR)/.venv/bin:$(PATH)

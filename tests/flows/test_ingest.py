@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 from PIL import Image
 
 import flows.ingest as ingest_flow
@@ -17,7 +16,8 @@ from flows.stages import StageFailed
 from qaconv.files import locking
 from qaconv.runtime.decode import ALLOWED_FORMATS
 from tests.flows.artifacts import artifact_data
-from tests.tracked_projects import REPOSITORY, commit_all, write
+from tests.ingest_projects import write_ingest_project
+from tests.tracked_projects import write
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 TABLE = "image,pid,camid,time_s,split\n{}"
@@ -26,20 +26,7 @@ TABLE = "image,pid,camid,time_s,split\n{}"
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Change into a worker's clone of a project with a dataset `shop`, whose DVC remote is a folder."""
-    origin, clone = tmp_path / "origin", tmp_path / "clone"
-    settings = yaml.safe_load((REPOSITORY / "params.yaml").read_text(encoding="utf-8"))
-    for name in ("shop", "quay"):
-        settings["datasets"][name] = {"layout": "table", "path": f"data/raw/{name}/sightings.csv"}
-    settings["ingest"]["wait_hours"] = 0
-    write(origin / "params.yaml", yaml.safe_dump(settings))
-    write(origin / ".gitignore", (REPOSITORY / ".gitignore").read_text(encoding="utf-8"))
-    remote = (
-        f"[core]\n    analytics = false\n    remote = store\n['remote \"store\"']\n    url = {tmp_path / 'remote'}\n"
-    )
-    write(origin / ".dvc/config", remote)
-    commit_all(origin)
-    subprocess.run(["git", "config", "receive.denyCurrentBranch", "updateInstead"], cwd=origin, check=True)
-    subprocess.run(["git", "clone", "--quiet", origin, clone], check=True)
+    clone = write_ingest_project(tmp_path, str(tmp_path / "remote"))
     monkeypatch.chdir(clone)
     return clone
 

@@ -2,14 +2,17 @@
 
 import os
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
 
 from infra.local.servers import require_root
 from qaconv.errors import InputError
+from tests.tracked_projects import commit_all, write
 
-SCRIPT = Path(__file__).parents[2] / "infra/docker/in_clone.sh"
+INFRA = Path(__file__).parents[2] / "infra"
+SCRIPT = INFRA / "docker/in_clone.sh"
 
 
 @pytest.fixture
@@ -35,3 +38,16 @@ def test_container_names_a_repository_without_the_project_at_its_root(monorepo: 
     done = subprocess.run(["sh", str(SCRIPT), "true"], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert f"{monorepo}: must have the project at its root, has no dvc.yaml there" in done.stderr
+
+
+def test_the_index_lock_of_a_killed_git_ends_after_a_minute(tmp_path: Path) -> None:
+    origin, clone = tmp_path / "origin", tmp_path / "clone"
+    write(origin / "params.yaml", "")
+    commit_all(origin)
+    subprocess.run(["git", "clone", "--quiet", str(origin), str(clone)], check=True)
+    lock = clone / ".git/index.lock"
+    for seconds, kept in ((30, True), (90, False)):
+        lock.touch()
+        os.utime(lock, (time.time() - seconds,) * 2)
+        subprocess.run(["sh", str(INFRA / "prefect/check_out.sh")], cwd=clone, check=True)
+        assert lock.exists() == kept

@@ -1,49 +1,23 @@
 """SeaweedFS, the S3 server of one machine, keeps what was overwritten, as the in-process S3 of the other tests does."""
 
-import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
-from botocore.exceptions import BotoCoreError, ClientError
 
 from flows.ingest_bucket import INCOMING, QUARANTINE, BatchChanged, IngestBucket
-from tests.integration.running_stack import free_ports
+from tests.integration.running_servers import seaweed
 
 TABLE = b"image,pid,camid,time_s,split\nx,1,0,,gallery\nx/1.png,1,0,,gallery\nday\\2.PNG,1,0,,gallery\n"
-STARTS_S = 60
 
 
 @pytest.fixture
 def s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Start SeaweedFS, and return a client with the two buckets."""
-    master, volume, filer, port = free_ports(4)
-    command = [
-        "weed", "server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={tmp_path}", "-master.telemetry=false",
-        f"-master.port={master}", f"-volume.port={volume}", f"-filer.port={filer}", "-master.volumeSizeLimitMB=64",
-        "-s3", f"-s3.port={port}", "-s3.port.iceberg=0", "-s3.port.lance=0",
-    ]  # fmt: skip
-    for name, value in {"ENDPOINT_URL": f"http://127.0.0.1:{port}", "DEFAULT_REGION": "us-east-1"}.items():
-        monkeypatch.setenv(f"AWS_{name}", value)
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "any")
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
-        client = boto3.client("s3")
-        until = time.monotonic() + STARTS_S
-        while True:
-            try:
-                for bucket in (INCOMING, QUARANTINE):
-                    client.create_bucket(Bucket=bucket)
-                client.put_object(Bucket=INCOMING, Key="shop/a/", Body=b"")
-                break
-            except (BotoCoreError, ClientError):
-                assert time.monotonic() < until
-                time.sleep(0.5)
-        yield client
-        server.kill()
+    with seaweed(tmp_path, monkeypatch):
+        yield boto3.client("s3")
 
 
 def keys(s3: Any, bucket: str) -> list[str]:

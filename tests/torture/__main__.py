@@ -1,234 +1,88 @@
-"""Kill the service at random points, start it again, and compare what it answered with what it holds.
+"""Kill at random points what promises to lose and double nothing, take its servers away, and check what is left.
 
-`make torture` runs it: clients enrol, delete and search, versions change and sightings expire, until `qaconv serve` is
-killed by SIGKILL. Nothing that was acknowledged may be lost, doubled or come back, and no deleted byte may stay in a
-file. The exit status is 1 if that happens.
+`make torture` runs it: the service while clients enrol, delete and search, sightings expire and versions change; ingest
+while batches arrive; registrations, promotions and rollbacks. S3 and MLflow are stopped for seconds meanwhile. The exit
+status is 1 if something was lost, doubled, left half done or not completed afterwards.
 """
 
 import argparse
-import os
 import random
+import signal
 import sys
-import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import chdir
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, chdir
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import httpx
-import yaml
-from rich.console import Console
-from rich.table import Table
+import pytest
+from prefect.settings import PREFECT_API_URL
+from prefect.testing.utilities import prefect_test_harness
 
-from tests.integration.running_service import MALL, register_version, running, write_registered_project
-from tests.small_service import crop, text
+from tests.integration.running_servers import mlflow_server, seaweed
+from tests.integration.running_service import write_registered_project
+from tests.torture.children import CONTEXT
+from tests.torture.ingest import STORE, Ingest
+from tests.torture.outcomes import Outcomes
+from tests.torture.registry import Registry
+from tests.torture.service import Service
+from tests.tracked_projects import REPOSITORY
 
-STATION = "/v1/targets/station"
-KEPT_S = 3.0  # retention of the station
-LIFE_S = (0.2, 3.0)  # between the service's answer and its kill
-MOST = 9  # sightings of a person, who is enrolled by one request
-SWITCHED = 4  # every so many kills a version is registered meanwhile
-
-
-class Ledger:
-    """What the service has answered. A sighting is known by its seed, which its image and its time are made of."""
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.counts: Counter[str] = Counter()
-        self.stored: dict[int, int] = {}  # seed by id, for the mall
-        self.deleted: dict[int, int] = {}  # seed by id
-        self.unanswered: list[list[int]] = []  # seeds of each enrolment without an answer
-        self.doubtful: set[int] = set()  # ids of deletions without an answer
-        self._people = 0
-
-    def seeds(self, count: int) -> list[int]:
-        """Return up to MOST new seeds, of a new person."""
-        with self.lock:
-            self._people += 1
-            return list(range(MOST * self._people, MOST * self._people + count))
-
-    def fault(self, kind: str, what: object) -> None:
-        """Count and print a fault."""
-        self.counts[kind] += 1
-        Console(stderr=True).print(f"{kind}: {what}")
-
-
-Ask = Callable[[httpx.Client, Ledger, random.Random], None]
-FAULTS = ("lost", "came back", "doubled", "enrolled in part", "not in memory", "bytes left", "kept too long", "refused")
+Round = Callable[[random.Random], None]
 
 
 def main() -> None:
-    """Run the kills, and print the table of outcomes."""
+    """Run the rounds, and print the table of outcomes."""
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--seconds", type=float, default=900, help="after which no further round begins")
-    arguments.add_argument("--kills", type=int, default=50)
+    arguments.add_argument("--kills", type=int, default=50, help="rounds, each with a kill or a server away")
     arguments.add_argument("--seed", type=int, default=0)
     options = arguments.parse_args()
-    ledger = Ledger()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # ends the servers too
+    outcomes = Outcomes()
     until = time.monotonic() + options.seconds
-    with TemporaryDirectory() as scratch, chdir(scratch):
-        project = Path.cwd()
-        os.environ.pop("MLFLOW_TRACKING_URI", None)
-        write_registered_project(project)
-        settings = yaml.safe_load(Path("params.yaml").read_text())
-        settings["serve"]["retention_days"] = {"station": KEPT_S / 86_400}
-        Path("params.yaml").write_text(yaml.safe_dump(settings))
-        draws = random.Random(options.seed)
-        for kill in range(options.kills):
+    draws = random.Random(options.seed)
+    with ExitStack() as stack:
+        stack.callback(outcomes.print, f"seed {options.seed}")  # last, also if the run is ended
+        project = Path(stack.enter_context(TemporaryDirectory()))
+        for folder in ("s3", "mlflow", "project"):
+            (project / folder).mkdir()
+        patch = stack.enter_context(pytest.MonkeyPatch.context())
+        patch.setenv("PYTHONPATH", str(REPOSITORY))
+        patch.setenv("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+        patch.setenv("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "1")  # with 2, a client slept for minutes after it was back
+        stack.enter_context(prefect_test_harness(server_startup_timeout=120))
+        patch.setenv("PREFECT_API_URL", PREFECT_API_URL.value())
+        s3 = stack.enter_context(seaweed(project / "s3", patch, STORE))
+        mlflow = stack.enter_context(mlflow_server(project / "mlflow", patch))
+        CONTEXT.set_forkserver_preload(["tests.torture.__main__"])
+        stack.enter_context(chdir(project / "project"))
+        write_registered_project(Path.cwd())
+        ingest = Ingest(project, s3, outcomes)
+        registry = Registry(Path.cwd(), mlflow, outcomes)
+        service = Service(Path.cwd(), registry, outcomes)
+        rounds: dict[str, Round] = {
+            "service": service.kill,
+            "ingest": ingest.kill,
+            "champion": registry.kill,
+            "S3 away": ingest.lose_server,
+            "MLflow away": registry.lose_server,
+        }
+        for number, name in enumerate(draw_names(draws, options.kills), start=1):
             if time.monotonic() > until:
                 break
-            run_until_killed(project, ledger, draws, kill)
-        with running(project) as (client, _):
-            check(project, client, ledger)
-    table = Table("outcome", "count", title=f"seed {options.seed}")
-    for name in [*(name for name in ledger.counts if name not in FAULTS), *FAULTS]:
-        table.add_row(name, str(ledger.counts[name]))
-    Console().print(table)
-    sys.exit(any(ledger.counts[name] for name in FAULTS))
+            rounds[name](draws)
+            outcomes.say(f"{number} of {options.kills}: {name}")
+        ingest.complete()
+        service.complete()
+    sys.exit(outcomes.any_fault)
 
 
-def run_until_killed(project: Path, ledger: Ledger, draws: random.Random, kill: int) -> None:
-    """Start the service, check what it holds, and kill it while clients are busy."""
-    with running(project) as (client, process), ThreadPoolExecutor() as pool:
-        check(project, client, ledger)
-        base = str(client.base_url)
-        clients: list[Ask] = [enrol, enrol, expire, delete, search]
-        tasks = [pool.submit(keep, base, ask, ledger, random.Random(draws.random())) for ask in clients]
-        if kill % SWITCHED == 1:
-            tasks.append(pool.submit(register_version, f"encoder {kill}", 0.5 + 0.008 * kill))
-            ledger.counts["versions registered"] += 1
-            time.sleep(draws.uniform(0, 10))
-        time.sleep(draws.uniform(*LIFE_S))
-        process.kill()
-        ledger.counts["kills"] += 1
-        for task in tasks:
-            task.result()
-
-
-def keep(base: str, ask: Ask, ledger: Ledger, draws: random.Random) -> None:
-    """Repeat a request until the service is killed."""
-    with httpx.Client(base_url=base, timeout=60) as client:
-        try:
-            while True:
-                ask(client, ledger, draws)
-        except httpx.TransportError:
-            return
-        except httpx.HTTPStatusError as error:
-            ledger.fault("refused", f"{error.response.status_code} {error.response.text}")
-
-
-def body(seeds: Sequence[int]) -> dict[str, object]:
-    """Return an enrolment; all are of one person."""
-    return {
-        "sightings": [
-            {"image": text(crop(seed)), "camid": seed % 3, "time_s": float(seed), "person": f"p{seed // MOST}"}
-            for seed in seeds
-        ]
-    }
-
-
-def enrol(client: httpx.Client, ledger: Ledger, draws: random.Random) -> None:
-    """Enrol one to nine sightings."""
-    seeds = ledger.seeds(draws.randint(1, MOST))
-    with ledger.lock:
-        ledger.unanswered.append(seeds)
-    ids = client.post(f"{MALL}/sightings", json=body(seeds)).raise_for_status().json()["ids"]
-    with ledger.lock:
-        ledger.unanswered.remove(seeds)
-        ledger.stored |= dict(zip(ids, seeds, strict=True))
-        ledger.counts["sightings enrolled"] += len(ids)
-
-
-def expire(client: httpx.Client, ledger: Ledger, draws: random.Random) -> None:
-    """Enrol sightings that expire soon."""
-    client.post(f"{STATION}/sightings", json=body(ledger.seeds(3))).raise_for_status()
-    time.sleep(draws.uniform(0, 0.2))
-
-
-def delete(client: httpx.Client, ledger: Ledger, draws: random.Random) -> None:
-    """Delete a sighting by its id, or all of its person."""
-    client.get("/healthz")  # also ends this client where there is nothing to delete
-    with ledger.lock:
-        if len(ledger.stored) < 50:
-            return
-        sighting, seed = draws.choice(list(ledger.stored.items()))
-        by_person = draws.random() < 0.5
-        ids = [sighting]
-        if by_person:
-            ids = [other for other, its_seed in ledger.stored.items() if its_seed // MOST == seed // MOST]
-        ledger.doubtful |= set(ids)
-    path = f"{MALL}/people/p{seed // MOST}" if by_person else f"{MALL}/sightings/{sighting}"
-    client.delete(path).raise_for_status()
-    with ledger.lock:
-        ledger.doubtful -= set(ids)
-        for gone in ids:
-            ledger.deleted[gone] = ledger.stored.pop(gone)
-        ledger.counts["sightings deleted"] += len(ids)
-
-
-def search(client: httpx.Client, ledger: Ledger, draws: random.Random) -> None:
-    """Search for a crop; no sighting may be found whose deletion was answered before."""
-    with ledger.lock:
-        deleted = set(ledger.deleted)
-    query = {"queries": [{"image": text(crop(draws.randint(1, 1000)))}], "top_k": 200}
-    (matches,) = client.post(f"{MALL}/search", json=query).raise_for_status().json()["results"]
-    ledger.counts["searches"] += 1
-    if returned := deleted & {match["id"] for match in matches}:
-        ledger.fault("came back", f"a search finds {sorted(returned)}")
-
-
-def check(project: Path, client: httpx.Client, ledger: Ledger) -> None:
-    """Compare the ledger with the sightings that a restarted service lists, its memory and its files."""
-    listed = list_sightings(client, MALL)
-    for sighting in sorted(set(ledger.stored) - ledger.doubtful - set(listed)):
-        ledger.fault("lost", f"sighting {sighting}")
-    for sighting in sorted(set(ledger.deleted) & set(listed)):
-        ledger.fault("came back", f"sighting {sighting}")
-    for seed, count in Counter(listed.values()).items():
-        if count > 1:
-            ledger.fault("doubled", f"seed {seed}, {count} times")
-    present = {seed: sighting for sighting, seed in listed.items()}
-    for seeds in ledger.unanswered:
-        kept = [seed for seed in seeds if seed in present]
-        if kept and len(kept) < len(seeds):
-            ledger.fault("enrolled in part", f"{kept} of {seeds}")
-        ledger.counts["enrolments without an answer, stored" if kept else "enrolments without an answer, absent"] += 1
-        ledger.stored |= {present[seed]: seed for seed in kept}
-    ledger.unanswered.clear()
-    for sighting in sorted(ledger.doubtful):
-        there = sighting in listed
-        ledger.counts["deletions without an answer, " + ("stored" if there else "absent")] += 1
-        if not there:
-            ledger.deleted[sighting] = ledger.stored.pop(sighting)
-    ledger.doubtful.clear()
-    metrics = client.get("/metrics").text
-    if f'qaconv_sightings{{target="mall"}} {float(len(listed))}\n' not in metrics:
-        ledger.fault("not in memory", f"{len(listed)} sightings are listed")
-    for sighting, seed in random.Random(0).sample(sorted(listed.items()), min(20, len(listed))):
-        if client.get(f"{MALL}/sightings/{sighting}/image").content != crop(seed):
-            ledger.fault("lost", f"the image of {sighting}")
-    stored = b"".join(path.read_bytes() for path in (project / "galleries").glob("galleries.db*"))
-    for sighting, seed in ledger.deleted.items():
-        if crop(seed)[40:] in stored:
-            ledger.fault("bytes left", f"of sighting {sighting}")
-    time.sleep(KEPT_S + 1)
-    if left := list_sightings(client, STATION):
-        ledger.fault("kept too long", f"{len(left)} sightings of the station")
-
-
-def list_sightings(client: httpx.Client, target: str) -> dict[int, int]:
-    """Return the seed of each sighting by id."""
-    listed: dict[int, int] = {}
-    while True:
-        query = {"after": max(listed, default=0), "limit": 500}
-        page = client.get(f"{target}/sightings", params=query).raise_for_status().json()["sightings"]
-        if not page:
-            return listed
-        listed |= {sighting["id"]: int(sighting["time_s"]) for sighting in page}
+def draw_names(draws: random.Random, count: int) -> Iterator[str]:
+    """Yield the names of rounds; of ten, eight are kills, and two take a server away."""
+    ten = ["service"] * 3 + ["ingest"] * 2 + ["champion"] * 3 + ["S3 away", "MLflow away"]
+    for start in range(0, count, len(ten)):
+        yield from draws.sample(ten, min(len(ten), count - start))
 
 
 if __name__ == "__main__":
