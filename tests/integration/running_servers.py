@@ -83,7 +83,8 @@ def seaweed(folder: Path, patch: pytest.MonkeyPatch, *more_buckets: str) -> Serv
     client: Any = boto3.client("s3", config=ONE_ATTEMPT)
 
     def put() -> None:
-        for bucket in (INCOMING, QUARANTINE, *more_buckets):
+        present = {bucket["Name"] for bucket in client.list_buckets()["Buckets"]}
+        for bucket in {INCOMING, QUARANTINE, *more_buckets} - present:
             client.create_bucket(Bucket=bucket)
         client.put_object(Bucket=INCOMING, Key="shop/a/", Body=b"")
 
