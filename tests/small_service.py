@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from qaconv.config.operation import ServeConfig
+from qaconv.runtime.contract import Probability, Score
 from qaconv.runtime.model import ServedModel
 from qaconv.serving.messages import Limits, NewSighting, Query
 from qaconv.serving.service import Service
@@ -26,6 +27,12 @@ def small_model(folder: Path, encoder: str = "encoder", targets: Sequence[str] =
     for name in targets:
         write_profile(folder / "tlift" / f"{name}.json", name)
     return ServedModel(folder, threads=1)
+
+
+def calibrate_gently(model: ServedModel) -> None:
+    """Give logits probabilities that are not all 1, so that a mean has another one than a best pair."""
+    score = Score(better="higher", probability=Probability(scale=1e-5, offset=-1.0))
+    model.contract = model.contract.model_copy(update={"score": score})
 
 
 def small_service(folder: Path, settings: ServeConfig = SETTINGS) -> Service:

@@ -15,7 +15,7 @@ from qaconv.errors import InputError
 from qaconv.registry.packaging import INPUTS
 from qaconv.registry.pyfunc import Ranker
 from qaconv.times import UNIX_EPOCH
-from tests.small_service import crop, small_model, text
+from tests.small_service import calibrate_gently, crop, small_model, text
 
 GALLERY = 40
 CONTEXT = PythonModelContext({}, {})  # type: ignore[no-untyped-call]  # not used by predict
@@ -149,6 +149,7 @@ def test_crops_of_one_track_are_one_query_and_those_of_the_gallery_one_answer(ra
     queries = [table().head(1).assign(id=name, image=text(crop(seed))) for name, seed in (("asked", 100), ("too", 0))]
     rows = pd.concat([*queries, table().tail(GALLERY)], ignore_index=True)
     single = ranker.predict(CONTEXT, rows, {"top_k": GALLERY}).set_index(["query", "gallery"])["score"].unstack()
+    calibrate_gently(ranker.model)
     rows["track"] = ["a", "a", *(f"t{at // 9}" for at in range(GALLERY))]
     answers = ranker.predict(CONTEXT, rows, {"top_k": GALLERY}).set_index("gallery")
     assert set(answers["query"]) == {"asked"}

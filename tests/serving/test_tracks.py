@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 
 from qaconv.runtime.tracks import number_tracks, score_tracks
 from qaconv.serving.app import create_app
-from qaconv.serving.gallery import Filter
+from qaconv.serving.gallery import Candidates, Filter
 from qaconv.serving.messages import Match, NewSighting, Query
 from qaconv.serving.schemas import MOST_CROPS
 from qaconv.serving.service import Service
+from qaconv.tlift.probability import GallerySize
 from tests.serving.test_bounds import large_image
 from tests.serving.test_ranking import with_match_odds
-from tests.small_service import ANY, SETTINGS, crop, enrol, small_service, text
+from tests.small_service import ANY, SETTINGS, calibrate_gently, crop, enrol, small_service, text
 
 MALL = "/v1/targets/mall"
 FIELDS = ("id", "camid", "time_s", "score", "probability", "match", "lifted")
@@ -88,6 +89,7 @@ def test_without_tracks_every_number_is_that_of_its_pair(
 
 def test_several_crops_and_a_track_have_the_tracks_score_and_the_probability_of_their_mean(service: Service) -> None:
     ids = enrol_tracks(service, "a", None, "a", "b", "a", "b", None)
+    calibrate_gently(service.active.model)
     logits = table(service, range(100, 103), len(ids))
     matches = search(service, range(100, 103))
     columns = [[row for row, known in enumerate(ids) if known in match.sightings] for match in matches]
@@ -102,6 +104,24 @@ def test_several_crops_and_a_track_have_the_tracks_score_and_the_probability_of_
         best = logits[:, [ids.index(one) for one in match.sightings]].max(axis=0)
         assert best.tolist() == sorted(best, reverse=True)
         assert match.id == match.sightings[0] and match.time_s == 10.0 * ids.index(match.id)
+
+
+def test_the_best_sighting_of_a_track_is_the_best_for_any_crop(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    track = np.array(["a", "a"], dtype=np.object_)
+    found = Candidates(
+        ids=np.array([1, 2]),
+        camids=np.array([0, 0]),
+        cameras=np.array([None, None]),
+        tracks=track,
+        times=np.array([10.0, 20.0]),
+        logits=np.array([[1.0, 2.0], [5.0, 0.0]], dtype=np.float32),
+        searched=GallerySize(2, 10.0),
+    )
+    monkeypatch.setattr(service.active.galleries["mall"], "search", lambda *_: found)
+    (match,) = search(service, range(100, 102))
+    assert (match.id, match.sightings, match.time_s, match.score) == (1, [1, 2], 10.0, 3.5)
 
 
 def test_top_k_counts_tracks(service: Service) -> None:
