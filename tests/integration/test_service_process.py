@@ -22,8 +22,11 @@ hooks = "hooks"
 "path.target" = "mall"
 """
 # A schema cannot describe an image: these are the base64 strings that schemathesis sends. Nor can it bound the crops of
-# all queries together: bodies with more than the service takes are left out.
+# all queries together, say which characters are printable, or that this target has cameras by number and times in
+# seconds: such bodies are left out, and names and dates are replaced.
 HOOKS = """
+from datetime import datetime
+
 import schemathesis
 from hypothesis import strategies as st
 
@@ -31,11 +34,37 @@ schemathesis.openapi.format("base64", st.sampled_from({images}))
 
 @schemathesis.hook
 def filter_body(context, body):
-    queries = body.get("queries") if isinstance(body, dict) else None
-    if not isinstance(queries, list):
-        return True
-    images = [query.get("images") if isinstance(query, dict) else None for query in queries]
-    return sum(len(some) if isinstance(some, list) else 1 for some in images) <= {crops}
+    words = [part.get(name) for part in parts(body) for name in ("camid", "track")] + listed(body, "camids")
+    if any(isinstance(word, str) and not is_name(word) for word in words):
+        return False
+    return sum(len(listed(query, "images")) or 1 for query in listed(body, "queries")) <= {crops}
+
+@schemathesis.hook
+def before_call(context, case, kwargs):
+    for part in parts(case.body):
+        part.update({{name: 0.0 for name in ("time_s", "from_s", "to_s") if is_date(part.get(name))}})
+        part.update({{name: 0 for name in ("camid",) if is_name(part.get(name))}})
+        if isinstance(part.get("camids"), list):
+            part["camids"] = [0 if is_name(camera) else camera for camera in part["camids"]]
+
+def parts(body):
+    if not isinstance(body, dict):
+        return []
+    inner = [body, body.get("query"), *listed(body, "sightings"), *listed(body, "queries")]
+    return [part for part in inner if isinstance(part, dict)]
+
+def listed(part, name):
+    values = part.get(name) if isinstance(part, dict) else None
+    return values if isinstance(values, list) else []
+
+def is_name(value):
+    return isinstance(value, str) and 1 <= len(value) <= 100 and value.isprintable() and value == value.strip()
+
+def is_date(value):
+    try:
+        return isinstance(value, str) and datetime.fromisoformat(value).tzinfo is not None
+    except ValueError:
+        return False
 """
 
 
