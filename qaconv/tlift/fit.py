@@ -23,7 +23,7 @@ from qaconv.tlift.findings import Finding
 from qaconv.tlift.one_per_track import middle_sightings, neighbours_among
 from qaconv.tlift.pairs import Pairs, cross_camera_pairs
 from qaconv.tlift.parameter_selection import Choice, choose_parameters
-from qaconv.tlift.probability import fit_match_odds
+from qaconv.tlift.probability import DrawnPairs, fit_match_odds
 from qaconv.tlift.profile import TLiftProfile
 from qaconv.tlift.transit import TransitTable
 
@@ -47,6 +47,7 @@ def fit_profile(
     times: ArrayLike,
     *,
     reranked: tuple[ArrayLike, ArrayLike] | None = None,
+    drawn: tuple[ArrayLike, ArrayLike, ArrayLike] | None = None,
     tracks: ArrayLike | None = None,
     known: Sequence[Finding] = (),
     cameras: Mapping[int, str] | None = None,
@@ -66,6 +67,8 @@ def fit_profile(
         times: seconds on the camera's clock, NaN where unknown, [N].
         reranked: (indices, scores), both [N, j], of each sighting's nearest by the re-ranker's score; scores are NaN
             where there are none, such as for the gallery. Default: re-ranked scores are not calibrated.
+        drawn: (one, other, score) of pairs of sightings that were drawn without regard to their scores, [S] each. They
+            show how many pairs of each score are no neighbours. Default: the match odds hold for neighbours.
         tracks: name of each sighting's track, "" where there is none, [N]; of a track only the sighting in the middle
             of its time counts. Default: no tracks.
         known: clock faults that the order of recording has shown already.
@@ -85,6 +88,7 @@ def fit_profile(
     """
     check_seconds("times", times)
     sightings = len(np.asarray(camids))
+    kept = np.arange(sightings)
     if tracks is not None:
         names = np.asarray(tracks, dtype=np.str_)
         if names.shape != (sightings,):
@@ -146,7 +150,15 @@ def fit_profile(
         parameters=choice.parameters,
         transit=_transit_table(mixture),
         calibrations=calibrations,
-        match_odds=fit_match_odds(mixture, pairs, times, round(sightings * used.mean())) if active else None,
+        match_odds=fit_match_odds(
+            mixture,
+            pairs,
+            times,
+            round(sightings * used.mean()),
+            _renumber_drawn(drawn, kept[order], sightings, used, camids),
+        )
+        if active
+        else None,
         clocks=corrections if active else {},
         findings=tuple(findings + changes if active else findings),
         evidence=_evidence(pairs, mixture, indices, scores, camids, times, choice, gain, controls, companions, seed),
@@ -198,6 +210,28 @@ def _reordered(indices: Ints, scores: Floats, order: Ints) -> tuple[Ints, Floats
     position = np.empty(len(order), dtype=np.int64)
     position[order] = np.arange(len(order))
     return position[indices[order]], scores[order]
+
+
+def _renumber_drawn(
+    drawn: tuple[ArrayLike, ArrayLike, ArrayLike] | None, numbers: Ints, count: int, used: Bools, camids: Ints
+) -> DrawnPairs | None:
+    """Number the drawn pairs on two cameras by the order of the fit, without sightings that it does not use.
+
+    Args:
+        drawn: (one, other, score), [S] each.
+        numbers: of the fit's sightings in the caller's order, [n].
+        count: number of the caller's sightings.
+        used: whether a sighting's time is used, [n].
+        camids: [n].
+    """
+    if drawn is None:
+        return None
+    position = np.full(count, -1)
+    position[numbers] = np.where(used, np.arange(len(numbers)), -1)
+    one, other = (position[np.asarray(ends, dtype=np.int64)] for ends in drawn[:2])
+    inside = (one >= 0) & (other >= 0)
+    inside[inside] = camids[one[inside]] != camids[other[inside]]
+    return DrawnPairs(one[inside], other[inside], np.asarray(drawn[2], dtype=np.float64)[inside])
 
 
 def _renumbered(used: Bools, first: Ints, second: Ints) -> tuple[Ints, Ints]:

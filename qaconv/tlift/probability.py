@@ -38,6 +38,20 @@ class GallerySize(NamedTuple):
         return cls(len(table), float(np.ptp(known)) if len(known) else 0.0)
 
 
+class DrawnPairs(NamedTuple):
+    """Pairs of sightings that were drawn without regard to their scores.
+
+    Attributes:
+        one: number of a sighting, [S].
+        other: of another, [S].
+        score: of the pair in [0, 1], [S].
+    """
+
+    one: NDArray[np.int64]
+    other: NDArray[np.int64]
+    score: Floats
+
+
 @dataclass(frozen=True)
 class MatchOdds:
     """Odds that a pair of one target shows one person, and the probability that makes it a match.
@@ -73,19 +87,43 @@ class MatchOdds:
         return log_odds
 
 
-def fit_match_odds(mixture: Mixture, pairs: Pairs, times: Floats, sightings: int) -> MatchOdds:
+def fit_match_odds(
+    mixture: Mixture, pairs: Pairs, times: Floats, sightings: int, drawn: DrawnPairs | None = None
+) -> MatchOdds:
     """Fit the odds of a target's pairs without labels.
+
+    Most pairs with a low score are not neighbours. Odds of neighbours alone would be too high for the other pairs that
+    a search meets.
 
     Args:
         mixture: of `include_companions`.
         pairs: that it was fitted on.
         times: [N] seconds, corrected.
         sightings: number of sightings whose times are used.
+        drawn: pairs that stand for all pairs. Default: the odds hold for neighbours.
     """
-    calibration = calibrate(pairs.score, judge_again(mixture, pairs))
+    likely = judge_again(mixture, pairs)
+    calibration = calibrate(pairs.score, likely)
+    if drawn is not None:
+        calibration = calibrate(drawn.score, _likely_of(drawn, pairs, likely))
     bins = mixture.axis.bins(times[pairs.second] - times[pairs.first], mixture.pair)
     log_odds = calibration(pairs.score) + np.log(mixture.ratio[mixture.pair, bins])
     return MatchOdds(calibration, _threshold(probability(log_odds)), sightings, float(np.ptp(times)))
+
+
+def _likely_of(drawn: DrawnPairs, pairs: Pairs, likely: Floats) -> Floats:
+    """Return the probability of each drawn pair, [S]; 0 where neither sighting is a neighbour of the other.
+
+    Args:
+        drawn: pairs on two cameras.
+        pairs: neighbours, in ascending order of both numbers.
+        likely: probability of each neighbour, [M].
+    """
+    count = 1 + int(max(pairs.second.max(), drawn.one.max(initial=0), drawn.other.max(initial=0)))
+    keys = pairs.first * count + pairs.second
+    wanted = np.minimum(drawn.one, drawn.other) * count + np.maximum(drawn.one, drawn.other)
+    position = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+    return np.where(keys[position] == wanted, likely[position], 0.0)
 
 
 def probability(log_odds: Floats) -> Floats:

@@ -1,12 +1,14 @@
 """Fit profiles of simulated walks; the truth is only used to measure."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.special import expit, logit
 
 from qaconv.metrics import evaluate_ranking
 from qaconv.tlift import TLiftProfile, fit_profile
@@ -67,6 +69,26 @@ def test_stated_probabilities_are_within_8_points_of_the_truth_and_most_marked_p
     for low in np.arange(0, 1, 0.2):
         inside = apart & (stated >= low) & (stated < low + 0.2)
         assert abs(stated[inside].mean() - right[inside].mean()) < 0.08
+
+
+def test_drawn_pairs_correct_the_odds_where_some_people_look_alike(walks: Sightings) -> None:
+    looks_plain = np.random.default_rng(0).random(walks.pids.max() + 1) < 0.3
+    plain = looks_plain[walks.pids]
+    alike = replace(walks, table=expit(logit(walks.table) + 3 * (plain[:, None] & plain)))
+    count = len(walks.pids)
+    one, other = np.divmod(np.random.default_rng(3).permutation(count * count)[:100_000], count)
+    apart = walks.camids[:, None] != walks.camids
+    right = ((walks.pids[:, None] == walks.pids) & apart).sum()
+    where = walks.camids, walks.times, walks.camids, walks.times
+    expected = []
+    for drawn in (None, (one, other, alike.table[one, other])):
+        stated = fit_profile(*alike.neighbours(), walks.camids, walks.times, drawn=drawn).probabilities(
+            alike.table, *where
+        )
+        assert stated is not None
+        expected.append(stated[apart].sum())
+    assert expected[0] > 1.2 * right
+    assert abs(expected[1] - right) < 0.1 * right
 
 
 def test_permuted_times_make_the_profile_inactive_and_leave_the_scores(walks: Sightings) -> None:
