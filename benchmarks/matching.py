@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from benchmarks.demo import labelled_targets
 from benchmarks.gpu.plain import plain_logits
 from benchmarks.machine import sgemm_rate
 from benchmarks.table import Bound, Row, compare
@@ -52,8 +53,7 @@ def rows() -> Iterator[Row]:
     """Compare the engines, in time and in mAP, then time the two-stage search and galleries of growing size."""
     for shape in (PAPER, DEMO):
         yield from _engines(shape)
-    params = load_params()
-    for target in params.targets:
+    for target in labelled_targets():
         yield _precision(target)
     yield _two_stages()
     for galleries in GALLERIES:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from scipy.special import expit
 
-from benchmarks.demo import require_outputs
+from benchmarks.demo import labelled_targets, require_outputs
 from qaconv.config import load_params
 from qaconv.data.manifest import JUNK, Manifest
 from qaconv.matching.results import Matches
@@ -27,7 +27,7 @@ Row = tuple[str, ...]
 
 def main() -> None:
     """Print the tables."""
-    targets = load_params().targets
+    targets = labelled_targets()
     require_outputs((ONNX, *(folder / name for name in targets for folder in (PREPARED, MATCHES, TLIFT))))
     model = ServedModel(ONNX)
     console = Console(soft_wrap=True, highlight=False)

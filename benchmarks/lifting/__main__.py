@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.demo import require_outputs
+from benchmarks.demo import labelled_targets, require_outputs
 from benchmarks.lifting.sites import RANKINGS, Site, best_of_grid, lifted, load_site, paper
 from benchmarks.lifting.walks import Crowd, Day, crowd, two_days
-from qaconv.config import METHODS, load_params
+from qaconv.config import METHODS
 from qaconv.paths import MATCHES, PREPARED, RERANKED, TLIFT
 from qaconv.tlift import TLiftProfile
 
@@ -24,7 +24,7 @@ TRIALS = range(51, 61)  # seeds
 def sites() -> Iterator[Row]:
     """mAP without lift, by the paper, fitted, best by labels, share of that gain; * without same-camera images."""
     yield "site", "model", "ranking", "none", "paper", "fitted", "best", "share %", "none*", "paper*", "fitted*"
-    for name in load_params().targets:
+    for name in labelled_targets():
         for method in METHODS:
             site = load_site(name, method)
             profile = site.fit()
@@ -40,7 +40,7 @@ def sites() -> Iterator[Row]:
 def clocks() -> Iterator[Row]:
     """Cost of wrong clocks: mAP of direct scores, and the findings of the profile."""
     yield "site", "clocks", "none", "fitted", "used", "findings"
-    for name in load_params().targets:
+    for name in labelled_targets():
         site = load_site(name, "qaconv")
         for title, times in _disturbed(site):
             profile = site.fit(times)
@@ -113,7 +113,7 @@ def days() -> Iterator[Row]:
 def real() -> Iterator[Row]:
     """Market-1501 or another network of real people, matched in this folder; * without same-camera images."""
     yield "target", "model", "ranking", "none", "paper", "fitted", "none*", "paper*", "fitted*", "fitted - paper"
-    for name in load_params().targets:
+    for name in labelled_targets():
         for method in METHODS:
             site = load_site(name, method)
             profile = TLiftProfile.load(TLIFT / name / f"{method}.json", model=site.matches.model)
@@ -156,7 +156,7 @@ def main(parts: list[str]) -> None:
         sys.exit(f"refused: unknown part {', '.join(unknown)}, allowed: {', '.join(PARTS)}")
     parts = parts or list(OF_THE_DEMO)
     if set(parts) & ON_TARGETS:
-        require_outputs(folder / name for name in load_params().targets for folder in OUTPUTS)
+        require_outputs(folder / name for name in labelled_targets() for folder in OUTPUTS)
     for part in parts:
         head, *rows = PARTS[part]()
         table = Table(*map(str, head), title=f"{part}: {PARTS[part].__doc__}", title_justify="left")
