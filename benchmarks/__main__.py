@@ -24,7 +24,8 @@ NO_PARTS = (
     "searches",
     "serve",
     "table",
-)  # four have their own commands
+    "tracks",
+)  # five have their own commands
 PARTS = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in NO_PARTS)
 
 

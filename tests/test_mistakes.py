@@ -80,7 +80,7 @@ COMMANDS: dict[str, tuple[dict[str, str], list[str], str]] = {
     "a table without a column": (
         table("pid,camid,split\n1,0,query\n"),
         PREPARE,
-        "the columns image",
+        "must have the column image, got pid, camid, split",
     ),
     "a date without a zone": (table(f"{TABLE}a.jpg,1,door,2026-11-27T08:15,query\n"), PREPARE, "2026-11-27T08:15"),
     "a split misspelt": (table(f"{TABLE}a.jpg,1,0,5,test\n"), PREPARE, "have a split that is none of train, query, "),
