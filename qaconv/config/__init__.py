@@ -15,7 +15,6 @@ from pydantic_core import ErrorDetails
 from qaconv.config.kinds import Loss, Rerank, Sampler
 from qaconv.config.operation import DriftConfig, GateConfig, IngestConfig, ServeConfig
 from qaconv.config.outdated import replace_outdated
-from qaconv.config.reading import read_yaml
 from qaconv.config.values import Name, Seed, Settings, Share
 from qaconv.errors import InputError
 from qaconv.plugins import check_name
@@ -294,6 +293,8 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
         InputError: the file is missing, not YAML or of an older version, or a key is unknown, missing or has a value
             that is not allowed.
     """
+    from qaconv.config.reading import read_yaml  # imports ruamel.yaml; settings are built on machines without it
+
     return check_params(read_yaml(path), path)
 
 
@@ -303,6 +304,8 @@ def load_recorded_params(path: Path) -> Params:
     Raises:
         InputError: as `load_params`, except for a file of an older version.
     """
+    from qaconv.config.reading import read_yaml  # as above
+
     values = read_yaml(path)
     replace_outdated(values, path)
     return check_params(values, path)

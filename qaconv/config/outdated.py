@@ -4,9 +4,6 @@ from collections.abc import MutableMapping
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml.error import CommentMark
-from ruamel.yaml.tokens import CommentToken
-
 from qaconv.errors import InputError
 
 RENAMED = {"deployments": "targets", "watch": "drift"}
@@ -102,6 +99,9 @@ def _drop(block: Any, key: str) -> None:
 
 
 def _comment(text: str) -> Any:
+    from ruamel.yaml.error import CommentMark  # settings are built on machines without it
+    from ruamel.yaml.tokens import CommentToken
+
     return CommentToken(text, CommentMark(0))
 
 
