@@ -67,7 +67,9 @@ class Outcome:
 
 
 def decide(challenger: Evidence, champion: Evidence | None, rules: GateConfig) -> Outcome:
-    """Promote a challenger that keeps every rule. A tie is no gain, and a rule without evidence is not kept.
+    """Promote a challenger that keeps every rule. A tie is no gain, unless the challenger serves further targets.
+
+    A rule without evidence is not kept.
 
     Where the challenger or the champion has no target with labels, nothing that was measured can be compared, and the
     other rules decide alone.
@@ -191,6 +193,10 @@ def _found_matches(challenger: Evidence, champion: Evidence, rules: GateConfig) 
 
 def _gain(challenger: Evidence, champion: Evidence, common: list[str], rules: GateConfig) -> Check:
     pairs = [_pair(challenger, champion, name) for name in common]
+    added = sorted(challenger.data.keys() - champion.data.keys())
+    if added and champion.data.keys() <= challenger.data.keys() and all(new == old for new, old in pairs):
+        detail = f"every query of {', '.join(common)} has the champion's precision; {', '.join(added)} is served too"
+        return Check("gain", True, detail)
     gain = _points(mean_paired_difference(pairs, seed=SEED))
     detail = (
         f"direct mAP, mean over {', '.join(common)}, changes by {gain.value:+.2f} points, {gain.low:+.2f} to "

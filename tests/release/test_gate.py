@@ -66,6 +66,14 @@ def test_a_tie_never_promotes(value: float) -> None:
     assert not decide(evidence(mall=[value] * 5), evidence(mall=[value] * 5), rules).promoted
 
 
+def test_the_same_network_is_promoted_if_it_serves_a_further_target() -> None:
+    champion = evidence(mall=[0.5] * 5)
+    assert decide(with_yard(champion), champion, RULES).promoted
+    assert "yard is served too" in decide(with_yard(champion), champion, RULES).reason
+    assert not decide(with_yard(evidence(mall=[0.5] * 4 + [0.49])), champion, RULES).promoted
+    assert not decide(with_yard(champion), evidence(mall=[0.5] * 5, shop=[0.5] * 5), RULES).promoted
+
+
 def test_a_gain_that_another_draw_of_queries_could_undo_does_not_promote() -> None:
     outcome = decide(evidence(mall=[0.8, 0.24] * 20), evidence(mall=[0.5, 0.5] * 20), RULES)
     comparison = outcome.figures["mall"]
