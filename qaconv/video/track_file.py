@@ -6,6 +6,7 @@ Frames count from 1, boxes are in pixels, and id -1 is a box without a track.
 
 from array import array
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 
 import numpy as np
@@ -129,7 +130,7 @@ def _numbers(fields: list[str]) -> list[float]:
 def _find_fault(numbers: list[float], columns: int) -> str | None:
     if len(numbers) != columns or columns < 6:
         return f"must have {max(columns, 6)} columns, as the first line, got {len(numbers)}"
-    if not np.isfinite(numbers).all():
+    if not all(map(isfinite, numbers)):
         return "has a value that is not a number"
     frame, track, _, _, width, height = numbers[:6]
     if not (frame.is_integer() and 1 <= frame < LARGEST):
@@ -169,9 +170,9 @@ def _are_people(path: Path, numbers: NDArray[np.float64], person_class: int | No
     shown = ", ".join(map(str, sorted(classes)))
     if person_class is None and 0 in classes:
         raise InputError(f"{path}: its classes count from 0, so set the class of people (--person-class), got {shown}")
-    kept &= numbers[:, CLASS] == (PEDESTRIAN if person_class is None else person_class)
+    wanted = PEDESTRIAN if person_class is None else person_class
+    kept &= numbers[:, CLASS] == wanted
     if not kept.any():
-        wanted = PEDESTRIAN if person_class is None else person_class
         raise InputError(f"{path}: must have boxes of people, class {wanted} (--person-class), got classes {shown}")
     return kept
 
