@@ -18,6 +18,7 @@ from qaconv.data.ingest_names import leads_out
 from qaconv.data.layouts import table
 from qaconv.data.layouts.clock_resets import correct_resets
 from qaconv.data.layouts.images import ImageFile, inspect_image
+from qaconv.data.layouts.table_file import read_text
 from qaconv.data.manifest import UNLABELLED, Manifest
 from qaconv.errors import InputError
 from qaconv.files import replacing_file
@@ -97,13 +98,13 @@ def read_dataset(dataset: Path) -> table.Table:
 
 
 def _read_stored(dataset: Path) -> table.Table:
-    """Read a dataset with the times that the cameras' clocks showed."""
+    """Read a dataset with the times that the cameras' clocks showed, and `arrived`, "" for rows of no batch."""
     path = dataset / TABLE
     if not path.is_file():
         nothing = {name: pd.Series(dtype=object) for name in ["image", *PARTICULARS, "arrived", "digest"]}
         return table.Table(pd.DataFrame(nothing), {}, "")
     stored = table.read_rows(path)
-    arrived = pd.read_csv(path, usecols=["arrived"], dtype=str)["arrived"]
+    arrived = read_text(path, ["image", "arrived"]).get("arrived", "")
     digest = stored.rows["image"].str.extract(r"([^/]*?)(?:\.[^./]*)?$", expand=False)
     return replace(stored, rows=stored.rows.assign(arrived=arrived, digest=digest))
 
@@ -124,8 +125,8 @@ def join(verdict: Verdict, images: Mapping[str, Path], dataset: Path, arrived: s
         for image, digest in zip(verdict.accepted["image"], verdict.accepted["digest"], strict=True)
     ]
     stored = _read_stored(dataset)
-    parts = [(stored.rows, stored.time_origin)]
-    parts += [(verdict.accepted.assign(image=names, arrived=arrived), verdict.time_origin)]
+    new = verdict.accepted.assign(image=names, arrived=arrived)
+    parts = [(stored.rows, stored.time_origin), (new, verdict.time_origin)]
     rows = pd.concat([_as_sent(part, origin) for part, origin in parts if len(part)])
     rows = rows.drop(columns=[name for name in (table.ORDER, "track") if rows[name].isna().all()])
     try:
@@ -176,11 +177,10 @@ def _refuse_all(images: list[str], fault: str) -> Verdict:
 
 def _find_mixed_times(sent: table.Table, stored: table.Table) -> str:
     """Say which kind of time a batch must have, if it has another than the dataset; "" if it may be added."""
-    if not (sent.rows["time_s"].notna().any() and stored.rows["time_s"].notna().any()):
+    have_times = sent.rows["time_s"].notna().any() and stored.rows["time_s"].notna().any()
+    if not have_times or sent.time_origin == stored.time_origin:
         return ""
     kinds = {"": "seconds on the cameras' clocks", UNIX_EPOCH: "dates or Unix milliseconds"}
-    if sent.time_origin == stored.time_origin:
-        return ""
     return f"times must be {kinds[stored.time_origin]} as in the dataset, got {kinds[sent.time_origin]}"
 
 
@@ -208,9 +208,9 @@ def _find_divided_tracks(rows: pd.DataFrame, existing: pd.DataFrame) -> "pd.Seri
     """Return a reason for each row whose track is in the dataset with another person, camera or split."""
     place = ["pid", "camera", "split"]
     tracks = existing.loc[existing["track"] != "", ["track", *place]].drop_duplicates("track").set_index("track")
-    known = rows["track"].isin(tracks.index)
-    there = tracks.reindex(rows["track"]).set_axis(rows.index)
-    differs = known & (rows[place] != there).any(axis=1)
+    is_known = rows["track"].isin(tracks.index)
+    stored_place = tracks.reindex(rows["track"]).set_axis(rows.index)
+    differs = is_known & (rows[place] != stored_place).any(axis=1)
     reason = "its track is in the dataset with another person, camera or split"
     return pd.Series(reason, rows.index).where(differs)
 

@@ -272,6 +272,16 @@ def test_a_batch_with_another_kind_of_times_than_the_dataset_is_refused_by_name(
     assert check(timeless, dataset).fault == check(timeless, tmp_path / "mall").fault == ""
 
 
+def test_a_table_that_a_person_wrote_grows_and_its_sightings_are_older_than_every_batch(tmp_path: Path) -> None:
+    dataset = write_batch(tmp_path / "shop", 0, sightings(3))
+    check_and_join(write_batch(tmp_path / "1", 10, sightings(2, pid=5)), dataset)
+    for _ in range(2):
+        rows = read_dataset(dataset).rows
+        assert sorted(rows["arrived"]) == ["", "", "", *["2026-01-05T02:00:00+00:00"] * 2]
+        check_and_join(tmp_path / "1", dataset)
+    assert set(rows["image"][rows["arrived"] == ""]) == {f"crop{number}.png" for number in range(3)}
+
+
 @pytest.mark.parametrize(
     ("columns", "is_refused"),
     [
