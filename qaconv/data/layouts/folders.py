@@ -35,8 +35,7 @@ def read(root: Path, domain: str, *, seed: int = 0, train_share: float = 0.5, ca
     if not 0 <= train_share <= 1:
         raise InputError(f"layout folders: option train_share must be in [0, 1], got {train_share}")
     images = _list_images(root)
-    camera_names, numbered, cameras_note = _read_cameras(root, images, camera)
-    images = images.assign(**numbered)
+    images["camid"], camera_names, cameras_note = _read_cameras(root, images, camera)
     people = sorted(images["person"].unique())
     draw = {person: _draw(seed, person) for person in people}
     in_training = sorted(people, key=lambda person: draw[person])[: round(train_share * len(people))]
@@ -75,10 +74,8 @@ def _is_ignored(path: Path) -> bool:
     return path.name.startswith(".") or path.name in LEFT_BY_FILE_MANAGERS
 
 
-def _read_cameras(
-    root: Path, images: pd.DataFrame, pattern: str
-) -> tuple[dict[int, str], dict[str, "pd.Series[int]"], str]:
-    """Return the names of cameras that are not numbers, camid of each image, and how they were found."""
+def _read_cameras(root: Path, images: pd.DataFrame, pattern: str) -> tuple["pd.Series[int]", dict[int, str], str]:
+    """Return camid of each image, the names of cameras that are not numbers, and how they were found."""
     try:
         compiled = re.compile(pattern)
     except re.error as error:
@@ -91,7 +88,7 @@ def _read_cameras(
     if in_names.isna().all():
         if pattern != CAMERA:
             raise InputError(f"{root}: no image has a camera by the option camera {pattern!r}")
-        return {}, {"camid": pd.Series(0, images.index)}, "none in the names: all images count as of one camera"
+        return pd.Series(0, images.index), {}, "none in the names: all images count as of one camera"
     if in_names.isna().any():
         without = images["image"][in_names.isna()]
         raise InputError(
@@ -100,8 +97,8 @@ def _read_cameras(
     names = sorted(set(in_names))
     note = f"{len(names)} by the pattern {pattern}"
     if all(name.isdecimal() and int(name) <= LARGEST_CAMID for name in names):
-        return {}, {"camid": in_names.astype(int)}, note
-    return dict(enumerate(names)), {"camid": in_names.map({name: camid for camid, name in enumerate(names)})}, note
+        return in_names.astype(int), {}, note
+    return in_names.map({name: camid for camid, name in enumerate(names)}), dict(enumerate(names)), note
 
 
 def _choose_queries(images: pd.DataFrame, seed: int) -> "pd.Index[int]":

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from qaconv.data.layouts.clock_resets import correct_resets
-from qaconv.data.layouts.table_file import read_text
+from qaconv.data.layouts.table_file import parse_numbers, read_text
 from qaconv.data.layouts.table_times import read_times
 from qaconv.data.manifest import JUNK, SPLITS, UNLABELLED, Manifest
 from qaconv.errors import InputError, name_first
@@ -106,12 +106,12 @@ def read_rows(path: Path) -> Table:
     rows = pd.DataFrame(
         {
             "image": text["image"],
-            "pid": _numbers(text["pid"]).fillna(UNLABELLED).astype("int64"),
+            "pid": parse_numbers(text["pid"]).fillna(UNLABELLED).astype("int64"),
             "camera": text["camid"] if names else camera.astype("int64").astype(str),
             "camid": camera.astype("int64"),
             "time_s": times.seconds,
             "split": text["split"],
-            ORDER: _numbers(text[ORDER]),
+            ORDER: parse_numbers(text[ORDER]),
             "track": text["track"],
         }
     )
@@ -141,7 +141,7 @@ def split_unlabelled(rows: pd.DataFrame) -> "pd.Series[str]":
 
 def _read_cameras(camid: "pd.Series[str]") -> tuple["pd.Series[float]", list[str]]:
     """Return each row's camera number, and the sorted names; none where all that are given are numbers."""
-    number = _numbers(camid)
+    number = parse_numbers(camid)
     if number[camid != ""].notna().all():
         return number, []
     names = sorted(set(camid.unique()) - {""})
@@ -154,7 +154,7 @@ def _find_image_faults(folder: Path, image: "pd.Series[str]") -> Refusals:
 
 
 def _find_label_faults(pid: "pd.Series[str]", split: "pd.Series[str]") -> Refusals:
-    yield (pid != "") & ~_whole(_numbers(pid), JUNK, LARGEST_PID), f"have a pid that is neither empty nor {PID}"
+    yield (pid != "") & ~_whole(parse_numbers(pid), JUNK, LARGEST_PID), f"have a pid that is neither empty nor {PID}"
     yield (split != "") & ~split.isin(SPLITS), f"have a split that is none of {', '.join(SPLITS)}"
     yield (pid != "") & (split == ""), f"have a pid and no split, which must be one of {', '.join(SPLITS)}"
     yield (pid == "") & (split == "train"), f"are for training and have no pid, which must be {PID}"
@@ -169,13 +169,9 @@ def _find_camera_faults(camid: "pd.Series[str]", number: "pd.Series[float]", nam
 
 
 def _find_recording_faults(order: "pd.Series[str]", track: "pd.Series[str]") -> Refusals:
-    yield (order != "") & ~np.isfinite(_numbers(order)), "have an order that is neither a number nor empty"
+    yield (order != "") & ~np.isfinite(parse_numbers(order)), "have an order that is neither a number nor empty"
     tracks = [name for name in track.unique() if name and not is_name(name)]
     yield track.isin(tracks), f"have a track that is neither empty nor {A_NAME}"
-
-
-def _numbers(text: "pd.Series[str]") -> "pd.Series[float]":
-    return pd.to_numeric(text, errors="coerce").astype("float64")
 
 
 def _whole(number: "pd.Series[float]", least: int, largest: int) -> "pd.Series[bool]":

@@ -57,6 +57,11 @@ def read_text(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     return frame.reset_index(drop=True).apply(_as_text)
 
 
+def parse_numbers(text: "pd.Series[str]") -> "pd.Series[float]":
+    """Convert the texts of a column to numbers, NaN where they are none."""
+    return pd.to_numeric(text, errors="coerce").astype("float64")
+
+
 def _read_header(path: Path) -> list[str]:
     """Read the names of the columns as they stand in the file; pandas would number those of one name."""
     if path.suffix == ".parquet":

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from qaconv.data.layouts.table_file import parse_numbers
 from qaconv.times import DATE, MILLISECONDS, SECONDS, UNIX_EPOCH, lacks_zone, not_milliseconds, not_seconds, parse_date
 
 FORMS = ("seconds in time_s", "a date in time_s", "milliseconds in time_ms")
@@ -30,8 +31,8 @@ class Times(NamedTuple):
 
 def read_times(time_s: "pd.Series[str]", time_ms: "pd.Series[str]") -> Times:
     """Read the columns of times, [N]; "" where a time is unknown."""
-    number = pd.to_numeric(time_s, errors="coerce").astype("float64")
-    milliseconds = pd.to_numeric(time_ms, errors="coerce").astype("float64")
+    number = parse_numbers(time_s)
+    milliseconds = parse_numbers(time_ms)
     is_text = (time_s != "") & number.isna()
     date = _map(parse_date, time_s[is_text], "float64").reindex(time_s.index)
     is_unzoned = _map(lacks_zone, time_s[is_text & date.isna()], "bool").reindex(time_s.index, fill_value=False)
