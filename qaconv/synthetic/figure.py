@@ -15,6 +15,7 @@ from qaconv.synthetic.people import LOWERS, UPPERS, Colour, Person
 
 Point = tuple[float, float]
 Body = tuple[float, float, float]  # r, f, u
+STEPS_PER_SECOND = 1.8
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from qaconv.config import SiteConfig
 from qaconv.files import replacing_folder
 from qaconv.progress import track
 from qaconv.synthetic.cameras import SCENE_HEIGHT, SCENE_WIDTH, Camera, draw_cameras
-from qaconv.synthetic.figure import Pose, draw_person
+from qaconv.synthetic.figure import STEPS_PER_SECOND, Pose, draw_person
 from qaconv.synthetic.network import NetworkSettings, simulate
 from qaconv.synthetic.people import Person, Wardrobe
 from qaconv.synthetic.scenery import draw_occluder
@@ -26,7 +26,6 @@ FPS = 25  # frames per second, as in Market-1501
 DISTRACTOR, JUNK = 0, -1
 FOLDERS = {"train": "bounding_box_train", "gallery": "bounding_box_test", "query": "query"}
 CHUNK = 64  # crops that a process draws at a time
-STEPS_PER_SECOND = 1.8
 CUT_SHORT = 0.1  # share of boxes that end at the hips or knees
 
 log = logging.getLogger(__name__)

@@ -13,11 +13,10 @@ from PIL import Image
 from qaconv.config import TrackerConfig
 from qaconv.files import replacing_file
 from qaconv.synthetic.cameras import draw_cameras
-from qaconv.synthetic.figure import Pose, draw_person
+from qaconv.synthetic.figure import STEPS_PER_SECOND, Pose, draw_person
 from qaconv.synthetic.people import Person, Wardrobe
 from qaconv.synthetic.tracks import MISSED, number_tracks
 
-STEPS_PER_SECOND = 1.8
 BOX_WIDTH = 0.42  # of a box, as a share of its height
 WALK_SPREAD = 0.1  # standard deviation of the logarithm of a person's way from camera to camera
 HEAD_ROOM = 1.04  # height of a box, as a share of the person's
