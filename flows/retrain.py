@@ -28,7 +28,7 @@ from qaconv import registry
 from qaconv.config import Params, load_params
 from qaconv.errors import InputError
 from qaconv.registry import promotion, runs
-from qaconv.registry.descriptions import ESTIMATES, estimate_rows, result_rows
+from qaconv.registry.descriptions import ESTIMATES, RESULTS, estimate_rows, result_rows
 from qaconv.release.gate import Outcome
 
 
@@ -79,7 +79,7 @@ def retrain(changes: dict[str, Any] | None = None, fan_out: bool = False) -> Ret
     results = result_rows(params, metrics)
     estimates = estimate_rows(params, metrics)
     if results:
-        create_table_artifact(results, key="results", description="rank-1 / mAP in per cent")
+        create_table_artifact(results, key="results", description=RESULTS)
     if estimates:
         create_table_artifact(estimates, key="estimates", description=ESTIMATES)
     create_markdown_artifact(_promotion_page(outcome), key="promotion")
@@ -165,7 +165,7 @@ def main() -> None:
 
 
 def _show(retraining: Retraining, console: Console) -> None:
-    for title, rows in (("rank-1 / mAP, per cent", retraining.results), (ESTIMATES, retraining.estimates)):
+    for title, rows in ((RESULTS, retraining.results), (ESTIMATES, retraining.estimates)):
         if rows:
             console.print(_table(title, rows))
     release = retraining.release

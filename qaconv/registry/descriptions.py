@@ -17,6 +17,7 @@ ranked matches with probability, decision and correspondences.
 `{name}-encoder` and `{name}-matcher` are its two ONNX graphs. A version's \
 `serving_input_example.json` is a whole request, and its `contract.json` has sizes, value ranges and the meaning of a \
 score."""
+RESULTS = "rank-1 / mAP in per cent"
 ESTIMATES = "Estimated, no labels: what searches on another camera are expected to find"
 UNKNOWN = "–"  # the profile states no probabilities, or nothing is marked
 ENCODER = "ONNX: crops uint8 RGB [N, H, W, 3] to feature maps [N, C, h, w]. Part of `{name}`."
@@ -86,7 +87,7 @@ def estimate_rows(params: Params, metrics: Mapping[str, float]) -> list[dict[str
 
 def _figures(params: Params, metrics: Mapping[str, float]) -> str:
     trained = f"Trained on {', '.join(params.train.datasets)}."
-    measured = _table("rank-1 / mAP in per cent:", result_rows(params, metrics))
+    measured = _table(f"{RESULTS}:", result_rows(params, metrics))
     estimated = _table(f"{ESTIMATES}:", estimate_rows(params, metrics))
     return "\n\n".join([trained, *measured, *estimated])
 
