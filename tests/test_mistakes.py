@@ -14,6 +14,7 @@ from tests.imports import PROJECT
 from tests.tracked_projects import write
 
 PARAMS = (PROJECT / "params.yaml").read_text(encoding="utf-8")
+PROJECT_PARAMS = {"params.yaml": PARAMS}
 TABLE = "image,pid,camid,time_s,split\n"
 
 
@@ -52,24 +53,24 @@ COMMANDS: dict[str, tuple[dict[str, str], list[str], str]] = {
     "a folder that is missing": (params("data/raw/mall", "nowhere"), PREPARE, "nowhere"),
     "an older file": (params("targets:", "deployments:"), ["sources"], "`qaconv migrate-params` rewrites it"),
     "weights by a path": (params("weights: none", "weights: /x/a.pth"), ["sources"], "dvc add"),
-    "an unknown dataset": (params("seed", "seed"), ["prepare", "--dataset", "shop"], "datasets has no 'shop', allowed"),
-    "an unknown site": (params("seed", "seed"), ["synthetic", "--site", "shop"], "sites has no 'shop', allowed"),
-    "an unknown target": (params("seed", "seed"), ["features", "--target", "shop"], "targets has no 'shop', allowed"),
-    "a target as a path": (params("seed", "seed"), ["enrol", "--target", "../x"], "targets has no '../x', allowed"),
-    "a part too many": (params("seed", "seed"), ["match", "--target", "mall", "--part", "2"], "--part must be one of"),
-    "an unknown method": (params("seed", "seed"), ["train", "--method", "qaconf"], "methods has no 'qaconf', allowed"),
-    "an unknown recipe": (params("seed", "seed"), ["recipe", "cvpr"], "unknown recipe 'cvpr', allowed: "),
-    "evaluating first": (params("seed", "seed"), ["evaluate", "--target", "mall"], "dvc repro"),
-    "training first": (params("seed", "seed"), ["train", "--method", "qaconv"], "dvc repro"),
-    "matching first": (params("seed", "seed"), ["match", "--target", "mall"], "dvc repro"),
-    "enrolling first": (params("seed", "seed"), ["enrol", "--target", "mall"], "dvc repro prepare"),
+    "an unknown dataset": (PROJECT_PARAMS, ["prepare", "--dataset", "shop"], "datasets has no 'shop', allowed"),
+    "an unknown site": (PROJECT_PARAMS, ["synthetic", "--site", "shop"], "sites has no 'shop', allowed"),
+    "an unknown target": (PROJECT_PARAMS, ["features", "--target", "shop"], "targets has no 'shop', allowed"),
+    "a target as a path": (PROJECT_PARAMS, ["enrol", "--target", "../x"], "targets has no '../x', allowed"),
+    "a part too many": (PROJECT_PARAMS, ["match", "--target", "mall", "--part", "2"], "--part must be one of"),
+    "an unknown method": (PROJECT_PARAMS, ["train", "--method", "qaconf"], "methods has no 'qaconf', allowed"),
+    "an unknown recipe": (PROJECT_PARAMS, ["recipe", "cvpr"], "unknown recipe 'cvpr', allowed: "),
+    "evaluating first": (PROJECT_PARAMS, ["evaluate", "--target", "mall"], "dvc repro"),
+    "training first": (PROJECT_PARAMS, ["train", "--method", "qaconv"], "dvc repro"),
+    "matching first": (PROJECT_PARAMS, ["match", "--target", "mall"], "dvc repro"),
+    "enrolling first": (PROJECT_PARAMS, ["enrol", "--target", "mall"], "dvc repro prepare"),
     "an address without http": (
-        params("seed", "seed"),
+        PROJECT_PARAMS,
         ["enrol", "--target", "mall", "--url", "127.0.0.1:8000"],
         "--url must be the service's address, such as http://127.0.0.1:8000",
     ),
     "a service for all without keys": (
-        params("seed", "seed"),
+        PROJECT_PARAMS,
         ["serve", "--host", "0.0.0.0"],
         "--keys must name",
     ),
