@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import av
-from av.format import Flags
 
 from qaconv.errors import InputError, name_first
 from qaconv.video.picture import Picture
 
 FRAME_NAME = re.compile(r"(\d+)\.(jpg|jpeg|png|bmp)", re.IGNORECASE)
 FIRST_CREDIBLE = datetime(2000, 1, 1, tzinfo=UTC)  # a file's earlier creation time is of a clock that was never set
+NO_TIMESTAMPS = 0x80  # AVFMT_NOTIMESTAMPS of FFmpeg
 MISSING_END_S = 1.0  # that a video may end before its stated length: streams of one file differ by less
 
 
@@ -120,7 +120,7 @@ class _VideoFrames:
         fault = None
         if not container.streams.video:
             fault = "must have a video stream, got none"
-        elif container.format.flags & Flags.no_timestamps.value or container.streams.video[0].time_base is None:
+        elif container.format.flags & NO_TIMESTAMPS or container.streams.video[0].time_base is None:
             fault = (
                 f"must have time stamps, which a file of the format {container.format.name} has not; put it into mp4"
             )
