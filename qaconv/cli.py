@@ -262,7 +262,7 @@ def enrol(
     target: Target,
     url: Annotated[str, typer.Option(help="Address of the service.")] = "http://127.0.0.1:8000",
 ) -> None:
-    """Enrol a target's gallery in the service, with the key in QACONV_API_KEY if there is one."""
+    """Enrol a target's gallery in the service, or all its sightings if it has no labels; QACONV_API_KEY is the key."""
     with _exit_with_one_message():
         load_params().check_target(target)
         _serving_commands().enrol(target, url)

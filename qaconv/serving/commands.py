@@ -87,6 +87,8 @@ def serve_key(name: str, keys: Path, scopes: Sequence[str], targets: Sequence[st
 def enrol(target: str, url: str) -> None:
     """Send the gallery images of data/prepared/<target>, without junk, to a service. What is there is not stored again.
 
+    Of a target without labels all sightings are sent: its queries are a sample that was drawn for the estimates.
+
     Raises:
         InputError: the target is not prepared, the address or the key cannot be one, an image has too many bytes, or
             the service refuses or does not answer.
@@ -97,7 +99,8 @@ def enrol(target: str, url: str) -> None:
     if not (key.isascii() and key.isprintable()):
         raise InputError("QACONV_API_KEY: must be a key that `qaconv serve-key` has printed, got other characters")
     manifest = Manifest.load(PREPARED / target)
-    rows = manifest.split("gallery").query(f"pid != {JUNK}").to_dict("records")
+    frame = manifest.split("gallery") if manifest.is_labelled else manifest.sightings()
+    rows = frame.query(f"pid != {JUNK}").to_dict("records")
     _check_sizes([manifest.root / row["image"] for row in rows])
     known = 0
     try:

@@ -148,6 +148,7 @@ def test_names_of_cameras_dates_and_tracks_of_a_manifest_are_enrolled(
 ) -> None:
     manifest = Manifest.load(PREPARED / "mall")
     frame = manifest.frame.assign(camid=[0, 0, 1, 1], track=["", "t", "", ""], pid=UNLABELLED, time_s=1795763730.25)
+    frame.loc[0, "split"] = "query"  # of the sample that is drawn for estimates
     replace(manifest, frame=frame, cameras={0: "lift", 1: "roof"}, time_origin=UNIX_EPOCH).save(PREPARED / "mall")
     service = small_service(tmp_path)
     profiles = service.active.model.profiles
