@@ -142,7 +142,8 @@ class Service:
         active, gallery = self._find(target)
         profile = active.model.profiles[target]
         find_cameras(profile, [query.camid for query in queries if query.camid is not None])  # names all that it lacks
-        places = [place_query(profile, query, self._stored(target, query)) for query in queries]
+        stored = [None if query.sighting is None else self._find_stored(target, query.sighting) for query in queries]
+        places = [place_query(profile, query, sighting) for query, sighting in zip(queries, stored, strict=True)]
         searched = place_limits(profile, only)
         maps = self._query_maps(active.model, queries)
         default, source = active.model.threshold_of(target, even_odds=even_odds)
@@ -163,10 +164,10 @@ class Service:
             InputError: the image is refused.
         """
         active, _ = self._find(target)
-        pair = [query, Query(sighting=sighting)]
-        for each in pair:
-            self._stored(target, each)
-        (query_map,), (gallery_map,) = self._query_maps(active.model, pair)
+        for stored in (query.sighting, sighting):
+            if stored is not None:
+                self._find_stored(target, stored)
+        (query_map,), (gallery_map,) = self._query_maps(active.model, [query, Query(sighting=sighting)])
         return correspondences(query_map, gallery_map, active.model.head, limit)
 
     def sighting(self, target: str, sighting: int) -> Sighting:
@@ -175,9 +176,7 @@ class Service:
         Raises:
             NotFound: the target has no such sighting.
         """
-        stored = self.records.find(sighting)
-        if stored is None or stored.target != target:
-            raise NotFound(f"{target} has no sighting {sighting}")
+        stored = self._find_stored(target, sighting)
         profile = self.active.model.profiles.get(target)
         return number_camera(profile, stored) if profile else stored
 
@@ -187,7 +186,7 @@ class Service:
         Raises:
             NotFound: the target has no such sighting.
         """
-        self.sighting(target, sighting)
+        self._find_stored(target, sighting)
         crop = self.records.crop(sighting)
         if crop is None:  # deleted meanwhile
             raise NotFound(f"{target} has no sighting {sighting}")
@@ -279,9 +278,12 @@ class Service:
         if stored + count > active.capacity:
             raise Full(f"{stored:,} sightings are stored; serve.memory_mb has room for {active.capacity:,}")
 
-    def _stored(self, target: str, query: Query) -> Sighting | None:
-        """Return the stored sighting that a query names; None for an image."""
-        return None if query.sighting is None else self.sighting(target, query.sighting)
+    def _find_stored(self, target: str, sighting: int) -> Sighting:
+        """Return one sighting as it was enrolled."""
+        stored = self.records.find(sighting)
+        if stored is None or stored.target != target:
+            raise NotFound(f"{target} has no sighting {sighting}")
+        return stored
 
     def _query_maps(self, model: ServedModel, queries: Sequence[Query]) -> list[NDArray[np.float32]]:
         """Return each query's maps [n, C, h, w]: a stored one, or those of new crops, which are encoded together."""
