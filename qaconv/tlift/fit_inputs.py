@@ -54,12 +54,13 @@ def check_drawn(one: ArrayLike, other: ArrayLike, scores: ArrayLike, sightings: 
     Raises:
         ValueError: shapes do not fit, a number is not that of a sighting, or a score is not in [0, 1].
     """
-    pairs = DrawnPairs(*(_whole_numbers("drawn", ends) for ends in (one, other)), np.asarray(scores, np.float64))
+    ends = _whole_numbers("drawn", one), _whole_numbers("drawn", other)
+    pairs = DrawnPairs(*ends, np.asarray(scores, dtype=np.float64))
     shapes = [part.shape for part in pairs]
     if pairs.score.ndim != 1 or len(set(shapes)) > 1:
         raise ValueError(f"drawn must be three arrays of shape [S], got {', '.join(map(str, shapes))}")
-    for ends in pairs[:2]:
-        _check_range("drawn", ends, sightings)
+    for numbers in ends:
+        _check_range("drawn", numbers, sightings)
     _check_scores("drawn", pairs.score)
     return pairs
 
