@@ -137,7 +137,7 @@ def plain_rows(model: ServedModel, gallery: NDArray[np.float16]) -> Callable[[Ma
 def kernel_rows(model: ServedModel, gallery: NDArray[np.float16]) -> Callable[[Maps], Maps]:
     """Rank by row averages as the service does."""
     rows = average_rows(as_locations(gallery), gallery.shape[3])
-    return lambda query: model.row_scorer.score(as_locations(query[None], threads=1)[0], rows)
+    return lambda query: model.row_scorer.score(as_locations(query[None], threads=1), rows)[0]
 
 
 def landmarks(

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 from qaconv.config.operation import IngestConfig
 from qaconv.data.ingest import check_batch
 from qaconv.errors import InputError
-from qaconv.serving.schemas import Time
+from qaconv.serving.fields import Time
 from qaconv.times import LARGEST_S, check_seconds
 from qaconv.tlift import fit_profile, temporal_lift
 

@@ -47,7 +47,7 @@ class Ranker(PythonModel):
                 camera's clock, or a date in ISO 8601 where the target's times are dates), `id` (default: the row's
                 number) and `track` (name; rows of one role, camera and track are crops of one person: one query, or
                 one answer. A track's time is that of its crop in the middle). A query's camera must be one of the
-                target's. Gallery crops at others are matched without time.
+                target's, and so must a name. Gallery crops at other numbers are matched without time.
             params: `top_k` (gallery images for each query), `threshold` (probability above which a pair is a match;
                 a negative one stands for the target's), `target` (whose temporal profile lifts scores and states
                 probabilities, "" for none), `even_odds` (whether to state probabilities at even odds, for people as in
@@ -69,7 +69,8 @@ class Ranker(PythonModel):
         if target and target not in self.model.targets:
             raise InputError(f"unknown target {target!r}, allowed: {self.model.targets} and ''")
         profile = self.model.profiles[target] if target else ANYWHERE
-        query, gallery = (_side(model_input, role, profile) for role in ROLES)
+        crops = _read_rows(model_input, profile)
+        query, gallery = (_side(crops, role) for role in ROLES)
         query_maps, gallery_maps = (self._maps(side["image"]) for side in (query, gallery))
         logits = self.model.score(query_maps, gallery_maps)
         query_tracks, gallery_tracks = (number_tracks(side["track"]) for side in (query, gallery))
@@ -83,19 +84,19 @@ class Ranker(PythonModel):
         stated = self.model.state(target, means, *where, even_odds=bool(settings["even_odds"]))
         threshold = stated.threshold if settings["threshold"] < 0 else settings["threshold"]
         order = np.argsort(-(scores if lifted is None else lifted), axis=1, kind="stable")[:, : int(settings["top_k"])]
-        rows = []
+        answers = []
         for row, columns in enumerate(order):
-            crops = np.flatnonzero(query_tracks == row)
-            members = rank_in_tracks(logits[crops].max(axis=0), gallery_tracks, np.arange(len(gallery)))
+            crops_of_query = np.flatnonzero(query_tracks == row)
+            members = rank_in_tracks(logits[crops_of_query].max(axis=0), gallery_tracks, np.arange(len(gallery)))
             for rank, column in enumerate(columns, start=1):
                 best = members[column][0]
-                crop = crops[logits[crops, best].argmax()]
+                crop = crops_of_query[logits[crops_of_query, best].argmax()]
                 pairs = correspondences(
                     query_maps[crop], gallery_maps[best], self.model.head, int(settings["correspondences"])
                 )
-                rows.append(
+                answers.append(
                     {
-                        "query": query["id"][crops[0]],
+                        "query": query["id"][crops_of_query[0]],
                         "gallery": gallery["id"][best],
                         "rank": rank,
                         "score": float(scores[row, column]),
@@ -110,7 +111,7 @@ class Ranker(PythonModel):
                         "sightings": gallery["id"][members[column]].tolist(),
                     }
                 )
-        return pd.DataFrame(rows, columns=[*COLUMNS, "sightings"] if "track" in model_input else COLUMNS)
+        return pd.DataFrame(answers, columns=[*COLUMNS, "sightings"] if "track" in model_input else COLUMNS)
 
     def _maps(self, images: pd.Series) -> NDArray[np.float32]:
         return self.model.encode_batches(read_crop(_bytes(image), *self.model.crop_size) for image in images)
@@ -124,13 +125,13 @@ COLUMNS = ["query", "gallery", "rank", "score", "probability", "probability_from
 ANYWHERE = TLiftProfile("", (), active=False, reason="no target", time_origin=UNIX_EPOCH)
 
 
-def _side(table: pd.DataFrame, role: str, profile: TLiftProfile) -> pd.DataFrame:
-    """Return the rows of one role with every column, numbered from 0, with cameras and times of the profile.
+def _read_rows(table: pd.DataFrame, profile: TLiftProfile) -> pd.DataFrame:
+    """Return the rows with every column, with cameras and times of the profile.
 
     Tracks are named with their cameras, as two cameras may use one name.
 
     Raises:
-        InputError: a role is unknown, no row has this one, or a camera, a time or a track is not valid.
+        InputError: a column is missing, or a role, a camera, a time or a track is not valid.
     """
     if missing := [name for name in NEEDED if name not in table]:
         raise InputError(f"model_input: must have the columns {', '.join(missing)}, got {', '.join(map(str, table))}")
@@ -147,10 +148,15 @@ def _side(table: pd.DataFrame, role: str, profile: TLiftProfile) -> pd.DataFrame
     cameras = rows["camid"] if profile.target else table["camid"]  # without a target names have no numbers
     rows["track"] = [f"{camera}\n{track}" if track else "" for camera, track in zip(cameras, tracks, strict=True)]
     check_seconds("time_s", rows["time_s"])
-    rows = rows[rows["role"] == role].reset_index(drop=True)
-    if rows.empty:
-        raise InputError(f"role: at least one row must be {role}, got none")
     return rows
+
+
+def _side(rows: pd.DataFrame, role: str) -> pd.DataFrame:
+    """Return the rows of one role, numbered from 0."""
+    side = rows[rows["role"] == role].reset_index(drop=True)
+    if side.empty:
+        raise InputError(f"role: at least one row must be {role}, got none")
+    return side
 
 
 def _camid(camera: object, profile: TLiftProfile) -> int:

@@ -38,8 +38,6 @@ class RowScorer:
         query, gallery = (weights.reshape(height, -1).sum(axis=1) for weights in (head.query, head.gallery))
         self._matcher = cpu_matcher(Head(query, gallery, 0.0), threads)
 
-    def score(self, query_map: NDArray[np.float32], gallery_rows: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Score a map [S, C] against row averages [N, h, C]; return scores [N] that sort nearly as logits do."""
-        query = self._matcher.prepare(average_rows(query_map[None], self.width))
-        scores: NDArray[np.float32] = self._matcher.table(query, gallery_rows)[0]
-        return scores
+    def score(self, query_maps: NDArray[np.float32], gallery_rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Score maps [n, S, C] against row averages [N, h, C]; return scores [n, N] that sort nearly as logits do."""
+        return self._matcher.table(self._matcher.prepare(average_rows(query_maps, self.width)), gallery_rows)

@@ -3,6 +3,8 @@
 Q and G sightings, of TQ and TG tracks.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -21,9 +23,9 @@ def number_tracks(tracks: ArrayLike) -> Ints:
         [0, 1, 2, 0, 3]
     """
     names = np.asarray(tracks, dtype=str)
-    own = np.flatnonzero(names == "")
+    alone = np.flatnonzero(names == "")
     _, numbers = np.unique(names, return_inverse=True)
-    numbers[own] = len(names) + np.arange(len(own))
+    numbers[alone] = len(names) + np.arange(len(alone))
     _, first, numbers = np.unique(numbers, return_index=True, return_inverse=True)
     rank = np.argsort(np.argsort(first))
     return rank[numbers].astype(np.int64)
@@ -61,16 +63,11 @@ def score_tracks(scores: ArrayLike, query_tracks: Ints, gallery_tracks: Ints) ->
         array([[1., 5.],
                [3., 2.]])
     """
-    table = _checked(scores, query_tracks, gallery_tracks)
-    if not table.size:
-        return _no_scores(query_tracks, gallery_tracks)
-    rows, first_row, row_counts = _by_track(query_tracks)
-    columns, first_column, column_counts = _by_track(gallery_tracks)
-    table = table[np.ix_(rows, columns)]
-    best_of_rows = np.maximum.reduceat(table, first_column, axis=1)
-    forward = np.add.reduceat(best_of_rows, first_row, axis=0) / row_counts[:, None]
-    best_of_columns = np.maximum.reduceat(table, first_row, axis=0)
-    backward = np.add.reduceat(best_of_columns, first_column, axis=1) / column_counts
+    table, rows, columns = _by_track(scores, query_tracks, gallery_tracks)
+    best_of_rows = np.maximum.reduceat(table, columns.first, axis=1)
+    forward = np.add.reduceat(best_of_rows, rows.first, axis=0) / rows.counts[:, None]
+    best_of_columns = np.maximum.reduceat(table, rows.first, axis=0)
+    backward = np.add.reduceat(best_of_columns, columns.first, axis=1) / columns.counts
     mean: Floats = (forward + backward) / 2
     return mean
 
@@ -92,13 +89,9 @@ def mean_scores(scores: ArrayLike, query_tracks: Ints, gallery_tracks: Ints) -> 
         >>> mean_scores([[1.0, 5.0], [3.0, 2.0]], number_tracks(["a", "a"]), number_tracks(["", ""]))
         array([[2. , 3.5]])
     """
-    table = _checked(scores, query_tracks, gallery_tracks)
-    if not table.size:
-        return _no_scores(query_tracks, gallery_tracks)
-    rows, first_row, row_counts = _by_track(query_tracks)
-    columns, first_column, column_counts = _by_track(gallery_tracks)
-    sums = np.add.reduceat(table[np.ix_(rows, columns)], first_column, axis=1)
-    mean: Floats = np.add.reduceat(sums, first_row, axis=0) / (row_counts[:, None] * column_counts)
+    table, rows, columns = _by_track(scores, query_tracks, gallery_tracks)
+    sums = np.add.reduceat(table, columns.first, axis=1)
+    mean: Floats = np.add.reduceat(sums, rows.first, axis=0) / (rows.counts[:, None] * columns.counts)
     return mean
 
 
@@ -119,22 +112,33 @@ def rank_in_tracks(scores: ArrayLike, tracks: Ints, ids: ArrayLike) -> list[Ints
     return np.split(order, first[1:]) if len(order) else []
 
 
-def _checked(scores: ArrayLike, query_tracks: Ints, gallery_tracks: Ints) -> Floats:
+class _Groups(NamedTuple):
+    """The sightings of one side, each track's together.
+
+    Attributes:
+        order: that puts them together, [N].
+        first: where each track begins in that order, [T].
+        counts: number of sightings of each track, [T].
+    """
+
+    order: Ints
+    first: Ints
+    counts: Ints
+
+
+def _by_track(scores: ArrayLike, query_tracks: Ints, gallery_tracks: Ints) -> tuple[Floats, _Groups, _Groups]:
+    """Put the sightings of each track together in a table of scores, and return it with the tracks of both sides."""
     table = np.asarray(scores, dtype=np.float64)
     if table.shape != (len(query_tracks), len(gallery_tracks)):
         raise ValueError(
-            f"scores must have shape {(len(query_tracks), len(gallery_tracks))}, for {len(query_tracks)} query tracks "
-            f"and {len(gallery_tracks)} gallery tracks, got {table.shape}"
+            f"scores must have shape {(len(query_tracks), len(gallery_tracks))}, for {len(query_tracks)} query "
+            f"sightings and {len(gallery_tracks)} gallery sightings, got {table.shape}"
         )
-    return table
+    rows, columns = _group(query_tracks), _group(gallery_tracks)
+    return table[np.ix_(rows.order, columns.order)], rows, columns
 
 
-def _no_scores(query_tracks: Ints, gallery_tracks: Ints) -> Floats:
-    return np.zeros((len(np.unique(query_tracks)), len(np.unique(gallery_tracks))))
-
-
-def _by_track(numbers: Ints) -> tuple[Ints, Ints, Ints]:
-    """Return the order that puts each track's sightings together, where each begins, and how many it has."""
+def _group(numbers: Ints) -> _Groups:
     order = np.argsort(numbers, kind="stable")
     _, first, counts = np.unique(numbers[order], return_index=True, return_counts=True)
-    return order, first, counts
+    return _Groups(order, first, counts)

@@ -11,11 +11,12 @@ from fastapi.staticfiles import StaticFiles
 from starlette.routing import Match
 
 from qaconv.errors import InputError
+from qaconv.serving.active_version import Full
 from qaconv.serving.auth import Keys
 from qaconv.serving.middleware import RequestMiddleware
 from qaconv.serving.places import NotFound
 from qaconv.serving.routes import operations, search, sightings, targets
-from qaconv.serving.service import Full, Service
+from qaconv.serving.service import Service
 from qaconv.serving.storage import Busy, DiskFull
 
 MOST_FAULTS = 3  # of a body, that an answer names

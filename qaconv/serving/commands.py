@@ -26,8 +26,8 @@ from qaconv.serving import server
 from qaconv.serving.app import create_app
 from qaconv.serving.auth import Keys, add_key
 from qaconv.serving.bounds import LARGEST_BODY, MOST_PIXELS
+from qaconv.serving.fields import LARGEST_IMAGE
 from qaconv.serving.model_updates import Champions, Housekeeping
-from qaconv.serving.schemas import LARGEST_IMAGE
 from qaconv.serving.service import Service
 from qaconv.serving.storage import Records
 from qaconv.serving.telemetry import collect_metrics, log_as_json

@@ -137,10 +137,8 @@ class Gallery:
         with self._lock:
             rows = self._select(only)
             if len(rows) > shortlist:
-                scores = np.max([model.row_scorer.score(crop, self._rows[: self._size]) for crop in crops], axis=0)[
-                    rows
-                ]
-                rows = rows[np.argpartition(-scores, shortlist)[:shortlist]]
+                best_of_crops = model.row_scorer.score(crops, self._rows[: self._size]).max(axis=0)
+                rows = rows[np.argpartition(-best_of_crops[rows], shortlist)[:shortlist]]
             ids, camids, times, maps = self._ids[rows], self._camids[rows], self._times[rows], self._maps[rows]
             cameras, tracks = self._cameras[rows], self._tracks[rows]
             searched = GallerySize.measure(self._times[: self._size])

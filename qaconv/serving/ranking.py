@@ -41,31 +41,32 @@ def rank_gallery(
     A track has the camera and the time of its best sighting. Sightings at a camera that the target's profile lacks are
     matched by appearance alone.
     """
-    found = gallery.search(model, query_maps, request.only, max(request.shortlist, request.top_k) + 1)
-    one = np.zeros(len(query_maps), dtype=np.int64)  # all crops of the query are of one track
-    numbers = number_tracks(_track_names(found, query))
-    members = rank_in_tracks(found.logits.max(axis=0), numbers, found.ids)
+    candidates = gallery.search(model, query_maps, request.only, max(request.shortlist, request.top_k) + 1)
+    one_track = np.zeros(len(query_maps), dtype=np.int64)
+    numbers = number_tracks(_track_names(candidates, query))
+    members = rank_in_tracks(candidates.logits.max(axis=0), numbers, candidates.ids)
     best = np.array([positions[0] for positions in members], dtype=np.int64)
-    scores = score_tracks(found.logits, one, numbers)
+    ids, camids, times = candidates.ids[best], candidates.camids[best], candidates.times[best]
+    scores = score_tracks(candidates.logits, one_track, numbers)
     camid, time_s = UNKNOWN, np.nan
     if query.camid is not None and query.time_s is not None:
         camid, time_s = query.camid, query.time_s
     profile = model.profiles[request.target]
-    where = [camid], [time_s], *profile.leave_out_unknown(found.camids[best], found.times[best])
-    logits = mean_scores(found.logits, one, numbers)
-    stated = model.state(request.target, logits, *where, gallery=found.searched, even_odds=request.even_odds)
+    where = [camid], [time_s], *profile.leave_out_unknown(camids, times)
+    logits = mean_scores(candidates.logits, one_track, numbers)
+    stated = model.state(request.target, logits, *where, gallery=candidates.searched, even_odds=request.even_odds)
     probability = stated.probabilities[0]
     lifted = None if np.isnan(time_s) or not len(best) else model.lift(request.target, scores, *where)
     ranking = scores[0] if lifted is None else lifted[0]
-    order = [track for track in np.lexsort((found.ids[best], -ranking)) if found.ids[best[track]] != query.sighting]
+    order = [track for track in np.lexsort((ids, -ranking)) if ids[track] != query.sighting]
     return [
         Match(
-            id=int(found.ids[best[track]]),
-            camid=int(found.camids[best[track]]),
-            camera=found.cameras[best[track]],
-            time_s=None if np.isnan(found.times[best[track]]) else float(found.times[best[track]]),
-            track=found.tracks[best[track]],
-            sightings=found.ids[members[track]].tolist(),
+            id=int(ids[track]),
+            camid=int(camids[track]),
+            camera=candidates.cameras[best[track]],
+            time_s=None if np.isnan(times[track]) else float(times[track]),
+            track=candidates.tracks[best[track]],
+            sightings=candidates.ids[members[track]].tolist(),
             score=float(scores[0, track]),
             probability=float(probability[track]),
             match=bool(probability[track] > request.threshold),
@@ -75,9 +76,11 @@ def rank_gallery(
     ]
 
 
-def _track_names(found: Candidates, query: Place) -> list[str]:
+def _track_names(candidates: Candidates, query: Place) -> list[str]:
     """Name the tracks with their cameras, as two cameras may use one name; the query itself is in no track."""
     return [
         "" if track is None or sighting == query.sighting else f"{camid if camera is None else camera}\n{track}"
-        for sighting, camid, camera, track in zip(found.ids, found.camids, found.cameras, found.tracks, strict=True)
+        for sighting, camid, camera, track in zip(
+            candidates.ids, candidates.camids, candidates.cameras, candidates.tracks, strict=True
+        )
     ]

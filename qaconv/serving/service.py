@@ -5,8 +5,8 @@ Every method may be called from any thread. A sighting is on disk before it can 
 
 import logging
 import threading
-from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import astuple, replace
 from functools import partial
 
 import numpy as np
@@ -16,9 +16,9 @@ from qaconv.config.operation import ServeConfig
 from qaconv.errors import InputError
 from qaconv.runtime.correspondences import Correspondence, correspondences
 from qaconv.runtime.model import ServedModel
+from qaconv.serving.active_version import ActiveVersion, gallery_form
 from qaconv.serving.clock import Clock
 from qaconv.serving.encoding import BATCH, CropEncoder
-from qaconv.serving.gallery import Gallery, sighting_bytes
 from qaconv.serving.messages import Answer, Enrolled, Limits, NewSighting, Query
 from qaconv.serving.places import NotFound, find_cameras, number_camera, place_limits, place_query, place_sightings
 from qaconv.serving.ranking import Request, rank_gallery
@@ -28,27 +28,6 @@ log = logging.getLogger(__name__)
 
 DAY_S = 86_400
 HOUR_S = 3600
-
-
-class Full(RuntimeError):
-    """`serve.memory_mb` has no room for more sightings."""
-
-
-@dataclass(frozen=True)
-class ActiveVersion:
-    """The version that answers.
-
-    Attributes:
-        version: its number.
-        model: what it runs.
-        galleries: by target.
-        capacity: largest number of sightings in all galleries together.
-    """
-
-    version: str
-    model: ServedModel
-    galleries: dict[str, Gallery]
-    capacity: int
 
 
 class Service:
@@ -74,7 +53,7 @@ class Service:
         self._kept_time_s = records.last_time()
         self._clock = Clock(self._kept_time_s)
         self._encode_missing(model)
-        self.active = self._load_galleries(version, model)
+        self.active = ActiveVersion.load(version, model, records, settings.memory_mb)
         self._report_cameras()
 
     def enrol(self, target: str, sightings: Sequence[NewSighting]) -> Enrolled:
@@ -86,24 +65,25 @@ class Service:
             Full: there is no room in memory.
             DiskFull: there is none on disk.
         """
-        active, _ = self._find(target)
+        active = self.active
+        _, profile = active.find(target)
         images = [sighting.image for sighting in sightings]
-        placed = place_sightings(active.model.profiles[target], target, sightings, self._clock.now())
+        placed = place_sightings(profile, target, sightings, self._clock.now())
         ids = {key: self.records.find_equal(*key) for key in zip(placed, images, strict=True)}
         new = [key for key, known_id in ids.items() if known_id is None]
-        self._check_room(active, len(new))
+        active.check_room(len(new))
         new_images = [image for _, image in new]
         maps = self._encoder.encode_to_store(active.model, new_images)
         with self._change:
-            current, gallery = self._find(target)
-            profile = current.model.profiles[target]
+            current = self.active
+            gallery, profile = current.find(target)
             if current.model.encoder_digest != active.model.encoder_digest:  # another version became active meanwhile
                 maps = self._encoder.encode_to_store(current.model, new_images)
             ids |= {key: self.records.find_equal(*key) for key in new}  # enrolled meanwhile
             kept = [row for row, key in enumerate(new) if ids[key] is None]
             added = [number_camera(profile, new[row][0]) for row in kept]
             rows = [(*astuple(sighting)[1:], new_images[row]) for row, sighting in zip(kept, added, strict=True)]
-            self._check_room(current, len(rows))
+            current.check_room(len(rows))
             new_ids = self.records.add(rows, current.model.encoder_digest, maps[kept])
             added = [replace(sighting, id=new_id) for new_id, sighting in zip(new_ids, added, strict=True)]
             try:
@@ -139,10 +119,11 @@ class Service:
             NotFound: unknown target, camera or sighting.
             InputError: an image is refused, or a camera or a time has another form than in the target's profile.
         """
-        active, gallery = self._find(target)
-        profile = active.model.profiles[target]
+        active = self.active
+        gallery, profile = active.find(target)
         find_cameras(profile, [query.camid for query in queries if query.camid is not None])  # names all that it lacks
-        places = [place_query(profile, query, self._stored(target, query)) for query in queries]
+        stored = [None if query.sighting is None else self._find_stored(target, query.sighting) for query in queries]
+        places = [place_query(profile, query, sighting) for query, sighting in zip(queries, stored, strict=True)]
         searched = place_limits(profile, only)
         maps = self._query_maps(active.model, queries)
         default, source = active.model.threshold_of(target, even_odds=even_odds)
@@ -162,11 +143,12 @@ class Service:
             NotFound: unknown target or sighting.
             InputError: the image is refused.
         """
-        active, _ = self._find(target)
-        pair = [query, Query(sighting=sighting)]
-        for each in pair:
-            self._stored(target, each)
-        (query_map,), (gallery_map,) = self._query_maps(active.model, pair)
+        active = self.active
+        active.find(target)
+        for stored in (query.sighting, sighting):
+            if stored is not None:
+                self._find_stored(target, stored)
+        (query_map,), (gallery_map,) = self._query_maps(active.model, [query, Query(sighting=sighting)])
         return correspondences(query_map, gallery_map, active.model.head, limit)
 
     def sighting(self, target: str, sighting: int) -> Sighting:
@@ -175,9 +157,7 @@ class Service:
         Raises:
             NotFound: the target has no such sighting.
         """
-        stored = self.records.find(sighting)
-        if stored is None or stored.target != target:
-            raise NotFound(f"{target} has no sighting {sighting}")
+        stored = self._find_stored(target, sighting)
         profile = self.active.model.profiles.get(target)
         return number_camera(profile, stored) if profile else stored
 
@@ -187,7 +167,7 @@ class Service:
         Raises:
             NotFound: the target has no such sighting.
         """
-        self.sighting(target, sighting)
+        self._find_stored(target, sighting)
         crop = self.records.crop(sighting)
         if crop is None:  # deleted meanwhile
             raise NotFound(f"{target} has no sighting {sighting}")
@@ -199,8 +179,7 @@ class Service:
         Raises:
             NotFound: unknown target.
         """
-        active, _ = self._find(target)
-        profile = active.model.profiles[target]
+        _, profile = self.active.find(target)
         return [number_camera(profile, sighting) for sighting in self.records.page(target, after, limit)]
 
     def delete_person(self, target: str, person: str) -> int:
@@ -213,7 +192,7 @@ class Service:
         """
         ids = self.records.ids_of_person(target, person)
         if not ids:
-            self._find(target)
+            self.active.find(target)
         return self.delete(target, ids)
 
     def delete(self, target: str, ids: Sequence[int]) -> int:
@@ -248,10 +227,10 @@ class Service:
         last = self._encode_missing(model)
         with self._change:
             self._encode_missing(model, after=last)  # the batch or two that were enrolled meanwhile
-            if _gallery_form(model) == _gallery_form(self.active.model):
-                self.active = ActiveVersion(version, model, self.active.galleries, self.active.capacity)
+            if gallery_form(model) == gallery_form(self.active.model):
+                self.active = replace(self.active, version=version, model=model)
             else:
-                self.active = self._load_galleries(version, model)
+                self.active = ActiveVersion.load(version, model, self.records, self.settings.memory_mb)
         log.info("version %s answers now", version)
         self._report_cameras()
 
@@ -268,20 +247,12 @@ class Service:
                     sorted(cameras, key=str),
                 )
 
-    def _find(self, target: str) -> tuple[ActiveVersion, Gallery]:
-        active = self.active
-        if target not in active.galleries:
-            raise NotFound(f"unknown target {target!r}, allowed: {', '.join(active.galleries)}")
-        return active, active.galleries[target]
-
-    def _check_room(self, active: ActiveVersion, count: int) -> None:
-        stored = sum(map(len, active.galleries.values()))
-        if stored + count > active.capacity:
-            raise Full(f"{stored:,} sightings are stored; serve.memory_mb has room for {active.capacity:,}")
-
-    def _stored(self, target: str, query: Query) -> Sighting | None:
-        """Return the stored sighting that a query names; None for an image."""
-        return None if query.sighting is None else self.sighting(target, query.sighting)
+    def _find_stored(self, target: str, sighting: int) -> Sighting:
+        """Return one sighting as it was enrolled."""
+        stored = self.records.find(sighting)
+        if stored is None or stored.target != target:
+            raise NotFound(f"{target} has no sighting {sighting}")
+        return stored
 
     def _query_maps(self, model: ServedModel, queries: Sequence[Query]) -> list[NDArray[np.float32]]:
         """Return each query's maps [n, C, h, w]: a stored one, or those of new crops, which are encoded together."""
@@ -330,25 +301,3 @@ class Service:
                 self._encode_stored(model, [sighting])
         else:
             self.records.add_maps(ids, model.encoder_digest, maps)
-
-    def _load_galleries(self, version: str, model: ServedModel) -> ActiveVersion:
-        """Read the sightings of the model's targets from disk; those of other targets take no memory.
-
-        Raises:
-            InputError: there are more than memory is set to hold.
-        """
-        # Half of the memory, as a new version's galleries are filled while the present ones still answer.
-        capacity = self.settings.memory_mb * 2**20 // (2 * sighting_bytes(model.map_shape))
-        if (stored := self.records.count_maps(model.encoder_digest, model.targets)) > capacity:
-            raise InputError(f"serve.memory_mb: has room for {capacity:,} sightings, {stored:,} are stored")
-        galleries = {name: Gallery(capacity, model.map_shape) for name in model.targets}
-        for sightings, maps in self.records.with_maps(model.encoder_digest, model.map_shape):
-            for name, gallery in galleries.items():
-                rows = [row for row, sighting in enumerate(sightings) if sighting.target == name]
-                gallery.add([number_camera(model.profiles[name], sightings[row]) for row in rows], maps[rows])
-        return ActiveVersion(version, model, galleries, capacity)
-
-
-def _gallery_form(model: ServedModel) -> tuple[str, dict[str, Mapping[int, str]]]:
-    """Return what the galleries in memory depend on: the encoder, the targets and their numbers of named cameras."""
-    return model.encoder_digest, {target: profile.cameras for target, profile in model.profiles.items()}

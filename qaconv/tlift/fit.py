@@ -13,13 +13,13 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from qaconv.times import check_seconds
 from qaconv.tlift.calibration import calibrate
 from qaconv.tlift.clock_checks import check_clocks, correct_times, find_duplicates
 from qaconv.tlift.clock_repair import find_clock_corrections
 from qaconv.tlift.comovement import CoMovement, measure_comovement
 from qaconv.tlift.em import Mixture, confident, fit_mixture, include_companions, judge_by
 from qaconv.tlift.findings import Finding
+from qaconv.tlift.fit_inputs import check_drawn, check_neighbours, check_sightings, check_tracks
 from qaconv.tlift.one_per_track import middle_sightings, neighbours_among
 from qaconv.tlift.pairs import Pairs, cross_camera_pairs
 from qaconv.tlift.parameter_selection import Choice, choose_parameters
@@ -79,29 +79,25 @@ def fit_profile(
         seed: seed of the random permutations of times that the fit is compared with. Default: 0.
 
     Raises:
-        ValueError: shapes do not fit, or a score is not in [0, 1].
+        ValueError: shapes do not fit, a score is not in [0, 1], or a number is not that of a sighting.
         InputError: a time cannot be seconds.
 
     Example:
         >>> fit_profile([[1], [0]], [[0.9], [0.9]], camids=[0, 1], times=[10.0, 25.0]).reason
         '1 mutual best matches with a time on two cameras; at least 30 are needed'
     """
-    check_seconds("times", times)
-    sightings = len(np.asarray(camids))
-    kept = np.arange(sightings)
-    if tracks is not None:
-        names = np.asarray(tracks, dtype=np.str_)
-        if names.shape != (sightings,):
-            raise ValueError(f"tracks must have an entry for each of {sightings} sightings, got {names.shape}")
-        kept = middle_sightings(names, np.asarray(times, dtype=np.float64))
-        neighbour_indices, neighbour_scores = neighbours_among(
-            kept, np.asarray(neighbour_indices), np.asarray(neighbour_scores), missing=0.0
-        )
-        if reranked is not None:
-            reranked = neighbours_among(kept, np.asarray(reranked[0]), np.asarray(reranked[1]), missing=np.nan)
-        camids, times = np.asarray(camids)[kept], np.asarray(times)[kept]
-    indices, scores, camids, times, order = _canonical(neighbour_indices, neighbour_scores, camids, times)
-    reranked_table = None if reranked is None else _check_neighbours("reranked", *reranked, len(camids), lacks=True)
+    camids, times = check_sightings(camids, times)
+    sightings = len(camids)
+    indices, scores = check_neighbours("neighbour", neighbour_indices, neighbour_scores, sightings)
+    if reranked is not None:
+        reranked = check_neighbours("reranked", *reranked, sightings, lacks=True)
+    drawn_pairs = None if drawn is None else check_drawn(*drawn, sightings)
+    kept = middle_sightings(check_tracks(tracks, sightings), times)
+    camids, times = camids[kept], times[kept]
+    indices, scores = neighbours_among(kept, indices, scores, missing=0.0)
+    order = np.lexsort((*scores.T[::-1], np.nan_to_num(times), camids))
+    camids, times = camids[order], times[order]
+    indices, scores = _reordered(indices, scores, order)
     findings, used = check_clocks(camids, times)
     findings = [*known, *findings]
     description: dict[str, Any] = {
@@ -134,14 +130,19 @@ def fit_profile(
     controls = _control_gains(pairs, camids, times, used, np.random.default_rng(seed))
     mixture, companions = include_companions(mixture, pairs, camids, times)
     calibrations = {"direct": calibrate(pairs.score, mixture.posterior)}
-    if reranked_table is not None:
-        reranked_neighbours = _reordered(*reranked_table, order)
-        reranked_pairs = cross_camera_pairs(*reranked_neighbours, camids)
+    if reranked is not None:
+        reranked = neighbours_among(kept, *reranked, missing=np.nan)
+        reranked_pairs = cross_camera_pairs(*_reordered(*reranked, order), camids)
         reranked_pairs = reranked_pairs.keep(used[reranked_pairs.first] & used[reranked_pairs.second])
         likely = judge_by(mixture, reranked_pairs, camids, times)
         calibrations["reranked"] = calibrate(reranked_pairs.score, likely)
     choice = choose_parameters(pairs, mixture, calibrations["direct"], camids, times)
     active = gain > max(MIN_GAIN, MIN_RATIO * max(controls))
+    odds = None
+    if active:
+        if drawn_pairs is not None:
+            drawn_pairs = _renumbered_pairs(drawn_pairs, kept[order], sightings, used, camids)
+        odds = fit_match_odds(mixture, pairs, times, round(sightings * used.mean()), drawn_pairs)
     return TLiftProfile(
         **description,
         active=active,
@@ -150,59 +151,11 @@ def fit_profile(
         parameters=choice.parameters,
         transit=_transit_table(mixture),
         calibrations=calibrations,
-        match_odds=fit_match_odds(
-            mixture,
-            pairs,
-            times,
-            round(sightings * used.mean()),
-            _renumber_drawn(drawn, kept[order], sightings, used, camids),
-        )
-        if active
-        else None,
+        match_odds=odds,
         clocks=corrections if active else {},
         findings=tuple(findings + changes if active else findings),
         evidence=_evidence(pairs, mixture, indices, scores, camids, times, choice, gain, controls, companions, seed),
     )
-
-
-def _canonical(
-    indices: ArrayLike, scores: ArrayLike, camids: ArrayLike, times: ArrayLike
-) -> tuple[Ints, Floats, Ints, Floats, Ints]:
-    """Sort sightings by camera, time and best scores; also return the order."""
-    camid, time = _whole_numbers("camids", camids), np.asarray(times, dtype=np.float64)
-    if camid.ndim != 1 or time.shape != camid.shape:
-        raise ValueError(f"camids and times must have shape [N], got {camid.shape} and {time.shape}")
-    index, score = _check_neighbours("neighbour", indices, scores, len(camid))
-    order = np.lexsort((*score.T[::-1], np.nan_to_num(time), camid))
-    return *_reordered(index, score, order), camid[order], time[order], order
-
-
-def _check_neighbours(
-    name: str, indices: ArrayLike, scores: ArrayLike, sightings: int, *, lacks: bool = False
-) -> tuple[Ints, Floats]:
-    """Return neighbours as arrays [N, k]; with `lacks` some have a score of NaN, and their indices do not count."""
-    index, score = _whole_numbers(f"{name}_indices", indices), np.asarray(scores, dtype=np.float64)
-    if index.ndim != 2 or index.shape != score.shape or len(index) != sightings:
-        raise ValueError(
-            f"{name}_indices and {name}_scores must have the same shape [{sightings}, k], as there are {sightings} "
-            f"camids, got {index.shape} and {score.shape}"
-        )
-    fits = ((score >= 0) & (score <= 1)) | (lacks & np.isnan(score))
-    if not fits.all():
-        raise ValueError(f"{name}_scores must be in [0, 1], got {int((~fits).sum())} that are not")
-    outside = index[~np.isnan(score) & ((index < 0) | (index >= sightings))]
-    if len(outside):
-        raise ValueError(f"{name}_indices must be in 0..{sightings - 1}, got {outside[0]}")
-    return index, score
-
-
-def _whole_numbers(name: str, values: ArrayLike) -> Ints:
-    numbers = np.asarray(values)
-    with np.errstate(invalid="ignore"):
-        whole = numbers.astype(np.int64)
-    if not np.array_equal(whole, numbers):
-        raise ValueError(f"{name} must be whole numbers, got {numbers[whole != numbers][0]}")
-    return whole
 
 
 def _reordered(indices: Ints, scores: Floats, order: Ints) -> tuple[Ints, Floats]:
@@ -212,26 +165,22 @@ def _reordered(indices: Ints, scores: Floats, order: Ints) -> tuple[Ints, Floats
     return position[indices[order]], scores[order]
 
 
-def _renumber_drawn(
-    drawn: tuple[ArrayLike, ArrayLike, ArrayLike] | None, numbers: Ints, count: int, used: Bools, camids: Ints
-) -> DrawnPairs | None:
+def _renumbered_pairs(drawn: DrawnPairs, numbers: Ints, count: int, used: Bools, camids: Ints) -> DrawnPairs:
     """Number the drawn pairs on two cameras by the order of the fit, without sightings that it does not use.
 
     Args:
-        drawn: (one, other, score), [S] each.
-        numbers: of the fit's sightings in the caller's order, [n].
+        drawn: numbered as the caller's sightings.
+        numbers: of the fit's sightings among the caller's, [n].
         count: number of the caller's sightings.
         used: whether a sighting's time is used, [n].
         camids: [n].
     """
-    if drawn is None:
-        return None
     position = np.full(count, -1)
     position[numbers] = np.where(used, np.arange(len(numbers)), -1)
-    one, other = (position[np.asarray(ends, dtype=np.int64)] for ends in drawn[:2])
+    one, other = position[drawn.one], position[drawn.other]
     inside = (one >= 0) & (other >= 0)
     inside[inside] = camids[one[inside]] != camids[other[inside]]
-    return DrawnPairs(one[inside], other[inside], np.asarray(drawn[2], dtype=np.float64)[inside])
+    return DrawnPairs(one[inside], other[inside], drawn.score[inside])
 
 
 def _renumbered(used: Bools, first: Ints, second: Ints) -> tuple[Ints, Ints]:

@@ -17,11 +17,11 @@ def middle_sightings(tracks: NDArray[np.str_], times: Floats) -> Ints:
         tracks: name of each sighting's track, "" where there is none, [N].
         times: [N] seconds, NaN where unknown; those come last.
     """
-    own = np.flatnonzero(tracks == "")
+    alone = np.flatnonzero(tracks == "")
     tracked = np.flatnonzero(tracks != "")
     ordered = tracked[np.lexsort((times[tracked], tracks[tracked]))]
     _, first, counts = np.unique(tracks[ordered], return_index=True, return_counts=True)
-    return np.sort(np.concatenate([own, ordered[first + (counts - 1) // 2]]))
+    return np.sort(np.concatenate([alone, ordered[first + (counts - 1) // 2]]))
 
 
 def neighbours_among(kept: Ints, indices: Ints, scores: Floats, missing: float) -> tuple[Ints, Floats]:
@@ -43,8 +43,8 @@ def neighbours_among(kept: Ints, indices: Ints, scores: Floats, missing: float) 
     width = max(1, int((~is_missing).sum(axis=1).max(initial=0)))
     columns = order[:, :width]
     absent = np.take_along_axis(is_missing, columns, axis=1)
-    own = np.broadcast_to(np.arange(len(kept))[:, None], columns.shape)
+    itself = np.broadcast_to(np.arange(len(kept))[:, None], columns.shape)
     return (
-        np.where(absent, own, np.take_along_axis(neighbours, columns, axis=1)),
+        np.where(absent, itself, np.take_along_axis(neighbours, columns, axis=1)),
         np.where(absent, missing, np.take_along_axis(their_scores, columns, axis=1)),
     )

@@ -33,8 +33,14 @@ def ranker(tmp_path: Path) -> Ranker:
 def table(query_time_s: float | None = 200.0) -> pd.DataFrame:
     query = {"role": "query", "id": "asked", "image": text(crop(100)), "camid": 0, "time_s": query_time_s}
     gallery = [
-        {"role": "gallery", "id": str(at), "image": text(crop(at)), "camid": at % 3, "time_s": 10.0 * at}
-        for at in range(GALLERY)
+        {
+            "role": "gallery",
+            "id": str(number),
+            "image": text(crop(number)),
+            "camid": number % 3,
+            "time_s": 10.0 * number,
+        }
+        for number in range(GALLERY)
     ]
     return pd.DataFrame([query, *gallery])
 
@@ -150,10 +156,12 @@ def test_crops_of_one_track_are_one_query_and_those_of_the_gallery_one_answer(ra
     rows = pd.concat([*queries, table().tail(GALLERY)], ignore_index=True)
     single = ranker.predict(CONTEXT, rows, {"top_k": GALLERY}).set_index(["query", "gallery"])["score"].unstack()
     calibrate_gently(ranker.model)
-    rows["track"] = ["a", "a", *(f"t{at // 9}" for at in range(GALLERY))]
+    rows["track"] = ["a", "a", *(f"t{number // 9}" for number in range(GALLERY))]
     answers = ranker.predict(CONTEXT, rows, {"top_k": GALLERY}).set_index("gallery")
     assert set(answers["query"]) == {"asked"}
-    by_camera = [[str(at) for at in range(GALLERY) if (at % 3, at // 9) == place] for place in np.ndindex(3, 5)]
+    by_camera = [
+        [str(number) for number in range(GALLERY) if (number % 3, number // 9) == place] for place in np.ndindex(3, 5)
+    ]
     assert sorted(map(sorted, answers["sightings"])) == sorted(map(sorted, by_camera))
     for best, answer in answers.iterrows():
         block = single[answer["sightings"]]
@@ -165,7 +173,7 @@ def test_crops_of_one_track_are_one_query_and_those_of_the_gallery_one_answer(ra
 
 def test_a_track_has_the_time_of_its_crop_in_the_middle(ranker: Ranker) -> None:
     rows = table()
-    rows["track"] = ["", *(f"t{at // 9}" for at in range(GALLERY))]
+    rows["track"] = ["", *(f"t{number // 9}" for number in range(GALLERY))]
     answers = ranker.predict(CONTEXT, rows, SETTINGS)
     middle = rows.groupby(["camid", "track"])["time_s"].transform(lambda times: sorted(times)[(len(times) - 1) // 2])
     pd.testing.assert_frame_equal(answers, ranker.predict(CONTEXT, rows.assign(time_s=middle), SETTINGS))

@@ -25,13 +25,13 @@ def score_two(block: NDArray[np.float64]) -> float:
 def test_tracks_have_the_mean_of_each_crops_best_score(query: list[str], gallery: list[str], seed: int) -> None:
     scores = np.random.default_rng(seed).normal(size=(len(query), len(gallery)))
     rows, columns = number_tracks(query), number_tracks(gallery)
-    found = score_tracks(scores, rows, columns)
+    scored = score_tracks(scores, rows, columns)
     expected = [
         [score_two(scores[np.ix_(rows == row, columns == column)]) for column in range(columns.max() + 1)]
         for row in range(rows.max() + 1)
     ]
-    np.testing.assert_allclose(found, expected, rtol=1e-12)
-    np.testing.assert_allclose(score_tracks(scores.T, columns, rows), found.T, rtol=1e-12)
+    np.testing.assert_allclose(scored, expected, rtol=1e-12)
+    np.testing.assert_allclose(score_tracks(scores.T, columns, rows), scored.T, rtol=1e-12)
     means = [
         [scores[np.ix_(rows == row, columns == column)].mean() for column in range(columns.max() + 1)]
         for row in range(rows.max() + 1)

@@ -17,7 +17,7 @@ from qaconv.paths import PREPARED
 from qaconv.serving import bounds, commands
 from qaconv.serving.app import create_app
 from qaconv.serving.bounds import LARGEST_BODY
-from qaconv.serving.schemas import LARGEST_IMAGE
+from qaconv.serving.fields import LARGEST_IMAGE
 from qaconv.serving.service import Service
 from qaconv.times import UNIX_EPOCH
 from tests.small_service import crop, small_service

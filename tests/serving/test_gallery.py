@@ -90,8 +90,9 @@ def test_a_shortlist_has_the_cameras_times_and_full_scores_of_its_sightings() ->
 def test_row_scores_are_those_of_maps_averaged_over_their_width() -> None:
     queries, maps = draw_maps(width=3)
     gallery = filled_gallery(maps)
-    query = queries[0].reshape(CHANNELS, -1).T
-    scores = SmallModel(width=3).row_scorer.score(np.ascontiguousarray(query), gallery._rows[: len(gallery)])
-    query_rows = to_unit_length(queries[:1].mean(axis=3, keepdims=True))[0]
+    locations = np.ascontiguousarray(queries[:2].reshape(2, CHANNELS, -1).transpose(0, 2, 1))
+    scores = SmallModel(width=3).row_scorer.score(locations, gallery._rows[: len(gallery)])
+    query_rows = to_unit_length(queries[:2].mean(axis=3, keepdims=True))
     rows = to_unit_length(maps.astype(np.float16).astype(np.float64).mean(axis=3, keepdims=True))
-    np.testing.assert_allclose(scores, 3 * plain_scores(query_rows, rows), atol=2e-2)
+    expected = [3 * plain_scores(query, rows) for query in query_rows]
+    np.testing.assert_allclose(scores, expected, atol=2e-2)

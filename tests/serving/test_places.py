@@ -48,7 +48,7 @@ def sighting(seed: int, **more: object) -> dict[str, object]:
     return {"image": text(crop(seed)), "camid": 0, **more}
 
 
-def found(service: Service, only: Limits = ANY) -> list[tuple[int, str | None, str | None]]:
+def search_all(service: Service, only: Limits = ANY) -> list[tuple[int, str | None, str | None]]:
     (matches,) = service.search("mall", [Query([crop(0)])], only, 50).results
     return sorted((match.camid, match.camera, match.track) for match in matches)
 
@@ -124,14 +124,14 @@ def test_a_search_by_a_name_that_the_target_lacks_is_refused(service: Service, q
 
 def test_a_champion_that_numbers_cameras_differently_finds_them_by_name(service: Service, tmp_path: Path) -> None:
     service.enrol("mall", [NewSighting(crop(0), "hall"), NewSighting(crop(1), 1), NewSighting(crop(2), "roof")])
-    assert found(service) == [(0, "hall", None), (1, "lift", None), (2, "roof", None)]
+    assert search_all(service) == [(0, "hall", None), (1, "lift", None), (2, "roof", None)]
     load_version(service, tmp_path / "new", cameras={0: "garage", 1: "hall", 2: "lift"})
     names = [(-1, "roof", None), (1, "hall", None), (2, "lift", None)]
-    assert found(service) == names
-    assert found(service, Limits(camids=frozenset(["lift"]))) == [(2, "lift", None)]
+    assert search_all(service) == names
+    assert search_all(service, Limits(camids=frozenset(["lift"]))) == [(2, "lift", None)]
     assert [sighting.camid for sighting in service.page("mall", 0, 5)] == [1, 2, -1]
     restarted = Service(service.records, SETTINGS, "2", service.active.model)
-    assert found(restarted) == names
+    assert search_all(restarted) == names
 
 
 def test_a_camera_whose_name_the_champion_lacks_is_matched_without_time_and_that_is_logged(
@@ -150,7 +150,7 @@ def test_numbers_that_were_stored_become_names_where_a_table_gets_names(service:
     set_profile(service, cameras={}, time_origin="")
     service.enrol("mall", [NewSighting(crop(seed), seed) for seed in range(3)])
     load_version(service, tmp_path / "new", cameras={0: "1", 1: "2", 2: "roof"})
-    assert found(service) == [(-1, None, None), (0, "1", None), (1, "2", None)]
+    assert search_all(service) == [(-1, None, None), (0, "1", None), (1, "2", None)]
 
 
 def test_an_equal_sighting_is_stored_once_however_its_camera_and_time_are_written(

@@ -10,9 +10,10 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 
+from qaconv.serving.active_version import Full
 from qaconv.serving.messages import Enrolled, Limits, NewSighting, Query
 from qaconv.serving.places import NotFound
-from qaconv.serving.service import Full, Service
+from qaconv.serving.service import Service
 from tests.small_service import ANY, SETTINGS, crop, enrol, find, small_model, small_service
 
 
@@ -146,7 +147,7 @@ def test_sightings_of_a_target_without_a_profile_take_no_room_before_and_after_a
     service = small_service(tmp_path)
     service.enrol("station", [NewSighting(crop(number), 0) for number in range(3)])
     model = small_model(tmp_path / "new", targets=["mall"])
-    monkeypatch.setattr("qaconv.serving.service.sighting_bytes", lambda _: 2**20 // 4)  # room for two
+    monkeypatch.setattr("qaconv.serving.active_version.sighting_bytes", lambda _: 2**20 // 4)  # room for two
     service.load_version("2", model)
     enrol(service, 2)
     with pytest.raises(Full, match="2 sightings are stored; serve.memory_mb has room for 2"):

@@ -54,17 +54,22 @@ def search(service: Service, seeds: range, **more: Any) -> list[Match]:
 def rank_without_tracks(service: Service, seed: int, camid: int | None, time_s: float | None) -> list[tuple[Any, ...]]:
     """Rank sightings by their own logits, each for itself."""
     model, gallery = service.active.model, service.active.galleries["mall"]
-    found = gallery.search(model, service._encoder.encode(model, [crop(seed)]), Filter(), 51)
-    place = [-1 if camid is None else camid], [np.nan if time_s is None else time_s], found.camids, found.times
-    stated = model.state("mall", found.logits, *place, gallery=found.searched)
-    lifted = None if time_s is None else model.lift("mall", found.logits, *place)
-    order = np.lexsort((found.ids, -(found.logits if lifted is None else lifted)[0]))
+    candidates = gallery.search(model, service._encoder.encode(model, [crop(seed)]), Filter(), 51)
+    place = (
+        [-1 if camid is None else camid],
+        [np.nan if time_s is None else time_s],
+        candidates.camids,
+        candidates.times,
+    )
+    stated = model.state("mall", candidates.logits, *place, gallery=candidates.searched)
+    lifted = None if time_s is None else model.lift("mall", candidates.logits, *place)
+    order = np.lexsort((candidates.ids, -(candidates.logits if lifted is None else lifted)[0]))
     return [
         (
-            int(found.ids[row]),
-            int(found.camids[row]),
-            float(found.times[row]),
-            float(found.logits[0, row]),
+            int(candidates.ids[row]),
+            int(candidates.camids[row]),
+            float(candidates.times[row]),
+            float(candidates.logits[0, row]),
             float(stated.probabilities[0, row]),
             bool(stated.probabilities[0, row] > stated.threshold),
             None if lifted is None else float(lifted[0, row]),
@@ -110,7 +115,7 @@ def test_the_best_sighting_of_a_track_is_the_best_for_any_crop(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     track = np.array(["a", "a"], dtype=np.object_)
-    found = Candidates(
+    candidates = Candidates(
         ids=np.array([1, 2]),
         camids=np.array([0, 0]),
         cameras=np.array([None, None]),
@@ -119,7 +124,7 @@ def test_the_best_sighting_of_a_track_is_the_best_for_any_crop(
         logits=np.array([[1.0, 2.0], [5.0, 0.0]], dtype=np.float32),
         searched=GallerySize(2, 10.0),
     )
-    monkeypatch.setattr(service.active.galleries["mall"], "search", lambda *_: found)
+    monkeypatch.setattr(service.active.galleries["mall"], "search", lambda *_: candidates)
     (match,) = search(service, range(100, 102))
     assert (match.id, match.sightings, match.time_s, match.score) == (1, [1, 2], 10.0, 3.5)
 

@@ -227,15 +227,20 @@ def test_score_outside_zero_and_one_is_refused(walks: Sightings) -> None:
         ({"reranked": ([[0.5], [0]], [[0.9], [np.nan]])}, "reranked_indices must be whole numbers, got 0.5"),
         ({"reranked": ([[1], [0]], [[1.9], [np.nan]])}, r"reranked_scores must be in \[0, 1\], got 1 "),
         ({"reranked": ([[1]], [[0.9]])}, r"reranked_indices and reranked_scores must have the same shape \[2, k\]"),
+        ({"drawn": ([0], [0.5], [0.9])}, "drawn must be whole numbers, got 0.5"),
+        ({"drawn": ([0], [-1], [0.9])}, r"drawn must be in 0\.\.1, got -1"),
+        ({"drawn": ([0], [1], [1.9])}, r"drawn must be in \[0, 1\], got 1 "),
+        ({"drawn": ([0, 1], [1], [0.9])}, r"drawn must be three arrays of shape \[S\], got \(2,\), \(1,\), \(1,\)"),
+        ({"neighbour_indices": [[-1], [0]], "tracks": ["a", "a"]}, r"neighbour_indices must be in 0\.\.1, got -1"),
     ],
 )
-def test_neighbours_of_another_kind_are_refused_by_name(changed: dict[str, Any], message: str) -> None:
+def test_neighbours_and_pairs_of_another_kind_are_refused_by_name(changed: dict[str, Any], message: str) -> None:
     sound: dict[str, Any] = {
         "neighbour_indices": [[1], [0]],
         "neighbour_scores": [[0.9], [0.9]],
         "camids": [0, 1],
         "times": [10.0, 25.0],
     }
-    assert not fit_profile(**sound).active
+    assert not fit_profile(**sound, reranked=([[1], [9]], [[0.9], [np.nan]]), drawn=([0], [1], [0.9])).active
     with pytest.raises(ValueError, match=message):
         fit_profile(**{**sound, **changed})

@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -47,6 +48,24 @@ def test_lost_gain_and_lost_cameras_are_reported() -> None:
     assert changes[0] == "time is no longer used: why"
     assert changes[1] == "cameras gone: [2]"
     assert changes[-1] == "matches gain 0.50 nats from their times, 2.00 before"
+
+
+@pytest.mark.parametrize(
+    ("roof", "expected"),
+    [
+        ((80.0, 20.0), []),
+        ((680.0, 620.0), ["camera roof: its transit times have changed; its clock was set by +600 s"]),
+    ],
+)
+def test_a_new_camera_whose_name_shifts_the_numbers_changes_no_other(
+    roof: tuple[float, float], expected: list[str]
+) -> None:
+    old = replace(profile(), cameras={0: "hall", 1: "lift", 2: "roof"})
+    new = replace(
+        profile((300.0, -200.0, 500.0, 60.0, *roof), camids=(0, 1, 2, 3)),
+        cameras={0: "entrance", 1: "hall", 2: "lift", 3: "roof"},
+    )
+    assert compare(old, new) == ["cameras new: ['entrance']", *expected]
 
 
 @pytest.mark.parametrize("seed", [21, 22, 23])

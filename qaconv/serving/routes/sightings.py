@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import FastAPI, Query, Response
 
 from qaconv.runtime.decode import FORMATS, find_format
-from qaconv.serving import messages, schemas
+from qaconv.serving import fields, messages, schemas
 from qaconv.serving.auth import require_scope
 from qaconv.serving.bounds import check_pixels
 from qaconv.serving.routes.common import PREFIX, REFUSALS, Responses, Target
@@ -47,14 +47,14 @@ def _add_reading(app: FastAPI, service: Service) -> None:
     @app.get(f"{PREFIX}/sightings", responses=REFUSALS, dependencies=search)
     def list_sightings(
         target: Target,
-        after: Annotated[int, Query(ge=0, lt=schemas.IDS)] = 0,
+        after: Annotated[int, Query(ge=0, lt=fields.IDS)] = 0,
         limit: Annotated[int, Query(ge=1, le=500)] = 50,
     ) -> schemas.Sightings:
         """List stored sightings with ids above `after`, in the order of enrolment."""
         return schemas.Sightings(sightings=[_stored(sighting) for sighting in service.page(target, after, limit)])
 
     @app.get(f"{PREFIX}/sightings/{{sighting}}", responses=REFUSALS, dependencies=search)
-    def show_sighting(target: Target, sighting: schemas.Id) -> schemas.StoredSighting:
+    def show_sighting(target: Target, sighting: fields.Id) -> schemas.StoredSighting:
         """Show camera, time, person and track of one sighting."""
         return _stored(service.sighting(target, sighting))
 
@@ -64,7 +64,7 @@ def _add_reading(app: FastAPI, service: Service) -> None:
         responses={**REFUSALS, **IMAGES},
         dependencies=search,
     )
-    def show_image(target: Target, sighting: schemas.Id) -> Response:
+    def show_image(target: Target, sighting: fields.Id) -> Response:
         """Return the image file as it was enrolled."""
         crop = service.crop(target, sighting)
         return Response(crop, media_type=FORMATS[find_format(crop)])
@@ -75,12 +75,12 @@ def _add_deletion(app: FastAPI, service: Service) -> None:
     responses = {**REFUSALS, **CHANGES}
 
     @app.delete(f"{PREFIX}/sightings/{{sighting}}", responses=responses, dependencies=delete)
-    def delete_sighting(target: Target, sighting: schemas.Id) -> schemas.Deleted:
+    def delete_sighting(target: Target, sighting: fields.Id) -> schemas.Deleted:
         """Overwrite one sighting's crop and map."""
         return schemas.Deleted(deleted=service.delete(target, [service.sighting(target, sighting).id]))
 
     @app.delete(f"{PREFIX}/people/{{person}}", responses=responses, dependencies=delete)
-    def delete_person(target: Target, person: schemas.Person) -> schemas.Deleted:
+    def delete_person(target: Target, person: fields.Person) -> schemas.Deleted:
         """Overwrite all crops and maps that were enrolled with this `person`. None is not an error."""
         return schemas.Deleted(deleted=service.delete_person(target, person))
 

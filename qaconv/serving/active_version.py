@@ -1,0 +1,76 @@
+"""The version that answers, with the galleries that it searches."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self
+
+from qaconv.errors import InputError
+from qaconv.runtime.model import ServedModel
+from qaconv.serving.gallery import Gallery, sighting_bytes
+from qaconv.serving.places import NotFound, number_camera
+from qaconv.serving.storage import Records
+from qaconv.tlift import TLiftProfile
+
+
+class Full(RuntimeError):
+    """`serve.memory_mb` has no room for more sightings."""
+
+
+@dataclass(frozen=True)
+class ActiveVersion:
+    """The version that answers.
+
+    Attributes:
+        version: its number.
+        model: what it runs.
+        galleries: by target.
+        capacity: largest number of sightings in all galleries together.
+    """
+
+    version: str
+    model: ServedModel
+    galleries: dict[str, Gallery]
+    capacity: int
+
+    @classmethod
+    def load(cls, version: str, model: ServedModel, records: Records, memory_mb: int) -> Self:
+        """Read the sightings of the model's targets from disk; those of other targets take no memory.
+
+        Raises:
+            InputError: there are more than memory is set to hold.
+        """
+        # Half of the memory, as a new version's galleries are filled while the present ones still answer.
+        capacity = memory_mb * 2**20 // (2 * sighting_bytes(model.map_shape))
+        if (stored := records.count_maps(model.encoder_digest, model.targets)) > capacity:
+            raise InputError(f"serve.memory_mb: has room for {capacity:,} sightings, {stored:,} are stored")
+        galleries = {name: Gallery(capacity, model.map_shape) for name in model.targets}
+        for sightings, maps in records.with_maps(model.encoder_digest, model.map_shape):
+            for name, gallery in galleries.items():
+                rows = [row for row, sighting in enumerate(sightings) if sighting.target == name]
+                gallery.add([number_camera(model.profiles[name], sightings[row]) for row in rows], maps[rows])
+        return cls(version, model, galleries, capacity)
+
+    def find(self, target: str) -> tuple[Gallery, TLiftProfile]:
+        """Return a target's gallery and temporal profile.
+
+        Raises:
+            NotFound: unknown target.
+        """
+        if target not in self.galleries:
+            raise NotFound(f"unknown target {target!r}, allowed: {', '.join(self.galleries)}")
+        return self.galleries[target], self.model.profiles[target]
+
+    def check_room(self, count: int) -> None:
+        """Check that memory has room for more sightings.
+
+        Raises:
+            Full: it has not.
+        """
+        stored = sum(map(len, self.galleries.values()))
+        if stored + count > self.capacity:
+            raise Full(f"{stored:,} sightings are stored; serve.memory_mb has room for {self.capacity:,}")
+
+
+def gallery_form(model: ServedModel) -> tuple[str, dict[str, Mapping[int, str]]]:
+    """Return what the galleries in memory depend on: the encoder, the targets and their numbers of named cameras."""
+    return model.encoder_digest, {target: profile.cameras for target, profile in model.profiles.items()}
