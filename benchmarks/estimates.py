@@ -8,18 +8,15 @@ simulation gave the images, as the pipeline has none for `street`.
 from collections.abc import Iterator
 
 import numpy as np
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
-from scipy.special import expit
 
 from benchmarks.demo import require_outputs
 from qaconv.config import METHODS, load_params
 from qaconv.data.manifest import UNLABELLED, Manifest
 from qaconv.matching.results import Matches
-from qaconv.metrics.marked import best_answers
 from qaconv.metrics.rankings import method_label
-from qaconv.metrics.target_estimates import estimate
+from qaconv.metrics.target_estimates import estimate, stated_answers
 from qaconv.metrics.target_sightings import EvaluatedSightings
 from qaconv.paths import MATCHES, PREPARED, TLIFT
 from qaconv.tlift import TLiftProfile
@@ -52,8 +49,7 @@ def main() -> None:
 
 def rows(name: str, parts: tuple[int, ...], seed: int) -> Iterator[tuple[str, ...]]:
     """Yield a row for each method of a target that uses times."""
-    frame = Manifest.load(PREPARED / name).frame
-    frame = frame[frame["split"] != "train"]
+    frame = Manifest.load(PREPARED / name).sightings()
     sightings = EvaluatedSightings(frame.assign(pid=UNLABELLED), PREPARED / name)
     pids = frame["image"].str.extract(PERSON)[0].astype("int64").to_numpy()
     query, gallery = pids[: len(sightings.query), None], pids[len(sightings.query) :]
@@ -64,7 +60,9 @@ def rows(name: str, parts: tuple[int, ...], seed: int) -> Iterator[tuple[str, ..
         expected = estimate(logits, sightings, profile, seed=seed).expected
         if expected is None or expected.expected_precision is None:
             continue
-        right = _right_answers(logits, sightings, profile, is_match)
+        answers = enumerate(stated_answers(logits, sightings, profile))
+        threshold = expected.stated_threshold
+        right = np.array([np.sum(is_match[row, best] & (stated > threshold)) for row, (best, stated) in answers])
         yield (
             name,
             method_label(method),
@@ -75,21 +73,6 @@ def rows(name: str, parts: tuple[int, ...], seed: int) -> Iterator[tuple[str, ..
             f"{expected.expected_matches:,.0f}",
             f"{right.sum():,}",
         )
-
-
-def _right_answers(
-    logits: NDArray[np.float32], sightings: EvaluatedSightings, profile: TLiftProfile, is_match: NDArray[np.bool_]
-) -> NDArray[np.int64]:
-    """Count the right ones among the answers to each query that are marked as matches, [Q]."""
-    query, gallery = sightings.query, sightings.gallery
-    places = query["camid"], query["time_s"], gallery["camid"], gallery["time_s"]
-    scores = expit(logits.astype(np.float64))
-    stated = profile.probabilities(scores, *places)
-    assert stated is not None and profile.match_odds is not None
-    right = is_match & (stated > profile.match_odds.threshold)
-    camids = query["camid"].to_numpy(), gallery["camid"].to_numpy()
-    answers = best_answers(profile.lift(scores, *places), *camids, sightings.same_camera)
-    return np.array([np.count_nonzero(right[row, best]) for row, best in enumerate(answers)])
 
 
 if __name__ == "__main__":

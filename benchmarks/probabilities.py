@@ -13,10 +13,11 @@ from scipy.special import expit
 
 from benchmarks.demo import labelled_targets, require_outputs
 from qaconv.config import load_params
-from qaconv.data.manifest import JUNK, Manifest
+from qaconv.data.manifest import Manifest
 from qaconv.matching.results import Matches
 from qaconv.metrics.marked import ANSWERS, MarkedAnswers, measure_marked
 from qaconv.metrics.rankings import SERVED_METHOD
+from qaconv.metrics.target_sightings import EvaluatedSightings
 from qaconv.paths import MATCHES, ONNX, PREPARED, TLIFT
 from qaconv.runtime.model import ServedModel
 from qaconv.tlift import TLiftProfile
@@ -39,18 +40,13 @@ def main() -> None:
 
 def measure(name: str, model: ServedModel) -> Iterator[tuple[str, MarkedAnswers]]:
     """Yield the answers with the probabilities of the target, and with those at even odds."""
-    manifest = Manifest.load(PREPARED / name)
-    matches = Matches.load(name, SERVED_METHOD, load_params().evaluate.parts)
-    sightings = manifest.sightings()
-    query, gallery = (sightings[sightings["split"] == split] for split in ("query", "gallery"))
-    keep = (gallery["pid"] != JUNK).to_numpy()
-    gallery, logits = gallery[keep], matches.logits[:, keep]
+    sightings = EvaluatedSightings(Manifest.load(PREPARED / name).frame, PREPARED / name)
+    logits = sightings.logits(Matches.load(name, SERVED_METHOD, load_params().evaluate.parts).logits)
     profile = TLiftProfile.load(TLIFT / name / f"{SERVED_METHOD}.json")
     scores = expit(logits.astype(np.float64))
-    where = query["camid"], query["time_s"], gallery["camid"], gallery["time_s"]
-    lifted = profile.lift(scores, *where)
-    identities = query["pid"], gallery["pid"], query["camid"], gallery["camid"]
-    probabilities = profile.probabilities(scores, *where)
+    lifted = profile.lift(scores, *sightings.places)
+    identities = sightings.identities
+    probabilities = profile.probabilities(scores, *sightings.places)
     if probabilities is not None and profile.match_odds is not None:
         yield "target", measure_marked(lifted, probabilities, profile.match_odds.threshold, *identities)
     yield "even odds", measure_marked(lifted, model.probability(logits), model.threshold, *identities)

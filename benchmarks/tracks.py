@@ -91,9 +91,9 @@ def measure(logits: Floats, people: NDArray[np.int64], cameras: NDArray[np.int64
 def _likeness(table: Floats) -> Floats:
     """How alike the crops of each track are, [T]: their mean probability by the scaling of the re-ranker, 0 for one."""
     count = table.shape[1]
-    own = table[np.arange(len(table)), :, np.arange(len(table))]
+    within = table[np.arange(len(table)), :, np.arange(len(table))]
     apart = ~np.eye(count, dtype=bool)
-    return expit(own[:, apart] / 10).mean(axis=1) if count > 1 else np.zeros(len(table))
+    return expit(within[:, apart] / 10).mean(axis=1) if count > 1 else np.zeros(len(table))
 
 
 def _blocks(table: Floats) -> Floats:

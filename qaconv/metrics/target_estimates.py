@@ -4,7 +4,7 @@ No pid is read. Q searches, sightings that were drawn as queries; G gallery imag
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -49,14 +49,7 @@ def _expected(
 ) -> ExpectedMatches | None:
     if profile.match_odds is None:
         return None
-    query, gallery = sightings.query, sightings.gallery
-    scores = expit(logits.astype(np.float64))
-    places = query["camid"], query["time_s"], gallery["camid"], gallery["time_s"]
-    lifted = profile.lift(scores, *places)
-    stated = profile.probabilities(scores, *places)
-    assert stated is not None
-    camids = query["camid"].to_numpy(), gallery["camid"].to_numpy()
-    answers = [stated[row, best] for row, best in enumerate(best_answers(lifted, *camids, sightings.same_camera))]
+    answers = [stated for _, stated in stated_answers(logits, sightings, profile)]
     threshold = profile.match_odds.threshold
     share = mean_with_interval([bool((row > threshold).any()) for row in answers], seed=seed)
     marked = np.concatenate([row[row > threshold] for row in answers])
@@ -69,6 +62,25 @@ def _expected(
         expected_matches=float(marked.sum()),
         expected_precision=float(marked.mean()) if len(marked) else None,
     )
+
+
+def stated_answers(
+    logits: NDArray[np.float32], sightings: EvaluatedSightings, profile: TLiftProfile
+) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float64]]]:
+    """Yield the columns of each search's best answers, best first, and the probabilities that are stated for them.
+
+    Args:
+        logits: [Q, G] of direct matching.
+        sightings: [Q] and [G].
+        profile: with match odds.
+    """
+    scores = expit(logits.astype(np.float64))
+    lifted = profile.lift(scores, *sightings.places)
+    stated = profile.probabilities(scores, *sightings.places)
+    assert stated is not None
+    camids = sightings.query["camid"].to_numpy(), sightings.gallery["camid"].to_numpy()
+    for row, best in enumerate(best_answers(lifted, *camids, sightings.same_camera)):
+        yield best, stated[row, best]
 
 
 def write_estimates(

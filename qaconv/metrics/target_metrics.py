@@ -48,7 +48,7 @@ from qaconv.metrics.rankings import (
     first_rank_column,
     is_lifted,
 )
-from qaconv.metrics.sightings import SameCamera, Sightings
+from qaconv.metrics.sightings import Sightings
 from qaconv.metrics.target_sightings import EvaluatedSightings
 from qaconv.paths import METRICS
 from qaconv.runtime.tracks import first_sightings, score_tracks
@@ -77,7 +77,6 @@ def scores_by_ranking(
         profile: lifts; it returns the scores unchanged where times are not used.
         sightings: [Q] and [G].
     """
-    query, gallery = sightings.query, sightings.gallery
     for ranking in rankings:
         if not ranking.lifted:
             yield ranking.key, reranked if ranking.reranked else logits
@@ -86,10 +85,7 @@ def scores_by_ranking(
             ranking.key,
             profile.lift(
                 reranked if ranking.reranked else expit(logits.astype(np.float64)),
-                query["camid"],
-                query["time_s"],
-                gallery["camid"],
-                gallery["time_s"],
+                *sightings.places,
                 ranking="reranked" if ranking.reranked else "direct",
             ),
         )
@@ -124,9 +120,7 @@ def measure(
     Raises:
         InputError: no query has a true match.
     """
-    query, gallery = sightings.query, sightings.gallery
-    identities = (query["pid"], gallery["pid"], query["camid"], gallery["camid"])
-    same_camera = sightings.same_camera
+    identities, same_camera = sightings.identities, sightings.same_camera
     rankings: dict[str, RankingMetrics] = {}
     tracks: dict[str, RankingMetrics] = {}
     direct: NDArray[Any] | None = None
@@ -140,7 +134,7 @@ def measure(
             if key == DIRECT.key:
                 direct = table
             elif key == LIFTED and direct is not None:
-                marked = _measure_marked(direct, table, sightings, profile, same_camera)
+                marked = _measure_marked(direct, table, sightings, profile)
         assert direct is not None
         pairs = Sightings(direct, *identities).pairs(same_camera)
         return Measures(
@@ -169,16 +163,13 @@ def _measure_marked(
     lifted: NDArray[Any],
     sightings: EvaluatedSightings,
     profile: TLiftProfile | None,
-    same_camera: SameCamera,
 ) -> MarkedAnswers | None:
     if profile is None or profile.match_odds is None:
         return None
-    query, gallery = sightings.query, sightings.gallery
-    where = query["camid"], query["time_s"], gallery["camid"], gallery["time_s"]
-    stated = profile.probabilities(expit(logits.astype(np.float64)), *where)
+    stated = profile.probabilities(expit(logits.astype(np.float64)), *sightings.places)
     assert stated is not None
-    identities = (query["pid"], gallery["pid"], query["camid"], gallery["camid"])
-    return measure_marked(lifted, stated, profile.match_odds.threshold, *identities, same_camera=same_camera)
+    threshold, same_camera = profile.match_odds.threshold, sightings.same_camera
+    return measure_marked(lifted, stated, threshold, *sightings.identities, same_camera=same_camera)
 
 
 def write_measures(target: str, measures: Mapping[str, Measures], query: pd.DataFrame, *, seed: int) -> None:

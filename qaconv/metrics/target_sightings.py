@@ -14,6 +14,8 @@ from qaconv.errors import InputError
 from qaconv.metrics.sightings import SameCamera
 from qaconv.runtime.tracks import number_tracks
 
+Columns = tuple[pd.Series, pd.Series, pd.Series, pd.Series]
+
 
 class EvaluatedSightings:
     """Measured queries and gallery of a target.
@@ -51,6 +53,18 @@ class EvaluatedSightings:
     def logits(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the logits [Q, G] among those of all queries with all of the gallery."""
         return logits[np.ix_(self.is_query_measured, self.is_gallery_measured)]
+
+    @property
+    def places(self) -> Columns:
+        """Cameras and times of the queries, [Q] each, and of the gallery, [G] each."""
+        query, gallery = self.query, self.gallery
+        return query["camid"], query["time_s"], gallery["camid"], gallery["time_s"]
+
+    @property
+    def identities(self) -> Columns:
+        """Pids of queries, [Q], and gallery, [G], and the cameras of both."""
+        query, gallery = self.query, self.gallery
+        return query["pid"], gallery["pid"], query["camid"], gallery["camid"]
 
     @property
     def has_tracks(self) -> bool:

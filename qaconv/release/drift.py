@@ -206,10 +206,10 @@ def _cameras(
     before: Window, since: Window, profile: TLiftProfile | None, rules: DriftConfig, names: Mapping[int, str]
 ) -> Iterator[Drift]:
     if profile and (unknown := sorted({*since.camids.tolist()} - {*profile.camids})):
-        lacking, known = (
-            ", ".join(names.get(camid, str(camid)) for camid in some) for some in (unknown, profile.camids)
+        missing, known = (
+            ", ".join(names.get(camid, str(camid)) for camid in camids) for camids in (unknown, profile.camids)
         )
-        yield Drift("cameras", f"cameras [{lacking}] are not in the profile, which has [{known}]")
+        yield Drift("cameras", f"cameras [{missing}] are not in the profile, which has [{known}]")
     for camid in np.union1d(before.camids, since.camids):
         now, then = (float((window.camids == camid).mean()) for window in (since, before))
         if abs(now - then) > rules.max_share_change:

@@ -89,8 +89,8 @@ def decide(challenger: Evidence, champion: Evidence | None, rules: GateConfig) -
         no_labels = "" if challenger.average_precisions else "; no target has labels, so no accuracy was measured"
         return _outcome(checks, f"there was no champion{no_labels}", {})
     checks += _times(challenger, champion)
-    found = list(_found_matches(challenger, champion, rules))
-    checks += found
+    match_checks = list(_found_matches(challenger, champion, rules))
+    checks += match_checks
     same_data = {name for name, digest in challenger.data.items() if digest == champion.data.get(name)}
     common = [
         name
@@ -99,11 +99,12 @@ def decide(challenger: Evidence, champion: Evidence | None, rules: GateConfig) -
     ]
     compared = {*common, *same_data.intersection(challenger.unlabelled)}
     not_compared = sorted({*challenger.data, *champion.data} - compared)
-    note = f"; not compared, as only one was measured on the present data: {', '.join(not_compared)}"
-    note = note if not_compared else ""
+    note = ""
+    if not_compared:
+        note = f"; not compared, as only one was measured on the present data: {', '.join(not_compared)}"
     if not (challenger.average_precisions and champion.average_precisions):
         why = "the champion's targets had no labels" if challenger.average_precisions else "no target has labels"
-        details = "".join(f"; {check.detail}" for check in found)
+        details = "".join(f"; {check.detail}" for check in match_checks)
         return _outcome(checks, f"{why}, so no accuracy was compared{details}{note}", {})
     if not common:
         detail = "no target was measured for both on the same data; keep one of the champion's targets unchanged"

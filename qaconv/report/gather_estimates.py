@@ -50,10 +50,10 @@ def _search(sightings: TargetSightings, row: int, profile: TLiftProfile) -> Like
     if not elsewhere.any():
         elsewhere[:] = True
     best = np.argsort(np.where(elsewhere, -lifted[columns], np.inf), kind="stable")[: min(SHOWN, elsewhere.sum())]
+    threshold = profile.match_odds.threshold if profile.match_odds else 1.0
     answers = []
     for rank, position in enumerate(best.tolist(), start=1):
         probability = None if stated is None else float(stated[0, position])
-        threshold = profile.match_odds.threshold if profile.match_odds else 1.0
         is_marked = probability is not None and probability > threshold
         answers.append(LikelyAnswer(crop(frame, int(columns[position])), rank, probability, is_marked))
     return LikelySearch(crop(frame, row), answers)

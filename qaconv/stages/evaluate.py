@@ -29,18 +29,18 @@ def evaluate(params: Params, target: str) -> None:
     sightings = EvaluatedSightings(manifest.frame, PREPARED / target)
     measures = {}
     estimates = {}
+    trained = {method: load_network(MODELS / method)[1] for method in METHODS}
+    if any("digests" in made["data"] for made in trained.values()):  # trained here, not imported
+        for table in ("train", "holdout"):
+            refuse_trained_images(read_file(pd.read_parquet, SOURCES / f"{table}.parquet"), target)
     for method in METHODS:
         matches = Matches.load(target, method, params.evaluate.parts)
         profile = TLiftProfile.load(TLIFT / target / f"{method}.json", model=matches.model)
-        trained = load_network(MODELS / method)[1]
-        if "digests" in trained["data"]:  # trained here, not imported
-            for table in ("train", "holdout"):
-                refuse_trained_images(read_file(pd.read_parquet, SOURCES / f"{table}.parquet"), target)
         logits = sightings.logits(matches.logits)
         if not manifest.is_labelled:
             estimates[method] = estimate(logits, sightings, profile, seed=params.seed)
             continue
-        fitted = trained["calibration"]
+        fitted = trained[method]["calibration"]
         scores = scores_by_ranking(rankings, logits, matches.reranked_measured, profile, sightings)
         measures[method] = measure(scores, sightings, Calibration(**fitted) if fitted else None, profile)
     if manifest.is_labelled:

@@ -70,8 +70,9 @@ def _draw_pairs(logits: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray
     Args:
         logits: [Q, G]; all pairs are returned where there are at most DRAWN.
     """
-    drawn = np.arange(logits.size)
-    if len(drawn) > DRAWN:
+    if logits.size > DRAWN:
         drawn = np.random.default_rng(SEED).integers(logits.size, size=DRAWN)
+    else:
+        drawn = np.arange(logits.size)
     query, gallery = np.divmod(drawn, max(1, logits.shape[1]))
     return query, len(logits) + gallery, expit(logits.ravel()[drawn].astype(np.float64))

@@ -120,8 +120,8 @@ def test_a_new_camera_leaves_the_probabilities_of_the_others(tmp_path: Path) -> 
     rows = pd.DataFrame({"image": ["0.png", "1.png"], "camid": [0, 1], "time_s": [0.0, 60.0]})
     further = pd.DataFrame({"image": ["2.png"], "camid": [7], "time_s": [20.0]})
     alone = match_window(Colours(), profile, rows, tmp_path)
-    beside = match_window(Colours(), profile, pd.concat([rows, further], ignore_index=True), tmp_path)
-    assert alone.likely.tolist() == [True, True] and beside.likely.tolist()[:2] == [True, True]
+    with_further = match_window(Colours(), profile, pd.concat([rows, further], ignore_index=True), tmp_path)
+    assert alone.likely.tolist() == [True, True] and with_further.likely.tolist()[:2] == [True, True]
 
 
 def test_sightings_with_milliseconds_are_refused_before_an_image_is_read(tmp_path: Path) -> None:

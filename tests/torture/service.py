@@ -179,9 +179,9 @@ def check(project: Path, client: httpx.Client, ledger: Ledger) -> None:
         ledger.stored |= {present[seed]: seed for seed in kept}
     ledger.unanswered.clear()
     for sighting in sorted(ledger.doubtful):
-        there = sighting in listed
-        ledger.counts["deletions without an answer, " + ("stored" if there else "absent")] += 1
-        if not there:
+        is_stored = sighting in listed
+        ledger.counts["deletions without an answer, " + ("stored" if is_stored else "absent")] += 1
+        if not is_stored:
             ledger.deleted[sighting] = ledger.stored.pop(sighting)
     ledger.doubtful.clear()
     metrics = client.get("/metrics").text
