@@ -1,0 +1,1 @@
+"""Join the sightings of a target to people: journeys, counts and their uncertainty, without labels."""
