@@ -16,6 +16,7 @@ from scipy.special import expit, logit
 
 from qaconv.identities.clustering import Identities
 from qaconv.identities.graph import LIMIT, Edges
+from qaconv.runtime.tracks import number_tracks
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -41,9 +42,7 @@ class Joins(NamedTuple):
     log_odds: Floats
 
 
-def draw_people(
-    sightings: pd.DataFrame, identities: Identities, edges: Edges, *, seed: int = 0
-) -> NDArray[np.int32]:
+def draw_people(sightings: pd.DataFrame, identities: Identities, edges: Edges, *, seed: int = 0) -> NDArray[np.int32]:
     """Return the person on each sighting by draw, [D, N].
 
     Args:
@@ -55,7 +54,7 @@ def draw_people(
     _, group = np.unique(identities.identity, return_inverse=True)
     rng = np.random.default_rng(seed)
     joins = _find_joins(group, edges, _apart(sightings, group))
-    splits = _Splits(group, edges)
+    splits = _Splits(group, number_tracks(sightings["track"]), edges)
     draws = int(np.clip(DRAWN // max(1, len(group)), *DRAWS))
     people = np.empty((draws, len(group)), dtype=np.int32)
     for row in people:
@@ -125,8 +124,9 @@ class _Splits:
         log_odds: that an identity holds a second person, [K].
     """
 
-    def __init__(self, group: Ints, edges: Edges) -> None:
+    def __init__(self, group: Ints, track: Ints, edges: Edges) -> None:
         self.size = np.bincount(group)
+        self._track = track
         within = group[edges.first] == group[edges.second]
         one = np.concatenate([edges.first[within], edges.second[within]])
         other = np.concatenate([edges.second[within], edges.first[within]])
@@ -144,8 +144,8 @@ class _Splits:
     def draw(self, row: NDArray[np.int32], person: NDArray[np.int32], rng: np.random.Generator) -> None:
         """Give the second people of some identities numbers of their own, or those of other identities.
 
-        A second person is drawn as one sighting, with the more probability the less it fits, and all sightings that
-        fit it better than the rest of their identity.
+        A second person is drawn as one sighting, with the more probability the less it fits, and all that fit it better
+        than the rest of their identity. The sightings of a track stay together: most of them decide.
 
         Args:
             row: person on each sighting, [N], changed.
@@ -160,5 +160,9 @@ class _Splits:
             pivot = rng.choice(members, p=misfit / misfit.sum())
             fits = slice(self._start[pivot], self._start[pivot + 1])
             closer = self._other[fits][self._likely[fits] > self._mean[self._other[fits]]]
+            _, track = np.unique(self._track[members], return_inverse=True)
+            moved = np.bincount(track, np.isin(members, closer)) > 0.5 * np.bincount(track)
+            moved[track[members == pivot]] = True
+            leaving = members[moved[track]]
             is_new = rng.random() < SPLIT_NEW
-            row[pivot] = row[closer] = people + number if is_new else rng.integers(people)
+            row[leaving] = people + number if is_new else rng.integers(people)

@@ -47,7 +47,7 @@ def summarise(
         flows=list_flows(table, people),
         dwell=list_dwell(table, people),
         quality=Quality(
-            precision=estimate_precision(edges, camid, people),
+            precision=estimate_precision(edges, identities.identity, camid, people),
             found=estimate_found(identities.identity, camid, people),
             purity=estimate_purity(identities.identity, people),
             trust=trust,
