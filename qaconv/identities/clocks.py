@@ -65,12 +65,12 @@ def _first_offsets(identity: Ints, camera: Ints, time: Floats, cameras: int) -> 
     np.add.at(count, (person, camera), 1)
     mean = np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
     pairs = []
-    for start, end in combinations(range(cameras), 2):
-        gaps = mean[:, end] - mean[:, start]
+    for one, other in combinations(range(cameras), 2):
+        gaps = mean[:, other] - mean[:, one]
         gaps = gaps[np.isfinite(gaps)]
         if len(gaps):
-            pairs.append((start, end, np.median(gaps), len(gaps)))
-    start, end, gap, weight = np.array(pairs).reshape(-1, 4).T
+            pairs.append((one, other, np.median(gaps), len(gaps)))
+    start, end, gap, weight = np.array(pairs, dtype=np.float64).reshape(-1, 4).T
     return _solve(Ways(start.astype(np.int64), end.astype(np.int64), gap), weight, cameras)
 
 
@@ -92,4 +92,5 @@ def _solve(ways: Ways, weights: Floats, cameras: int) -> Floats:
         np.add.at(known, camera, sign * weights * ways.gap_s)
     np.add.at(normal, (ways.start, ways.end), -weights)
     np.add.at(normal, (ways.end, ways.start), -weights)
-    return np.linalg.lstsq(normal, known, rcond=None)[0]
+    offsets: Floats = np.linalg.lstsq(normal, known, rcond=None)[0]
+    return offsets

@@ -14,6 +14,7 @@ from qaconv.tlift.fit import VISIT_SECONDS
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
+Numbers = Ints | NDArray[np.int32]
 
 SEED = 0  # of the bootstrap of visits, so that the same identities give the same figures
 
@@ -98,7 +99,7 @@ def _columns(table: pd.DataFrame) -> tuple[Ints, Floats, Ints]:
     return table["camid"].to_numpy(), table["time_s"].to_numpy(np.float64), table["identity"].to_numpy()
 
 
-def _number_visits(identity: Ints, camid: Ints, time_s: Floats, common_s: Floats) -> Ints:
+def _number_visits(identity: Numbers, camid: Ints, time_s: Floats, common_s: Floats) -> Ints:
     """Number the visit of each sighting by identity and start, [N]."""
     order = np.lexsort((time_s, camid, identity))
     starts = np.ones(len(order), dtype=bool)
@@ -112,7 +113,7 @@ def _number_visits(identity: Ints, camid: Ints, time_s: Floats, common_s: Floats
     return number
 
 
-def _differs(values: Ints) -> Bools:
+def _differs(values: Numbers) -> Bools:
     differs: Bools = values[1:] != values[:-1]
     return differs
 
@@ -124,9 +125,7 @@ def _is_near(time_s: Floats) -> Bools:
     return near
 
 
-def _count_ways(
-    identity: Ints | NDArray[np.int32], camid: Ints, time_s: Floats, common_s: Floats, cameras: int
-) -> Ints:
+def _count_ways(identity: Numbers, camid: Ints, time_s: Floats, common_s: Floats, cameras: int) -> Ints:
     """Count visits in a row of one identity, by start * cameras + end."""
     timed = np.flatnonzero(np.isfinite(time_s))
     number = _number_visits(identity[timed], camid[timed], time_s[timed], common_s[timed])
@@ -136,7 +135,7 @@ def _count_ways(
     return np.bincount(camera[:-1][moved] * cameras + camera[1:][moved], minlength=cameras**2)
 
 
-def _lengths_by_camera(identity: Ints | NDArray[np.int32], camid: Ints, time_s: Floats) -> dict[int, Floats]:
+def _lengths_by_camera(identity: Numbers, camid: Ints, time_s: Floats) -> dict[int, Floats]:
     """Return the length in seconds of each visit with at least two times, by camera."""
     timed = np.flatnonzero(np.isfinite(time_s))
     number = _number_visits(identity[timed], camid[timed], time_s[timed], time_s[timed])

@@ -57,4 +57,5 @@ def test_dwell_is_the_median_length_of_the_visits_that_have_one() -> None:
 def test_without_times_there_are_visits_but_no_flows_and_no_dwell() -> None:
     sightings = table((1, 0, NAN), (1, 1, NAN), (1, 1, NAN))
     assert list_visits(sightings)["sightings"].tolist() == [1, 2]
-    assert list_flows(sightings, people([1, 1, 1])) == list_dwell(sightings, people([1, 1, 1])) == ()
+    assert not list_flows(sightings, people([1, 1, 1]))
+    assert not list_dwell(sightings, people([1, 1, 1]))
