@@ -27,7 +27,6 @@ from qaconv.models.checkpoint import load_network
 from qaconv.paths import MODELS, PREPARED
 from qaconv.progress import track
 from qaconv.runtime.model import ServedModel
-from qaconv.stages.fit_tlift import _draw_pairs
 from qaconv.synthetic.render import choose_crops, draw_crops
 from qaconv.synthetic.tracks import number_tracks
 from qaconv.tlift import TLiftProfile, fit_profile
@@ -67,13 +66,14 @@ class Network:
     @cached_property
     def profile(self) -> TLiftProfile:
         """The profile that is fitted to the sightings without labels."""
-        queries = int((self.sightings["split"] == "query").sum())
+        is_query = (self.sightings["split"] == "query").to_numpy()
+        query, gallery = np.nonzero(is_query[:, None] & ~is_query)  # pairs that a search meets, of any score
         return fit_profile(
             self.neighbours,
             expit(np.take_along_axis(self.logits, self.neighbours, axis=1).astype(np.float64)),
             self.sightings["camid"],
             self.sightings["time_s"],
-            drawn=_draw_pairs(self.logits[:queries, queries:]),
+            drawn=(query, gallery, expit(self.logits[query, gallery].astype(np.float64))),
             tracks=self.sightings["track"],
             target=self.name,
         )

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.cluster.hierarchy import cut_tree, linkage
+from scipy.cluster.hierarchy import cut_tree, fcluster, linkage
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial.distance import squareform
@@ -52,24 +52,35 @@ def components(distances: Floats, threshold: float) -> Ints:
 
 def average_linkage(distances: Floats) -> Iterator[Ints]:
     """Yield the clusterings by average linkage, at CUTS numbers of clusters from 1 to N."""
-    size = len(distances)
-    apart = distances.copy()
-    np.fill_diagonal(apart, 0)
-    tree = linkage(squareform(apart, checks=False), "average")
-    counts = np.unique(np.geomspace(1, size, CUTS).round().astype(np.int64))
+    tree = _average_tree(distances)
+    counts = np.unique(np.geomspace(1, len(distances), CUTS).round().astype(np.int64))
     yield from cut_tree(tree, counts).T.astype(np.int64)
 
 
-def jaccard(distances: Floats) -> Floats:
+def average_linkage_at(distances: Floats, cut: float) -> Ints:
+    """Return the clustering by average linkage below a mean distance."""
+    labels: Ints = fcluster(_average_tree(distances), cut, "distance").astype(np.int64)
+    return labels
+
+
+def _average_tree(distances: Floats) -> Floats:
+    apart = distances.copy()
+    np.fill_diagonal(apart, 0)
+    tree: Floats = linkage(squareform(apart, checks=False), "average")
+    return tree
+
+
+def jaccard(distances: Floats, k1: int = K1) -> Floats:
     """Return the Jaccard distances of the k-reciprocal encodings, [N, N] (Zhong et al., 2017)."""
     size = len(distances)
     table = distances.copy()
-    finder = NeighbourhoodFinder(size, max(K1 + 1, K2))
+    finder = NeighbourhoodFinder(size, max(k1 + 1, K2))
     finder.add(slice(0, size), slice(0, size), table)  # writes 0 on the diagonal
-    encoding = encode_neighbours(finder.neighbourhoods(), lambda rows, columns: table[rows, columns], k1=K1, k2=K2)
+    encoding = encode_neighbours(finder.neighbourhoods(), lambda rows, columns: table[rows, columns], k1=k1, k2=K2)
     by_column = encoding.tocsc()
     starts = range(0, size, BLOCK)
-    return np.concatenate([jaccard_distances(encoding[start : start + BLOCK], by_column) for start in starts])
+    blocks = [jaccard_distances(encoding[start : start + BLOCK], by_column) for start in starts]
+    return np.maximum(np.concatenate(blocks), 0)  # rounding leaves some below 0
 
 
 def dbscan(distances: Floats, eps: float, min_samples: int) -> Ints:
