@@ -19,13 +19,15 @@ NO_PARTS = (
     "__main__",
     "demo",
     "estimates",
+    "identities_scale",
     "machine",
+    "people",
     "probabilities",
     "searches",
     "serve",
     "table",
     "tracks",
-)  # five have their own commands
+)  # they have their own commands
 PARTS = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in NO_PARTS)
 
 

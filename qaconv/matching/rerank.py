@@ -120,17 +120,26 @@ def k_reciprocal_sparse(
         lambda_value: weight of the original distance.
     """
     queries = len(query_gallery)
-    encoding = _encode(near, pair_distances, k1)
-    if k2 > 1:
-        encoding = _average(encoding, near.indices[:, :k2])
+    encoding = encode_neighbours(near, pair_distances, k1=k1, k2=k2)
     by_column = encoding[queries:].tocsc()
     result = query_gallery * (lambda_value / _positive(near.farthest[:queries, None])).astype(query_gallery.dtype)
     for start in range(0, queries, BLOCK_QUERIES):
         block = slice(start, min(start + BLOCK_QUERIES, queries))
-        shared = _sums_of_minima(encoding[block], by_column)
-        # Rows of the encoding sum to 1, so the sum of maxima, which Jaccard divides by, is 2 - shared.
-        result[block] += (1 - lambda_value) * (1 - shared / (2 - shared))
+        result[block] += (1 - lambda_value) * jaccard_distances(encoding[block], by_column)
     return result
+
+
+def encode_neighbours(near: Neighbourhoods, pair_distances: Distances, *, k1: int, k2: int) -> sparse.csr_array:
+    """Encode each image by its k-reciprocal neighbours, averaged over its k2 nearest; rows sum to 1, [N, N]."""
+    encoding = _encode(near, pair_distances, k1)
+    return _average(encoding, near.indices[:, :k2]) if k2 > 1 else encoding
+
+
+def jaccard_distances(rows: sparse.csr_array, by_column: sparse.csc_array) -> NDArray[np.float64]:
+    """Return the Jaccard distances of encodings [q, N] and [G, N], as [q, G]."""
+    shared = _sums_of_minima(rows, by_column)
+    distances: NDArray[np.float64] = 1 - shared / (2 - shared)  # rows sum to 1: the sum of maxima is 2 - shared
+    return distances
 
 
 class NeighbourhoodFinder:
