@@ -1,10 +1,10 @@
-"""Group sightings into identities: agglomerative clustering by mean log odds, under what times allow.
+"""Group sightings into identities: agglomerative clustering under what times allow.
 
 N sightings, T groups of them, E pairs.
 
-Of two groups the mean log odds of all pairs of their sightings decide, those pairs included that are no edges. The
-groups with the highest mean are joined first, until no mean is above JOIN. Two tracks that overlap in time on one
-camera are never joined.
+Of two groups the mean similarity of all pairs of their sightings decides (`similarity.py`), which is 0 for pairs that
+are no edges. The groups with the highest mean are joined first, until no mean is above JOIN. Two tracks that overlap in
+time on one camera are never joined.
 """
 
 import heapq
@@ -20,12 +20,14 @@ from scipy.special import logsumexp
 from qaconv.identities.graph import LIMIT, Edges
 from qaconv.identities.groups import Groups, find_groups
 from qaconv.identities.numbers import CHANGES, keep_numbers
+from qaconv.identities.similarity import neighbour_similarity
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
-JOIN = -2.5  # mean log odds above which two groups are joined; a group of crops knows more than its mean pair
+JOIN = 0.2  # mean similarity above which two groups are joined; docs/identities.md says where it was chosen
+MAY_JOIN = -1.0  # log odds of a pair above which a new sighting may belong to a known identity
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ def _cut_tracks(sightings: pd.DataFrame, identity: Ints) -> tuple[str, ...]:
 def _may_change(known: Ints, edges: Edges) -> Bools:
     """Return whether a sighting is new, or of an identity that a new one may belong to, [N]."""
     new = known == 0
-    likely = edges.log_odds > JOIN
+    likely = edges.log_odds > MAY_JOIN
     one, other = edges.first[likely], edges.second[likely]
     touched = np.concatenate([known[other[new[one]]], known[one[new[other]]]])
     return new | np.isin(known, touched[touched > 0])
@@ -97,21 +99,21 @@ def _may_change(known: Ints, edges: Edges) -> Bools:
 
 def _cluster(sightings: pd.DataFrame, edges: Edges, groups: Groups, rows: Ints) -> Ints:
     """Return the number of each row's cluster, from 0."""
-    inside = np.zeros(len(sightings), dtype=bool)
-    inside[rows] = True
-    edges = edges.keep(inside[edges.first] & inside[edges.second])
+    row_of = np.full(len(sightings), -1)
+    row_of[rows] = np.arange(len(rows))
+    edges = edges.keep((row_of[edges.first] >= 0) & (row_of[edges.second] >= 0))
+    edges = Edges(row_of[edges.first], row_of[edges.second], edges.log_odds)
     group = np.unique(groups.of_sighting[rows], return_inverse=True)[1]
-    of_sighting = np.full(len(sightings), -1)
-    of_sighting[rows] = group
     sizes = np.bincount(group)
-    one, other, sums = _sum_by_pair(of_sighting[edges.first], of_sighting[edges.second], edges.log_odds + LIMIT)
+    similarity = neighbour_similarity(edges, len(rows))
+    one, other, sums = _sum_by_pair(group[edges.first], group[edges.second], similarity)
     # Groups that no chain of means above JOIN connects stay apart, so sums between such components are not needed.
-    likely = sums / (sizes[one] * sizes[other]) - LIMIT > JOIN
+    likely = sums / (sizes[one] * sizes[other]) > JOIN
     table = coo_array((np.ones(likely.sum()), (one[likely], other[likely])), shape=(len(sizes), len(sizes)))
     _, component = connected_components(table, directed=False)
     kept = component[one] == component[other]
     conflicts = _overlapping_tracks(sightings.iloc[rows], group, component)
-    return _agglomerate(sizes, one[kept], other[kept], sums[kept], conflicts)[group]
+    return average_linkage(sizes, one[kept], other[kept], sums[kept], conflicts)[group]
 
 
 def _sum_by_pair(one: Ints, other: Ints, values: Floats) -> tuple[Ints, Ints, Floats]:
@@ -141,14 +143,14 @@ def _overlapping_tracks(sightings: pd.DataFrame, group: Ints, component: Ints) -
     return pairs
 
 
-def _agglomerate(sizes: Ints, one: Ints, other: Ints, sums: Floats, conflicts: list[tuple[int, int]]) -> Ints:
+def average_linkage(sizes: Ints, one: Ints, other: Ints, sums: Floats, conflicts: list[tuple[int, int]]) -> Ints:
     """Join the two clusters with the highest mean again and again; return each group's cluster, [T].
 
     Args:
         sizes: sightings of each group, [T].
         one: group of each pair with a sum.
         other: its other group.
-        sums: of log odds + LIMIT over all pairs of their sightings; 0 for pairs that are not given.
+        sums: of similarities over all pairs of their sightings; 0 for pairs of groups that are not given.
         conflicts: groups that are never joined.
     """
     count = sizes.tolist()
@@ -163,7 +165,7 @@ def _agglomerate(sizes: Ints, one: Ints, other: Ints, sums: Floats, conflicts: l
     heap: list[tuple[float, int, int]] = []
 
     def offer(a: int, b: int) -> None:
-        mean = between[a][b] / (count[a] * count[b]) - LIMIT
+        mean = between[a][b] / (count[a] * count[b])
         if mean > JOIN and b not in apart[a]:
             heapq.heappush(heap, (-mean, min(a, b), max(a, b)))
 
@@ -171,7 +173,7 @@ def _agglomerate(sizes: Ints, one: Ints, other: Ints, sums: Floats, conflicts: l
         offer(a, b)
     while heap:
         mean, a, b = heapq.heappop(heap)
-        if cluster[a] != a or cluster[b] != b or between[a][b] / (count[a] * count[b]) - LIMIT != -mean:
+        if cluster[a] != a or cluster[b] != b or between[a][b] / (count[a] * count[b]) != -mean:
             continue  # one of them has grown since, or is part of another
         if len(between[a]) < len(between[b]):
             a, b = b, a
