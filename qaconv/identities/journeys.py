@@ -51,8 +51,7 @@ def list_visits(table: pd.DataFrame) -> pd.DataFrame:
 def list_flows(table: pd.DataFrame, people: NDArray[np.int32]) -> tuple[Flow, ...]:
     """Count the ways of people from one camera to the next, by both cameras, the most frequent first.
 
-    The interval takes into account who is on each sighting, and the chance of a count (Poisson). The draws alone held
-    67 to 76 per cent of the true flows of drawn sites, with the chance of a count they hold 92 to 96 per cent.
+    The interval takes into account who is on each sighting, and the chance of a count (Poisson).
 
     Args:
         table: camid, time_s and identity of each sighting, [N]; those without a time show no order.
