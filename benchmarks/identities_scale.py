@@ -57,9 +57,9 @@ def main() -> None:
     console = Console(soft_wrap=True, highlight=False)
     console.print(f"{describe()['processor']}, {describe()['threads']} threads")
     of_one, of_two = stored_logits()
-    profile = fit(draw_crowd(FITTED, of_one, of_two))
+    profile = fit(draw_crowd(FITTED, CAMERAS, of_one, of_two))
     people = round((TRACKS + NEW) / PASSES)
-    crowd = draw_crowd(people, of_one, of_two, TRACKS + NEW)
+    crowd = draw_crowd(people, CAMERAS, of_one, of_two, TRACKS + NEW)
     measure(crowd, profile, NEW, console.print)
 
 
@@ -73,16 +73,17 @@ def stored_logits() -> tuple[Floats, Floats]:
     return matches.neighbour_logits[across & one_person], matches.neighbour_logits[across & ~one_person]
 
 
-def draw_crowd(people: int, of_one: Floats, of_two: Floats, tracks: int | None = None) -> Crowd:
+def draw_crowd(people: int, cameras: int, of_one: Floats, of_two: Floats, tracks: int | None = None) -> Crowd:
     """Draw the sightings of a day, in order of time, and their neighbours.
 
     Args:
         people: that walk through the network.
+        cameras: of the network.
         of_one: logits of neighbours that show one person.
         of_two: of those that show two.
         tracks: number of tracks to keep, the first of the day. Default: all.
     """
-    walks = simulate(NetworkSettings(seed=1, cameras=CAMERAS, people=people, crops_per_pass=TRACK))
+    walks = simulate(NetworkSettings(seed=1, cameras=cameras, people=people, crops_per_pass=TRACK))
     track = walks.groupby(["person", "visit"])["time_s"].transform("min").rank(method="dense").to_numpy(np.int64)
     walks = walks.assign(track=track).sort_values("track", kind="stable")
     walks = walks[walks["track"] <= (tracks or track.max())].reset_index(drop=True)
