@@ -21,6 +21,7 @@ NO_PARTS = (
     "estimates",
     "identities_scale",
     "machine",
+    "people",
     "probabilities",
     "searches",
     "serve",

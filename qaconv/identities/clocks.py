@@ -15,6 +15,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 ROUNDS = 20  # of least squares, of which the best counts
+VANISHED = 0.2  # of the usual way on the clocks as shown: less is left where people walk in one direction only
 SHORTEST_S = 10.0  # of a way: shorter ones have no more weight
 
 
@@ -29,8 +30,8 @@ class Ways(NamedTuple):
 def common_times(identity: Ints, camid: Ints, time_s: Floats) -> Floats:
     """Return the times less the offset of each camera's clock, [N]; the times themselves where the clocks agree.
 
-    Clocks agree where the offsets are no longer than a way between two cameras: more than that ways in one direction
-    cannot account for. The order along a way that people walk in one direction only may be wrong.
+    Clocks agree where the offsets are shorter than a way between two cameras. Where people walk in one direction only,
+    an offset cannot be told from a way: the times stay, too.
 
     Args:
         identity: of each sighting, [N].
@@ -50,7 +51,8 @@ def common_times(identity: Ints, camid: Ints, time_s: Floats) -> Floats:
         if durations.sum() < shortest:
             best, shortest, usual = offsets, durations.sum(), np.median(durations)
         offsets = _solve(ways, np.maximum(durations, SHORTEST_S) ** -0.5, len(cameras))
-    if np.sqrt((best**2).mean()) < usual:
+    as_shown = np.median(np.abs(_ways(identity, camera, time, np.zeros(len(cameras))).gap_s))
+    if np.sqrt((best**2).mean()) < usual or usual < VANISHED * as_shown:
         return time_s
     common = time_s.copy()
     common[known] -= best[camera]
@@ -65,12 +67,12 @@ def _first_offsets(identity: Ints, camera: Ints, time: Floats, cameras: int) -> 
     np.add.at(count, (person, camera), 1)
     mean = np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
     pairs = []
-    for start, end in combinations(range(cameras), 2):
-        gaps = mean[:, end] - mean[:, start]
+    for one, other in combinations(range(cameras), 2):
+        gaps = mean[:, other] - mean[:, one]
         gaps = gaps[np.isfinite(gaps)]
         if len(gaps):
-            pairs.append((start, end, np.median(gaps), len(gaps)))
-    start, end, gap, weight = np.array(pairs).reshape(-1, 4).T
+            pairs.append((one, other, np.median(gaps), len(gaps)))
+    start, end, gap, weight = np.array(pairs, dtype=np.float64).reshape(-1, 4).T
     return _solve(Ways(start.astype(np.int64), end.astype(np.int64), gap), weight, cameras)
 
 
@@ -92,4 +94,5 @@ def _solve(ways: Ways, weights: Floats, cameras: int) -> Floats:
         np.add.at(known, camera, sign * weights * ways.gap_s)
     np.add.at(normal, (ways.start, ways.end), -weights)
     np.add.at(normal, (ways.end, ways.start), -weights)
-    return np.linalg.lstsq(normal, known, rcond=None)[0]
+    offsets: Floats = np.linalg.lstsq(normal, known, rcond=None)[0]
+    return offsets

@@ -1,14 +1,14 @@
 """Draw who may be on each sighting, given identities and the odds of pairs.
 
-One draw joins identities that may show one person, and splits identities that may show two. Whatever is counted over
-many draws, such as people or journeys, has an interval. How often two identities show one person, and one identity two,
-was fitted on drawn sites (docs/identities.md), as was how far a target's odds may be off in all.
+One draw joins identities that may show one person, and splits identities that may show two. What is counted over many
+draws, such as people or journeys, has an interval. The constants were fitted on drawn sites (docs/identities.md).
 N sightings, E pairs, K identities, P pairs of identities, D draws.
 """
 
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
@@ -16,15 +16,19 @@ from scipy.special import expit, logit
 
 from qaconv.identities.clustering import Identities
 from qaconv.identities.graph import LIMIT, Edges
+from qaconv.runtime.tracks import number_tracks
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-JOIN = (3.17, 1.26, -1.71, 0.46)  # log odds that two identities are one person: constant, and by `_evidence`
-JOIN_SPREAD = 0.6  # standard deviation of an error that all of a target's log odds of joins have in common
-SPLIT = 0.5  # identities that hold a second person, for each of their surplus people by Simpson's index
-SPLIT_NEW = 0.5  # share of these second people who have no other identity
-SPLIT_SPREAD = 0.6  # standard deviation of an error that all of a target's log odds of splits have in common
+# Log odds that two identities are one person: a constant, and what counts for each unit of the mean log odds of their
+# pairs, of the logarithm of the smaller one's sightings, and of the highest log odds of a pair.
+JOIN = (2.37, 0.73, -2.55, 0.79)
+# Log odds that an identity holds a second person: a constant, and what counts for the logarithm of its surplus people.
+SPLIT = (0.34, 1.67)
+LEAST_SURPLUS = 0.01  # people, added to the surplus
+SPLIT_NEW = 0.77  # share of these second people who have no other identity
+SPREAD = 0.6  # standard deviation of an error that a target's log odds of all joins, and of all splits, have in common
 LEAST = 1e-3  # probability below which two identities are never joined
 DRAWS = (20, 200)  # fewest and most
 DRAWN = 20_000_000  # sightings in all draws together, about
@@ -38,18 +42,19 @@ class Joins(NamedTuple):
     log_odds: Floats
 
 
-def draw_people(identities: Identities, edges: Edges, *, seed: int = 0) -> NDArray[np.int32]:
+def draw_people(sightings: pd.DataFrame, identities: Identities, edges: Edges, *, seed: int = 0) -> NDArray[np.int32]:
     """Return the person on each sighting by draw, [D, N].
 
     Args:
-        identities: of the N sightings.
+        sightings: camid, time_s (NaN where unknown) and track ("" where there is none), [N].
+        identities: of the sightings.
         edges: that they were grouped by.
         seed: of the draws. Default: 0.
     """
     _, group = np.unique(identities.identity, return_inverse=True)
     rng = np.random.default_rng(seed)
-    joins = _find_joins(group, edges)
-    splits = _Splits(group, edges)
+    joins = _find_joins(group, edges, _apart(sightings, group))
+    splits = _Splits(group, number_tracks(sightings["track"]), edges)
     draws = int(np.clip(DRAWN // max(1, len(group)), *DRAWS))
     people = np.empty((draws, len(group)), dtype=np.int32)
     for row in people:
@@ -59,29 +64,48 @@ def draw_people(identities: Identities, edges: Edges, *, seed: int = 0) -> NDArr
     return people
 
 
-def _find_joins(group: Ints, edges: Edges) -> Joins:
-    """Return the pairs of identities with edges between them."""
+def _apart(sightings: pd.DataFrame, group: Ints) -> Ints:
+    """Return a key, lower * K + higher, for identities whose tracks overlap in time on one camera: they are two people.
+
+    Args:
+        sightings: camid, time_s and track, [N].
+        group: number of each sighting's identity, [N].
+    """
+    tracked = sightings.assign(group=group)[(sightings["track"] != "") & sightings["time_s"].notna()]
+    spans = tracked.groupby(["camid", "track", "group"])["time_s"].agg(["min", "max"]).reset_index()
+    keys = []
+    for _, view in spans.sort_values("min").groupby("camid"):
+        starts, ends, identity = (view[name].to_numpy() for name in ("min", "max", "group"))
+        after = np.searchsorted(starts, ends)  # of the first that starts when this one has ended
+        later = np.arange(len(view)) + 1
+        while (open_rows := np.flatnonzero(later < after)).size:
+            ends_of_pair = np.sort([identity[open_rows], identity[later[open_rows]]], axis=0)
+            keys.append(ends_of_pair[0] * (group.max() + 1) + ends_of_pair[1])
+            later[open_rows] += 1
+    return np.unique(np.concatenate(keys)) if keys else np.empty(0, dtype=np.int64)
+
+
+def _find_joins(group: Ints, edges: Edges, apart: Ints) -> Joins:
+    """Return the pairs of identities with edges between them that may be one person."""
     size = np.bincount(group)
     first, second = group[edges.first], group[edges.second]
     between = first != second
-    low, high = np.minimum(first, second)[between], np.maximum(first, second)[between]
+    keys = np.minimum(first, second)[between] * len(size) + np.maximum(first, second)[between]
+    pairs, position = np.unique(keys, return_inverse=True)
     log_odds = edges.log_odds[between]
-    order = np.lexsort((-log_odds, high, low))
-    low, high, log_odds = low[order], high[order], log_odds[order]
-    starts = np.flatnonzero(np.append(True, (low[1:] != low[:-1]) | (high[1:] != high[:-1]))[: len(low)])
-    low, high = low[starts], high[starts]
-    if not len(starts):
-        return Joins(low, high, np.empty(0))
-    mean = np.add.reduceat(log_odds + LIMIT, starts) / (size[low] * size[high]) - LIMIT
+    highest = np.full(len(pairs), -LIMIT)
+    np.maximum.at(highest, position, log_odds)
+    low, high = np.divmod(pairs, len(size))
+    mean = np.bincount(position, log_odds + LIMIT, len(pairs)) / (size[low] * size[high]) - LIMIT
     smaller = np.minimum(size[low], size[high])
-    joined = JOIN[0] + JOIN[1] * mean + JOIN[2] * np.log(smaller) + JOIN[3] * log_odds[starts]
-    kept = joined > logit(LEAST)
+    joined = JOIN[0] + JOIN[1] * mean + JOIN[2] * np.log(smaller) + JOIN[3] * highest
+    kept = (joined > logit(LEAST)) & ~np.isin(pairs, apart)
     return Joins(low[kept], high[kept], joined[kept])
 
 
 def _draw_joins(joins: Joins, size: Ints, rng: np.random.Generator) -> NDArray[np.int32]:
     """Return the person of each identity, [K]."""
-    shifted = joins.log_odds + rng.normal(0, JOIN_SPREAD)
+    shifted = joins.log_odds + rng.normal(0, SPREAD)
     drawn = rng.random(len(shifted)) < expit(shifted)
     ends = joins.one[drawn], joins.other[drawn]
     graph = coo_array((np.ones(len(ends[0])), ends), shape=(len(size), len(size)))
@@ -92,13 +116,17 @@ def _draw_joins(joins: Joins, size: Ints, rng: np.random.Generator) -> NDArray[n
 class _Splits:
     """The pairs within identities, and how likely each identity holds a second person.
 
+    By Simpson's index of the mean probability of its pairs, an identity shows a number of people; what is above 1 is
+    its surplus.
+
     Attributes:
         size: number of sightings of each identity, [K].
         log_odds: that an identity holds a second person, [K].
     """
 
-    def __init__(self, group: Ints, edges: Edges) -> None:
+    def __init__(self, group: Ints, track: Ints, edges: Edges) -> None:
         self.size = np.bincount(group)
+        self._track = track
         within = group[edges.first] == group[edges.second]
         one = np.concatenate([edges.first[within], edges.second[within]])
         other = np.concatenate([edges.second[within], edges.first[within]])
@@ -109,22 +137,22 @@ class _Splits:
         self._mean = np.bincount(one, likely, len(group)) / np.maximum(self.size[group] - 1, 1)
         same = np.bincount(group, self._mean * (self.size[group] - 1))
         surplus = self.size**2 / (self.size + same) - 1
-        self.log_odds = logit(np.clip(SPLIT * surplus, 1e-9, 0.9))
+        self.log_odds = np.where(self.size > 1, SPLIT[0] + SPLIT[1] * np.log(surplus + LEAST_SURPLUS), -np.inf)
         order = np.argsort(group, kind="stable")
         self._members, self._first = order, np.searchsorted(group[order], np.arange(len(self.size) + 1))
 
     def draw(self, row: NDArray[np.int32], person: NDArray[np.int32], rng: np.random.Generator) -> None:
         """Give the second people of some identities numbers of their own, or those of other identities.
 
-        A second person is drawn as one sighting, with the more probability the less it fits, and all sightings that
-        fit it better than the rest of their identity.
+        A second person is drawn as one sighting, with the more probability the less it fits, and all that fit it better
+        than the rest of their identity. The sightings of a track stay together: most of them decide.
 
         Args:
             row: person on each sighting, [N], changed.
             person: of each identity, [K].
             rng: source of all draws.
         """
-        shifted = self.log_odds + rng.normal(0, SPLIT_SPREAD)
+        shifted = self.log_odds + rng.normal(0, SPREAD)
         people = int(person.max(initial=0)) + 1
         for number, identity in enumerate(np.flatnonzero(rng.random(len(shifted)) < expit(shifted))):
             members = self._members[self._first[identity] : self._first[identity + 1]]
@@ -132,5 +160,9 @@ class _Splits:
             pivot = rng.choice(members, p=misfit / misfit.sum())
             fits = slice(self._start[pivot], self._start[pivot + 1])
             closer = self._other[fits][self._likely[fits] > self._mean[self._other[fits]]]
+            _, track = np.unique(self._track[members], return_inverse=True)
+            moved = np.bincount(track, np.isin(members, closer)) > 0.5 * np.bincount(track)
+            moved[track[members == pivot]] = True
+            leaving = members[moved[track]]
             is_new = rng.random() < SPLIT_NEW
-            row[pivot] = row[closer] = people + number if is_new else rng.integers(people)
+            row[leaving] = people + number if is_new else rng.integers(people)

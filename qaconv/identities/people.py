@@ -31,7 +31,7 @@ def summarise(
     """Estimate the people of a target, their ways and stays, and how good the identities are.
 
     Args:
-        sightings: camid and time_s of each, [N].
+        sightings: camid, time_s and track of each, [N].
         identities: of the sightings.
         edges: that they were grouped by.
         time_used: whether the odds of the edges use times.
@@ -39,7 +39,7 @@ def summarise(
     """
     table = sightings.assign(identity=identities.identity)
     camid = sightings["camid"].to_numpy()
-    people = draw_people(identities, edges)
+    people = draw_people(sightings, identities, edges)
     return Summary(
         sightings=len(table),
         identities=int(table["identity"].nunique()),
@@ -47,7 +47,7 @@ def summarise(
         flows=list_flows(table, people),
         dwell=list_dwell(table, people),
         quality=Quality(
-            precision=estimate_precision(edges, camid, people),
+            precision=estimate_precision(edges, identities.identity, camid, people),
             found=estimate_found(identities.identity, camid, people),
             purity=estimate_purity(identities.identity, people),
             trust=trust,

@@ -1,6 +1,6 @@
 """Measure by labels what `quality.py` estimates without them.
 
-The estimates are means over draws of who is on each sighting. Labels are one more draw, the true one.
+Shares of sightings are estimated over draws of who is on each sighting. Labels are one more draw, the true one.
 N sightings, E pairs.
 """
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qaconv.identities.graph import Edges
-from qaconv.identities.quality import estimate_found, estimate_precision, estimate_purity
+from qaconv.identities.quality import THRESHOLDS, estimate_found, estimate_purity, pairs_above
 
 Ints = NDArray[np.int64]
 
@@ -45,10 +45,12 @@ def measure_people(identity: Ints, camid: Ints, pid: Ints, is_known: NDArray[np.
     _, person = np.unique(pid, return_inverse=True)
     true = person.astype(np.int32)[None]
     pairs = edges.keep(is_known[edges.first] & is_known[edges.second])
+    right = pid[pairs.first] == pid[pairs.second]
+    rows_above = {threshold: pairs_above(pairs, camid, threshold) for threshold in THRESHOLDS}
     of_known = identity[is_known], camid[is_known], true[:, is_known]
     return Truth(
         people=len(np.unique(pid[is_known])),
-        precision={row.threshold: row.value for row in estimate_precision(pairs, camid, true)},
+        precision={threshold: float(right[rows].mean()) for threshold, rows in rows_above.items() if len(rows)},
         found=estimate_found(*of_known).value,
         purity=estimate_purity(of_known[0], of_known[2]).value,
     )

@@ -47,3 +47,9 @@ def test_sightings_without_a_time_change_nothing(crops: pd.DataFrame) -> None:
 def test_where_nobody_walks_the_times_stay(cameras: list[int]) -> None:
     times = np.arange(len(cameras), dtype=np.float64)
     assert np.array_equal(common_times(np.arange(len(cameras)), np.array(cameras, dtype=np.int64), times), times)
+
+
+def test_ways_in_one_direction_are_not_taken_for_clocks() -> None:
+    identity, camera = np.repeat(np.arange(20), 2), np.tile([0, 1], 20)
+    times = 500.0 * identity + 60 * camera + np.arange(40) % 7
+    assert np.array_equal(common_times(identity, camera, times), times)

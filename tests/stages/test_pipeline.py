@@ -25,6 +25,7 @@ from qaconv.runtime.kernel import load_kernel
 from qaconv.stages.evaluate import evaluate
 from qaconv.stages.features import features
 from qaconv.stages.fit_tlift import fit_tlift
+from qaconv.stages.identify import identify
 from qaconv.stages.match import match
 from qaconv.stages.prepare import prepare
 from qaconv.stages.rerank import rerank
@@ -64,6 +65,7 @@ def run_all(params: Params) -> None:
     match(params, "shop", 1)
     rerank(params, "shop")
     fit_tlift(params, "shop")
+    identify(params, "shop")
     evaluate(params, "shop")
 
 
@@ -82,7 +84,7 @@ def test_the_same_parameters_and_data_give_the_same_bytes(
 def test_the_stages_write_every_output_of_dvc_yaml_and_nothing_else(project: Path) -> None:
     stages = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"]
     outputs = set()
-    for name in ("prepare", "sources", "train", "features", "match", "rerank", "fit_tlift", "evaluate"):
+    for name in ("prepare", "sources", "train", "features", "match", "rerank", "fit_tlift", "identify", "evaluate"):
         stage = stages[name].get("do", stages[name])
         keys = METHODS if name == "train" else ["shop"]
         for path, key in product([*stage["outs"], *stage.get("metrics", [])], keys):

@@ -104,7 +104,7 @@ def write_identities(target: str) -> None:
     folder.mkdir(parents=True)
     table.to_parquet(folder / "identities.parquet")
     nothing = Edges.join([], [], [])
-    summary = summarise(sightings, Identities(identity, probability, pd.DataFrame()), nothing, time_used=False)
+    summary = summarise(sightings, Identities(identity, probability, (), pd.DataFrame()), nothing, time_used=False)
     summary.save(folder / "summary.json")
 
 
