@@ -3,8 +3,8 @@
 `python -m benchmarks.identities_scale` prints seconds and the peak of memory, in one process. Walks are those of the
 synthetic network, with TRACK sightings in each pass on average. A sighting's neighbours are sightings of its person and
 of anyone, NEIGHBOURS of each; their logits are drawn from the stored neighbours of TARGET, from those of one person and
-those of two. The profile is fitted on the first people. Few tracks are joined, as a pair that is no neighbour counts against it, so only
-time and memory are measured.
+those of two. The profile is fitted on the first people.
+Few tracks are joined, as a pair that is no neighbour counts against it, so only time and memory are measured.
 """
 
 import resource
