@@ -4,6 +4,7 @@
 synthetic network, with TRACK sightings in each pass on average. A sighting's neighbours are sightings of its person and
 of anyone, NEIGHBOURS of each; their logits are drawn from the stored neighbours of TARGET, from those of one person and
 those of two. The profile is fitted on the first people.
+Few tracks are joined, as a pair that is no neighbour counts against it, so only time and memory are measured.
 """
 
 import resource
@@ -57,9 +58,9 @@ def main() -> None:
     console = Console(soft_wrap=True, highlight=False)
     console.print(f"{describe()['processor']}, {describe()['threads']} threads")
     of_one, of_two = stored_logits()
-    profile = fit(draw_crowd(FITTED, of_one, of_two))
+    profile = fit(draw_crowd(FITTED, CAMERAS, of_one, of_two))
     people = round((TRACKS + NEW) / PASSES)
-    crowd = draw_crowd(people, of_one, of_two, TRACKS + NEW)
+    crowd = draw_crowd(people, CAMERAS, of_one, of_two, TRACKS + NEW)
     measure(crowd, profile, NEW, console.print)
 
 
@@ -73,16 +74,17 @@ def stored_logits() -> tuple[Floats, Floats]:
     return matches.neighbour_logits[across & one_person], matches.neighbour_logits[across & ~one_person]
 
 
-def draw_crowd(people: int, of_one: Floats, of_two: Floats, tracks: int | None = None) -> Crowd:
+def draw_crowd(people: int, cameras: int, of_one: Floats, of_two: Floats, tracks: int | None = None) -> Crowd:
     """Draw the sightings of a day, in order of time, and their neighbours.
 
     Args:
         people: that walk through the network.
+        cameras: of the network.
         of_one: logits of neighbours that show one person.
         of_two: of those that show two.
         tracks: number of tracks to keep, the first of the day. Default: all.
     """
-    walks = simulate(NetworkSettings(seed=1, cameras=CAMERAS, people=people, crops_per_pass=TRACK))
+    walks = simulate(NetworkSettings(seed=1, cameras=cameras, people=people, crops_per_pass=TRACK))
     track = walks.groupby(["person", "visit"])["time_s"].transform("min").rank(method="dense").to_numpy(np.int64)
     walks = walks.assign(track=track).sort_values("track", kind="stable")
     walks = walks[walks["track"] <= (tracks or track.max())].reset_index(drop=True)

@@ -45,7 +45,7 @@ Row = tuple[str, str, Ints]  # rule, whether times are used, identity of each si
 
 def main(names: list[str]) -> None:
     """Print a table for each network: the drawn ones and REPORTED, or the named targets and folders."""
-    console = Console(soft_wrap=True, highlight=False)
+    console = Console(width=150, highlight=False)
     console.print(f"{describe()['processor']}, {describe()['threads']} threads")
     for network in _networks(names):
         table = Table(*COLUMNS, title=f"{network.name}: {len(network.known)} sightings", title_justify="left")

@@ -5,6 +5,7 @@ N sightings, E pairs. Weights are log odds less JOIN, so that two sightings abov
 
 import heapq
 from collections.abc import Iterator
+from importlib import import_module
 from importlib.util import find_spec
 
 import numpy as np
@@ -97,9 +98,7 @@ def move(edges: Edges, weights: Floats, identity: Ints) -> Ints:
 
 def leiden(edges: Edges, weights: Floats, sightings: int) -> Ints:
     """Maximise the sum of weights within clusters by Leiden (Traag et al., 2019), [N]: its CPM at -NO_EDGE."""
-    import igraph
-    import leidenalg
-
+    igraph, leidenalg = import_module("igraph"), import_module("leidenalg")
     graph = igraph.Graph(n=sightings, edges=np.stack([edges.first, edges.second], axis=1).tolist())
     partition = leidenalg.find_partition(
         graph,

@@ -97,10 +97,10 @@ class Network:
         """Return the log odds of all pairs, [N, N]."""
         camids, times = self.sightings["camid"].to_numpy(), self.sightings["time_s"].to_numpy()
         first, second = np.triu_indices(len(camids), 1)
-        ends = [(camids[rows], times[rows]) for rows in (first, second)]
+        one, other = ((camids[rows], times[rows]) for rows in (first, second))
         scores = expit(self.logits[first, second].astype(np.float64))
         table = np.zeros(self.logits.shape)
-        table[first, second] = self.profile.pair_log_odds(scores, *ends, GallerySize.measure(times))
+        table[first, second] = self.profile.pair_log_odds(scores, one, other, GallerySize.measure(times))
         return table + table.T
 
     def measure(self, identity: Ints) -> ClusterMetrics:

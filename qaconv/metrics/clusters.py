@@ -62,7 +62,8 @@ def shows_known_person(sightings: pd.DataFrame) -> Bools:
     """
     pids = sightings["pid"].to_numpy()
     is_query = (sightings["split"] == "query").to_numpy()
-    return (pids > 0) | ((pids == 0) & bool((pids[is_query] == 0).any()))
+    known: Bools = (pids > 0) | ((pids == 0) & bool((pids[is_query] == 0).any()))
+    return known
 
 
 def measure_clusters(identities: ArrayLike, pids: ArrayLike) -> ClusterMetrics:
