@@ -119,7 +119,7 @@ def estimate_matches(cells: Sequence[Cell], *, seed: int = 0) -> ReviewedMatches
 
 def _draw_pairs(cells: Sequence[Cell], rng: np.random.Generator) -> Floats:
     """Draw the number of pairs of each of C cells, [C, DRAWS]; that of a stratum with one cell is known."""
-    pairs = np.array([np.full(DRAWS, cell.pairs) for cell in cells]).reshape(len(cells), DRAWS)
+    pairs: Floats = np.repeat(np.array([cell.pairs for cell in cells], dtype=np.float64)[:, None], DRAWS, axis=1)
     for row, cell in enumerate(cells):
         for column, other in enumerate(cells[:row]):
             if other.stratum == cell.stratum and other.answers and cell.answers:

@@ -83,4 +83,5 @@ def drawn_pairs(reviews: pd.DataFrame) -> pd.DataFrame:
     pairs = grouped.agg({**dict.fromkeys(columns, "first"), "same": "mean"}).reset_index()
     counts = pairs.groupby("draw").size()
     best = counts[counts == counts.max()].index.max()
-    return pairs[pairs["draw"] == best].drop(columns="draw").reset_index(drop=True)
+    table: pd.DataFrame = pairs[pairs["draw"] == best]
+    return table.drop(columns="draw").reset_index(drop=True)

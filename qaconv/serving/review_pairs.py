@@ -34,7 +34,7 @@ def find_candidates(
     """
     gallery, profile = active.find(target)
     one_camera = len(gallery.camids()) <= 1
-    pairs = {}
+    pairs: dict[tuple[int, int], ScoredPair] = {}
     for sighting in ids:
         stored = records.find(sighting)
         query_map = records.map_of(sighting, active.model.encoder_digest, active.model.map_shape)
@@ -95,7 +95,11 @@ def _state(
     """
     profile = active.model.profiles[target]
     place = place_query(profile, Query(sighting=query.id), query)
-    known = place.camid is not None and place.time_s is not None
-    where = [place.camid if known else UNKNOWN], [place.time_s if known else np.nan]
-    stated = active.model.state(target, logits, *where, *profile.leave_out_unknown(*places), gallery=gallery)
-    return stated.probabilities[0]
+    camid, time_s = UNKNOWN, np.nan
+    if place.camid is not None and place.time_s is not None:
+        camid, time_s = place.camid, place.time_s
+    others = profile.leave_out_unknown(*places)
+    stated: NDArray[np.float64] = active.model.state(
+        target, logits, [camid], [time_s], *others, gallery=gallery
+    ).probabilities[0]
+    return stated

@@ -5,7 +5,7 @@ one is drawn for each version; an answer belongs to the sample that it was asked
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal, get_args
 
 from qaconv.serving.storage import Records
@@ -138,6 +138,9 @@ class Review:
     disputed: bool
 
 
+REVIEW = [field.name for field in fields(Review)]
+
+
 class ReviewStore:
     """The answers in `galleries.db`. Safe to use from any thread; changes raise DiskFull or Busy."""
 
@@ -243,7 +246,8 @@ class ReviewStore:
             "ORDER BY id LIMIT ?",
             target, after, limit,
         )  # fmt: skip
-        return [Review(*row[:9], bool(row[9]), *row[10:-1], bool(row[-1])) for row in rows]
+        reviews = (dict(zip(REVIEW, row, strict=True)) for row in rows)
+        return [Review(**{**row, "marked": bool(row["marked"]), "disputed": bool(row["disputed"])}) for row in reviews]
 
     def of_draw(self, draw: int) -> list[tuple[int, int, str, Verdict]]:
         """Return the answers of a sample: both sightings, the reviewer and the answer."""

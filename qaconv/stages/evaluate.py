@@ -5,11 +5,12 @@ import pandas as pd
 from qaconv.config import METHODS, Params
 from qaconv.data.fingerprints import refuse_trained_images
 from qaconv.data.manifest import Manifest
+from qaconv.data.reviewed_pairs import load_reviewed_pairs
 from qaconv.files import read_file
 from qaconv.matching.results import Matches
 from qaconv.metrics import Calibration
 from qaconv.metrics.rankings import list_rankings
-from qaconv.metrics.reviewed import estimate_reviewed, load_reviewed_pairs
+from qaconv.metrics.reviewed import estimate_reviewed
 from qaconv.metrics.target_estimates import estimate, write_estimates
 from qaconv.metrics.target_metrics import measure, scores_by_ranking, write_measures
 from qaconv.metrics.target_sightings import EvaluatedSightings

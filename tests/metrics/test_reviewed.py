@@ -5,11 +5,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from qaconv.data import reviewed_pairs
 from qaconv.data.fingerprints import save_fingerprints
 from qaconv.data.manifest import Manifest
+from qaconv.data.reviewed_pairs import load_reviewed_pairs
 from qaconv.errors import InputError
-from qaconv.metrics import reviewed
-from qaconv.metrics.reviewed import estimate_reviewed, load_reviewed_pairs
+from qaconv.metrics.reviewed import estimate_reviewed
 from qaconv.paths import PREPARED, REVIEWS
 from qaconv.reviews.table import COLUMNS, write_reviews
 from qaconv.tlift import TLiftProfile
@@ -41,9 +42,14 @@ def write(name: str, *rows: dict[str, Any]) -> None:
 def yard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Prepare a target of eight images without labels, in the working folder."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(reviewed, "FEWEST", 3)
+    monkeypatch.setattr(reviewed_pairs, "FEWEST", 3)
     images = [f"{number}.jpg" for number in range(COUNT)]
-    columns = {"image": images, "pid": -2, "split": ["query"] * 2 + ["gallery"] * (COUNT - 2), "domain": "yard"}
+    columns: dict[str, Any] = {
+        "image": images,
+        "pid": -2,
+        "split": ["query"] * 2 + ["gallery"] * (COUNT - 2),
+        "domain": "yard",
+    }
     Manifest(SIGHTINGS.assign(**columns), Path("images")).save(PREPARED / "yard")
     digests = [digest(number) for number in range(COUNT)]
     save_fingerprints(pd.DataFrame({"image": images, "sha256": digests, "look": 0}), "yard")

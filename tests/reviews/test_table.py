@@ -43,13 +43,21 @@ def test_answers_are_read_as_they_were_written(tmp_path: Path) -> None:
 
 
 def test_people_who_disagree_are_one_pair_with_the_share_of_its_answers(tmp_path: Path) -> None:
-    others = [{"reviewer": "bob", "answer": "different"}, {"reviewer": "cleo", "answer": "cannot tell"}]
+    others: list[dict[str, Any]] = [
+        {"reviewer": "bob", "answer": "different"},
+        {"reviewer": "cleo", "answer": "cannot tell"},
+    ]
     (pair,) = drawn_pairs(read_reviews(write(tmp_path / "t.csv", {}, *others))).to_dict("records")
     assert (pair["same"], pair["stratum_pairs"]) == (0.5, 40)
 
 
 def test_only_the_sample_with_the_most_answered_pairs_counts(tmp_path: Path) -> None:
-    rows = [{"draw": 1}, {"draw": 1, "first_sha256": "c" * 64}, {"draw": 2}, CHOSEN | {"second_sha256": "d" * 64}]
+    rows: list[dict[str, Any]] = [
+        {"draw": 1},
+        {"draw": 1, "first_sha256": "c" * 64},
+        {"draw": 2},
+        CHOSEN | {"second_sha256": "d" * 64},
+    ]
     assert set(drawn_pairs(read_reviews(write(tmp_path / "t.csv", *rows)))["first_sha256"]) == {"a" * 64, "c" * 64}
     newest = drawn_pairs(read_reviews(write(tmp_path / "t.csv", {}, {"draw": 2, "answer": "different"})))
     assert newest["same"].tolist() == [0.0]
