@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.special import log_expit, logit
+from scipy.special import expit, log_expit, logit
 
 DOUBT = 2.0  # deviation of the true log odds of a cell from the stated ones
 DRAWS = 4000
@@ -136,7 +136,7 @@ def _draw_matches(cell: Cell, pairs: Floats, rng: np.random.Generator) -> Floats
     weights = np.exp(prior + likelihood - (prior + likelihood).max())
     log_odds = rng.choice(GRID, size=DRAWS, p=weights / weights.sum())
     unknown = np.maximum(np.rint(pairs).astype(np.int64) - cell.answers, 0)
-    drawn: Floats = cell.same + rng.binomial(unknown, np.exp(log_expit(log_odds)))
+    drawn: Floats = cell.same + rng.binomial(unknown, expit(log_odds)).astype(np.float64)
     return drawn
 
 

@@ -10,8 +10,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize
 from scipy.special import expit, log_expit, logit
 
-SCALE_DOUBT = 0.5  # deviation of the scale from 1, and of the offset from 0, before anything is answered
-OFFSET_DOUBT = 1.0
+SCALE_DOUBT = 0.25  # deviation of the scale from 1, and of the offset from 0, before anything is answered
+OFFSET_DOUBT = 0.5
+LEAST_SCALE = 0.1  # so that the order of pairs stays after any answers
 CLIP = 1e-6  # probabilities are kept this far from 0 and 1
 
 Floats = NDArray[np.float64]
@@ -22,7 +23,7 @@ class Recalibration:
     """Log odds = scale * stated log odds + offset (Platt, 1999).
 
     Attributes:
-        scale: at least 0, so that the order of pairs stays.
+        scale: at least LEAST_SCALE.
         offset: log odds of a pair that is stated at even odds.
         answers: number of pairs that it was fitted on.
     """
@@ -63,7 +64,9 @@ def fit_recalibration(stated: ArrayLike, same: ArrayLike, weights: ArrayLike) ->
         slopes = np.array([slope @ log_odds, slope.sum()]) + away / [SCALE_DOUBT, OFFSET_DOUBT]
         return float(entropy + away @ away / 2), slopes
 
-    result = minimize(loss, np.array([1.0, 0.0]), jac=True, method="L-BFGS-B", bounds=[(0, None), (None, None)])
+    result = minimize(
+        loss, np.array([1.0, 0.0]), jac=True, method="L-BFGS-B", bounds=[(LEAST_SCALE, None), (None, None)]
+    )
     return Recalibration(float(result.x[0]), float(result.x[1]), len(log_odds))
 
 
