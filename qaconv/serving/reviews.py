@@ -23,7 +23,7 @@ from qaconv.serving.review_store import Draw, Review, ScoredPair, Source, Verdic
 from qaconv.serving.service import Service
 from qaconv.serving.storage import Sighting
 
-GROWTH = 2  # a gallery with so many times the sightings of its sample has another one drawn
+GROWTH = 2  # times as many sightings as at the draw: another sample is drawn
 
 
 class Answered(NamedTuple):
