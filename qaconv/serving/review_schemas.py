@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, Field
 
 from qaconv.serving.fields import CameraName, CameraNumber, Id
 from qaconv.serving.review_store import Source, Verdict
@@ -29,12 +29,6 @@ class PairAnswer(Strict):
     first: Id
     second: Id
     answer: Verdict = Field(description="Whether both show one person.", examples=["same"])
-
-    @model_validator(mode="after")
-    def _two_sightings(self) -> "PairAnswer":
-        if self.first == self.second:
-            raise ValueError("first and second must be two sightings")
-        return self
 
 
 class ReviewAnswers(Strict):

@@ -126,7 +126,8 @@ class Reviews:
         """Store a person's answers, all or none.
 
         Raises:
-            NotFound: the target has no such sighting, or, from the source "sample", no sample has the pair.
+            NotFound: the target has no such sighting, a pair is one sighting twice, or, from the source "sample", no
+                sample has the pair.
         """
         active = self._service.active
         active.find(target)
@@ -210,6 +211,8 @@ class Reviews:
     def _state(self, active: ActiveVersion, target: str, answer: Answered, source: Source) -> tuple[ScoredPair, Draw]:
         """Return an answer's pair as it was drawn, or as the active version states it."""
         first, second = sorted((answer.first, answer.second))
+        if first == second:
+            raise NotFound(f"first and second must be two sightings, got {first} twice")
         stored = [self._service.sighting(target, sighting) for sighting in (first, second)]
         if source == "sample":
             drawn = self._service.reviews.find_drawn(target, first, second)

@@ -2,10 +2,9 @@
 
 from typing import Annotated
 
-from fastapi import FastAPI, Query
+from fastapi import FastAPI, HTTPException, Query
 from fastapi.responses import FileResponse
 
-from qaconv.errors import InputError
 from qaconv.reviews.estimate import Figure, ReviewedMatches
 from qaconv.serving import fields, review_schemas
 from qaconv.serving.auth import ANYONE, Caller, require_scope
@@ -97,12 +96,12 @@ def _name(caller: Caller, given: str | None) -> str:
     """Return the name that answers are stored under: the key's, or without keys the one that is given.
 
     Raises:
-        InputError: a name is given although the key has one.
+        HTTPException: a name is given although the key has one.
     """
     if caller is ANYONE:
         return given or ANYONE.name
     if given is not None:
-        raise InputError("reviewer: must be left out, as the key has a name")
+        raise HTTPException(403, f"reviewer must be left out: key {caller.name!r} answers under its own name")
     return caller.name
 
 
