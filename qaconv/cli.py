@@ -260,7 +260,7 @@ def serve(
 def serve_key(
     name: Annotated[str, typer.Argument(help="Name of the key in the log.")],
     keys: Annotated[Path, typer.Option(help="File of hashed keys.")],
-    scope: Annotated[list[str], typer.Option(help="search, enrol, delete or metrics; may be repeated.")],
+    scope: Annotated[list[str], typer.Option(help="search, enrol, delete, review or metrics; may be repeated.")],
     target: Annotated[list[str] | None, typer.Option(help="Target; may be repeated. Default: all.")] = None,
 ) -> None:
     """Create an API key, add its hash to a file, and print the key once."""
@@ -277,6 +277,17 @@ def enrol(
     with _exit_with_one_message():
         load_params().check_target(target)
         _serving_commands().enrol(target, url)
+
+
+@app.command()
+def reviews(
+    target: Target,
+    url: Annotated[str, typer.Option(help="Address of the service.")] = "http://127.0.0.1:8000",
+) -> None:
+    """Write people's answers about a target's pairs to data/reviews/<target>.csv; QACONV_API_KEY is the key."""
+    with _exit_with_one_message():
+        load_params().check_target(target)
+        _serving_commands().export_reviews(target, url)
 
 
 def _serving_commands() -> Any:

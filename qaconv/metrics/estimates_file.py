@@ -1,8 +1,8 @@
 """Define, write and read the estimates of a target without labels, `metrics/<target>.json`.
 
-Nothing in them was compared with a pid: they rest on the probabilities that the target's profile states. No figure has
-the name of a measured one, so that the two cannot be mistaken. `_low` and `_high` are the ends of the 95 per cent
-confidence interval over searches.
+Nothing in them was compared with a pid: they rest on the probabilities that the target's profile states, and `reviewed`
+on people's answers about pairs. No figure of `expected` has the name of a measured one, so that the two cannot be
+mistaken. `_low` and `_high` are the ends of the 95 per cent confidence interval, over searches or answers.
 """
 
 import json
@@ -37,6 +37,18 @@ class ExpectedMatches(_Estimates):
     expected_precision: FiniteFloat | None = None  # mean of their probabilities; not written where none is marked
 
 
+class ReviewedPairs(_Estimates):
+    """What people's answers about drawn pairs say of the matches that are marked, among the candidates of the draw."""
+
+    answered_pairs: int
+    precision: FiniteFloat | None = None  # share of marked pairs that show one person; not written where none is marked
+    precision_low: FiniteFloat | None = None
+    precision_high: FiniteFloat | None = None
+    recall: FiniteFloat | None = None  # share of pairs of one person that are marked; not written where there is none
+    recall_low: FiniteFloat | None = None
+    recall_high: FiniteFloat | None = None
+
+
 class TimeControl(_Estimates):
     """Whether times are used, and what the fit found in them."""
 
@@ -51,6 +63,7 @@ class MethodEstimates(_Estimates):
 
     times: TimeControl
     expected: ExpectedMatches | None = None  # not written where the profile states no probabilities
+    reviewed: ReviewedPairs | None = None  # not written without answers, or where the profile states no probabilities
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,8 @@ class Evidence:
             none is marked, or the profile states no probabilities.
         match_shares: share of searches with an answer that is marked as a match, in [0, 1], by target without labels;
             no entry where the profile states no probabilities.
+        reviewed_precisions: highest share of right ones among the marked pairs that people's answers allow (upper end
+            of the interval), in [0, 1], by target without labels that has answers.
     """
 
     average_precisions: Mapping[str, Mapping[str, float]]
@@ -68,6 +70,7 @@ class Evidence:
     clocks: Mapping[str, Clocks]
     match_precisions: Mapping[str, float]
     match_shares: Mapping[str, float]
+    reviewed_precisions: Mapping[str, float]
 
     @property
     def unlabelled(self) -> list[str]:
@@ -85,7 +88,8 @@ class Evidence:
     @classmethod
     def load(cls, path: Path) -> "Evidence":
         """Read what `save` wrote. Figures that an older file does not have are left empty."""
-        missing: dict[str, Any] = {"calibration_errors": {}, "clocks": {}, "match_precisions": {}, "match_shares": {}}
+        later = ("calibration_errors", "clocks", "match_precisions", "match_shares", "reviewed_precisions")
+        missing: dict[str, Any] = {name: {} for name in later}
         values = missing | json.loads(path.read_text(encoding="utf-8"))
         return cls(**{**values, "clocks": {name: Clocks(**clocks) for name, clocks in values["clocks"].items()}})
 
@@ -119,6 +123,7 @@ def collect(targets: Sequence[str], data: Mapping[str, str], metrics: Path, prof
         clocks={name: _clocks(profile) for name, profile in fitted.items()},
         match_precisions=_match_precisions(measured),
         match_shares=_match_shares(estimated),
+        reviewed_precisions=_reviewed_precisions(estimated),
     )
 
 
@@ -144,6 +149,13 @@ def _match_precisions(measured: Mapping[str, TargetMetrics]) -> dict[str, float]
 def _match_shares(estimated: Mapping[str, TargetEstimates]) -> dict[str, float]:
     expected = {name: estimates.methods[SERVED_METHOD].expected for name, estimates in estimated.items()}
     return {name: matches.share_with_match for name, matches in expected.items() if matches}
+
+
+def _reviewed_precisions(estimated: Mapping[str, TargetEstimates]) -> dict[str, float]:
+    reviewed = {name: estimates.methods[SERVED_METHOD].reviewed for name, estimates in estimated.items()}
+    return {
+        name: pairs.precision_high for name, pairs in reviewed.items() if pairs and pairs.precision_high is not None
+    }
 
 
 def _clocks(profile: TLiftProfile) -> Clocks:

@@ -144,13 +144,19 @@ def _calibration(challenger: Evidence, rules: GateConfig) -> Iterator[Check]:
 
 
 def _matches(challenger: Evidence, rules: GateConfig) -> Iterator[Check]:
-    """Check, for targets where it was measured, that answers marked as matches are right."""
+    """Check that answers marked as matches are right, where it was measured, or where people have answered."""
     for name, precision in challenger.match_precisions.items():
         detail = (
             f"of the answers marked as matches on {name} at least {rules.min_match_precision:.1%} must be right, "
             f"{precision:.1%} are"
         )
         yield Check(f"matches on {name}", precision >= rules.min_match_precision, detail)
+    for name, highest in challenger.reviewed_precisions.items():
+        detail = (
+            f"of the pairs marked as matches on {name} at least {rules.min_match_precision:.1%} must be right, by "
+            f"people's answers at most {highest:.1%} are, with 95 % confidence"
+        )
+        yield Check(f"reviewed matches on {name}", highest >= rules.min_match_precision, detail)
 
 
 def _clocks(challenger: Evidence, rules: GateConfig) -> Iterator[Check]:

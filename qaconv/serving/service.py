@@ -22,6 +22,7 @@ from qaconv.serving.encoding import BATCH, CropEncoder
 from qaconv.serving.messages import Answer, Enrolled, Limits, NewSighting, Query
 from qaconv.serving.places import NotFound, find_cameras, number_camera, place_limits, place_query, place_sightings
 from qaconv.serving.ranking import Request, rank_gallery
+from qaconv.serving.review_store import ReviewStore
 from qaconv.serving.storage import DELETED, Records, Sighting
 
 log = logging.getLogger(__name__)
@@ -41,12 +42,14 @@ class Service:
 
     Attributes:
         active: the version that answers, and its galleries.
+        reviews: people's answers about pairs of sightings.
         reencoding: whether stored crops are being encoded for another model.
     """
 
     def __init__(self, records: Records, settings: ServeConfig, version: str, model: ServedModel) -> None:
         self.records = records
         self.settings = settings
+        self.reviews = ReviewStore(records)
         self.reencoding = False
         self._encoder = CropEncoder()
         self._change = threading.Lock()  # held while galleries change; searches do not wait for it

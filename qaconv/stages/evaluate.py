@@ -5,10 +5,12 @@ import pandas as pd
 from qaconv.config import METHODS, Params
 from qaconv.data.fingerprints import refuse_trained_images
 from qaconv.data.manifest import Manifest
+from qaconv.data.reviewed_pairs import load_reviewed_pairs
 from qaconv.files import read_file
 from qaconv.matching.results import Matches
 from qaconv.metrics import Calibration
 from qaconv.metrics.rankings import list_rankings
+from qaconv.metrics.reviewed import estimate_reviewed
 from qaconv.metrics.target_estimates import estimate, write_estimates
 from qaconv.metrics.target_metrics import measure, scores_by_ranking, write_measures
 from qaconv.metrics.target_sightings import EvaluatedSightings
@@ -22,7 +24,7 @@ def evaluate(params: Params, target: str) -> None:
 
     Raises:
         InputError: query or gallery is empty, no query of a target with labels has a true match, a profile is of
-            another model, or an image of the target was trained on.
+            another model, an image of the target was trained on, or a file of answers cannot be used.
     """
     rankings = list_rankings(params.evaluate.rerank)
     manifest = Manifest.load(PREPARED / target)
@@ -33,12 +35,18 @@ def evaluate(params: Params, target: str) -> None:
     if any("digests" in made["data"] for made in trained.values()):  # trained here, not imported
         for table in ("train", "holdout"):
             refuse_trained_images(read_file(pd.read_parquet, SOURCES / f"{table}.parquet"), target)
+    reviewed = load_reviewed_pairs(target, params.targets)
     for method in METHODS:
         matches = Matches.load(target, method, params.evaluate.parts)
         profile = TLiftProfile.load(TLIFT / target / f"{method}.json", model=matches.model)
         logits = sightings.logits(matches.logits)
         if not manifest.is_labelled:
-            estimates[method] = estimate(logits, sightings, profile, seed=params.seed)
+            estimated = estimate(logits, sightings, profile, seed=params.seed)
+            if reviewed is not None:
+                near = matches.neighbours, matches.neighbour_logits
+                answers = estimate_reviewed(reviewed, manifest.sightings(), *near, profile)
+                estimated = estimated.model_copy(update={"reviewed": answers})
+            estimates[method] = estimated
             continue
         fitted = trained[method]["calibration"]
         scores = scores_by_ranking(rankings, logits, matches.reranked_measured, profile, sightings)

@@ -1,16 +1,20 @@
 """Fit each method's temporal profile of a target, without labels."""
 
 import logging
+from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 from scipy.special import expit
 
 from qaconv.config import METHODS, Params
 from qaconv.data.manifest import Manifest
+from qaconv.data.reviewed_pairs import load_reviewed_pairs, state_pairs
 from qaconv.files import replacing_folder
 from qaconv.matching.results import Matches
 from qaconv.paths import PREPARED, TLIFT
-from qaconv.tlift import fit_profile
+from qaconv.reviews.recalibration import fit_recalibration
+from qaconv.tlift import TLiftProfile, fit_profile
 from qaconv.tlift.findings import Finding
 from qaconv.tlift.fit import NO_TIMES
 from qaconv.tlift.plots import draw_profile, draw_rank_changes
@@ -22,7 +26,7 @@ def fit_tlift(params: Params, target: str) -> None:
     """Write artifacts/tlift/<target>/<method>.json, and pictures with their data next to it.
 
     Raises:
-        InputError: the sightings have not been matched.
+        InputError: the sightings have not been matched, or a file of answers cannot be used.
     """
     manifest = Manifest.load(PREPARED / target)
     sightings = manifest.sightings()
@@ -31,6 +35,7 @@ def fit_tlift(params: Params, target: str) -> None:
     has_times = bool(sightings["time_s"].notna().any())
     if not has_times:
         log.info("%s: %s", target, NO_TIMES)
+    reviewed = load_reviewed_pairs(target, params.targets)
     with replacing_folder(TLIFT / target) as folder:
         for method in METHODS:
             matches = Matches.load(target, method, params.evaluate.parts)
@@ -48,6 +53,8 @@ def fit_tlift(params: Params, target: str) -> None:
                 target=target,
                 model=matches.model,
             )
+            if reviewed is not None and profile.match_odds:
+                profile = _correct(profile, reviewed, sightings, matches)
             profile.save(folder / f"{method}.json")
             draw_profile(profile, folder, method)
             scores = expit(matches.logits.astype(np.float64))
@@ -58,3 +65,21 @@ def fit_tlift(params: Params, target: str) -> None:
             for finding in profile.findings:
                 camera = manifest.cameras.get(finding.camid, str(finding.camid))
                 log.info("  camera %s, %s: %s: %s", camera, finding.kind, finding.detail, finding.done)
+
+
+def _correct(profile: TLiftProfile, pairs: pd.DataFrame, sightings: pd.DataFrame, matches: Matches) -> TLiftProfile:
+    """Correct a profile's match odds by people's answers about drawn pairs."""
+    assert profile.match_odds
+    stated = state_pairs(pairs, sightings, matches.neighbours, matches.neighbour_logits, profile)
+    known = ~np.isnan(stated)
+    line = fit_recalibration(stated[known], pairs["same"][known], pairs["weight"][known])
+    query, gallery = (sightings[sightings["split"] == split] for split in ("query", "gallery"))
+    places = query["camid"], query["time_s"], gallery["camid"], gallery["time_s"]
+    table = profile.probabilities(expit(matches.logits.astype(np.float64)), *places)
+    assert table is not None
+    elsewhere = query["camid"].to_numpy()[:, None] != gallery["camid"].to_numpy()
+    odds = profile.match_odds.corrected(line.scale, line.offset, line(table[elsewhere]))
+    log.info(
+        "%s: %d answers correct log odds to %.2f times, %+.2f", profile.target, line.answers, line.scale, line.offset
+    )
+    return replace(profile, match_odds=odds)

@@ -4,7 +4,7 @@ A pair's odds follow from its score, from the time between its sightings, and fr
 are learnt from the target's own sightings, without labels. N sightings, M pairs of them.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -61,12 +61,16 @@ class MatchOdds:
         threshold: lowest probability at which MATCHES_RIGHT of the pairs above it are expected to be right.
         sightings: number that it was fitted on.
         span_s: last of their times minus the first, in seconds.
+        scale: people's answers correct log odds to scale * log odds + offset. Default: 1, without answers.
+        offset: see `scale`. Default: 0.
     """
 
     calibration: Calibration
     threshold: float
     sightings: int
     span_s: float
+    scale: float = 1.0
+    offset: float = 0.0
 
     def log_odds(self, scores: Floats, log_ratios: Floats, timed: NDArray[np.bool_], gallery: GallerySize) -> Floats:
         """Return the log odds of pairs.
@@ -83,8 +87,18 @@ class MatchOdds:
         growth = gallery.sightings / self.sightings
         denser = growth * self.span_s / max(gallery.span_s, self.span_s)
         more = np.where(timed, max(denser, 1.0), max(growth, 1.0))
-        log_odds: Floats = self.calibration(scores) + log_ratios - np.log(more)
+        log_odds: Floats = self.scale * (self.calibration(scores) + log_ratios - np.log(more)) + self.offset
         return log_odds
+
+    def corrected(self, scale: float, offset: float, probabilities: Floats) -> "MatchOdds":
+        """Return odds that are corrected by people's answers, with the threshold that belongs to them.
+
+        Args:
+            scale: of the log odds.
+            offset: of the log odds.
+            probabilities: corrected ones of pairs on two cameras, of any shape.
+        """
+        return replace(self, scale=scale, offset=offset, threshold=_threshold(probabilities.ravel()))
 
 
 def fit_match_odds(

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from selenium import webdriver
 from selenium.webdriver.common.by import By
@@ -114,6 +115,56 @@ def test_nothing_is_wider_than_a_phone(page: WebDriver) -> None:
     page.find_element(By.CSS_SELECTOR, "#stored button").click()
     until(page, "#results button", 5)
     assert page.execute_script("return document.documentElement.scrollWidth") <= 390
+
+
+def caption(page: WebDriver) -> str:
+    return " ".join(page.find_element(By.ID, f"{side}-caption").text for side in ("first", "second"))
+
+
+def press(page: WebDriver, key: str) -> str:
+    """Press a key on the page of reviews, and return what the pair that is shown then is called."""
+    before = caption(page)
+    page.switch_to.active_element.send_keys(key)
+    WebDriverWait(page, PATIENCE_S).until(lambda _: caption(page) != before)
+    return caption(page)
+
+
+def test_pairs_are_reviewed_by_the_keyboard_alone(
+    page: WebDriver, address: str, request: pytest.FixtureRequest
+) -> None:
+    reviewer = request.node.callspec.params["page"]  # each colour scheme reviews under a name of its own
+    page.get(f"{address}/review?target=mall")
+    until(page, "#pair img[src]", 2)
+    name = page.find_element(By.ID, "reviewer")
+    name.send_keys(reviewer, Keys.TAB)
+    WebDriverWait(page, PATIENCE_S).until(lambda _: not page.find_element(By.ID, "status").text)
+    page.find_element(By.ID, "pair-title").click()
+    first = caption(page)
+    press(page, "y")
+    assert press(page, Keys.BACKSPACE) == first
+    assert page.find_element(By.CSS_SELECTOR, "#answers [aria-pressed=true]").text.startswith("Yes")
+    press(page, "n")
+    press(page, "3")
+    with httpx.Client(base_url=address) as client:
+
+        def answers() -> list[str]:
+            stored = client.get(f"{MALL}/reviews").json()["answers"]
+            return [answer["answer"] for answer in stored if answer["reviewer"] == reviewer]
+
+        WebDriverWait(page, PATIENCE_S).until(lambda _: answers() == ["different", "cannot tell"])
+    WebDriverWait(page, PATIENCE_S).until(lambda _: page.find_element(By.ID, "precision-reviewed").text != "")
+    phone = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
+    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
+    assert page.execute_script("return document.documentElement.scrollWidth") <= 390
+
+
+def test_a_result_is_judged_where_its_query_is_stored(page: WebDriver) -> None:
+    page.find_element(By.CSS_SELECTOR, "#stored button").click()
+    until(page, "#results button", 5)[0].click()
+    until(page, "#why line", 4)
+    page.find_element(By.CSS_SELECTOR, "#verdict [data-answer=different]").click()
+    WebDriverWait(page, PATIENCE_S).until(lambda _: "is wrong." in page.find_element(By.ID, "status").text)
+    assert len(page.find_elements(By.CSS_SELECTOR, "#verdict [aria-pressed=true]")) == 1
 
 
 def test_the_page_shows_why_a_file_is_rejected(page: WebDriver, tmp_path: Path) -> None:

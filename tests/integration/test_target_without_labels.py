@@ -48,7 +48,7 @@ def params(tmp_path: Path, site_folder: Path, sightings: pd.DataFrame, monkeypat
     values["gate"].update(max_calibration_error=1.0, min_match_precision=0.0)
     Path("params.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
     write_yard(Path("yard"), site_folder, sightings)
-    for name in ("dvc.yaml", "qaconv", "data/weights"):
+    for name in ("dvc.yaml", "qaconv", "data/reviews", "data/weights"):
         source = PROJECT / name
         shutil.copytree(source, name, ignore=shutil.ignore_patterns("__pycache__")) if source.is_dir() else shutil.copy(
             source, name

@@ -69,6 +69,17 @@ def test_a_target_without_labels_has_its_estimate_as_evidence_and_no_precision(f
     assert Evidence.load(folder / "evidence.json") == evidence
 
 
+def test_the_most_that_answers_allow_of_a_target_without_labels_is_evidence(folder: Path) -> None:
+    write_estimated(folder / "metrics", "mall", share=0.75)
+    assert collected(folder).reviewed_precisions == {}
+    path = folder / "metrics/mall.json"
+    figures = json.loads(path.read_text())
+    reviewed = {"answered_pairs": 40, "precision": 0.75, "precision_low": 0.5, "precision_high": 0.875}
+    figures["qaconv"]["reviewed"] = reviewed
+    path.write_text(json.dumps(figures))
+    assert collected(folder).reviewed_precisions == {"mall": 0.875}
+
+
 def test_a_target_without_labels_and_times_has_no_estimate(folder: Path) -> None:
     write_estimated(folder / "metrics", "mall", share=None)
     assert collected(folder).match_shares == {}

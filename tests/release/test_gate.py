@@ -41,6 +41,7 @@ def evidence(**precisions: list[float]) -> Evidence:
         clocks=dict.fromkeys(precisions, Clocks(4, {})),
         match_precisions=dict.fromkeys(precisions, 0.95),
         match_shares={},
+        reviewed_precisions={},
     )
 
 
@@ -277,6 +278,14 @@ def test_times_clocks_and_budgets_refuse_without_labels_too(change: dict[str, An
     assert outcome.verdict == "refused" and why in outcome.reason
 
 
+def test_answers_refuse_a_version_only_where_they_rule_out_that_enough_matches_are_right() -> None:
+    base = with_yard(evidence())
+    limit = RULES.min_match_precision
+    assert decide(replace(base, reviewed_precisions={"yard": limit}), None, RULES).promoted
+    outcome = decide(replace(base, reviewed_precisions={"yard": limit - TINY}), None, RULES)
+    assert outcome.verdict == "refused" and "reviewed matches on yard: of the pairs marked" in outcome.reason
+
+
 def test_estimates_on_data_that_has_changed_since_are_not_compared() -> None:
     champion = with_yard(evidence(), 0.9, data={"yard": "older data"})
     outcome = decide(with_yard(evidence(), 0.1), champion, RULES)
@@ -300,6 +309,6 @@ def test_a_first_target_with_labels_is_not_compared_with_a_champion_without() ->
 def test_evidence_of_before_targets_without_labels_is_read_as_without_them(tmp_path: Path) -> None:
     evidence(mall=[0.5]).save(tmp_path / "evidence.json")
     written = json.loads((tmp_path / "evidence.json").read_text())
-    del written["match_shares"]
+    del written["match_shares"], written["reviewed_precisions"]
     (tmp_path / "evidence.json").write_text(json.dumps(written))
     assert Evidence.load(tmp_path / "evidence.json").unlabelled == []

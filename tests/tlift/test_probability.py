@@ -4,10 +4,11 @@ from pathlib import Path
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import expit, logit
 
 from qaconv.tlift import TLiftProfile
 from qaconv.tlift.calibration import Calibration
-from qaconv.tlift.probability import GallerySize, MatchOdds
+from qaconv.tlift.probability import MATCHES_RIGHT, GallerySize, MatchOdds
 from tests.tlift.test_profile import profile, with_transit
 
 ODDS = MatchOdds(Calibration([-4.0, 0.0, 4.0], [-8.0, -3.0, 4.0]), 0.75, sightings=100, span_s=600.0)
@@ -75,3 +76,27 @@ def test_a_sighting_at_a_camera_that_the_profile_lacks_counts_as_one_without_a_t
     probabilities = STATED.probabilities([[0.8, 0.8]], [0], [0.0], camids, times, gallery=SMALL)
     assert probabilities is not None
     assert probabilities[0].tolist() == [state(0.8, 60.0), state(0.8, np.nan)]
+
+
+@settings(max_examples=20)
+@given(st.floats(0.01, 0.99), TIMES, st.floats(0.1, 2), st.floats(-2, 2))
+def test_answers_of_people_move_log_odds_on_a_line_and_the_threshold_with_them(
+    score: float, gap: float, scale: float, offset: float
+) -> None:
+    pairs = expit(scale * np.linspace(-5, 5, 400) + offset)
+    odds = ODDS.corrected(scale, offset, pairs)
+    corrected = state(score, gap, stated=with_transit(match_odds=odds))
+    assert np.isclose(corrected, expit(scale * logit(state(score, gap)) + offset), atol=1e-9)
+    above = pairs[pairs >= odds.threshold - 1e-6]  # the threshold is rounded
+    assert odds.threshold == 1 or above.mean() >= MATCHES_RIGHT - 1e-3
+
+
+def test_corrected_odds_are_read_as_they_were_written_and_older_files_have_none(tmp_path: Path) -> None:
+    corrected = with_transit(match_odds=ODDS.corrected(0.5, -1.0, np.array([0.9, 0.99])))
+    corrected.save(tmp_path / "profile.json")
+    assert TLiftProfile.load(tmp_path / "profile.json").match_odds == corrected.match_odds
+    written = json.loads((tmp_path / "profile.json").read_text())
+    del written["match_odds"]["scale"], written["match_odds"]["offset"]
+    (tmp_path / "profile.json").write_text(json.dumps(written))
+    odds = TLiftProfile.load(tmp_path / "profile.json").match_odds
+    assert odds and (odds.scale, odds.offset) == (1.0, 0.0)
