@@ -114,7 +114,7 @@ class Records:
 
     def add(self, rows: Sequence[Row], encoder: str, maps: NDArray[Any]) -> list[int]:
         """Add rows with maps [n, C, h, w], and return ids."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             connection.executemany(
                 "INSERT INTO sightings (target, camid, time_s, person, enrolled_s, camera, track, crop, digest) "
                 "VALUES (?,?,?,?,?,?,?,?,?)",
@@ -130,7 +130,7 @@ class Records:
 
     def add_maps(self, ids: Sequence[int], encoder: str, maps: NDArray[Any]) -> None:
         """Add another encoder's maps [n, C, h, w]; skip sightings that were deleted meanwhile."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             connection.executemany(
                 "INSERT OR REPLACE INTO maps SELECT id, ?, ? FROM sightings WHERE id = ?",
                 [(encoder, _bytes(values), sighting) for sighting, values in zip(ids, maps, strict=True)],
@@ -138,14 +138,14 @@ class Records:
 
     def delete(self, ids: Sequence[int]) -> None:
         """Delete sightings, their crops and maps, and overwrite them; up to DELETED fit on a full disk."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             connection.executemany("DELETE FROM sightings WHERE id = ?", [(sighting,) for sighting in ids])
 
     def forget_other_encoders(self, encoder: str) -> None:
         """Delete the maps of other encoders."""
         deleted = DELETED
         while deleted == DELETED:
-            with self._transaction() as connection:
+            with self.transaction() as connection:
                 deleted = connection.execute(
                     "DELETE FROM maps WHERE rowid IN "
                     f"(SELECT rowid FROM maps WHERE encoder < ? OR encoder > ? LIMIT {DELETED})",
@@ -154,23 +154,23 @@ class Records:
 
     def room(self) -> int:
         """Return how many bytes there are for further sightings: free ones of the disk, and pages of deleted ones."""
-        ((pages,),) = self._query("PRAGMA freelist_count")
+        ((pages,),) = self.query("PRAGMA freelist_count")
         return self._reserve.free_bytes() + int(pages) * PAGE_BYTES
 
     def last_time(self) -> float | None:
         """Return the last time that is known, in seconds since 1970; None where nothing was stored."""
         statement = "SELECT coalesce((SELECT time_s FROM clock), (SELECT max(enrolled_s) FROM sightings))"
-        ((time_s,),) = self._query(statement)
+        ((time_s,),) = self.query(statement)
         return time_s if time_s is None else float(time_s)
 
     def keep_time(self, time_s: float) -> None:
         """Store the last time that is known, in seconds since 1970."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             connection.execute("INSERT OR REPLACE INTO clock VALUES (1, ?)", (time_s,))
 
     def find(self, sighting: int) -> Sighting | None:
         """Return a sighting; None where there is none of that id."""
-        rows = self._query(f"SELECT {COLUMNS} FROM sightings WHERE id = ?", sighting)
+        rows = self.query(f"SELECT {COLUMNS} FROM sightings WHERE id = ?", sighting)
         return Sighting(*rows[0]) if rows else None
 
     def find_equal(self, sighting: Sighting, crop: bytes) -> int | None:
@@ -178,7 +178,7 @@ class Records:
 
         A camera is compared by its name where it has one.
         """
-        rows = self._query(
+        rows = self.query(
             "SELECT id FROM sightings WHERE target = ? AND digest = ? AND camera IS ? "
             "AND (camera NOTNULL OR camid = ?) AND time_s IS ? AND person IS ? AND track IS ? ORDER BY id LIMIT 1",
             sighting.target, _digest(crop), sighting.camera,
@@ -189,21 +189,21 @@ class Records:
     def cameras(self, target: str) -> list[int | str]:
         """Return the cameras of a target's sightings, by name where they have one."""
         statement = "SELECT DISTINCT coalesce(camera, camid) FROM sightings WHERE target = ?"
-        return [camera for (camera,) in self._query(statement, target)]
+        return [camera for (camera,) in self.query(statement, target)]
 
     def ids_of_person(self, target: str, person: str) -> list[int]:
         """Return the ids of a person's sightings."""
-        rows = self._query("SELECT id FROM sightings WHERE target = ? AND person = ?", target, person)
+        rows = self.query("SELECT id FROM sightings WHERE target = ? AND person = ?", target, person)
         return [sighting for (sighting,) in rows]
 
     def ids_before(self, target: str, enrolled_s: float) -> list[int]:
         """Return the ids of sightings enrolled before a time, in seconds since 1970."""
-        rows = self._query("SELECT id FROM sightings WHERE target = ? AND enrolled_s < ?", target, enrolled_s)
+        rows = self.query("SELECT id FROM sightings WHERE target = ? AND enrolled_s < ?", target, enrolled_s)
         return [sighting for (sighting,) in rows]
 
     def page(self, target: str, after: int, limit: int) -> list[Sighting]:
         """Return up to `limit` sightings with ids above `after`, in the order of enrolment."""
-        rows = self._query(
+        rows = self.query(
             f"SELECT {COLUMNS} FROM sightings WHERE target = ? AND id > ? ORDER BY id LIMIT ?",
             target, after, limit,
         )  # fmt: skip
@@ -211,17 +211,17 @@ class Records:
 
     def crop(self, sighting: int) -> bytes | None:
         """Return the image file as it was enrolled."""
-        rows = self._query("SELECT crop FROM sightings WHERE id = ?", sighting)
+        rows = self.query("SELECT crop FROM sightings WHERE id = ?", sighting)
         return rows[0][0] if rows else None
 
     def map_of(self, sighting: int, encoder: str, shape: tuple[int, int, int]) -> NDArray[np.float32] | None:
         """Return one sighting's map [C, h, w]."""
-        rows = self._query("SELECT map FROM maps WHERE encoder = ? AND sighting = ?", encoder, sighting)
+        rows = self.query("SELECT map FROM maps WHERE encoder = ? AND sighting = ?", encoder, sighting)
         return _map(rows[0][0], shape).astype(np.float32) if rows else None
 
     def missing_maps(self, encoder: str, after: int, limit: int) -> list[tuple[int, bytes]]:
         """Return up to `limit` ids above `after`, in order, and crops without a map of this encoder."""
-        return self._query(
+        return self.query(
             "SELECT id, crop FROM sightings WHERE id > ? AND id NOT IN (SELECT sighting FROM maps WHERE encoder = ?) "
             "ORDER BY id LIMIT ?",
             after, encoder, limit,
@@ -229,7 +229,7 @@ class Records:
 
     def count(self) -> int:
         """Count all sightings."""
-        return int(self._query("SELECT count(*) FROM sightings")[0][0])
+        return int(self.query("SELECT count(*) FROM sightings")[0][0])
 
     def count_maps(self, encoder: str, targets: Sequence[str]) -> int:
         """Count the sightings of some targets that have a map of this encoder."""
@@ -237,14 +237,14 @@ class Records:
         statement = (
             f"SELECT count(*) FROM sightings JOIN maps ON sighting = id AND encoder = ? WHERE target IN ({places})"
         )
-        return int(self._query(statement, encoder, *targets)[0][0])
+        return int(self.query(statement, encoder, *targets)[0][0])
 
     def with_maps(
         self, encoder: str, shape: tuple[int, int, int]
     ) -> Iterator[tuple[list[Sighting], NDArray[np.float16]]]:
         """Yield all sightings with an encoder's maps, in blocks."""
         after = 0
-        while rows := self._query(
+        while rows := self.query(
             f"SELECT {COLUMNS}, map FROM sightings JOIN maps ON sighting = id AND encoder = ? "
             "WHERE id > ? ORDER BY id LIMIT ?",
             encoder, after, READ,
@@ -257,6 +257,20 @@ class Records:
         with self._lock:
             self._connection.close()
             self._folder_lock.close()
+
+    def query(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
+        """Return the rows of a statement that changes nothing, for the tables of other modules too."""
+        with self._lock:
+            return self._connection.execute(statement, values).fetchall()
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """Commit the changes of a block together; roll them back after any error."""
+        with self._lock, _translated_errors():
+            self._limit_growth()
+            with self._reserve.free(), self._connection as connection:
+                connection.execute("BEGIN IMMEDIATE")
+                yield connection
 
     def _open(self) -> None:
         for pragma in PRAGMAS:
@@ -271,24 +285,12 @@ class Records:
             self._connection.execute("ALTER TABLE sightings RENAME COLUMN deployment TO target")
         if columns and "digest" not in columns:
             self._connection.create_function("sha256", 1, _digest, deterministic=True)
-            with self._transaction() as connection:
+            with self.transaction() as connection:
                 connection.execute("ALTER TABLE sightings ADD COLUMN digest BLOB")
                 connection.execute("UPDATE sightings SET digest = sha256(crop)")
         for name in ("camera", "track"):
             if columns and name not in columns:
                 self._connection.execute(f"ALTER TABLE sightings ADD COLUMN {name} TEXT")
-
-    def _query(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
-        with self._lock:
-            return self._connection.execute(statement, values).fetchall()
-
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._lock, _translated_errors():
-            self._limit_growth()
-            with self._reserve.free(), self._connection as connection:  # commits; rolls back after any error
-                connection.execute("BEGIN IMMEDIATE")
-                yield connection
 
     def _limit_growth(self) -> None:
         """Let the file grow by the free bytes alone, so that it takes nothing of the reserve."""

@@ -33,7 +33,7 @@ def test_a_file_with_the_old_column_name_is_opened_with_its_sightings(tmp_path: 
 def test_a_transaction_that_fails_when_it_is_committed_leaves_nothing_and_stops_no_later_one(tmp_path: Path) -> None:
     records = Records(tmp_path)
     records._connection.execute("CREATE TABLE faults (id REFERENCES sightings DEFERRABLE INITIALLY DEFERRED)")
-    with pytest.raises(sqlite3.IntegrityError), records._transaction() as connection:
+    with pytest.raises(sqlite3.IntegrityError), records.transaction() as connection:
         connection.execute("INSERT INTO faults VALUES (7)")  # refused by the commit
     assert records.add([ROW], "encoder", MAPS) == [1] and records.count() == 1
 
