@@ -1,0 +1,1 @@
+"""Join sightings of one target to identities."""

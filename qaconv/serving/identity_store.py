@@ -1,0 +1,313 @@
+"""Store the identities of sightings next to the sightings, in `galleries.db`.
+
+A sighting has one row here from the moment that it has been searched for; its camera and time are copied into it, so
+that reading them touches no crop. Rows and edges end with their sightings.
+"""
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from qaconv.serving.storage import Records
+
+Ints = NDArray[np.int64]
+
+TABLES = (
+    """CREATE TABLE IF NOT EXISTS identities (
+        sighting INTEGER PRIMARY KEY REFERENCES sightings ON DELETE CASCADE, target TEXT NOT NULL,
+        camid INTEGER NOT NULL, camera TEXT, time_s REAL, track TEXT, searched INTEGER NOT NULL,
+        identity INTEGER NOT NULL DEFAULT 0, probability REAL
+    )""",
+    "CREATE INDEX IF NOT EXISTS by_identity ON identities (target, identity)",
+    """CREATE TABLE IF NOT EXISTS edges (
+        first INTEGER NOT NULL REFERENCES sightings ON DELETE CASCADE,
+        second INTEGER NOT NULL REFERENCES sightings ON DELETE CASCADE,
+        log_odds REAL NOT NULL, PRIMARY KEY (first, second)
+    ) WITHOUT ROWID""",
+    "CREATE INDEX IF NOT EXISTS edges_by_second ON edges (second)",
+    """CREATE TABLE IF NOT EXISTS links (
+        first INTEGER NOT NULL REFERENCES sightings ON DELETE CASCADE,
+        second INTEGER NOT NULL REFERENCES sightings ON DELETE CASCADE,
+        one_person INTEGER NOT NULL, who TEXT NOT NULL, answered_s REAL NOT NULL, PRIMARY KEY (first, second)
+    ) WITHOUT ROWID""",
+    "CREATE INDEX IF NOT EXISTS links_by_second ON links (second)",
+    """CREATE TABLE IF NOT EXISTS identity_states (
+        target TEXT PRIMARY KEY, wanted INTEGER NOT NULL, last INTEGER NOT NULL, edges_of TEXT NOT NULL,
+        identities_of TEXT NOT NULL, updated_s REAL
+    )""",
+    """CREATE TABLE IF NOT EXISTS identity_changes (
+        id INTEGER PRIMARY KEY, target TEXT NOT NULL, kind TEXT NOT NULL, identity INTEGER NOT NULL,
+        other INTEGER NOT NULL, who TEXT, changed_s REAL NOT NULL
+    )""",
+    "CREATE INDEX IF NOT EXISTS changes_by_identity ON identity_changes (target, identity)",
+    """CREATE TRIGGER IF NOT EXISTS forget_identity AFTER DELETE ON identities
+        WHEN NOT EXISTS (SELECT 1 FROM identities WHERE target = OLD.target AND identity = OLD.identity)
+        BEGIN DELETE FROM identity_changes WHERE target = OLD.target AND identity = OLD.identity; END""",
+)
+OF_TARGET = "IN (SELECT sighting FROM identities WHERE target = ?)"
+COLUMNS = ["sighting", "camid", "camera", "time_s", "track", "identity", "probability"]
+
+
+class Edge(NamedTuple):
+    """A pair of sightings.
+
+    Attributes:
+        first: id of a sighting.
+        second: id of another, above `first`.
+        log_odds: that both show one person.
+    """
+
+    first: int
+    second: int
+    log_odds: float
+
+
+@dataclass(frozen=True)
+class State:
+    """What is known about a target's identities.
+
+    Attributes:
+        wanted: whether new sightings are to be given identities.
+        last: largest number that was ever given.
+        edges_of: digest of the model and profile that the edges are of.
+        identities_of: of those that the identities are of; empty before the first update.
+        updated_s: end of the last update, in seconds since 1970; None before the first.
+    """
+
+    wanted: bool = False
+    last: int = 0
+    edges_of: str = ""
+    identities_of: str = ""
+    updated_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Change:
+    """A merge or a split.
+
+    Attributes:
+        kind: whether sightings of `other` came to `identity`, or left it for `other`.
+        identity: its number.
+        other: number of the other identity.
+        who: name of the key of the person who asked for it; None where an update did.
+        changed_s: when, in seconds since 1970.
+    """
+
+    kind: Literal["merge", "split"]
+    identity: int
+    other: int
+    who: str | None
+    changed_s: float
+
+
+class IdentityStore:
+    """The identities in `galleries.db`. Safe to use from any thread; changes raise DiskFull or Busy."""
+
+    def __init__(self, records: Records) -> None:
+        self._records = records
+        with records.transaction() as connection:
+            for statement in TABLES:
+                connection.execute(statement)
+
+    def state(self, target: str) -> State:
+        """Return what is known about a target's identities."""
+        statement = "SELECT wanted, last, edges_of, identities_of, updated_s FROM identity_states WHERE target = ?"
+        rows = self._records.query(statement, target)
+        return State(bool(rows[0][0]), *rows[0][1:]) if rows else State()
+
+    def wanted_targets(self) -> list[str]:
+        """Return the targets whose new sightings are to be given identities."""
+        return [target for (target,) in self._records.query("SELECT target FROM identity_states WHERE wanted")]
+
+    def want(self, target: str) -> None:
+        """Give new sightings of a target identities from now on."""
+        with self._records.transaction() as connection:
+            connection.execute(
+                "INSERT INTO identity_states VALUES (?, 1, 0, '', '', NULL) "
+                "ON CONFLICT (target) DO UPDATE SET wanted = 1",
+                (target,),
+            )
+
+    def forget(self, target: str) -> int:
+        """Delete a target's identities, edges, links and changes, and want no more; return the number of sightings.
+
+        The largest number stays, so that none is given twice.
+        """
+        with self._records.transaction() as connection:
+            for table in ("edges", "links"):
+                connection.execute(f"DELETE FROM {table} WHERE first {OF_TARGET}", (target,))
+            forgotten = connection.execute("DELETE FROM identities WHERE target = ?", (target,)).rowcount
+            connection.execute("DELETE FROM identity_changes WHERE target = ?", (target,))
+            connection.execute(
+                "UPDATE identity_states SET wanted = 0, edges_of = '', identities_of = '', updated_s = NULL "
+                "WHERE target = ?",
+                (target,),
+            )
+        return forgotten
+
+    def begin(self, target: str, model: str) -> None:
+        """Delete the edges of another model, if there are some, so that every sighting is searched for again."""
+        if self.state(target).edges_of == model:
+            return
+        with self._records.transaction() as connection:
+            connection.execute(f"DELETE FROM edges WHERE first {OF_TARGET}", (target,))
+            connection.execute("UPDATE identities SET searched = 0 WHERE target = ?", (target,))
+            connection.execute("UPDATE identity_states SET edges_of = ? WHERE target = ?", (model, target))
+
+    def unsearched(self, target: str, encoder: str) -> list[int]:
+        """Return the ids of sightings with a map of this encoder that have not been searched for, in order."""
+        rows = self._records.query(
+            "SELECT id FROM sightings WHERE target = ? "
+            "AND EXISTS (SELECT 1 FROM maps WHERE encoder = ? AND sighting = id) "
+            "AND NOT EXISTS (SELECT 1 FROM identities WHERE sighting = id AND searched) ORDER BY id",
+            target, encoder,
+        )  # fmt: skip
+        return [sighting for (sighting,) in rows]
+
+    def add_edges(self, target: str, model: str, ids: Sequence[int], edges: Iterable[Edge]) -> bool:
+        """Store that sightings have been searched for, and the edges that were found.
+
+        Sightings that were deleted meanwhile are skipped.
+
+        Returns:
+            Whether the edges are of the target's present model and still wanted; if not, nothing was stored.
+        """
+        with self._records.transaction() as connection:
+            if not _is_of(connection, target, model):
+                return False
+            connection.executemany(
+                "INSERT INTO identities (sighting, target, camid, camera, time_s, track, searched) "
+                "SELECT id, target, camid, camera, time_s, track, 1 FROM sightings WHERE id = ? "
+                "ON CONFLICT (sighting) DO UPDATE SET searched = 1",
+                [(sighting,) for sighting in ids],
+            )
+            connection.executemany(
+                "INSERT OR REPLACE INTO edges SELECT ?1, ?2, ?3 WHERE 2 = "
+                "(SELECT count(*) FROM sightings WHERE id IN (?1, ?2))",
+                edges,
+            )
+        return True
+
+    def table(self, target: str) -> pd.DataFrame:
+        """Return the sightings of a target that have been searched for, in the order of their ids.
+
+        Its columns are COLUMNS; `identity` is 0 and `probability` NaN where none has been given, `time_s` NaN where
+        unknown, `camera` and `track` None where there is none.
+        """
+        statement = f"SELECT {', '.join(COLUMNS)} FROM identities WHERE target = ? ORDER BY sighting"
+        table = pd.DataFrame(self._records.query(statement, target), columns=COLUMNS, dtype=object)
+        numbers = {"sighting": np.int64, "camid": np.int64, "identity": np.int64}
+        return table.astype({**numbers, "time_s": np.float64, "probability": np.float64})
+
+    def edges(self, target: str) -> list[Edge]:
+        """Return the edges of a target."""
+        statement = f"SELECT first, second, log_odds FROM edges WHERE first {OF_TARGET} ORDER BY first, second"
+        return [Edge(*row) for row in self._records.query(statement, target)]
+
+    def links(self, target: str) -> list[tuple[int, int, bool]]:
+        """Return the pairs of sightings that a person has answered for: ids, and whether they show one person."""
+        statement = f"SELECT first, second, one_person FROM links WHERE first {OF_TARGET} ORDER BY first, second"
+        return [(first, second, bool(one)) for first, second, one in self._records.query(statement, target)]
+
+    def needs_clustering(self, target: str) -> bool:
+        """Return whether a sighting has no identity yet, or identities contradict a person's answer."""
+        statement = """SELECT EXISTS (SELECT 1 FROM identities WHERE target = ?1 AND identity = 0) OR EXISTS (
+            SELECT 1 FROM links JOIN identities AS one ON one.sighting = first
+            JOIN identities AS other ON other.sighting = second
+            WHERE one.target = ?1 AND (one.identity = other.identity) <> one_person)"""
+        ((needed,),) = self._records.query(statement, target)
+        return bool(needed)
+
+    def changes(self, target: str, identity: int) -> list[Change]:
+        """Return the merges and splits of an identity, the oldest first."""
+        rows = self._records.query(
+            "SELECT kind, identity, other, who, changed_s FROM identity_changes WHERE target = ? AND identity = ? "
+            "ORDER BY id",
+            target, identity,
+        )  # fmt: skip
+        return [Change(*row) for row in rows]
+
+    def set_identities(
+        self,
+        target: str,
+        model: str,
+        identities: Iterable[tuple[int, float, int]],
+        changes: Iterable[Change],
+        last: int,
+        updated_s: float,
+    ) -> bool:
+        """Store the result of an update.
+
+        Args:
+            target: whose sightings they are.
+            model: digest that they are of.
+            identities: number, probability and sighting; sightings that were deleted meanwhile are skipped.
+            changes: merges and splits.
+            last: largest number that was ever given.
+            updated_s: present time, in seconds since 1970.
+
+        Returns:
+            Whether they are of the target's present model and still wanted; if not, nothing was stored.
+        """
+        with self._records.transaction() as connection:
+            if not _is_of(connection, target, model):
+                return False
+            connection.executemany("UPDATE identities SET identity = ?, probability = ? WHERE sighting = ?", identities)
+            _add_changes(connection, target, changes)
+            connection.execute(
+                "UPDATE identity_states SET last = ?, identities_of = ?, updated_s = ? WHERE target = ?",
+                (last, model, updated_s, target),
+            )
+        return True
+
+    def move(
+        self,
+        target: str,
+        sightings: Sequence[int],
+        change: Change,
+        links: Iterable[tuple[int, int, bool]],
+        last: int,
+    ) -> None:
+        """Move sightings to another identity, as a person has asked.
+
+        Args:
+            target: whose sightings they are.
+            sightings: ids of those that move.
+            change: the merge, whose `identity` they move to, or the split, whose `other` they move to.
+            links: pairs of sightings, and whether they show one person, by which updates will keep the change.
+            last: largest number that was ever given, this one's included.
+        """
+        number = change.identity if change.kind == "merge" else change.other
+        with self._records.transaction() as connection:
+            connection.executemany(
+                "UPDATE identities SET identity = ? WHERE sighting = ?", [(number, sighting) for sighting in sightings]
+            )
+            connection.executemany(
+                "INSERT OR REPLACE INTO links SELECT ?1, ?2, ?3, ?4, ?5 WHERE 2 = "
+                "(SELECT count(*) FROM sightings WHERE id IN (?1, ?2))",
+                [
+                    (min(first, second), max(first, second), one_person, change.who, change.changed_s)
+                    for first, second, one_person in links
+                ],
+            )
+            _add_changes(connection, target, [change])
+            connection.execute("UPDATE identity_states SET last = ? WHERE target = ?", (last, target))
+
+
+def _is_of(connection: sqlite3.Connection, target: str, model: str) -> bool:
+    statement = "SELECT 1 FROM identity_states WHERE target = ? AND edges_of = ? AND wanted"
+    return connection.execute(statement, (target, model)).fetchone() is not None
+
+
+def _add_changes(connection: sqlite3.Connection, target: str, changes: Iterable[Change]) -> None:
+    rows: list[tuple[Any, ...]] = [
+        (target, change.kind, change.identity, change.other, change.who, change.changed_s) for change in changes
+    ]
+    connection.executemany(
+        "INSERT INTO identity_changes (target, kind, identity, other, who, changed_s) VALUES (?,?,?,?,?,?)", rows
+    )
