@@ -15,7 +15,7 @@ from qaconv.serving.active_version import Full
 from qaconv.serving.auth import Keys
 from qaconv.serving.middleware import RequestMiddleware
 from qaconv.serving.places import NotFound
-from qaconv.serving.routes import identities, operations, search, sightings, targets
+from qaconv.serving.routes import identities, operations, reviews, search, sightings, targets
 from qaconv.serving.service import Service
 from qaconv.serving.storage import Busy, DiskFull
 
@@ -36,13 +36,13 @@ def create_app(service: Service, keys: Keys | None, requests_per_minute: int, ho
     """
     app = FastAPI(
         title="QAConv Ops",
-        description="Galleries of sightings of people, by target: enrol, search, explain, delete.",
+        description="Galleries of sightings of people, by target: enrol, search, explain, review, delete.",
         version=service.active.version,
         docs_url=None,  # its page would load scripts from another server
         redoc_url=None,
     )
     _answer_errors(app)
-    for routes in (targets, sightings, search, identities, operations):
+    for routes in (targets, sightings, search, identities, reviews, operations):
         routes.add_routes(app, service)
     app.mount("/static", StaticFiles(directory=operations.PAGE), name="static")
     if keys is None:

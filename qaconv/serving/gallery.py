@@ -105,6 +105,11 @@ class Gallery:
         with self._lock:
             return set(np.unique(self._camids[: self._size]).tolist())
 
+    def size(self) -> GallerySize:
+        """Return the number of sightings and the span of their times."""
+        with self._lock:
+            return GallerySize.measure(self._times[: self._size])
+
     def add(self, sightings: Sequence[Sighting], maps: NDArray[Any]) -> None:
         """Add sightings with maps [n, C, h, w]. The caller keeps to the capacity."""
         locations = as_locations(maps, threads=1)

@@ -23,6 +23,7 @@ from qaconv.serving.identities import Identities
 from qaconv.serving.messages import Answer, Enrolled, Limits, NewSighting, Query
 from qaconv.serving.places import NotFound, find_cameras, number_camera, place_limits, place_query, place_sightings
 from qaconv.serving.ranking import Request, rank_gallery
+from qaconv.serving.review_store import ReviewStore
 from qaconv.serving.storage import DELETED, Records, Sighting
 
 log = logging.getLogger(__name__)
@@ -42,6 +43,7 @@ class Service:
 
     Attributes:
         active: the version that answers, and its galleries.
+        reviews: people's answers about pairs of sightings.
         reencoding: whether stored crops are being encoded for another model.
         identities: of people.
     """
@@ -49,6 +51,7 @@ class Service:
     def __init__(self, records: Records, settings: ServeConfig, version: str, model: ServedModel) -> None:
         self.records = records
         self.settings = settings
+        self.reviews = ReviewStore(records)
         self.reencoding = False
         self._encoder = CropEncoder()
         self._change = threading.Lock()  # held while galleries change; searches do not wait for it

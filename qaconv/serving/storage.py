@@ -258,20 +258,6 @@ class Records:
             self._connection.close()
             self._folder_lock.close()
 
-    def query(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
-        """Return the rows of a statement that changes nothing, for the tables of other modules too."""
-        with self._lock:
-            return self._connection.execute(statement, values).fetchall()
-
-    @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Commit the changes of a block together; roll them back after any error."""
-        with self._lock, _translated_errors():
-            self._limit_growth()
-            with self._reserve.free(), self._connection as connection:
-                connection.execute("BEGIN IMMEDIATE")
-                yield connection
-
     def _open(self) -> None:
         for pragma in PRAGMAS:
             self._connection.execute(f"PRAGMA {pragma}")
@@ -291,6 +277,20 @@ class Records:
         for name in ("camera", "track"):
             if columns and name not in columns:
                 self._connection.execute(f"ALTER TABLE sightings ADD COLUMN {name} TEXT")
+
+    def query(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
+        """Return the rows of a statement that changes nothing."""
+        with self._lock:
+            return self._connection.execute(statement, values).fetchall()
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """Change the file within a block: it is on disk when the block ends, and nothing is changed if it fails."""
+        with self._lock, _translated_errors():
+            self._limit_growth()
+            with self._reserve.free(), self._connection as connection:  # commits; rolls back after any error
+                connection.execute("BEGIN IMMEDIATE")
+                yield connection
 
     def _limit_growth(self) -> None:
         """Let the file grow by the free bytes alone, so that it takes nothing of the reserve."""
