@@ -16,9 +16,11 @@ from qaconv.serving.storage import Records
 from qaconv.tlift import TLiftProfile
 from qaconv.tlift.calibration import Calibration
 from qaconv.tlift.probability import MatchOdds
+from qaconv.tlift.transit import TransitTable
 from tests.small_service import SETTINGS, small_model
 
 HEAD = HeadNumbers(query=[5e-5, 5e-5], gallery=[5e-5, 5e-5], bias=-6, average=0)  # one colour: about 5; two: -6
+NEUTRAL = TransitTable(centres=(None, None, None))  # for each two of three cameras
 ODDS = MatchOdds(Calibration((-6.0, 5.0), (-6.0, 5.0)), threshold=0.9, sightings=1_000, span_s=10_000.0)
 PATIENCE_S = 30.0
 
@@ -27,7 +29,7 @@ def tell_colours_apart(graphs: Path, profiles: Path) -> None:
     """Change a small model's contract and profiles, so that their probabilities hold for colours."""
     Contract.load(graphs).model_copy(update={"head": HEAD}).save(graphs)
     for path in profiles.rglob("*.json"):
-        replace(TLiftProfile.load(path), match_odds=ODDS).save(path)
+        replace(TLiftProfile.load(path), match_odds=ODDS, transit=NEUTRAL).save(path)
 
 
 def colour_model(folder: Path, encoder: str = "encoder", targets: Sequence[str] = ("mall", "station")) -> ServedModel:

@@ -1,5 +1,13 @@
-"""Stand-in of the branch `idn`: connected components above log odds 0."""
+"""Group sightings into identities: agglomerative clustering by mean log odds, under what times allow.
 
+N sightings, T groups of them, E pairs.
+
+Of two groups the mean log odds of all pairs of their sightings decide, those pairs included that are no edges. The
+groups with the highest mean are joined first, until no mean is above JOIN. Two tracks that overlap in time on one
+camera are never joined.
+"""
+
+import heapq
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,44 +15,202 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
+from scipy.special import logsumexp
 
-from qaconv.identities.graph import Edges
-from qaconv.tlift import TLiftProfile
+from qaconv.identities.graph import LIMIT, Edges
+from qaconv.identities.groups import Groups, find_groups
+from qaconv.identities.numbers import CHANGES, keep_numbers
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+JOIN = -2.25  # mean log odds above which two groups are joined: their many crops know more than a pair
 
 
 @dataclass(frozen=True)
 class Identities:
-    """Identities of sightings."""
+    """The identity of each sighting.
 
-    identity: NDArray[np.int64]
-    probability: NDArray[np.float64]
+    Attributes:
+        identity: numbers from 1, [N].
+        probability: that a sighting shows the person of the others of its identity, or nobody else if it is alone, [N].
+        cut_tracks: tracks whose tracker has switched to another person.
+        changes: merges and splits of known identities, as of `keep_numbers`.
+    """
+
+    identity: Ints
+    probability: Floats
+    cut_tracks: tuple[str, ...]
     changes: pd.DataFrame
 
 
-def identify(
-    sightings: pd.DataFrame,
-    edges: Edges,
-    profile: TLiftProfile,
-    *,
-    known: NDArray[np.int64] | None = None,
-    last: int = 0,
-) -> Identities:
-    """Number the connected components."""
-    count = len(sightings)
-    likely = edges.log_odds > 0
-    pairs = (edges.first[likely], edges.second[likely])
-    graph = coo_array((np.ones(likely.sum()), pairs), shape=(count, count))
-    _, part = connected_components(graph, directed=False)
-    identity = np.zeros(count, np.int64) if known is None else known.copy()
-    for number in np.unique(part):
-        rows = np.flatnonzero(part == number)
-        if identity[rows].all():
-            continue
-        numbers = identity[rows][identity[rows] > 0]
-        if not len(numbers):
-            last += 1
-        identity[rows] = numbers.min() if len(numbers) else last
-    probability = np.full(count, 0.5)
-    np.maximum.at(probability, edges.first, 1 / (1 + np.exp(-edges.log_odds)))
-    np.maximum.at(probability, edges.second, 1 / (1 + np.exp(-edges.log_odds)))
-    return Identities(identity, probability, pd.DataFrame({"kind": [], "identity": [], "other": []}))
+def identify(sightings: pd.DataFrame, edges: Edges, *, known: Ints | None = None, last: int = 0) -> Identities:
+    """Group sightings into identities.
+
+    Args:
+        sightings: camid, time_s (NaN where unknown) and track ("" where there is none), [N].
+        edges: pairs of them.
+        known: identity of each sighting in an earlier result, 0 where it is new, [N]. Only new sightings, and the
+            identities that one of them may belong to, are clustered again. Default: all are new.
+        last: largest number that any identity has ever had. Default: 0.
+
+    Raises:
+        ValueError: an edge is not between two of the sightings, or shapes do not fit.
+
+    Example:
+        >>> sightings = pd.DataFrame({"camid": [0, 1, 1], "time_s": [5.0, 30.0, 90.0], "track": ["", "", ""]})
+        >>> identify(sightings, Edges.join([0, 0], [1, 2], [4.0, -3.0])).identity.tolist()
+        [1, 1, 2]
+    """
+    known = np.zeros(len(sightings), dtype=np.int64) if known is None else np.asarray(known, dtype=np.int64)
+    if known.shape != (len(sightings),) or edges.second.max(initial=-1) >= len(sightings):
+        raise ValueError(
+            f"known and edges must be of {len(sightings)} sightings, got {len(known)} known ones and edges up to "
+            f"sighting {edges.second.max(initial=-1)}"
+        )
+    groups = find_groups(sightings, edges)
+    open_rows = np.flatnonzero(_may_change(known, edges))
+    clusters = known.copy()
+    clusters[open_rows] = 1 + max(last, int(known.max(initial=0))) + _cluster(sightings, edges, groups, open_rows)
+    identity, changes = clusters, pd.DataFrame(columns=CHANGES)
+    if len(open_rows):
+        identity[open_rows], changes = keep_numbers(clusters[open_rows], known[open_rows], max(last, int(known.max())))
+    return Identities(identity, _belonging(identity, edges, groups), groups.cut, changes)
+
+
+def _may_change(known: Ints, edges: Edges) -> Bools:
+    """Return whether a sighting is new, or of an identity that a new one may belong to, [N]."""
+    new = known == 0
+    likely = edges.log_odds > JOIN
+    one, other = edges.first[likely], edges.second[likely]
+    touched = np.concatenate([known[other[new[one]]], known[one[new[other]]]])
+    return new | np.isin(known, touched[touched > 0])
+
+
+def _cluster(sightings: pd.DataFrame, edges: Edges, groups: Groups, rows: Ints) -> Ints:
+    """Return the number of each row's cluster, from 0."""
+    inside = np.zeros(len(sightings), dtype=bool)
+    inside[rows] = True
+    edges = edges.keep(inside[edges.first] & inside[edges.second])
+    numbers, group = np.unique(groups.of_sighting[rows], return_inverse=True)
+    of_sighting = np.full(len(sightings), -1)
+    of_sighting[rows] = group
+    sizes = np.bincount(group)
+    one, other, sums = _sum_by_pair(of_sighting[edges.first], of_sighting[edges.second], edges.log_odds + LIMIT)
+    # Groups that no chain of means above JOIN connects stay apart, so sums between such components are not needed.
+    likely = sums / (sizes[one] * sizes[other]) - LIMIT > JOIN
+    table = coo_array((np.ones(likely.sum()), (one[likely], other[likely])), shape=(len(sizes), len(sizes)))
+    _, component = connected_components(table, directed=False)
+    kept = component[one] == component[other]
+    conflicts = _overlapping_tracks(sightings.iloc[rows], group, component)
+    return _agglomerate(sizes, one[kept], other[kept], sums[kept], conflicts)[group]
+
+
+def _sum_by_pair(one: Ints, other: Ints, values: Floats) -> tuple[Ints, Ints, Floats]:
+    """Sum values by pair of two different numbers; return each pair once, the lower number first."""
+    apart = one != other
+    lower, higher = np.minimum(one, other)[apart], np.maximum(one, other)[apart]
+    count = 1 + int(higher.max(initial=0))
+    keys, position = np.unique(lower * count + higher, return_inverse=True)
+    return keys // count, keys % count, np.bincount(position, values[apart], minlength=len(keys))
+
+
+def _overlapping_tracks(sightings: pd.DataFrame, group: Ints, component: Ints) -> list[tuple[int, int]]:
+    """Return the pairs of groups of one component that are parts of tracks and overlap in time on one camera."""
+    tracked = sightings.assign(group=group, component=component[group])
+    tracked = tracked[(tracked["track"] != "") & tracked["time_s"].notna()]
+    spans = tracked.groupby("group").agg(
+        camid=("camid", "first"), component=("component", "first"), start=("time_s", "min"), end=("time_s", "max")
+    )
+    pairs = []
+    for _, view in spans.sort_values("start").groupby(["camid", "component"]):
+        numbers, starts, ends = view.index.to_numpy(), view["start"].to_numpy(), view["end"].to_numpy()
+        current: list[int] = []
+        for row, start in enumerate(starts):
+            current = [before for before in current if ends[before] > start]
+            pairs += [(int(numbers[before]), int(numbers[row])) for before in current]
+            current.append(row)
+    return pairs
+
+
+def _agglomerate(sizes: Ints, one: Ints, other: Ints, sums: Floats, conflicts: list[tuple[int, int]]) -> Ints:
+    """Join the two clusters with the highest mean again and again; return each group's cluster, [T].
+
+    Args:
+        sizes: sightings of each group, [T].
+        one: group of each pair with a sum.
+        other: its other group.
+        sums: of log odds + LIMIT over all pairs of their sightings; 0 for pairs that are not given.
+        conflicts: groups that are never joined.
+    """
+    count = sizes.tolist()
+    between: list[dict[int, float]] = [{} for _ in count]
+    for a, b, value in zip(one.tolist(), other.tolist(), sums.tolist(), strict=True):
+        between[a][b] = between[b][a] = value
+    apart: list[set[int]] = [set() for _ in count]
+    for a, b in conflicts:
+        apart[a].add(b)
+        apart[b].add(a)
+    cluster = list(range(len(count)))  # that a joined one is part of, or itself
+    heap: list[tuple[float, int, int]] = []
+
+    def offer(a: int, b: int) -> None:
+        mean = between[a][b] / (count[a] * count[b]) - LIMIT
+        if mean > JOIN and b not in apart[a]:
+            heapq.heappush(heap, (-mean, min(a, b), max(a, b)))
+
+    for a, b in zip(one.tolist(), other.tolist(), strict=True):
+        offer(a, b)
+    while heap:
+        mean, a, b = heapq.heappop(heap)
+        if cluster[a] != a or cluster[b] != b or between[a][b] / (count[a] * count[b]) - LIMIT != -mean:
+            continue  # one of them has grown since, or is part of another
+        if len(between[a]) < len(between[b]):
+            a, b = b, a
+        cluster[b] = a
+        count[a] += count[b]
+        del between[a][b]
+        for c, value in between[b].items():
+            if c != a:
+                del between[c][b]
+                between[a][c] = between[c][a] = between[a].get(c, 0.0) + value
+        between[b] = {}
+        for c in apart[b]:
+            apart[c].add(a)
+        apart[a] |= apart[b]
+        for c in between[a]:
+            offer(a, c)
+    for number in range(len(cluster)):
+        root = number
+        while cluster[root] != root:
+            root = cluster[root]
+        cluster[number] = root
+    return np.asarray(cluster, dtype=np.int64)
+
+
+def _belonging(identity: Ints, edges: Edges, groups: Groups) -> Floats:
+    """Return the probability that a sighting belongs to its identity, by the mean log odds of its group, [N].
+
+    It is compared with the likeliest other identity, and with none at all, whose log odds are 0.
+    """
+    numbers, cluster = np.unique(identity, return_inverse=True)
+    group = groups.of_sighting
+    ends = np.concatenate([edges.first, edges.second]), np.concatenate([edges.second, edges.first])
+    across = group[ends[0]] != group[ends[1]]
+    keys = group[ends[0][across]] * len(numbers) + cluster[ends[1][across]]
+    pairs, position = np.unique(keys, return_inverse=True)
+    sums = np.bincount(position, np.tile(edges.log_odds + LIMIT, 2)[across], minlength=len(pairs))
+    of_group, of_cluster = pairs // len(numbers), pairs % len(numbers)
+    cluster_of_group = np.zeros(len(groups), dtype=np.int64)
+    cluster_of_group[group] = cluster
+    own = cluster_of_group[of_group] == of_cluster
+    others = np.bincount(cluster)[of_cluster] - np.where(own, groups.sizes[of_group], 0)
+    means = sums / (groups.sizes[of_group] * others) - LIMIT
+    to_own, to_other = np.zeros(len(groups)), np.full(len(groups), -LIMIT)
+    to_own[of_group[own]] = means[own]
+    np.maximum.at(to_other, of_group[~own], means[~own])
+    alone = np.bincount(cluster)[cluster_of_group] == groups.sizes
+    all_ways = logsumexp([np.where(alone, -np.inf, to_own), to_other, np.zeros(len(groups))], axis=0)
+    probability: Floats = np.exp(np.where(alone, 0.0, to_own) - all_ways)[group]
+    return probability

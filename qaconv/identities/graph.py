@@ -1,15 +1,86 @@
-"""Stand-in of the branch `idn`."""
+"""Collect the pairs of sightings that may show one person, with their log odds.
+
+N sightings, k neighbours of each, E pairs.
+"""
 
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import expit
+
+from qaconv.tlift import TLiftProfile
+from qaconv.tlift.probability import GallerySize
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+LIMIT = 6.0  # log odds are kept within this: no single pair counts for more than 400 to 1
 
 
 @dataclass(frozen=True)
 class Edges:
-    """Pairs of sightings."""
+    """Pairs of sightings, each once. A pair that is none of them has log odds of -LIMIT.
 
-    first: NDArray[np.int64]
-    second: NDArray[np.int64]
-    log_odds: NDArray[np.float64]
+    Attributes:
+        first: number of a sighting, [E].
+        second: of another one, larger than the first, [E].
+        log_odds: that both show one person, within -LIMIT and LIMIT, [E].
+    """
+
+    first: Ints
+    second: Ints
+    log_odds: Floats
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+    def keep(self, kept: Bools) -> "Edges":
+        """Return the pairs of a mask [E]."""
+        return Edges(self.first[kept], self.second[kept], self.log_odds[kept])
+
+    @classmethod
+    def join(cls, one: ArrayLike, other: ArrayLike, log_odds: ArrayLike) -> "Edges":
+        """Make edges of pairs in any order; of a pair that is there twice the first counts.
+
+        Args:
+            one: number of a sighting, [M]; a pair of a sighting with itself is left out.
+            other: [M].
+            log_odds: [M]; pairs at -LIMIT and below are left out.
+
+        Example:
+            >>> Edges.join([3, 0, 1, 2], [0, 3, 1, 0], [9.0, 1.0, 2.0, -7.0])
+            Edges(first=array([0]), second=array([3]), log_odds=array([6.]))
+        """
+        ends = np.asarray(one, dtype=np.int64), np.asarray(other, dtype=np.int64)
+        odds = np.asarray(log_odds, dtype=np.float64)
+        kept = np.flatnonzero((ends[0] != ends[1]) & (odds > -LIMIT))
+        first, second = np.minimum(*ends)[kept], np.maximum(*ends)[kept]
+        _, once = np.unique(first * (1 + second.max(initial=0)) + second, return_index=True)
+        return cls(first[once], second[once], np.minimum(odds[kept][once], LIMIT))
+
+
+def find_edges(neighbours: ArrayLike, logits: ArrayLike, sightings: pd.DataFrame, profile: TLiftProfile) -> Edges:
+    """Return the pairs of sightings and their neighbours with the odds of the target.
+
+    Args:
+        neighbours: numbers of each sighting's nearest others, [N, k].
+        logits: with them, [N, k].
+        sightings: camid, and time_s on the camera's clock in seconds, NaN where unknown, [N].
+        profile: of the target, with match odds.
+
+    Raises:
+        ValueError: the profile has no match odds.
+    """
+    indices = np.asarray(neighbours, dtype=np.int64)
+    one, other = np.repeat(np.arange(len(indices)), indices.shape[1]), indices.ravel()
+    camids, times = sightings["camid"].to_numpy(), sightings["time_s"].to_numpy(dtype=np.float64)
+    log_odds = profile.pair_log_odds(
+        expit(np.asarray(logits, dtype=np.float64).ravel()),
+        (camids[one], times[one]),
+        (camids[other], times[other]),
+        GallerySize.measure(times),
+    )
+    return Edges.join(one, other, log_odds)

@@ -84,6 +84,10 @@ class Identities:
         with self.updates.clustering:
             return self._store.forget(target)
 
+    def forget_edges(self, ids: Sequence[int]) -> None:
+        """Delete the edges of sightings that are about to be deleted, in transactions that fit on a full disk."""
+        self._store.forget_edges(ids)
+
     def list_identities(
         self, target: str, wanted: Wanted, skip: int, limit: int, *, least_certain_first: bool
     ) -> tuple[int, list[Identity]]:
@@ -115,8 +119,14 @@ class Identities:
         members = members_of(self._table(target), target, identity)
         return show_journey(members), self._store.changes(target, identity)
 
-    def merge(self, target: str, identity: int, other: int, who: str) -> None:
-        """Join the sightings of `other` to an identity; `who` is the name of the key of the person who asks for it.
+    def merge(self, target: str, identity: int, other: int, who: str) -> tuple[int, int]:
+        """Join the sightings of `other` to an identity, and return the most probable sighting of each.
+
+        Args:
+            target: of the identities.
+            identity: whose number stays.
+            other: ends.
+            who: name of the person's key.
 
         Raises:
             NotFound: unknown target or identity.
@@ -128,62 +138,28 @@ class Identities:
             table = self._table(target)
             kept = members_of(table, target, identity)
             moved = members_of(table, target, other)
-            links = self._answered(target, kept, moved, one_person=True)
-            links.append((most_probable(kept), most_probable(moved), True))
             change = Change("merge", identity, other, who, self._now())
-            last = self._store.state(target).last
-            self._store.move(target, moved["sighting"].tolist(), change, links, last)
+            self._store.move(target, kept["sighting"], moved["sighting"], change)
+        return most_probable(kept), most_probable(moved)
 
-    def split(self, target: str, identity: int, sightings: Sequence[int], who: str) -> int:
-        """Move sightings of an identity to a new one, and return its number.
+    def split(self, target: str, identity: int, sightings: Sequence[int], who: str) -> tuple[int, tuple[int, int]]:
+        """Move sightings of an identity to a new one; return its number, and the most probable sighting of each.
 
         Raises:
             NotFound: unknown target or identity.
             InputError: a sighting is not of the identity, or none remains.
         """
         with self.updates.clustering:
-            table = self._table(target)
-            members = members_of(table, target, identity)
+            members = members_of(self._table(target), target, identity)
             is_moved = members["sighting"].isin(sightings)
             moved, kept = members[is_moved], members[~is_moved]
-            if strange := sorted(set(sightings) - set(moved["sighting"])):
+            if strange := sorted(set(sightings) - set(moved["sighting"].tolist())):
                 raise InputError(f"sightings must be of identity {identity}, got {strange[:10]}")
             if kept.empty:
                 raise InputError(f"sightings must leave one in identity {identity}, got all {len(moved)}")
-            last = self._store.state(target).last + 1
-            change = Change("split", identity, last, who, self._now())
-            links = self._cut(target, kept, moved)
-            self._store.move(target, moved["sighting"].tolist(), change, links, last)
-            return last
-
-    def _answered(
-        self, target: str, kept: pd.DataFrame, moved: pd.DataFrame, *, one_person: bool
-    ) -> list[tuple[int, int, bool]]:
-        """Return the answered pairs between two groups of sightings, with this answer in place of an earlier one."""
-        first, second = set(kept["sighting"].tolist()), set(moved["sighting"].tolist())
-        return [
-            (one, other, one_person)
-            for one, other, _ in self._store.links(target)
-            if (one in first and other in second) or (one in second and other in first)
-        ]
-
-    def _cut(self, target: str, kept: pd.DataFrame, moved: pd.DataFrame) -> list[tuple[int, int, bool]]:
-        """Return pairs that hold two groups of an identity apart: each edge between them, and a pair of each track."""
-        first, second = set(kept["sighting"].tolist()), set(moved["sighting"].tolist())
-        pairs = [(one, other) for one, other, _ in self._answered(target, kept, moved, one_person=False)]
-        pairs += [
-            (edge.first, edge.second)
-            for edge in self._store.edges(target)
-            if (edge.first in first and edge.second in second) or (edge.first in second and edge.second in first)
-        ]
-        remaining = {(row["place"], row["track"]): row["sighting"] for row in kept.to_dict("records") if row["track"]}
-        pairs += [
-            (remaining[row["place"], row["track"]], row["sighting"])
-            for row in moved.to_dict("records")
-            if (row["place"], row["track"]) in remaining
-        ]
-        pairs.append((most_probable(kept), most_probable(moved)))
-        return [(one, other, False) for one, other in pairs]
+            change = Change("split", identity, self._store.state(target).last + 1, who, self._now())
+            self._store.move(target, kept["sighting"], moved["sighting"], change)
+        return change.other, (most_probable(kept), most_probable(moved))
 
     def _profile(self, target: str) -> TLiftProfile:
         return self._active().find(target)[1]

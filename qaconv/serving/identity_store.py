@@ -21,7 +21,7 @@ TABLES = (
     """CREATE TABLE IF NOT EXISTS identities (
         sighting INTEGER PRIMARY KEY REFERENCES sightings ON DELETE CASCADE, target TEXT NOT NULL,
         camid INTEGER NOT NULL, camera TEXT, time_s REAL, track TEXT, searched INTEGER NOT NULL,
-        identity INTEGER NOT NULL DEFAULT 0, probability REAL
+        identity INTEGER NOT NULL DEFAULT 0, probability REAL, pinned_s REAL NOT NULL DEFAULT 0
     )""",
     "CREATE INDEX IF NOT EXISTS by_identity ON identities (target, identity)",
     """CREATE TABLE IF NOT EXISTS edges (
@@ -30,12 +30,6 @@ TABLES = (
         log_odds REAL NOT NULL, PRIMARY KEY (first, second)
     ) WITHOUT ROWID""",
     "CREATE INDEX IF NOT EXISTS edges_by_second ON edges (second)",
-    """CREATE TABLE IF NOT EXISTS links (
-        first INTEGER NOT NULL REFERENCES sightings ON DELETE CASCADE,
-        second INTEGER NOT NULL REFERENCES sightings ON DELETE CASCADE,
-        one_person INTEGER NOT NULL, who TEXT NOT NULL, answered_s REAL NOT NULL, PRIMARY KEY (first, second)
-    ) WITHOUT ROWID""",
-    "CREATE INDEX IF NOT EXISTS links_by_second ON links (second)",
     """CREATE TABLE IF NOT EXISTS identity_states (
         target TEXT PRIMARY KEY, wanted INTEGER NOT NULL, last INTEGER NOT NULL, edges_of TEXT NOT NULL,
         identities_of TEXT NOT NULL, updated_s REAL
@@ -49,8 +43,11 @@ TABLES = (
         WHEN NOT EXISTS (SELECT 1 FROM identities WHERE target = OLD.target AND identity = OLD.identity)
         BEGIN DELETE FROM identity_changes WHERE target = OLD.target AND identity = OLD.identity; END""",
 )
+ANSWERS = """SELECT first, second, max(answer = 'same'), max(answered_s) FROM reviews
+    WHERE target = ? AND answer <> 'cannot tell' GROUP BY first, second HAVING count(DISTINCT answer) = 1 ORDER BY first, second"""
 OF_TARGET = "IN (SELECT sighting FROM identities WHERE target = ?)"
-COLUMNS = ["sighting", "camid", "camera", "time_s", "track", "identity", "probability"]
+EDGES = 100  # deleted in a transaction on a full disk: each may change two pages
+COLUMNS = ["sighting", "camid", "camera", "time_s", "track", "identity", "probability", "pinned_s"]
 
 
 class Edge(NamedTuple):
@@ -65,6 +62,22 @@ class Edge(NamedTuple):
     first: int
     second: int
     log_odds: float
+
+
+class Answered(NamedTuple):
+    """A reviewed pair of sightings.
+
+    Attributes:
+        first: id of a sighting.
+        second: id of another, above `first`.
+        one_person: whether they show one person.
+        answered_s: when, in seconds since 1970.
+    """
+
+    first: int
+    second: int
+    one_person: bool
+    answered_s: float
 
 
 @dataclass(frozen=True)
@@ -134,13 +147,12 @@ class IdentityStore:
             )
 
     def forget(self, target: str) -> int:
-        """Delete a target's identities, edges, links and changes, and want no more; return the number of sightings.
+        """Delete a target's identities, edges and changes, and want no more; return the number of sightings.
 
         The largest number stays, so that none is given twice.
         """
         with self._records.transaction() as connection:
-            for table in ("edges", "links"):
-                connection.execute(f"DELETE FROM {table} WHERE first {OF_TARGET}", (target,))
+            connection.execute(f"DELETE FROM edges WHERE first {OF_TARGET}", (target,))
             forgotten = connection.execute("DELETE FROM identities WHERE target = ?", (target,)).rowcount
             connection.execute("DELETE FROM identity_changes WHERE target = ?", (target,))
             connection.execute(
@@ -197,31 +209,31 @@ class IdentityStore:
         """Return the sightings of a target that have been searched for, in the order of their ids.
 
         Its columns are COLUMNS; `identity` is 0 and `probability` NaN where none has been given, `time_s` NaN where
-        unknown, `camera` and `track` None where there is none.
+        unknown, `camera` and `track` None where there is none. `pinned_s` is when a
+        person chose the identity, in seconds since 1970, and 0 where nobody has.
         """
         statement = f"SELECT {', '.join(COLUMNS)} FROM identities WHERE target = ? ORDER BY sighting"
         table = pd.DataFrame(self._records.query(statement, target), columns=COLUMNS, dtype=object)
         numbers = {"sighting": np.int64, "camid": np.int64, "identity": np.int64}
-        return table.astype({**numbers, "time_s": np.float64, "probability": np.float64})
+        return table.astype({**numbers, "time_s": np.float64, "probability": np.float64, "pinned_s": np.float64})
 
     def edges(self, target: str) -> list[Edge]:
         """Return the edges of a target."""
         statement = f"SELECT first, second, log_odds FROM edges WHERE first {OF_TARGET} ORDER BY first, second"
         return [Edge(*row) for row in self._records.query(statement, target)]
 
-    def links(self, target: str) -> list[tuple[int, int, bool]]:
-        """Return the pairs of sightings that a person has answered for: ids, and whether they show one person."""
-        statement = f"SELECT first, second, one_person FROM links WHERE first {OF_TARGET} ORDER BY first, second"
-        return [(first, second, bool(one)) for first, second, one in self._records.query(statement, target)]
+    def has_open(self, target: str) -> bool:
+        """Return whether a sighting has been searched for and has no identity yet."""
+        return bool(self._records.query("SELECT 1 FROM identities WHERE target = ? AND identity = 0 LIMIT 1", target))
 
-    def needs_clustering(self, target: str) -> bool:
-        """Return whether a sighting has no identity yet, or identities contradict a person's answer."""
-        statement = """SELECT EXISTS (SELECT 1 FROM identities WHERE target = ?1 AND identity = 0) OR EXISTS (
-            SELECT 1 FROM links JOIN identities AS one ON one.sighting = first
-            JOIN identities AS other ON other.sighting = second
-            WHERE one.target = ?1 AND (one.identity = other.identity) <> one_person)"""
-        ((needed,),) = self._records.query(statement, target)
-        return bool(needed)
+    def answers(self, target: str) -> list[Answered]:
+        """Return the pairs of sightings that people have reviewed without contradicting each other."""
+        return [Answered(*row[:2], bool(row[2]), row[3]) for row in self._records.query(ANSWERS, target)]
+
+    def last_answer(self, target: str) -> float:
+        """Return when the newest review was answered, in seconds since 1970; 0 where there is none."""
+        ((answered_s,),) = self._records.query("SELECT max(answered_s) FROM reviews WHERE target = ?", target)
+        return float(answered_s or 0)
 
     def changes(self, target: str, identity: int) -> list[Change]:
         """Return the merges and splits of an identity, the oldest first."""
@@ -265,38 +277,43 @@ class IdentityStore:
             )
         return True
 
-    def move(
-        self,
-        target: str,
-        sightings: Sequence[int],
-        change: Change,
-        links: Iterable[tuple[int, int, bool]],
-        last: int,
-    ) -> None:
-        """Move sightings to another identity, as a person has asked.
+    def move(self, target: str, kept: Iterable[int], moved: Iterable[int], change: Change) -> None:
+        """Move sightings to another identity, as a person has asked. Updates leave them and those that stay there.
 
         Args:
             target: whose sightings they are.
-            sightings: ids of those that move.
-            change: the merge, whose `identity` they move to, or the split, whose `other` they move to.
-            links: pairs of sightings, and whether they show one person, by which updates will keep the change.
-            last: largest number that was ever given, this one's included.
+            kept: ids of the sightings that stay in `identity` of the change.
+            moved: ids of those that come to it by a merge, or go to `other` by a split.
+            change: the merge or the split.
         """
         number = change.identity if change.kind == "merge" else change.other
         with self._records.transaction() as connection:
             connection.executemany(
-                "UPDATE identities SET identity = ? WHERE sighting = ?", [(number, sighting) for sighting in sightings]
-            )
-            connection.executemany(
-                "INSERT OR REPLACE INTO links SELECT ?1, ?2, ?3, ?4, ?5 WHERE 2 = "
-                "(SELECT count(*) FROM sightings WHERE id IN (?1, ?2))",
+                "UPDATE identities SET identity = ?, pinned_s = ? WHERE sighting = ?",
                 [
-                    (min(first, second), max(first, second), one_person, change.who, change.changed_s)
-                    for first, second, one_person in links
+                    *((change.identity, change.changed_s, sighting) for sighting in kept),
+                    *((number, change.changed_s, sighting) for sighting in moved),
                 ],
             )
             _add_changes(connection, target, [change])
-            connection.execute("UPDATE identity_states SET last = ? WHERE target = ?", (last, target))
+            connection.execute("UPDATE identity_states SET last = max(last, ?) WHERE target = ?", (number, target))
+
+    def forget_edges(self, ids: Sequence[int]) -> None:
+        """Delete the edges of sightings, so few at a time that they fit on a full disk.
+
+        The sightings are searched for again if they are not deleted after all.
+        """
+        given = f"({','.join(map(str, ids))})"
+        with self._records.transaction() as connection:
+            connection.execute(f"UPDATE identities SET searched = 0 WHERE sighting IN {given}")
+        for end in ("first", "second"):
+            deleted = EDGES
+            while deleted == EDGES:
+                with self._records.transaction() as connection:
+                    deleted = connection.execute(
+                        "DELETE FROM edges WHERE (first, second) IN "
+                        f"(SELECT first, second FROM edges WHERE {end} IN {given} LIMIT {EDGES})"
+                    ).rowcount
 
 
 def _is_of(connection: sqlite3.Connection, target: str, model: str) -> bool:

@@ -16,17 +16,15 @@ from hashlib import sha256
 from typing import Literal
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import logit
 
 from qaconv.errors import InputError
-from qaconv.identities.clustering import identify
-from qaconv.identities.graph import Edges
+from qaconv.identities.graph import LIMIT
 from qaconv.runtime.model import ServedModel
 from qaconv.serving.active_version import ActiveVersion
 from qaconv.serving.gallery import Filter, Gallery
-from qaconv.serving.identity_numbers import keep_numbers, list_changes
+from qaconv.serving.identity_clustering import cluster_again
 from qaconv.serving.identity_store import Change, Edge, IdentityStore
 from qaconv.serving.places import NotFound, number_camera
 from qaconv.serving.storage import Busy, DiskFull, Records
@@ -35,10 +33,6 @@ from qaconv.tlift import TLiftProfile
 log = logging.getLogger(__name__)
 
 BATCH = 32  # sightings searched for between two transactions
-LEAST_LOG_ODDS = -4.0  # of an edge: about one in fifty-five
-MOST_EDGES = 10  # of a sighting with sightings of one camera, the strongest
-CERTAIN_LOG_ODDS = 100.0  # of a pair that a person has answered for
-LARGEST_LOG_ODDS = 30.0  # that is stored: a probability may round to 1
 PAUSES = 9  # length of the pause after a search while sightings are enrolled, in searches
 STOP_S = 5.0  # that a stop waits for a transaction
 
@@ -124,9 +118,13 @@ class IdentityUpdates:
             thread.join(STOP_S)
 
     def _has_work(self, target: str, model: ServedModel) -> bool:
-        if self._store.state(target).identities_of != digest_odds(model, target):
-            return True
-        return bool(self._store.unsearched(target, model.encoder_digest)) or self._store.needs_clustering(target)
+        state = self._store.state(target)
+        return (
+            state.identities_of != digest_odds(model, target)
+            or bool(self._store.unsearched(target, model.encoder_digest))
+            or self._store.has_open(target)
+            or self._store.last_answer(target) > (state.updated_s or 0)
+        )
 
     def _run(self) -> None:
         while True:
@@ -158,9 +156,7 @@ class IdentityUpdates:
         for start in range(0, len(ids), BATCH):
             batch = ids[start : start + BATCH]
             edges = [edge for sighting in batch for edge in self._search(active.model, gallery, target, sighting)]
-            is_outdated = (
-                digest_odds(self._active().model, target) != digest if target in self._active().galleries else True
-            )
+            is_outdated = self._active().model is not active.model
             if self._stopped.is_set() or is_outdated or not self._store.add_edges(target, digest, batch, edges):
                 return
             self._progress[target] = Progress("searching", start + len(batch), len(ids))
@@ -185,22 +181,24 @@ class IdentityUpdates:
 
     def _cluster(self, target: str, digest: str, profile: TLiftProfile) -> None:
         state = self._store.state(target)
-        table = self._store.table(target)
-        before = table["identity"].to_numpy()
-        links = self._store.links(target)
-        edges = _with_links(table["sighting"].to_numpy(), self._store.edges(target), links)
-        is_same_model = state.identities_of == digest
-        known = before.copy()
-        known[_contradicted(table, links)] = 0
-        result = identify(
-            number_cameras(table, profile), edges, profile, known=known if is_same_model else None, last=state.last
-        )
-        after = result.identity if is_same_model else keep_numbers(before, result.identity, state.last)
         now = self._now()
-        changes = [Change(kind, identity, other, None, now) for kind, identity, other in list_changes(before, after)]
-        rows = zip(after.tolist(), result.probability.tolist(), table["sighting"].tolist(), strict=True)
-        last = max(state.last, int(after.max(initial=0)))
-        self._store.set_identities(target, digest, rows, changes, last, now)
+        table = self._store.table(target)
+        result = cluster_again(
+            table,
+            self._store.edges(target),
+            self._store.answers(target),
+            profile,
+            is_same_model=state.identities_of == digest,
+            last=state.last,
+        )
+        self._store.set_identities(
+            target,
+            digest,
+            zip(result.identity.tolist(), result.probability.tolist(), table["sighting"].tolist(), strict=True),
+            [Change(*row, None, now) for row in result.changes.to_numpy().tolist()],
+            max(state.last, int(result.identity.max(initial=0))),
+            now,
+        )
 
 
 def check_odds(profile: TLiftProfile) -> None:
@@ -251,49 +249,9 @@ def find_edges(
         *profile.leave_out_unknown(candidates.camids, candidates.times),
     )
     stated = model.state(target, candidates.logits, *where, gallery=candidates.searched)
-    log_odds = np.clip(logit(stated.probabilities[0]), -LARGEST_LOG_ODDS, LARGEST_LOG_ODDS)
-    likely = np.flatnonzero((log_odds > LEAST_LOG_ODDS) & (candidates.ids != sighting))
-    likely = likely[np.lexsort((candidates.ids[likely], -log_odds[likely], candidates.camids[likely]))]
-    _, first, counts = np.unique(candidates.camids[likely], return_index=True, return_counts=True)
-    strongest = likely[np.arange(len(likely)) - np.repeat(first, counts) < MOST_EDGES]
+    log_odds = np.minimum(logit(stated.probabilities[0]), LIMIT)
+    likely = (log_odds > -LIMIT) & (candidates.ids != sighting)
     return [
         Edge(min(sighting, other), max(sighting, other), odds)
-        for other, odds in zip(candidates.ids[strongest].tolist(), log_odds[strongest].tolist(), strict=True)
+        for other, odds in zip(candidates.ids[likely].tolist(), log_odds[likely].tolist(), strict=True)
     ]
-
-
-def number_cameras(table: pd.DataFrame, profile: TLiftProfile) -> pd.DataFrame:
-    """Return camid, time_s and track of stored sightings as the profile has them, [N]; "" stands for no track.
-
-    Sightings at a camera that the profile lacks are compared without their time.
-    """
-    named = {name: camid for camid, name in profile.cameras.items()}
-    camids = [
-        named.get(camera, -1) if profile.cameras and camera is not None else camid
-        for camera, camid in zip(table["camera"], table["camid"], strict=True)
-    ]
-    known_camids, times = profile.leave_out_unknown(np.array(camids, dtype=np.int64), table["time_s"].to_numpy())
-    tracks = ["" if track is None else track for track in table["track"]]
-    return pd.DataFrame({"camid": known_camids.astype(np.int64), "time_s": times, "track": tracks})
-
-
-def _with_links(ids: NDArray[np.int64], edges: list[Edge], links: list[tuple[int, int, bool]]) -> Edges:
-    """Number the sightings of edges by their rows; the odds of pairs that a person has answered for are certain."""
-    odds = {(edge.first, edge.second): edge.log_odds for edge in edges}
-    odds |= {(first, second): CERTAIN_LOG_ODDS if one else -CERTAIN_LOG_ODDS for first, second, one in links}
-    pairs = np.array(list(odds), dtype=np.int64).reshape(-1, 2)
-    kept = np.isin(pairs, ids).all(axis=1)
-    first, second = np.searchsorted(ids, pairs[kept]).T
-    return Edges(first, second, np.fromiter(odds.values(), dtype=np.float64)[kept])
-
-
-def _contradicted(table: pd.DataFrame, links: list[tuple[int, int, bool]]) -> NDArray[np.bool_]:
-    """Return which sightings have an answer that their identity contradicts, [N]."""
-    identity = dict(zip(table["sighting"].tolist(), table["identity"].tolist(), strict=True))
-    wrong = {
-        sighting
-        for first, second, one in links
-        if (identity.get(first, 0) == identity.get(second, 0)) != one
-        for sighting in (first, second)
-    }
-    return table["sighting"].isin(wrong).to_numpy()

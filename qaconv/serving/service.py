@@ -211,6 +211,8 @@ class Service:
         for start in range(0, len(ids), DELETED):
             some = ids[start : start + DELETED]
             with self._change:
+                if self.records.is_nearly_full():
+                    self.identities.forget_edges(some)
                 self.records.delete(some)
                 gallery = self.active.galleries.get(target)
                 if gallery is not None:

@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 
 from qaconv.errors import InputError
-from qaconv.serving import identity_updates
+from qaconv.serving import identity_store, identity_updates
 from qaconv.serving.identity_store import Edge
 from qaconv.serving.identity_views import Wanted
 from qaconv.serving.messages import NewSighting
 from qaconv.serving.places import NotFound
+from qaconv.serving.review_store import Verdict
+from qaconv.serving.reviews import Answered, Reviews
 from qaconv.serving.service import Service
 from tests.small_identities import (
     PATIENCE_S,
@@ -24,6 +26,8 @@ from tests.small_identities import (
     wait,
 )
 from tests.small_service import small_service
+
+ANYONE = Wanted()
 
 
 @pytest.fixture
@@ -87,7 +91,7 @@ def test_an_update_that_stopped_after_a_batch_continues_with_the_next(
     assert service.identities.state("mall")[1].searched == 5
 
 
-def test_deleted_sightings_leave_neither_identity_nor_edge_nor_link_in_the_file(
+def test_deleted_sightings_leave_neither_identity_nor_edge_nor_change_in_the_file(
     service: Service, tmp_path: Path
 ) -> None:
     ids = enrol_people(service, 6)
@@ -101,10 +105,28 @@ def test_deleted_sightings_leave_neither_identity_nor_edge_nor_link_in_the_file(
     assert_bytes(tmp_path, odds, present=False)
     store = service.identities._store
     assert groups(service) == [[ids[2], ids[5]]]
-    assert store.links("mall") == [] and store.changes("mall", 1) == []
+    assert store.changes("mall", 1) == []
     assert {edge[:2] for edge in store.edges("mall")} == {(ids[2], ids[5])}
     with pytest.raises(NotFound, match="mall has no identity 1"):
         service.identities.show("mall", 1)
+
+
+def test_on_a_full_disk_edges_are_deleted_a_few_at_a_time_and_are_found_again_if_their_sightings_stay(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(identity_store, "EDGES", 2)
+    ids = enrol_people(service, 9)
+    update(service)
+    store = service.identities._store
+    before = store.edges("mall")
+    store.forget_edges(ids[:2])
+    assert store.edges("mall") == [edge for edge in before if not {edge.first, edge.second} & set(ids[:2])]
+    service.identities.updates.start_wanted()
+    wait(service)
+    assert store.edges("mall") == before
+    monkeypatch.setattr(service.records, "is_nearly_full", lambda: True)
+    service.delete("mall", ids[:8])
+    assert store.edges("mall") == []
 
 
 def assert_bytes(folder: Path, odds: float, *, present: bool) -> None:
@@ -177,7 +199,7 @@ def test_merges_and_splits_hold_through_updates_and_say_who_asked(service: Servi
     ids = enrol_people(service, 6)
     update(service)
     service.identities.merge("mall", 1, 2, "desk")
-    assert service.identities.split("mall", 3, [ids[5]], "desk") == 4
+    assert service.identities.split("mall", 3, [ids[5]], "desk")[0] == 4
     expected = {ids[0]: 1, ids[1]: 1, ids[2]: 3, ids[3]: 1, ids[4]: 1, ids[5]: 4}
     assert identities(service) == expected
     service.load_version("2", _fitted_again(service))
@@ -196,14 +218,41 @@ def _fitted_again(service: Service):  # type: ignore[no-untyped-def]
     return model
 
 
-def test_the_last_answer_about_two_groups_counts(service: Service) -> None:
-    enrol_people(service, 3)
+def review(service: Service, first: int, second: int, answer: Verdict, reviewer: str = "desk") -> None:
+    Reviews(service).answer("mall", [Answered(first, second, answer)], reviewer, "identities")
+    service.identities.updates.start_wanted()
+    wait(service)
+
+
+def test_reviewed_pairs_join_and_separate_identities_unless_reviewers_contradict_each_other(service: Service) -> None:
+    ids = enrol_people(service, 6)
+    update(service)
+    review(service, ids[0], ids[1], "same")
+    assert groups(service) == [[ids[0], ids[1], ids[3], ids[4]], [ids[2], ids[5]]]
+    review(service, ids[2], ids[5], "different")
+    assert groups(service) == [[ids[0], ids[1], ids[3], ids[4]], [ids[2]], [ids[5]]]
+    review(service, ids[2], ids[5], "same", "another")
+    assert groups(service)[0] == [ids[0], ids[1], ids[3], ids[4]]
+
+
+def test_a_split_counts_more_than_an_earlier_review_and_less_than_a_later_one(service: Service) -> None:
+    ids = enrol_people(service, 6)
+    update(service)
+    review(service, ids[0], ids[1], "same")
+    service.identities.split("mall", 1, [ids[1], ids[4]], "desk")
+    update(service)
+    assert groups(service) == [[ids[0], ids[3]], [ids[2], ids[5]], [ids[1], ids[4]]]
+    review(service, ids[0], ids[1], "same")
+    assert groups(service)[0] == [ids[0], ids[1], ids[3], ids[4]]
+
+
+def test_new_sightings_join_an_identity_that_a_person_has_merged(service: Service) -> None:
+    enrol_people(service, 6)
     update(service)
     service.identities.merge("mall", 1, 2, "desk")
-    service.identities.split("mall", 1, [2], "desk")
-    assert [one_person for *_, one_person in service.identities._store.links("mall")] == [False]
-    service.identities.merge("mall", 1, 4, "desk")
-    assert [one_person for *_, one_person in service.identities._store.links("mall")] == [True]
+    new = enrol_people(service, 3, first=6)
+    update(service)
+    assert [identities(service)[sighting] for sighting in new] == [1, 1, 3]
 
 
 def test_a_merge_or_split_that_makes_no_sense_is_refused(service: Service) -> None:
@@ -232,7 +281,7 @@ def test_lists_are_filtered_ordered_and_paged(service: Service) -> None:
     service.enrol("mall", [seen(0, 30, 1)])
     update(service)
 
-    def listed(wanted: Wanted = Wanted(), skip: int = 0, limit: int = 9) -> tuple[int, list[int]]:
+    def listed(wanted: Wanted = ANYONE, skip: int = 0, limit: int = 9) -> tuple[int, list[int]]:
         total, page = service.identities.list_identities("mall", wanted, skip, limit, least_certain_first=False)
         return total, [identity.identity for identity in page]
 

@@ -9,6 +9,7 @@ from fastapi.responses import FileResponse
 from qaconv.serving import fields, identity_schemas, schemas
 from qaconv.serving.auth import Caller, require_scope
 from qaconv.serving.identity_views import Wanted
+from qaconv.serving.reviews import Answered, Reviews
 from qaconv.serving.routes.common import PREFIX, REFUSALS, Responses, Target
 from qaconv.serving.routes.operations import PAGE
 from qaconv.serving.routes.sightings import CHANGES
@@ -17,6 +18,7 @@ from qaconv.serving.service import Service
 IDENTITIES = f"{PREFIX}/identities"
 IDENTITY = f"{IDENTITIES}/{{identity}}"
 CHANGED: Responses = {**REFUSALS, **CHANGES}
+Person = Annotated[Caller, require_scope("review")]
 Skip = Annotated[int, Query(ge=0, lt=fields.IDS, description="Number of results to leave out, those of earlier pages.")]
 Limit = Annotated[int, Query(ge=1, le=500)]
 Cameras = Annotated[int, Query(ge=1, le=1000, description="Seen on at least this number of cameras.", examples=[2])]
@@ -97,9 +99,9 @@ def _add_reading(app: FastAPI, service: Service) -> None:
 
 
 def _add_changes(app: FastAPI, service: Service) -> None:
-    identify = require_scope("identify")
+    reviews = Reviews(service)
 
-    @app.post(IDENTITIES, status_code=202, responses=CHANGED, dependencies=[identify])
+    @app.post(IDENTITIES, status_code=202, responses=CHANGED, dependencies=[require_scope("identify")])
     def update(target: Target) -> identity_schemas.Update:
         """Give the sightings of a target identities, in the background; from now on new sightings get one too."""
         service.identities.start(target)
@@ -112,18 +114,21 @@ def _add_changes(app: FastAPI, service: Service) -> None:
 
     @app.post(f"{IDENTITY}/merge", responses=CHANGED)
     def merge(
-        target: Target, identity: fields.Number, body: identity_schemas.Merge, caller: Annotated[Caller, identify]
+        target: Target, identity: fields.Number, body: identity_schemas.Merge, caller: Person
     ) -> identity_schemas.Moved:
         """Join another identity to this one, which keeps its number. Updates keep to it."""
-        service.identities.merge(target, identity, body.other, caller.name)
+        shown = service.identities.merge(target, identity, body.other, caller.name)
+        reviews.answer(target, [Answered(*shown, "same")], caller.name, "identities")
         return identity_schemas.Moved(identity=identity)
 
     @app.post(f"{IDENTITY}/split", responses=CHANGED)
     def split(
-        target: Target, identity: fields.Number, body: identity_schemas.Split, caller: Annotated[Caller, identify]
+        target: Target, identity: fields.Number, body: identity_schemas.Split, caller: Person
     ) -> identity_schemas.Moved:
         """Move sightings of this identity to a new one, whose number is the answer. Updates keep to it."""
-        return identity_schemas.Moved(identity=service.identities.split(target, identity, body.sightings, caller.name))
+        number, shown = service.identities.split(target, identity, body.sightings, caller.name)
+        reviews.answer(target, [Answered(*shown, "different")], caller.name, "identities")
+        return identity_schemas.Moved(identity=number)
 
 
 def _update(service: Service, target: str) -> identity_schemas.Update:
