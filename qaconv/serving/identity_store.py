@@ -44,7 +44,8 @@ TABLES = (
         BEGIN DELETE FROM identity_changes WHERE target = OLD.target AND identity = OLD.identity; END""",
 )
 ANSWERS = """SELECT first, second, max(answer = 'same'), max(answered_s) FROM reviews
-    WHERE target = ? AND answer <> 'cannot tell' GROUP BY first, second HAVING count(DISTINCT answer) = 1 ORDER BY first, second"""
+    WHERE target = ? AND answer <> 'cannot tell'
+    GROUP BY first, second HAVING count(DISTINCT answer) = 1 ORDER BY first, second"""
 OF_TARGET = "IN (SELECT sighting FROM identities WHERE target = ?)"
 EDGES = 100  # deleted in a transaction on a full disk: each may change two pages
 COLUMNS = ["sighting", "camid", "camera", "time_s", "track", "identity", "probability", "pinned_s"]
