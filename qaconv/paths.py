@@ -13,6 +13,7 @@ FEATURES = Path("artifacts/features")  # <target>/<method>/: a MapStore, query r
 MATCHES = Path("artifacts/matches")  # <target>/<part>/<method>.safetensors: logits and nearest neighbours
 RERANKED = Path("artifacts/reranked")  # <target>/<method>.safetensors: scores
 TLIFT = Path("artifacts/tlift")  # <target>/<method>.json: temporal profiles; plots and their data
+IDENTITIES = Path("artifacts/identities")  # <target>/: identities.parquet, visits.parquet, summary.json
 ONNX = Path("artifacts/onnx")  # encoder.onnx, matcher.onnx, contract.json
 REPORT = Path("artifacts/report")  # report.html, report.json
 METRICS = Path("metrics")  # <target>.json; cmc/<target>.csv and other tables

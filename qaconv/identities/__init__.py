@@ -1,6 +1,6 @@
 """Group the sightings of a target into identities: one for each person, across cameras, without labels."""
 
 from qaconv.identities.clustering import Identities, identify
-from qaconv.identities.graph import Edges, find_edges
+from qaconv.identities.graph import Edges, find_edges, find_edges_by_scores
 
-__all__ = ["Edges", "Identities", "find_edges", "identify"]
+__all__ = ["Edges", "Identities", "find_edges", "find_edges_by_scores", "identify"]

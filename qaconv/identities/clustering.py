@@ -25,7 +25,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
-JOIN = -2.25  # mean log odds above which two groups are joined: their many crops know more than a pair
+JOIN = -2.5  # mean log odds above which two groups are joined; a group of crops knows more than its mean pair
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,14 @@ def identify(sightings: pd.DataFrame, edges: Edges, *, known: Ints | None = None
     identity, changes = clusters, pd.DataFrame(columns=CHANGES)
     if len(open_rows):
         identity[open_rows], changes = keep_numbers(clusters[open_rows], known[open_rows], max(last, int(known.max())))
-    return Identities(identity, _belonging(identity, edges, groups), groups.cut, changes)
+    return Identities(identity, _belonging(identity, edges, groups), _cut_tracks(sightings, identity), changes)
+
+
+def _cut_tracks(sightings: pd.DataFrame, identity: Ints) -> tuple[str, ...]:
+    """Return the tracks that show two people."""
+    tracks = sightings["track"].to_numpy(dtype=np.str_)
+    people = pd.Series(identity[tracks != ""]).groupby(tracks[tracks != ""]).nunique()
+    return tuple(people.index[people > 1])
 
 
 def _may_change(known: Ints, edges: Edges) -> Bools:
@@ -93,7 +100,7 @@ def _cluster(sightings: pd.DataFrame, edges: Edges, groups: Groups, rows: Ints) 
     inside = np.zeros(len(sightings), dtype=bool)
     inside[rows] = True
     edges = edges.keep(inside[edges.first] & inside[edges.second])
-    numbers, group = np.unique(groups.of_sighting[rows], return_inverse=True)
+    group = np.unique(groups.of_sighting[rows], return_inverse=True)[1]
     of_sighting = np.full(len(sightings), -1)
     of_sighting[rows] = group
     sizes = np.bincount(group)

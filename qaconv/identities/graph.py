@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import expit
+from scipy.special import expit, logit
 
 from qaconv.tlift import TLiftProfile
 from qaconv.tlift.probability import GallerySize
@@ -18,6 +18,8 @@ Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
 LIMIT = 6.0  # log odds are kept within this: no single pair counts for more than 400 to 1
+
+ROUNDS = 50  # of expectation and maximisation
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,29 @@ class Edges:
         first, second = np.minimum(*ends)[kept], np.maximum(*ends)[kept]
         _, once = np.unique(first * (1 + second.max(initial=0)) + second, return_index=True)
         return cls(first[once], second[once], np.minimum(odds[kept][once], LIMIT))
+
+
+def find_edges_by_scores(neighbours: ArrayLike, log_ratios: ArrayLike) -> Edges:
+    """Return the pairs of sightings and their neighbours by scores alone, for a target whose profile has no odds.
+
+    How many of all pairs show one person is estimated by expectation and maximisation (Saerens et al., 2002).
+
+    Args:
+        neighbours: numbers of each sighting's nearest others, [N, k].
+        log_ratios: log likelihood ratios of their scores, which are log odds at even odds, [N, k].
+
+    Example:
+        >>> find_edges_by_scores([[1], [0], [0]], [[9.0], [9.0], [-9.0]]).log_odds.round(1).tolist()
+        [6.0]
+    """
+    indices = np.asarray(neighbours, dtype=np.int64)
+    one = np.repeat(np.arange(len(indices)), indices.shape[1])
+    ratios = np.asarray(log_ratios, dtype=np.float64).ravel()
+    pairs = max(1, len(indices) * (len(indices) - 1))
+    share = 0.5
+    for _ in range(ROUNDS):  # each pair of two neighbours counts twice, as in `pairs`
+        share = float(np.clip(expit(ratios + logit(share)).sum() / pairs, 1 / pairs, 0.5))
+    return Edges.join(one, indices.ravel(), ratios + logit(share))
 
 
 def find_edges(neighbours: ArrayLike, logits: ArrayLike, sightings: pd.DataFrame, profile: TLiftProfile) -> Edges:

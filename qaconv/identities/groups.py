@@ -15,7 +15,7 @@ from qaconv.runtime.tracks import number_tracks
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-SWITCH = -3.0  # mean log odds between the two parts of a track, below which they show two people
+SWITCH = -4.0  # mean log odds between the two parts of a track, below which they may show two people
 
 
 @dataclass(frozen=True)
@@ -25,34 +25,32 @@ class Groups:
     Attributes:
         of_sighting: number of each sighting's group, from 0, [N].
         sizes: number of sightings of each group, [T].
-        cut: names of the tracks that were cut in two.
     """
 
     of_sighting: Ints
     sizes: Ints
-    cut: tuple[str, ...]
 
     def __len__(self) -> int:
         return len(self.sizes)
 
 
 def find_groups(sightings: pd.DataFrame, edges: Edges) -> Groups:
-    """Return each track as a group, or as two where the tracker has switched; a sighting without a track is one.
+    """Return each track as a group, or as two where the tracker may have switched; a sighting without a track is one.
+
+    Clustering may join the two parts again.
 
     Args:
         sightings: time_s and track, [N].
         edges: pairs of them.
     """
-    names = sightings["track"].to_numpy(dtype=np.str_)
-    numbers = number_tracks(names)
+    numbers = number_tracks(sightings["track"])
     after_switch = _find_switches(numbers, sightings["time_s"].to_numpy(dtype=np.float64), edges)
-    cut = tuple(sorted(set(names[after_switch].tolist())))
     _, of_sighting = np.unique(2 * numbers + after_switch, return_inverse=True)
-    return Groups(of_sighting.astype(np.int64), np.bincount(of_sighting), cut)
+    return Groups(of_sighting.astype(np.int64), np.bincount(of_sighting))
 
 
 def _find_switches(tracks: Ints, times: Floats, edges: Edges) -> NDArray[np.bool_]:
-    """Return whether a sighting comes after its tracker has switched to another person, [N]; a track is cut once."""
+    """Return whether a sighting comes after the place where its tracker may have switched, [N]; one place a track."""
     after_switch = np.zeros(len(tracks), dtype=bool)
     inside = np.flatnonzero(tracks[edges.first] == tracks[edges.second])
     order = np.lexsort((np.arange(len(tracks)), times, tracks))

@@ -156,6 +156,36 @@ def transit_charts(rows: Rows) -> list[Transit]:
 
 
 @dataclass(frozen=True)
+class Presence:
+    """A chart of how many identities a camera saw over time, on one scale for all cameras.
+
+    Attributes:
+        camid: camera.
+        most: largest number in one step.
+        d: path of the area.
+    """
+
+    camid: int
+    most: int
+    d: str
+
+
+def presence_charts(rows: Rows) -> list[Presence]:
+    """Draw a chart for each camera from rows of camid, from_s, to_s and identities."""
+    if not rows:
+        return []
+    x = Axis(rows[0]["from_s"], rows[-1]["to_s"], 2, TRANSIT_WIDTH - 2)
+    y = Axis(0, max(row["identities"] for row in rows), TRANSIT_HEIGHT - 2, 2)
+    charts = []
+    for camid, steps in groupby(rows, lambda row: row["camid"]):
+        bins = list(steps)
+        edges = [bins[0]["from_s"], *(row["to_s"] for row in bins)]
+        counts = [row["identities"] for row in bins]
+        charts.append(Presence(camid, max(counts), _steps(x, y, edges, counts)))
+    return charts
+
+
+@dataclass(frozen=True)
 class Dot:
     """A figure with its interval on the opening chart: positions, CSS class and value."""
 

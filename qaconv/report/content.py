@@ -170,6 +170,42 @@ class Figure:
     high: float
 
 
+@dataclass(frozen=True)
+class Identity:
+    """Sightings that were grouped as one person.
+
+    Attributes:
+        number: of the identity.
+        probability: mean over its sightings that each belongs to it.
+        sightings: number of its sightings.
+        crops: the least certain of them, and the most certain first.
+        probabilities: that each crop belongs to it.
+    """
+
+    number: int
+    probability: float
+    sightings: int
+    crops: Sequence[Crop]
+    probabilities: Sequence[float]
+
+
+@dataclass(frozen=True)
+class People:
+    """The people of a target, found without labels.
+
+    Attributes:
+        summary: content of summary.json.
+        truth: what labels say of the same, without the sightings whose people are unknown; None without labels.
+        present: rows of camid, from_s, to_s and identities, the number seen from then until then; none without times.
+        uncertain: the identities of several sightings that are the least certain.
+    """
+
+    summary: Mapping[str, Any]
+    truth: Mapping[str, Any] | None
+    present: Rows
+    uncertain: Sequence[Identity]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Network:
     """A camera network, with labels or without.
@@ -183,6 +219,7 @@ class Network:
         camera_names: by camid; empty where cameras have numbers only.
         digest: of table and images.
         profile: temporal profile of QAConv, as in its file.
+        people: identities, and what is estimated of them.
         tables: tables by name; "transit" are the profile's transit times.
     """
 
@@ -194,7 +231,12 @@ class Network:
     camera_names: Mapping[int, str]
     digest: str
     profile: Mapping[str, Any]
+    people: People
     tables: Mapping[str, Rows]
+
+    def images_of_people(self) -> list[str]:
+        """Return the paths of the images of uncertain identities."""
+        return [crop.image for identity in self.people.uncertain for crop in identity.crops]
 
     def camera(self, camid: int) -> str:
         """Return a camera's name for people."""
@@ -238,7 +280,7 @@ class Target(Network):
         crops += [crop for explanation in self.explanations for crop in (explanation.query, explanation.answer.crop)]
         crops += [line.query for line in self.time_lines]
         crops += [sighting.crop for line in self.time_lines for sighting in line.sightings]
-        return sorted({crop.image for crop in crops})
+        return sorted({crop.image for crop in crops} | set(self.images_of_people()))
 
 
 @dataclass(frozen=True)
@@ -281,7 +323,7 @@ class EstimatedTarget(Network):
     def images(self) -> list[str]:
         """Return the paths of all images that the page shows."""
         crops = [crop for search in self.searches for crop in (search.query, *(a.crop for a in search.answers))]
-        return sorted({crop.image for crop in crops})
+        return sorted({crop.image for crop in crops} | set(self.images_of_people()))
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,7 @@ from qaconv.report.examples import (
     search,
     time_line,
 )
+from qaconv.report.gather_people import gather_people
 from qaconv.report.pictures import data_uri
 from qaconv.runtime.head import Head
 from qaconv.tlift import TLiftProfile
@@ -60,10 +61,11 @@ class TargetSightings:
         gallery: rows of the measured gallery.
         maps: of the N sightings.
         head: of the network, as numbers.
+        matches: of the N sightings.
     """
 
     def __init__(self, frame: pd.DataFrame, maps: MapStore, head: Head, matches: Matches) -> None:
-        self.frame, self.maps, self.head, self._matches = frame, maps, head, matches
+        self.frame, self.maps, self.head, self.matches = frame, maps, head, matches
         measured = is_measured(frame)
         self.queries = np.flatnonzero((frame["split"] == "query") & measured)
         self.gallery = np.flatnonzero((frame["split"] == "gallery") & measured)
@@ -86,7 +88,7 @@ class TargetSightings:
 
     def logits(self, rows: list[int]) -> NDArray[np.float32]:
         """Return logits of some queries with the gallery, [len(rows), N]; NaN in the columns of queries."""
-        logits = self._matches.logits[rows]
+        logits = self.matches.logits[rows]
         return np.pad(logits, ((0, 0), (len(self.frame) - logits.shape[1], 0)), constant_values=np.nan)
 
 
@@ -107,12 +109,14 @@ def gather_target(
     """
     manifest = Manifest.load(PREPARED / target)
     sightings = TargetSightings.load(params, target, manifest, head)
+    profile = load_profile(target, sightings)
     queries = read_file(pd.read_parquet, METRICS / "queries" / f"{target}.parquet").set_index("image")
     before, after = (queries[average_precision_column(SERVED_METHOD, key)] for key in (DIRECT.key, LIFTED))
     outcome_of = outcomes(queries[first_rank_column(SERVED_METHOD, DIRECT.key)])
     searches, explanations = _searches(sightings, outcome_of, before, params.seed)
     return Target(
         **describe_network(params, target, manifest),
+        people=gather_people(target, sightings.frame, sightings.matches, profile),
         queries=int(outcome_of.notna().sum()),
         gallery=len(sightings.gallery),
         figures=_figures(metrics, rankings),
@@ -127,12 +131,12 @@ def gather_target(
         outcomes={outcome: int((outcome_of == outcome).sum()) for outcome in OUTCOMES},
         searches=searches,
         explanations=explanations,
-        time_lines=_time_lines(sightings, load_profile(target, sightings), before, after),
+        time_lines=_time_lines(sightings, profile, before, after),
     )
 
 
 def describe_network(params: Params, target: str, manifest: Manifest) -> dict[str, Any]:
-    """Return the fields that targets with labels and without have in common, except their tables."""
+    """Return the fields that targets with labels and without have in common, except people and tables."""
     return {
         "name": target,
         "seen": target in params.train.datasets,

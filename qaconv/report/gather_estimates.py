@@ -9,6 +9,7 @@ from qaconv.paths import PREPARED
 from qaconv.report.content import EstimatedTarget, LikelyAnswer, LikelySearch
 from qaconv.report.examples import SHOWN, crop
 from qaconv.report.gather import TargetSightings, describe_network, lift_query, load_profile, read_transit
+from qaconv.report.gather_people import gather_people
 from qaconv.runtime.head import Head
 from qaconv.tlift import TLiftProfile
 
@@ -33,6 +34,7 @@ def gather_estimated(params: Params, target: str, estimates: TargetEstimates, he
     drawn = np.random.default_rng(params.seed).permutation(sightings.queries)[:EXAMPLES]
     return EstimatedTarget(
         **describe_network(params, target, manifest),
+        people=gather_people(target, sightings.frame, sightings.matches, profile),
         tables={"transit": read_transit(target)},
         estimates=estimates.as_dict(),
         searches=[_search(sightings, int(row), profile) for row in drawn],

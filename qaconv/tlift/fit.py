@@ -25,6 +25,7 @@ from qaconv.tlift.pairs import Pairs, cross_camera_pairs
 from qaconv.tlift.parameter_selection import Choice, choose_parameters
 from qaconv.tlift.probability import DrawnPairs, fit_match_odds
 from qaconv.tlift.profile import TLiftProfile
+from qaconv.tlift.return_times import ReturnTimes, fit_return_times
 from qaconv.tlift.transit import TransitTable
 
 Floats = NDArray[np.float64]
@@ -138,11 +139,15 @@ def fit_profile(
         calibrations["reranked"] = calibrate(reranked_pairs.score, likely)
     choice = choose_parameters(pairs, mixture, calibrations["direct"], camids, times)
     active = gain > max(MIN_GAIN, MIN_RATIO * max(controls))
-    odds = None
+    odds, return_times = None, ReturnTimes()
     if active:
         if drawn_pairs is not None:
             drawn_pairs = _renumbered_pairs(drawn_pairs, kept[order], sightings, used, camids)
         odds = fit_match_odds(mixture, pairs, times, round(sightings * used.mean()), drawn_pairs)
+        others = indices != np.arange(len(indices))[:, None]
+        one, column = np.nonzero(others & (camids[indices] == camids[:, None]) & used[indices] & used[:, None])
+        gaps = times[indices[one, column]] - times[one]
+        return_times = fit_return_times(gaps, scores[one, column], odds.calibration, camids[used], times[used])
     return TLiftProfile(
         **description,
         active=active,
@@ -152,6 +157,7 @@ def fit_profile(
         transit=_transit_table(mixture),
         calibrations=calibrations,
         match_odds=odds,
+        return_times=return_times,
         clocks=corrections if active else {},
         findings=tuple(findings + changes if active else findings),
         evidence=_evidence(pairs, mixture, indices, scores, camids, times, choice, gain, controls, companions, seed),

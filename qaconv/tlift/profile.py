@@ -22,7 +22,8 @@ from qaconv.tlift.clock_checks import ClockCorrection, correct_times
 from qaconv.tlift.findings import Finding
 from qaconv.tlift.lift import check_parameters, check_tables, find_neighbours, find_pivots, time_weights
 from qaconv.tlift.probability import GallerySize, MatchOdds, probability
-from qaconv.tlift.transit import TransitTable
+from qaconv.tlift.return_times import ReturnTimes
+from qaconv.tlift.transit import TransitTable, pair_numbers
 
 VERSION = 2  # of the file
 ScoreKind = Literal["direct", "reranked"]
@@ -81,6 +82,7 @@ class TLiftProfile:
         evidence: gains and curves that the fit rests on.
         cameras: name of each camera by camid; empty where cameras are numbers.
         time_origin: UNIX_EPOCH where times are dates; empty where they are seconds on the cameras' clocks.
+        return_times: how long after a sighting the same camera sees a person again.
 
     Example:
         >>> profile = TLiftProfile("mall", (0, 1), active=False, reason="no times")
@@ -104,6 +106,7 @@ class TLiftProfile:
     evidence: Mapping[str, Any] = field(default_factory=dict)
     cameras: Mapping[int, str] = field(default_factory=dict)
     time_origin: str = ""
+    return_times: ReturnTimes = field(default_factory=ReturnTimes)
 
     def lift(
         self,
@@ -201,6 +204,48 @@ class TLiftProfile:
             timed[block] = True
         searched = gallery or GallerySize.measure(gallery_times)
         return probability(self.match_odds.log_odds(table, log_ratios, timed, searched))
+
+    def pair_log_odds(
+        self,
+        scores: ArrayLike,
+        one: tuple[ArrayLike, ArrayLike],
+        other: tuple[ArrayLike, ArrayLike],
+        gallery: GallerySize,
+    ) -> Floats:
+        """Return the log odds that pairs of sightings show one person, [M].
+
+        Unlike `probabilities` it also counts the time between two sightings on one camera.
+
+        Args:
+            scores: sigmoid(logit), [M].
+            one: camera and seconds (NaN where unknown) of each pair's first sighting, [M] each.
+            other: of its second one.
+            gallery: in which the pairs were found.
+
+        Raises:
+            InputError: a camera is not in the profile.
+            ValueError: the profile has no match odds.
+        """
+        if self.match_odds is None:
+            raise ValueError(f"the profile of {self.target} must have match odds, got none")
+        camids, times = zip(*(map(np.asarray, end) for end in (one, other)), strict=True)
+        self._check_cameras(camids=np.concatenate(camids))
+        first, second = (
+            correct_times(self.clocks, camid, time.astype(np.float64))
+            for camid, time in zip(camids, times, strict=True)
+        )
+        log_ratios = np.zeros(len(first))
+        timed = ~np.isnan(first) & ~np.isnan(second)
+        same = timed & (camids[0] == camids[1])
+        log_ratios[same] = self.return_times(second[same] - first[same])
+        lower, higher = np.minimum(*camids), np.maximum(*camids)
+        gaps = np.where(camids[0] < camids[1], second - first, first - second)
+        across = np.flatnonzero(timed & ~same)
+        numbers = pair_numbers(np.array(sorted(self.camids)), lower[across], higher[across])
+        for number in np.unique(numbers):
+            rows = across[numbers == number]
+            log_ratios[rows] = self.transit(int(number), gaps[rows])
+        return self.match_odds.log_odds(np.asarray(scores, np.float64), log_ratios, timed, gallery)
 
     def camid_of(self, camera: int | str) -> int | None:
         """Return the number of a camera that is given by number or name; None if the profile lacks it.
@@ -346,4 +391,5 @@ def _typed(values: dict[str, Any]) -> dict[str, Any]:
         "clocks": {int(camid): ClockCorrection(**clock) for camid, clock in values["clocks"].items()},
         "findings": tuple(Finding(**finding) for finding in values["findings"]),
         "cameras": {int(camid): name for camid, name in values.get("cameras", {}).items()},
+        "return_times": ReturnTimes(**values.get("return_times", {})),
     }

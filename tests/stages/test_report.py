@@ -18,6 +18,9 @@ from qaconv.config import METHODS, Params, load_params
 from qaconv.config.kinds import RerankSettings
 from qaconv.data.manifest import UNLABELLED, Manifest
 from qaconv.errors import InputError
+from qaconv.identities.clustering import Identities
+from qaconv.identities.graph import Edges
+from qaconv.identities.people import summarise
 from qaconv.matching.rerank import Distances, Neighbourhoods
 from qaconv.metrics.estimates_file import TargetEstimates, load_target
 from qaconv.metrics.metrics_file import TargetMetrics
@@ -25,6 +28,7 @@ from qaconv.models.checkpoint import Architecture, build_network, save_network
 from qaconv.paths import (
     FEATURES,
     FINGERPRINTS,
+    IDENTITIES,
     MATCHES,
     METRICS,
     MODELS,
@@ -90,6 +94,20 @@ def add_yard() -> None:
         path.write_text(json.dumps(json.loads(path.read_text()) | {"target": "yard"} | made_up))
 
 
+def write_identities(target: str) -> None:
+    """Write identities of a target as the stage identify does: two sightings each, the first pair the least certain."""
+    sightings = Manifest.load(PREPARED / target).sightings()
+    identity = 1 + np.arange(len(sightings)) // 2
+    probability = np.where(identity == 1, 0.25, 0.75)
+    table = sightings[["image", "camid", "time_s", "track"]].assign(identity=identity, probability=probability)
+    folder = IDENTITIES / target
+    folder.mkdir(parents=True)
+    table.to_parquet(folder / "identities.parquet")
+    nothing = Edges.join([], [], [])
+    summary = summarise(sightings, Identities(identity, probability, pd.DataFrame()), nothing, time_used=False)
+    summary.save(folder / "summary.json")
+
+
 @pytest.fixture(scope="module")
 def project(params: Params, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Run every stage from prepare to report in a folder."""
@@ -117,6 +135,8 @@ def project(params: Params, tmp_path_factory: pytest.TempPathFactory) -> Path:
         evaluate(params, "shop")
         add_yard()
         evaluate(params, "yard")
+        for target in params.targets:
+            write_identities(target)
         report(params)
     return folder
 
@@ -239,6 +259,46 @@ def test_a_target_without_labels_is_marked_as_estimated_and_its_cameras_are_name
     assert expected is not None and expected.marked_answers > 0
     assert data["estimated"][0]["estimates"]["qaconv"]["expected"]["marked_answers"] == expected.marked_answers
     assert f"{100 * expected.share_with_match:.1f} per cent of the searches have a match" in page.text
+
+
+def test_people_are_counted_and_the_least_certain_identity_is_shown(project: Path, page: Page, data: Any) -> None:
+    summary = json.loads((project / IDENTITIES / "shop/summary.json").read_text())
+    (shop, yard) = (data[kind][0]["people"] for kind in ("targets", "estimated"))
+    assert shop["summary"]["identities"] == summary["identities"]
+    assert f"grouped into {summary['identities']} identities" in page.text
+    assert shop["truth"]["people"] > 1 and yard["truth"] is None
+    assert [crop["image"] for crop in shop["uncertain"][0]["crops"]] == sightings_of(project, "shop")[:2]
+    assert shop["uncertain"][0]["probabilities"] == [0.25, 0.25]
+    assert "Identity 1: 2 sightings, mean probability 25.0 %" in page.text
+    largest = max(row["identities"] for row in shop["present"])
+    assert f"at most {largest}" in page.text
+
+
+def sightings_of(project: Path, target: str) -> list[str]:
+    return [str(image) for image in Manifest.load(project / PREPARED / target).sightings()["image"]]
+
+
+def test_identities_of_other_sightings_are_refused(
+    params: Params, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(project)
+    path = IDENTITIES / "shop" / "identities.parquet"
+    content = path.read_bytes()
+    pd.read_parquet(path).iloc[:-1].to_parquet(path)
+    with pytest.raises(InputError, match="artifacts/identities/shop: holds identities of other images"):
+        report(params)
+    path.write_bytes(content)
+
+
+def test_missing_identities_are_refused_by_name(params: Params, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(project)
+    path = IDENTITIES / "shop" / "identities.parquet"
+    path.rename("away")
+    with pytest.raises(
+        InputError, match=r"identities/shop/identities\.parquet cannot be read: .*`dvc repro` writes it"
+    ):
+        report(params)
+    Path("away").rename(path)
 
 
 def test_a_page_of_targets_without_labels_alone_says_that_nothing_was_measured(
