@@ -268,6 +268,17 @@ def enrol(
         _serving_commands().enrol(target, url)
 
 
+@app.command()
+def reviews(
+    target: Target,
+    url: Annotated[str, typer.Option(help="Address of the service.")] = "http://127.0.0.1:8000",
+) -> None:
+    """Write people's answers about a target's pairs to data/reviews/<target>.csv; QACONV_API_KEY is the key."""
+    with _exit_with_one_message():
+        load_params().check_target(target)
+        _serving_commands().export_reviews(target, url)
+
+
 def _serving_commands() -> Any:
     """Import qaconv/serving/commands.py, which no stage needs."""
     return import_module("qaconv.serving.commands")

@@ -6,6 +6,7 @@ RAW = Path("data/raw")  # <dataset>/: images as published
 WEIGHTS = Path("data/weights")  # files that backbone.weights names, added by `dvc add`
 PREPARED = Path("data/prepared")  # <dataset>/: manifest.parquet, summary.json
 FINGERPRINTS = Path("data/fingerprints")  # <dataset>.parquet: sha256 and perceptual hash of each image
+REVIEWS = Path("data/reviews")  # <target>.csv: people's answers about pairs of its sightings
 SOURCES = Path("data/sources")  # the training table
 MODELS = Path("artifacts/model")  # <method>/: weights.safetensors, model.json, history.csv
 UNFINISHED = Path("artifacts/unfinished")  # <method>.pt: state of an unfinished training

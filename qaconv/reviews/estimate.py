@@ -118,11 +118,11 @@ def estimate_matches(cells: Sequence[Cell], *, seed: int = 0) -> ReviewedMatches
 
 
 def _draw_pairs(cells: Sequence[Cell], rng: np.random.Generator) -> Floats:
-    """Draw the number of pairs of each cell, [C, DRAWS]; that of a stratum with one cell is known."""
+    """Draw the number of pairs of each of C cells, [C, DRAWS]; that of a stratum with one cell is known."""
     pairs = np.array([np.full(DRAWS, cell.pairs) for cell in cells]).reshape(len(cells), DRAWS)
     for row, cell in enumerate(cells):
         for column, other in enumerate(cells[:row]):
-            if other.stratum == cell.stratum:
+            if other.stratum == cell.stratum and other.answers and cell.answers:
                 share = rng.beta(cell.answers, other.answers, DRAWS)
                 pairs[row] = (cell.pairs + other.pairs) * share
                 pairs[column] = (cell.pairs + other.pairs) * (1 - share)

@@ -38,9 +38,9 @@ class Sample:
     edges: Floats
 
     def names(self) -> list[str]:
-        """Return the range of probabilities of each pair's stratum, such as "0.1-0.3", [N]."""
+        """Return the range of probabilities of each pair's stratum, such as "0.1 to 0.3", [N]."""
         ends = [f"{end:.4g}" for end in (0.0, *self.edges, 1.0)]
-        return [f"{ends[number]}-{ends[number + 1]}" for number in self.stratum]
+        return [f"{ends[number]} to {ends[number + 1]}" for number in self.stratum]
 
 
 def draw_sample(probabilities: ArrayLike, threshold: float, *, seed: int | tuple[int, ...]) -> Sample:

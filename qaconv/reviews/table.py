@@ -40,7 +40,8 @@ def write_reviews(path: Path, reviews: pd.DataFrame) -> None:
     """Write the answers, a row for each, without half-written files."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing_file(path) as unfinished:
-        reviews[list(COLUMNS)].to_csv(unfinished, index=False, lineterminator="\n")
+        whole = reviews[list(COLUMNS)].astype({"draw": "Int64", "stratum_pairs": "Int64"})
+        whole.to_csv(unfinished, index=False, lineterminator="\n")
 
 
 def read_reviews(path: Path) -> pd.DataFrame:
@@ -58,8 +59,10 @@ def read_reviews(path: Path) -> pd.DataFrame:
     for name, kind in COLUMNS.items():
         if kind is not str and not (pd.api.types.is_numeric_dtype(table[name]) or table[name].isna().all()):
             raise InputError(f"{path}: {name} must have numbers alone; `qaconv reviews` writes it")
-    if unknown := sorted(set(table["answer"].dropna()) - set(ANSWERS)) or table["answer"].isna().any():
+    if unknown := sorted(set(table["answer"].fillna("")) - set(ANSWERS)):
         raise InputError(f"{path}: unknown answers {unknown}, allowed: {', '.join(ANSWERS)}")
+    if not table[PAIR].apply(lambda column: column.str.fullmatch("[0-9a-f]{64}")).all(axis=None):
+        raise InputError(f"{path}: first_sha256 and second_sha256 must be digests of 64 hexadecimal digits")
     drawn = table["draw"].notna()
     if table.loc[~drawn, "stratum_pairs"].notna().any() or not (table.loc[drawn, "stratum_pairs"] >= 1).all():
         raise InputError(f"{path}: stratum_pairs must be at least 1 where draw is given, and empty elsewhere")
@@ -67,19 +70,17 @@ def read_reviews(path: Path) -> pd.DataFrame:
 
 
 def drawn_pairs(reviews: pd.DataFrame) -> pd.DataFrame:
-    """Return the answered pairs of the sample that has the most of them.
+    """Return the answered pairs of the sample that has the most of them, of several the newest.
 
     Returns:
         A row for each pair that somebody could tell: first_sha256, second_sha256, version, probability, marked,
         stratum, stratum_pairs, weight, and same: the share of its reviewers who saw one person.
     """
     drawn = reviews[reviews["draw"].notna() & (reviews["answer"] != "cannot tell")]
-    one = drawn["answer"] == "same"
+    same = (drawn["answer"] == "same").astype(np.float64)
     columns = ["version", "probability", "marked", "stratum", "stratum_pairs", "weight"]
-    pairs = drawn.assign(same=one.astype(np.float64)).groupby(["draw", *PAIR], sort=True)
-    table = pairs.agg({**dict.fromkeys(columns, "first"), "same": "mean"}).reset_index()
-    if table.empty:
-        return table
-    return table[table["draw"] == table["draw"].value_counts().sort_index(ascending=False).idxmax()].reset_index(
-        drop=True
-    )
+    grouped = drawn.assign(same=same).groupby(["draw", *PAIR], sort=True)
+    pairs = grouped.agg({**dict.fromkeys(columns, "first"), "same": "mean"}).reset_index()
+    counts = pairs.groupby("draw").size()
+    best = counts[counts == counts.max()].index.max()
+    return pairs[pairs["draw"] == best].drop(columns="draw").reset_index(drop=True)

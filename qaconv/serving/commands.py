@@ -1,4 +1,4 @@
-"""The commands `qaconv serve`, `serve-key` and `enrol`."""
+"""The commands `qaconv serve`, `serve-key`, `enrol` and `reviews`."""
 
 import base64
 import ipaddress
@@ -7,20 +7,24 @@ import logging
 import os
 import re
 import time
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
+import pandas as pd
 from rich.console import Console
 from threadpoolctl import threadpool_limits
 
 from qaconv.config import Params
 from qaconv.data.manifest import JUNK, Manifest
 from qaconv.errors import InputError, name_first
-from qaconv.paths import PREPARED
+from qaconv.paths import PREPARED, REVIEWS
 from qaconv.progress import track
 from qaconv.registry.runs import connect, use_store
+from qaconv.reviews.table import COLUMNS, write_reviews
 from qaconv.runtime.decode import DecodeError, count_pixels
 from qaconv.serving import server
 from qaconv.serving.app import create_app
@@ -33,8 +37,10 @@ from qaconv.serving.storage import Records
 from qaconv.serving.telemetry import collect_metrics, log_as_json
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 BATCH = 128  # most sightings of a request
+PAGE = 500  # answers of reviewers read at a time
 WAIT_S = 10.0  # before a request is repeated
 LONGEST_WAIT_S = 600.0  # until a request is accepted
 JSON = {"Content-Type": "application/json"}
@@ -94,24 +100,72 @@ def enrol(target: str, url: str) -> None:
         InputError: the target is not prepared, the address or the key cannot be one, an image has too many bytes, or
             the service refuses or does not answer.
     """
-    key = os.environ.get("QACONV_API_KEY", "")
-    if not re.fullmatch(r"https?://[^/?#\s]+/*", url):
-        raise InputError(f"--url must be the service's address, such as http://127.0.0.1:8000, got {url!r}")
-    if not (key.isascii() and key.isprintable()):
-        raise InputError("QACONV_API_KEY: must be a key that `qaconv serve-key` has printed, got other characters")
+    _check_access(url)
     manifest = Manifest.load(PREPARED / target)
     frame = manifest.split("gallery") if manifest.is_labelled else manifest.sightings()
     rows = frame.query(f"pid != {JUNK}").to_dict("records")
     _check_sizes([manifest.root / row["image"] for row in rows])
     known = 0
+    path = f"/v1/targets/{target}/sightings"
+    with _open_client(url) as client:
+        sightings = (_sighting(manifest, row) for row in rows)
+        for body in _bodies(track(sightings, f"enrol {len(rows)} sightings", len(rows))):
+            send = partial(client.post, path, content=body, headers=JSON)
+            known += _read(client, send, lambda answer: int(answer["known"]))
+    log.info("%s: enrolled %d sightings, %d were there already", target, len(rows) - known, known)
+
+
+def export_reviews(target: str, url: str) -> None:
+    """Write the answers of a service's reviewers about a target to data/reviews/<target>.csv.
+
+    Raises:
+        InputError: the address or the key cannot be one, or the service refuses or does not answer.
+    """
+    _check_access(url)
+    path = f"/v1/targets/{target}/reviews"
+    rows: list[dict[str, Any]] = []
+    with _open_client(url) as client:
+        page: list[dict[str, Any]] | None = None
+        while page is None or len(page) == PAGE:
+            send = partial(client.get, path, params={"after": rows[-1]["id"] if rows else 0, "limit": PAGE})
+            page = _read(client, send, lambda answer: [{**dict.fromkeys(COLUMNS), **row} for row in answer["answers"]])
+            rows += page
+    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    write_reviews(REVIEWS / f"{target}.csv", table)
+    log.info(
+        "%s: wrote %d answers, %d of them about drawn pairs",
+        REVIEWS / f"{target}.csv",
+        len(table),
+        table["draw"].count(),
+    )
+
+
+def _check_access(url: str) -> None:
+    """Check the address of a service, and the key in the environment.
+
+    Raises:
+        InputError: one of them cannot be one.
+    """
+    if not re.fullmatch(r"https?://[^/?#\s]+/*", url):
+        raise InputError(f"--url must be the service's address, such as http://127.0.0.1:8000, got {url!r}")
+    key = os.environ.get("QACONV_API_KEY", "")
+    if not (key.isascii() and key.isprintable()):
+        raise InputError("QACONV_API_KEY: must be a key that `qaconv serve-key` has printed, got other characters")
+
+
+@contextmanager
+def _open_client(url: str) -> Iterator[httpx.Client]:
+    """Connect to a service with the key in the environment.
+
+    Raises:
+        InputError: it does not answer within the block.
+    """
+    headers = {"X-API-Key": os.environ.get("QACONV_API_KEY", "")}
     try:
-        with httpx.Client(base_url=url, headers={"X-API-Key": key}, timeout=60) as client:
-            sightings = (_sighting(manifest, row) for row in rows)
-            for body in _bodies(track(sightings, f"enrol {len(rows)} sightings", len(rows))):
-                known += _post(client, target, body)
+        with httpx.Client(base_url=url, headers=headers, timeout=60) as client:
+            yield client
     except (httpx.TransportError, httpx.InvalidURL) as error:
         raise InputError(f"{url}: does not answer: {error}; `qaconv serve` starts the service") from error
-    log.info("%s: enrolled %d sightings, %d were there already", target, len(rows) - known, known)
 
 
 def _check_sizes(images: Sequence[Path]) -> None:
@@ -126,23 +180,24 @@ def _check_sizes(images: Sequence[Path]) -> None:
         )
 
 
-def _post(client: httpx.Client, target: str, body: str) -> int:
-    """Enrol the sightings of a body, and return how many of them were stored already."""
-    path = f"/v1/targets/{target}/sightings"
+def _read(client: httpx.Client, send: Callable[[], httpx.Response], read: Callable[[Any], T]) -> T:
+    """Send a request, again where the service asks to wait, and read its answer's JSON.
+
+    Raises:
+        InputError: the service refuses it, or is another server.
+    """
     waited = 0.0
-    while "Retry-After" in (answer := client.post(path, content=body, headers=JSON)).headers:
+    while "Retry-After" in (answer := send()).headers:
         after = answer.headers["Retry-After"]
         wait = max(1.0, float(after)) if after.isdecimal() else WAIT_S  # a proxy may send a date
         waited += wait
         if waited > LONGEST_WAIT_S:
-            raise InputError(
-                f"{client.base_url}: accepts no more sightings for {LONGEST_WAIT_S:g} s: {_reason(answer)}"
-            )
+            raise InputError(f"{client.base_url}: accepts no more requests for {LONGEST_WAIT_S:g} s: {_reason(answer)}")
         time.sleep(wait)
     if answer.is_error:
         raise InputError(f"{client.base_url}: refused: {_reason(answer)}")
     try:
-        return int(answer.json()["known"])
+        return read(answer.json())
     except (ValueError, KeyError, TypeError) as error:
         got = f"status {answer.status_code} of another server"
         raise InputError(f"{client.base_url}: must be the address of `qaconv serve`, got {got}") from error

@@ -17,7 +17,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import logit
+from scipy.special import expit
 
 from qaconv.errors import InputError
 from qaconv.identities.graph import LIMIT
@@ -244,12 +244,11 @@ def find_edges(
     """
     profile = model.profiles[target]
     candidates = gallery.search(model, query_map[None], Filter(), shortlist + 1)
-    where = (
-        *profile.leave_out_unknown([camid], [time_s]),
-        *profile.leave_out_unknown(candidates.camids, candidates.times),
-    )
-    stated = model.state(target, candidates.logits, *where, gallery=candidates.searched)
-    log_odds = np.minimum(logit(stated.probabilities[0]), LIMIT)
+    scores = expit(candidates.logits[0].astype(np.float64))
+    count = len(scores)
+    query = profile.leave_out_unknown(np.full(count, camid), np.full(count, time_s))
+    others = profile.leave_out_unknown(candidates.camids, candidates.times)
+    log_odds = np.minimum(profile.pair_log_odds(scores, query, others, candidates.searched), LIMIT)
     likely = (log_odds > -LIMIT) & (candidates.ids != sighting)
     return [
         Edge(min(sighting, other), max(sighting, other), odds)

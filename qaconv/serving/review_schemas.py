@@ -106,7 +106,7 @@ class PrecisionAndRecall(BaseModel):
 class Stratum(BaseModel):
     """A range of stated probabilities."""
 
-    stratum: str = Field(description="Lowest and highest stated probability.", examples=["0.1-0.3"])
+    stratum: str = Field(description="Lowest and highest stated probability.", examples=["0.1 to 0.3"])
     marked: bool = Field(description="Whether its pairs are marked as matches.")
     pairs: int = Field(description="Number of candidate pairs.", examples=[412])
     stated: float = Field(description="Mean of their stated probabilities.", examples=[0.18])

@@ -172,7 +172,7 @@ def test_a_service_that_accepts_nothing_is_given_up_after_a_total_time(
     refusal = httpx.Response(503, headers={"Retry-After": after}, json={"detail": "the service is busy"})
     monkeypatch.setattr("qaconv.serving.commands.time.sleep", waits.append)
     monkeypatch.setattr(httpx.Client, "post", lambda *_, **__: refusal)
-    with pytest.raises(InputError, match="accepts no more sightings for 600 s: the service is busy"):
+    with pytest.raises(InputError, match="accepts no more requests for 600 s: the service is busy"):
         commands.enrol("mall", "http://127.0.0.1")
     assert sum(waits) == 600
 
@@ -184,7 +184,7 @@ def test_a_time_to_wait_of_none_or_without_end_is_given_up_too(
     monkeypatch.setattr("qaconv.serving.commands.time.sleep", lambda seconds: None)
     refusal = httpx.Response(429, headers={"Retry-After": after}, json={"detail": "too many requests"})
     monkeypatch.setattr(httpx.Client, "post", lambda *_, **__: refusal)
-    with pytest.raises(InputError, match="accepts no more sightings for 600 s: too many requests"):
+    with pytest.raises(InputError, match="accepts no more requests for 600 s: too many requests"):
         commands.enrol("mall", "http://127.0.0.1")
 
 

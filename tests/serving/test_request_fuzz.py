@@ -2,6 +2,7 @@
 
 import json
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from fastapi import FastAPI
@@ -28,9 +29,19 @@ BODIES: dict[str, Any] = {
         "to_s": 60,
     },
     f"{MALL}/explain": {"query": {"sighting": 1}, "sighting": 2, "limit": 3},
+    f"{MALL}/reviews": {
+        "answers": [{"first": 1, "second": 2, "answer": "same"}, {"first": 2, "second": 1, "answer": "cannot tell"}],
+        "source": "search",
+        "reviewer": "ada",
+    },
 }
 REQUESTS = st.sampled_from(sorted(BODIES)).flatmap(lambda path: st.tuples(st.just(path), mutated(BODIES[path])))
 PATHS = ["/v1/targets/{}", "/v1/targets/{}/sightings", "/v1/targets/mall/sightings/{}", "/v1/targets/mall/people/{}"]
+QUERIES = [
+    f"{MALL}/reviews?after={{}}",
+    f"{MALL}/reviews?limit={{}}&disputed={{}}",
+    f"{MALL}/reviews/next?reviewer={{}}",
+]
 
 
 def json_client(app: FastAPI) -> TestClient:
@@ -59,6 +70,12 @@ def test_a_changed_body_is_answered_or_refused(web: TestClient, request: tuple[s
 @given(path=st.sampled_from(PATHS), word=odd_texts, method=st.sampled_from(["GET", "DELETE", "POST", "PUT"]))
 def test_an_odd_path_is_answered_or_refused(web: TestClient, path: str, word: str, method: str) -> None:
     answer = web.request(method, path.format(json.dumps(word)[1:-1].replace("/", "%2F")))
+    assert answer.status_code < 500 and (answer.status_code < 400 or len(answer.content) < 5_000)
+
+
+@given(path=st.sampled_from(QUERIES), word=odd_texts)
+def test_an_odd_query_is_answered_or_refused(web: TestClient, path: str, word: str) -> None:
+    answer = web.get(path.replace("{}", quote(word.encode("utf-8", "replace"))))
     assert answer.status_code < 500 and (answer.status_code < 400 or len(answer.content) < 5_000)
 
 

@@ -26,6 +26,7 @@ for (const [name, over] of [["dragover", true], ["dragleave", false], ["drop", f
     if (name === "drop") queryByFiles(event.dataTransfer.files);
   });
 }
+for (const button of $("verdict").children) button.addEventListener("click", () => judge(button));
 for (const list of ["results", "stored"]) $(list).addEventListener("keydown", moveByArrows);
 start();
 
@@ -74,7 +75,7 @@ async function openTarget() {
   $("camera").replaceChildren(new Option("unknown", ""), ...selected.cameras.map((camid) => new Option(cameraName(camid), camid)));
   $("only-cameras").replaceChildren($("only-cameras").firstElementChild, ...selected.cameras.map(cameraBox));
   for (const id of ["stored", "results"]) $(id).replaceChildren();
-  for (const id of ["times", "query-images", "why"]) $(id).toggleAttribute("hidden", true);
+  for (const id of ["times", "query-images", "why", "verdict"]) $(id).toggleAttribute("hidden", true);
   $("drop-text").hidden = false;
   $("search").disabled = true;
   for (const id of ["time", "from", "to"]) showTimeField($(id));
@@ -152,7 +153,7 @@ async function search() {
 }
 
 function showMatches() {
-  $("why").toggleAttribute("hidden", true);
+  for (const id of ["why", "verdict"]) $(id).toggleAttribute("hidden", true);
   $("why-text").textContent = "Choose a result to see which locations of the two images match.";
   $("results").replaceChildren(...state.matches.map((match, index) => {
     const button = pictureButton(match, "");
@@ -225,10 +226,33 @@ async function explain(match, button) {
   try {
     const body = { query: firstCrop(), sighting: match.id, limit: SHOWN };
     const { correspondences } = await request(`${targetPath()}/explain`, body);
-    if (run === state.run) drawWhy(match, correspondences);
+    if (run !== state.run) return;
+    state.chosen = match;
+    drawWhy(match, correspondences);
+    $("verdict").hidden = state.query.sighting === undefined; // an answer is about two stored sightings
+    showJudgement();
   } catch (fault) {
     showStatus(fault.message, true);
   }
+}
+
+async function judge(button) {
+  const { chosen, query: { sighting } } = state;
+  const body = { answers: [{ first: sighting, second: chosen.id, answer: button.dataset.answer }], source: "search" };
+  const reviewer = localStorage.getItem("reviewer");
+  if (reviewer && !sessionStorage.getItem("key")) body.reviewer = reviewer;
+  try {
+    await request(`${targetPath()}/reviews`, body);
+    chosen.answer = button.dataset.answer;
+    showJudgement();
+    showStatus(`Stored: the match with sighting ${chosen.id} is ${chosen.answer === "same" ? "right" : "wrong"}.`);
+  } catch (fault) {
+    showStatus(fault.message, true);
+  }
+}
+
+function showJudgement() {
+  for (const button of $("verdict").children) button.setAttribute("aria-pressed", String(button.dataset.answer === state.chosen?.answer));
 }
 
 function drawWhy(match, pairs) {
