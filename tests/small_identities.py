@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -17,7 +18,7 @@ from qaconv.tlift import TLiftProfile
 from qaconv.tlift.calibration import Calibration
 from qaconv.tlift.probability import MatchOdds
 from qaconv.tlift.transit import TransitTable
-from tests.small_service import SETTINGS, small_model
+from tests.small_service import SETTINGS, small_model, text
 
 HEAD = HeadNumbers(query=[5e-5, 5e-5], gallery=[5e-5, 5e-5], bias=-6, average=0)  # one colour: about 5; two: -6
 NEUTRAL = TransitTable(centres=(None, None, None))  # for each two of three cameras
@@ -84,3 +85,18 @@ def identities(service: Service, target: str = "mall") -> dict[int, int]:
     """Return the identity of each sighting."""
     table = service.identities._store.table(target)
     return dict(zip(table["sighting"].tolist(), table["identity"].tolist(), strict=True))
+
+
+def enrolment(first: int, count: int) -> dict[str, Any]:
+    """Return the body of an enrolment of `count` sightings of the three people in turn, from number `first` on."""
+    return {
+        "sightings": [
+            {
+                "image": text(colour_crop(number % 3, number)),
+                "camid": number // 3 % 3,
+                "time_s": 100.0 * number,
+                "person": f"p{number % 3}",
+            }
+            for number in range(first, first + count)
+        ]
+    }
