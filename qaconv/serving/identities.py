@@ -139,7 +139,7 @@ class Identities:
             kept = members_of(table, target, identity)
             moved = members_of(table, target, other)
             change = Change("merge", identity, other, who, self._now())
-            self._store.move(target, kept["sighting"], moved["sighting"], change)
+            self._store.move(target, kept["sighting"].tolist(), moved["sighting"].tolist(), change)
         return most_probable(kept), most_probable(moved)
 
     def split(self, target: str, identity: int, sightings: Sequence[int], who: str) -> tuple[int, tuple[int, int]]:
@@ -158,7 +158,7 @@ class Identities:
             if kept.empty:
                 raise InputError(f"sightings must leave one in identity {identity}, got all {len(moved)}")
             change = Change("split", identity, self._store.state(target).last + 1, who, self._now())
-            self._store.move(target, kept["sighting"], moved["sighting"], change)
+            self._store.move(target, kept["sighting"].tolist(), moved["sighting"].tolist(), change)
         return change.other, (most_probable(kept), most_probable(moved))
 
     def _profile(self, target: str) -> TLiftProfile:

@@ -278,8 +278,10 @@ class IdentityStore:
             )
         return True
 
-    def move(self, target: str, kept: Iterable[int], moved: Iterable[int], change: Change) -> None:
+    def move(self, target: str, kept: Sequence[int], moved: Sequence[int], change: Change) -> None:
         """Move sightings to another identity, as a person has asked. Updates leave them and those that stay there.
+
+        Answers that earlier merges and splits have left about pairs of both groups are deleted.
 
         Args:
             target: whose sightings they are.
@@ -294,6 +296,18 @@ class IdentityStore:
                 [
                     *((change.identity, change.changed_s, sighting) for sighting in kept),
                     *((number, change.changed_s, sighting) for sighting in moved),
+                ],
+            )
+            sides = dict.fromkeys(kept, "kept") | dict.fromkeys(moved, "moved")
+            answers = connection.execute(
+                "SELECT id, first, second FROM reviews WHERE target = ? AND source = 'identities'", (target,)
+            ).fetchall()
+            connection.executemany(
+                "DELETE FROM reviews WHERE id = ?",
+                [
+                    (review,)
+                    for review, one, other in answers
+                    if {sides.get(one), sides.get(other)} == {"kept", "moved"}
                 ],
             )
             _add_changes(connection, target, [change])

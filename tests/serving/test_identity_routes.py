@@ -91,13 +91,17 @@ def test_a_wrong_filter_is_refused_by_its_name(
     assert answer.status_code == status and answer.json()["detail"].startswith(message)
 
 
-def test_a_merge_is_also_an_answer_among_the_reviews_and_a_split_another(web: TestClient, service: Service) -> None:
+def test_the_last_merge_or_split_is_also_the_answer_among_the_reviews(web: TestClient, service: Service) -> None:
+    def answers() -> list[tuple[str, str, str]]:
+        return [(review.source, review.answer, review.reviewer) for review in service.reviews.page("mall", 0, 9)]
+
     assert web.post(f"{IDENTITIES}/1/merge", json={"other": 2}).json() == {"identity": 1}
-    assert web.post(f"{IDENTITIES}/1/split", json={"sightings": [2, 5, 8]}).json() == {"identity": 4}
-    answers = service.reviews.page("mall", 0, 9)
-    assert [(review.source, review.answer, review.reviewer) for review in answers[-1:]] == [
-        ("identities", "different", "anyone")
-    ]
+    assert answers() == [("identities", "same", "anyone")]
+    assert web.post(f"{IDENTITIES}/1/split", json={"sightings": [5, 8]}).json() == {"identity": 4}
+    assert web.post(f"{IDENTITIES}/1/split", json={"sightings": [2]}).json() == {"identity": 5}
+    assert {answer for _, answer, _ in answers()} == {"different"}
+    assert web.post(f"{IDENTITIES}/4/merge", json={"other": 5}).json() == {"identity": 4}
+    assert {answer for _, answer, _ in answers()} == {"different", "same"}
 
 
 @given(request=REQUESTS)
