@@ -27,7 +27,7 @@ class Step:
 STEPS = {
     "prepare": Step(("prepare", "sources"), together=True),
     "train": Step(("train",), pool="gpu"),
-    "evaluate": Step(("rerank", "fit_tlift", "evaluate")),
+    "evaluate": Step(("rerank", "fit_tlift", "identify", "evaluate")),
     "report": Step(("report", "export")),
 }
 ONLY_AS_DEPENDENCY = "synthetic"  # DVC runs it if a dataset that is prepared is a synthetic site

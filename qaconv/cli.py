@@ -102,6 +102,17 @@ def fit_tlift(target: Target) -> None:
 
 
 @app.command()
+def identify(
+    target: Target,
+    since: Annotated[
+        Path | None, typer.Option(help="Folder of an earlier result, whose identities new sightings join.")
+    ] = None,
+) -> None:
+    """Group a target's sightings into identities, and estimate its people without labels."""
+    _run_target_stage("identify", target, *([since] if since else []))
+
+
+@app.command()
 def evaluate(target: Target) -> None:
     """Measure the networks on a target."""
     _run_target_stage("evaluate", target)
@@ -296,14 +307,14 @@ def _is_verbose() -> bool:
     return os.environ.get("LOCAL_RANK", "0") == "0"
 
 
-def _run_stage(stage: str, *arguments: str | int) -> None:
+def _run_stage(stage: str, *arguments: str | int | Path) -> None:
     """Import qaconv/stages/<stage>.py, which takes seconds because of torch, and call its function of that name."""
     with _exit_with_one_message():
         params = load_params()
         getattr(import_module(f"qaconv.stages.{stage}"), stage)(params, *arguments)
 
 
-def _run_target_stage(stage: str, target: str, *arguments: int) -> None:
+def _run_target_stage(stage: str, target: str, *arguments: int | Path) -> None:
     """Run a stage of a target."""
     with _exit_with_one_message():
         load_params().check_target(target)

@@ -24,6 +24,8 @@ from qaconv.paths import FEATURES, MATCHES, MODELS, PREPARED, RERANKED
 
 NEIGHBOURS = 100  # of each sighting: more than any person's sightings on the other cameras
 LOGIT_SCALE = 10.0  # of the probabilities that distances are made of, as the authors' first release shows them
+DRAWN = 2_000_000  # pairs of a query and a gallery image, at most
+SEED = 0  # of the draw, so that the same matches give the same profile
 NEAR = [field.name for field in fields(Neighbourhoods)]
 MEASURED = "without_junk."  # before the names of arrays among the measured; not written where all are measured
 
@@ -130,6 +132,18 @@ class Matches:
         scores = reranked["scores"]
         measured = reranked.get(MEASURED + "scores", scores)
         return cls(matched.logits, scores, measured, *_others(matched.everything), model)
+
+    def draw_pairs(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+        """Draw pairs of a query and a gallery image: numbers of both sightings, and their scores in [0, 1], [S] each.
+
+        All pairs are returned where there are at most DRAWN.
+        """
+        if self.logits.size > DRAWN:
+            drawn = np.random.default_rng(SEED).integers(self.logits.size, size=DRAWN)
+        else:
+            drawn = np.arange(self.logits.size)
+        query, gallery = np.divmod(drawn, max(1, self.logits.shape[1]))
+        return query, len(self.logits) + gallery, expit(self.logits.ravel()[drawn].astype(np.float64))
 
     def nearest_reranked(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Return each query's best gallery images and their re-ranked scores, both [N, k]; NaN for the gallery."""

@@ -3,7 +3,6 @@
 import logging
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import expit
 
 from qaconv.config import METHODS, Params
@@ -17,9 +16,6 @@ from qaconv.tlift.fit import NO_TIMES
 from qaconv.tlift.plots import draw_profile, draw_rank_changes
 
 log = logging.getLogger(__name__)
-
-DRAWN = 2_000_000  # pairs of a query and a gallery image, at most
-SEED = 0  # of the draw, so that the same matches give the same profile
 
 
 def fit_tlift(params: Params, target: str) -> None:
@@ -44,7 +40,7 @@ def fit_tlift(params: Params, target: str) -> None:
                 camids,
                 times,
                 reranked=matches.nearest_reranked(),
-                drawn=_draw_pairs(matches.logits),
+                drawn=matches.draw_pairs(),
                 tracks=sightings["track"],
                 known=[Finding(**finding) for finding in manifest.clocks],
                 cameras=manifest.cameras,
@@ -62,17 +58,3 @@ def fit_tlift(params: Params, target: str) -> None:
             for finding in profile.findings:
                 camera = manifest.cameras.get(finding.camid, str(finding.camid))
                 log.info("  camera %s, %s: %s: %s", camera, finding.kind, finding.detail, finding.done)
-
-
-def _draw_pairs(logits: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """Draw pairs of a query and a gallery image: numbers of both sightings, and their scores, [S] each.
-
-    Args:
-        logits: [Q, G]; all pairs are returned where there are at most DRAWN.
-    """
-    if logits.size > DRAWN:
-        drawn = np.random.default_rng(SEED).integers(logits.size, size=DRAWN)
-    else:
-        drawn = np.arange(logits.size)
-    query, gallery = np.divmod(drawn, max(1, logits.shape[1]))
-    return query, len(logits) + gallery, expit(logits.ravel()[drawn].astype(np.float64))

@@ -391,5 +391,5 @@ def _typed(values: dict[str, Any]) -> dict[str, Any]:
         "clocks": {int(camid): ClockCorrection(**clock) for camid, clock in values["clocks"].items()},
         "findings": tuple(Finding(**finding) for finding in values["findings"]),
         "cameras": {int(camid): name for camid, name in values.get("cameras", {}).items()},
-        "return_times": ReturnTimes(**values.get("return_times", {})),
+        "return_times": ReturnTimes(tuple(values.get("return_times", {}).get("log_ratio", ()))),
     }

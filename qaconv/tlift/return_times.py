@@ -70,7 +70,7 @@ def fit_return_times(
         likely = np.bincount(bins, expit(log_odds + log_ratio[bins]), minlength=count)
         density = gaussian_filter1d(likely, 1.0, mode="nearest") + POOLED_COUNT * chance
         log_ratio = np.log(density / density.sum() / chance)
-    return ReturnTimes(np.round(log_ratio, 3).tolist())
+    return ReturnTimes(tuple(np.round(log_ratio, 3).tolist()))
 
 
 def _bins(gaps: Floats, count: int) -> Ints:
