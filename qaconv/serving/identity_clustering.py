@@ -135,4 +135,5 @@ def _join(clusters: Ints, one: Ints, other: Ints) -> Ints:
     numbers, cluster = np.unique(clusters, return_inverse=True)
     graph = coo_array((np.ones(len(one)), (cluster[one], cluster[other])), shape=(len(numbers), len(numbers)))
     _, joined = connected_components(graph, directed=False)
-    return joined[cluster].astype(np.int64)
+    clusters_joined: Ints = joined[cluster].astype(np.int64)
+    return clusters_joined

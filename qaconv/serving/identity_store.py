@@ -229,7 +229,10 @@ class IdentityStore:
 
     def answers(self, target: str) -> list[Answered]:
         """Return the pairs of sightings that people have reviewed without contradicting each other."""
-        return [Answered(*row[:2], bool(row[2]), row[3]) for row in self._records.query(ANSWERS, target)]
+        return [
+            Answered(first, second, bool(one_person), answered_s)
+            for first, second, one_person, answered_s in self._records.query(ANSWERS, target)
+        ]
 
     def last_answer(self, target: str) -> float:
         """Return when the newest review was answered, in seconds since 1970; 0 where there is none."""

@@ -195,7 +195,7 @@ class IdentityUpdates:
             target,
             digest,
             zip(result.identity.tolist(), result.probability.tolist(), table["sighting"].tolist(), strict=True),
-            [Change(*row, None, now) for row in result.changes.to_numpy().tolist()],
+            [Change(kind, identity, other, None, now) for kind, identity, other in result.changes.to_numpy().tolist()],
             max(state.last, int(result.identity.max(initial=0))),
             now,
         )

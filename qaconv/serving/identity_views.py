@@ -6,11 +6,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from qaconv.identities.journeys import list_visits
 from qaconv.serving.places import NotFound, find_cameras, number_camera
 from qaconv.serving.storage import Sighting
 from qaconv.tlift import TLiftProfile
+
+Bools = NDArray[np.bool_]
 
 MOST_SHOWN = 8  # sightings of an identity in a list, one a camera
 
@@ -160,7 +163,7 @@ def list_journeys(
     """
     cameras = table.groupby("identity")["place"].nunique()
     visits = _visits(table)
-    visits = visits[_is_seen(visits, profile, wanted) & visits["identity"].map(cameras).ge(wanted.cameras)]
+    visits = visits[_is_seen(visits, profile, wanted) & (visits["identity"].map(cameras).to_numpy() >= wanted.cameras)]
     visits = visits.sort_values(["from_s", "identity", "visit"], kind="stable")
     return len(visits), [_visit(row) for row in visits.iloc[skip : skip + limit].to_dict("records")]
 
@@ -185,25 +188,26 @@ def members_of(table: pd.DataFrame, target: str, identity: int) -> pd.DataFrame:
 
 def most_probable(table: pd.DataFrame) -> int:
     """Return the id of the most probable sighting."""
-    return int(table.loc[table["probability"].idxmax(), "sighting"])
+    return int(table["sighting"].to_numpy()[table["probability"].to_numpy().argmax()])
 
 
 def _number(profile: TLiftProfile, camera: str | None, camid: int) -> Sighting:
     return number_camera(profile, Sighting(0, profile.target, camid, None, None, 0.0, camera))
 
 
-def _is_seen(table: pd.DataFrame, profile: TLiftProfile, wanted: Wanted) -> "pd.Series[bool]":
+def _is_seen(table: pd.DataFrame, profile: TLiftProfile, wanted: Wanted) -> Bools:
     """Return which rows were seen on the cameras and at the times; `from_s` and `to_s` of a visit, or `time_s`."""
     first, last = ("from_s", "to_s") if "from_s" in table else ("time_s", "time_s")
-    keep = pd.Series(np.ones(len(table), dtype=bool), index=table.index)
+    keep = np.ones(len(table), dtype=bool)
     if wanted.camids is not None:
-        keep &= table["camid"].isin(find_cameras(profile, [_camera(profile, camera) for camera in wanted.camids]))
+        camids = find_cameras(profile, [_camera(profile, camera) for camera in wanted.camids])
+        keep &= np.isin(table["camid"].to_numpy(), camids)
     from_s = profile.seconds_of(wanted.from_s)
     to_s = profile.seconds_of(wanted.to_s)
     if from_s is not None:
-        keep &= table[last] >= from_s
+        keep &= table[last].to_numpy() >= from_s
     if to_s is not None:
-        keep &= table[first] <= to_s
+        keep &= table[first].to_numpy() <= to_s
     return keep
 
 
@@ -222,11 +226,13 @@ def _visits(table: pd.DataFrame) -> pd.DataFrame:
     return visits.join(cameras, on="place")
 
 
-def _is_within(table: pd.DataFrame, visit: dict[Any, Any]) -> "pd.Series[bool]":
+def _is_within(table: pd.DataFrame, visit: dict[Any, Any]) -> Bools:
     """Return which sightings of one identity are of a visit: its camera, and its times, which may be unknown."""
-    times = table["time_s"]
-    in_time = times.isna() if np.isnan(visit["from_s"]) else times.between(visit["from_s"], visit["to_s"])
-    return (table["place"] == visit["place"]) & in_time
+    times = table["time_s"].to_numpy()
+    unknown = np.isnan(visit["from_s"])
+    in_time = np.isnan(times) if unknown else (times >= visit["from_s"]) & (times <= visit["to_s"])
+    within: Bools = (table["place"].to_numpy() == visit["place"]) & in_time
+    return within
 
 
 def _members(table: pd.DataFrame) -> list[Member]:
@@ -254,7 +260,7 @@ def _images(table: pd.DataFrame) -> dict[int, list[int]]:
         ["identity", "place"]
     )
     return {
-        identity: group.sort_values(["time_s", "sighting"])["sighting"].head(MOST_SHOWN).tolist()
+        int(str(identity)): group.sort_values(["time_s", "sighting"])["sighting"].head(MOST_SHOWN).tolist()
         for identity, group in best.groupby("identity")
     }
 

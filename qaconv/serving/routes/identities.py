@@ -1,11 +1,14 @@
 """Identities of people: update, list, show, merge, split and forget them."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Annotated, Literal
 
-from fastapi import FastAPI, Query
+from fastapi import FastAPI, HTTPException, Query
 from fastapi.responses import FileResponse
 
+from qaconv.errors import InputError
 from qaconv.serving import fields, identity_schemas, schemas
 from qaconv.serving.auth import Caller, require_scope
 from qaconv.serving.identity_views import Wanted
@@ -17,7 +20,11 @@ from qaconv.serving.service import Service
 
 IDENTITIES = f"{PREFIX}/identities"
 IDENTITY = f"{IDENTITIES}/{{identity}}"
-CHANGED: Responses = {**REFUSALS, **CHANGES}
+CHANGED: Responses = {
+    **REFUSALS,
+    **CHANGES,
+    409: {"model": schemas.Problem, "description": "The target's profile or identities do not allow it."},
+}
 Person = Annotated[Caller, require_scope("review")]
 Skip = Annotated[int, Query(ge=0, lt=fields.IDS, description="Number of results to leave out, those of earlier pages.")]
 Limit = Annotated[int, Query(ge=1, le=500)]
@@ -104,7 +111,8 @@ def _add_changes(app: FastAPI, service: Service) -> None:
     @app.post(IDENTITIES, status_code=202, responses=CHANGED, dependencies=[require_scope("identify")])
     def update(target: Target) -> identity_schemas.Update:
         """Give the sightings of a target identities, in the background; from now on new sightings get one too."""
-        service.identities.start(target)
+        with _conflicts():
+            service.identities.start(target)
         return _update(service, target)
 
     @app.delete(IDENTITIES, responses=CHANGED, dependencies=[require_scope("delete")])
@@ -117,7 +125,8 @@ def _add_changes(app: FastAPI, service: Service) -> None:
         target: Target, identity: fields.Number, body: identity_schemas.Merge, caller: Person
     ) -> identity_schemas.Moved:
         """Join another identity to this one, which keeps its number. Updates keep to it."""
-        shown = service.identities.merge(target, identity, body.other, caller.name)
+        with _conflicts():
+            shown = service.identities.merge(target, identity, body.other, caller.name)
         reviews.answer(target, [Answered(*shown, "same")], caller.name, "identities")
         return identity_schemas.Moved(identity=identity)
 
@@ -126,9 +135,19 @@ def _add_changes(app: FastAPI, service: Service) -> None:
         target: Target, identity: fields.Number, body: identity_schemas.Split, caller: Person
     ) -> identity_schemas.Moved:
         """Move sightings of this identity to a new one, whose number is the answer. Updates keep to it."""
-        number, shown = service.identities.split(target, identity, body.sightings, caller.name)
+        with _conflicts():
+            number, shown = service.identities.split(target, identity, body.sightings, caller.name)
         reviews.answer(target, [Answered(*shown, "different")], caller.name, "identities")
         return identity_schemas.Moved(identity=number)
+
+
+@contextmanager
+def _conflicts() -> Iterator[None]:
+    """Answer 409 where a request fits the schema and not the target's profile or identities."""
+    try:
+        yield
+    except InputError as error:
+        raise HTTPException(409, str(error)) from error
 
 
 def _update(service: Service, target: str) -> identity_schemas.Update:
