@@ -146,7 +146,13 @@ def list_identities(
     images = _images(table[table["identity"].isin(page["identity"])])
     return len(summary), [
         Identity(
-            **{**row, "from_s": _known(row["from_s"]), "to_s": _known(row["to_s"])}, images=images[row["identity"]]
+            identity=row["identity"],
+            sightings=row["sightings"],
+            cameras=row["cameras"],
+            probability=row["probability"],
+            from_s=_known(row["from_s"]),
+            to_s=_known(row["to_s"]),
+            images=images[row["identity"]],
         )
         for row in page.to_dict("records")
     ]
