@@ -260,7 +260,9 @@ def serve(
 def serve_key(
     name: Annotated[str, typer.Argument(help="Name of the key in the log.")],
     keys: Annotated[Path, typer.Option(help="File of hashed keys.")],
-    scope: Annotated[list[str], typer.Option(help="search, enrol, delete, review or metrics; may be repeated.")],
+    scope: Annotated[
+        list[str], typer.Option(help="search, enrol, identify, review, delete or metrics; may be repeated.")
+    ],
     target: Annotated[list[str] | None, typer.Option(help="Target; may be repeated. Default: all.")] = None,
 ) -> None:
     """Create an API key, add its hash to a file, and print the key once."""

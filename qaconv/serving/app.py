@@ -15,7 +15,7 @@ from qaconv.serving.active_version import Full
 from qaconv.serving.auth import Keys
 from qaconv.serving.middleware import RequestMiddleware
 from qaconv.serving.places import NotFound
-from qaconv.serving.routes import operations, reviews, search, sightings, targets
+from qaconv.serving.routes import identities, operations, reviews, search, sightings, targets
 from qaconv.serving.service import Service
 from qaconv.serving.storage import Busy, DiskFull
 
@@ -42,7 +42,7 @@ def create_app(service: Service, keys: Keys | None, requests_per_minute: int, ho
         redoc_url=None,
     )
     _answer_errors(app)
-    for routes in (targets, sightings, search, reviews, operations):
+    for routes in (targets, sightings, search, identities, reviews, operations):
         routes.add_routes(app, service)
     app.mount("/static", StaticFiles(directory=operations.PAGE), name="static")
     if keys is None:

@@ -82,6 +82,7 @@ def serve(params: Params, host: str, port: int, state: Path, keys: Path | None) 
             server.run(app, host, port)
     finally:
         housekeeping.stop()
+        service.identities.updates.stop()
         records.close()
 
 

@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -12,6 +13,7 @@ from qaconv.runtime.crops import read_crop
 from qaconv.runtime.model import ServedModel
 
 BATCH = 16  # crops encoded by one thread at a time: the fastest, and a search waits for no more than that
+LULL_S = 1.0  # between two enrolments of one client at most
 
 
 class CropEncoder:
@@ -20,7 +22,13 @@ class CropEncoder:
     def __init__(self) -> None:
         self.pool = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="model")
         self._enrolling = threading.Lock()  # held by the enrolment whose crops are decoded
+        self._enrolled_s = -LULL_S  # end of the last enrolment
         self._decoding = threading.Semaphore(os.cpu_count() or 1)  # batches at once; an image may take 50 MB
+
+    @property
+    def is_enrolling(self) -> bool:
+        """Whether an enrolment is at work, or ended less than LULL_S ago."""
+        return self._enrolling.locked() or time.monotonic() - self._enrolled_s < LULL_S
 
     def encode(self, model: ServedModel, images: Sequence[bytes]) -> NDArray[np.float32]:
         """Encode image files as maps [n, C, h, w].
@@ -38,7 +46,9 @@ class CropEncoder:
         """
         with self._enrolling:
             tasks = self._submit(model, images)
-        return _gather(model, tasks).astype(np.float16)
+        maps = _gather(model, tasks).astype(np.float16)
+        self._enrolled_s = time.monotonic()
+        return maps
 
     def _submit(self, model: ServedModel, images: Sequence[bytes]) -> list[Future[NDArray[np.float32]]]:
         """Start encoding; the caller's thread decodes a batch while the pool encodes those before."""

@@ -1,5 +1,6 @@
 """Fields of requests and answers as JSON, with their checks and their form in the OpenAPI document."""
 
+import re
 from typing import Annotated
 
 from pydantic import AfterValidator, Base64Bytes, BeforeValidator, Field, PlainValidator, WithJsonSchema
@@ -10,6 +11,7 @@ from qaconv.serving.places import UNKNOWN
 from qaconv.times import DATE, LARGEST_S, check_seconds, parse_date
 
 LARGEST_IMAGE = 1 << 20  # bytes of a crop's file
+NUMBER = re.compile(r"-?\d+(\.\d+)?([eE][-+]?\d+)?", re.ASCII)  # as in JSON
 FAR_S = 1e300  # stands for numbers that are too large for a time
 IDS = 2**53  # below it a JSON number is exact in browsers, which read doubles
 
@@ -31,6 +33,7 @@ def _camera(value: object) -> int | str:
 WHOLE = BeforeValidator(_whole)
 NAME = {"type": "string", "minLength": 1, "maxLength": LONGEST_NAME}
 Id = Annotated[int, Field(ge=1, lt=IDS, description="Id of a stored sighting."), WHOLE]
+Number = Annotated[int, Field(ge=1, lt=IDS, description="Number of an identity.", examples=[7]), WHOLE]
 Camera = Annotated[
     int | str,
     PlainValidator(_camera),
@@ -72,20 +75,23 @@ def _time(value: object) -> float | str:
     return seconds
 
 
-Time = Annotated[
-    float | str,
-    PlainValidator(_time),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"type": "number", "minimum": -LARGEST_S, "maximum": LARGEST_S},
-                {"type": "string", "format": "date-time"},
-            ],
-            "description": "Seconds on the sighting camera's clock; where the target's times are dates, seconds since "
-            "1970 or a date with time and zone in ISO 8601.",
-        }
-    ),
-]
+TIME: dict[str, object] = {
+    "anyOf": [
+        {"type": "number", "minimum": -LARGEST_S, "maximum": LARGEST_S},
+        {"type": "string", "format": "date-time"},
+    ],
+    "description": "Seconds on the sighting camera's clock; where the target's times are dates, seconds since "
+    "1970 or a date with time and zone in ISO 8601.",
+}
+Time = Annotated[float | str, PlainValidator(_time), WithJsonSchema(TIME)]
+
+
+def _time_of_address(value: object) -> float | str:
+    """Read a time of an address, where a number is a text too."""
+    return _time(float(value) if isinstance(value, str) and NUMBER.fullmatch(value) else value)
+
+
+TimeOfAddress = Annotated[float | str, PlainValidator(_time_of_address), WithJsonSchema(TIME)]
 
 
 def _not_large(image: bytes) -> bytes:

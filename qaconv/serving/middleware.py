@@ -22,7 +22,7 @@ from qaconv.serving.bounds import LARGEST_BODY, WorkLimit, bound_answer, bound_b
 log = logging.getLogger("qaconv.requests")
 
 # Paths that need no key: the pages, their files, the OpenAPI document and two probes. Every other path needs one.
-OPEN_PATHS = frozenset({"/", "/review", "/healthz", "/readyz", "/openapi.json"})
+OPEN_PATHS = frozenset({"/", "/identities", "/review", "/healthz", "/readyz", "/openapi.json"})
 OPEN_FOLDER = "/static/"
 WORK_FOLDER = "/v1/"  # its routes are limited at once; probes and metrics are answered while they are all taken
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})

@@ -102,7 +102,7 @@ def _folder_name(release: Release) -> str:
 
 
 class Housekeeping:
-    """A thread that follows the champion and deletes expired sightings, until it is stopped.
+    """A thread that follows the champion, deletes expired sightings and starts updates of identities, until stopped.
 
     Args:
         champions: the versions.
@@ -129,6 +129,7 @@ class Housekeeping:
         while True:
             try:
                 self._service.delete_expired()
+                self._service.identities.updates.start_wanted()
                 self._champions.follow(self._service)
             except (InputError, DiskFull, Busy) as error:
                 log.error("%s; the present version answers, next try in %g s", error, self._every_s)

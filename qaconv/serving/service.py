@@ -19,6 +19,7 @@ from qaconv.runtime.model import ServedModel
 from qaconv.serving.active_version import ActiveVersion, gallery_form
 from qaconv.serving.clock import Clock
 from qaconv.serving.encoding import BATCH, CropEncoder
+from qaconv.serving.identities import Identities
 from qaconv.serving.messages import Answer, Enrolled, Limits, NewSighting, Query
 from qaconv.serving.places import NotFound, find_cameras, number_camera, place_limits, place_query, place_sightings
 from qaconv.serving.ranking import Request, rank_gallery
@@ -44,6 +45,7 @@ class Service:
         active: the version that answers, and its galleries.
         reviews: people's answers about pairs of sightings.
         reencoding: whether stored crops are being encoded for another model.
+        identities: of people.
     """
 
     def __init__(self, records: Records, settings: ServeConfig, version: str, model: ServedModel) -> None:
@@ -57,6 +59,9 @@ class Service:
         self._clock = Clock(self._kept_time_s)
         self._encode_missing(model)
         self.active = ActiveVersion.load(version, model, records, settings.memory_mb)
+        self.identities = Identities(
+            records, lambda: self.active, self._clock.now, lambda: self._encoder.is_enrolling, settings.shortlist
+        )
         self._report_cameras()
 
     def enrol(self, target: str, sightings: Sequence[NewSighting]) -> Enrolled:
@@ -206,6 +211,8 @@ class Service:
         for start in range(0, len(ids), DELETED):
             some = ids[start : start + DELETED]
             with self._change:
+                if self.records.is_nearly_full():
+                    self.identities.forget_edges(some)
                 self.records.delete(some)
                 gallery = self.active.galleries.get(target)
                 if gallery is not None:

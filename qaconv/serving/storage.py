@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qaconv.errors import InputError
-from qaconv.serving.state_folder import GALLERIES, Reserve, lock_folder, make_private
+from qaconv.serving.state_folder import GALLERIES, SCARCE_BYTES, Reserve, lock_folder, make_private
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS sightings (
@@ -156,6 +156,10 @@ class Records:
         """Return how many bytes there are for further sightings: free ones of the disk, and pages of deleted ones."""
         ((pages,),) = self.query("PRAGMA freelist_count")
         return self._reserve.free_bytes() + int(pages) * PAGE_BYTES
+
+    def is_nearly_full(self) -> bool:
+        """Return whether the disk has so little room that a transaction must be small."""
+        return self._reserve.free_bytes() < SCARCE_BYTES
 
     def last_time(self) -> float | None:
         """Return the last time that is known, in seconds since 1970; None where nothing was stored."""

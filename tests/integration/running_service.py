@@ -5,7 +5,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,9 +20,15 @@ PATIENCE_S = 120  # seconds for an answer on a busy machine
 MALL = "/v1/targets/mall"
 
 
-def write_registered_project(folder: Path) -> None:
-    """Write a project with a champion into the working folder; its service looks for a new champion every 0.2 s."""
+def write_registered_project(folder: Path, change: Callable[[], None] = lambda: None) -> None:
+    """Write a project with a champion into the working folder; its service looks for a new champion every 0.2 s.
+
+    Args:
+        folder: the working folder.
+        change: changes the project before its champion is registered. Default: nothing.
+    """
     write_project(folder)
+    change()
     settings = yaml.safe_load((folder / "params.yaml").read_text())
     settings["serve"] |= {"poll_s": 0.2, "requests_per_minute": 1_000_000}
     write(folder / "params.yaml", yaml.safe_dump(settings))

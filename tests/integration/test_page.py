@@ -1,6 +1,7 @@
 import base64
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,15 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(params=["light", "dark"])
 def page(address: str, request: pytest.FixtureRequest) -> Iterator[WebDriver]:
+    with open_browser(address, request.param) as browser:
+        until(browser, "#stored img[src]", 6)
+        yield browser
+        assert browser_log(browser) == []
+
+
+@contextmanager
+def open_browser(address: str, scheme: str) -> Iterator[WebDriver]:
+    """Open an address in a browser with a colour scheme, light or dark."""
     assert BROWSER
     options = webdriver.ChromeOptions()
     options.binary_location = BROWSER
@@ -46,12 +56,10 @@ def page(address: str, request: pytest.FixtureRequest) -> Iterator[WebDriver]:
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     with webdriver.Chrome(options, webdriver.ChromeService(DRIVER)) as browser:
-        scheme = {"features": [{"name": "prefers-color-scheme", "value": request.param}]}
-        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", scheme)
+        media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
         browser.get(address)
-        until(browser, "#stored img[src]", 6)
         yield browser
-        assert browser_log(browser) == []
 
 
 def browser_log(page: WebDriver) -> list[dict[str, Any]]:

@@ -41,7 +41,7 @@ def filter_body(context, body):
 
 @schemathesis.hook
 def before_call(context, case, kwargs):
-    for part in parts(case.body):
+    for part in [*parts(case.body), *parts(case.query)]:
         part.update({{name: 0.0 for name in ("time_s", "from_s", "to_s") if is_date(part.get(name))}})
         part.update({{name: 0 for name in ("camid",) if is_name(part.get(name))}})
         if isinstance(part.get("camids"), list):

@@ -16,7 +16,16 @@ from qaconv.serving.app import create_app
 from qaconv.serving.auth import HEADER, SCOPES, Keys, add_key
 from tests.small_service import small_service
 
-OPEN = {"GET /", "GET /review", "GET /static", "GET /openapi.json", "HEAD /openapi.json", "GET /healthz", "GET /readyz"}
+OPEN = {
+    "GET /",
+    "GET /identities",
+    "GET /review",
+    "GET /static",
+    "GET /openapi.json",
+    "HEAD /openapi.json",
+    "GET /healthz",
+    "GET /readyz",
+}
 PAGE = Path(__file__).parents[2] / "docs/serving.md"
 HOST = "127.0.0.1"
 AppAndKeys = tuple[FastAPI, dict[str, str]]
