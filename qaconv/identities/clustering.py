@@ -94,7 +94,8 @@ def _may_change(known: Ints, edges: Edges) -> Bools:
     likely = edges.log_odds > MAY_JOIN
     one, other = edges.first[likely], edges.second[likely]
     touched = np.concatenate([known[other[new[one]]], known[one[new[other]]]])
-    return new | np.isin(known, touched[touched > 0])
+    may_change: Bools = new | np.isin(known, touched[touched > 0])
+    return may_change
 
 
 def _cluster(sightings: pd.DataFrame, edges: Edges, groups: Groups, rows: Ints) -> Ints:
@@ -122,7 +123,9 @@ def _sum_by_pair(one: Ints, other: Ints, values: Floats) -> tuple[Ints, Ints, Fl
     lower, higher = np.minimum(one, other)[apart], np.maximum(one, other)[apart]
     count = 1 + int(higher.max(initial=0))
     keys, position = np.unique(lower * count + higher, return_inverse=True)
-    return keys // count, keys % count, np.bincount(position, values[apart], minlength=len(keys))
+    sums: Floats = np.bincount(position, values[apart], minlength=len(keys)).astype(np.float64)
+    lower_of_pair: Ints = keys // count
+    return lower_of_pair, keys - lower_of_pair * count, sums
 
 
 def _overlapping_tracks(sightings: pd.DataFrame, group: Ints, component: Ints) -> list[tuple[int, int]]:

@@ -33,8 +33,10 @@ def keep_numbers(clusters: Ints, known: Ints, last: int) -> tuple[Ints, pd.DataF
     shared = shared[shared["known"] > 0].groupby(["cluster", "known"])["row"].agg(["size", "min"]).reset_index()
     shared = shared.sort_values(["size", "known", "min"], ascending=[False, True, True])
     number_of: dict[int, int] = {}
+    known_in: dict[int, list[int]] = {}
     kept: set[int] = set()
     for cluster, number in shared[["cluster", "known"]].to_numpy().tolist():
+        known_in.setdefault(cluster, []).append(number)
         if cluster not in number_of and number not in kept:
             number_of[cluster] = number
             kept.add(number)
@@ -43,11 +45,10 @@ def keep_numbers(clusters: Ints, known: Ints, last: int) -> tuple[Ints, pd.DataF
             last += 1
             number_of[cluster] = last
     changes = []
-    for cluster, of_cluster in shared.groupby("cluster", sort=False):
-        number = number_of[int(cluster)]
-        before = of_cluster["known"].to_list()
+    for cluster, before in known_in.items():
+        number = number_of[cluster]
         if number not in before:
             changes.append(("split", before[0], number))
         changes += [("merge", number, other) for other in before if other != number and other not in kept]
-    numbers = pd.Series(clusters).map(number_of).to_numpy(dtype=np.int64)
+    numbers = np.array([number_of[cluster] for cluster in clusters.tolist()], dtype=np.int64)
     return numbers, pd.DataFrame(changes, columns=CHANGES)

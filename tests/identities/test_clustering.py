@@ -32,22 +32,22 @@ def edges_of(pairs: Table) -> Edges:
 def plain_clusters(sizes: list[int], pairs: Table) -> set[frozenset[int]]:
     """Join the two clusters with the highest mean until none is above JOIN, with a full table."""
     sums = np.zeros((len(sizes), len(sizes)))
-    for (one, other), value in pairs.items():
-        sums[one, other] = sums[other, one] = value
+    for (a, b), value in pairs.items():
+        sums[a, b] = sums[b, a] = value
     clusters = [frozenset([number]) for number in range(len(sizes))]
     while len(clusters) > 1:
-        mean, one, other = max(
+        mean, joined, other = max(
             (
-                sum(sums[a, b] for a, b in product(one, other))
-                / (sum(sizes[a] for a in one) * sum(sizes[b] for b in other)),
-                one,
-                other,
+                sum(sums[a, b] for a, b in product(left, right))
+                / (sum(sizes[a] for a in left) * sum(sizes[b] for b in right)),
+                left,
+                right,
             )
-            for one, other in combinations(clusters, 2)
+            for left, right in combinations(clusters, 2)
         )
         if mean <= JOIN:
             break
-        clusters = [cluster for cluster in clusters if cluster not in (one, other)] + [one | other]
+        clusters = [cluster for cluster in clusters if cluster not in (joined, other)] + [joined | other]
     return set(clusters)
 
 

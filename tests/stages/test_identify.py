@@ -70,8 +70,8 @@ def prepare(frame: pd.DataFrame, matches: Matches, monkeypatch: pytest.MonkeyPat
         model=matches.model,
     )
     profile.save(TLIFT / "shop" / "qaconv.json")
-    monkeypatch.setattr(stage.Manifest, "load", lambda folder: Manifest(frame, folder))
-    monkeypatch.setattr(stage.Matches, "load", lambda *_: matches)
+    monkeypatch.setattr(Manifest, "load", lambda folder: Manifest(frame, folder))
+    monkeypatch.setattr(Matches, "load", lambda *_: matches)
 
 
 def table() -> pd.DataFrame:
