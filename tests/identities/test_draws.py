@@ -51,13 +51,13 @@ def test_a_lone_sighting_that_resembles_an_identity_is_often_the_same_person() -
 
 
 def test_an_identity_of_two_halves_that_do_not_resemble_each_other_is_often_two_people() -> None:
-    identity = np.ones(8, dtype=np.int64)
-    half = np.repeat([0, 1], 4)
-    halves = edges_of(*pairs_within(half, 6.0), *((i, j, -4.0) for i in range(4) for j in range(4, 8)))
-    people = draw_people(sightings(8), grouped(*identity), halves)
-    assert count_people(people).value > 1.3
+    identity = np.repeat([1, 2, 3, 4], [8, 4, 4, 4])
+    part = np.repeat([1, 2, 3, 4, 5], 4)
+    halves = edges_of(*pairs_within(part, 6.0), *((i, j, -4.0) for i in range(4) for j in range(4, 8)))
+    people = draw_people(sightings(20), grouped(*identity), halves)
+    assert count_people(people).value > 4.3
     apart = people[people[:, 0] != people[:, 4]]
-    assert len(apart) and (apart[:, :4] == apart[:, :1]).all() and (apart[:, 4:] == apart[:, 4:5]).all()
+    assert len(apart) and (apart[:, :4] == apart[:, :1]).all() and (apart[:, 4:8] == apart[:, 4:5]).all()
 
 
 def test_the_sightings_of_a_track_stay_together() -> None:
