@@ -66,7 +66,7 @@ def draw_people(sightings: pd.DataFrame, identities: Identities, edges: Edges, *
 
 
 def _find_joins(group: Ints, edges: Edges, sightings: pd.DataFrame) -> Joins:
-    """Return the pairs of identities with edges between them that may be one person, and whose tracks do not overlap."""
+    """Return the pairs of identities with edges between them that may be one person: their tracks do not overlap."""
     size = np.bincount(group)
     first, second = group[edges.first], group[edges.second]
     between = first != second
