@@ -68,6 +68,27 @@ def test_the_sightings_of_a_track_stay_together() -> None:
     assert (people[:, 0] != people[:, 3]).any()
 
 
+def test_an_identity_of_one_track_shows_one_person() -> None:
+    identity = np.repeat([1, 2], 4)
+    people = draw_people(
+        sightings(8, tracks=["a"] * 4 + ["b"] * 4), grouped(*identity), edges_of(*pairs_within(identity, -4.0))
+    )
+    assert (people[:, 0] != people[:, 4]).all() and count_people(people).value == 2
+
+
+def test_an_identity_is_split_less_often_where_all_seem_to_show_as_many_people() -> None:
+    identity = np.repeat(np.arange(10), 6)
+    poor = edges_of(*pairs_within(identity, -1.0))
+    rest = identity[identity > 0]
+    one_poor = edges_of(*pairs_within(identity[:6], -1.0), *((i + 6, j + 6, x) for i, j, x in pairs_within(rest, 6.0)))
+
+    def is_split(edges: Edges) -> float:
+        people = draw_people(sightings(60), grouped(*identity), edges)
+        return float((people[:, :6] != people[:, :1]).any(axis=1).mean())
+
+    assert is_split(poor) < 0.6 * is_split(one_poor)
+
+
 def test_tracks_that_overlap_on_one_camera_are_never_one_person() -> None:
     identity = np.array([1, 2, 1, 2])
     frame = pd.DataFrame({"camid": 0, "time_s": [0.0, 5.0, 10.0, 15.0], "track": ["a", "b", "a", "b"]})
