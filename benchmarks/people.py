@@ -26,7 +26,7 @@ from qaconv.paths import ONNX
 from qaconv.runtime.model import ServedModel
 from qaconv.synthetic.render import choose_crops
 
-SEEDS = range(520, 540)
+SEEDS = range(520, 530)
 TRACKER = TrackerConfig(breaks=0.1, switches=0.02, missed=0.05)
 COLUMNS = ("tracks", "figure", "mean error", "root mean square", "within", "interval holds", "width")
 

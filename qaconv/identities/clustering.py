@@ -113,7 +113,7 @@ def _cluster(sightings: pd.DataFrame, edges: Edges, groups: Groups, rows: Ints) 
     table = coo_array((np.ones(likely.sum()), (one[likely], other[likely])), shape=(len(sizes), len(sizes)))
     _, component = connected_components(table, directed=False)
     kept = component[one] == component[other]
-    conflicts = _overlapping_tracks(sightings.iloc[rows], group, component)
+    conflicts = overlapping_tracks(sightings.iloc[rows], group, component)
     return average_linkage(sizes, one[kept], other[kept], sums[kept], conflicts)[group]
 
 
@@ -128,16 +128,20 @@ def _sum_by_pair(one: Ints, other: Ints, values: Floats) -> tuple[Ints, Ints, Fl
     return lower_of_pair, keys - lower_of_pair * count, sums
 
 
-def _overlapping_tracks(sightings: pd.DataFrame, group: Ints, component: Ints) -> list[tuple[int, int]]:
-    """Return the pairs of groups of one component that are parts of tracks and overlap in time on one camera."""
+def overlapping_tracks(sightings: pd.DataFrame, group: Ints, component: Ints) -> list[tuple[int, int]]:
+    """Return the pairs of groups of one component whose tracks overlap in time on one camera.
+
+    Args:
+        sightings: camid, time_s and track, [N].
+        group: number of each sighting's group, or of its identity, [N].
+        component: of each group; pairs of two components are not needed.
+    """
     tracked = sightings.assign(group=group, component=component[group])
     tracked = tracked[(tracked["track"] != "") & tracked["time_s"].notna()]
-    spans = tracked.groupby("group").agg(
-        camid=("camid", "first"), component=("component", "first"), start=("time_s", "min"), end=("time_s", "max")
-    )
+    spans = tracked.groupby(["camid", "component", "track", "group"])["time_s"].agg(["min", "max"]).reset_index()
     pairs = []
-    for _, view in spans.sort_values("start").groupby(["camid", "component"]):
-        numbers, starts, ends = view.index.to_numpy(), view["start"].to_numpy(), view["end"].to_numpy()
+    for _, view in spans.sort_values("min").groupby(["camid", "component"]):
+        numbers, starts, ends = (view[name].to_numpy() for name in ("group", "min", "max"))
         current: list[int] = []
         for row, start in enumerate(starts):
             current = [before for before in current if ends[before] > start]

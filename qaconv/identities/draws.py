@@ -14,7 +14,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.special import expit, logit
 
-from qaconv.identities.clustering import Identities
+from qaconv.identities.clustering import Identities, overlapping_tracks
 from qaconv.identities.graph import LIMIT, Edges
 from qaconv.runtime.tracks import number_tracks
 
@@ -23,12 +23,13 @@ Ints = NDArray[np.int64]
 
 # Log odds that two identities are one person: a constant, and what counts for each unit of the mean log odds of their
 # pairs, of the logarithm of the smaller one's sightings, and of the highest log odds of a pair.
-JOIN = (2.37, 0.73, -2.55, 0.79)
-# Log odds that an identity holds a second person: a constant, and what counts for the logarithm of its surplus people.
-SPLIT = (0.34, 1.67)
+JOIN = (0.58, 0.52, -2.08, 0.70)
+# Log odds that an identity holds a second person: a constant, and what counts for the logarithm of its surplus people,
+# and for the mean of that logarithm over all identities. A target's odds may be off as a whole, so it counts less.
+SPLIT = (-1.66, 1.45, -0.83)
 LEAST_SURPLUS = 0.01  # people, added to the surplus
-SPLIT_NEW = 0.77  # share of these second people who have no other identity
-SPREAD = 0.6  # standard deviation of an error that a target's log odds of all joins, and of all splits, have in common
+SPLIT_NEW = 0.73  # share of these second people who have no other identity
+SPREAD = 0.75  # standard deviation of an error that a target's log odds of all joins, and of all splits, have in common
 LEAST = 1e-3  # probability below which two identities are never joined
 DRAWS = (20, 200)  # fewest and most
 DRAWN = 20_000_000  # sightings in all draws together, about
@@ -53,7 +54,7 @@ def draw_people(sightings: pd.DataFrame, identities: Identities, edges: Edges, *
     """
     _, group = np.unique(identities.identity, return_inverse=True)
     rng = np.random.default_rng(seed)
-    joins = _find_joins(group, edges, _apart(sightings, group))
+    joins = _find_joins(group, edges, sightings)
     splits = _Splits(group, number_tracks(sightings["track"]), edges)
     draws = int(np.clip(DRAWN // max(1, len(group)), *DRAWS))
     people = np.empty((draws, len(group)), dtype=np.int32)
@@ -64,29 +65,8 @@ def draw_people(sightings: pd.DataFrame, identities: Identities, edges: Edges, *
     return people
 
 
-def _apart(sightings: pd.DataFrame, group: Ints) -> Ints:
-    """Return a key, lower * K + higher, for identities whose tracks overlap in time on one camera: they are two people.
-
-    Args:
-        sightings: camid, time_s and track, [N].
-        group: number of each sighting's identity, [N].
-    """
-    tracked = sightings.assign(group=group)[(sightings["track"] != "") & sightings["time_s"].notna()]
-    spans = tracked.groupby(["camid", "track", "group"])["time_s"].agg(["min", "max"]).reset_index()
-    keys = []
-    for _, view in spans.sort_values("min").groupby("camid"):
-        starts, ends, identity = (view[name].to_numpy() for name in ("min", "max", "group"))
-        after = np.searchsorted(starts, ends)  # of the first that starts when this one has ended
-        later = np.arange(len(view)) + 1
-        while (open_rows := np.flatnonzero(later < after)).size:
-            ends_of_pair = np.sort([identity[open_rows], identity[later[open_rows]]], axis=0)
-            keys.append(ends_of_pair[0] * (group.max() + 1) + ends_of_pair[1])
-            later[open_rows] += 1
-    return np.unique(np.concatenate(keys)) if keys else np.empty(0, dtype=np.int64)
-
-
-def _find_joins(group: Ints, edges: Edges, apart: Ints) -> Joins:
-    """Return the pairs of identities with edges between them that may be one person."""
+def _find_joins(group: Ints, edges: Edges, sightings: pd.DataFrame) -> Joins:
+    """Return the pairs of identities with edges between them that may be one person: their tracks do not overlap."""
     size = np.bincount(group)
     first, second = group[edges.first], group[edges.second]
     between = first != second
@@ -99,6 +79,8 @@ def _find_joins(group: Ints, edges: Edges, apart: Ints) -> Joins:
     mean = np.bincount(position, log_odds + LIMIT, len(pairs)) / (size[low] * size[high]) - LIMIT
     smaller = np.minimum(size[low], size[high])
     joined = JOIN[0] + JOIN[1] * mean + JOIN[2] * np.log(smaller) + JOIN[3] * highest
+    overlapping = overlapping_tracks(sightings, group, np.zeros_like(size))
+    apart = [min(pair) * len(size) + max(pair) for pair in overlapping]
     kept = (joined > logit(LEAST)) & ~np.isin(pairs, apart)
     return Joins(low[kept], high[kept], joined[kept])
 
@@ -137,7 +119,10 @@ class _Splits:
         self._mean = np.bincount(one, likely, len(group)) / np.maximum(self.size[group] - 1, 1)
         same = np.bincount(group, self._mean * (self.size[group] - 1))
         surplus = self.size**2 / (self.size + same) - 1
-        self.log_odds = np.where(self.size > 1, SPLIT[0] + SPLIT[1] * np.log(surplus + LEAST_SURPLUS), -np.inf)
+        several = self.size > 1
+        logarithm = np.log(surplus + LEAST_SURPLUS)
+        usual = logarithm[several].mean() if several.any() else 0.0
+        self.log_odds = np.where(several, SPLIT[0] + SPLIT[1] * logarithm + SPLIT[2] * usual, -np.inf)
         order = np.argsort(group, kind="stable")
         self._members, self._first = order, np.searchsorted(group[order], np.arange(len(self.size) + 1))
 
@@ -163,6 +148,8 @@ class _Splits:
             _, track = np.unique(self._track[members], return_inverse=True)
             moved = np.bincount(track, np.isin(members, closer)) > 0.5 * np.bincount(track)
             moved[track[members == pivot]] = True
+            if moved.all():
+                continue  # nobody else is left, as in an identity of one track
             leaving = members[moved[track]]
             is_new = rng.random() < SPLIT_NEW
             row[leaving] = people + number if is_new else rng.integers(people)

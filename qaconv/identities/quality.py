@@ -20,8 +20,8 @@ Ints = NDArray[np.int64]
 People = NDArray[np.int32]
 
 THRESHOLDS = (0.5, 0.7, 0.8, 0.9, 0.95)  # probabilities of pairs
-EVEN = 0.3  # weight of the pairs that a draw says are wrong, against those that are unlikely; fitted on drawn sites
-WIDER = 2.0  # factor of the intervals of precision, with which they hold the truth on drawn sites
+EVEN = 0.1  # weight of the pairs that a draw says are wrong, against those that are unlikely; fitted on drawn sites
+WIDER = 3.0  # factor of the intervals of precision, with which they hold the truth on drawn sites
 TINY = 1e-9  # smallest number of unlikely pairs
 SEED = 0  # of the permutation of times
 

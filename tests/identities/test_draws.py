@@ -51,13 +51,13 @@ def test_a_lone_sighting_that_resembles_an_identity_is_often_the_same_person() -
 
 
 def test_an_identity_of_two_halves_that_do_not_resemble_each_other_is_often_two_people() -> None:
-    identity = np.ones(8, dtype=np.int64)
-    half = np.repeat([0, 1], 4)
-    halves = edges_of(*pairs_within(half, 6.0), *((i, j, -4.0) for i in range(4) for j in range(4, 8)))
-    people = draw_people(sightings(8), grouped(*identity), halves)
-    assert count_people(people).value > 1.3
+    identity = np.repeat([1, 2, 3, 4], [8, 4, 4, 4])
+    part = np.repeat([1, 2, 3, 4, 5], 4)
+    halves = edges_of(*pairs_within(part, 6.0), *((i, j, -4.0) for i in range(4) for j in range(4, 8)))
+    people = draw_people(sightings(20), grouped(*identity), halves)
+    assert count_people(people).value > 4.3
     apart = people[people[:, 0] != people[:, 4]]
-    assert len(apart) and (apart[:, :4] == apart[:, :1]).all() and (apart[:, 4:] == apart[:, 4:5]).all()
+    assert len(apart) and (apart[:, :4] == apart[:, :1]).all() and (apart[:, 4:8] == apart[:, 4:5]).all()
 
 
 def test_the_sightings_of_a_track_stay_together() -> None:
@@ -66,6 +66,27 @@ def test_the_sightings_of_a_track_stay_together() -> None:
     people = draw_people(sightings(8, tracks=tracks), grouped(*identity), edges_of(*pairs_within(identity, 0.0)))
     assert (people[:, :3] == people[:, :1]).all() and (people[:, 3:] == people[:, 3:4]).all()
     assert (people[:, 0] != people[:, 3]).any()
+
+
+def test_an_identity_of_one_track_shows_one_person() -> None:
+    identity = np.repeat([1, 2], 4)
+    people = draw_people(
+        sightings(8, tracks=["a"] * 4 + ["b"] * 4), grouped(*identity), edges_of(*pairs_within(identity, -4.0))
+    )
+    assert (people[:, 0] != people[:, 4]).all() and count_people(people).value == 2
+
+
+def test_an_identity_is_split_less_often_where_all_seem_to_show_as_many_people() -> None:
+    identity = np.repeat(np.arange(10), 6)
+    poor = edges_of(*pairs_within(identity, -1.0))
+    rest = identity[identity > 0]
+    one_poor = edges_of(*pairs_within(identity[:6], -1.0), *((i + 6, j + 6, x) for i, j, x in pairs_within(rest, 6.0)))
+
+    def is_split(edges: Edges) -> float:
+        people = draw_people(sightings(60), grouped(*identity), edges)
+        return float((people[:, :6] != people[:, :1]).any(axis=1).mean())
+
+    assert is_split(poor) < 0.6 * is_split(one_poor)
 
 
 def test_tracks_that_overlap_on_one_camera_are_never_one_person() -> None:
