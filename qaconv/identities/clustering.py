@@ -83,9 +83,9 @@ def identify(sightings: pd.DataFrame, edges: Edges, *, known: Ints | None = None
 
 def _cut_tracks(sightings: pd.DataFrame, identity: Ints) -> tuple[str, ...]:
     """Return the tracks that show two people."""
-    tracks = sightings["track"].to_numpy(dtype=np.str_)
-    people = pd.Series(identity[tracks != ""]).groupby(tracks[tracks != ""]).nunique()
-    return tuple(people.index[people > 1])
+    pairs = pd.DataFrame({"track": sightings["track"].to_numpy(), "identity": identity}).drop_duplicates()
+    tracks = pairs["track"][pairs["track"] != ""]
+    return tuple(sorted(tracks[tracks.duplicated()].unique()))
 
 
 def _may_change(known: Ints, edges: Edges) -> Bools:
@@ -135,14 +135,15 @@ def _overlapping_tracks(sightings: pd.DataFrame, group: Ints, component: Ints) -
     spans = tracked.groupby("group").agg(
         camid=("camid", "first"), component=("component", "first"), start=("time_s", "min"), end=("time_s", "max")
     )
-    pairs = []
-    for _, view in spans.sort_values("start").groupby(["camid", "component"]):
-        numbers, starts, ends = view.index.to_numpy(), view["start"].to_numpy(), view["end"].to_numpy()
-        current: list[int] = []
-        for row, start in enumerate(starts):
-            current = [before for before in current if ends[before] > start]
-            pairs += [(int(numbers[before]), int(numbers[row])) for before in current]
-            current.append(row)
+    spans = spans.sort_values(["camid", "component", "start"])
+    pairs: list[tuple[int, int]] = []
+    current: list[tuple[int, float]] = []  # groups of the same camera and component, and their ends
+    place = None
+    for number, camid, of_group, start, end in spans.itertuples():
+        current = [(before, last) for before, last in current if last > start] if place == (camid, of_group) else []
+        place = camid, of_group
+        pairs += [(before, number) for before, _ in current]
+        current.append((number, end))
     return pairs
 
 
@@ -210,15 +211,16 @@ def _belonging(identity: Ints, edges: Edges, groups: Groups) -> Floats:
     group = groups.of_sighting
     ends = np.concatenate([edges.first, edges.second]), np.concatenate([edges.second, edges.first])
     across = group[ends[0]] != group[ends[1]]
-    keys = group[ends[0][across]] * len(numbers) + cluster[ends[1][across]]
-    pairs, position = np.unique(keys, return_inverse=True)
-    sums = np.bincount(position, np.tile(edges.log_odds + LIMIT, 2)[across], minlength=len(pairs))
-    of_group, of_cluster = pairs // len(numbers), pairs % len(numbers)
+    table = coo_array(
+        (np.tile(edges.log_odds + LIMIT, 2)[across], (group[ends[0][across]], cluster[ends[1][across]])),
+        shape=(len(groups), len(numbers)),
+    ).tocsr()
+    of_group, of_cluster = np.repeat(np.arange(len(groups)), np.diff(table.indptr)), table.indices
     cluster_of_group = np.zeros(len(groups), dtype=np.int64)
     cluster_of_group[group] = cluster
     own = cluster_of_group[of_group] == of_cluster
     others = np.bincount(cluster)[of_cluster] - np.where(own, groups.sizes[of_group], 0)
-    means = sums / (groups.sizes[of_group] * others) - LIMIT
+    means = table.data / (groups.sizes[of_group] * others) - LIMIT
     to_own, to_other = np.zeros(len(groups)), np.full(len(groups), -LIMIT)
     to_own[of_group[own]] = means[own]
     np.maximum.at(to_other, of_group[~own], means[~own])
