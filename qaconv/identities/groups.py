@@ -75,5 +75,5 @@ def _find_switches(tracks: Ints, times: Floats, edges: Edges) -> NDArray[np.bool
     least = np.lexsort((rows, means, tracks[order]))[np.cumsum(sizes) - sizes]  # of each track, the first of equals
     switched = means[least] < SWITCH
     after_switch = np.empty(len(tracks), dtype=bool)
-    after_switch[order] = (switched[tracks[order]]) & (rows >= least[tracks[order]])
+    after_switch[order] = switched[tracks[order]] & (rows >= least[tracks[order]])
     return after_switch
