@@ -4,7 +4,7 @@
 synthetic network, with TRACK sightings in each pass on average. A sighting's neighbours are sightings of its person and
 of anyone, NEIGHBOURS of each; their logits are drawn from the stored neighbours of TARGET, from those of one person and
 those of two. The profile is fitted on the first people.
-Few tracks are joined, as a pair that is no neighbour counts against it, so only time and memory are measured.
+Neighbours are drawn at random, also those of a person, so time and memory are what is measured.
 """
 
 import resource

@@ -19,7 +19,7 @@ from scipy.special import expit
 from benchmarks.demo import require_outputs
 from benchmarks.identities.candidates import candidates
 from benchmarks.identities.networks import Network, draw_network, load_folder, load_target
-from benchmarks.identities.plain import average_linkage_at, jaccard, plain_rules
+from benchmarks.identities.plain import plain_rules
 from benchmarks.machine import describe
 from qaconv.config import SiteConfig, TrackerConfig
 from qaconv.identities import identify
@@ -35,8 +35,6 @@ DRAWN = {
     for seed in (301, 302, 303)
 }
 REPORTED = ("station", "mall")
-RERANK_K1 = (20, 25, 30)  # without labels nothing chooses one
-RERANK_CUT = 0.7
 COLUMNS = ("rule", "times", "B-cubed P", "R", "F1", "pairwise F1", "IDF1", "identities", "people")
 
 Ints = NDArray[np.int64]
@@ -82,9 +80,6 @@ def rows(network: Network) -> Iterator[Row]:
     with_times = expit(-network.log_odds())
     for rule, identity in plain_rules(network, with_times):
         yield rule, "yes", identity
-    for k1 in RERANK_K1:
-        rule = f"average linkage, re-ranked by {k1}, cut {RERANK_CUT}"
-        yield rule, "yes", average_linkage_at(jaccard(with_times, k1), RERANK_CUT)
     for rule, identity in candidates(without_tracks.edges(), len(network.sightings)):
         yield rule, "yes", identity
     yield "identify", "yes", identify(network.sightings, network.edges()).identity

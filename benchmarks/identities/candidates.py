@@ -1,6 +1,6 @@
 """Group sightings by other rules that need no labels, from the log odds that `identify` reads.
 
-N sightings, E pairs. Weights are log odds less JOIN, so that two sightings above 0 are rather joined, as in `identify`.
+N sightings, E pairs. Weights are log odds less JOIN, so that two sightings above 0 are rather joined.
 """
 
 import heapq
@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
+from benchmarks.identities.plain import average_linkage_at
 from qaconv.identities import Edges
-from qaconv.identities.clustering import JOIN
 from qaconv.identities.graph import LIMIT
 
+JOIN = -2.5  # log odds above which two sightings are rather joined, chosen on the drawn networks
 NO_EDGE = -LIMIT - JOIN  # weight of two sightings that are no pair
 ROUNDS = 20  # of moves, at most
 SEED = 0  # of the order in which sightings are visited
@@ -27,6 +28,8 @@ Ints = NDArray[np.int64]
 def candidates(edges: Edges, sightings: int) -> Iterator[tuple[str, Ints]]:
     """Yield the name and the identities of each rule; Leiden where leidenalg is installed."""
     weights = edges.log_odds - JOIN
+    distances = 2 * LIMIT - _symmetric(edges, edges.log_odds + LIMIT, sightings).toarray()
+    yield "average linkage, mean log odds", average_linkage_at(distances, LIMIT - JOIN)
     greedy = contract(edges, weights, sightings)
     yield "correlation clustering, greedy", greedy
     yield "correlation clustering, greedy and moves", move(edges, weights, greedy)

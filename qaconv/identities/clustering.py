@@ -72,7 +72,7 @@ def identify(sightings: pd.DataFrame, edges: Edges, *, known: Ints | None = None
             f"sighting {edges.second.max(initial=-1)}"
         )
     groups = find_groups(sightings, edges)
-    open_rows = np.flatnonzero(_may_change(known, edges))
+    open_rows = np.flatnonzero(_may_change(known, edges, groups))
     clusters = known.copy()
     clusters[open_rows] = 1 + max(last, int(known.max(initial=0))) + _cluster(sightings, edges, groups, open_rows)
     identity, changes = clusters, pd.DataFrame(columns=CHANGES)
@@ -83,17 +83,18 @@ def identify(sightings: pd.DataFrame, edges: Edges, *, known: Ints | None = None
 
 def _cut_tracks(sightings: pd.DataFrame, identity: Ints) -> tuple[str, ...]:
     """Return the tracks that show two people."""
-    tracks = sightings["track"].to_numpy(dtype=np.str_)
-    people = pd.Series(identity[tracks != ""]).groupby(tracks[tracks != ""]).nunique()
-    return tuple(people.index[people > 1])
+    pairs = pd.DataFrame({"track": sightings["track"].to_numpy(), "identity": identity}).drop_duplicates()
+    tracks = pairs["track"][pairs["track"] != ""]
+    return tuple(sorted(tracks[tracks.duplicated()].unique()))
 
 
-def _may_change(known: Ints, edges: Edges) -> Bools:
-    """Return whether a sighting is new, or of an identity that a new one may belong to, [N]."""
+def _may_change(known: Ints, edges: Edges, groups: Groups) -> Bools:
+    """Return whether a sighting is new, or of an identity that a new one may belong to, as by its track, [N]."""
     new = known == 0
     likely = edges.log_odds > MAY_JOIN
     one, other = edges.first[likely], edges.second[likely]
-    touched = np.concatenate([known[other[new[one]]], known[one[new[other]]]])
+    continued = np.bincount(groups.of_sighting[new], minlength=len(groups)) > 0
+    touched = np.concatenate([known[other[new[one]]], known[one[new[other]]], known[continued[groups.of_sighting]]])
     may_change: Bools = new | np.isin(known, touched[touched > 0])
     return may_change
 
@@ -138,15 +139,16 @@ def overlapping_tracks(sightings: pd.DataFrame, group: Ints, component: Ints) ->
     """
     tracked = sightings.assign(group=group, component=component[group])
     tracked = tracked[(tracked["track"] != "") & tracked["time_s"].notna()]
-    spans = tracked.groupby(["camid", "component", "track", "group"])["time_s"].agg(["min", "max"]).reset_index()
-    pairs = []
-    for _, view in spans.sort_values("min").groupby(["camid", "component"]):
-        numbers, starts, ends = (view[name].to_numpy() for name in ("group", "min", "max"))
-        current: list[int] = []
-        for row, start in enumerate(starts):
-            current = [before for before in current if ends[before] > start]
-            pairs += [(int(numbers[before]), int(numbers[row])) for before in current]
-            current.append(row)
+    spans = tracked.groupby(["group", "camid", "component", "track"])["time_s"].agg(["min", "max"]).reset_index()
+    spans = spans.sort_values(["camid", "component", "min"])
+    pairs: list[tuple[int, int]] = []
+    current: list[tuple[int, float]] = []  # groups of the same camera and component, and their ends
+    place = None
+    for number, camid, of_group, _, start, end in spans.itertuples(index=False):
+        current = [(before, last) for before, last in current if last > start] if place == (camid, of_group) else []
+        place = camid, of_group
+        pairs += [(before, number) for before, _ in current if before != number]
+        current.append((number, end))
     return pairs
 
 
@@ -214,15 +216,16 @@ def _belonging(identity: Ints, edges: Edges, groups: Groups) -> Floats:
     group = groups.of_sighting
     ends = np.concatenate([edges.first, edges.second]), np.concatenate([edges.second, edges.first])
     across = group[ends[0]] != group[ends[1]]
-    keys = group[ends[0][across]] * len(numbers) + cluster[ends[1][across]]
-    pairs, position = np.unique(keys, return_inverse=True)
-    sums = np.bincount(position, np.tile(edges.log_odds + LIMIT, 2)[across], minlength=len(pairs))
-    of_group, of_cluster = pairs // len(numbers), pairs % len(numbers)
+    table = coo_array(
+        (np.tile(edges.log_odds + LIMIT, 2)[across], (group[ends[0][across]], cluster[ends[1][across]])),
+        shape=(len(groups), len(numbers)),
+    ).tocsr()
+    of_group, of_cluster = np.repeat(np.arange(len(groups)), np.diff(table.indptr)), table.indices
     cluster_of_group = np.zeros(len(groups), dtype=np.int64)
     cluster_of_group[group] = cluster
     own = cluster_of_group[of_group] == of_cluster
     others = np.bincount(cluster)[of_cluster] - np.where(own, groups.sizes[of_group], 0)
-    means = sums / (groups.sizes[of_group] * others) - LIMIT
+    means = table.data / (groups.sizes[of_group] * others) - LIMIT
     to_own, to_other = np.zeros(len(groups)), np.full(len(groups), -LIMIT)
     to_own[of_group[own]] = means[own]
     np.maximum.at(to_other, of_group[~own], means[~own])

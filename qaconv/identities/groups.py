@@ -10,7 +10,6 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from qaconv.identities.graph import LIMIT, Edges
-from qaconv.runtime.tracks import number_tracks
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -43,30 +42,38 @@ def find_groups(sightings: pd.DataFrame, edges: Edges) -> Groups:
         sightings: time_s and track, [N].
         edges: pairs of them.
     """
-    numbers = number_tracks(sightings["track"])
-    after_switch = _find_switches(numbers, sightings["time_s"].to_numpy(dtype=np.float64), edges)
-    _, of_sighting = np.unique(2 * numbers + after_switch, return_inverse=True)
+    names, _ = pd.factorize(sightings["track"])
+    alone = (sightings["track"] == "").to_numpy()
+    tracks, _ = pd.factorize(np.where(alone, len(names) + np.arange(len(names)), names))
+    after_switch = _find_switches(tracks.astype(np.int64), sightings["time_s"].to_numpy(dtype=np.float64), edges)
+    _, of_sighting = np.unique(2 * tracks + after_switch, return_inverse=True)
     return Groups(of_sighting.astype(np.int64), np.bincount(of_sighting))
 
 
 def _find_switches(tracks: Ints, times: Floats, edges: Edges) -> NDArray[np.bool_]:
-    """Return whether a sighting comes after the place where its tracker may have switched, [N]; one place a track."""
-    after_switch = np.zeros(len(tracks), dtype=bool)
-    inside = np.flatnonzero(tracks[edges.first] == tracks[edges.second])
-    order = np.lexsort((np.arange(len(tracks)), times, tracks))
+    """Return whether a sighting comes after the place where its tracker may have switched, [N]; one place a track.
+
+    Places are numbered by the sighting that follows, in the order of tracks and of times.
+    """
+    rows = np.arange(len(tracks))
+    order = np.lexsort((rows, times, tracks))
     position = np.empty(len(tracks), dtype=np.int64)
-    position[order] = np.arange(len(tracks))
-    first_of_track = np.searchsorted(tracks[order], np.arange(tracks.max(initial=-1) + 2))
-    by_track = inside[np.argsort(tracks[edges.first[inside]], kind="stable")]
-    ends = np.searchsorted(tracks[edges.first[by_track]], np.arange(len(first_of_track)))
-    for track in np.flatnonzero(np.diff(first_of_track) > 1):
-        start, size = first_of_track[track], int(first_of_track[track + 1] - first_of_track[track])
-        rows = by_track[ends[track] : ends[track + 1]]
-        table = np.zeros((size, size))  # log odds + LIMIT
-        ends_of_pair = np.sort([position[edges.first[rows]] - start, position[edges.second[rows]] - start], axis=0)
-        table[tuple(ends_of_pair)] = edges.log_odds[rows] + LIMIT
-        sums = np.array([table[:cut, cut:].sum() for cut in range(1, size)])
-        means = sums / (np.arange(1, size) * np.arange(size - 1, 0, -1)) - LIMIT
-        if means.min() < SWITCH:
-            after_switch[order[start + 1 + int(means.argmin()) : start + size]] = True
+    position[order] = rows
+    sizes = np.bincount(tracks)
+    start = (np.cumsum(sizes) - sizes)[tracks[order]]
+    before, after = rows - start, sizes[tracks[order]] - rows + start
+    inside = tracks[edges.first] == tracks[edges.second]
+    ends = np.sort([position[edges.first[inside]], position[edges.second[inside]]], axis=0)
+    odds = edges.log_odds[inside] + LIMIT
+    # A pair counts at the places from behind its first sighting up to its second; rounding makes equal sums equal.
+    steps = np.zeros(len(tracks) + 1)
+    np.add.at(steps, ends[0] + 1, odds)
+    np.add.at(steps, ends[1] + 1, -odds)
+    means = np.full(len(tracks), np.inf)  # nothing is before the first sighting of a track
+    np.divide(np.cumsum(steps)[:-1].round(6), before * after, out=means, where=before > 0)
+    means -= LIMIT
+    least = np.lexsort((rows, means, tracks[order]))[np.cumsum(sizes) - sizes]  # of each track, the first of equals
+    switched = means[least] < SWITCH
+    after_switch = np.empty(len(tracks), dtype=bool)
+    after_switch[order] = switched[tracks[order]] & (rows >= least[tracks[order]])
     return after_switch

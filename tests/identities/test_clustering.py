@@ -137,6 +137,14 @@ def test_an_identity_that_no_new_sighting_belongs_to_is_not_clustered_again() ->
     assert identify(table_of(4), edges_of(pairs), known=known, last=3).identity.tolist() == [1, 2, 3, 3]
 
 
+def test_a_new_sighting_of_a_known_track_joins_its_identity() -> None:
+    sightings = table_of(4, tracks=["a", "a", "b", "a"])
+    found = identify(
+        sightings, edges_of({(0, 1): 5.0, (0, 3): -1.5, (1, 3): -1.5}), known=np.array([4, 4, 6, 0]), last=6
+    )
+    assert found.identity.tolist() == [4, 4, 6, 4]
+
+
 def test_a_sighting_that_joins_two_known_identities_merges_them() -> None:
     pairs = dict.fromkeys(combinations(range(4), 2), 5.0)
     found = identify(table_of(4), edges_of(pairs), known=np.array([4, 4, 6, 0]), last=8)
