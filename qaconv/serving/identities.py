@@ -23,6 +23,7 @@ from qaconv.serving.identity_views import (
     place_table,
     show_journey,
 )
+from qaconv.serving.review_store import ReviewStore
 from qaconv.serving.storage import Records
 from qaconv.tlift import TLiftProfile
 
@@ -32,6 +33,7 @@ class Identities:
 
     Args:
         records: the sightings.
+        reviews: people's answers.
         active: returns the version that answers.
         now: returns the time, in seconds since 1970.
         is_enrolling: returns whether sightings are being enrolled.
@@ -41,6 +43,7 @@ class Identities:
     def __init__(
         self,
         records: Records,
+        reviews: ReviewStore,
         active: Callable[[], ActiveVersion],
         now: Callable[[], float],
         is_enrolling: Callable[[], bool],
@@ -49,7 +52,7 @@ class Identities:
         self._active = active
         self._now = now
         self._store = IdentityStore(records)
-        self.updates = IdentityUpdates(records, self._store, active, now, is_enrolling, shortlist)
+        self.updates = IdentityUpdates(records, self._store, reviews, active, now, is_enrolling, shortlist)
 
     def start(self, target: str) -> None:
         """Give the sightings of a target identities, in the background, and those that are enrolled from now on too.

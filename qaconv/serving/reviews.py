@@ -4,7 +4,6 @@ Every method may be called from any thread. An answer is on disk before it is ac
 """
 
 import threading
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -135,7 +134,7 @@ class Reviews:
             target,
             [(answer.answer, *self._state(active, target, answer, source)) for answer in answers],
             reviewer,
-            time.time(),
+            self._service.clock.now(),
             source,
         )
 
