@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from qaconv.serving.review_store import forget_answers
+from qaconv.serving.review_store import Draw, ScoredPair, Verdict, forget_answers, store_answer
 from qaconv.serving.storage import Records
 
 Ints = NDArray[np.int64]
@@ -251,16 +251,27 @@ class IdentityStore:
             )
         return True
 
-    def move(self, target: str, kept: Sequence[int], moved: Sequence[int], change: Change) -> None:
+    def move(
+        self,
+        target: str,
+        kept: Sequence[int],
+        moved: Sequence[int],
+        change: Change,
+        who: str,
+        pair: tuple[ScoredPair, Draw],
+    ) -> None:
         """Move sightings to another identity, as a person has asked. Updates leave them and those that stay there.
 
-        Answers that earlier merges and splits have left about pairs of both groups are deleted.
+        What the person says is also an answer about a pair; those that earlier merges and splits have left about pairs
+        of both groups are deleted.
 
         Args:
             target: whose sightings they are.
             kept: ids of the sightings that stay in `identity` of the change.
             moved: ids of those that come to it by a merge, or go to `other` by a split.
             change: the merge or the split.
+            who: name of the person's key.
+            pair: a sighting of each group, as the active version states them.
         """
         number = change.identity if change.kind == "merge" else change.other
         with self._records.transaction() as connection:
@@ -272,6 +283,8 @@ class IdentityStore:
                 ],
             )
             forget_answers(connection, target, kept, moved)
+            answer: Verdict = "same" if change.kind == "merge" else "different"
+            store_answer(connection, target, (answer, *pair), who, change.changed_s, "identities")
             _add_changes(connection, target, [change])
             connection.execute("UPDATE identity_states SET last = max(last, ?) WHERE target = ?", (number, target))
 

@@ -252,13 +252,8 @@ class ReviewStore:
             source: where the person was asked.
         """
         with self._records.transaction() as connection:
-            for answer, pair, draw in answers:
-                both = connection.execute("SELECT 1 FROM sightings WHERE id IN (?, ?)", (pair.first, pair.second))
-                if len(both.fetchall()) == 2:
-                    sampled = (draw.draw, pair.stratum) if source == "sample" else (None, None)
-                    stated = draw.version, pair.score, pair.probability, pair.probability > draw.threshold
-                    given = target, pair.first, pair.second, reviewer, answer, answered_s
-                    connection.execute(STORE, (*given, *stated, source, *sampled))
+            for answer in answers:
+                store_answer(connection, target, answer, reviewer, answered_s, source)
 
     def page(self, target: str, after: int, limit: int, *, disputed: bool = False) -> list[Review]:
         """Return up to `limit` answers with ids above `after`, in order; with `disputed` only contradicted ones."""
@@ -304,6 +299,24 @@ class ReviewStore:
         """Return when the newest review was answered, in seconds since 1970; 0 where there is none."""
         ((answered_s,),) = self._records.query("SELECT max(answered_s) FROM reviews WHERE target = ?", target)
         return float(answered_s or 0)
+
+
+def store_answer(
+    connection: sqlite3.Connection,
+    target: str,
+    given: tuple[Verdict, ScoredPair, Draw],
+    reviewer: str,
+    answered_s: float,
+    source: Source,
+) -> None:
+    """Store an answer within a transaction, see `ReviewStore.store`."""
+    answer, pair, draw = given
+    both = connection.execute("SELECT 1 FROM sightings WHERE id IN (?, ?)", (pair.first, pair.second))
+    if len(both.fetchall()) == 2:
+        sampled = (draw.draw, pair.stratum) if source == "sample" else (None, None)
+        stated = draw.version, pair.score, pair.probability, pair.probability > draw.threshold
+        row = target, pair.first, pair.second, reviewer, answer, answered_s
+        connection.execute(STORE, (*row, *stated, source, *sampled))
 
 
 def forget_answers(connection: sqlite3.Connection, target: str, kept: Sequence[int], moved: Sequence[int]) -> None:

@@ -218,9 +218,7 @@ class Reviews:
             if drawn is None:
                 raise NotFound(f"no sample of {target} has the pair {first}, {second}; ask for the next pairs")
             return drawn
-        threshold, _ = active.model.threshold_of(target)
-        pair = state_pair(self._service.records, active, target, *stored)
-        return pair, Draw(0, active.version, threshold, 0)
+        return state_pair(self._service.records, active, target, *stored)
 
     def _show(self, pairs: Iterable[ScoredPair], target: str) -> Iterator[Asked]:
         """Yield the sightings of pairs, without those that are deleted meanwhile."""

@@ -55,7 +55,7 @@ async function list(fromStart) {
 
 function personButton(identity) {
   const caption = element("span", { class: "caption" }, element("strong", {}, `Person ${identity.identity}`),
-    `${count(identity.sightings, "sighting")}, ${count(identity.cameras, "camera")}`, element("br"), `at least ${percent(identity.probability)} sure`);
+    `${count(identity.sightings, "sighting")}, ${count(identity.cameras, "camera")}`, element("br"), `least certain: ${percent(identity.probability)}`);
   const button = element("button", { "aria-pressed": String(identity.identity === state.identity), "data-identity": identity.identity },
     ...identity.images.slice(0, SHOWN).map((id) => image(id)), caption);
   button.addEventListener("click", () => attempt(() => show(identity.identity, true)));
@@ -101,7 +101,7 @@ async function show(identity, focus = false) {
   const cameras = new Set(journey.visits.map((visit) => cameraName(visit)));
   $("journey-title").textContent = `Person ${identity}`;
   $("summary").textContent = `${count(journey.sightings, "sighting")} in ${count(journey.visits.length, "visit")} on ` +
-    `${count(cameras.size, "camera")}; each belongs to this person with at least ${percent(journey.probability)}.`;
+    `${count(cameras.size, "camera")}; the least certain one belongs to this person with ${percent(journey.probability)}.`;
   $("journey").hidden = false;
   $("other").value = "";
   $("compared").replaceChildren();
