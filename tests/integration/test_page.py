@@ -121,8 +121,8 @@ def test_the_page_says_what_its_probabilities_hold_for(page: WebDriver) -> None:
 def test_the_pages_link_to_each_other_with_the_target(page: WebDriver) -> None:
     Select(page.find_element(By.ID, "target")).select_by_value(TRACKED)
     until(page, "#stored img[src]", 4)
-    for place in ("/review", "/identities", "/"):
-        page.find_element(By.CSS_SELECTOR, f"nav a[href^='{place}?']").click()
+    for words, place in (("Review pairs", "/review"), ("People and journeys", "/identities"), ("Search", "/")):
+        page.find_element(By.LINK_TEXT, words).click()
         WebDriverWait(page, PATIENCE_S).until(url_contains(f"{place}?target={TRACKED}"))
         until(page, f"#target option[value='{TRACKED}']", 1)
         assert Select(page.find_element(By.ID, "target")).first_selected_option.get_attribute("value") == TRACKED
