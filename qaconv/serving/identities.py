@@ -23,6 +23,9 @@ from qaconv.serving.identity_views import (
     place_table,
     show_journey,
 )
+from qaconv.serving.places import NotFound, number_camera
+from qaconv.serving.review_pairs import state_pair
+from qaconv.serving.review_store import Draw, ReviewStore, ScoredPair
 from qaconv.serving.storage import Records
 from qaconv.tlift import TLiftProfile
 
@@ -32,6 +35,7 @@ class Identities:
 
     Args:
         records: the sightings.
+        reviews: people's answers.
         active: returns the version that answers.
         now: returns the time, in seconds since 1970.
         is_enrolling: returns whether sightings are being enrolled.
@@ -41,6 +45,7 @@ class Identities:
     def __init__(
         self,
         records: Records,
+        reviews: ReviewStore,
         active: Callable[[], ActiveVersion],
         now: Callable[[], float],
         is_enrolling: Callable[[], bool],
@@ -48,8 +53,9 @@ class Identities:
     ) -> None:
         self._active = active
         self._now = now
+        self._records = records
         self._store = IdentityStore(records)
-        self.updates = IdentityUpdates(records, self._store, active, now, is_enrolling, shortlist)
+        self.updates = IdentityUpdates(records, self._store, reviews, active, now, is_enrolling, shortlist)
 
     def start(self, target: str) -> None:
         """Give the sightings of a target identities, in the background, and those that are enrolled from now on too.
@@ -119,8 +125,8 @@ class Identities:
         members = members_of(self._table(target), target, identity)
         return show_journey(members), self._store.changes(target, identity)
 
-    def merge(self, target: str, identity: int, other: int, who: str) -> tuple[int, int]:
-        """Join the sightings of `other` to an identity, and return the most probable sighting of each.
+    def merge(self, target: str, identity: int, other: int, who: str) -> None:
+        """Join the sightings of `other` to an identity. It is also a review of the most probable sighting of each.
 
         Args:
             target: of the identities.
@@ -139,11 +145,12 @@ class Identities:
             kept = members_of(table, target, identity)
             moved = members_of(table, target, other)
             change = Change("merge", identity, other, who, self._now())
-            self._store.move(target, kept["sighting"].tolist(), moved["sighting"].tolist(), change)
-        return most_probable(kept), most_probable(moved)
+            self._move(target, kept, moved, change, who)
 
-    def split(self, target: str, identity: int, sightings: Sequence[int], who: str) -> tuple[int, tuple[int, int]]:
-        """Move sightings of an identity to a new one; return its number, and the most probable sighting of each.
+    def split(self, target: str, identity: int, sightings: Sequence[int], who: str) -> int:
+        """Move sightings of an identity to a new one, and return its number.
+
+        It is also a review of the most probable sighting of each.
 
         Raises:
             NotFound: unknown target or identity.
@@ -158,8 +165,23 @@ class Identities:
             if kept.empty:
                 raise InputError(f"sightings must leave one in identity {identity}, got all {len(moved)}")
             change = Change("split", identity, self._store.state(target).last + 1, who, self._now())
-            self._store.move(target, kept["sighting"].tolist(), moved["sighting"].tolist(), change)
-        return change.other, (most_probable(kept), most_probable(moved))
+            self._move(target, kept, moved, change, who)
+        return change.other
+
+    def _move(self, target: str, kept: pd.DataFrame, moved: pd.DataFrame, change: Change, who: str) -> None:
+        """Store a person's merge or split."""
+        first, second = sorted((most_probable(kept), most_probable(moved)))
+        pair = self._pair(target, first, second)
+        self._store.move(target, kept["sighting"].tolist(), moved["sighting"].tolist(), change, who, pair)
+
+    def _pair(self, target: str, first: int, second: int) -> tuple[ScoredPair, Draw]:
+        active = self._active()
+        _, profile = active.find(target)
+        stored = [self._records.find(sighting) for sighting in (first, second)]
+        numbered = [number_camera(profile, sighting) for sighting in stored if sighting is not None]
+        if len(numbered) < 2:
+            raise NotFound(f"a sighting of {target} was deleted meanwhile; try again")
+        return state_pair(self._records, active, target, *numbered)
 
     def _profile(self, target: str) -> TLiftProfile:
         return self._active().find(target)[1]

@@ -16,7 +16,8 @@ from scipy.sparse.csgraph import connected_components
 from qaconv.identities.clustering import Identities, identify
 from qaconv.identities.graph import Edges
 from qaconv.identities.numbers import keep_numbers
-from qaconv.serving.identity_store import Answered, Edge
+from qaconv.serving.identity_store import Edge
+from qaconv.serving.review_store import AgreedPair
 from qaconv.tlift import TLiftProfile
 
 Ints = NDArray[np.int64]
@@ -29,7 +30,7 @@ CERTAIN = 1e6  # log odds of what a person has said: more than any mean over all
 def cluster_again(
     table: pd.DataFrame,
     edges: Sequence[Edge],
-    answers: Sequence[Answered],
+    answers: Sequence[AgreedPair],
     profile: TLiftProfile,
     *,
     is_same_model: bool,
@@ -81,7 +82,7 @@ def number_cameras(table: pd.DataFrame, profile: TLiftProfile) -> pd.DataFrame:
     return pd.DataFrame({"camid": known_camids.astype(np.int64), "time_s": times, "track": tracks})
 
 
-def _rows_of(ids: Ints, pinned_s: Floats, answers: Sequence[Answered]) -> tuple[Ints, Ints, Bools]:
+def _rows_of(ids: Ints, pinned_s: Floats, answers: Sequence[AgreedPair]) -> tuple[Ints, Ints, Bools]:
     """Return the rows of reviewed pairs, and whether they show one person.
 
     Pairs with a sighting that has not been searched for are left out, and those that were pinned after the answer.

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from qaconv.serving.review_store import Draw, ScoredPair, Verdict, forget_answers, store_answer
 from qaconv.serving.storage import Records
 
 Ints = NDArray[np.int64]
@@ -43,9 +44,6 @@ TABLES = (
         WHEN NOT EXISTS (SELECT 1 FROM identities WHERE target = OLD.target AND identity = OLD.identity)
         BEGIN DELETE FROM identity_changes WHERE target = OLD.target AND identity = OLD.identity; END""",
 )
-ANSWERS = """SELECT first, second, max(answer = 'same'), max(answered_s) FROM reviews
-    WHERE target = ? AND answer <> 'cannot tell'
-    GROUP BY first, second HAVING count(DISTINCT answer) = 1 ORDER BY first, second"""
 OF_TARGET = "IN (SELECT sighting FROM identities WHERE target = ?)"
 EDGES = 100  # deleted in a transaction on a full disk: each may change two pages
 COLUMNS = ["sighting", "camid", "camera", "time_s", "track", "identity", "probability", "pinned_s"]
@@ -63,22 +61,6 @@ class Edge(NamedTuple):
     first: int
     second: int
     log_odds: float
-
-
-class Answered(NamedTuple):
-    """A reviewed pair of sightings.
-
-    Attributes:
-        first: id of a sighting.
-        second: id of another, above `first`.
-        one_person: whether they show one person.
-        answered_s: when, in seconds since 1970.
-    """
-
-    first: int
-    second: int
-    one_person: bool
-    answered_s: float
 
 
 @dataclass(frozen=True)
@@ -227,18 +209,6 @@ class IdentityStore:
         """Return whether a sighting has been searched for and has no identity yet."""
         return bool(self._records.query("SELECT 1 FROM identities WHERE target = ? AND identity = 0 LIMIT 1", target))
 
-    def answers(self, target: str) -> list[Answered]:
-        """Return the pairs of sightings that people have reviewed without contradicting each other."""
-        return [
-            Answered(first, second, bool(one_person), answered_s)
-            for first, second, one_person, answered_s in self._records.query(ANSWERS, target)
-        ]
-
-    def last_answer(self, target: str) -> float:
-        """Return when the newest review was answered, in seconds since 1970; 0 where there is none."""
-        ((answered_s,),) = self._records.query("SELECT max(answered_s) FROM reviews WHERE target = ?", target)
-        return float(answered_s or 0)
-
     def changes(self, target: str, identity: int) -> list[Change]:
         """Return the merges and splits of an identity, the oldest first."""
         rows = self._records.query(
@@ -281,16 +251,27 @@ class IdentityStore:
             )
         return True
 
-    def move(self, target: str, kept: Sequence[int], moved: Sequence[int], change: Change) -> None:
+    def move(
+        self,
+        target: str,
+        kept: Sequence[int],
+        moved: Sequence[int],
+        change: Change,
+        who: str,
+        pair: tuple[ScoredPair, Draw],
+    ) -> None:
         """Move sightings to another identity, as a person has asked. Updates leave them and those that stay there.
 
-        Answers that earlier merges and splits have left about pairs of both groups are deleted.
+        What the person says is also an answer about a pair; those that earlier merges and splits have left about pairs
+        of both groups are deleted.
 
         Args:
             target: whose sightings they are.
             kept: ids of the sightings that stay in `identity` of the change.
             moved: ids of those that come to it by a merge, or go to `other` by a split.
             change: the merge or the split.
+            who: name of the person's key.
+            pair: a sighting of each group, as the active version states them.
         """
         number = change.identity if change.kind == "merge" else change.other
         with self._records.transaction() as connection:
@@ -301,18 +282,9 @@ class IdentityStore:
                     *((number, change.changed_s, sighting) for sighting in moved),
                 ],
             )
-            sides = dict.fromkeys(kept, "kept") | dict.fromkeys(moved, "moved")
-            answers = connection.execute(
-                "SELECT id, first, second FROM reviews WHERE target = ? AND source = 'identities'", (target,)
-            ).fetchall()
-            connection.executemany(
-                "DELETE FROM reviews WHERE id = ?",
-                [
-                    (review,)
-                    for review, one, other in answers
-                    if {sides.get(one), sides.get(other)} == {"kept", "moved"}
-                ],
-            )
+            forget_answers(connection, target, kept, moved)
+            answer: Verdict = "same" if change.kind == "merge" else "different"
+            store_answer(connection, target, (answer, *pair), who, change.changed_s, "identities")
             _add_changes(connection, target, [change])
             connection.execute("UPDATE identity_states SET last = max(last, ?) WHERE target = ?", (number, target))
 

@@ -27,6 +27,7 @@ from qaconv.serving.gallery import Filter, Gallery
 from qaconv.serving.identity_clustering import cluster_again
 from qaconv.serving.identity_store import Change, Edge, IdentityStore
 from qaconv.serving.places import NotFound, number_camera
+from qaconv.serving.review_store import ReviewStore
 from qaconv.serving.storage import Busy, DiskFull, Records
 from qaconv.tlift import TLiftProfile
 
@@ -60,6 +61,7 @@ class IdentityUpdates:
     Args:
         records: the sightings.
         store: the identities.
+        reviews: people's answers.
         active: returns the version that answers.
         now: returns the time, in seconds since 1970.
         is_enrolling: returns whether sightings are being enrolled.
@@ -70,6 +72,7 @@ class IdentityUpdates:
         self,
         records: Records,
         store: IdentityStore,
+        reviews: ReviewStore,
         active: Callable[[], ActiveVersion],
         now: Callable[[], float],
         is_enrolling: Callable[[], bool],
@@ -77,6 +80,7 @@ class IdentityUpdates:
     ) -> None:
         self._records = records
         self._store = store
+        self._reviews = reviews
         self._active = active
         self._now = now
         self._is_enrolling = is_enrolling
@@ -123,7 +127,7 @@ class IdentityUpdates:
             state.identities_of != digest_odds(model, target)
             or bool(self._store.unsearched(target, model.encoder_digest))
             or self._store.has_open(target)
-            or self._store.last_answer(target) > (state.updated_s or 0)
+            or self._reviews.last_answer(target) > (state.updated_s or 0)
         )
 
     def _run(self) -> None:
@@ -186,7 +190,7 @@ class IdentityUpdates:
         result = cluster_again(
             table,
             self._store.edges(target),
-            self._store.answers(target),
+            self._reviews.agreed(target),
             profile,
             is_same_model=state.identities_of == digest,
             last=state.last,

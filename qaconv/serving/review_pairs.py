@@ -10,7 +10,7 @@ from qaconv.serving.active_version import ActiveVersion
 from qaconv.serving.gallery import Filter
 from qaconv.serving.messages import Query
 from qaconv.serving.places import UNKNOWN, NotFound, number_camera, place_query
-from qaconv.serving.review_store import ScoredPair
+from qaconv.serving.review_store import Draw, ScoredPair
 from qaconv.serving.storage import Records, Sighting
 from qaconv.tlift.probability import GallerySize
 
@@ -56,8 +56,10 @@ def find_candidates(
     return [pairs[key] for key in sorted(pairs)]
 
 
-def state_pair(records: Records, active: ActiveVersion, target: str, first: Sighting, second: Sighting) -> ScoredPair:
-    """Return the score and the stated probability of two stored sightings of a target.
+def state_pair(
+    records: Records, active: ActiveVersion, target: str, first: Sighting, second: Sighting
+) -> tuple[ScoredPair, Draw]:
+    """State what a version says of two stored sightings of a target, which somebody chose, in no sample.
 
     Raises:
         NotFound: one was deleted meanwhile, or its image is no longer decoded.
@@ -72,7 +74,8 @@ def state_pair(records: Records, active: ActiveVersion, target: str, first: Sigh
     other = number_camera(profile, second)
     places = np.array([other.camid]), np.array([np.nan if other.time_s is None else other.time_s])
     (stated,) = _state(active, target, first, logits, places, gallery.size())
-    return ScoredPair(first.id, second.id, float(logits[0, 0]), float(stated))
+    threshold, _ = model.threshold_of(target)
+    return ScoredPair(first.id, second.id, float(logits[0, 0]), float(stated)), Draw(0, active.version, threshold, 0)
 
 
 def _state(

@@ -4,9 +4,10 @@ A pair ends with either of its sightings: its answers are overwritten with them.
 one is drawn for each version; an answer belongs to the sample that it was asked for.
 """
 
+import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 from qaconv.serving.storage import Records
 
@@ -59,6 +60,10 @@ COLUMNS = (
 # Whether two reviewers said "same" and "different" of a row's pair.
 DISPUTED = """(SELECT count(DISTINCT other.answer) FROM reviews AS other WHERE other.first = reviews.first
     AND other.second = reviews.second AND other.answer <> 'cannot tell') > 1"""
+
+AGREED = """SELECT first, second, max(answer = 'same'), max(answered_s) FROM reviews
+    WHERE target = ? AND answer <> 'cannot tell'
+    GROUP BY first, second HAVING count(DISTINCT answer) = 1 ORDER BY first, second"""
 
 
 @dataclass(frozen=True)
@@ -136,6 +141,22 @@ class Review:
     first_sha256: str
     second_sha256: str
     disputed: bool
+
+
+class AgreedPair(NamedTuple):
+    """A pair of sightings that people have reviewed without contradicting each other.
+
+    Attributes:
+        first: id of a sighting.
+        second: id of another, above `first`.
+        one_person: whether they show one person.
+        answered_s: when last, in seconds since 1970.
+    """
+
+    first: int
+    second: int
+    one_person: bool
+    answered_s: float
 
 
 REVIEW = [field.name for field in fields(Review)]
@@ -231,13 +252,8 @@ class ReviewStore:
             source: where the person was asked.
         """
         with self._records.transaction() as connection:
-            for answer, pair, draw in answers:
-                both = connection.execute("SELECT 1 FROM sightings WHERE id IN (?, ?)", (pair.first, pair.second))
-                if len(both.fetchall()) == 2:
-                    sampled = (draw.draw, pair.stratum) if source == "sample" else (None, None)
-                    stated = draw.version, pair.score, pair.probability, pair.probability > draw.threshold
-                    given = target, pair.first, pair.second, reviewer, answer, answered_s
-                    connection.execute(STORE, (*given, *stated, source, *sampled))
+            for answer in answers:
+                store_answer(connection, target, answer, reviewer, answered_s, source)
 
     def page(self, target: str, after: int, limit: int, *, disputed: bool = False) -> list[Review]:
         """Return up to `limit` answers with ids above `after`, in order; with `disputed` only contradicted ones."""
@@ -271,3 +287,45 @@ class ReviewStore:
             target,
         )
         return {(draw, stratum): (pairs, answered) for draw, stratum, pairs, answered in rows}
+
+    def agreed(self, target: str) -> list[AgreedPair]:
+        """Return the pairs of sightings that people have reviewed without contradicting each other."""
+        return [
+            AgreedPair(first, second, bool(one_person), answered_s)
+            for first, second, one_person, answered_s in self._records.query(AGREED, target)
+        ]
+
+    def last_answer(self, target: str) -> float:
+        """Return when the newest review was answered, in seconds since 1970; 0 where there is none."""
+        ((answered_s,),) = self._records.query("SELECT max(answered_s) FROM reviews WHERE target = ?", target)
+        return float(answered_s or 0)
+
+
+def store_answer(
+    connection: sqlite3.Connection,
+    target: str,
+    given: tuple[Verdict, ScoredPair, Draw],
+    reviewer: str,
+    answered_s: float,
+    source: Source,
+) -> None:
+    """Store an answer within a transaction, see `ReviewStore.store`."""
+    answer, pair, draw = given
+    both = connection.execute("SELECT 1 FROM sightings WHERE id IN (?, ?)", (pair.first, pair.second))
+    if len(both.fetchall()) == 2:
+        sampled = (draw.draw, pair.stratum) if source == "sample" else (None, None)
+        stated = draw.version, pair.score, pair.probability, pair.probability > draw.threshold
+        row = target, pair.first, pair.second, reviewer, answer, answered_s
+        connection.execute(STORE, (*row, *stated, source, *sampled))
+
+
+def forget_answers(connection: sqlite3.Connection, target: str, kept: Sequence[int], moved: Sequence[int]) -> None:
+    """Delete the answers that earlier merges and splits have left about pairs of a kept and a moved sighting."""
+    sides = dict.fromkeys(kept, "kept") | dict.fromkeys(moved, "moved")
+    answers = connection.execute(
+        "SELECT id, first, second FROM reviews WHERE target = ? AND source = 'identities'", (target,)
+    ).fetchall()
+    connection.executemany(
+        "DELETE FROM reviews WHERE id = ?",
+        [(review,) for review, one, other in answers if {sides.get(one), sides.get(other)} == {"kept", "moved"}],
+    )

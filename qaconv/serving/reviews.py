@@ -4,7 +4,6 @@ Every method may be called from any thread. An answer is on disk before it is ac
 """
 
 import threading
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -135,7 +134,7 @@ class Reviews:
             target,
             [(answer.answer, *self._state(active, target, answer, source)) for answer in answers],
             reviewer,
-            time.time(),
+            self._service.clock.now(),
             source,
         )
 
@@ -219,9 +218,7 @@ class Reviews:
             if drawn is None:
                 raise NotFound(f"no sample of {target} has the pair {first}, {second}; ask for the next pairs")
             return drawn
-        threshold, _ = active.model.threshold_of(target)
-        pair = state_pair(self._service.records, active, target, *stored)
-        return pair, Draw(0, active.version, threshold, 0)
+        return state_pair(self._service.records, active, target, *stored)
 
     def _show(self, pairs: Iterable[ScoredPair], target: str) -> Iterator[Asked]:
         """Yield the sightings of pairs, without those that are deleted meanwhile."""

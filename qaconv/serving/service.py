@@ -46,6 +46,7 @@ class Service:
         reviews: people's answers about pairs of sightings.
         reencoding: whether stored crops are being encoded for another model.
         identities: of people.
+        clock: dates sightings, answers and changes.
     """
 
     def __init__(self, records: Records, settings: ServeConfig, version: str, model: ServedModel) -> None:
@@ -56,11 +57,16 @@ class Service:
         self._encoder = CropEncoder()
         self._change = threading.Lock()  # held while galleries change; searches do not wait for it
         self._kept_time_s = records.last_time()
-        self._clock = Clock(self._kept_time_s)
+        self.clock = Clock(self._kept_time_s)
         self._encode_missing(model)
         self.active = ActiveVersion.load(version, model, records, settings.memory_mb)
         self.identities = Identities(
-            records, lambda: self.active, self._clock.now, lambda: self._encoder.is_enrolling, settings.shortlist
+            records,
+            self.reviews,
+            lambda: self.active,
+            self.clock.now,
+            lambda: self._encoder.is_enrolling,
+            settings.shortlist,
         )
         self._report_cameras()
 
@@ -76,7 +82,7 @@ class Service:
         active = self.active
         _, profile = active.find(target)
         images = [sighting.image for sighting in sightings]
-        placed = place_sightings(profile, target, sightings, self._clock.now())
+        placed = place_sightings(profile, target, sightings, self.clock.now())
         ids = {key: self.records.find_equal(*key) for key in zip(placed, images, strict=True)}
         new = [key for key, known_id in ids.items() if known_id is None]
         active.check_room(len(new))
@@ -221,7 +227,7 @@ class Service:
 
     def delete_expired(self) -> int:
         """Delete sightings that are older than their target's retention, and return their number."""
-        now = self._clock.now()
+        now = self.clock.now()
         deleted = 0
         for target, days in self.settings.retention_days.items():
             if expired := self.records.ids_before(target, now - days * DAY_S):

@@ -12,6 +12,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webdriver import WebDriver
 from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.expected_conditions import url_contains
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from tests.integration.running_service import MALL, PATIENCE_S, running, write_registered_project
@@ -115,6 +116,16 @@ def test_several_files_are_one_query_and_a_track_is_one_result(page: WebDriver, 
 def test_the_page_says_what_its_probabilities_hold_for(page: WebDriver) -> None:
     assert "at even odds" in page.find_element(By.ID, "probability-from").text
     assert not page.find_element(By.ID, "even-odds").is_enabled()
+
+
+def test_the_pages_link_to_each_other_with_the_target(page: WebDriver) -> None:
+    Select(page.find_element(By.ID, "target")).select_by_value(TRACKED)
+    until(page, "#stored img[src]", 4)
+    for words, place in (("Review pairs", "/review"), ("People and journeys", "/identities"), ("Search", "/")):
+        page.find_element(By.LINK_TEXT, words).click()
+        WebDriverWait(page, PATIENCE_S).until(url_contains(f"{place}?target={TRACKED}"))
+        until(page, f"#target option[value='{TRACKED}']", 1)
+        assert Select(page.find_element(By.ID, "target")).first_selected_option.get_attribute("value") == TRACKED
 
 
 def test_nothing_is_wider_than_a_phone(page: WebDriver) -> None:

@@ -45,7 +45,7 @@ def before_call(context, case, kwargs):
         part.update({{name: 0.0 for name in ("time_s", "from_s", "to_s") if is_date(part.get(name))}})
         part.update({{name: 0 for name in ("camid",) if is_name(part.get(name))}})
         if isinstance(part.get("camids"), list):
-            part["camids"] = [0 if is_name(camera) else camera for camera in part["camids"]]
+            part["camids"] = [0 if is_short(camera) else camera for camera in part["camids"]]
 
 def parts(body):
     if not isinstance(body, dict):
@@ -57,8 +57,11 @@ def listed(part, name):
     values = part.get(name) if isinstance(part, dict) else None
     return values if isinstance(values, list) else []
 
+def is_short(value):
+    return isinstance(value, str) and 1 <= len(value) <= 100
+
 def is_name(value):
-    return isinstance(value, str) and 1 <= len(value) <= 100 and value.isprintable() and value == value.strip()
+    return is_short(value) and value.isprintable() and value == value.strip()
 
 def is_date(value):
     try:

@@ -15,6 +15,7 @@ from qaconv.serving.places import NotFound
 from qaconv.serving.review_store import Verdict
 from qaconv.serving.reviews import Answered, Reviews
 from qaconv.serving.service import Service
+from qaconv.serving.storage import DiskFull
 from tests.small_identities import (
     PATIENCE_S,
     colour_model,
@@ -199,7 +200,7 @@ def test_merges_and_splits_hold_through_updates_and_say_who_asked(service: Servi
     ids = enrol_people(service, 6)
     update(service)
     service.identities.merge("mall", 1, 2, "desk")
-    assert service.identities.split("mall", 3, [ids[5]], "desk")[0] == 4
+    assert service.identities.split("mall", 3, [ids[5]], "desk") == 4
     expected = {ids[0]: 1, ids[1]: 1, ids[2]: 3, ids[3]: 1, ids[4]: 1, ids[5]: 4}
     assert identities(service) == expected
     service.load_version("2", _fitted_again(service))
@@ -253,6 +254,22 @@ def test_new_sightings_join_an_identity_that_a_person_has_merged(service: Servic
     new = enrol_people(service, 3, first=6)
     update(service)
     assert [identities(service)[sighting] for sighting in new] == [1, 1, 3]
+
+
+def test_a_merge_that_cannot_be_stored_as_an_answer_changes_nothing(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fill_disk(*arguments: object) -> None:
+        raise DiskFull
+
+    enrol_people(service, 6)
+    update(service)
+    before = identities(service)
+    monkeypatch.setattr(identity_store, "store_answer", fill_disk)
+    with pytest.raises(DiskFull):
+        service.identities.merge("mall", 1, 2, "desk")
+    assert identities(service) == before
+    assert service.identities.show("mall", 1)[1] == []
 
 
 def test_a_merge_or_split_that_makes_no_sense_is_refused(service: Service) -> None:

@@ -1,6 +1,7 @@
 """People's answers about pairs: which pairs they are asked about, what is stored, and what ends with a sighting."""
 
 import sqlite3
+import time
 from pathlib import Path
 from typing import Any
 
@@ -261,3 +262,13 @@ def test_with_keys_the_name_is_that_of_the_key_and_no_other_is_accepted(service:
 def test_a_refused_answer_is_named(service: Service, body: dict[str, Any], message: str) -> None:
     refused = client(service).post(f"{MALL}/reviews", json=body)
     assert refused.status_code == 422 and message in refused.json()["detail"]
+
+
+def test_a_clock_that_jumps_dates_no_answer(
+    service: Service, reviews: Reviews, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began = time.time()
+    monkeypatch.setattr(time, "time", lambda: began + 30 * 86_400)
+    answer(reviews, (1, 2), "same", source="search")
+    ((review, _, _),) = reviews.page("mall", 0, 100, disputed=False)
+    assert review.answered_s - began < 3600

@@ -12,7 +12,6 @@ from qaconv.errors import InputError
 from qaconv.serving import fields, identity_schemas, schemas
 from qaconv.serving.auth import Caller, require_scope
 from qaconv.serving.identity_views import Wanted
-from qaconv.serving.reviews import Answered, Reviews
 from qaconv.serving.routes.common import PREFIX, REFUSALS, Responses, Target
 from qaconv.serving.routes.operations import PAGE
 from qaconv.serving.routes.sightings import CHANGES
@@ -106,8 +105,6 @@ def _add_reading(app: FastAPI, service: Service) -> None:
 
 
 def _add_changes(app: FastAPI, service: Service) -> None:
-    reviews = Reviews(service)
-
     @app.post(IDENTITIES, status_code=202, responses=CHANGED, dependencies=[require_scope("identify")])
     def update(target: Target) -> identity_schemas.Update:
         """Give the sightings of a target identities, in the background; from now on new sightings get one too."""
@@ -126,8 +123,7 @@ def _add_changes(app: FastAPI, service: Service) -> None:
     ) -> identity_schemas.Moved:
         """Join another identity to this one, which keeps its number. Updates keep to it."""
         with _conflicts():
-            shown = service.identities.merge(target, identity, body.other, caller.name)
-        reviews.answer(target, [Answered(*shown, "same")], caller.name, "identities")
+            service.identities.merge(target, identity, body.other, caller.name)
         return identity_schemas.Moved(identity=identity)
 
     @app.post(f"{IDENTITY}/split", responses=CHANGED)
@@ -136,8 +132,7 @@ def _add_changes(app: FastAPI, service: Service) -> None:
     ) -> identity_schemas.Moved:
         """Move sightings of this identity to a new one, whose number is the answer. Updates keep to it."""
         with _conflicts():
-            number, shown = service.identities.split(target, identity, body.sightings, caller.name)
-        reviews.answer(target, [Answered(*shown, "different")], caller.name, "identities")
+            number = service.identities.split(target, identity, body.sightings, caller.name)
         return identity_schemas.Moved(identity=number)
 
 

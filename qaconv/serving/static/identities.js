@@ -1,16 +1,15 @@
 // The page of identities: list people, draw one person's journey, and store what a person says about it.
 import {
-  $, attempt, cameraName, cameraText, clock, count, element, forgetPictures, image, percent, picture, request,
-  showStatus, svg, targetPath, useKeys,
+  $, attempt, byName, cameraName, cameraText, clock, count, element, forgetPictures, image, moveByKeys, openPage,
+  percent, picture, readSeconds, request, shorten, showStatus, showTimeField, svg, target, targetPath,
 } from "/static/client.js";
 
 const PAGE = 30; // people fetched at a time
 const SHOWN = 4; // crops of a person in the list
 const POLL_MS = 1000;
 const UNSURE = 0.5; // a sighting below this probability is marked
-const state = { targets: [], listed: 0, identity: null, chosen: new Set(), run: 0 };
+const state = { listed: 0, identity: null, chosen: new Set(), run: 0 };
 
-$("target").addEventListener("change", openTarget);
 $("filters").addEventListener("change", () => attempt(() => list(true)));
 $("filters").addEventListener("submit", (event) => event.preventDefault());
 $("more").addEventListener("click", () => attempt(() => list(false)));
@@ -18,29 +17,19 @@ $("update").addEventListener("click", () => attempt(update));
 $("split").addEventListener("click", () => attempt(split));
 $("other").addEventListener("change", () => attempt(compare));
 $("merge").addEventListener("submit", (event) => { event.preventDefault(); attempt(merge); });
-$("people").addEventListener("keydown", moveByArrows);
-useKeys(start);
-start();
+moveByKeys($("people"), "ArrowDown", "ArrowUp");
+openPage(start, openTarget);
 
 async function start() {
-  await attempt(async () => {
-    const { targets } = await request("/v1/targets");
-    state.targets = targets;
-    const asked = new URLSearchParams(location.search);
-    const previous = $("target").value || asked.get("target");
-    $("target").replaceChildren(...targets.map(({ name, sightings }) => new Option(`${name} (${sightings.toLocaleString("en")})`, name)));
-    const selected = targets.find(({ name }) => name === previous) ?? targets.find(({ sightings }) => sightings) ?? targets[0];
-    if (!selected) return showStatus("This key has no target.", true);
-    $("target").value = selected.name;
-    await openTarget();
-    if (asked.get("identity") && asked.get("target") === selected.name) await attempt(() => show(Number(asked.get("identity"))));
-  });
+  await openTarget();
+  const asked = new URLSearchParams(location.search);
+  if (asked.get("identity") && asked.get("target") === target().name) await show(Number(asked.get("identity")));
 }
 
 async function openTarget() {
   forgetPictures();
   hideJourney();
-  $("camera").replaceChildren(new Option("any", ""), ...target().cameras.map((camid) => new Option(cameraName(target(), { camid }), camid)));
+  $("camera").replaceChildren(new Option("any", ""), ...target().cameras.map((camid) => new Option(cameraName({ camid }), camid)));
   $("cameras").value = 1;
   for (const id of ["from", "to"]) showTimeField($(id));
   showStatus("");
@@ -51,9 +40,9 @@ async function list(fromStart) {
   const run = fromStart ? ++state.run : state.run;
   if (fromStart) state.listed = 0;
   const query = new URLSearchParams({ skip: state.listed, limit: PAGE, order: $("order").value });
-  for (const [name, value] of [["camids", $("camera").value], ["cameras", $("cameras").value], ["from_s", time("from")], ["to_s", time("to")]])
+  for (const [name, value] of [["camids", $("camera").value], ["cameras", $("cameras").value], ["from_s", readSeconds("from")], ["to_s", readSeconds("to")]])
     if (value !== "" && value !== null) query.set(name, value);
-  const answer = await request(`${targetPath(target())}/identities?${query}`);
+  const answer = await request(`${targetPath()}/identities?${query}`);
   if (run !== state.run) return;
   state.listed += answer.identities.length;
   const items = answer.identities.map((identity) => element("li", {}, personButton(identity)));
@@ -66,9 +55,9 @@ async function list(fromStart) {
 
 function personButton(identity) {
   const caption = element("span", { class: "caption" }, element("strong", {}, `Person ${identity.identity}`),
-    `${count(identity.sightings, "sighting")}, ${count(identity.cameras, "camera")}`, element("br"), `at least ${percent(identity.probability)} sure`);
+    `${count(identity.sightings, "sighting")}, ${count(identity.cameras, "camera")}`, element("br"), `least certain: ${percent(identity.probability)}`);
   const button = element("button", { "aria-pressed": String(identity.identity === state.identity), "data-identity": identity.identity },
-    ...identity.images.slice(0, SHOWN).map((id) => image(target(), id)), caption);
+    ...identity.images.slice(0, SHOWN).map((id) => image(id)), caption);
   button.addEventListener("click", () => attempt(() => show(identity.identity, true)));
   return button;
 }
@@ -92,7 +81,7 @@ function showUpdate({ state: doing, wanted, searched, to_search: all, updated_s:
 function follow(run) { // look again, and list people when the update has ended
   setTimeout(() => attempt(async () => {
     if (run !== state.run) return;
-    const { update: progress } = await request(`${targetPath(target())}/identities?limit=1`);
+    const { update: progress } = await request(`${targetPath()}/identities?limit=1`);
     if (run !== state.run) return;
     if (progress.state === "idle") await list(true);
     else showUpdate(progress);
@@ -100,19 +89,19 @@ function follow(run) { // look again, and list people when the update has ended
 }
 
 async function update() {
-  showUpdate(await request(`${targetPath(target())}/identities`, null, "POST"));
+  showUpdate(await request(`${targetPath()}/identities`, null, "POST"));
 }
 
 async function show(identity, focus = false) {
-  const journey = await request(`${targetPath(target())}/identities/${identity}`);
+  const journey = await request(`${targetPath()}/identities/${identity}`);
   Object.assign(state, { identity });
   state.chosen.clear();
   for (const button of $("people").querySelectorAll("button")) button.setAttribute("aria-pressed", String(Number(button.dataset.identity) === identity));
   history.replaceState(null, "", `?${new URLSearchParams({ target: target().name, identity })}`);
-  const cameras = new Set(journey.visits.map((visit) => cameraName(target(), visit)));
+  const cameras = new Set(journey.visits.map((visit) => cameraName(visit)));
   $("journey-title").textContent = `Person ${identity}`;
   $("summary").textContent = `${count(journey.sightings, "sighting")} in ${count(journey.visits.length, "visit")} on ` +
-    `${count(cameras.size, "camera")}; each belongs to this person with at least ${percent(journey.probability)}.`;
+    `${count(cameras.size, "camera")}; the least certain one belongs to this person with ${percent(journey.probability)}.`;
   $("journey").hidden = false;
   $("other").value = "";
   $("compared").replaceChildren();
@@ -125,15 +114,15 @@ async function show(identity, focus = false) {
 
 function visitItem(visit) {
   const when = visit.from_s === null ? "time unknown"
-    : visit.to_s === visit.from_s ? clock(target(), visit.from_s) : `${clock(target(), visit.from_s)} to ${clock(target(), visit.to_s)}`;
+    : visit.to_s === visit.from_s ? clock(visit.from_s) : `${clock(visit.from_s)} to ${clock(visit.to_s)}`;
   const crops = visit.members.map((member) => {
-    const label = `Sighting ${member.id}, ${cameraText(target(), visit)}, ${member.time_s === null ? when : clock(target(), member.time_s)}, ${percent(member.probability)}`;
+    const label = `Sighting ${member.id}, ${cameraText(visit)}, ${member.time_s === null ? when : clock(member.time_s)}, ${percent(member.probability)}`;
     const button = element("button", { "aria-pressed": "false", "aria-label": `${label}; take out`, title: label, ...(member.probability < UNSURE && { class: "unsure" }) },
-      image(target(), member.id), percent(member.probability));
+      image(member.id), percent(member.probability));
     button.addEventListener("click", () => choose(member.id, button));
     return button;
   });
-  return element("li", {}, element("span", { class: "when" }, element("strong", {}, cameraText(target(), visit)), when),
+  return element("li", {}, element("span", { class: "when" }, element("strong", {}, cameraText(visit)), when),
     element("span", { class: "crops" }, ...crops));
 }
 
@@ -156,46 +145,46 @@ function drawLine(visits) {
   $("times").toggleAttribute("hidden", !timed.length);
   if (!timed.length) return;
   const [first, last] = [Math.min(...timed.map((visit) => visit.from_s)), Math.max(...timed.map((visit) => visit.to_s))];
-  const lanes = [...new Set(timed.map((visit) => cameraText(target(), visit)))].sort((a, b) => a.localeCompare(b, "en", { numeric: true }));
+  const lanes = [...new Set(timed.map((visit) => cameraText(visit)))].sort(byName);
   const [left, step, high, wide] = [84, 66, 52, 26];
   const width = Math.max(180, $("line").clientWidth - left); // one unit is one pixel, so that text stays legible
   const x = (seconds) => left + wide + ((seconds - first) / (last - first || 1)) * (width - 2 * wide);
   const y = (lane) => 34 + lanes.indexOf(lane) * step;
   const foot = lanes.length * step + 18;
   const parts = lanes.flatMap((lane) => [
-    svg("text", { x: 0, y: y(lane) + 4 }, lane.length > 12 ? `${lane.slice(0, 11)}…` : lane),
+    svg("text", { x: 0, y: y(lane) + 4 }, shorten(lane)),
     svg("line", { class: "rail", x1: left, x2: left + width, y1: y(lane) + high / 2 + 4, y2: y(lane) + high / 2 + 4 }),
   ]);
   const free = new Map(); // where the next crop of a lane has room
   for (const visit of timed) {
-    const lane = cameraText(target(), visit);
+    const lane = cameraText(visit);
     const [start, end, base] = [x(visit.from_s), x(visit.to_s), y(lane) + high / 2 + 4];
     const group = svg("g", {});
-    group.append(svg("title", {}, `${lane}, ${clock(target(), visit.from_s)}, ${count(visit.sightings, "sighting")}`),
+    group.append(svg("title", {}, `${lane}, ${clock(visit.from_s)}, ${count(visit.sightings, "sighting")}`),
       svg("line", { class: "bar", x1: start, x2: end + 0.01, y1: base, y2: base }));
     const middle = (start + end) / 2;
     if (middle - wide / 2 >= (free.get(lane) ?? 0)) {
       free.set(lane, middle + wide / 2 + 2);
       const place = { x: middle - wide / 2, y: y(lane) - high / 2 - 2, width: wide, height: high };
       const crop = svg("image", { ...place, preserveAspectRatio: "xMidYMid slice" });
-      picture(target(), visit.image).then((address) => crop.setAttribute("href", address)).catch(() => {});
+      picture(visit.image).then((address) => crop.setAttribute("href", address)).catch(() => {});
       group.append(crop, svg("rect", { ...place, class: "frame" }));
     }
     parts.push(group);
   }
-  parts.push(svg("text", { x: left, y: foot }, clock(target(), first)), svg("text", { x: left + width, y: foot, "text-anchor": "end" }, clock(target(), last)));
+  parts.push(svg("text", { x: left, y: foot }, clock(first)), svg("text", { x: left + width, y: foot, "text-anchor": "end" }, clock(last)));
   $("line").setAttribute("viewBox", `0 0 ${left + width} ${foot + 6}`);
   $("line").replaceChildren(...parts);
 }
 
 async function split() {
-  const { identity } = await request(`${targetPath(target())}/identities/${state.identity}/split`, { sightings: [...state.chosen] });
+  const { identity } = await request(`${targetPath()}/identities/${state.identity}/split`, { sightings: [...state.chosen] });
   await showAfter(state.identity, `Taken out: ${count(state.chosen.size, "sighting")}, now person ${identity}.`);
 }
 
 async function merge() {
   const other = Number($("other").value);
-  await request(`${targetPath(target())}/identities/${state.identity}/merge`, { other });
+  await request(`${targetPath()}/identities/${state.identity}/merge`, { other });
   await showAfter(state.identity, `Person ${other} is now part of person ${state.identity}.`);
 }
 
@@ -208,8 +197,8 @@ async function showAfter(identity, text) {
 async function compare() {
   $("compared").replaceChildren();
   if (!$("other").value) return;
-  const { visits } = await request(`${targetPath(target())}/identities/${$("other").value}`);
-  $("compared").replaceChildren(...visits.slice(0, SHOWN).map((visit) => image(target(), visit.image, `Person ${$("other").value}`)));
+  const { visits } = await request(`${targetPath()}/identities/${$("other").value}`);
+  $("compared").replaceChildren(...visits.slice(0, SHOWN).map((visit) => image(visit.image, `Person ${$("other").value}`)));
 }
 
 function describeChange({ kind, other, who, changed_s: at }) {
@@ -224,23 +213,3 @@ function hideJourney() {
   $("journey-title").textContent = "Journey";
   $("summary").textContent = "Choose a person to see where and when they were seen.";
 }
-
-function showTimeField(input) {
-  const isDate = target().time_origin !== "";
-  Object.assign(input, { value: "", type: isDate ? "datetime-local" : "number", step: isDate ? "0.001" : "any" });
-  input.labels[0].firstChild.textContent = `${input.dataset.label}${isDate ? "" : ", s"} `;
-}
-
-function time(id) { // seconds; a date of the field is in the browser's zone
-  const { type, value } = $(id);
-  return value === "" ? null : type === "datetime-local" ? new Date(value).getTime() / 1000 : Number(value);
-}
-
-function moveByArrows(event) {
-  const buttons = [...event.currentTarget.querySelectorAll("button")];
-  const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
-  const next = step && buttons[buttons.indexOf(document.activeElement) + step];
-  if (next) { event.preventDefault(); next.focus(); }
-}
-
-function target() { return state.targets.find(({ name }) => name === $("target").value); }

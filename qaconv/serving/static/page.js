@@ -1,24 +1,21 @@
 // The page: choose a query, search, and draw ranked tracks and sightings, their times and the correspondences.
-const $ = (id) => document.getElementById(id);
+import {
+  $, attempt, byName, cameraName, cameraText, clock, describe, element, forgetPictures, image, localDate, moveByKeys,
+  openPage, percent, readSeconds, request, shorten, showStatus, showTimeField, svg, target, targetPath,
+} from "/static/client.js";
+
 const PAGE = 24; // stored sightings shown at a time
 const SHOWN = 24; // correspondences drawn
 const MOST_CROPS = 16; // of a query
-const SVG = "http://www.w3.org/2000/svg";
-const state = { targets: [], evenOdds: null, query: null, matches: [], chosen: null, pictures: new Map(), last: 0, run: 0 };
+const state = { evenOdds: null, query: null, matches: [], chosen: null, last: 0, run: 0 };
 
-$("target").addEventListener("change", openTarget);
 $("file").addEventListener("change", () => queryByFiles($("file").files));
 $("search").addEventListener("click", search);
-$("more").addEventListener("click", showStored);
+$("more").addEventListener("click", () => attempt(showStored));
 $("threshold").addEventListener("input", markMatches);
 $("even-odds").addEventListener("change", () => { showThresholds(); if (state.query) search(); });
 $("camera").addEventListener("change", showWhetherTimesCount);
 $("time").addEventListener("input", showWhetherTimesCount);
-$("key-form").addEventListener("submit", (event) => {
-  event.preventDefault();
-  sessionStorage.setItem("key", $("key").value);
-  start();
-});
 for (const [name, over] of [["dragover", true], ["dragleave", false], ["drop", false]]) {
   $("drop").addEventListener(name, (event) => {
     event.preventDefault();
@@ -27,25 +24,13 @@ for (const [name, over] of [["dragover", true], ["dragleave", false], ["drop", f
   });
 }
 for (const button of $("verdict").children) button.addEventListener("click", () => judge(button));
-for (const list of ["results", "stored"]) $(list).addEventListener("keydown", moveByArrows);
-start();
+for (const list of ["results", "stored"]) moveByKeys($(list), "ArrowRight", "ArrowLeft");
+openPage(start, openTarget);
 
-async function start() {
-  try {
-    const answer = await request("/v1/targets");
-    $("key-form").hidden = true;
-    state.targets = answer.targets;
-    state.evenOdds = { threshold: answer.threshold, thresholds: answer.thresholds };
-    $("about").textContent = `model version ${answer.version}` + (answer.calibrated ? "" : ", probabilities not calibrated");
-    const previous = $("target").value;
-    $("target").replaceChildren(...answer.targets.map(
-      (target) => new Option(`${target.name} (${target.sightings.toLocaleString("en")})`, target.name)));
-    const selected = answer.targets.find(({ name }) => name === previous) ?? answer.targets.find(({ sightings }) => sightings);
-    if (selected) $("target").value = selected.name;
-    await openTarget();
-  } catch (fault) {
-    showStatus(fault.message, true);
-  }
+async function start({ version, calibrated, threshold, thresholds }) {
+  state.evenOdds = { threshold, thresholds };
+  $("about").textContent = `model version ${version}` + (calibrated ? "" : ", probabilities not calibrated");
+  await openTarget();
 }
 
 function showThresholds() {
@@ -60,8 +45,7 @@ function showThresholds() {
   $("threshold-value").textContent = Number($("threshold").value).toFixed(3);
   $("thresholds").hidden = !evenOdds || !thresholds.length;
   $("thresholds").replaceChildren($("thresholds-title"), ...thresholds.map((threshold) => {
-    const button = document.createElement("button");
-    button.textContent = `1 of ${Math.round(1 / threshold.false_match_rate).toLocaleString("en")} pairs`;
+    const button = element("button", {}, `1 of ${Math.round(1 / threshold.false_match_rate).toLocaleString("en")} pairs`);
     button.addEventListener("click", () => { $("threshold").value = threshold.probability; markMatches(); });
     return button;
   }));
@@ -69,10 +53,9 @@ function showThresholds() {
 
 async function openTarget() {
   const selected = target();
-  if (!selected) return showStatus("This key has no target.", true);
   forgetPictures();
   Object.assign(state, { query: null, matches: [], chosen: null, last: 0 });
-  $("camera").replaceChildren(new Option("unknown", ""), ...selected.cameras.map((camid) => new Option(cameraName(camid), camid)));
+  $("camera").replaceChildren(new Option("unknown", ""), ...selected.cameras.map((camid) => new Option(cameraName({ camid }), camid)));
   $("only-cameras").replaceChildren($("only-cameras").firstElementChild, ...selected.cameras.map(cameraBox));
   for (const id of ["stored", "results"]) $(id).replaceChildren();
   for (const id of ["times", "query-images", "why", "verdict"]) $(id).toggleAttribute("hidden", true);
@@ -91,7 +74,7 @@ async function showStored() {
   for (const sighting of sightings) {
     const button = pictureButton(sighting, `Search by sighting ${sighting.id}, ${describe(sighting)}`);
     button.addEventListener("click", () => queryBySighting(sighting, button));
-    $("stored").append(item(button));
+    $("stored").append(element("li", {}, button));
     state.last = sighting.id;
   }
 }
@@ -137,9 +120,9 @@ function setQuery(query, addresses) {
 async function search() {
   const run = ++state.run;
   const cameras = [...$("only-cameras").querySelectorAll("input")];
-  const body = { queries: [query()], top_k: 20, from_s: number("from"), to_s: number("to"), even_odds: $("even-odds").checked };
+  const body = { queries: [query()], top_k: 20, from_s: readSeconds("from"), to_s: readSeconds("to"), even_odds: $("even-odds").checked };
   if (!cameras.every((box) => box.checked)) body.camids = cameras.filter((box) => box.checked).map((box) => Number(box.value));
-  try {
+  await attempt(async () => {
     showStatus("Searching …");
     const began = performance.now();
     const answer = await request(`${targetPath()}/search`, body);
@@ -147,9 +130,7 @@ async function search() {
     state.matches = answer.results[0];
     showStatus(`${state.matches.length} results in ${Math.round(performance.now() - began)} ms`);
     showMatches();
-  } catch (fault) {
-    showStatus(fault.message, true);
-  }
+  });
 }
 
 function showMatches() {
@@ -157,13 +138,11 @@ function showMatches() {
   $("why-text").textContent = "Choose a result to see which locations of the two images match.";
   $("results").replaceChildren(...state.matches.map((match, index) => {
     const button = pictureButton(match, "");
-    const caption = document.createElement("span");
-    caption.className = "caption";
-    button.append(caption);
+    button.append(element("span", { class: "caption" }));
     button.addEventListener("click", () => explain(match, button));
     match.button = button;
     match.rank = index + 1;
-    return item(button);
+    return element("li", {}, button);
   }));
   markMatches();
 }
@@ -175,8 +154,7 @@ function markMatches() {
     const isMatch = match.probability > threshold;
     match.button.classList.toggle("match", isMatch);
     const mark = isMatch ? "✓ " : "– ";
-    const likely = document.createElement("strong");
-    likely.textContent = mark + percent(match.probability);
+    const likely = element("strong", {}, mark + percent(match.probability));
     match.button.querySelector(".caption").replaceChildren(likely, `${match.rank}. ${describe(match)}`);
     match.button.setAttribute("aria-label",
       `Rank ${match.rank}. ${mark}${percent(match.probability)} ${describe(match)}, ${isMatch ? "a match" : "no match"}; show why`);
@@ -188,32 +166,29 @@ function drawTimes(threshold) {
   const timed = state.matches.filter((match) => match.time_s !== null);
   $("times").toggleAttribute("hidden", !timed.length);
   if (!timed.length) return;
-  const queryTime = number("time");
+  const queryTime = readSeconds("time");
   const queryCamera = $("camera").value;
   const times = timed.map((match) => match.time_s).concat(queryTime === null ? [] : [queryTime]);
   const [first, last] = [Math.min(...times), Math.max(...times)];
-  const cameras = [...new Set(timed.map(cameraOf).concat(
-    queryTime !== null && queryCamera !== "" ? [cameraName(queryCamera)] : []))]
-    .sort((a, b) => a.localeCompare(b, "en", { numeric: true }));
+  const asked = queryTime !== null && queryCamera !== "" ? [cameraText({ camid: queryCamera })] : [];
+  const cameras = [...new Set([...timed.map(cameraText), ...asked])].sort(byName);
   const [left, step] = [78, 26];
   const width = Math.max(180, $("line").clientWidth - left); // one unit is one pixel, so that text stays legible
   const x = (time) => left + 10 + ((time - first) / (last - first || 1)) * (width - 20);
   const y = (camera) => 14 + cameras.indexOf(camera) * step;
   const foot = cameras.length * step + 16;
   const parts = cameras.flatMap((camera) => [
-    svg("text", { x: 0, y: y(camera) + 4 }, shorten(hasNames() ? camera : `camera ${camera}`)),
+    svg("text", { x: 0, y: y(camera) + 4 }, shorten(camera)),
     svg("line", { class: "rail", x1: left, x2: left + width, y1: y(camera), y2: y(camera) }),
   ]);
   for (const match of timed) {
     const isMatch = match.probability > threshold;
-    const dot = svg("circle", { class: `dot ${isMatch ? "match" : ""}`, cx: x(match.time_s), cy: y(cameraOf(match)), r: 5 });
+    const dot = svg("circle", { class: `dot ${isMatch ? "match" : ""}`, cx: x(match.time_s), cy: y(cameraText(match)), r: 5 });
     dot.append(svg("title", {}, `rank ${match.rank}, ${percent(match.probability)}, ${describe(match)}`));
     parts.push(dot);
   }
-  if (queryTime !== null && queryCamera !== "") {
-    const row = y(cameraName(queryCamera));
-    parts.push(svg("line", { class: "query", x1: x(queryTime), x2: x(queryTime), y1: row - 10, y2: row + 10 }));
-  }
+  for (const camera of asked)
+    parts.push(svg("line", { class: "query", x1: x(queryTime), x2: x(queryTime), y1: y(camera) - 10, y2: y(camera) + 10 }));
   parts.push(svg("text", { x: left, y: foot }, clock(first)),
     svg("text", { x: left + width, y: foot, "text-anchor": "end" }, clock(last)));
   $("line").setAttribute("viewBox", `0 0 ${left + width} ${foot + 6}`);
@@ -223,7 +198,7 @@ function drawTimes(threshold) {
 async function explain(match, button) {
   choose($("results"), button);
   const run = state.run;
-  try {
+  await attempt(async () => {
     const body = { query: firstCrop(), sighting: match.id, limit: SHOWN };
     const { correspondences } = await request(`${targetPath()}/explain`, body);
     if (run !== state.run) return;
@@ -231,9 +206,7 @@ async function explain(match, button) {
     drawWhy(match, correspondences);
     $("verdict").hidden = state.query.sighting === undefined; // an answer is about two stored sightings
     showJudgement();
-  } catch (fault) {
-    showStatus(fault.message, true);
-  }
+  });
 }
 
 async function judge(button) {
@@ -241,14 +214,12 @@ async function judge(button) {
   const body = { answers: [{ first: sighting, second: chosen.id, answer: button.dataset.answer }], source: "search" };
   const reviewer = localStorage.getItem("reviewer");
   if (reviewer && !sessionStorage.getItem("key")) body.reviewer = reviewer;
-  try {
+  await attempt(async () => {
     await request(`${targetPath()}/reviews`, body);
     chosen.answer = button.dataset.answer;
     showJudgement();
     showStatus(`Stored: the match with sighting ${chosen.id} is ${chosen.answer === "same" ? "right" : "wrong"}.`);
-  } catch (fault) {
-    showStatus(fault.message, true);
-  }
+  });
 }
 
 function showJudgement() {
@@ -279,55 +250,18 @@ function drawWhy(match, pairs) {
   if (matchMedia("(max-width: 60rem)").matches) $("why-title").scrollIntoView({ block: "start" });
 }
 
-async function request(path, body) {
-  const answer = await fetch(path, {
-    method: body ? "POST" : "GET",
-    headers: { "X-API-Key": sessionStorage.getItem("key") ?? "", ...(body && { "Content-Type": "application/json" }) },
-    body: body && JSON.stringify(body),
-  });
-  if (answer.ok) return answer.headers.get("content-type").startsWith("image/") ? answer.blob() : answer.json();
-  if (answer.status === 401) $("key-form").hidden = false;
-  throw new Error((await answer.json().catch(() => ({}))).detail ?? `the service answered ${answer.status}`);
-}
-
 function pictureButton(sighting, label) {
-  const [button, image] = [document.createElement("button"), document.createElement("img")];
-  image.alt = "";
-  button.append(image);
-  button.setAttribute("aria-pressed", "false");
-  if (label) button.setAttribute("aria-label", label);
-  picture(sighting.id).then((address) => { image.src = address; }).catch(() => {});
-  return button;
-}
-
-function picture(id) { // fetched with the key, which an <img> cannot send
-  const path = `${targetPath()}/sightings/${id}/image`;
-  if (!state.pictures.has(path)) state.pictures.set(path, request(path).then((blob) => URL.createObjectURL(blob)));
-  return state.pictures.get(path);
-}
-
-function forgetPictures() {
-  for (const address of state.pictures.values()) address.then(URL.revokeObjectURL).catch(() => {});
-  state.pictures.clear();
-}
-
-function moveByArrows(event) {
-  const buttons = [...event.currentTarget.querySelectorAll("button")];
-  const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
-  const next = step && buttons[buttons.indexOf(document.activeElement) + step];
-  if (next) { event.preventDefault(); next.focus(); }
+  return element("button", { "aria-pressed": "false", ...(label && { "aria-label": label }) }, image(sighting.id));
 }
 
 function cameraBox(camid) {
-  const [label, box] = [document.createElement("label"), document.createElement("input")];
-  Object.assign(box, { type: "checkbox", checked: true, value: camid });
-  label.append(box, ` ${cameraName(camid)}`);
-  return label;
+  const box = Object.assign(element("input", { type: "checkbox", value: camid }), { checked: true });
+  return element("label", {}, box, ` ${cameraName({ camid })}`);
 }
 
 function showWhetherTimesCount() {
-  $("lift").textContent = !target()?.times_count ? "This target does not use times: ranked by appearance alone."
-    : $("camera").value !== "" && number("time") !== null ? "Ranked by appearance and times."
+  $("lift").textContent = !target().times_count ? "This target does not use times: ranked by appearance alone."
+    : $("camera").value !== "" && readSeconds("time") !== null ? "Ranked by appearance and times."
     : "Enter camera and time to rank by times too.";
 }
 
@@ -343,46 +277,5 @@ function firstCrop() {
 }
 
 function query() {
-  return { ...state.query, camid: $("camera").value === "" ? null : Number($("camera").value), time_s: number("time") };
-}
-
-function item(child) { const element = document.createElement("li"); element.append(child); return element; }
-function target() { return state.targets.find(({ name }) => name === $("target").value); }
-function targetPath() { return `/v1/targets/${encodeURIComponent($("target").value)}`; }
-function number(id) { // seconds; a date of the field is in the browser's zone
-  const { type, value } = $(id);
-  return value === "" ? null : type === "datetime-local" ? new Date(value).getTime() / 1000 : Number(value);
-}
-function hasNames() { return Object.keys(target().camera_names).length > 0; }
-function cameraName(camid) { return target().camera_names[camid] ?? String(camid); }
-function cameraOf(sighting) { return sighting.camera ?? cameraName(sighting.camid); }
-function shorten(text) { return text.length > 12 ? `${text.slice(0, 11)}…` : text; }
-function showTimeField(input) {
-  const isDate = target().time_origin !== "";
-  Object.assign(input, { value: "", type: isDate ? "datetime-local" : "number", step: isDate ? "0.001" : "any" });
-  input.labels[0].firstChild.textContent = `${input.dataset.label}${isDate ? "" : ", s"} `;
-}
-function localDate(seconds) {
-  const date = new Date(seconds * 1000);
-  return new Date(date - date.getTimezoneOffset() * 60_000).toISOString().slice(0, 23);
-}
-function percent(share) { return share > 0.9995 || share < 0.0005 ? (share > 0.5 ? ">\u00a099.9\u00a0%" : "<\u00a00.1\u00a0%") : `${(100 * share).toFixed(1)}\u00a0%`; }
-function describe(sighting) {
-  const parts = [`camera ${cameraOf(sighting)}`];
-  if (sighting.time_s !== null) parts.push(clock(sighting.time_s));
-  if (sighting.track !== null) parts.push(`track ${sighting.track}`);
-  if (sighting.sightings?.length > 1) parts.push(`${sighting.sightings.length} sightings`);
-  return parts.join(", ");
-}
-function clock(seconds) {
-  if (target().time_origin) return localDate(seconds).slice(0, 19).replace("T", " ");
-  const part = (size, modulus) => String(Math.floor(seconds / size) % modulus).padStart(2, "0");
-  return seconds < 0 ? `${seconds} s` : `${Math.floor(seconds / 3600)}:${part(60, 60)}:${part(1, 60)}`;
-}
-function showStatus(text, fault = false) { $("status").textContent = text; $("status").classList.toggle("fault", fault); }
-function svg(name, attributes, text) {
-  const element = document.createElementNS(SVG, name);
-  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
-  if (text !== undefined) element.textContent = text;
-  return element;
+  return { ...state.query, camid: $("camera").value === "" ? null : Number($("camera").value), time_s: readSeconds("time") };
 }

@@ -1,22 +1,19 @@
 // The page of reviews: show two sightings, store whether they are one person, and show what the answers say.
-const $ = (id) => document.getElementById(id);
+import {
+  $, attempt, describe, element, forgetPictures, image, openPage, percent, picture, request, showStatus, targetPath,
+} from "/static/client.js";
+
 const AHEAD = 10; // pairs fetched at a time
 const GOAL = 100; // answers that the progress counts to, and then the next hundred
 const KEYS = { y: "same", 1: "same", n: "different", 2: "different", c: "cannot tell", 3: "cannot tell" };
 const BACK = new Set(["Backspace", "ArrowLeft"]);
-const state = { targets: [], queue: [], past: [], pair: null, pictures: new Map(), run: 0, waiting: 0, sending: Promise.resolve() };
+const state = { queue: [], past: [], pair: null, run: 0, waiting: 0, sending: Promise.resolve() };
 
-$("target").addEventListener("change", openTarget);
 $("reviewer").value = localStorage.getItem("reviewer") ?? "";
 $("reviewer").addEventListener("change", () => {
   if (!$("reviewer").reportValidity()) return;
   localStorage.setItem("reviewer", $("reviewer").value);
   openTarget();
-});
-$("key-form").addEventListener("submit", (event) => {
-  event.preventDefault();
-  sessionStorage.setItem("key", $("key").value);
-  start();
 });
 for (const button of $("answers").querySelectorAll("[data-answer]")) button.addEventListener("click", () => answer(button.dataset.answer));
 $("undo").addEventListener("click", back);
@@ -27,26 +24,15 @@ document.addEventListener("keydown", (event) => {
   else return;
   event.preventDefault();
 });
-start();
+openPage(start, openTarget);
 
 async function start() {
-  await attempt(async () => {
-    const { targets } = await request("/v1/targets");
-    $("key-form").hidden = true;
-    $("reviewer-label").hidden = Boolean(sessionStorage.getItem("key"));
-    state.targets = targets;
-    const previous = $("target").value || new URLSearchParams(location.search).get("target");
-    $("target").replaceChildren(...targets.map(({ name, sightings }) => new Option(`${name} (${sightings.toLocaleString("en")})`, name)));
-    const selected = targets.find(({ name }) => name === previous) ?? targets.find(({ sightings }) => sightings);
-    if (selected) $("target").value = selected.name;
-    await openTarget();
-  });
+  $("reviewer-label").hidden = Boolean(sessionStorage.getItem("key"));
+  await openTarget();
 }
 
 async function openTarget() {
-  if (!target()) return showStatus("This key has no target.", true);
-  for (const address of state.pictures.values()) address.then(URL.revokeObjectURL).catch(() => {});
-  state.pictures.clear();
+  forgetPictures();
   Object.assign(state, { queue: [], past: [], pair: null, run: state.run + 1 });
   showPair();
   showStatus("Drawing pairs …");
@@ -60,7 +46,7 @@ async function openTarget() {
 
 async function fill() {
   const { run } = state;
-  const { pairs } = await request(`${path()}/reviews/next?limit=${AHEAD}${reviewer() ? `&reviewer=${encodeURIComponent(reviewer())}` : ""}`);
+  const { pairs } = await request(`${targetPath()}/reviews/next?limit=${AHEAD}${reviewer() ? `&reviewer=${encodeURIComponent(reviewer())}` : ""}`);
   if (run !== state.run) return;
   const seen = new Set([...state.past, ...state.queue, state.pair ?? []].map(keyOf));
   state.queue.push(...pairs.filter((pair) => !seen.has(keyOf(pair))));
@@ -89,7 +75,7 @@ async function send(pair, value, run) {
     const body = { answers: [{ first: pair.first.id, second: pair.second.id, answer: value }], source: pair.source ?? "sample" };
     if (reviewer()) body.reviewer = reviewer();
     try {
-      await request(`${path()}/reviews`, body);
+      await request(`${targetPath()}/reviews`, body);
     } catch (fault) {
       showAgain(pair);
       throw fault;
@@ -138,7 +124,7 @@ function showPair() {
 
 async function showEstimates() {
   const { run } = state;
-  const made = await request(`${path()}/reviews/estimates`);
+  const made = await request(`${targetPath()}/reviews/estimates`);
   if (run !== state.run) return;
   const goal = GOAL * Math.max(1, Math.ceil(made.answers / GOAL));
   Object.assign($("progress"), { max: goal, value: made.answers });
@@ -153,83 +139,31 @@ async function showEstimates() {
 }
 
 async function showDisputed() {
-  const { answers } = await request(`${path()}/reviews?disputed=true&limit=500`);
+  const { answers } = await request(`${targetPath()}/reviews?disputed=true&limit=500`);
   const pairs = Map.groupBy(answers, ({ first, second }) => `${first} ${second}`);
   $("disputed-pairs").replaceChildren(...[...pairs.values()].map(disputedItem));
 }
 
 function disputedItem(answers) {
   const [{ first, second, source }] = answers;
-  const [item, text, button] = ["li", "div", "button"].map((name) => document.createElement(name));
-  const images = [first, second].map((id) => {
-    const image = Object.assign(new Image(), { alt: `Sighting ${id}` });
-    picture(id).then((address) => { image.src = address; }).catch(() => {});
-    return image;
-  });
-  text.textContent = answers.map(({ reviewer: who, answer: said }) => `${who}: ${said}`).join(", ");
-  button.textContent = "Look again";
+  const said = answers.map(({ reviewer: who, answer: word }) => `${who}: ${word}`).join(", ");
+  const button = element("button", {}, "Look again");
   button.addEventListener("click", () => attempt(async () => {
-    const [one, other] = await Promise.all([first, second].map((id) => request(`${path()}/sightings/${id}`)));
+    const [one, other] = await Promise.all([first, second].map((id) => request(`${targetPath()}/sightings/${id}`)));
     if (state.pair) state.queue.unshift(state.pair);
     state.pair = { first: one, second: other, source };
     showPair();
     $("pair-title").focus();
   }));
-  text.append(document.createElement("br"), button);
-  item.append(...images, text);
-  return item;
+  const images = [first, second].map((id) => image(id, `Sighting ${id}`));
+  return element("li", {}, ...images, element("div", {}, said, element("br"), button));
 }
 
 function shareOf(figure) {
   if (!figure) return ["–"];
-  const [strong, span] = [document.createElement("strong"), document.createElement("span")];
-  strong.textContent = percent(figure.value);
-  span.textContent = `[${percent(figure.low)}, ${percent(figure.high)}]`;
-  return [strong, span];
+  return [element("strong", {}, percent(figure.value)), element("span", {}, `[${percent(figure.low)}, ${percent(figure.high)}]`)];
 }
 
-async function attempt(work) {
-  try {
-    await work();
-  } catch (fault) {
-    showStatus(fault.message, true);
-  }
-}
-
-async function request(address, body) {
-  const answer = await fetch(address, {
-    method: body ? "POST" : "GET",
-    headers: { "X-API-Key": sessionStorage.getItem("key") ?? "", ...(body && { "Content-Type": "application/json" }) },
-    body: body && JSON.stringify(body),
-  });
-  if (answer.ok) return answer.headers.get("content-type").startsWith("image/") ? answer.blob() : answer.json();
-  if (answer.status === 401) $("key-form").hidden = false;
-  throw new Error((await answer.json().catch(() => ({}))).detail ?? `the service answered ${answer.status}`);
-}
-
-function picture(id) { // fetched with the key, which an <img> cannot send
-  if (!state.pictures.has(id)) state.pictures.set(id, request(`${path()}/sightings/${id}/image`).then((blob) => URL.createObjectURL(blob)));
-  return state.pictures.get(id);
-}
-
-function target() { return state.targets.find(({ name }) => name === $("target").value); }
-function path() { return `/v1/targets/${encodeURIComponent($("target").value)}`; }
 function reviewer() { return $("reviewer-label").hidden ? "" : $("reviewer").value; }
 function keyOf({ first, second }) { return `${first?.id} ${second?.id}`; }
 function candidates({ strata }) { return strata.reduce((sum, { pairs }) => sum + pairs, 0).toLocaleString("en"); }
-function percent(share) { return `${(100 * share).toFixed(1)}\u00a0%`; }
-function describe({ camera, camid, time_s: time, track }) {
-  const parts = [`camera ${camera ?? target().camera_names[camid] ?? camid}`];
-  if (time !== null) parts.push(clock(time));
-  if (track) parts.push(`track ${track}`);
-  return parts.join(", ");
-}
-function clock(seconds) {
-  if (target().time_origin) {
-    const date = new Date(seconds * 1000);
-    return new Date(date - date.getTimezoneOffset() * 60_000).toISOString().slice(0, 19).replace("T", " ");
-  }
-  const part = (size, modulus) => String(Math.floor(seconds / size) % modulus).padStart(2, "0");
-  return seconds < 0 ? `${seconds} s` : `${Math.floor(seconds / 3600)}:${part(60, 60)}:${part(1, 60)}`;
-}
-function showStatus(text, fault = false) { $("status").textContent = text; $("status").classList.toggle("fault", fault); }
