@@ -78,6 +78,12 @@ stages:
       cmd: mkdir -p artifacts/tlift && cp -r made_up/artifacts/tlift/${item} artifacts/tlift/
       deps: ["data/prepared/${item}", "made_up/artifacts/tlift/${item}"]
       outs: ["artifacts/tlift/${item}"]
+  identify:
+    foreach: ${targets}
+    do:
+      cmd: mkdir -p artifacts/identities && echo ${item} >artifacts/identities/${item}
+      deps: ["artifacts/tlift/${item}"]
+      outs: ["artifacts/identities/${item}"]
   evaluate:
     foreach: ${targets}
     do:

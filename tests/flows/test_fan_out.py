@@ -45,8 +45,8 @@ def test_outdated_stages_are_named_one_by_one(project: Path, tmp_path: Path, mon
 
 
 def test_a_worker_runs_all_stages_of_a_target_with_an_outdated_one() -> None:
-    stages = ["rerank", "fit_tlift", "evaluate"]
-    assert divide(stages, ["rerank@mall"]) == [["rerank@mall", "fit_tlift@mall", "evaluate@mall"]]
+    stages = ["rerank", "fit_tlift", "identify", "evaluate"]
+    assert divide(stages, ["rerank@mall"]) == [["rerank@mall", "fit_tlift@mall", "identify@mall", "evaluate@mall"]]
     assert len(divide(stages, ["evaluate@shop", "rerank@mall", "evaluate@mall"])) == 2
     assert divide(["match"], ["match@mall-1", "match@mall-2"]) == [["match@mall-1"], ["match@mall-2"]]
     assert divide(["report", "export"], ["report", "export"]) == [["report"], ["export"]]
