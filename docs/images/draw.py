@@ -13,7 +13,9 @@ from tempfile import TemporaryDirectory
 
 from PIL import Image
 from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webdriver import WebDriver
 from selenium.webdriver.support.ui import WebDriverWait
 
@@ -27,10 +29,12 @@ TALLEST = 1320  # height of the narrow page in pixels
 WIDE = 890  # width of the report in pixels, with its margins
 COLOURS = 256
 TIMEOUT_S = 60
+CAMERAS = 5  # on which a person is seen whose journey is shown
+UPDATE_S = 300  # until all sightings are joined to people
 
 
 def main() -> None:
-    """Write page.png, page_phone.png and report.png into this folder."""
+    """Write the pictures of the search page, of the page of people, and of the report into this folder."""
     with TemporaryDirectory() as scratch:
         state = Path(scratch) / "galleries"
         place_model(state)
@@ -40,6 +44,14 @@ def main() -> None:
                 with browser(width, height, scheme) as page:
                     page.get(url)
                     search(page, Path(scratch) / "query.jpg")
+                    save(page.get_screenshot_as_png(), FOLDER / f"{name}.png")
+            for name, width, height, scheme in (
+                ("identities", 1320, 857, "light"),
+                ("identities_phone", 390, TALLEST, "dark"),
+            ):
+                with browser(width, height, scheme) as page:
+                    page.get(f"{url}/identities?target={TARGET}")
+                    show_journey(page)
                     save(page.get_screenshot_as_png(), FOLDER / f"{name}.png")
     with browser(900, 900, "light") as page:
         page.get((REPORT / "report.html").resolve().as_uri())
@@ -77,6 +89,21 @@ def search(page: WebDriver, crop: Path) -> None:
     wait.until(lambda _: len(page.find_elements(By.CSS_SELECTOR, "#results img[src]")) == 20)
     page.find_element(By.CSS_SELECTOR, "#results button").click()
     wait.until(lambda _: page.find_elements(By.CSS_SELECTOR, "#why line"))
+    page.execute_script("document.activeElement.blur(); scrollTo(0, 0)")
+
+
+def show_journey(page: WebDriver) -> None:
+    """Let sightings be joined to people, and show the first person on at least CAMERAS cameras."""
+    wait = WebDriverWait(page, UPDATE_S, ignored_exceptions=[StaleElementReferenceException])
+    page.execute_script("document.getElementById('update').click()")
+    wait.until(lambda _: page.find_elements(By.CSS_SELECTOR, "#people img[src]"))
+    cameras = page.find_element(By.ID, "cameras")
+    cameras.clear()
+    cameras.send_keys(str(CAMERAS), Keys.TAB)
+    wait.until(lambda _: f"{CAMERAS} cameras" in page.find_element(By.CSS_SELECTOR, "#people button").text)
+    page.execute_script("document.querySelector('#people button').click()")
+    wait.until(lambda _: page.find_elements(By.CSS_SELECTOR, "#line image"))
+    wait.until(lambda _: page.find_elements(By.CSS_SELECTOR, "#visits .crops img[src]"))
     page.execute_script("document.activeElement.blur(); scrollTo(0, 0)")
 
 
