@@ -18,8 +18,8 @@ from scipy.sparse.csgraph import connected_components
 from scipy.special import logsumexp
 
 from qaconv.identities.graph import LIMIT, Edges
-from qaconv.identities.groups import Groups, find_groups
-from qaconv.identities.numbers import CHANGES, keep_numbers
+from qaconv.identities.groups import find_groups
+from qaconv.identities.numbers import keep_numbers
 from qaconv.identities.similarity import neighbour_similarity
 
 Floats = NDArray[np.float64]
@@ -39,12 +39,14 @@ class Identities:
         probability: that a sighting shows the person of the others of its identity, or nobody else if it is alone, [N].
         cut_tracks: tracks whose tracker has switched to another person.
         changes: merges and splits of known identities, as of `keep_numbers`.
+        last: largest number that any identity has ever had.
     """
 
     identity: Ints
     probability: Floats
     cut_tracks: tuple[str, ...]
     changes: pd.DataFrame
+    last: int
 
 
 def identify(sightings: pd.DataFrame, edges: Edges, *, known: Ints | None = None, last: int = 0) -> Identities:
@@ -73,12 +75,13 @@ def identify(sightings: pd.DataFrame, edges: Edges, *, known: Ints | None = None
         )
     groups = find_groups(sightings, edges)
     open_rows = np.flatnonzero(_may_change(known, edges, groups))
-    clusters = known.copy()
-    clusters[open_rows] = 1 + max(last, int(known.max(initial=0))) + _cluster(sightings, edges, groups, open_rows)
-    identity, changes = clusters, pd.DataFrame(columns=CHANGES)
-    if len(open_rows):
-        identity[open_rows], changes = keep_numbers(clusters[open_rows], known[open_rows], max(last, int(known.max())))
-    return Identities(identity, _belonging(identity, edges, groups), _cut_tracks(sightings, identity), changes)
+    last = max(last, int(known.max(initial=0)))
+    identity = known.copy()
+    clusters = _cluster(sightings, edges, groups, open_rows)
+    identity[open_rows], changes = keep_numbers(clusters, known[open_rows], last)
+    probability = _belonging(identity, edges, groups)
+    last = max(last, int(identity.max(initial=0)))
+    return Identities(identity, probability, _cut_tracks(sightings, identity), changes, last)
 
 
 def _cut_tracks(sightings: pd.DataFrame, identity: Ints) -> tuple[str, ...]:
@@ -88,24 +91,23 @@ def _cut_tracks(sightings: pd.DataFrame, identity: Ints) -> tuple[str, ...]:
     return tuple(sorted(tracks[tracks.duplicated()].unique()))
 
 
-def _may_change(known: Ints, edges: Edges, groups: Groups) -> Bools:
+def _may_change(known: Ints, edges: Edges, groups: Ints) -> Bools:
     """Return whether a sighting is new, or of an identity that a new one may belong to, as by its track, [N]."""
     new = known == 0
     likely = edges.log_odds > MAY_JOIN
     one, other = edges.first[likely], edges.second[likely]
-    continued = np.bincount(groups.of_sighting[new], minlength=len(groups)) > 0
-    touched = np.concatenate([known[other[new[one]]], known[one[new[other]]], known[continued[groups.of_sighting]]])
+    touched = np.concatenate([known[other[new[one]]], known[one[new[other]]], known[np.isin(groups, groups[new])]])
     may_change: Bools = new | np.isin(known, touched[touched > 0])
     return may_change
 
 
-def _cluster(sightings: pd.DataFrame, edges: Edges, groups: Groups, rows: Ints) -> Ints:
+def _cluster(sightings: pd.DataFrame, edges: Edges, groups: Ints, rows: Ints) -> Ints:
     """Return the number of each row's cluster, from 0."""
     row_of = np.full(len(sightings), -1)
     row_of[rows] = np.arange(len(rows))
     edges = edges.keep((row_of[edges.first] >= 0) & (row_of[edges.second] >= 0))
     edges = Edges(row_of[edges.first], row_of[edges.second], edges.log_odds)
-    group = np.unique(groups.of_sighting[rows], return_inverse=True)[1]
+    group = np.unique(groups[rows], return_inverse=True)[1]
     sizes = np.bincount(group)
     similarity = neighbour_similarity(edges, len(rows))
     one, other, sums = _sum_by_pair(group[edges.first], group[edges.second], similarity)
@@ -207,29 +209,29 @@ def average_linkage(sizes: Ints, one: Ints, other: Ints, sums: Floats, conflicts
     return np.asarray(cluster, dtype=np.int64)
 
 
-def _belonging(identity: Ints, edges: Edges, groups: Groups) -> Floats:
+def _belonging(identity: Ints, edges: Edges, groups: Ints) -> Floats:
     """Return the probability that a sighting belongs to its identity, by the mean log odds of its group, [N].
 
     It is compared with the likeliest other identity, and with none at all, whose log odds are 0.
     """
-    numbers, cluster = np.unique(identity, return_inverse=True)
-    group = groups.of_sighting
+    _, cluster = np.unique(identity, return_inverse=True)
+    # A group that is not clustered again may be parts of two known identities: each part counts by itself.
+    parts, group = np.unique(np.stack([groups, cluster]), axis=1, return_inverse=True)
+    sizes, cluster_of_group = np.bincount(group), parts[1]
     ends = np.concatenate([edges.first, edges.second]), np.concatenate([edges.second, edges.first])
     across = group[ends[0]] != group[ends[1]]
     table = coo_array(
         (np.tile(edges.log_odds + LIMIT, 2)[across], (group[ends[0][across]], cluster[ends[1][across]])),
-        shape=(len(groups), len(numbers)),
+        shape=(len(sizes), int(cluster.max(initial=-1)) + 1),
     ).tocsr()
-    of_group, of_cluster = np.repeat(np.arange(len(groups)), np.diff(table.indptr)), table.indices
-    cluster_of_group = np.zeros(len(groups), dtype=np.int64)
-    cluster_of_group[group] = cluster
+    of_group, of_cluster = np.repeat(np.arange(len(sizes)), np.diff(table.indptr)), table.indices
     own = cluster_of_group[of_group] == of_cluster
-    others = np.bincount(cluster)[of_cluster] - np.where(own, groups.sizes[of_group], 0)
-    means = table.data / (groups.sizes[of_group] * others) - LIMIT
-    to_own, to_other = np.zeros(len(groups)), np.full(len(groups), -LIMIT)
+    others = np.bincount(cluster)[of_cluster] - np.where(own, sizes[of_group], 0)
+    means = table.data / (sizes[of_group] * others) - LIMIT
+    to_own, to_other = np.zeros(len(sizes)), np.full(len(sizes), -LIMIT)
     to_own[of_group[own]] = means[own]
     np.maximum.at(to_other, of_group[~own], means[~own])
-    alone = np.bincount(cluster)[cluster_of_group] == groups.sizes
-    all_ways = logsumexp([np.where(alone, -np.inf, to_own), to_other, np.zeros(len(groups))], axis=0)
+    alone = np.bincount(cluster)[cluster_of_group] == sizes
+    all_ways = logsumexp([np.where(alone, -np.inf, to_own), to_other, np.zeros(len(sizes))], axis=0)
     probability: Floats = np.exp(np.where(alone, 0.0, to_own) - all_ways)[group]
     return probability

@@ -3,13 +3,12 @@
 N sightings, T groups, E pairs.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from qaconv.identities.graph import LIMIT, Edges
+from qaconv.runtime.tracks import number_tracks
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -17,37 +16,20 @@ Ints = NDArray[np.int64]
 SWITCH = -4.0  # mean log odds between the two parts of a track, below which they may show two people
 
 
-@dataclass(frozen=True)
-class Groups:
-    """Sightings that show one person on one camera.
+def find_groups(sightings: pd.DataFrame, edges: Edges) -> Ints:
+    """Return the number of each sighting's group, from 0, [N].
 
-    Attributes:
-        of_sighting: number of each sighting's group, from 0, [N].
-        sizes: number of sightings of each group, [T].
-    """
-
-    of_sighting: Ints
-    sizes: Ints
-
-    def __len__(self) -> int:
-        return len(self.sizes)
-
-
-def find_groups(sightings: pd.DataFrame, edges: Edges) -> Groups:
-    """Return each track as a group, or as two where the tracker may have switched; a sighting without a track is one.
-
-    Clustering may join the two parts again.
+    A track is a group, or two where the tracker may have switched; a sighting without a track is one. Clustering may
+    join the two parts again.
 
     Args:
         sightings: time_s and track, [N].
         edges: pairs of them.
     """
-    names, _ = pd.factorize(sightings["track"])
-    alone = (sightings["track"] == "").to_numpy()
-    tracks, _ = pd.factorize(np.where(alone, len(names) + np.arange(len(names)), names))
-    after_switch = _find_switches(tracks.astype(np.int64), sightings["time_s"].to_numpy(dtype=np.float64), edges)
-    _, of_sighting = np.unique(2 * tracks + after_switch, return_inverse=True)
-    return Groups(of_sighting.astype(np.int64), np.bincount(of_sighting))
+    tracks = number_tracks(sightings["track"])
+    after_switch = _find_switches(tracks, sightings["time_s"].to_numpy(dtype=np.float64), edges)
+    groups: Ints = np.unique(2 * tracks + after_switch, return_inverse=True)[1].astype(np.int64)
+    return groups
 
 
 def _find_switches(tracks: Ints, times: Floats, edges: Edges) -> NDArray[np.bool_]:

@@ -43,6 +43,7 @@ def summarise(
     return Summary(
         sightings=len(table),
         identities=int(table["identity"].nunique()),
+        last_number=identities.last,
         people=count_people(people),
         flows=list_flows(table, people),
         dwell=list_dwell(table, people),

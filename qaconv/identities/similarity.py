@@ -10,6 +10,7 @@ from scipy import sparse
 from scipy.special import expit
 
 from qaconv.identities.graph import Edges
+from qaconv.matching.rerank import expand_reciprocal
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -55,17 +56,9 @@ def _encode(edges: Edges, sightings: int) -> sparse.csr_array:
         kept = rank < count
         return sparse.csr_array((np.ones(kept.sum()), (one[kept], other[kept])), shape=(sightings, sightings))
 
-    def reciprocal(count: int) -> sparse.csr_array:
-        forward = nearest(count + 1)
-        return forward.multiply(forward.T).tocsr()
-
-    mutual, half = reciprocal(K1), reciprocal(K1 // 2)
-    shared = (mutual @ half.T).multiply(mutual).tocoo()
-    trusted = 3 * shared.data > 2 * np.diff(half.indptr)[shared.col]
-    chosen = sparse.csr_array((shared.data[trusted], (shared.row[trusted], shared.col[trusted])), shape=mutual.shape)
-    expanded = (mutual + chosen @ half).tocsr()
+    expanded = expand_reciprocal(nearest, K1)
     expanded.data[:] = 1.0
-    expanded = expanded.multiply(sparse.csr_array((likely, (one, other)), shape=mutual.shape)).tocsr()
+    expanded = expanded.multiply(sparse.csr_array((likely, (one, other)), shape=expanded.shape)).tocsr()
     expanded = sparse.diags_array(1 / expanded.sum(axis=1)) @ expanded
     averaged = nearest(K2)
     return (sparse.diags_array(1 / averaged.sum(axis=1)) @ averaged @ expanded).tocsr()

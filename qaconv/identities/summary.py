@@ -90,6 +90,7 @@ class Summary(_Part):
 
     sightings: int
     identities: int
+    last_number: int  # largest that any identity has had, in this result or in an earlier one that it continues
     people: Interval
     flows: tuple[Flow, ...]
     dwell: tuple[Dwell, ...]

@@ -206,26 +206,36 @@ class NeighbourhoodFinder:
 
 
 def _encode(near: Neighbourhoods, pair_distances: Distances, k1: int) -> sparse.csr_array:
-    """Encode each image's k-reciprocal neighbours, [N, N], expanded by those of neighbours that agree."""
-    mutual = _reciprocal(near.indices, k1)
-    half = _reciprocal(near.indices, round(k1 / 2))
-    shared = (mutual @ half.T).multiply(mutual).tocoo()  # [image, neighbour]: mutual ones in the neighbour's half
-    trusted = 3 * shared.data > 2 * np.diff(half.indptr)[shared.col]
-    cells = (shared.row[trusted], shared.col[trusted])
-    chosen = sparse.csr_array((shared.data[trusted], cells), shape=mutual.shape)
-    expanded = (mutual + chosen @ half).tocsr()
+    """Encode each image's k-reciprocal neighbours, [N, N]."""
+    expanded = expand_reciprocal(lambda count: _rows_of(near.indices[:, :count], 1), k1)
     expanded.sort_indices()
     rows = np.repeat(np.arange(len(near.indices)), np.diff(expanded.indptr))
     distances = _distances(near, rows, expanded.indices, pair_distances)
     weights = np.exp(-distances / _positive(near.farthest)[rows])
     total = np.bincount(rows, weights, minlength=len(near.indices))
-    return sparse.csr_array((weights / total[rows], expanded.indices, expanded.indptr), shape=mutual.shape)
+    return sparse.csr_array((weights / total[rows], expanded.indices, expanded.indptr), shape=expanded.shape)
 
 
-def _reciprocal(indices: NDArray[np.int64], k: int) -> sparse.csr_array:
-    """Return [N, N] with 1 where each of two images is among the other's k + 1 nearest, which include itself."""
-    forward = _rows_of(indices[:, : k + 1], 1)
-    return forward.multiply(forward.T).tocsr()
+def expand_reciprocal(nearest: Callable[[int], sparse.csr_array], k1: int) -> sparse.csr_array:
+    """Return the k-reciprocal neighbours of each image, expanded by those of neighbours that agree, [N, N].
+
+    Only which numbers are not 0 has a meaning.
+
+    Args:
+        nearest: function of a count that returns [N, N] with 1 at that many nearest of each image, itself among them.
+        k1: as in `k_reciprocal`.
+    """
+
+    def reciprocal(count: int) -> sparse.csr_array:
+        forward = nearest(count + 1)
+        return forward.multiply(forward.T).tocsr()
+
+    mutual, half = reciprocal(k1), reciprocal(round(k1 / 2))
+    shared = (mutual @ half.T).multiply(mutual).tocoo()  # [image, neighbour]: mutual ones in the neighbour's half
+    trusted = 3 * shared.data > 2 * np.diff(half.indptr)[shared.col]
+    cells = (shared.row[trusted], shared.col[trusted])
+    chosen = sparse.csr_array((shared.data[trusted], cells), shape=mutual.shape)
+    return (mutual + chosen @ half).tocsr()
 
 
 def _rows_of(indices: NDArray[np.int64], value: float) -> sparse.csr_array:

@@ -6,6 +6,7 @@ Q and G sightings, of TQ and TG tracks.
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
@@ -22,13 +23,11 @@ def number_tracks(tracks: ArrayLike) -> Ints:
         >>> number_tracks(["b", "a", "", "b", ""]).tolist()
         [0, 1, 2, 0, 3]
     """
-    names = np.asarray(tracks, dtype=str)
+    names = np.asarray(tracks, dtype=np.object_)
+    numbers = pd.factorize(names)[0]
     alone = np.flatnonzero(names == "")
-    _, numbers = np.unique(names, return_inverse=True)
     numbers[alone] = len(names) + np.arange(len(alone))
-    _, first, numbers = np.unique(numbers, return_index=True, return_inverse=True)
-    rank = np.argsort(np.argsort(first))
-    return rank[numbers].astype(np.int64)
+    return pd.factorize(numbers)[0].astype(np.int64)
 
 
 def first_sightings(numbers: Ints) -> Ints:

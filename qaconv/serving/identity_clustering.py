@@ -58,7 +58,7 @@ def cluster_again(
     result = identify(number_cameras(table, profile), odds, known=known, last=last)
     clusters = _join(_keep_pinned(result.identity, before, pinned), one[one_person], other[one_person])
     identity, changes = keep_numbers(clusters, before, last)
-    return Identities(identity, result.probability, result.cut_tracks, changes)
+    return Identities(identity, result.probability, result.cut_tracks, changes, max(last, int(identity.max(initial=0))))
 
 
 def number_cameras(table: pd.DataFrame, profile: TLiftProfile) -> pd.DataFrame:

@@ -200,7 +200,7 @@ class IdentityUpdates:
             digest,
             zip(result.identity.tolist(), result.probability.tolist(), table["sighting"].tolist(), strict=True),
             [Change(kind, identity, other, None, now) for kind, identity, other in result.changes.to_numpy().tolist()],
-            max(state.last, int(result.identity.max(initial=0))),
+            result.last,
             now,
         )
 

@@ -16,6 +16,7 @@ from qaconv.identities import identify as group_sightings
 from qaconv.identities.journeys import list_visits
 from qaconv.identities.people import summarise
 from qaconv.identities.quality import check_trust
+from qaconv.identities.summary import Interval, Summary
 from qaconv.matching.results import Matches
 from qaconv.metrics import Calibration
 from qaconv.metrics.rankings import SERVED_METHOD
@@ -25,7 +26,7 @@ from qaconv.tlift import TLiftProfile
 
 log = logging.getLogger(__name__)
 
-TABLE = "identities.parquet"
+TABLE, SUMMARY = "identities.parquet", "summary.json"
 COLUMNS = ["image", "camid", "time_s", "track"]
 
 
@@ -56,8 +57,8 @@ def identify(params: Params, target: str, since: Path | None = None) -> None:
         table.to_parquet(folder / TABLE, index=False)
         list_visits(table).to_parquet(folder / "visits.parquet", index=False)
         found.changes.to_csv(folder / "changes.csv", index=False, lineterminator="\n")
-        summary.save(folder / "summary.json")
-    _report(target, summary.people.value, summary.people.low, summary.people.high, found)
+        summary.save(folder / SUMMARY)
+    _report(target, summary.people, found)
 
 
 def _edges(target: str, sightings: pd.DataFrame, matches: Matches, profile: TLiftProfile) -> Edges:
@@ -73,7 +74,7 @@ def _edges(target: str, sightings: pd.DataFrame, matches: Matches, profile: TLif
 
 
 def _known(since: Path, sightings: pd.DataFrame) -> tuple[NDArray[np.int64], int]:
-    """Return the identity of each sighting in an earlier result, 0 where it is new, and the largest number there.
+    """Return the identity of each sighting in an earlier result, 0 where it is new, and the largest number ever given.
 
     Raises:
         InputError: there is no earlier result, or it is of another target.
@@ -82,18 +83,21 @@ def _known(since: Path, sightings: pd.DataFrame) -> tuple[NDArray[np.int64], int
     earlier = read_file(pd.read_parquet, path)
     if missing := [name for name in ("image", "identity") if name not in earlier.columns]:
         raise InputError(f"{path}: must have the columns image and identity, got none named {', '.join(missing)}")
-    identity = earlier.set_index("image")["identity"]
-    known = sightings["image"].map(identity)
+    known = sightings["image"].map(earlier.set_index("image")["identity"])
     if known.isna().all() and len(earlier):
         raise InputError(f"{path}: must hold sightings of the target, got none of its {len(sightings)} images")
-    changes = read_file(pd.read_csv, since / "changes.csv")
-    last = max(int(identity.max()), int(changes[["identity", "other"]].max().max()) if len(changes) else 0)
-    return known.fillna(0).to_numpy(dtype=np.int64), last
+    return known.fillna(0).to_numpy(dtype=np.int64), Summary.load(since / SUMMARY).last_number
 
 
-def _report(target: str, people: float, low: float, high: float, found: Identities) -> None:
+def _report(target: str, people: Interval, found: Identities) -> None:
+    count = len(np.unique(found.identity))
     log.info(
-        "%s: %d identities; %.0f people by estimate (%.0f to %.0f)", target, found.identity.max(), people, low, high
+        "%s: %d identities; %.0f people by estimate (%.0f to %.0f)",
+        target,
+        count,
+        people.value,
+        people.low,
+        people.high,
     )
     if found.cut_tracks:
         names = ", ".join(found.cut_tracks[:5])

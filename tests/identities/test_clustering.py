@@ -145,6 +145,14 @@ def test_a_new_sighting_of_a_known_track_joins_its_identity() -> None:
     assert found.identity.tolist() == [4, 4, 6, 4]
 
 
+def test_a_known_track_that_is_two_people_now_has_probabilities_by_its_parts() -> None:
+    sightings = table_of(5, tracks=["a", "a", "a", "b", ""])
+    pairs = dict.fromkeys(combinations(range(3), 2), 5.0) | {(0, 3): 2.0, (2, 3): -4.0}
+    found = identify(sightings, edges_of(pairs), known=np.array([1, 1, 2, 1, 0]), last=2)
+    assert found.identity.tolist() == [1, 1, 2, 1, 3]
+    assert ((found.probability > 0) & (found.probability < 1)).all()
+
+
 def test_a_sighting_that_joins_two_known_identities_merges_them() -> None:
     pairs = dict.fromkeys(combinations(range(4), 2), 5.0)
     found = identify(table_of(4), edges_of(pairs), known=np.array([4, 4, 6, 0]), last=8)

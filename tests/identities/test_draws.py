@@ -20,7 +20,7 @@ def sightings(count: int, *, tracks: list[str] | None = None, times: list[float]
 
 def grouped(*identity: int) -> Identities:
     numbers = np.array(identity)
-    return Identities(numbers, np.ones(len(numbers)), (), pd.DataFrame())
+    return Identities(numbers, np.ones(len(numbers)), (), pd.DataFrame(), int(numbers.max()))
 
 
 def edges_of(*pairs: tuple[int, int, float]) -> Edges:

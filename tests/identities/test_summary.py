@@ -10,6 +10,7 @@ FILE = Path("summary.json")
 SUMMARY = Summary(
     sightings=10,
     identities=4,
+    last_number=6,
     people=Interval(value=3.5, low=3, high=4),
     flows=(Flow(from_camid=0, to_camid=1, journeys=2, low=1, high=2),),
     dwell=(Dwell(camid=0, visits=3, median_s=4.5, low_s=4, high_s=5),),

@@ -121,6 +121,23 @@ def test_since_an_earlier_result_old_sightings_keep_their_numbers_and_new_ones_j
     assert found["identity"].min() > 100
 
 
+def test_the_number_of_an_identity_whose_sightings_are_gone_is_never_given_again(
+    project: Scene,
+) -> None:
+    params, _, _ = project
+    stage.identify(params, "shop")
+    last = int(table()["identity"].max())
+    one_less = Path("one_less")
+    shutil.copytree(IDENTITIES / "shop", one_less)
+    kept = table()[table()["identity"] < last]
+    kept.to_parquet(one_less / "identities.parquet")  # as after a deletion
+    stage.identify(params, "shop", one_less)
+    again = table()
+    assert last not in again["identity"].tolist()
+    assert again["identity"].max() == last + 1
+    assert Summary.load(IDENTITIES / "shop" / "summary.json").last_number == last + 1
+
+
 def test_since_its_own_result_nothing_changes(project: Scene) -> None:
     params, _, _ = project
     stage.identify(params, "shop")

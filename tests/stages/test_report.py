@@ -104,7 +104,8 @@ def write_identities(target: str) -> None:
     folder.mkdir(parents=True)
     table.to_parquet(folder / "identities.parquet")
     nothing = Edges.join([], [], [])
-    summary = summarise(sightings, Identities(identity, probability, (), pd.DataFrame()), nothing, time_used=False)
+    found = Identities(identity, probability, (), pd.DataFrame(), int(identity.max()))
+    summary = summarise(sightings, found, nothing, time_used=False)
     summary.save(folder / "summary.json")
 
 
