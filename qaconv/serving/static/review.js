@@ -146,7 +146,7 @@ async function showDisputed() {
 
 function disputedItem(answers) {
   const [{ first, second, source }] = answers;
-  const said = answers.map(({ reviewer: who, answer: word }) => `${who}: ${word}`).join(", ");
+  const verdicts = answers.map(({ reviewer: who, answer: word }) => `${who}: ${word}`).join(", ");
   const button = element("button", {}, "Look again");
   button.addEventListener("click", () => attempt(async () => {
     const [one, other] = await Promise.all([first, second].map((id) => request(`${targetPath()}/sightings/${id}`)));
@@ -156,7 +156,7 @@ function disputedItem(answers) {
     $("pair-title").focus();
   }));
   const images = [first, second].map((id) => image(id, `Sighting ${id}`));
-  return element("li", {}, ...images, element("div", {}, said, element("br"), button));
+  return element("li", {}, ...images, element("div", {}, verdicts, element("br"), button));
 }
 
 function shareOf(figure) {
