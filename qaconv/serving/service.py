@@ -139,7 +139,7 @@ class Service:
         stored = [None if query.sighting is None else self._find_stored(target, query.sighting) for query in queries]
         places = [place_query(profile, query, sighting) for query, sighting in zip(queries, stored, strict=True)]
         searched = place_limits(profile, only)
-        maps = self._query_maps(active.model, queries)
+        maps = self._query_maps(active, queries)
         default, source = active.model.threshold_of(target, even_odds=even_odds)
         if threshold is None:
             threshold = default
@@ -162,7 +162,7 @@ class Service:
         for stored in (query.sighting, sighting):
             if stored is not None:
                 self._find_stored(target, stored)
-        (query_map,), (gallery_map,) = self._query_maps(active.model, [query, Query(sighting=sighting)])
+        (query_map,), (gallery_map,) = self._query_maps(active, [query, Query(sighting=sighting)])
         return correspondences(query_map, gallery_map, active.model.head, limit)
 
     def sighting(self, target: str, sighting: int) -> Sighting:
@@ -270,20 +270,14 @@ class Service:
             raise NotFound(f"{target} has no sighting {sighting}")
         return stored
 
-    def _query_maps(self, model: ServedModel, queries: Sequence[Query]) -> list[NDArray[np.float32]]:
+    def _query_maps(self, active: ActiveVersion, queries: Sequence[Query]) -> list[NDArray[np.float32]]:
         """Return each query's maps [n, C, h, w]: a stored one, or those of new crops, which are encoded together."""
-        encoded = self._encoder.encode(model, [image for query in queries for image in query.images])
+        encoded = self._encoder.encode(active.model, [image for query in queries for image in query.images])
         ends = np.cumsum([len(query.images) for query in queries])
         return [
-            maps if query.sighting is None else self._stored_map(model, query.sighting)[None]
+            maps if query.sighting is None else active.map_of(self.records, query.sighting)[None]
             for query, maps in zip(queries, np.split(encoded, ends[:-1]), strict=True)
         ]
-
-    def _stored_map(self, model: ServedModel, sighting: int) -> NDArray[np.float32]:
-        stored = self.records.map_of(sighting, model.encoder_digest, model.map_shape)
-        if stored is None:
-            raise NotFound(f"sighting {sighting} was deleted, or its image is no longer decoded; see the service's log")
-        return stored
 
     def _encode_missing(self, model: ServedModel, after: int = 0) -> int:
         """Encode stored crops without a map of this encoder, a batch at a time, so that searches run in between.
