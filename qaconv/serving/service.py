@@ -20,6 +20,8 @@ from qaconv.serving.active_version import ActiveVersion, gallery_form
 from qaconv.serving.clock import Clock
 from qaconv.serving.encoding import BATCH, CropEncoder
 from qaconv.serving.identities import Identities
+from qaconv.serving.identity_store import IdentityStore
+from qaconv.serving.identity_updates import IdentityUpdates
 from qaconv.serving.messages import Answer, Enrolled, Limits, NewSighting, Query
 from qaconv.serving.places import NotFound, find_cameras, number_camera, place_limits, place_query, place_sightings
 from qaconv.serving.ranking import Request, rank_gallery
@@ -60,14 +62,17 @@ class Service:
         self.clock = Clock(self._kept_time_s)
         self._encode_missing(model)
         self.active = ActiveVersion.load(version, model, records, settings.memory_mb)
-        self.identities = Identities(
+        self._identity_store = IdentityStore(records)
+        updates = IdentityUpdates(
             records,
+            self._identity_store,
             self.reviews,
             lambda: self.active,
             self.clock.now,
             lambda: self._encoder.is_enrolling,
             settings.shortlist,
         )
+        self.identities = Identities(records, self._identity_store, updates, lambda: self.active, self.clock.now)
         self._report_cameras()
 
     def enrol(self, target: str, sightings: Sequence[NewSighting]) -> Enrolled:
@@ -218,7 +223,7 @@ class Service:
             some = ids[start : start + DELETED]
             with self._change:
                 if self.records.is_nearly_full():
-                    self.identities.forget_edges(some)
+                    self._identity_store.forget_edges(some)
                 self.records.delete(some)
                 gallery = self.active.galleries.get(target)
                 if gallery is not None:
