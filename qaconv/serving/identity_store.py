@@ -11,12 +11,11 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from qaconv.serving.review_store import Draw, ScoredPair, Verdict, forget_answers, store_answer
 from qaconv.serving.storage import Records
 
-Ints = NDArray[np.int64]
+ChangeKind = Literal["merge", "split"]
 
 TABLES = (
     """CREATE TABLE IF NOT EXISTS identities (
@@ -94,7 +93,7 @@ class Change:
         changed_s: when, in seconds since 1970.
     """
 
-    kind: Literal["merge", "split"]
+    kind: ChangeKind
     identity: int
     other: int
     who: str | None

@@ -32,6 +32,7 @@ from qaconv.serving.storage import Busy, DiskFull, Records, Sighting
 from qaconv.tlift import TLiftProfile
 
 log = logging.getLogger(__name__)
+UpdateState = Literal["idle", "waiting", "searching", "clustering"]
 
 BATCH = 32  # sightings searched for between two transactions
 PAUSES = 9  # length of the pause after a search while sightings are enrolled, in searches
@@ -49,7 +50,7 @@ class Progress:
         fault: why the last update failed; None where it did not.
     """
 
-    state: Literal["idle", "waiting", "searching", "clustering"] = "idle"
+    state: UpdateState = "idle"
     searched: int = 0
     to_search: int = 0
     fault: str | None = None
