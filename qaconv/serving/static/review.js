@@ -1,6 +1,7 @@
 // The page of reviews: show two sightings, store whether they are one person, and show what the answers say.
 import {
-  $, attempt, describe, element, forgetPictures, image, openPage, percent, picture, request, showStatus, targetPath,
+  $, attempt, count, describe, element, forgetPictures, image, openPage, percent, picture, request, showStatus,
+  targetPath,
 } from "/static/client.js";
 
 const AHEAD = 10; // pairs fetched at a time
@@ -134,7 +135,7 @@ async function showEstimates() {
   $("about").textContent = `Version ${made.version} marks pairs above a stated probability of ${made.threshold.toFixed(3)}. ` +
     `The sample is drawn from ${candidates(made)} candidate pairs. ` + (made.cannot_tell ? `${made.cannot_tell} could not be told. ` : "");
   $("disputed").hidden = !made.disputed;
-  $("disputed-title").textContent = `Reviewers disagree on ${made.disputed} ${made.disputed === 1 ? "pair" : "pairs"}`;
+  $("disputed-title").textContent = `Reviewers disagree on ${count(made.disputed, "pair")}`;
   if (made.disputed) await showDisputed();
 }
 
