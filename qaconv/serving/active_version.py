@@ -4,6 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
+import numpy as np
+from numpy.typing import NDArray
+
 from qaconv.errors import InputError
 from qaconv.runtime.model import ServedModel
 from qaconv.serving.gallery import Gallery, sighting_bytes
@@ -59,6 +62,17 @@ class ActiveVersion:
         if target not in self.galleries:
             raise NotFound(f"unknown target {target!r}, allowed: {', '.join(self.galleries)}")
         return self.galleries[target], self.model.profiles[target]
+
+    def map_of(self, records: Records, sighting: int) -> NDArray[np.float32]:
+        """Return the map of a stored sighting, [C, h, w].
+
+        Raises:
+            NotFound: it was deleted, or the version's decoder refuses its image.
+        """
+        values = records.map_of(sighting, self.model.encoder_digest, self.model.map_shape)
+        if values is None:
+            raise NotFound(f"sighting {sighting} was deleted, or its image is no longer decoded; see the service's log")
+        return values
 
     def check_room(self, count: int) -> None:
         """Check that memory has room for more sightings.

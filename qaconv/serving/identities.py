@@ -18,14 +18,12 @@ from qaconv.serving.identity_views import (
     Wanted,
     list_identities,
     list_journeys,
-    members_of,
     most_probable,
-    place_table,
     show_journey,
 )
-from qaconv.serving.places import NotFound, number_camera
+from qaconv.serving.places import NotFound, number_cameras
 from qaconv.serving.review_pairs import state_pair
-from qaconv.serving.review_store import Draw, ReviewStore, ScoredPair
+from qaconv.serving.review_store import Draw, ScoredPair
 from qaconv.serving.storage import Records
 from qaconv.tlift import TLiftProfile
 
@@ -35,27 +33,25 @@ class Identities:
 
     Args:
         records: the sightings.
-        reviews: people's answers.
+        store: their identities.
+        updates: give sightings identities.
         active: returns the version that answers.
         now: returns the time, in seconds since 1970.
-        is_enrolling: returns whether sightings are being enrolled.
-        shortlist: sightings that a query is matched with in full.
     """
 
     def __init__(
         self,
         records: Records,
-        reviews: ReviewStore,
+        store: IdentityStore,
+        updates: IdentityUpdates,
         active: Callable[[], ActiveVersion],
         now: Callable[[], float],
-        is_enrolling: Callable[[], bool],
-        shortlist: int,
     ) -> None:
+        self._records = records
+        self._store = store
+        self.updates = updates
         self._active = active
         self._now = now
-        self._records = records
-        self._store = IdentityStore(records)
-        self.updates = IdentityUpdates(records, self._store, reviews, active, now, is_enrolling, shortlist)
 
     def start(self, target: str) -> None:
         """Give the sightings of a target identities, in the background, and those that are enrolled from now on too.
@@ -90,10 +86,6 @@ class Identities:
         with self.updates.clustering:
             return self._store.forget(target)
 
-    def forget_edges(self, ids: Sequence[int]) -> None:
-        """Delete the edges of sightings that are about to be deleted, in transactions that fit on a full disk."""
-        self._store.forget_edges(ids)
-
     def list_identities(
         self, target: str, wanted: Wanted, skip: int, limit: int, *, least_certain_first: bool
     ) -> tuple[int, list[Identity]]:
@@ -122,7 +114,7 @@ class Identities:
         Raises:
             NotFound: unknown target or identity.
         """
-        members = members_of(self._table(target), target, identity)
+        members = self._members(target, identity)
         return show_journey(members), self._store.changes(target, identity)
 
     def merge(self, target: str, identity: int, other: int, who: str) -> None:
@@ -141,9 +133,8 @@ class Identities:
         if identity == other:
             raise InputError(f"other must be another identity than {identity}, got {other}")
         with self.updates.clustering:
-            table = self._table(target)
-            kept = members_of(table, target, identity)
-            moved = members_of(table, target, other)
+            kept = self._members(target, identity)
+            moved = self._members(target, other)
             change = Change("merge", identity, other, who, self._now())
             self._move(target, kept, moved, change, who)
 
@@ -157,7 +148,7 @@ class Identities:
             InputError: a sighting is not of the identity, or none remains.
         """
         with self.updates.clustering:
-            members = members_of(self._table(target), target, identity)
+            members = self._members(target, identity)
             is_moved = members["sighting"].isin(sightings)
             moved, kept = members[is_moved], members[~is_moved]
             if strange := sorted(set(sightings) - set(moved["sighting"].tolist())):
@@ -175,16 +166,24 @@ class Identities:
         self._store.move(target, kept["sighting"].tolist(), moved["sighting"].tolist(), change, who, pair)
 
     def _pair(self, target: str, first: int, second: int) -> tuple[ScoredPair, Draw]:
-        active = self._active()
-        _, profile = active.find(target)
-        stored = [self._records.find(sighting) for sighting in (first, second)]
-        numbered = [number_camera(profile, sighting) for sighting in stored if sighting is not None]
-        if len(numbered) < 2:
+        one = self._records.find(first)
+        other = self._records.find(second)
+        if one is None or other is None:
             raise NotFound(f"a sighting of {target} was deleted meanwhile; try again")
-        return state_pair(self._records, active, target, *numbered)
+        return state_pair(self._records, self._active(), target, one, other)
 
     def _profile(self, target: str) -> TLiftProfile:
         return self._active().find(target)[1]
 
     def _table(self, target: str) -> pd.DataFrame:
-        return place_table(self._store.table(target), self._profile(target))
+        """Return the sightings that have an identity, with their cameras as the profile numbers them."""
+        profile = self._profile(target)
+        table = self._store.table(target)
+        return number_cameras(profile, table[table["identity"] > 0].reset_index(drop=True))
+
+    def _members(self, target: str, identity: int) -> pd.DataFrame:
+        profile = self._profile(target)
+        members = self._store.table(target, identity)
+        if members.empty:
+            raise NotFound(f"{target} has no identity {identity}")
+        return number_cameras(profile, members)

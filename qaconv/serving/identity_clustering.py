@@ -17,6 +17,7 @@ from qaconv.identities.clustering import Identities, identify
 from qaconv.identities.graph import Edges
 from qaconv.identities.numbers import keep_numbers
 from qaconv.serving.identity_store import Edge
+from qaconv.serving.places import number_cameras
 from qaconv.serving.review_store import AgreedPair
 from qaconv.tlift import TLiftProfile
 
@@ -55,31 +56,26 @@ def cluster_again(
     contradicted = ~one_person & (before[one] == before[other])
     known[np.concatenate([one[contradicted], other[contradicted]])] = 0
     odds = _with_certain(ids, edges, np.where(pinned, before, 0), (one[~one_person], other[~one_person]))
-    result = identify(number_cameras(table, profile), odds, known=known, last=last)
+    result = identify(_place(table, profile), odds, known=known, last=last)
     clusters = _join(_keep_pinned(result.identity, before, pinned), one[one_person], other[one_person])
     identity, changes = keep_numbers(clusters, before, last)
     return Identities(identity, result.probability, result.cut_tracks, changes, max(last, int(identity.max(initial=0))))
 
 
-def number_cameras(table: pd.DataFrame, profile: TLiftProfile) -> pd.DataFrame:
+def _place(table: pd.DataFrame, profile: TLiftProfile) -> pd.DataFrame:
     """Return camid, time_s and track of stored sightings as the profile has them, [N].
 
     A sighting at a camera that the profile lacks has no time. Tracks are named with their cameras, as two cameras may
     use one name; pinned sightings are in no track.
     """
-    numbers = {name: camid for camid, name in profile.cameras.items()}
-    camids = [
-        camid if camera is None else numbers.get(camera, -1)
-        for camera, camid in zip(table["camera"], table["camid"], strict=True)
-    ]
-    known_camids, times = profile.leave_out_unknown(np.array(camids, dtype=np.int64), table["time_s"].to_numpy())
+    camids, times = profile.leave_out_unknown(number_cameras(profile, table)["camid"], table["time_s"])
     tracks = [
         "" if track is None or is_pinned else f"{camid if camera is None else camera}\n{track}"
         for track, camera, camid, is_pinned in zip(
             table["track"], table["camera"], table["camid"], table["pinned_s"] > 0, strict=True
         )
     ]
-    return pd.DataFrame({"camid": known_camids.astype(np.int64), "time_s": times, "track": tracks})
+    return pd.DataFrame({"camid": camids, "time_s": times, "track": tracks})
 
 
 def _rows_of(ids: Ints, pinned_s: Floats, answers: Sequence[AgreedPair]) -> tuple[Ints, Ints, Bools]:

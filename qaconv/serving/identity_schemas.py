@@ -1,10 +1,12 @@
 """Requests and answers about identities as JSON."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import BaseModel, Field
 
 from qaconv.serving.fields import CameraName, CameraNumber, Id, Number
+from qaconv.serving.identity_store import ChangeKind
+from qaconv.serving.identity_updates import UpdateState
 from qaconv.serving.schemas import Strict
 
 MOST_MOVED = 1_000  # sightings of a split
@@ -17,9 +19,7 @@ LowestProbability = Annotated[
 class Update(BaseModel):
     """The update of a target's identities."""
 
-    state: Literal["idle", "waiting", "searching", "clustering"] = Field(
-        description="What it does; waiting: another target is updated first."
-    )
+    state: UpdateState = Field(description="What it does; waiting: another target is updated first.")
     wanted: bool = Field(description="Whether new sightings are given identities, after a first request for it.")
     searched: int = Field(description="Sightings that this update, or the last one, has searched for.")
     to_search: int = Field(description="Sightings that it searches for.")
@@ -85,7 +85,7 @@ class VisitWithMembers(Visit):
 class Change(BaseModel):
     """A merge or a split."""
 
-    kind: Literal["merge", "split"] = Field(
+    kind: ChangeKind = Field(
         description="merge: the sightings of `other` came to it; split: some of its own went to `other`."
     )
     other: int

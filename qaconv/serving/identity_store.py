@@ -11,12 +11,11 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from qaconv.serving.review_store import Draw, ScoredPair, Verdict, forget_answers, store_answer
 from qaconv.serving.storage import Records
 
-Ints = NDArray[np.int64]
+ChangeKind = Literal["merge", "split"]
 
 TABLES = (
     """CREATE TABLE IF NOT EXISTS identities (
@@ -94,7 +93,7 @@ class Change:
         changed_s: when, in seconds since 1970.
     """
 
-    kind: Literal["merge", "split"]
+    kind: ChangeKind
     identity: int
     other: int
     who: str | None
@@ -188,15 +187,21 @@ class IdentityStore:
             )
         return True
 
-    def table(self, target: str) -> pd.DataFrame:
+    def table(self, target: str, identity: int | None = None) -> pd.DataFrame:
         """Return the sightings of a target that have been searched for, in the order of their ids.
 
         Its columns are COLUMNS; `identity` is 0 and `probability` NaN where none has been given, `time_s` NaN where
-        unknown, `camera` and `track` None where there is none. `pinned_s` is when a
-        person chose the identity, in seconds since 1970, and 0 where nobody has.
+        unknown, `camera` and `track` None where there is none. `pinned_s` is when a person chose the identity, in
+        seconds since 1970, and 0 where nobody has.
+
+        Args:
+            target: the camera network.
+            identity: number of the one to return. Default: all, also the sightings that have none.
         """
-        statement = f"SELECT {', '.join(COLUMNS)} FROM identities WHERE target = ? ORDER BY sighting"
-        table = pd.DataFrame(self._records.query(statement, target), columns=COLUMNS, dtype=object)
+        only = "" if identity is None else "AND identity = ?"
+        values = (target,) if identity is None else (target, identity)
+        statement = f"SELECT {', '.join(COLUMNS)} FROM identities WHERE target = ? {only} ORDER BY sighting"
+        table = pd.DataFrame(self._records.query(statement, *values), columns=COLUMNS, dtype=object)
         numbers = {"sighting": np.int64, "camid": np.int64, "identity": np.int64}
         return table.astype({**numbers, "time_s": np.float64, "probability": np.float64, "pinned_s": np.float64})
 

@@ -10,7 +10,7 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from typing import Literal
@@ -28,10 +28,11 @@ from qaconv.serving.identity_clustering import cluster_again
 from qaconv.serving.identity_store import Change, Edge, IdentityStore
 from qaconv.serving.places import NotFound, number_camera
 from qaconv.serving.review_store import ReviewStore
-from qaconv.serving.storage import Busy, DiskFull, Records
+from qaconv.serving.storage import Busy, DiskFull, Records, Sighting
 from qaconv.tlift import TLiftProfile
 
 log = logging.getLogger(__name__)
+UpdateState = Literal["idle", "waiting", "searching", "clustering"]
 
 BATCH = 32  # sightings searched for between two transactions
 PAUSES = 9  # length of the pause after a search while sightings are enrolled, in searches
@@ -49,7 +50,7 @@ class Progress:
         fault: why the last update failed; None where it did not.
     """
 
-    state: Literal["idle", "waiting", "searching", "clustering"] = "idle"
+    state: UpdateState = "idle"
     searched: int = 0
     to_search: int = 0
     fault: str | None = None
@@ -159,7 +160,7 @@ class IdentityUpdates:
         self._progress[target] = Progress("searching", 0, len(ids))
         for start in range(0, len(ids), BATCH):
             batch = ids[start : start + BATCH]
-            edges = [edge for sighting in batch for edge in self._search(active.model, gallery, target, sighting)]
+            edges = [edge for sighting in batch for edge in self._search(active.model, gallery, sighting)]
             is_outdated = self._active().model is not active.model
             if self._stopped.is_set() or is_outdated or not self._store.add_edges(target, digest, batch, edges):
                 return
@@ -168,20 +169,19 @@ class IdentityUpdates:
         with self.clustering:
             self._cluster(target, digest, profile)
 
-    def _search(self, model: ServedModel, gallery: Gallery, target: str, sighting: int) -> Iterator[Edge]:
-        """Yield the edges of a stored sighting; pause after it while sightings are enrolled."""
+    def _search(self, model: ServedModel, gallery: Gallery, sighting: int) -> list[Edge]:
+        """Return the edges of a stored sighting; pause after it while sightings are enrolled."""
         if self._stopped.is_set():
-            return
+            return []
         began = time.perf_counter()
         stored = self._records.find(sighting)
         query_map = self._records.map_of(sighting, model.encoder_digest, model.map_shape)
         if stored is None or query_map is None:  # deleted meanwhile
-            return
-        placed = number_camera(model.profiles[target], stored)
-        time_s = np.nan if placed.time_s is None else placed.time_s
-        yield from find_edges(model, gallery, target, sighting, placed.camid, time_s, query_map, self._shortlist)
+            return []
+        edges = find_edges(model, gallery, stored, query_map, self._shortlist)
         if self._is_enrolling():
             self._stopped.wait(PAUSES * (time.perf_counter() - began))
+        return edges
 
     def _cluster(self, target: str, digest: str, profile: TLiftProfile) -> None:
         state = self._store.state(target)
@@ -227,10 +227,7 @@ def digest_odds(model: ServedModel, target: str) -> str:
 def find_edges(
     model: ServedModel,
     gallery: Gallery,
-    target: str,
-    sighting: int,
-    camid: int,
-    time_s: float,
+    sighting: Sighting,
     query_map: NDArray[np.float32],
     shortlist: int,
 ) -> list[Edge]:
@@ -238,23 +235,21 @@ def find_edges(
 
     Args:
         model: matches and states probabilities.
-        gallery: of the target.
-        target: the camera network.
-        sighting: id of the query.
-        camid: its camera.
-        time_s: its time in seconds, NaN where unknown.
+        gallery: of the sighting's target.
+        sighting: the query, as it was enrolled.
         query_map: its map, [C, h, w].
         shortlist: sightings to match in full.
     """
-    profile = model.profiles[target]
+    profile = model.profiles[sighting.target]
+    placed = number_camera(profile, sighting)
     candidates = gallery.search(model, query_map[None], Filter(), shortlist + 1)
     scores = expit(candidates.logits[0].astype(np.float64))
     count = len(scores)
-    query = profile.leave_out_unknown(np.full(count, camid), np.full(count, time_s))
+    query = profile.leave_out_unknown(np.full(count, placed.camid), np.full(count, placed.time_s, np.float64))
     others = profile.leave_out_unknown(candidates.camids, candidates.times)
     log_odds = np.minimum(profile.pair_log_odds(scores, query, others, candidates.searched), LIMIT)
-    likely = (log_odds > -LIMIT) & (candidates.ids != sighting)
+    likely = (log_odds > -LIMIT) & (candidates.ids != sighting.id)
     return [
-        Edge(min(sighting, other), max(sighting, other), odds)
+        Edge(min(sighting.id, other), max(sighting.id, other), odds)
         for other, odds in zip(candidates.ids[likely].tolist(), log_odds[likely].tolist(), strict=True)
     ]

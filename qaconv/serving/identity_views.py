@@ -9,8 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from qaconv.identities.journeys import list_visits
-from qaconv.serving.places import NotFound, find_cameras, number_camera
-from qaconv.serving.storage import Sighting
+from qaconv.serving.places import find_cameras
 from qaconv.tlift import TLiftProfile
 
 Bools = NDArray[np.bool_]
@@ -102,25 +101,6 @@ class Visit:
     members: list[Member] | None = None
 
 
-def place_table(table: pd.DataFrame, profile: TLiftProfile) -> pd.DataFrame:
-    """Return the sightings that have an identity, with their cameras as a profile numbers them, [N].
-
-    Args:
-        table: of `IdentityStore.table`.
-        profile: of the target.
-
-    Returns:
-        The table, with a column `place` that numbers the cameras, also those that the profile lacks.
-    """
-    table = table[table["identity"] > 0].reset_index(drop=True)
-    places, keys = pd.factorize(pd.Series(list(zip(table["camera"], table["camid"], strict=True)), dtype=object))
-    numbered = [_number(profile, camera, camid) for camera, camid in keys]
-    table["place"] = places
-    table["camid"] = [numbered[place].camid for place in places]
-    table["camera"] = [numbered[place].camera for place in places]
-    return table
-
-
 def list_identities(
     table: pd.DataFrame, profile: TLiftProfile, wanted: Wanted, skip: int, limit: int, *, least_certain_first: bool
 ) -> tuple[int, list[Identity]]:
@@ -180,25 +160,9 @@ def show_journey(table: pd.DataFrame) -> list[Visit]:
     return [_visit(row, _members(table[_is_within(table, row)])) for row in visits.to_dict("records")]
 
 
-def members_of(table: pd.DataFrame, target: str, identity: int) -> pd.DataFrame:
-    """Return the sightings of one identity.
-
-    Raises:
-        NotFound: there is none of this number.
-    """
-    members = table[table["identity"] == identity]
-    if members.empty:
-        raise NotFound(f"{target} has no identity {identity}")
-    return members
-
-
 def most_probable(table: pd.DataFrame) -> int:
     """Return the id of the most probable sighting."""
     return int(table["sighting"].to_numpy()[table["probability"].to_numpy().argmax()])
-
-
-def _number(profile: TLiftProfile, camera: str | None, camid: int) -> Sighting:
-    return number_camera(profile, Sighting(0, profile.target, camid, None, None, 0.0, camera))
 
 
 def _is_seen(table: pd.DataFrame, profile: TLiftProfile, wanted: Wanted) -> Bools:

@@ -3,6 +3,9 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+import pandas as pd
+
 from qaconv.errors import InputError
 from qaconv.serving.gallery import Filter
 from qaconv.serving.messages import Limits, NewSighting, Query
@@ -98,8 +101,32 @@ def number_camera(profile: TLiftProfile, sighting: Sighting) -> Sighting:
 
     Profiles may number the same names differently. UNKNOWN stands for a name that the profile lacks.
     """
-    camid = profile.camid_of(sighting.camera or str(sighting.camid))
+    camid, camera = _number(profile, sighting.camid if sighting.camera is None else sighting.camera)
+    return replace(sighting, camid=camid, camera=camera)
+
+
+def number_cameras(profile: TLiftProfile, sightings: pd.DataFrame) -> pd.DataFrame:
+    """Give a table of stored sightings the numbers and names that their cameras have in a profile, [N].
+
+    Args:
+        profile: of the target.
+        sightings: columns camid and camera, and any others, [N].
+
+    Returns:
+        The table, with a column `place` that numbers the cameras from 0, also those that the profile lacks.
+    """
+    stored = sightings["camera"].where(sightings["camera"].notna(), sightings["camid"])
+    places, cameras = pd.factorize(stored)
+    numbered = [_number(profile, camera) for camera in cameras]
+    camids = np.array([camid for camid, _ in numbered], dtype=np.int64)
+    names = pd.Series([numbered[place][1] for place in places], index=sightings.index, dtype=object)  # None, not NaN
+    return sightings.assign(place=places, camid=camids[places], camera=names)
+
+
+def _number(profile: TLiftProfile, camera: int | str) -> tuple[int, str | None]:
+    """Return the number and the name in a profile of a camera that is stored by name, or by number if it has none."""
+    name = camera if isinstance(camera, str) else None
+    camid = profile.camid_of(str(camera))
     if camid is None:
-        is_number = sighting.camera is None and not profile.cameras
-        camid = sighting.camid if is_number else UNKNOWN
-    return replace(sighting, camid=camid, camera=profile.cameras.get(camid, sighting.camera))
+        camid = UNKNOWN if isinstance(camera, str) or profile.cameras else camera
+    return camid, profile.cameras.get(camid, name)

@@ -9,12 +9,10 @@ from qaconv.reviews.sample import CANDIDATES
 from qaconv.serving.active_version import ActiveVersion
 from qaconv.serving.gallery import Filter
 from qaconv.serving.messages import Query
-from qaconv.serving.places import UNKNOWN, NotFound, number_camera, place_query
+from qaconv.serving.places import UNKNOWN, number_camera, place_query
 from qaconv.serving.review_store import Draw, ScoredPair
 from qaconv.serving.storage import Records, Sighting
 from qaconv.tlift.probability import GallerySize
-
-ANYWHERE = Filter()
 
 
 def find_candidates(
@@ -41,7 +39,7 @@ def find_candidates(
         if stored is None or query_map is None:
             continue
         stored = number_camera(profile, stored)
-        candidates = gallery.search(active.model, query_map[None], ANYWHERE, shortlist + 1)
+        candidates = gallery.search(active.model, query_map[None], Filter(), shortlist + 1)
         others = candidates.camids != stored.camid
         if one_camera:
             same_track = np.array([track is not None and track == stored.track for track in candidates.tracks], bool)
@@ -65,16 +63,12 @@ def state_pair(
         NotFound: one was deleted meanwhile, or its image is no longer decoded.
     """
     gallery, profile = active.find(target)
-    model = active.model
-    maps = [records.map_of(sighting.id, model.encoder_digest, model.map_shape) for sighting in (first, second)]
-    missing = [sighting.id for sighting, values in zip((first, second), maps, strict=True) if values is None]
-    if missing:
-        raise NotFound(f"sighting {missing[0]} was deleted, or its image is no longer decoded; see the service's log")
-    logits = model.score(*(values[None] for values in maps if values is not None))
+    first_map, second_map = (active.map_of(records, sighting.id) for sighting in (first, second))
+    logits = active.model.score(first_map[None], second_map[None])
     other = number_camera(profile, second)
     places = np.array([other.camid]), np.array([np.nan if other.time_s is None else other.time_s])
     (stated,) = _state(active, target, first, logits, places, gallery.size())
-    threshold, _ = model.threshold_of(target)
+    threshold, _ = active.model.threshold_of(target)
     return ScoredPair(first.id, second.id, float(logits[0, 0]), float(stated)), Draw(0, active.version, threshold, 0)
 
 

@@ -7,14 +7,12 @@ one is drawn for each version; an answer belongs to the sample that it was asked
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 from qaconv.serving.storage import Records
 
 Verdict = Literal["same", "different", "cannot tell"]
 Source = Literal["sample", "search", "identities"]
-VERDICTS: tuple[str, ...] = get_args(Verdict)
-SOURCES: tuple[str, ...] = get_args(Source)
 
 TABLES = (
     """CREATE TABLE IF NOT EXISTS review_draws (

@@ -171,23 +171,23 @@ class Reviews:
             stated=estimate_matches(group_cells(unanswered)),
             reviewed=estimate_matches(cells),
             recalibration=fit_recalibration(answered["stated"], answered["same"], weights),
-            cannot_tell=int((table["told"] == 0).sum() - (table["asked"] == 0).sum()),
+            cannot_tell=int(((table["answers"] > 0) & table["same"].isna()).sum()),
             disputed=self._service.reviews.count_disputed(target),
         )
 
     def _table(self, draw: Draw) -> pd.DataFrame:
-        """Return all pairs of a sample with their answers."""
-        told: dict[tuple[int, int], list[Verdict]] = {}
+        """Return all pairs of a sample: stratum, marked, stated, same (NaN where nobody could tell) and answers."""
+        answers_of: dict[tuple[int, int], list[Verdict]] = {}
         for first, second, _, answer in self._service.reviews.of_draw(draw.draw):
-            told.setdefault((first, second), []).append(answer)
+            answers_of.setdefault((first, second), []).append(answer)
         rows = []
         for _, pair in self._service.reviews.pairs(draw.draw):
-            answers = told.get((pair.first, pair.second), [])
+            answers = answers_of.get((pair.first, pair.second), [])
             same, different = answers.count("same"), answers.count("different")
             share = same / (same + different) if same + different else np.nan
             marked = pair.probability > draw.threshold
-            rows.append((pair.stratum, marked, pair.probability, share, same + different, len(answers)))
-        return pd.DataFrame(rows, columns=["stratum", "marked", "stated", "same", "told", "asked"])
+            rows.append((pair.stratum, marked, pair.probability, share, len(answers)))
+        return pd.DataFrame(rows, columns=["stratum", "marked", "stated", "same", "answers"])
 
     def _sample(self, target: str) -> Draw:
         """Return the sample of the active version, which is drawn if there is none, or if the gallery has grown."""

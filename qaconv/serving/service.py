@@ -20,6 +20,8 @@ from qaconv.serving.active_version import ActiveVersion, gallery_form
 from qaconv.serving.clock import Clock
 from qaconv.serving.encoding import BATCH, CropEncoder
 from qaconv.serving.identities import Identities
+from qaconv.serving.identity_store import IdentityStore
+from qaconv.serving.identity_updates import IdentityUpdates
 from qaconv.serving.messages import Answer, Enrolled, Limits, NewSighting, Query
 from qaconv.serving.places import NotFound, find_cameras, number_camera, place_limits, place_query, place_sightings
 from qaconv.serving.ranking import Request, rank_gallery
@@ -60,14 +62,17 @@ class Service:
         self.clock = Clock(self._kept_time_s)
         self._encode_missing(model)
         self.active = ActiveVersion.load(version, model, records, settings.memory_mb)
-        self.identities = Identities(
+        self._identity_store = IdentityStore(records)
+        updates = IdentityUpdates(
             records,
+            self._identity_store,
             self.reviews,
             lambda: self.active,
             self.clock.now,
             lambda: self._encoder.is_enrolling,
             settings.shortlist,
         )
+        self.identities = Identities(records, self._identity_store, updates, lambda: self.active, self.clock.now)
         self._report_cameras()
 
     def enrol(self, target: str, sightings: Sequence[NewSighting]) -> Enrolled:
@@ -139,7 +144,7 @@ class Service:
         stored = [None if query.sighting is None else self._find_stored(target, query.sighting) for query in queries]
         places = [place_query(profile, query, sighting) for query, sighting in zip(queries, stored, strict=True)]
         searched = place_limits(profile, only)
-        maps = self._query_maps(active.model, queries)
+        maps = self._query_maps(active, queries)
         default, source = active.model.threshold_of(target, even_odds=even_odds)
         if threshold is None:
             threshold = default
@@ -162,7 +167,7 @@ class Service:
         for stored in (query.sighting, sighting):
             if stored is not None:
                 self._find_stored(target, stored)
-        (query_map,), (gallery_map,) = self._query_maps(active.model, [query, Query(sighting=sighting)])
+        (query_map,), (gallery_map,) = self._query_maps(active, [query, Query(sighting=sighting)])
         return correspondences(query_map, gallery_map, active.model.head, limit)
 
     def sighting(self, target: str, sighting: int) -> Sighting:
@@ -218,7 +223,7 @@ class Service:
             some = ids[start : start + DELETED]
             with self._change:
                 if self.records.is_nearly_full():
-                    self.identities.forget_edges(some)
+                    self._identity_store.forget_edges(some)
                 self.records.delete(some)
                 gallery = self.active.galleries.get(target)
                 if gallery is not None:
@@ -270,20 +275,14 @@ class Service:
             raise NotFound(f"{target} has no sighting {sighting}")
         return stored
 
-    def _query_maps(self, model: ServedModel, queries: Sequence[Query]) -> list[NDArray[np.float32]]:
+    def _query_maps(self, active: ActiveVersion, queries: Sequence[Query]) -> list[NDArray[np.float32]]:
         """Return each query's maps [n, C, h, w]: a stored one, or those of new crops, which are encoded together."""
-        encoded = self._encoder.encode(model, [image for query in queries for image in query.images])
+        encoded = self._encoder.encode(active.model, [image for query in queries for image in query.images])
         ends = np.cumsum([len(query.images) for query in queries])
         return [
-            maps if query.sighting is None else self._stored_map(model, query.sighting)[None]
+            maps if query.sighting is None else active.map_of(self.records, query.sighting)[None]
             for query, maps in zip(queries, np.split(encoded, ends[:-1]), strict=True)
         ]
-
-    def _stored_map(self, model: ServedModel, sighting: int) -> NDArray[np.float32]:
-        stored = self.records.map_of(sighting, model.encoder_digest, model.map_shape)
-        if stored is None:
-            raise NotFound(f"sighting {sighting} was deleted, or its image is no longer decoded; see the service's log")
-        return stored
 
     def _encode_missing(self, model: ServedModel, after: int = 0) -> int:
         """Encode stored crops without a map of this encoder, a batch at a time, so that searches run in between.

@@ -256,6 +256,20 @@ class Records:
             after = rows[-1][0]
             yield [Sighting(*row[:-1]) for row in rows], np.stack([_map(row[-1], shape) for row in rows])
 
+    def query(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
+        """Return the rows of a statement that changes nothing."""
+        with self._lock:
+            return self._connection.execute(statement, values).fetchall()
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """Change the file within a block: it is on disk when the block ends, and nothing is changed if it fails."""
+        with self._lock, _translated_errors():
+            self._limit_growth()
+            with self._reserve.free(), self._connection as connection:  # commits; rolls back after any error
+                connection.execute("BEGIN IMMEDIATE")
+                yield connection
+
     def close(self) -> None:
         """Close the file, and let other processes use the folder."""
         with self._lock:
@@ -281,20 +295,6 @@ class Records:
         for name in ("camera", "track"):
             if columns and name not in columns:
                 self._connection.execute(f"ALTER TABLE sightings ADD COLUMN {name} TEXT")
-
-    def query(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
-        """Return the rows of a statement that changes nothing."""
-        with self._lock:
-            return self._connection.execute(statement, values).fetchall()
-
-    @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Change the file within a block: it is on disk when the block ends, and nothing is changed if it fails."""
-        with self._lock, _translated_errors():
-            self._limit_growth()
-            with self._reserve.free(), self._connection as connection:  # commits; rolls back after any error
-                connection.execute("BEGIN IMMEDIATE")
-                yield connection
 
     def _limit_growth(self) -> None:
         """Let the file grow by the free bytes alone, so that it takes nothing of the reserve."""

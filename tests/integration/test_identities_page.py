@@ -10,11 +10,11 @@ from selenium.webdriver.remote.webdriver import WebDriver
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from qaconv.paths import ONNX, TLIFT
+from tests.integration.browser import NEEDS_BROWSER, PHONE_WIDTH, browser_log, hold_as_phone, open_browser, until, width
 from tests.integration.running_service import MALL, PATIENCE_S, running, write_registered_project
-from tests.integration.test_page import BROWSER, DRIVER, browser_log, open_browser, until
 from tests.small_identities import enrolment, tell_colours_apart
 
-pytestmark = pytest.mark.skipif(not (BROWSER and DRIVER), reason="needs `apt-get install chromium chromium-driver`")
+pytestmark = NEEDS_BROWSER
 
 
 @pytest.fixture(scope="module")
@@ -89,11 +89,10 @@ def test_people_are_filtered_by_camera_time_and_number_of_cameras(page: WebDrive
 
 
 def test_nothing_is_wider_than_a_phone(page: WebDriver) -> None:
-    phone = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
-    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
+    hold_as_phone(page)
     page.find_element(By.CSS_SELECTOR, "#people button").click()
     until(page, "#visits .crops img[src]", 3)
-    assert page.execute_script("return document.documentElement.scrollWidth") <= 390
+    assert width(page) <= PHONE_WIDTH
 
 
 def test_the_page_shows_why_a_merge_is_refused(page: WebDriver) -> None:

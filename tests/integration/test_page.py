@@ -1,25 +1,20 @@
 import base64
-import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
-from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webdriver import WebDriver
-from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.expected_conditions import url_contains
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
+from tests.integration.browser import NEEDS_BROWSER, PHONE_WIDTH, browser_log, hold_as_phone, open_browser, until, width
 from tests.integration.running_service import MALL, PATIENCE_S, running, write_registered_project
 from tests.integration.test_service_process import image, sightings
 
-BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-pytestmark = pytest.mark.skipif(not (BROWSER and DRIVER), reason="needs `apt-get install chromium chromium-driver`")
+pytestmark = NEEDS_BROWSER
 
 TRACKED = "station"  # target whose sightings have tracks
 
@@ -45,33 +40,6 @@ def page(address: str, request: pytest.FixtureRequest) -> Iterator[WebDriver]:
         until(browser, "#stored img[src]", 6)
         yield browser
         assert browser_log(browser) == []
-
-
-@contextmanager
-def open_browser(address: str, scheme: str) -> Iterator[WebDriver]:
-    """Open an address in a browser with a colour scheme, light or dark."""
-    assert BROWSER
-    options = webdriver.ChromeOptions()
-    options.binary_location = BROWSER
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1300,900"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    with webdriver.Chrome(options, webdriver.ChromeService(DRIVER)) as browser:
-        media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
-        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
-        browser.get(address)
-        yield browser
-
-
-def browser_log(page: WebDriver) -> list[dict[str, Any]]:
-    """Return and forget the lines of the browser's console."""
-    lines: list[dict[str, Any]] = page.execute("getLog", {"type": "browser"})["value"]
-    return lines
-
-
-def until(page: WebDriver, selector: str, count: int) -> list[WebElement]:
-    WebDriverWait(page, PATIENCE_S).until(lambda _: len(page.find_elements(By.CSS_SELECTOR, selector)) == count)
-    return page.find_elements(By.CSS_SELECTOR, selector)
 
 
 def test_searching_for_a_stored_sighting_and_explaining_a_result_needs_the_keyboard_alone(page: WebDriver) -> None:
@@ -129,11 +97,10 @@ def test_the_pages_link_to_each_other_with_the_target(page: WebDriver) -> None:
 
 
 def test_nothing_is_wider_than_a_phone(page: WebDriver) -> None:
-    phone = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
-    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
+    hold_as_phone(page)
     page.find_element(By.CSS_SELECTOR, "#stored button").click()
     until(page, "#results button", 5)
-    assert page.execute_script("return document.documentElement.scrollWidth") <= 390
+    assert width(page) <= PHONE_WIDTH
 
 
 def caption(page: WebDriver) -> str:
@@ -172,9 +139,8 @@ def test_pairs_are_reviewed_by_the_keyboard_alone(
 
         WebDriverWait(page, PATIENCE_S).until(lambda _: answers() == ["different", "cannot tell"])
     WebDriverWait(page, PATIENCE_S).until(lambda _: page.find_element(By.ID, "precision-reviewed").text != "")
-    phone = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
-    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
-    assert page.execute_script("return document.documentElement.scrollWidth") <= 390
+    hold_as_phone(page)
+    assert width(page) <= PHONE_WIDTH
 
 
 def test_a_result_is_judged_where_its_query_is_stored(page: WebDriver) -> None:

@@ -4,12 +4,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from fastapi.testclient import TestClient
 
 from qaconv.serving.app import create_app
 from qaconv.serving.messages import Limits, NewSighting, Query
+from qaconv.serving.places import number_camera, number_cameras
 from qaconv.serving.service import Service
+from qaconv.serving.storage import Sighting
 from qaconv.times import UNIX_EPOCH
 from qaconv.tlift import TLiftProfile
 from tests.small_service import ANY, SETTINGS, crop, small_model, small_service, text
@@ -162,3 +165,15 @@ def test_an_equal_sighting_is_stored_once_however_its_camera_and_time_are_writte
     load_version(service, tmp_path / "new", cameras={0: "garage", 1: "hall", 2: "lift"}, time_origin=UNIX_EPOCH)
     assert service.enrol("mall", [first]).ids == [stored]
     assert service.enrol("mall", [replace(first, track="u"), replace(first, camid="hall")]).known == 0
+
+
+@pytest.mark.parametrize("names", [{}, NAMES, {0: "3", 1: "hall", 2: "attic"}])
+def test_a_table_of_sightings_has_the_cameras_that_each_sighting_has(service: Service, names: dict[int, str]) -> None:
+    profile = set_profile(service, cameras=names)
+    cameras = [(3, None), (0, "hall"), (2, "hall"), (0, None), (1, "3"), (2, "attic"), (0, "hall")]
+    table = number_cameras(profile, pd.DataFrame(cameras, columns=["camid", "camera"], dtype=object))
+    stored = [Sighting(0, "mall", camid, None, None, 0.0, camera) for camid, camera in cameras]
+    numbered = [number_camera(profile, sighting) for sighting in stored]
+    assert table["camid"].tolist() == [sighting.camid for sighting in numbered]
+    assert table["camera"].tolist() == [sighting.camera for sighting in numbered]
+    assert table["place"].tolist() == [0, 1, 1, 2, 3, 4, 1]  # a profile fitted again may number one name differently

@@ -62,14 +62,14 @@ function personButton(identity) {
   return button;
 }
 
-function showUpdate({ state: doing, wanted, searched, to_search: all, updated_s: at, fault }) {
+function showUpdate({ state: doing, wanted, searched, to_search: all, updated_s: updated, fault }) {
   const running = doing !== "idle";
   $("updated").classList.toggle("fault", fault !== null);
   $("updated").textContent = fault !== null ? `The last update failed: ${fault}`
     : doing === "waiting" ? "Waiting for the update of another target …"
     : doing === "searching" ? `Searching for ${searched.toLocaleString("en")} of ${count(all, "new sighting")} …`
     : doing === "clustering" ? "Joining sightings to people …"
-    : at !== null ? `Updated ${new Date(at * 1000).toLocaleString("en-GB")}. New sightings follow by themselves.`
+    : updated !== null ? `Updated ${dateText(updated)}. New sightings follow by themselves.`
     : wanted ? "An update begins soon." : "Sightings have not been joined to people yet. Once they are, new ones follow by themselves.";
   $("update").disabled = running;
   $("progress").hidden = !running;
@@ -201,10 +201,12 @@ async function compare() {
   $("compared").replaceChildren(...visits.slice(0, SHOWN).map((visit) => image(visit.image, `Person ${$("other").value}`)));
 }
 
-function describeChange({ kind, other, who, changed_s: at }) {
+function describeChange({ kind, other, who, changed_s: changed }) {
   const what = kind === "merge" ? `Person ${other} was joined to it` : `Person ${other} was taken out of it`;
-  return `${what} by ${who ?? "an update"}, ${new Date(at * 1000).toLocaleString("en-GB")}`;
+  return `${what} by ${who ?? "an update"}, ${dateText(changed)}`;
 }
+
+function dateText(seconds) { return new Date(seconds * 1000).toLocaleString("en-GB"); }
 
 function hideJourney() {
   state.identity = null;

@@ -1,6 +1,7 @@
 // The page of reviews: show two sightings, store whether they are one person, and show what the answers say.
 import {
-  $, attempt, describe, element, forgetPictures, image, openPage, percent, picture, request, showStatus, targetPath,
+  $, attempt, count, describe, element, forgetPictures, image, openPage, percent, picture, request, showStatus,
+  targetPath,
 } from "/static/client.js";
 
 const AHEAD = 10; // pairs fetched at a time
@@ -134,7 +135,7 @@ async function showEstimates() {
   $("about").textContent = `Version ${made.version} marks pairs above a stated probability of ${made.threshold.toFixed(3)}. ` +
     `The sample is drawn from ${candidates(made)} candidate pairs. ` + (made.cannot_tell ? `${made.cannot_tell} could not be told. ` : "");
   $("disputed").hidden = !made.disputed;
-  $("disputed-title").textContent = `Reviewers disagree on ${made.disputed} ${made.disputed === 1 ? "pair" : "pairs"}`;
+  $("disputed-title").textContent = `Reviewers disagree on ${count(made.disputed, "pair")}`;
   if (made.disputed) await showDisputed();
 }
 
@@ -146,7 +147,7 @@ async function showDisputed() {
 
 function disputedItem(answers) {
   const [{ first, second, source }] = answers;
-  const said = answers.map(({ reviewer: who, answer: word }) => `${who}: ${word}`).join(", ");
+  const verdicts = answers.map(({ reviewer: who, answer: word }) => `${who}: ${word}`).join(", ");
   const button = element("button", {}, "Look again");
   button.addEventListener("click", () => attempt(async () => {
     const [one, other] = await Promise.all([first, second].map((id) => request(`${targetPath()}/sightings/${id}`)));
@@ -156,7 +157,7 @@ function disputedItem(answers) {
     $("pair-title").focus();
   }));
   const images = [first, second].map((id) => image(id, `Sighting ${id}`));
-  return element("li", {}, ...images, element("div", {}, said, element("br"), button));
+  return element("li", {}, ...images, element("div", {}, verdicts, element("br"), button));
 }
 
 function shareOf(figure) {
