@@ -184,7 +184,7 @@ def test_a_target_without_labels_is_marked_as_estimated_and_its_cameras_are_name
 def test_people_are_counted_and_the_least_certain_identity_is_shown(project: Path, page: Page, data: Any) -> None:
     summary = json.loads((project / IDENTITIES / "shop/summary.json").read_text())
     shop, yard = (data[kind][0]["people"] for kind in ("targets", "estimated"))
-    assert shop["summary"] == summary
+    assert shop["summary"]["identities"] == summary["identities"]
     assert shop["truth"]["people"] > 1 and yard["truth"] is None
     assert f"grouped into {summary['identities']} identities" in page.text
     assert "Identity 1: 2 sightings, mean probability 25.0 %" in page.text
