@@ -37,7 +37,7 @@ NEW = 1_000  # tracks that join
 PASSES = 3.6  # of a person that leave a track
 CAMERAS = 50
 NEIGHBOURS = 10
-FITTED = 600  # people whom the profile is fitted on
+FITTED = 600  # people that the profile is fitted on
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -121,7 +121,7 @@ def measure(crowd: Crowd, profile: TLiftProfile, new: int, show: Callable[[str],
     old = int(np.searchsorted(numbers, numbers[-1] - new, side="right"))
     began = time.perf_counter()
     edges = find_edges(crowd.neighbours, crowd.logits, crowd.sightings, profile)
-    found = time.perf_counter()
+    odds_s = time.perf_counter() - began
     earlier = crowd.sightings[:old]
     identities = identify(earlier, edges.keep(edges.second < old))
     seconds = time.perf_counter() - began
@@ -129,7 +129,7 @@ def measure(crowd: Crowd, profile: TLiftProfile, new: int, show: Callable[[str],
     show(
         f"{old:,} sightings, {numbers[old - 1]:,} tracks, {len(edges):,} pairs: {seconds:.0f} s, {peak:.1f} GB at most"
     )
-    show(f"of it {found - began:.0f} s for the odds of pairs; {_figures(earlier, identities.identity)}")
+    show(f"of it {odds_s:.0f} s for the odds of pairs; {_figures(earlier, identities.identity)}")
     known = np.concatenate([identities.identity, np.zeros(len(numbers) - old, dtype=np.int64)])
     began = time.perf_counter()
     joined = identify(crowd.sightings, edges, known=known, last=int(known.max()))

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
@@ -24,13 +23,10 @@ from qaconv.identities.summary import Interval
 from qaconv.identities.truth import measure_people
 from qaconv.paths import ONNX
 from qaconv.runtime.model import ServedModel
-from qaconv.synthetic.render import choose_crops
 
 SEEDS = range(520, 530)
 TRACKER = TrackerConfig(breaks=0.1, switches=0.02, missed=0.05)
 COLUMNS = ("tracks", "figure", "mean error", "root mean square", "within", "interval holds", "width")
-
-Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -57,7 +53,7 @@ def main() -> None:
     require_outputs([ONNX])
     model = ServedModel(ONNX)
     table = Table(*COLUMNS, title=f"{len(SEEDS)} drawn networks", title_justify="left")
-    rows = [row for seed in SEEDS for row in _rows(*draw(seed, model))]
+    rows = [row for seed in SEEDS for row in _rows(draw(seed, model))]
     for (tracks, figure), group in pd.DataFrame(rows).groupby(["tracks", "figure"], sort=False):
         error, allowed = group["error"], float(group["allowed"].iloc[0])
         table.add_row(
@@ -74,30 +70,29 @@ def main() -> None:
     console.print(table)
 
 
-def _rows(network: Network, person: Ints) -> Iterator[dict[str, Any]]:
+def _rows(network: Network) -> Iterator[dict[str, Any]]:
     """Yield the comparisons of a network, with its tracks and without."""
     without = replace(network, sightings=network.sightings.assign(track=""))
     for tracks, variant in (("yes", network), ("no", without)):
-        for comparison in compare(variant, person):
+        for comparison in compare(variant):
             yield {"tracks": tracks, **vars(comparison)}
 
 
-def draw(seed: int, model: ServedModel) -> tuple[Network, Ints]:
-    """Draw a network of 4 to 6 cameras and 50 to 150 people; also return the person on each sighting, [N]."""
+def draw(seed: int, model: ServedModel) -> Network:
+    """Draw a network of 4 to 6 cameras and 50 to 150 people."""
     rng = np.random.default_rng([seed, 77])
     cameras, people, distractors = (int(rng.integers(*bounds)) for bounds in ((4, 7), (40, 91), (10, 61)))
     site = SiteConfig(seed=seed, cameras=cameras, people=people, distractors=distractors, junk=0, tracks=TRACKER)
-    crops = choose_crops(site).sort_values("split", ascending=False, kind="stable")  # as `draw_network` orders them
-    return draw_network(f"drawn {seed}", site, model), crops["person"].to_numpy()
+    return draw_network(f"drawn {seed}", site, model)
 
 
-def compare(network: Network, person: Ints) -> Iterator[Comparison]:
+def compare(network: Network) -> Iterator[Comparison]:
     """Yield each estimate of a network with the truth."""
     edges = network.edges()
     identities = identify(network.sightings, edges)
     camid = network.sightings["camid"].to_numpy()
-    everyone = np.ones(len(person), dtype=bool)
-    truth = measure_people(identities.identity, camid, person, everyone, edges)
+    person = network.sightings["person"].to_numpy()
+    truth = measure_people(identities.identity, camid, person, np.ones(len(person), dtype=bool), edges)
     summary = summarise(network.sightings, identities, edges, time_used=True)
     yield _compare("people", summary.people, truth.people, 0.05, unit=truth.people)
     for row in summary.quality.precision:

@@ -56,16 +56,18 @@ def main(names: list[str]) -> None:
 
 
 def _networks(names: list[str]) -> Iterator[Network]:
-    targets = [name for name in names or REPORTED if name in DRAWN or not Path(name).is_dir()]
-    outputs = [folder / name for name in targets if name not in DRAWN for folder in (PREPARED, FEATURES)]
     sites = {name: site for name, site in DRAWN.items() if not names or name in names}
-    require_outputs([*outputs, *([MODELS / SERVED_METHOD] if outputs else []), *([ONNX] if sites else [])])
-    model = ServedModel(ONNX) if sites else None
-    for name, site in sites.items():
-        assert model is not None
-        yield draw_network(name, site, model)
-    yield from (load_target(name) for name in targets if name not in DRAWN)
-    for name in names:
+    others = [name for name in names or REPORTED if name not in DRAWN]
+    targets = [name for name in others if not Path(name).is_dir()]
+    outputs = [folder / name for name in targets for folder in (PREPARED, FEATURES)]
+    outputs += [MODELS / SERVED_METHOD] if targets else []
+    outputs += [ONNX] if sites else []
+    require_outputs(outputs)
+    if sites:
+        model = ServedModel(ONNX)
+        yield from (draw_network(name, site, model) for name, site in sites.items())
+    yield from map(load_target, targets)
+    for name in others:
         if name not in targets:
             yield from load_folder(Path(name))
 

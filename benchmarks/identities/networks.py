@@ -45,7 +45,7 @@ class Network:
 
     Attributes:
         name: for the table.
-        sightings: pid, split, camid, time_s and track, [N].
+        sightings: pid, split, camid, time_s and track, [N]; of a drawn network also person, known without a label too.
         logits: of all pairs, [N, N].
     """
 
@@ -125,7 +125,7 @@ def draw_network(name: str, site: SiteConfig, model: ServedModel) -> Network:
         numbers = number_tracks(boxes, site.tracks, np.random.default_rng(site.seed))
         tracks = np.where(numbers > 0, numbers.astype(str), "")
     table = crops.rename(columns={"camera": "camid"}).assign(time_s=crops["clock_s"], track=tracks)
-    return Network(name, table[["pid", "split", "camid", "time_s", "track"]], model.score(maps, maps))
+    return Network(name, table[["person", "pid", "split", "camid", "time_s", "track"]], model.score(maps, maps))
 
 
 def load_target(name: str) -> Network:
@@ -138,7 +138,7 @@ def load_target(name: str) -> Network:
         parts = -(-int(known.sum()) // MOST)
         rows = np.flatnonzero(known & (sightings["pid"] % parts == 1).to_numpy())
         sightings = sightings.iloc[rows].reset_index(drop=True)
-        name = f"{name}, people {1}, {1 + parts}, ..."
+        name = f"{name}, people 1, {1 + parts}, ..."
     maps = np.ascontiguousarray(store.block(0, len(store))[rows])
     head = load_network(MODELS / SERVED_METHOD)[0].head
     return Network(name, sightings, score_matrix(maps, maps, head, engine=load_params().evaluate.engine))

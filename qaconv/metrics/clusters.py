@@ -1,4 +1,4 @@
-"""Measure identities: how well groups of sightings agree with the people whom they show.
+"""Measure identities: how well groups of sightings agree with the people that they show.
 
 N sightings, I identities, P people. Each sighting has one identity and one person, and counts once, also those of one
 track.

@@ -12,6 +12,7 @@ from qaconv.identities.graph import Edges, find_edges
 from qaconv.identities.summary import Summary
 from qaconv.identities.truth import Truth, measure_people
 from qaconv.matching.results import Matches
+from qaconv.metrics.clusters import shows_known_person
 from qaconv.paths import IDENTITIES, PREPARED
 from qaconv.report.content import Identity, People, Rows
 from qaconv.report.examples import crop
@@ -49,13 +50,11 @@ def gather_people(target: str, frame: pd.DataFrame, matches: Matches, profile: T
 
 def _truth(table: pd.DataFrame, frame: pd.DataFrame, matches: Matches, profile: TLiftProfile) -> Truth:
     """Return what labels say; of pairs only where the profile states their odds."""
-    pid = frame["pid"].to_numpy()
-    of_queries = pid[frame["split"] == "query"]
-    is_known = (pid > 0) | ((pid == 0) & (of_queries == 0).any())  # otherwise 0 is a distractor, of several people
     edges = Edges.join([], [], [])
     if profile.match_odds:
         edges = find_edges(matches.neighbours, matches.neighbour_logits, frame, profile)
-    return measure_people(table["identity"].to_numpy(), frame["camid"].to_numpy(), pid, is_known, edges)
+    identity, camid, pid = table["identity"].to_numpy(), frame["camid"].to_numpy(), frame["pid"].to_numpy()
+    return measure_people(identity, camid, pid, shows_known_person(frame), edges)
 
 
 def _present(table: pd.DataFrame) -> Rows:

@@ -46,6 +46,6 @@ def test_the_threshold_lets_one_pair_of_two_people_in_a_thousand_through() -> No
 def test_each_candidate_finds_three_people_whose_pairs_have_high_odds() -> None:
     first, second = np.triu_indices(15, 1)
     edges = Edges.join(first, second, np.where(PEOPLE[first] == PEOPLE[second], 3.0, -5.0))
-    found = dict(candidates(edges, 15))
-    assert [name for name, identity in found.items() if not same_groups(identity)] == []
-    assert {"correlation clustering, greedy and moves", "label propagation"} <= set(found)
+    clusterings = dict(candidates(edges, 15))
+    assert [name for name, identity in clusterings.items() if not same_groups(identity)] == []
+    assert {"correlation clustering, greedy and moves", "label propagation"} <= set(clusterings)

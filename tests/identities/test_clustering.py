@@ -106,8 +106,8 @@ def test_a_track_stays_together_although_some_of_its_crops_look_different() -> N
 
 def test_a_track_is_cut_where_the_tracker_goes_on_with_another_person() -> None:
     sightings = table_of(5, tracks=["a"] * 4 + [""])
-    found = identify(sightings, edges_of({(0, 1): 5.0, (2, 3): 5.0, (2, 4): 5.0, (3, 4): 5.0}))
-    assert (found.identity.tolist(), found.cut_tracks) == ([1, 1, 2, 2, 2], ("a",))
+    result = identify(sightings, edges_of({(0, 1): 5.0, (2, 3): 5.0, (2, 4): 5.0, (3, 4): 5.0}))
+    assert (result.identity.tolist(), result.cut_tracks) == ([1, 1, 2, 2, 2], ("a",))
 
 
 def test_a_sighting_that_two_identities_claim_belongs_to_its_own_with_less_probability() -> None:
@@ -124,11 +124,11 @@ def test_a_sighting_like_no_other_is_alone_with_certainty() -> None:
 
 
 def test_a_new_sighting_joins_a_known_identity_which_keeps_its_number() -> None:
-    found = identify(
+    result = identify(
         table_of(4), edges_of({(0, 1): 5.0, (1, 3): 5.0, (0, 3): 5.0}), known=np.array([7, 7, 9, 0]), last=9
     )
-    assert found.identity.tolist() == [7, 7, 9, 7]
-    assert found.changes.empty
+    assert result.identity.tolist() == [7, 7, 9, 7]
+    assert result.changes.empty
 
 
 def test_an_identity_that_no_new_sighting_belongs_to_is_not_clustered_again() -> None:
@@ -139,10 +139,10 @@ def test_an_identity_that_no_new_sighting_belongs_to_is_not_clustered_again() ->
 
 def test_a_new_sighting_of_a_known_track_joins_its_identity() -> None:
     sightings = table_of(4, tracks=["a", "a", "b", "a"])
-    found = identify(
+    result = identify(
         sightings, edges_of({(0, 1): 5.0, (0, 3): -1.5, (1, 3): -1.5}), known=np.array([4, 4, 6, 0]), last=6
     )
-    assert found.identity.tolist() == [4, 4, 6, 4]
+    assert result.identity.tolist() == [4, 4, 6, 4]
 
 
 def test_a_known_track_that_is_two_people_now_has_probabilities_by_its_parts() -> None:
@@ -155,17 +155,17 @@ def test_a_known_track_that_is_two_people_now_has_probabilities_by_its_parts() -
 
 def test_a_sighting_that_joins_two_known_identities_merges_them() -> None:
     pairs = dict.fromkeys(combinations(range(4), 2), 5.0)
-    found = identify(table_of(4), edges_of(pairs), known=np.array([4, 4, 6, 0]), last=8)
-    assert found.identity.tolist() == [4, 4, 4, 4]
-    assert found.changes.to_numpy().tolist() == [["merge", 4, 6]]
+    result = identify(table_of(4), edges_of(pairs), known=np.array([4, 4, 6, 0]), last=8)
+    assert result.identity.tolist() == [4, 4, 4, 4]
+    assert result.changes.to_numpy().tolist() == [["merge", 4, 6]]
 
 
 def test_a_known_identity_that_new_sightings_pull_apart_is_split_and_a_number_is_never_given_again() -> None:
     pairs = {(0, 1): -5.0, (1, 2): 5.0}
-    found = identify(table_of(3), edges_of(pairs), known=np.array([5, 5, 0]), last=20)
-    assert found.identity[1] == found.identity[2] != found.identity[0]
-    assert set(found.identity.tolist()) == {5, 21}
-    assert found.changes["kind"].tolist() == ["split"]
+    result = identify(table_of(3), edges_of(pairs), known=np.array([5, 5, 0]), last=20)
+    assert result.identity[1] == result.identity[2] != result.identity[0]
+    assert set(result.identity.tolist()) == {5, 21}
+    assert result.changes["kind"].tolist() == ["split"]
 
 
 def test_a_pair_that_is_unlikely_to_show_one_person_is_not_joined_in_a_small_gallery() -> None:
@@ -173,8 +173,8 @@ def test_a_pair_that_is_unlikely_to_show_one_person_is_not_joined_in_a_small_gal
 
 
 def test_sightings_without_edges_are_identities_of_their_own() -> None:
-    found = identify(table_of(3), edges_of({}))
-    assert (found.identity.tolist(), found.probability.round(2).tolist()) == ([1, 2, 3], [1.0] * 3)
+    result = identify(table_of(3), edges_of({}))
+    assert (result.identity.tolist(), result.probability.round(2).tolist()) == ([1, 2, 3], [1.0] * 3)
 
 
 def test_an_edge_to_a_sighting_that_does_not_exist_is_refused() -> None:

@@ -7,7 +7,7 @@ from qaconv.identities import Edges, find_edges, find_edges_by_scores
 from qaconv.tlift import TLiftProfile
 from qaconv.tlift.calibration import Calibration
 from qaconv.tlift.probability import GallerySize, MatchOdds
-from qaconv.tlift.return_times import ReturnTimes, fit_return_times
+from qaconv.tlift.return_times import ReturnTimes
 from qaconv.tlift.transit import TransitTable
 
 ODDS = MatchOdds(Calibration([-10.0, 10.0], [-10.0, 10.0]), 0.5, sightings=3, span_s=100.0)
@@ -88,21 +88,3 @@ def test_scores_alone_find_the_share_of_pairs_of_one_person() -> None:
     assert stated.sum() == pytest.approx(count * 3 / 2, rel=0.15)
     above = edges.log_odds > 2
     assert same[edges.first[above], edges.second[above]].mean() > 0.85
-
-
-def test_return_times_favour_the_gaps_of_one_visit_and_nothing_else() -> None:
-    rng = np.random.default_rng(2)
-    times = np.sort(rng.uniform(0, 20_000, 400))
-    visits = np.concatenate([times, times + rng.uniform(1, 5, 400)])
-    gaps = np.concatenate([visits[400:] - visits[:400], rng.uniform(0, 20_000, 2000)])
-    scores = np.concatenate([rng.uniform(0.6, 0.9, 400), rng.uniform(0.1, 0.6, 2000)])
-    fitted = fit_return_times(gaps, scores, Calibration([-3.0, 3.0], [-4.0, 4.0]), np.zeros(800, int), visits)
-    assert fitted(np.array([3.0]))[0] > 3
-    assert fitted(np.array([-3.0])) == fitted(np.array([3.0]))
-    assert fitted(np.array([5_000.0]))[0] < 0
-
-
-def test_without_pairs_on_one_camera_their_times_count_for_nothing() -> None:
-    empty = np.empty(0)
-    fitted = fit_return_times(empty, empty, ODDS.calibration, np.zeros(2, int), np.array([0.0, 9.0]))
-    assert fitted(np.array([1.0, 1e6])).tolist() == [0.0, 0.0]

@@ -36,8 +36,8 @@ def test_sightings_without_a_time_are_the_last_visit_to_their_camera() -> None:
 
 def test_flows_follow_the_order_of_visits_and_come_from_one_identity() -> None:
     sightings = table((1, 0, 0.0), (1, 2, 60.0), (1, 0, 200.0), (2, 0, 10.0), (2, 2, 70.0), (3, 1, 20.0), (3, 1, NAN))
-    (there, back) = list_flows(sightings, people([1, 1, 1, 2, 2, 3, 3]))
-    assert (there.from_camid, there.to_camid, there.journeys) == (0, 2, 2)
+    (out, back) = list_flows(sightings, people([1, 1, 1, 2, 2, 3, 3]))
+    assert (out.from_camid, out.to_camid, out.journeys) == (0, 2, 2)
     assert (back.from_camid, back.to_camid, back.journeys) == (2, 0, 1)
 
 

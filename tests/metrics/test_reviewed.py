@@ -1,18 +1,8 @@
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 import pandas as pd
 import pytest
 
-from qaconv.data import reviewed_pairs
-from qaconv.data.fingerprints import save_fingerprints
-from qaconv.data.manifest import Manifest
-from qaconv.data.reviewed_pairs import load_reviewed_pairs
-from qaconv.errors import InputError
 from qaconv.metrics.reviewed import estimate_reviewed
-from qaconv.paths import PREPARED, REVIEWS
-from qaconv.reviews.table import COLUMNS, write_reviews
 from qaconv.tlift import TLiftProfile
 from qaconv.tlift.calibration import Calibration
 from qaconv.tlift.probability import MatchOdds
@@ -23,42 +13,9 @@ FITTED = TLiftProfile("yard", (0, 1), active=True, reason="made up", match_odds=
 SIGHTINGS = pd.DataFrame({"camid": [0, 1] * (COUNT // 2), "time_s": np.nan})
 
 
-def digest(number: int) -> str:
-    return f"{number:064x}"
-
-
-def review(first: int, second: int, answer: str, **changes: Any) -> dict[str, Any]:
-    """Return an answer about a pair of the only stratum, of 30 pairs."""
-    values = {"first_sha256": digest(first), "second_sha256": digest(second), "answer": answer, "draw": 1}
-    sample = {"stratum": "0.5 to 0.9", "stratum_pairs": 30, "weight": 10.0, "probability": 0.7, "marked": True}
-    return {**dict.fromkeys(COLUMNS, 0), **values, **sample, "reviewer": "ada", "source": "sample", **changes}
-
-
-def write(name: str, *rows: dict[str, Any]) -> None:
-    write_reviews(REVIEWS / f"{name}.csv", pd.DataFrame(rows, columns=list(COLUMNS)))
-
-
-@pytest.fixture(autouse=True)
-def yard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Prepare a target of eight images without labels, in the working folder."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(reviewed_pairs, "FEWEST", 3)
-    images = [f"{number}.jpg" for number in range(COUNT)]
-    columns: dict[str, Any] = {
-        "image": images,
-        "pid": -2,
-        "split": ["query"] * 2 + ["gallery"] * (COUNT - 2),
-        "domain": "yard",
-    }
-    Manifest(SIGHTINGS.assign(**columns), Path("images")).save(PREPARED / "yard")
-    digests = [digest(number) for number in range(COUNT)]
-    save_fingerprints(pd.DataFrame({"image": images, "sha256": digests, "look": 0}), "yard")
-
-
 def test_the_present_network_marks_the_pairs_and_the_answers_judge_them() -> None:
-    write("yard", review(0, 1, "same"), review(2, 3, "different"), review(4, 5, "same"), review(6, 7, "same"))
-    pairs = load_reviewed_pairs("yard", ["yard"])
-    assert pairs is not None and pairs[["first", "second"]].to_numpy().tolist() == [[0, 1], [2, 3], [4, 5], [6, 7]]
+    pairs = pd.DataFrame({"first": [0, 2, 4, 6], "second": [1, 3, 5, 7], "same": [1.0, 0.0, 1.0, 1.0]})
+    pairs = pairs.assign(stated=0.7, marked=True, stratum="0.5 to 0.9", stratum_pairs=30)
     neighbours = np.array([[1], [4], [3], [0], [0], [4], [0], [0]])
     logits = np.array([[2.0], [9.0], [2.0], [9.0], [9.0], [-2.0], [9.0], [9.0]])  # of 5 with 4: not marked
     made = estimate_reviewed(pairs, SIGHTINGS, neighbours, logits, FITTED)
@@ -72,27 +29,3 @@ def test_a_profile_without_probabilities_has_no_figures() -> None:
     pairs = pd.DataFrame({"first": [0], "second": [1]})
     without = TLiftProfile("yard", (0, 1), active=False, reason="no times")
     assert estimate_reviewed(pairs, SIGHTINGS, np.array([[1]]), np.array([[0.0]]), without) is None
-
-
-def test_without_a_file_or_with_few_answers_nothing_is_estimated(caplog: pytest.LogCaptureFixture) -> None:
-    assert load_reviewed_pairs("yard", ["yard"]) is None
-    write("yard", review(0, 1, "same"), review(2, 3, "same"), review(4, 5, "cannot tell"))
-    assert load_reviewed_pairs("yard", ["yard"]) is None
-    assert "yard.csv: 2 answered pairs; estimates need at least 3" in caplog.text
-
-
-def test_pairs_of_images_that_left_the_dataset_are_left_out(caplog: pytest.LogCaptureFixture) -> None:
-    rows = [review(number, number + 1, "same") for number in range(4)]
-    write("yard", *rows, review(0, 99, "same"))
-    pairs = load_reviewed_pairs("yard", ["yard"])
-    assert pairs is not None and len(pairs) == 4
-    assert "1 of 5 pairs have images that yard lacks" in caplog.text
-
-
-def test_a_file_of_another_dataset_or_of_no_target_is_refused() -> None:
-    write("yard", review(97, 98, "same"))
-    with pytest.raises(InputError, match="must be about images of data/prepared/yard, got none of them"):
-        load_reviewed_pairs("yard", ["yard"])
-    write("yrad", review(0, 1, "same"))
-    with pytest.raises(InputError, match=r"data/reviews/yrad.csv: unknown target 'yrad', allowed: mall, yard"):
-        load_reviewed_pairs("yard", ["mall", "yard"])

@@ -85,11 +85,11 @@ def contents() -> dict[str, bytes]:
 def test_people_who_walk_past_cameras_become_identities_with_journeys(project: Scene) -> None:
     params, frame, _ = project
     stage.identify(params, "shop")
-    found = table()
-    assert found["image"].tolist() == frame["image"].tolist()
-    most_frequent = found.assign(pid=frame["pid"]).groupby("pid")["identity"].agg(lambda numbers: numbers.mode()[0])
-    assert (found["identity"] == frame["pid"].map(most_frequent)).mean() > 0.95
-    assert found["probability"].between(0, 1).all()
+    written = table()
+    assert written["image"].tolist() == frame["image"].tolist()
+    most_frequent = written.assign(pid=frame["pid"]).groupby("pid")["identity"].agg(lambda numbers: numbers.mode()[0])
+    assert (written["identity"] == frame["pid"].map(most_frequent)).mean() > 0.95
+    assert written["probability"].between(0, 1).all()
     visits = pd.read_parquet(IDENTITIES / "shop" / "visits.parquet")
     assert visits.groupby("identity")["camid"].apply(list).value_counts().index[0] == [0, 1, 2]
     summary = Summary.load(IDENTITIES / "shop" / "summary.json")
@@ -115,10 +115,10 @@ def test_since_an_earlier_result_old_sightings_keep_their_numbers_and_new_ones_j
     is_old = frame.index % 10 > 0
     whole[is_old].assign(identity=whole["identity"] + 100).to_parquet(earlier / "identities.parquet")
     stage.identify(params, "shop", earlier)
-    found = table()
+    written = table()
     joined = whole["identity"].isin(whole["identity"][is_old])
-    assert (found["identity"][joined] == whole["identity"][joined] + 100).mean() > 0.97
-    assert found["identity"].min() > 100
+    assert (written["identity"][joined] == whole["identity"][joined] + 100).mean() > 0.97
+    assert written["identity"].min() > 100
 
 
 def test_the_number_of_an_identity_whose_sightings_are_gone_is_never_given_again(

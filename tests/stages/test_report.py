@@ -16,42 +16,30 @@ from numpy.typing import NDArray
 from qaconv import plugins
 from qaconv.config import METHODS, Params, load_params
 from qaconv.config.kinds import RerankSettings
-from qaconv.data.manifest import UNLABELLED, Manifest
+from qaconv.data.manifest import Manifest
 from qaconv.errors import InputError
-from qaconv.identities.clustering import Identities
-from qaconv.identities.graph import Edges
-from qaconv.identities.people import summarise
 from qaconv.matching.rerank import Distances, Neighbourhoods
 from qaconv.metrics.estimates_file import TargetEstimates, load_target
 from qaconv.metrics.metrics_file import TargetMetrics
-from qaconv.models.checkpoint import Architecture, build_network, save_network
 from qaconv.paths import (
     FEATURES,
-    FINGERPRINTS,
     IDENTITIES,
-    MATCHES,
     METRICS,
-    MODELS,
     PREPARED,
     REPORT,
-    RERANKED,
-    SOURCES,
     TLIFT,
 )
 from qaconv.registry.descriptions import estimate_rows, result_rows
 from qaconv.registry.runs import load_metrics
 from qaconv.report.gather import has_blurred_heads
 from qaconv.stages.evaluate import evaluate
-from qaconv.stages.features import features
 from qaconv.stages.fit_tlift import fit_tlift
-from qaconv.stages.match import match
-from qaconv.stages.prepare import prepare
 from qaconv.stages.report import report
 from qaconv.stages.rerank import rerank
+from tests.stages.report_project import THRESHOLD, run_stages
 from tests.stages.site_params import site_params
 
 PROJECT = Path(__file__).parents[2]
-HISTORY = "epoch,loss\n1,2.5\n"
 
 
 @pytest.fixture(scope="module")
@@ -63,82 +51,13 @@ def params(site_folder: Path) -> Params:
     return Params.model_validate(values)
 
 
-def write_sources(table: str) -> None:
-    """Write a table of data/sources without images."""
-    SOURCES.mkdir(parents=True, exist_ok=True)
-    nothing = pd.DataFrame({"path": [], "domain": [], "sha256": []}, dtype=str)
-    nothing.to_parquet(SOURCES / f"{table}.parquet")
-
-
-CAMERAS = {0: "entrance", 1: "hall", 2: "<roof>"}
-THRESHOLD = 0.5
-
-
-def add_yard() -> None:
-    """Add the target yard: shop without labels, with names of cameras and a profile that states probabilities."""
-    shop = Manifest.load(PREPARED / "shop")
-    is_train = shop.frame["split"] == "train"
-    frame = shop.frame.assign(pid=shop.frame["pid"].where(is_train, UNLABELLED), domain="yard")
-    Manifest(frame, shop.root, cameras=CAMERAS).save(PREPARED / "yard")
-    shutil.copy(FINGERPRINTS / "shop.parquet", FINGERPRINTS / "yard.parquet")
-    for folder in (FEATURES, MATCHES, RERANKED, TLIFT):
-        shutil.copytree(folder / "shop", folder / "yard")
-    curve = {"knots": [-1.0, 1.0], "log_odds": [-3.0, 3.0]}
-    made_up = {
-        "match_odds": {"calibration": curve, "threshold": THRESHOLD, "sightings": len(frame), "span_s": 600.0},
-        "transit": {"centres": [None] * 3, "reach": 1.0, "log_ratio": [[0.0, 0.0]] * 3},
-        "findings": [{"camid": 1, "kind": "missing", "time_s": None, "detail": "3 have no time", "done": "left out"}],
-    }
-    for method in METHODS:
-        path = TLIFT / "yard" / f"{method}.json"
-        path.write_text(json.dumps(json.loads(path.read_text()) | {"target": "yard"} | made_up))
-
-
-def write_identities(target: str) -> None:
-    """Write identities of a target as the stage identify does: two sightings each, the first pair the least certain."""
-    sightings = Manifest.load(PREPARED / target).sightings()
-    identity = 1 + np.arange(len(sightings)) // 2
-    probability = np.where(identity == 1, 0.25, 0.75)
-    table = sightings[["image", "camid", "time_s", "track"]].assign(identity=identity, probability=probability)
-    folder = IDENTITIES / target
-    folder.mkdir(parents=True)
-    table.to_parquet(folder / "identities.parquet")
-    nothing = Edges.join([], [], [])
-    found = Identities(identity, probability, (), pd.DataFrame(), int(identity.max()))
-    summary = summarise(sightings, found, nothing, time_used=False)
-    summary.save(folder / "summary.json")
-
-
 @pytest.fixture(scope="module")
 def project(params: Params, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Run every stage from prepare to report in a folder."""
+    """Make the project in a folder."""
     folder = tmp_path_factory.mktemp("project")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        prepare(params, "shop")
-        for method in METHODS:
-            pooled = params.method(method).pooled
-            network = build_network(Architecture(backbone=params.backbone, image=params.image, pooled=pooled), 0)
-            trained = {
-                "seed": 7,
-                "train": params.train.model_dump(),
-                "method": params.method(method).model_dump(),
-                "data": {"images": 10, "people": 2, "digests": {"school": "<b>5ea1</b>"}},
-                "calibration": None,
-            }
-            save_network(network, MODELS / method, trained, {"history.csv": HISTORY})
-        for table in ("train", "holdout"):
-            write_sources(table)
-        features(params, "shop")
-        match(params, "shop", 1)
-        rerank(params, "shop")
-        fit_tlift(params, "shop")
-        evaluate(params, "shop")
-        add_yard()
-        evaluate(params, "yard")
-        for target in params.targets:
-            write_identities(target)
-        report(params)
+        run_stages(params)
     return folder
 
 
@@ -264,42 +183,13 @@ def test_a_target_without_labels_is_marked_as_estimated_and_its_cameras_are_name
 
 def test_people_are_counted_and_the_least_certain_identity_is_shown(project: Path, page: Page, data: Any) -> None:
     summary = json.loads((project / IDENTITIES / "shop/summary.json").read_text())
-    (shop, yard) = (data[kind][0]["people"] for kind in ("targets", "estimated"))
+    shop, yard = (data[kind][0]["people"] for kind in ("targets", "estimated"))
     assert shop["summary"]["identities"] == summary["identities"]
-    assert f"grouped into {summary['identities']} identities" in page.text
     assert shop["truth"]["people"] > 1 and yard["truth"] is None
-    assert [crop["image"] for crop in shop["uncertain"][0]["crops"]] == sightings_of(project, "shop")[:2]
-    assert shop["uncertain"][0]["probabilities"] == [0.25, 0.25]
+    assert f"grouped into {summary['identities']} identities" in page.text
     assert "Identity 1: 2 sightings, mean probability 25.0 %" in page.text
     largest = max(row["identities"] for row in shop["present"])
     assert f"at most {largest}" in page.text
-
-
-def sightings_of(project: Path, target: str) -> list[str]:
-    return [str(image) for image in Manifest.load(project / PREPARED / target).sightings()["image"]]
-
-
-def test_identities_of_other_sightings_are_refused(
-    params: Params, project: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(project)
-    path = IDENTITIES / "shop" / "identities.parquet"
-    content = path.read_bytes()
-    pd.read_parquet(path).iloc[:-1].to_parquet(path)
-    with pytest.raises(InputError, match="artifacts/identities/shop: holds identities of other images"):
-        report(params)
-    path.write_bytes(content)
-
-
-def test_missing_identities_are_refused_by_name(params: Params, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(project)
-    path = IDENTITIES / "shop" / "identities.parquet"
-    path.rename("away")
-    with pytest.raises(
-        InputError, match=r"identities/shop/identities\.parquet cannot be read: .*`dvc repro` writes it"
-    ):
-        report(params)
-    Path("away").rename(path)
 
 
 def test_a_page_of_targets_without_labels_alone_says_that_nothing_was_measured(

@@ -1,0 +1,97 @@
+"""A small project with a report: untrained networks, the site `shop` with labels, and the same as `yard` without."""
+
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+
+from qaconv.config import METHODS, Params
+from qaconv.data.manifest import UNLABELLED, Manifest
+from qaconv.identities.clustering import Identities
+from qaconv.identities.graph import Edges
+from qaconv.identities.people import summarise
+from qaconv.models.checkpoint import Architecture, build_network, save_network
+from qaconv.paths import FEATURES, FINGERPRINTS, IDENTITIES, MATCHES, MODELS, PREPARED, RERANKED, SOURCES, TLIFT
+from qaconv.stages.evaluate import evaluate
+from qaconv.stages.features import features
+from qaconv.stages.fit_tlift import fit_tlift
+from qaconv.stages.match import match
+from qaconv.stages.prepare import prepare
+from qaconv.stages.report import report
+from qaconv.stages.rerank import rerank
+
+HISTORY = "epoch,loss\n1,2.5\n"
+CAMERAS = {0: "entrance", 1: "hall", 2: "<roof>"}
+THRESHOLD = 0.5
+
+
+def run_stages(params: Params) -> None:
+    """Run every stage from prepare to report in the working folder, except train and identify."""
+    prepare(params, "shop")
+    for method in METHODS:
+        pooled = params.method(method).pooled
+        network = build_network(Architecture(backbone=params.backbone, image=params.image, pooled=pooled), 0)
+        trained = {
+            "seed": 7,
+            "train": params.train.model_dump(),
+            "method": params.method(method).model_dump(),
+            "data": {"images": 10, "people": 2, "digests": {"school": "<b>5ea1</b>"}},
+            "calibration": None,
+        }
+        save_network(network, MODELS / method, trained, {"history.csv": HISTORY})
+    for table in ("train", "holdout"):
+        write_sources(table)
+    features(params, "shop")
+    match(params, "shop", 1)
+    rerank(params, "shop")
+    fit_tlift(params, "shop")
+    evaluate(params, "shop")
+    add_yard()
+    evaluate(params, "yard")
+    for target in params.targets:
+        write_identities(target)
+    report(params)
+
+
+def write_sources(table: str) -> None:
+    """Write a table of data/sources without images."""
+    SOURCES.mkdir(parents=True, exist_ok=True)
+    nothing = pd.DataFrame({"path": [], "domain": [], "sha256": []}, dtype=str)
+    nothing.to_parquet(SOURCES / f"{table}.parquet")
+
+
+def add_yard() -> None:
+    """Add the target yard: shop without labels, with names of cameras and a profile that states probabilities."""
+    shop = Manifest.load(PREPARED / "shop")
+    is_train = shop.frame["split"] == "train"
+    frame = shop.frame.assign(pid=shop.frame["pid"].where(is_train, UNLABELLED), domain="yard")
+    Manifest(frame, shop.root, cameras=CAMERAS).save(PREPARED / "yard")
+    shutil.copy(FINGERPRINTS / "shop.parquet", FINGERPRINTS / "yard.parquet")
+    for folder in (FEATURES, MATCHES, RERANKED, TLIFT):
+        shutil.copytree(folder / "shop", folder / "yard")
+    curve = {"knots": [-1.0, 1.0], "log_odds": [-3.0, 3.0]}
+    made_up = {
+        "match_odds": {"calibration": curve, "threshold": THRESHOLD, "sightings": len(frame), "span_s": 600.0},
+        "transit": {"centres": [None] * 3, "reach": 1.0, "log_ratio": [[0.0, 0.0]] * 3},
+        "findings": [{"camid": 1, "kind": "missing", "time_s": None, "detail": "3 have no time", "done": "left out"}],
+    }
+    for method in METHODS:
+        path = TLIFT / "yard" / f"{method}.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"target": "yard"} | made_up))
+
+
+def write_identities(target: str) -> None:
+    """Write identities of a target as the stage identify does: two sightings each, the first pair the least certain."""
+    sightings = Manifest.load(PREPARED / target).sightings()
+    identity = 1 + np.arange(len(sightings)) // 2
+    probability = np.where(identity == 1, 0.25, 0.75)
+    table = sightings[["image", "camid", "time_s", "track"]].assign(identity=identity, probability=probability)
+    folder = IDENTITIES / target
+    folder.mkdir(parents=True)
+    table.to_parquet(folder / "identities.parquet")
+    nothing = Edges.join([], [], [])
+    summary = summarise(
+        sightings, Identities(identity, probability, (), pd.DataFrame(), int(identity.max())), nothing, time_used=False
+    )
+    summary.save(folder / "summary.json")
