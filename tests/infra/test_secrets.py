@@ -91,8 +91,13 @@ def job(pool: str = "cpu", **changes: Any) -> Object:
 
 
 def admitted(manifest: Object) -> bool:
-    """Evaluate the policy's expressions on a Job."""
-    policy = next(yaml.safe_load_all((K8S / "workers/admission.yaml").read_text(encoding="utf-8")))["spec"]
+    """Evaluate the policy of workers' Jobs on a Job."""
+    return evaluate_policy(K8S / "workers/admission.yaml", manifest)
+
+
+def evaluate_policy(file: Path, manifest: Object) -> bool:
+    """Evaluate the expressions of a file's admission policy on an object."""
+    policy = next(yaml.safe_load_all(file.read_text(encoding="utf-8")))["spec"]
     environment = celpy.Environment()
     context = {"object": json_to_cel(manifest)}
 
