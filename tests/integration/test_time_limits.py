@@ -14,7 +14,8 @@ from tests.integration.test_service_process import image, sightings
 
 HEAD = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n"
 UNFINISHED = b"POST %s/search HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9\r\n\r\n" % MALL.encode()
-SLACK_S = 5.0  # of a busy machine
+SLACK_S = 20.0  # of a busy machine
+WATCHED_S = 10.0  # for which memory and health are watched
 CONNECTIONS = 200
 UNREAD_BYTES = 2048  # of a peer's buffer
 MOST_MEMORY = 200 << 20  # bytes that answers which nobody reads may add
@@ -75,7 +76,7 @@ def test_peers_that_read_no_answer_cost_bounded_memory_and_the_process_ends_in_t
         memory = psutil.Process(process.pid).memory_info
         before = memory().rss
         unread = [send_searches(client.base_url.host, port) for _ in range(CONNECTIONS)]
-        until = time.monotonic() + 2 * SLACK_S
+        until = time.monotonic() + WATCHED_S
         while time.monotonic() < until:
             began = time.monotonic()
             assert httpx.get(f"{client.base_url}/healthz", timeout=SLACK_S).status_code == 200
