@@ -19,13 +19,13 @@ from qaconv.runtime.model import ServedModel
 from qaconv.serving.active_version import ActiveVersion, gallery_form
 from qaconv.serving.clock import Clock
 from qaconv.serving.encoding import BATCH, CropEncoder
-from qaconv.serving.identities import Identities
-from qaconv.serving.identity_store import IdentityStore
-from qaconv.serving.identity_updates import IdentityUpdates
+from qaconv.serving.identities.identities import Identities
+from qaconv.serving.identities.store import IdentityStore
+from qaconv.serving.identities.updates import IdentityUpdates
 from qaconv.serving.messages import Answer, Enrolled, Limits, NewSighting, Query
 from qaconv.serving.places import NotFound, find_cameras, number_camera, place_limits, place_query, place_sightings
 from qaconv.serving.ranking import Request, rank_gallery
-from qaconv.serving.review_store import ReviewStore
+from qaconv.serving.reviews.store import ReviewStore
 from qaconv.serving.storage import DELETED, Records, Sighting
 
 log = logging.getLogger(__name__)

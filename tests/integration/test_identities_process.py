@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from qaconv.paths import ONNX, TLIFT
-from qaconv.serving.identity_updates import BATCH
+from qaconv.serving.identities.updates import BATCH
 from tests.integration.running_service import MALL, PATIENCE_S, running, write_registered_project
 from tests.small_identities import enrolment, tell_colours_apart
 

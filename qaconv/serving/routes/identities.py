@@ -9,9 +9,10 @@ from fastapi import FastAPI, HTTPException, Query
 from fastapi.responses import FileResponse
 
 from qaconv.errors import InputError
-from qaconv.serving import fields, identity_schemas, schemas
+from qaconv.serving import fields, schemas
 from qaconv.serving.auth import Caller, require_scope
-from qaconv.serving.identity_views import Wanted
+from qaconv.serving.identities import schemas as identity_schemas
+from qaconv.serving.identities.views import Wanted
 from qaconv.serving.routes.common import PREFIX, REFUSALS, Responses, Target
 from qaconv.serving.routes.operations import PAGE
 from qaconv.serving.routes.sightings import CHANGES

@@ -6,16 +6,17 @@ from fastapi import FastAPI, HTTPException, Query
 from fastapi.responses import FileResponse
 
 from qaconv.reviews.estimate import Figure, ReviewedMatches
-from qaconv.serving import fields, review_schemas
+from qaconv.serving import fields
 from qaconv.serving.auth import ANYONE, Caller, require_scope
-from qaconv.serving.reviews import Answered, Reviews
+from qaconv.serving.reviews import schemas
+from qaconv.serving.reviews.reviews import Answered, Reviews
 from qaconv.serving.routes.common import PREFIX, REFUSALS, Target
 from qaconv.serving.routes.operations import PAGE
 from qaconv.serving.routes.sightings import CHANGES
 from qaconv.serving.service import Service
 from qaconv.serving.storage import Sighting
 
-Reviewer = Annotated[review_schemas.Reviewer | None, Query()]
+Reviewer = Annotated[schemas.Reviewer | None, Query()]
 Person = Annotated[Caller, require_scope("review")]
 
 
@@ -30,29 +31,27 @@ def add_routes(app: FastAPI, service: Service) -> None:
         caller: Person,
         reviewer: Reviewer = None,
         limit: Annotated[int, Query(ge=1, le=50)] = 10,
-    ) -> review_schemas.ReviewTask:
+    ) -> schemas.ReviewTask:
         """Return the next pairs to review: a stratified random sample of the candidate pairs of the active version.
 
         The sample is drawn when it is first asked for, and again for another version or a gallery twice as large.
         """
         task = reviews.next(target, _name(caller, reviewer), limit)
-        return review_schemas.ReviewTask(
+        return schemas.ReviewTask(
             draw=task.draw.draw,
             version=task.draw.version,
             candidates=task.candidates,
             answered=task.answered,
             answered_by_reviewer=task.answered_by_reviewer,
-            pairs=[
-                review_schemas.AskedPair(first=_asked(pair.first), second=_asked(pair.second)) for pair in task.pairs
-            ],
+            pairs=[schemas.AskedPair(first=_asked(pair.first), second=_asked(pair.second)) for pair in task.pairs],
         )
 
     @app.post(f"{PREFIX}/reviews", status_code=201, responses=changes)
-    def answer(target: Target, body: review_schemas.ReviewAnswers, caller: Person) -> review_schemas.Stored:
+    def answer(target: Target, body: schemas.ReviewAnswers, caller: Person) -> schemas.Stored:
         """Store a person's answers, all or none. They are on disk when this answers."""
         answers = [Answered(**vars(pair)) for pair in body.answers]
         reviews.answer(target, answers, _name(caller, body.reviewer), body.source)
-        return review_schemas.Stored(stored=len(answers))
+        return schemas.Stored(stored=len(answers))
 
     @app.get(f"{PREFIX}/reviews", responses=REFUSALS, dependencies=[require_scope("review")])
     def list_answers(
@@ -60,21 +59,21 @@ def add_routes(app: FastAPI, service: Service) -> None:
         after: Annotated[int, Query(ge=0, lt=fields.IDS)] = 0,
         limit: Annotated[int, Query(ge=1, le=500)] = 100,
         disputed: Annotated[bool, Query(description="Only answers that another person contradicts.")] = False,
-    ) -> review_schemas.StoredReviews:
+    ) -> schemas.StoredReviews:
         """List answers with ids above `after`, in the order in which the pairs were first answered."""
         rows = reviews.page(target, after, limit, disputed=disputed)
-        return review_schemas.StoredReviews(
+        return schemas.StoredReviews(
             answers=[
-                review_schemas.StoredReview(**vars(review), stratum_pairs=pairs, weight=weight)
+                schemas.StoredReview(**vars(review), stratum_pairs=pairs, weight=weight)
                 for review, pairs, weight in rows
             ]
         )
 
     @app.get(f"{PREFIX}/reviews/estimates", responses=changes, dependencies=[require_scope("review")])
-    def estimates(target: Target) -> review_schemas.ReviewEstimates:
+    def estimates(target: Target) -> schemas.ReviewEstimates:
         """Estimate precision and recall of marked matches by the answers, with 95 per cent intervals."""
         made = reviews.estimate(target)
-        return review_schemas.ReviewEstimates(
+        return schemas.ReviewEstimates(
             draw=made.draw.draw,
             version=made.draw.version,
             threshold=made.draw.threshold,
@@ -84,7 +83,7 @@ def add_routes(app: FastAPI, service: Service) -> None:
             reviewed=_figures(made.reviewed),
             stated=_figures(made.stated),
             recalibration={"scale": made.recalibration.scale, "offset": made.recalibration.offset},
-            strata=[review_schemas.Stratum(**{**vars(cell), "pairs": round(cell.pairs)}) for cell in made.cells],
+            strata=[schemas.Stratum(**{**vars(cell), "pairs": round(cell.pairs)}) for cell in made.cells],
         )
 
     @app.get("/review", include_in_schema=False)
@@ -105,14 +104,14 @@ def _name(caller: Caller, given: str | None) -> str:
     return caller.name
 
 
-def _asked(sighting: Sighting) -> review_schemas.AskedSighting:
-    fields = review_schemas.AskedSighting.model_fields
-    return review_schemas.AskedSighting(**{name: getattr(sighting, name) for name in fields})
+def _asked(sighting: Sighting) -> schemas.AskedSighting:
+    fields = schemas.AskedSighting.model_fields
+    return schemas.AskedSighting(**{name: getattr(sighting, name) for name in fields})
 
 
-def _figures(matches: ReviewedMatches) -> review_schemas.PrecisionAndRecall:
-    return review_schemas.PrecisionAndRecall(precision=_share(matches.precision), recall=_share(matches.recall))
+def _figures(matches: ReviewedMatches) -> schemas.PrecisionAndRecall:
+    return schemas.PrecisionAndRecall(precision=_share(matches.precision), recall=_share(matches.recall))
 
 
-def _share(figure: Figure | None) -> review_schemas.Share | None:
-    return None if figure is None else review_schemas.Share(**vars(figure))
+def _share(figure: Figure | None) -> schemas.Share | None:
+    return None if figure is None else schemas.Share(**vars(figure))

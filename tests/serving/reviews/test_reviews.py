@@ -13,8 +13,8 @@ from qaconv.serving.app import create_app
 from qaconv.serving.auth import Keys, add_key
 from qaconv.serving.messages import NewSighting
 from qaconv.serving.places import NotFound
-from qaconv.serving.review_store import Source, Verdict
-from qaconv.serving.reviews import Answered, Reviews
+from qaconv.serving.reviews.reviews import Answered, Reviews
+from qaconv.serving.reviews.store import Source, Verdict
 from qaconv.serving.service import Service
 from tests.small_service import SETTINGS, calibrate_gently, crop, enrol, small_model, small_service
 

@@ -17,8 +17,8 @@ from qaconv.reviews.recalibration import Recalibration, fit_recalibration
 from qaconv.reviews.sample import SEARCHES, SHARED_EVERY, draw_sample
 from qaconv.serving.active_version import ActiveVersion
 from qaconv.serving.places import NotFound
-from qaconv.serving.review_pairs import find_candidates, state_pair
-from qaconv.serving.review_store import Draw, Review, ScoredPair, Source, Verdict
+from qaconv.serving.reviews.pairs import find_candidates, state_pair
+from qaconv.serving.reviews.store import Draw, Review, ScoredPair, Source, Verdict
 from qaconv.serving.service import Service
 from qaconv.serving.storage import Sighting
 

@@ -10,7 +10,7 @@ from qaconv.serving.active_version import ActiveVersion
 from qaconv.serving.gallery import Filter
 from qaconv.serving.messages import Query
 from qaconv.serving.places import UNKNOWN, number_camera, place_query
-from qaconv.serving.review_store import Draw, ScoredPair
+from qaconv.serving.reviews.store import Draw, ScoredPair
 from qaconv.serving.storage import Records, Sighting
 from qaconv.tlift.probability import GallerySize
 

@@ -10,9 +10,9 @@ import pandas as pd
 
 from qaconv.errors import InputError
 from qaconv.serving.active_version import ActiveVersion
-from qaconv.serving.identity_store import Change, IdentityStore, State
-from qaconv.serving.identity_updates import IdentityUpdates, Progress, check_odds
-from qaconv.serving.identity_views import (
+from qaconv.serving.identities.store import Change, IdentityStore, State
+from qaconv.serving.identities.updates import IdentityUpdates, Progress, check_odds
+from qaconv.serving.identities.views import (
     Identity,
     Visit,
     Wanted,
@@ -22,8 +22,8 @@ from qaconv.serving.identity_views import (
     show_journey,
 )
 from qaconv.serving.places import NotFound, number_cameras
-from qaconv.serving.review_pairs import state_pair
-from qaconv.serving.review_store import Draw, ScoredPair
+from qaconv.serving.reviews.pairs import state_pair
+from qaconv.serving.reviews.store import Draw, ScoredPair
 from qaconv.serving.storage import Records
 from qaconv.tlift import TLiftProfile
 

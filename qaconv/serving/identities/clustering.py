@@ -16,9 +16,9 @@ from scipy.sparse.csgraph import connected_components
 from qaconv.identities.clustering import Identities, identify
 from qaconv.identities.graph import Edges
 from qaconv.identities.numbers import keep_numbers
-from qaconv.serving.identity_store import Edge
+from qaconv.serving.identities.store import Edge
 from qaconv.serving.places import number_cameras
-from qaconv.serving.review_store import AgreedPair
+from qaconv.serving.reviews.store import AgreedPair
 from qaconv.tlift import TLiftProfile
 
 Ints = NDArray[np.int64]

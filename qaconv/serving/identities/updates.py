@@ -24,10 +24,10 @@ from qaconv.identities.graph import LIMIT
 from qaconv.runtime.model import ServedModel
 from qaconv.serving.active_version import ActiveVersion
 from qaconv.serving.gallery import Filter, Gallery
-from qaconv.serving.identity_clustering import cluster_again
-from qaconv.serving.identity_store import Change, Edge, IdentityStore
+from qaconv.serving.identities.clustering import cluster_again
+from qaconv.serving.identities.store import Change, Edge, IdentityStore
 from qaconv.serving.places import NotFound, number_camera
-from qaconv.serving.review_store import ReviewStore
+from qaconv.serving.reviews.store import ReviewStore
 from qaconv.serving.storage import Busy, DiskFull, Records, Sighting
 from qaconv.tlift import TLiftProfile
 

@@ -12,7 +12,7 @@ from qaconv.paths import REVIEWS
 from qaconv.reviews.table import drawn_pairs, read_reviews
 from qaconv.serving import commands
 from qaconv.serving.app import create_app
-from qaconv.serving.reviews import Answered, Reviews
+from qaconv.serving.reviews.reviews import Answered, Reviews
 from tests.small_service import crop, enrol, small_service
 
 

@@ -9,13 +9,13 @@ import pytest
 
 from qaconv.errors import InputError
 from qaconv.runtime.model import ServedModel
-from qaconv.serving import identity_store, identity_updates
-from qaconv.serving.identity_store import Edge
-from qaconv.serving.identity_views import Wanted
+from qaconv.serving.identities import store, updates
+from qaconv.serving.identities.store import Edge
+from qaconv.serving.identities.views import Wanted
 from qaconv.serving.messages import NewSighting
 from qaconv.serving.places import NotFound
-from qaconv.serving.review_store import Verdict
-from qaconv.serving.reviews import Answered, Reviews
+from qaconv.serving.reviews.reviews import Answered, Reviews
+from qaconv.serving.reviews.store import Verdict
 from qaconv.serving.service import Service
 from qaconv.serving.storage import DiskFull
 from tests.small_identities import (
@@ -71,7 +71,7 @@ def test_an_update_keeps_numbers_searches_for_new_sightings_alone_and_is_wanted_
 def test_an_update_that_stopped_after_a_batch_continues_with_the_next(
     service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(identity_updates, "BATCH", 2)
+    monkeypatch.setattr(updates, "BATCH", 2)
     ids = enrol_people(service, 7)
     add_edges = service.identities._store.add_edges
     batches: list[list[int]] = []
@@ -116,19 +116,19 @@ def test_deleted_sightings_leave_neither_identity_nor_edge_nor_change_in_the_fil
 def test_on_a_full_disk_edges_are_deleted_a_few_at_a_time_and_are_found_again_if_their_sightings_stay(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(identity_store, "EDGES", 2)
+    monkeypatch.setattr(store, "EDGES", 2)
     ids = enrol_people(service, 9)
     update(service)
-    store = service.identities._store
-    before = store.edges("mall")
-    store.forget_edges(ids[:2])
-    assert store.edges("mall") == [edge for edge in before if not {edge.first, edge.second} & set(ids[:2])]
+    stored = service.identities._store
+    before = stored.edges("mall")
+    stored.forget_edges(ids[:2])
+    assert stored.edges("mall") == [edge for edge in before if not {edge.first, edge.second} & set(ids[:2])]
     service.identities.updates.start_wanted()
     wait(service)
-    assert store.edges("mall") == before
+    assert stored.edges("mall") == before
     monkeypatch.setattr(service.records, "is_nearly_full", lambda: True)
     service.delete("mall", ids[:8])
-    assert store.edges("mall") == []
+    assert stored.edges("mall") == []
 
 
 def assert_bytes(folder: Path, odds: float, *, present: bool) -> None:
@@ -183,14 +183,14 @@ def test_a_version_that_begins_to_answer_during_an_update_ends_it_without_mixing
     service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     enrol_people(service, 3)
-    find_edges = identity_updates.find_edges
+    find_edges = updates.find_edges
 
     def find_and_change(*arguments: object) -> list[Edge]:
         if service.active.version == "1":
             service.load_version("2", colour_model(tmp_path / "new", "another encoder"))
         return find_edges(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(identity_updates, "find_edges", find_and_change)
+    monkeypatch.setattr(updates, "find_edges", find_and_change)
     update(service)
     assert identities(service) == {} and service.identities._store.edges("mall") == []
     service.identities.updates.start_wanted()
@@ -261,7 +261,7 @@ def test_a_merge_that_cannot_be_stored_as_an_answer_changes_nothing(
     enrol_people(service, 6)
     update(service)
     before = identities(service)
-    monkeypatch.setattr(identity_store, "store_answer", fill_disk)
+    monkeypatch.setattr(store, "store_answer", fill_disk)
     with pytest.raises(DiskFull):
         service.identities.merge("mall", 1, 2, "desk")
     assert identities(service) == before

@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import BaseModel, Field
 
 from qaconv.serving.fields import CameraName, CameraNumber, Id
-from qaconv.serving.review_store import Source, Verdict
+from qaconv.serving.reviews.store import Source, Verdict
 from qaconv.serving.schemas import Strict
 
 MOST_ANSWERS = 100  # of a request

@@ -1,0 +1,1 @@
+"""Identities of stored sightings: people across cameras, their journeys, merges and splits."""

@@ -1,0 +1,1 @@
+"""Reviews: pairs that people are asked about, their answers, and what follows from them."""
