@@ -14,13 +14,12 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.demo import require_outputs
-from qaconv.config import METHODS, SiteConfig, load_params
+from qaconv.config import SiteConfig, load_params
 from qaconv.data.manifest import UNLABELLED, Manifest
 from qaconv.identities import Edges
 from qaconv.identities.summary import Summary
 from qaconv.identities.truth import measure_people
 from qaconv.matching.results import Matches
-from qaconv.metrics.rankings import method_label
 from qaconv.metrics.target_estimates import estimate, stated_answers
 from qaconv.metrics.target_sightings import EvaluatedSightings
 from qaconv.paths import IDENTITIES, MATCHES, PREPARED, TLIFT
@@ -89,7 +88,7 @@ def rows(name: str, parts: tuple[int, ...], seed: int) -> Iterator[tuple[str, ..
     pids = frame["image"].str.extract(PERSON)[0].astype("int64").to_numpy()
     query, gallery = pids[: len(sightings.query), None], pids[len(sightings.query) :]
     is_match = (query == gallery) & (query > 0)
-    for method in METHODS:
+    for method in load_params().method_names:
         logits = Matches.load(name, method, parts).logits
         profile = TLiftProfile.load(TLIFT / name / f"{method}.json")
         expected = estimate(logits, sightings, profile, seed=seed).expected
@@ -100,7 +99,7 @@ def rows(name: str, parts: tuple[int, ...], seed: int) -> Iterator[tuple[str, ..
         right = np.array([np.sum(is_match[row, best] & (stated > threshold)) for row, (best, stated) in answers])
         yield (
             name,
-            method_label(method),
+            method,
             f"{100 * expected.share_with_match:.1f}",
             f"{100 * (right > 0).mean():.1f}",
             f"{100 * expected.expected_precision:.1f}",

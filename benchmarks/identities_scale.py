@@ -25,7 +25,6 @@ from qaconv.data.manifest import Manifest
 from qaconv.identities import find_edges, identify
 from qaconv.matching.results import Matches
 from qaconv.metrics.clusters import measure_clusters, shows_known_person
-from qaconv.metrics.rankings import SERVED_METHOD
 from qaconv.paths import MATCHES, PREPARED, RERANKED
 from qaconv.synthetic.network import NetworkSettings, simulate
 from qaconv.tlift import TLiftProfile, fit_profile
@@ -67,7 +66,8 @@ def main() -> None:
 def stored_logits() -> tuple[Floats, Floats]:
     """Return the logits of the stored neighbours of TARGET on two cameras: of one person, and of two."""
     frame = Manifest.load(PREPARED / TARGET).sightings()
-    matches = Matches.load(TARGET, SERVED_METHOD, load_params().evaluate.parts)
+    params = load_params()
+    matches = Matches.load(TARGET, params.registry.method, params.evaluate.parts)
     known, pids, camids = shows_known_person(frame), frame["pid"].to_numpy(), frame["camid"].to_numpy()
     across = known[:, None] & known[matches.neighbours] & (camids[:, None] != camids[matches.neighbours])
     one_person = pids[:, None] == pids[matches.neighbours]

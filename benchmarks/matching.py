@@ -33,6 +33,7 @@ from qaconv.paths import MODELS, PREPARED
 from qaconv.release.encoding import fastest
 from qaconv.runtime.kernel import KernelMatcher, load_kernel
 from qaconv.runtime.locations import as_locations
+from qaconv.training.methods.trained import TrainedMethod
 
 PAPER = (128, 24, 8)  # C, H, W
 DEMO = (64, 12, 6)
@@ -46,7 +47,8 @@ BLOCKS = (512, 512)  # queries and gallery images where no cosine is stored
 TURNS = 9  # of short calls, whose times vary more
 BATCH = load_params().evaluate.batch_size  # crops encoded at a time
 
-OUTPUTS = (MODELS / "qaconv", *(PREPARED / name for name in load_params().targets))  # of the demo, which are needed
+METHOD = load_params().registry.method
+OUTPUTS = (MODELS / METHOD, *(PREPARED / name for name in load_params().targets))  # of the demo, which are needed
 
 
 def rows() -> Iterator[Row]:
@@ -142,7 +144,7 @@ def _two_stages() -> Row:
 
 @cache
 def _network() -> Network:
-    return load_network(MODELS / "qaconv")[0]
+    return load_network(MODELS / METHOD)[0]
 
 
 @cache
@@ -169,8 +171,9 @@ def _encode(paths: list[Path]) -> Tensor:
 
 def _varied(paths: list[Path], count: int) -> Tensor:
     """Return `count` maps: of each crop unchanged, then of crops augmented as in training."""
-    params = load_params()
-    crops, vary = Crops(paths, params.image), build_augmentation(params.augment, params.image)
+    settings = load_params().method(METHOD)
+    assert isinstance(settings, TrainedMethod)
+    crops, vary = Crops(paths, settings.image), build_augmentation(settings.augment, settings.image)
     maps = _encode(paths)
     chosen = [index % len(paths) for index in range(count - len(maps))]
     parts = (chosen[start : start + BATCH] for start in range(0, len(chosen), BATCH))

@@ -16,7 +16,6 @@ from qaconv.config import load_params
 from qaconv.data.manifest import Manifest
 from qaconv.matching.results import Matches
 from qaconv.metrics.marked import ANSWERS, MarkedAnswers, measure_marked
-from qaconv.metrics.rankings import SERVED_METHOD
 from qaconv.metrics.target_sightings import EvaluatedSightings
 from qaconv.paths import MATCHES, ONNX, PREPARED, TLIFT
 from qaconv.runtime.model import ServedModel
@@ -41,8 +40,10 @@ def main() -> None:
 def measure(name: str, model: ServedModel) -> Iterator[tuple[str, MarkedAnswers]]:
     """Yield the answers with the probabilities of the target, and with those at even odds."""
     sightings = EvaluatedSightings(Manifest.load(PREPARED / name).frame, PREPARED / name)
-    logits = sightings.logits(Matches.load(name, SERVED_METHOD, load_params().evaluate.parts).logits)
-    profile = TLiftProfile.load(TLIFT / name / f"{SERVED_METHOD}.json")
+    params = load_params()
+    method = params.registry.method
+    logits = sightings.logits(Matches.load(name, method, params.evaluate.parts).logits)
+    profile = TLiftProfile.load(TLIFT / name / f"{method}.json")
     scores = expit(logits.astype(np.float64))
     lifted = profile.lift(scores, *sightings.places)
     identities = sightings.identities

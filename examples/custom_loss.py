@@ -7,7 +7,7 @@ from pydantic import PositiveFloat
 from torch import Tensor
 from torch.nn import functional as F
 
-from qaconv.config import MethodConfig
+from qaconv.config.kinds import LossSettings, read_kind
 from qaconv.models import QAConv
 from qaconv.models.losses import PairLoss
 from qaconv.plugins import register
@@ -27,13 +27,11 @@ class Hinge(PairLoss):
 
 def main() -> None:
     torch.manual_seed(0)
-    # As in params.yaml: a method of `methods`.
-    method = MethodConfig.model_validate(
-        {"pooled": False, "loss": {"kind": "hinge", "margin": 2}, "sampler": {"kind": "pk"}}
-    )
+    # As in params.yaml: the `loss` of a method.
+    settings = read_kind("loss", LossSettings, {"kind": "hinge", "margin": 2})  # type: ignore[type-abstract]
     pids = torch.tensor([0, 0, 1, 1, 2, 2])
     maps = F.normalize(torch.randn(3, 8, 4, 2)[pids] + 0.3 * torch.randn(6, 8, 4, 2), dim=1)
-    loss = method.loss.build(QAConv(channels=8, height=4, width=2), people=3)
+    loss = settings.build(QAConv(channels=8, height=4, width=2), people=3)
     optimiser = torch.optim.SGD(loss.parameters(), lr=0.1)
     for step in range(20):
         outcome = loss(maps, pids)

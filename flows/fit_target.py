@@ -16,7 +16,7 @@ from flows.fan_out import make_and_push
 from flows.retrain import RETRY_STORE, flow_tags, run_step
 from flows.steps import Step
 from qaconv import registry
-from qaconv.config import METHODS, Params, load_params
+from qaconv.config import Params, load_params
 from qaconv.errors import InputError
 from qaconv.registry import runs
 from qaconv.tlift import TLiftProfile
@@ -42,7 +42,7 @@ def fit_target(target: str, on_worker: bool = False) -> dict[str, list[str]]:
     """
     params = load_params()
     _require_target(params, target)
-    paths = {method: PROFILES / target / f"{method}.json" for method in METHODS}
+    paths = {method: PROFILES / target / f"{method}.json" for method in params.methods}
     before = {method: TLiftProfile.load(path) for method, path in paths.items() if path.is_file()}
     with runs.retraining_run(params, {**flow_tags(), "target": target}) as run_id:
         if on_worker:
@@ -50,7 +50,9 @@ def fit_target(target: str, on_worker: bool = False) -> dict[str, list[str]]:
         else:
             run_step.with_options(name="fit_tlift")(Step((f"fit_tlift@{target}",)), fan_out=False)
         after = {method: TLiftProfile.load(path) for method, path in paths.items()}
-        changes = {method: compare(before[method], after[method]) if method in before else [] for method in METHODS}
+        changes = {
+            method: compare(before[method], after[method]) if method in before else [] for method in params.methods
+        }
         publish(params, target, run_id)
     for method, lines in changes.items():
         for line in lines:
@@ -64,7 +66,7 @@ def fit_target(target: str, on_worker: bool = False) -> dict[str, list[str]]:
 def publish(params: Params, target: str, run_id: str) -> None:
     """Log the profiles, and link them to the versions of the model that they were fitted for."""
     runs.log_profiles(target)
-    linked = registry.link_profile(params.registry.model, target, run_id)
+    linked = registry.link_profile(params.registry, target, run_id)
     get_run_logger().info("%s: linked to versions %s of %s", target, linked or "none", params.registry.model)
 
 

@@ -72,7 +72,7 @@ def retrain(changes: dict[str, Any] | None = None, fan_out: bool = False) -> Ret
         retries = RETRY_REMOTE if fan_out else {}
         for name, step in load_steps().items():
             run_step.with_options(name=name, **retries)(step, fan_out)
-        metrics = runs.load_metrics(params.targets)
+        metrics = runs.load_metrics(params)
         release = register(params, metrics)
         outcome = promote(params, release)
         report = publish_report(release, outcome)
@@ -118,7 +118,7 @@ def register(params: Params, metrics: Mapping[str, float]) -> registry.Release:
     """Log the results and register the models; an unchanged dvc.lock returns the version that exists."""
     runs.log_files(params)
     release = registry.register(params, metrics)
-    runs.log_figures(metrics)
+    runs.log_figures(params, metrics)
     return release
 
 

@@ -19,13 +19,13 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
 from time import monotonic
-from typing import Any
 
 from packaging.requirements import Requirement
 from rich.console import Console
 from rich.text import Text
 
 from qaconv.config import DatasetConfig, Params, load_params
+from qaconv.config.kinds import MethodSettings
 from qaconv.data.manifest import Manifest
 from qaconv.errors import InputError, name_first
 from qaconv.failures import explain, require_answer
@@ -122,31 +122,27 @@ def _check_network(params: Params) -> str:
 
     One that was trained as it is set has been built before, and torch's import takes longer than all other checks.
     """
-    backbone = params.backbone
+    lines = []
     for name, method in params.methods.items():
-        architecture: dict[str, Any] = {
-            "backbone": backbone.model_dump(),
-            "image": params.image.model_dump(),
-            "pooled": method.pooled,
-            "head": method.head,
-        }
-        if not _was_trained(MODELS / name / "model.json", architecture):
-            from qaconv.models.checkpoint import Architecture, build_network
-
-            if backbone.weights == "imagenet":  # a training downloads them
-                architecture["backbone"]["weights"] = "none"
-            build_network(Architecture.model_validate(architecture), params.seed)
-    size = f"{params.image.height} x {params.image.width}"
-    return f"{backbone.name} takes images of {size}; weights {backbone.weights}"
+        weights = method.backbone.weights
+        if not _was_trained(MODELS / name / "model.json", method):
+            if weights == "imagenet":  # a training downloads them
+                method = method.model_copy(update={"backbone": method.backbone.model_copy(update={"weights": "none"})})
+            try:
+                method.build(params.seed)
+            except InputError as error:
+                raise InputError(f"methods.{name}: {error}") from error
+        lines.append(f"{name} takes images of {method.image.height} x {method.image.width}, weights {weights}")
+    return "; ".join(lines)
 
 
-def _was_trained(description: Path, architecture: dict[str, Any]) -> bool:
-    """Return whether a saved network has this architecture, and began with no file of weights, which may change."""
+def _was_trained(description: Path, method: MethodSettings) -> bool:
+    """Return whether a saved network was trained by these settings, and began with no file, which may change."""
     try:
-        saved = json.loads(description.read_text(encoding="utf-8"))["architecture"]
+        saved = json.loads(description.read_text(encoding="utf-8"))["trained"]["method"]
     except (OSError, ValueError, KeyError, TypeError):  # none is saved, or it is damaged
         return False
-    return bool(saved == architecture and architecture["backbone"]["weights"] in ("none", "imagenet"))
+    return saved == method.model_dump(mode="json") and method.backbone.weights in ("none", "imagenet")
 
 
 def _check_dataset(params: Params, name: str, dataset: DatasetConfig) -> str:

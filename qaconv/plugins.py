@@ -1,4 +1,4 @@
-"""Find the kinds that params.yaml names: layouts, backbones, losses, samplers and re-rankers.
+"""Find the kinds that params.yaml names: layouts, methods, backbones, losses, samplers and re-rankers.
 
 A kind of the project is a line of BUILT_IN. A kind of another package is an entry point of the group `qaconv.<group>`,
 or is registered by a call before params.yaml is read. docs/extending.md shows both.
@@ -12,13 +12,13 @@ from typing import Any, Literal, TypeVar, get_args
 
 from qaconv.errors import InputError
 
-Group = Literal["layout", "backbone", "loss", "sampler", "rerank"]
+Group = Literal["layout", "method", "backbone", "loss", "sampler", "rerank"]
 T = TypeVar("T")
 
 _RESNETS = [f"resnet{depth}{form}" for form in ("", "_ibn_a", "_ibn_b") for depth in (18, 34, 50, 101, 152)]
 
-# "module:attribute" of each kind, imported when it is first needed. Reading params.yaml imports the settings of losses,
-# samplers and re-rankers, so their modules must not import torch at once.
+# "module:attribute" of each kind, imported when it is first needed. Reading params.yaml imports the settings of
+# methods, losses, samplers and re-rankers, so their modules must not import torch at once.
 BUILT_IN: dict[Group, dict[str, str]] = {
     "layout": {
         "market1501": "qaconv.data.layouts.market1501:read",
@@ -33,6 +33,10 @@ BUILT_IN: dict[Group, dict[str, str]] = {
         "cuhksysu": "qaconv.data.layouts.cuhksysu:read",
         "folders": "qaconv.data.layouts.folders:read",
         "table": "qaconv.data.layouts.table:read",
+    },
+    "method": {
+        "qaconv": "qaconv.training.methods.qaconv:QAConvMethod",
+        "pooled": "qaconv.training.methods.pooled:PooledMethod",
     },
     "backbone": {
         **dict.fromkeys(_RESNETS, "qaconv.models.backbones:build_torchvision"),

@@ -10,14 +10,13 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
-from torch.nn import Identity
 from typer.testing import CliRunner
 
 from qaconv import check, cli
 from qaconv.check import Check, Running
-from qaconv.config import ImageConfig, Params, load_params
+from qaconv.config import Params, load_params
 from qaconv.errors import InputError
-from qaconv.models.checkpoint import Architecture, Network, save_network
+from qaconv.files import write_json
 from qaconv.paths import MODELS
 from tests.imports import PROJECT
 
@@ -132,9 +131,10 @@ def test_the_projects_own_lock_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_image_size_that_the_backbone_cannot_take_and_missing_weights_are_named(project: Params) -> None:
-    backbone = project.backbone.model_copy(update={"weights": "no.pth"})
-    with pytest.raises(InputError, match="got no.pth"):
-        check._check_network(project.model_copy(update={"backbone": backbone}))
+    values = project.model_dump()
+    values["methods"]["baseline"]["backbone"]["weights"] = "no.pth"
+    with pytest.raises(InputError, match=r"methods\.baseline: backbone\.weights: data/weights/no\.pth must be added"):
+        check._check_network(Params.model_validate(values))
 
 
 def test_network_that_was_trained_as_it_is_set_is_not_built_again(
@@ -142,18 +142,13 @@ def test_network_that_was_trained_as_it_is_set_is_not_built_again(
 ) -> None:
     monkeypatch.setattr("qaconv.models.checkpoint.build_network", lambda *_: pytest.fail("it is built"))
     for name, method in project.methods.items():
-        architecture = {
-            "backbone": project.backbone,
-            "image": project.image,
-            "pooled": method.pooled,
-            "head": method.head,
-        }
-        saved = Network(Identity(), Identity(), Architecture(**architecture))  # type: ignore[arg-type]
-        save_network(saved, MODELS / name, {}, {})
-    assert check._check_network(project) == "resnet18 takes images of 96 x 48; weights none"
-    smaller = ImageConfig(height=8, width=8)
+        write_json(MODELS / name / "model.json", {"trained": {"method": method.model_dump(mode="json")}})
+    line = "{} takes images of 96 x 48, weights none".format
+    assert check._check_network(project) == f"{line('qaconv')}; {line('baseline')}"
+    values = project.model_dump()
+    values["methods"]["baseline"]["image"]["height"] = 8
     with pytest.raises(pytest.fail.Exception, match="it is built"):
-        check._check_network(project.model_copy(update={"image": smaller}))
+        check._check_network(Params.model_validate(values))
 
 
 def test_stopped_server_and_wrong_params_are_lines_and_exit_status_1(

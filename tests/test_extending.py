@@ -11,7 +11,7 @@ from PIL import Image
 from pydantic import PositiveFloat
 from torch import Tensor, nn
 
-from qaconv.config import BackboneConfig, DatasetConfig, MethodConfig, Params
+from qaconv.config import BackboneConfig, DatasetConfig, Params
 from qaconv.config.kinds import KindSettings, LossSettings, RerankSettings, SamplerSettings, read_kind
 from qaconv.data.layouts import read as read_dataset
 from qaconv.data.layouts.names import read_names
@@ -22,12 +22,11 @@ from qaconv.errors import InputError
 from qaconv.matching.rerank import Neighbourhoods
 from qaconv.models import QAConv, build_encoder
 from qaconv.models.losses import Outcome, PairLoss, build_loss
-from qaconv.models.losses.pairwise_matching import PairwiseMatching
 from qaconv.paths import PREPARED
 from qaconv.plugins import Group, register
 from qaconv.stages.prepare import prepare
 from tests.imports import PROJECT
-from tests.training.small_trainings import RECIPE, draw_people, run
+from tests.training.small_trainings import RECIPE, draw_people, make_method, run
 
 pytestmark = pytest.mark.usefixtures("no_registered_kinds")
 
@@ -83,7 +82,7 @@ def test_loss_and_sampler_of_another_package_train_a_network(tmp_path: Path, los
     register("loss", "centres")(Centres)
     register("sampler", "sorted")(Sorted)
     sampler = {"kind": "sorted", "batch_count": 2}
-    method = MethodConfig.model_validate({"pooled": False, "loss": loss, "sampler": sampler})
+    method = make_method(loss=loss, sampler=sampler)
     recipe = RECIPE.model_copy(update={"epochs": 3, "identities_per_batch": 3})
     weights, history = run(draw_people(tmp_path / "people"), tmp_path, recipe, method)
     assert len(history) == 3
@@ -116,7 +115,7 @@ def test_loss_that_does_not_keep_the_head_is_refused() -> None:
 
 
 def test_sampler_that_draws_no_batch_is_refused(tmp_path: Path) -> None:
-    method = MethodConfig(pooled=False, loss=PairwiseMatching(), sampler=Nothing())
+    method = make_method(sampler=Nothing())
     with pytest.raises(InputError, match="sampler nothing: draws no batch of 30 training images"):
         run(draw_people(tmp_path / "people"), tmp_path, RECIPE, method)
 
@@ -127,8 +126,8 @@ def test_warm_up_of_pairwise_matching_needs_pairs_from_the_sampler() -> None:
             return 1
 
     with pytest.raises(ValueError, match=r"begins with pairwise matching \(1 epochs\), which needs two images"):
-        MethodConfig(pooled=False, loss=Warm(), sampler=RandomSampler())
-    MethodConfig(pooled=False, loss=Centres(), sampler=RandomSampler())
+        make_method(loss=Warm(), sampler=RandomSampler())
+    make_method(loss=Centres(), sampler=RandomSampler())
 
 
 def test_layout_of_another_package_is_prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -245,7 +244,7 @@ def test_page_names_files_that_exist_and_snippets_that_run(tmp_path: Path) -> No
     assert read_dataset("shop", tmp_path).frame[["pid", "camid"]].to_numpy().tolist() == [[7, 0], [7, 1]]
 
     kinds = {"loss": {"kind": "hinge", "margin": 2}, "sampler": {"kind": "neighbouring_labels"}}
-    method = MethodConfig.model_validate({"pooled": False, **kinds})
+    method = make_method(**kinds)
     recipe = RECIPE.model_copy(update={"epochs": 2, "lr_drop_epoch": 1, "identities_per_batch": 3})
     assert len(run(draw_people(tmp_path / "people"), tmp_path, recipe, method)[1]) == 2
 

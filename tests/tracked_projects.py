@@ -18,7 +18,7 @@ import yaml
 from mlflow import MlflowClient
 from onnx import TensorProto, helper
 
-from qaconv.config import METHODS, Params, load_params
+from qaconv.config import Params, load_params
 from qaconv.matching.rerankers import KReciprocal
 from qaconv.metrics.metrics_file import RankingFigures
 from qaconv.metrics.rankings import list_rankings
@@ -31,6 +31,7 @@ from qaconv.runtime.contract import ENCODER, MATCHER, Contract, CropResize, Grap
 from qaconv.tlift import TLiftProfile
 
 REPOSITORY = Path(__file__).parents[1]
+METHODS = ("qaconv", "baseline")
 MODELS = ("qaconv", "qaconv-encoder", "qaconv-matcher")
 HISTORY = "epoch,loss,accuracy,lr\n1,2.5,0.25,0.1\n2,1.5,0.5,0.01\n"
 EVALUATE = """mkdir -p metrics/cmc metrics/queries
@@ -185,7 +186,7 @@ def retrain(params: Params, maps: Mapping[str, float] = {}) -> tuple[Release, Ou
     if maps:
         write_lock(Path(), maps)
     with retraining_run(params, {}):
-        release = register(params, load_metrics(params.targets))
+        release = register(params, load_metrics(params))
         return release, promote(release, params.gate)
 
 

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from benchmarks.gpu.parity_network import difference, float32_products
-from benchmarks.gpu.recipe import train_config
+from benchmarks.gpu.recipe import make_method, train_config
 from benchmarks.gpu.record import Check, at_most
 from benchmarks.gpu.settings import Setup
 from benchmarks.gpu.simulated import drawn_crops
 from benchmarks.gpu.together import train_in_two
-from qaconv.config import AugmentConfig, BackboneConfig, MethodConfig, TrainConfig
+from qaconv.config import AugmentConfig, BackboneConfig, TrainConfig
 from qaconv.data.batch_transforms import BatchAugmentation
 from qaconv.data.loading import Crops
 from qaconv.data.samplers import Draw
@@ -24,11 +24,12 @@ from qaconv.models.checkpoint import Architecture, Network, build_network
 from qaconv.models.losses.hard_triplet import HardTriplet
 from qaconv.models.losses.pairwise_matching import PairwiseMatching
 from qaconv.training import trainer
+from qaconv.training.methods.trained import TrainedMethod
 
 BACKBONE = BackboneConfig(name="resnet18", last_layer="layer2", neck_channels=16, weights="none")
 AUGMENT = AugmentConfig(pad=4, rotation_degrees=5, flip=0.5, colour_jitter=0.5, occlusion=0.5)
-PAIRWISE = MethodConfig(pooled=False, loss=PairwiseMatching(), sampler=PKSampler())
-TRIPLET = MethodConfig(pooled=False, loss=HardTriplet(), sampler=PKSampler())
+PAIRWISE = make_method(loss=PairwiseMatching(), sampler=PKSampler())
+TRIPLET = make_method(loss=HardTriplet(), sampler=PKSampler())
 # Small steps: where large ones change which location wins, rounding grows into another training.
 RECIPE = train_config(
     amp=False,
@@ -148,7 +149,7 @@ def run(
     folder: Path,
     device: torch.device,
     recipe: TrainConfig = RECIPE,
-    method: MethodConfig = PAIRWISE,
+    method: TrainedMethod = PAIRWISE,
     *,
     killed_at: float | None = None,
 ) -> dict[str, Tensor]:

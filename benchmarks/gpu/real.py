@@ -15,10 +15,10 @@ from torch import Tensor
 from benchmarks.gpu.market import draw_market
 from benchmarks.gpu.parity_matching import LOGIT_LIMIT
 from benchmarks.gpu.plain import plain_logits
-from benchmarks.gpu.recipe import AUGMENT, BLOCKS, train_config
+from benchmarks.gpu.recipe import AUGMENT, VALUES, make_method, train_config
 from benchmarks.gpu.record import Check, Figure, Row, at_most
 from benchmarks.gpu.settings import Setup
-from qaconv.config import AugmentConfig, BackboneConfig, EvaluateConfig, MethodConfig, TrainConfig
+from qaconv.config import AugmentConfig, BackboneConfig, EvaluateConfig, TrainConfig
 from qaconv.data import layouts
 from qaconv.data.loading import Crops, as_input, encode_all, in_torch
 from qaconv.data.manifest import JUNK, Manifest
@@ -36,6 +36,7 @@ from qaconv.models.checkpoint import Architecture, Network, build_network
 from qaconv.tlift import fit_profile
 from qaconv.tlift.findings import Finding
 from qaconv.training import trainer
+from qaconv.training.methods.trained import TrainedMethod
 
 PROBED = 25  # steps that are timed, to choose how many epochs fit into the time
 PAIRWISE_EPOCHS = 1  # from ImageNet's weights, hard triplet with margin 16 alone learns nothing
@@ -77,9 +78,7 @@ def _network(setup: Setup) -> Network:
 
 def _train(setup: Setup, network: Network, manifest: Manifest) -> Iterator[Row]:
     """Train by the recipe cvpr2022 with as many epochs as fit."""
-    values = BLOCKS["methods"]["qaconv"]
-    loss = {**values["loss"], "pairwise_epochs": PAIRWISE_EPOCHS}
-    method = MethodConfig.model_validate({**values, "loss": loss})
+    method = make_method(loss={**VALUES["loss"], "pairwise_epochs": PAIRWISE_EPOCHS})
     crops = _crops(setup, manifest, AUGMENT)
     labels = np.asarray(crops.labels)
     changes: dict[str, Any] = {"epochs": 2, "lr_drop_epoch": 1}
@@ -127,7 +126,7 @@ def _crops(setup: Setup, manifest: Manifest, augment: AugmentConfig) -> Training
     return TrainingCrops(Crops(paths, setup.sizes.image), labels, build_augmentation(augment, setup.sizes.image))
 
 
-def _probe(setup: Setup, crops: TrainingCrops, config: TrainConfig, method: MethodConfig) -> float:
+def _probe(setup: Setup, crops: TrainingCrops, config: TrainConfig, method: TrainedMethod) -> float:
     """Return the images a second of a training that is discarded."""
     labels, network = np.asarray(crops.labels, dtype=np.int64), _network(setup)
     learner = trainer._Learner(network, config, method, setup.device, people=len(np.unique(labels)))

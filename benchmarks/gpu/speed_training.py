@@ -13,12 +13,11 @@ from torch.nn import functional as F
 
 from benchmarks.gpu.card import matmul_rate
 from benchmarks.gpu.plain import plain_head
-from benchmarks.gpu.recipe import train_config
+from benchmarks.gpu.recipe import make_method, train_config
 from benchmarks.gpu.record import Figure
 from benchmarks.gpu.settings import Setup
 from benchmarks.gpu.simulated import images, settled_network, trained_head, unit_maps
 from benchmarks.gpu.timing import Cost, measure
-from qaconv.config import MethodConfig
 from qaconv.models import QAConv, local_max
 from qaconv.models.losses.hard_triplet import HardTriplet
 from qaconv.training import trainer
@@ -72,7 +71,7 @@ def learner(setup: Setup, loss: str, *, plain: bool = False) -> Callable[..., An
     if plain:
         network = replace(network, head=plain_head(network.head))
     sampler = "random" if loss == "class_memory" else "pk"
-    method = MethodConfig.model_validate({"pooled": False, "loss": {"kind": loss}, "sampler": {"kind": sampler}})
+    method = make_method(loss={"kind": loss}, sampler={"kind": sampler})
     made = trainer._Learner(network, RECIPE, method, setup.device, people=setup.sizes.people)
     if loss == "class_memory":
         memory: Any = made.loss

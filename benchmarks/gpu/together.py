@@ -10,14 +10,14 @@ from torch import Tensor, nn
 from torch.multiprocessing.spawn import spawn
 
 from benchmarks.gpu.settings import Setup
-from qaconv.config import MethodConfig
+from qaconv.training.methods.trained import TrainedMethod
 
 PROCESSES = 2
 MOST_S = 75.0
 
 
 def train_in_two(
-    setup: Setup, folder: Path, methods: Sequence[MethodConfig]
+    setup: Setup, folder: Path, methods: Sequence[TrainedMethod]
 ) -> list[tuple[dict[str, Tensor], dict[str, Tensor]]]:
     """Return the weights that each of two processes ends with, for each method.
 
@@ -38,7 +38,7 @@ def train_in_two(
     return list(zip(first, second, strict=True))
 
 
-def _train(rank: int, setup: Setup, folder: Path, methods: Sequence[MethodConfig]) -> None:
+def _train(rank: int, setup: Setup, folder: Path, methods: Sequence[TrainedMethod]) -> None:
     """Train every method in one of the processes, and save the weights."""
     from benchmarks.gpu.parity_training import run
 

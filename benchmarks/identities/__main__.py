@@ -21,10 +21,9 @@ from benchmarks.identities.candidates import candidates
 from benchmarks.identities.networks import Network, draw_network, load_folder, load_target
 from benchmarks.identities.plain import plain_rules
 from benchmarks.machine import describe
-from qaconv.config import SiteConfig, TrackerConfig
+from qaconv.config import SiteConfig, TrackerConfig, load_params
 from qaconv.identities import identify
 from qaconv.matching.results import as_distances
-from qaconv.metrics.rankings import SERVED_METHOD
 from qaconv.paths import FEATURES, MODELS, ONNX, PREPARED
 from qaconv.runtime.model import ServedModel
 from qaconv.runtime.tracks import number_tracks
@@ -60,7 +59,7 @@ def _networks(names: list[str]) -> Iterator[Network]:
     others = [name for name in names or REPORTED if name not in DRAWN]
     targets = [name for name in others if not Path(name).is_dir()]
     outputs = [folder / name for name in targets for folder in (PREPARED, FEATURES)]
-    outputs += [MODELS / SERVED_METHOD] if targets else []
+    outputs += [MODELS / load_params().registry.method] if targets else []
     outputs += [ONNX] if sites else []
     require_outputs(outputs)
     if sites:

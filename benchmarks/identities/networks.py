@@ -22,7 +22,6 @@ from qaconv.identities import Edges, find_edges
 from qaconv.matching import score_matrix
 from qaconv.matching.results import NEIGHBOURS, open_maps
 from qaconv.metrics.clusters import ClusterMetrics, measure_clusters, shows_known_person
-from qaconv.metrics.rankings import SERVED_METHOD
 from qaconv.models.checkpoint import load_network
 from qaconv.paths import MODELS, PREPARED
 from qaconv.progress import track
@@ -131,7 +130,8 @@ def draw_network(name: str, site: SiteConfig, model: ServedModel) -> Network:
 def load_target(name: str) -> Network:
     """Load a target of the project in this folder, whose features are there; of a large one a share of the people."""
     sightings = Manifest.load(PREPARED / name).sightings()
-    store = open_maps(name, SERVED_METHOD, sightings["image"])
+    params = load_params()
+    store = open_maps(name, params.registry.method, sightings["image"])
     rows = np.arange(len(sightings))
     if len(rows) > MOST:
         known = shows_known_person(sightings)
@@ -140,8 +140,8 @@ def load_target(name: str) -> Network:
         sightings = sightings.iloc[rows].reset_index(drop=True)
         name = f"{name}, people 1, {1 + parts}, ..."
     maps = np.ascontiguousarray(store.block(0, len(store))[rows])
-    head = load_network(MODELS / SERVED_METHOD)[0].head
-    return Network(name, sightings, score_matrix(maps, maps, head, engine=load_params().evaluate.engine))
+    head = load_network(MODELS / params.registry.method)[0].head
+    return Network(name, sightings, score_matrix(maps, maps, head, engine=params.evaluate.engine))
 
 
 def load_folder(folder: Path) -> list[Network]:

@@ -13,7 +13,7 @@ from rich.table import Table
 from benchmarks.demo import labelled_targets, require_outputs
 from benchmarks.lifting.sites import RANKINGS, Site, best_of_grid, lifted, load_site, paper
 from benchmarks.lifting.walks import Crowd, Day, crowd, two_days
-from qaconv.config import METHODS
+from qaconv.config import load_params
 from qaconv.paths import MATCHES, PREPARED, RERANKED, TLIFT
 from qaconv.tlift import TLiftProfile
 
@@ -25,7 +25,7 @@ def sites() -> Iterator[Row]:
     """mAP without lift, by the paper, fitted, best by labels, share of that gain; * without same-camera images."""
     yield "site", "model", "ranking", "none", "paper", "fitted", "best", "share %", "none*", "paper*", "fitted*"
     for name in labelled_targets():
-        for method in METHODS:
+        for method in load_params().method_names:
             site = load_site(name, method)
             profile = site.fit()
             for ranking in RANKINGS:
@@ -114,7 +114,7 @@ def real() -> Iterator[Row]:
     """Market-1501 or another network of real people, matched in this folder; * without same-camera images."""
     yield "target", "model", "ranking", "none", "paper", "fitted", "none*", "paper*", "fitted*", "fitted - paper"
     for name in labelled_targets():
-        for method in METHODS:
+        for method in load_params().method_names:
             site = load_site(name, method)
             profile = TLiftProfile.load(TLIFT / name / f"{method}.json", model=site.matches.model)
             for ranking in RANKINGS:

@@ -12,15 +12,15 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
-from qaconv.config.kinds import Loss, Rerank, Sampler
+from qaconv.config.kinds import Method, MethodSettings, Rerank
 from qaconv.config.operation import DriftConfig, GateConfig, IngestConfig, ServeConfig
 from qaconv.config.outdated import replace_outdated
-from qaconv.config.values import Name, Seed, Settings, Share
+from qaconv.config.values import ImageConfig as ImageConfig
+from qaconv.config.values import MethodName, Name, Seed, Settings, Share
 from qaconv.errors import InputError
 from qaconv.plugins import check_name
 
 T = TypeVar("T")
-METHODS = ("qaconv", "baseline")
 MOST_FAULTS = 20  # named in one message
 
 
@@ -65,11 +65,11 @@ class DatasetConfig(Settings):
         return check_name("layout", name)
 
 
-class ImageConfig(Settings):
-    """Size of the network's input, in pixels."""
+class SourcesConfig(Settings):
+    """What all methods are trained or calibrated on."""
 
-    height: PositiveInt
-    width: PositiveInt
+    datasets: Annotated[list[Name], Field(min_length=1)]
+    holdout_share: Annotated[float, Field(ge=0, le=0.5)]  # of each source's people, kept for calibration; 0: none
 
 
 class BackboneConfig(Settings):
@@ -104,33 +104,9 @@ class AugmentConfig(Settings):
     occlusion: Share  # largest side of the white square, as a fraction of the image's shorter side
 
 
-class MethodConfig(Settings):
-    """How two images are compared, and how the comparison is trained."""
-
-    pooled: bool  # average the map to one vector: the score is a cosine
-    head: Literal["v1", "v2"] = "v2"  # of ECCV 2020, or of CVPR 2022
-    loss: Loss  # {kind: NAME, ...}, a name of the group "loss"
-    sampler: Sampler  # {kind: NAME, ...}, a name of the group "sampler"
-
-    @model_validator(mode="after")
-    def _loss_can_be_computed(self) -> Self:
-        loss, sampler = self.loss.kind, self.sampler.kind
-        if self.loss.needs_vectors and not self.pooled:
-            raise ValueError(f"loss {loss} compares pooled vectors: pooled must be true, got false")
-        warm_up = self.loss.warm_up_epochs()
-        if (self.loss.needs_pairs or warm_up) and not self.sampler.gives_pairs:
-            need = f"begins with pairwise matching ({warm_up} epochs), which needs" if warm_up else "needs"
-            raise ValueError(
-                f"loss {loss} {need} two images of each person in a batch, which sampler {sampler} does not give; "
-                "choose another of the two, such as sampler pk or loss class_memory"
-            )
-        return self
-
-
 class TrainConfig(Settings):
-    """The recipe that all methods share."""
+    """The recipe of a training."""
 
-    datasets: Annotated[list[Name], Field(min_length=1)]
     amp: bool  # half precision: float16 on CUDA, bfloat16 on the CPU
     freeze_batchnorm: bool  # keep the backbone's statistics; for pretrained weights only
     identities_per_batch: Annotated[int, Field(ge=2)]
@@ -145,14 +121,11 @@ class TrainConfig(Settings):
     lr_drop_epoch: PositiveInt  # lr / 10 after this epoch at the latest
     learnt_by_epoch: PositiveInt  # a run that has not reached learnt_accuracy by then stops
     learnt_accuracy: Share  # of an epoch's images matched right: hardest positive above hardest negative
-    holdout_share: Annotated[float, Field(ge=0, le=0.5)]  # of each source's people, kept for calibration; 0: none
 
     @model_validator(mode="after")
     def _schedule_can_be_kept(self) -> Self:
         if self.lr_drop_epoch > self.epochs:
             raise ValueError(f"lr_drop_epoch must be in 1..{self.epochs} (epochs), got {self.lr_drop_epoch}")
-        if self.lr_drop_by == "holdout" and not self.holdout_share:
-            raise ValueError("lr_drop_by holdout needs a holdout_share above 0, got 0")
         return self
 
 
@@ -189,10 +162,11 @@ class ReportConfig(Settings):
 
 
 class RegistryConfig(Settings):
-    """Where versions are registered."""
+    """Which method is registered, and where."""
 
     model: Name  # registered model of MLflow
     experiment: str  # experiment of MLflow
+    method: str  # of methods: the one that is exported, registered and served
 
 
 class Params(Settings):
@@ -202,11 +176,8 @@ class Params(Settings):
     sites: dict[Name, SiteConfig]
     datasets: dict[Name, DatasetConfig]
     targets: Annotated[list[Name], Field(min_length=1)]
-    image: ImageConfig
-    backbone: BackboneConfig
-    augment: AugmentConfig
-    methods: dict[str, MethodConfig]
-    train: TrainConfig
+    sources: SourcesConfig
+    methods: dict[MethodName, Method]
     evaluate: EvaluateConfig
     report: ReportConfig
     registry: RegistryConfig
@@ -218,9 +189,7 @@ class Params(Settings):
 
     @model_validator(mode="after")
     def _names_exist(self) -> Self:
-        if set(self.methods) != set(METHODS):
-            raise ValueError(f"methods must be {sorted(METHODS)}, got {sorted(self.methods)}")
-        for key, names in (("train.datasets", self.train.datasets), ("targets", self.targets)):
+        for key, names in (("sources.datasets", self.sources.datasets), ("targets", self.targets)):
             unknown = [name for name in names if name not in self.datasets]
             if len(set(names)) < len(names):
                 raise ValueError(f"{key} must name each dataset once, got {names}")
@@ -233,24 +202,32 @@ class Params(Settings):
         return self
 
     @model_validator(mode="after")
-    def _weights_are_a_dependency(self) -> Self:
-        name = self.backbone.weights
-        if "/" in name or name in ("", ".", ".."):
+    def _methods_can_be_told_apart(self) -> Self:
+        if self.registry.method not in self.methods:
             raise ValueError(
-                f"backbone.weights must be none, imagenet or the name of a file in data/weights, got {name!r}: "
-                f"move the file there and run `dvc add data/weights/{Path(name).name}`"
+                f"registry.method must be one of methods, got {self.registry.method!r}, allowed: "
+                f"{', '.join(self.methods)}"
             )
+        key = self.evaluate.rerank.key
+        for name in self.methods:
+            if (other := f"{name}_{key}") in self.methods:
+                raise ValueError(f"methods.{other} must have another name, as columns of {name} begin with it")
         return self
 
     @model_validator(mode="after")
-    def _own_loss_is_trained(self) -> Self:
+    def _sources_are_enough(self) -> Self:
         for name, method in self.methods.items():
-            if (warm_up := method.loss.warm_up_epochs()) >= self.train.epochs:
-                raise ValueError(
-                    f"methods.{name}.loss must leave an epoch for itself: it begins with {warm_up} of pairwise "
-                    f"matching, and train.epochs is {self.train.epochs}"
-                )
+            try:
+                method.check_sources(self.sources.holdout_share)
+            except ValueError as error:
+                raise ValueError(f"methods.{name}.{error}") from error
         return self
+
+    @property
+    def method_names(self) -> list[str]:
+        """Names of the methods, the served one first."""
+        served = self.registry.method
+        return [served, *(name for name in self.methods if name != served)]
 
     def dataset(self, name: str) -> DatasetConfig:
         """Return the settings of a dataset.
@@ -269,7 +246,7 @@ class Params(Settings):
         if name not in self.targets:
             raise InputError(f"params.yaml: targets has no {name!r}, allowed: {', '.join(self.targets)}")
 
-    def method(self, name: str) -> MethodConfig:
+    def method(self, name: str) -> MethodSettings:
         """Return the settings of a method.
 
         Raises:

@@ -7,11 +7,12 @@ the rest of the project asks of a kind.
 import re
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, TypeVar
 
-from pydantic import BeforeValidator, SerializeAsAny
+from pydantic import BeforeValidator, SerializeAsAny, model_validator
 
-from qaconv.config.values import Settings
+from qaconv.config.values import ImageConfig, Settings
 from qaconv.errors import InputError
 from qaconv.plugins import Group, find, names
 
@@ -115,6 +116,48 @@ class RerankSettings(KindSettings):
         """
 
 
+class MethodSettings(KindSettings):
+    """Base of the methods: each makes a network that encodes images and compares them."""
+
+    about: ClassVar[str]  # a sentence for the report: what it compares
+    image: ImageConfig
+    backbone: Any  # settings with the key `weights`, on whose file DVC makes the method depend
+
+    @abstractmethod
+    def build(self, seed: int) -> Any:
+        """Build the network before it is trained, a `qaconv.models.checkpoint.Network`.
+
+        Raises:
+            InputError: a file is missing or is not what the settings say.
+        """
+
+    @abstractmethod
+    def fit(self, network: Any, sources: Any) -> Any:
+        """Train the network in place, and return the table of its history, a row an epoch.
+
+        Args:
+            network: from `build`.
+            sources: images and settings, `qaconv.training.methods.Sources`.
+        """
+
+    @model_validator(mode="after")
+    def _weights_are_a_dependency(self) -> Self:
+        name = self.backbone.weights
+        if "/" in name or name in ("", ".", ".."):
+            raise ValueError(
+                f"backbone.weights must be none, imagenet or the name of a file in data/weights, got {name!r}: move "
+                f"the file there and run `dvc add data/weights/{Path(name).name}`"
+            )
+        return self
+
+    def check_sources(self, holdout_share: float) -> None:
+        """Check what the method needs of the sources. Default: nothing.
+
+        Raises:
+            ValueError: it is missing.
+        """
+
+
 def read_kind(group: Group, base: type[T], value: Any) -> T:
     """Read the settings of a kind.
 
@@ -147,4 +190,7 @@ Sampler = Annotated[
 ]
 Rerank = Annotated[
     SerializeAsAny[RerankSettings], BeforeValidator(lambda value: read_kind("rerank", RerankSettings, value))
+]
+Method = Annotated[
+    SerializeAsAny[MethodSettings], BeforeValidator(lambda value: read_kind("method", MethodSettings, value))
 ]

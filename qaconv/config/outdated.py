@@ -1,12 +1,17 @@
 """Find and replace the keys of params.yaml that older versions used."""
 
 from collections.abc import MutableMapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 from qaconv.errors import InputError
 
 RENAMED = {"deployments": "targets", "watch": "drift"}
+SERVED = "qaconv"  # the method that was always the served one
+SOURCES = ("datasets", "holdout_share")  # settings of the sources that stood in `train`
+SHARED = ("image", "backbone", "augment", "train")  # blocks that all methods shared
+ORDER = ("kind", "image", "backbone", "augment", "head", "loss", "sampler", "train")
 HARD_TRIPLET = ("margin", "pairwise_epochs")  # settings of the hard triplet loss that stood in `train`
 
 
@@ -46,7 +51,43 @@ def replace_outdated(values: Any, path: Path) -> list[str]:
     if rerank and "kind" not in rerank:
         _insert(rerank, 0, "kind", "k_reciprocal")
         changes.append("evaluate.rerank now begins with kind: k_reciprocal")
+    return changes + _give_each_method_its_recipe(values)
+
+
+def _give_each_method_its_recipe(values: MutableMapping[str, Any]) -> list[str]:
+    """Copy the blocks that all methods shared into each of them, and name the kinds and the served method."""
+    methods = _block(values, "methods")
+    old = [name for name, block in methods.items() if isinstance(block, MutableMapping) and "pooled" in block]
+    if not old:
+        return []
+    changes = []
+    train = _block(values, "train")
+    if moved := [key for key in SOURCES if key in train]:
+        sources = type(train)()
+        for key in moved:
+            _move(train, sources, key)
+        _insert(values, list(values).index("methods"), "sources", sources)
+        changes += [f"train.{key} is now sources.{key}" for key in moved]
+    shared = {key: values[key] for key in SHARED if key in values}
+    changes += [f"{key} is now {' and '.join(f'methods.{name}.{key}' for name in old)}" for key in shared]
+    for name in old:
+        methods[name] = _with_recipe(methods[name], shared)
+        changes.append(f"methods.{name}.pooled is now methods.{name}.kind: {methods[name]['kind']}")
+    for key in shared:
+        _drop(values, key)
+    registry = _block(values, "registry")
+    if registry and "method" not in registry:
+        _insert(registry, 0, "method", SERVED)
+        changes.append(f"registry.method is {SERVED}")
     return changes
+
+
+def _with_recipe(method: MutableMapping[str, Any], shared: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Return a method's settings with copies of the shared blocks, in the order of the project's params.yaml."""
+    pooled = method["pooled"]
+    content = {**method, **shared, "kind": "pooled" if pooled else "qaconv"}
+    keys = [key for key in ORDER if key in content and not (pooled and key == "head")]
+    return {key: deepcopy(content[key]) for key in keys}
 
 
 def _move_to_hard_triplet(train: MutableMapping[str, Any], key: str, methods: MutableMapping[str, Any]) -> str:
@@ -96,6 +137,15 @@ def _drop(block: Any, key: str) -> None:
     elif position:
         line_end = block.ca.items.setdefault(keys[position - 1], [None, None, _comment("\n"), None])
         line_end[2].value += lines
+
+
+def _move(block: Any, other: Any, key: str) -> None:
+    """Move a key to another block, with the comment on its line."""
+    other[key] = block[key]
+    comment = block.ca.items.get(key) if hasattr(block, "ca") else None
+    if comment and comment[2]:
+        other.ca.items[key] = [None, None, _comment(comment[2].value.partition("\n")[0] + "\n"), None]
+    _drop(block, key)
 
 
 def _comment(text: str) -> Any:

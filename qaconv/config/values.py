@@ -3,7 +3,19 @@
 import re
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt
+
+# Other keys of metrics files.
+TAKEN_METHODS = (
+    "queries",
+    "gallery",
+    "estimated",
+    "sightings",
+    "cameras",
+    "sightings_with_times",
+    "tracks",
+    "searches",
+)
 
 
 class Settings(BaseModel):
@@ -21,6 +33,23 @@ def _check_name(name: str) -> str:
     return name
 
 
+def _check_method_name(name: str) -> str:
+    if not re.fullmatch(r"[a-z0-9_-]+", name) or name.startswith("-") or "_minus_" in name or name in TAKEN_METHODS:
+        raise ValueError(
+            "a method's name must be of a-z, 0-9, _ and -, not begin with -, not contain _minus_, and be none of "
+            + ", ".join(TAKEN_METHODS)
+        )
+    return name
+
+
 Share = Annotated[float, Field(ge=0, le=1)]
 Name = Annotated[str, AfterValidator(_check_name)]  # it becomes a path, a DVC stage and an MLflow metric
+MethodName = Annotated[str, AfterValidator(_check_method_name)]  # it becomes a key and a column of metrics files too
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
+
+
+class ImageConfig(Settings):
+    """Size of a network's input, in pixels."""
+
+    height: PositiveInt
+    width: PositiveInt

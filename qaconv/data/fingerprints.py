@@ -121,7 +121,7 @@ def refuse_trained_images(trained: pd.DataFrame, target: str) -> None:
         datasets = ", ".join(sorted(shared["domain"].unique()))
         count = shared["tested"].nunique()
         raise InputError(
-            f"params.yaml: target {target!r} must share no image with train.datasets, got {count} query and gallery "
+            f"params.yaml: target {target!r} must share no image with sources.datasets, got {count} query and gallery "
             f"images that are also trained on in {datasets}:"
             f"{name_first(_pairs(shared['path'], shared['tested']), EXAMPLES)}"
         )

@@ -6,7 +6,7 @@ mistaken. `_low` and `_high` are the ends of the 95 per cent confidence interval
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,6 @@ from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError
 from qaconv.errors import InputError
 from qaconv.files import write_json
 from qaconv.metrics.metrics_file import TargetMetrics
-from qaconv.metrics.rankings import SERVED_METHOD
 
 ESTIMATED = "estimated"  # key that only these files have
 
@@ -97,12 +96,12 @@ class TargetEstimates:
         return {ESTIMATED: True, **counts, **methods}
 
 
-def load_target(path: Path, *, methods: Sequence[str] = (SERVED_METHOD,)) -> TargetMetrics | TargetEstimates:
+def load_target(path: Path, *, methods: Iterable[str]) -> TargetMetrics | TargetEstimates:
     """Read the metrics of a target, or its estimates where it has no labels.
 
     Args:
         path: of the file.
-        methods: must be in it. Default: the served one.
+        methods: must be in it.
 
     Raises:
         InputError: the file does not exist, or a figure is missing or not a finite number.

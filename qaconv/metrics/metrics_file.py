@@ -4,7 +4,7 @@ Figures are in [0, 1]; `_low` and `_high` are the ends of the 95 per cent confid
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError
 
 from qaconv.errors import InputError
 from qaconv.files import write_json
-from qaconv.metrics.rankings import DIRECT, SERVED_METHOD
+from qaconv.metrics.rankings import DIRECT
 
 VERIFICATION, CALIBRATION_ERROR, MARKED, TRACKS = "verification", "calibration_error", "marked", "tracks"
 MINUS = "_minus_"  # between the methods that a difference compares
@@ -122,12 +122,12 @@ class TargetMetrics:
         return {**content, "queries": self.queries, "gallery": self.gallery}
 
     @classmethod
-    def load(cls, path: Path, *, methods: Sequence[str] = (SERVED_METHOD,)) -> "TargetMetrics":
+    def load(cls, path: Path, *, methods: Iterable[str]) -> "TargetMetrics":
         """Read the file.
 
         Args:
             path: of the file.
-            methods: must be in it, with direct matching. Default: the served one.
+            methods: must be in it, with direct matching.
 
         Raises:
             InputError: the file does not exist, or a figure is missing or not a finite number.

@@ -1,11 +1,8 @@
-"""Name the methods, the rankings of a gallery, and their metrics in files, plots and MLflow."""
+"""Name the rankings of a gallery, and their metrics in files, plots and MLflow."""
 
 from dataclasses import dataclass
 from typing import Protocol
 
-SERVED_METHOD = "qaconv"  # the method that is exported, registered and served
-BASELINE = "baseline"  # the method that it is compared with
-METHOD_LABELS = {SERVED_METHOD: "QAConv", BASELINE: "baseline"}
 LIFTED = "tlift"
 
 
@@ -63,11 +60,6 @@ def list_rankings(reranker: RerankedRanking) -> tuple[Ranking, ...]:
 def is_lifted(key: str) -> bool:
     """Return whether a ranking's scores are odds that times have lifted."""
     return key == LIFTED or key.endswith(f"_{LIFTED}")
-
-
-def method_label(method: str) -> str:
-    """Return the name of a method on pages."""
-    return METHOD_LABELS.get(method, method)
 
 
 def metric_name(method: str, ranking: str, figure: str, *, target: str = "") -> str:

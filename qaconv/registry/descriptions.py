@@ -5,9 +5,9 @@ from itertools import product
 
 from mlflow import MlflowClient
 
-from qaconv.config import METHODS, Params
+from qaconv.config import Params
 from qaconv.metrics.estimates_file import ESTIMATED
-from qaconv.metrics.rankings import list_rankings, method_label, metric_name
+from qaconv.metrics.rankings import list_rankings, metric_name
 
 MODEL = """Person re-identification by QAConv. Takes query and gallery crops with camera and time, and returns \
 ranked matches with probability, decision and correspondences.
@@ -51,8 +51,8 @@ def result_rows(params: Params, metrics: Mapping[str, float]) -> list[dict[str, 
     rankings = list_rankings(params.evaluate.rerank)
     measured = [target for target in params.targets if not is_estimated(target, metrics)]
     rows = []
-    for target, method in product(measured, METHODS):
-        row = {"target": target, "model": method_label(method)}
+    for target, method in product(measured, params.method_names):
+        row = {"target": target, "model": method}
         for ranking in rankings:
             rank1, mean_ap = (
                 metrics[metric_name(method, ranking.key, figure, target=target)] for figure in ("rank1", "mAP")
@@ -66,7 +66,7 @@ def estimate_rows(params: Params, metrics: Mapping[str, float]) -> list[dict[str
     """Return a row for each target without labels and method: what searches are expected to find there."""
     estimated = [target for target in params.targets if is_estimated(target, metrics)]
     rows = []
-    for target, method in product(estimated, METHODS):
+    for target, method in product(estimated, params.method_names):
         share, precision, matches = (
             metrics.get(metric_name(method, "expected", figure, target=target))
             for figure in ("share_with_match", "expected_precision", "expected_matches")
@@ -74,7 +74,7 @@ def estimate_rows(params: Params, metrics: Mapping[str, float]) -> list[dict[str
         rows.append(
             {
                 "target": target,
-                "model": method_label(method),
+                "model": method,
                 "times": "used" if metrics[metric_name(method, "times", "used", target=target)] else "not used",
                 "searches": f"{metrics[f'{target}.searches']:,.0f}",
                 "with a match": UNKNOWN if share is None else f"{100 * share:.1f} %",
@@ -86,7 +86,7 @@ def estimate_rows(params: Params, metrics: Mapping[str, float]) -> list[dict[str
 
 
 def _figures(params: Params, metrics: Mapping[str, float]) -> str:
-    trained = f"Trained on {', '.join(params.train.datasets)}."
+    trained = f"Trained on {', '.join(params.sources.datasets)}."
     measured = _table(f"{RESULTS}:", result_rows(params, metrics))
     estimated = _table(f"{ESTIMATES}:", estimate_rows(params, metrics))
     return "\n\n".join([trained, *measured, *estimated])

@@ -10,8 +10,8 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.models import ModelSignature
 from mlflow.types import Schema, TensorSpec
 
-from qaconv.config import Params
-from qaconv.metrics.rankings import DIRECT, SERVED_METHOD, metric_name
+from qaconv.config import Params, RegistryConfig
+from qaconv.metrics.rankings import DIRECT, metric_name
 from qaconv.paths import METRICS, ONNX, TLIFT
 from qaconv.registry.descriptions import describe, is_estimated
 from qaconv.registry.packaging import log_served
@@ -40,13 +40,14 @@ def register(params: Params, metrics: Mapping[str, float]) -> Release:
     }
     estimated = [target for target in params.targets if is_estimated(target, metrics)]
     measured = [target for target in params.targets if target not in estimated]
-    deciding = [metric_name(SERVED_METHOD, DIRECT.key, "mAP", target=target) for target in measured]
-    deciding += [metric_name(SERVED_METHOD, "expected", "share_with_match", target=target) for target in estimated]
+    method = params.registry.method
+    deciding = [metric_name(method, DIRECT.key, "mAP", target=target) for target in measured]
+    deciding += [metric_name(method, "expected", "share_with_match", target=target) for target in estimated]
     results = {name: repr(metrics[name]) for name in deciding if name in metrics}
     results |= {ESTIMATED: " ".join(estimated)} if estimated else {}
     pair = {f"{graph}_version": str(version) for graph, version in graphs.items()}
     log = partial(_log_model, params, pair)
-    weights = {WEIGHTS: _profile(params.targets[0]).model}
+    weights = {WEIGHTS: _profile(method, params.targets[0]).model}
     release = Release.of_version(_version(name, {**digest, **pair}, {**git_tags(), **results, **weights}, log))
     for model, version in release.models.items():
         MlflowClient().set_registered_model_alias(model, "challenger", version)
@@ -54,18 +55,18 @@ def register(params: Params, metrics: Mapping[str, float]) -> Release:
     return release
 
 
-def link_profile(name: str, target: str, run_id: str) -> list[str]:
+def link_profile(registry: RegistryConfig, target: str, run_id: str) -> list[str]:
     """Tag every version of the model that a target's profile was fitted for with the run that logged the profile.
 
     Args:
-        name: name of the registered model.
+        registry: names of the registered model and the served method.
         target: whose profile in artifacts/tlift was logged.
         run_id: the MLflow run.
 
     Returns:
         The versions; none where the profile's model was never registered.
     """
-    fitted_for = _profile(target).model
+    name, fitted_for = registry.model, _profile(registry.method, target).model
     versions = MlflowClient().search_model_versions(f"name = '{name}' and tags.{WEIGHTS} = '{fitted_for}'")
     for version in versions:
         MlflowClient().set_model_version_tag(name, version.version, f"tlift.{target}", run_id)
@@ -105,11 +106,12 @@ def _tensor_spec(value: onnx.ValueInfoProto) -> TensorSpec:
 
 def _log_model(params: Params, pair: Mapping[str, str]) -> str:
     """Log the model that serves both graphs, with its evidence."""
-    evidence = collect(params.targets, data_digests(params.targets), METRICS, TLIFT, ONNX)
-    profiles = {target: TLIFT / target / "qaconv.json" for target in params.targets}
+    method, targets = params.registry.method, params.targets
+    evidence = collect(method, targets, data_digests(targets), METRICS, TLIFT, ONNX)
+    profiles = {target: TLIFT / target / f"{method}.json" for target in targets}
     return log_served(params.registry.model, ONNX, profiles, pair, evidence)
 
 
-def _profile(target: str) -> TLiftProfile:
-    """Load the served model's profile of a target."""
-    return TLiftProfile.load(TLIFT / target / "qaconv.json")
+def _profile(method: str, target: str) -> TLiftProfile:
+    """Load a method's profile of a target."""
+    return TLiftProfile.load(TLIFT / target / f"{method}.json")

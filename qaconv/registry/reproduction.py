@@ -73,7 +73,7 @@ def reproduce(uri: str, project: Path = Path()) -> Reproduction:
         log.info("%s: runs every stage of %s in %s", release, run.data.tags["git_commit"][:12], clone)
         _run(clone, "dvc", "repro", "--force", "--no-run-cache", shown=True)
         old, new = _outputs(recorded / DVC_LOCK), _outputs(clone / DVC_LOCK)
-        metrics = load_metrics(params.targets, clone)
+        metrics = load_metrics(params, clone)
         on_gpu = find_device(params.machine.device).type != "cpu"
     bytes_differ = [
         f"{path}: was {old.get(path)}, is {new.get(path)}" for path in {**old, **new} if old.get(path) != new.get(path)

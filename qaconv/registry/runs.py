@@ -18,7 +18,7 @@ from mlflow.data.meta_dataset import MetaDataset
 from mlflow.data.sources import LocalArtifactDatasetSource  # type: ignore[attr-defined]  # made when mlflow.data loads
 from mlflow.entities import LifecycleStage
 
-from qaconv.config import METHODS, Params
+from qaconv.config import Params
 from qaconv.errors import InputError
 from qaconv.failures import require_answer
 from qaconv.metrics.estimates_file import load_target
@@ -71,12 +71,12 @@ def log_files(params: Params) -> None:
             mlflow.log_artifact(str(path), path.parent.as_posix())
 
 
-def log_figures(metrics: Mapping[str, float]) -> None:
+def log_figures(params: Params, metrics: Mapping[str, float]) -> None:
     """Log each epoch, and metrics by target, to the open run and the models in it.
 
     Call it after the models are logged. Before, MLflow would read the history of every metric again for each model.
     """
-    for method in METHODS:
+    for method in params.methods:
         for row in pd.read_csv(MODELS / method / "history.csv").to_dict("records"):
             epoch = int(row.pop("epoch"))
             mlflow.log_metrics({f"train.{method}.{name}": value for name, value in row.items()}, step=epoch)
@@ -131,8 +131,8 @@ def _commit_page(remote: str, commit: str) -> str:
     return f"https://{match[1]}/{match[2]}/commit/{commit}" if match else ""
 
 
-def load_metrics(targets: Sequence[str], project: Path = Path()) -> dict[str, float]:
-    """Load the targets' metrics in [0, 1], and counts, by names such as `station.qaconv.direct.mAP`.
+def load_metrics(params: Params, project: Path = Path()) -> dict[str, float]:
+    """Load the metrics of every target and method in [0, 1], and counts, by names such as `station.qaconv.direct.mAP`.
 
     Of a target without labels these are its estimates, with `<target>.estimated`.
 
@@ -140,8 +140,8 @@ def load_metrics(targets: Sequence[str], project: Path = Path()) -> dict[str, fl
         InputError: a file or a metric is missing, or a metric is not a finite number.
     """
     metrics = {}
-    for target in targets:
-        figures = load_target(project / METRICS / f"{target}.json", methods=METHODS)
+    for target in params.targets:
+        figures = load_target(project / METRICS / f"{target}.json", methods=params.methods)
         values = _flat(figures.as_dict())
         metrics.update({f"{target}.{name}": value for name, value in values.items() if not isinstance(value, str)})
     return metrics
@@ -245,7 +245,7 @@ def _left_open(experiment: str, tags: Mapping[str, str]) -> str | None:
 
 def _log_datasets(params: Params) -> None:
     roles: dict[str, list[str]] = {}
-    for role, names in (("training", params.train.datasets), ("evaluation", params.targets)):
+    for role, names in (("training", params.sources.datasets), ("evaluation", params.targets)):
         for name in names:
             roles.setdefault(name, []).append(role)
     digests = data_digests(list(roles))

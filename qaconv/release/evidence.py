@@ -12,15 +12,14 @@ import pandas as pd
 
 from qaconv.errors import InputError
 from qaconv.files import write_json
-from qaconv.metrics.estimates_file import TargetEstimates, load_target
-from qaconv.metrics.metrics_file import TargetMetrics
-from qaconv.metrics.rankings import DIRECT, SERVED_METHOD, average_precision_column
+from qaconv.metrics.estimates_file import MethodEstimates, TargetEstimates, load_target
+from qaconv.metrics.metrics_file import MethodMetrics, TargetMetrics
+from qaconv.metrics.rankings import DIRECT, average_precision_column
 from qaconv.runtime.contract import ENCODER, Contract
 from qaconv.runtime.sessions import open_graph
 from qaconv.tlift import TLiftProfile
 from qaconv.tlift.findings import LEFT_OUT
 
-DECIDING = average_precision_column(SERVED_METHOD, DIRECT.key)  # column of the ranking that promotes
 RUNS = 30  # of the encoder; the median counts
 
 
@@ -94,26 +93,32 @@ class Evidence:
         return cls(**{**values, "clocks": {name: Clocks(**clocks) for name, clocks in values["clocks"].items()}})
 
 
-def collect(targets: Sequence[str], data: Mapping[str, str], metrics: Path, profiles: Path, onnx: Path) -> Evidence:
+def collect(
+    method: str, targets: Sequence[str], data: Mapping[str, str], metrics: Path, profiles: Path, onnx: Path
+) -> Evidence:
     """Read the outputs of evaluate, fit_tlift and export, and measure the encoder's speed.
 
     Args:
+        method: the served one.
         targets: their names.
         data: digests, by target.
         metrics: folder of `<target>.json` and `queries/<target>.parquet`.
-        profiles: folder of `<target>/qaconv.json`.
+        profiles: folder of `<target>/<method>.json`.
         onnx: folder of the graphs and their contract.
 
     Raises:
         InputError: a file is missing.
     """
     graphs = Contract.load(onnx).graphs
-    fitted = {name: TLiftProfile.load(profiles / name / "qaconv.json") for name in targets}
-    figures = {name: load_target(metrics / f"{name}.json") for name in targets}
-    measured = {name: value for name, value in figures.items() if isinstance(value, TargetMetrics)}
-    estimated = {name: value for name, value in figures.items() if isinstance(value, TargetEstimates)}
+    fitted = {name: TLiftProfile.load(profiles / name / f"{method}.json") for name in targets}
+    figures = {name: load_target(metrics / f"{name}.json", methods=[method]) for name in targets}
+    measured = {name: value.methods[method] for name, value in figures.items() if isinstance(value, TargetMetrics)}
+    estimated = {name: value.methods[method] for name, value in figures.items() if isinstance(value, TargetEstimates)}
+    column = average_precision_column(method, DIRECT.key)
     return Evidence(
-        average_precisions={name: _average_precisions(metrics / "queries" / f"{name}.parquet") for name in measured},
+        average_precisions={
+            name: _average_precisions(metrics / "queries" / f"{name}.parquet", column) for name in measured
+        },
         data=dict(data),
         differences={name: graph.largest_difference_from_pytorch for name, graph in graphs.items()},
         megabytes=sum((onnx / name).stat().st_size for name in graphs) / 1e6,
@@ -127,32 +132,33 @@ def collect(targets: Sequence[str], data: Mapping[str, str], metrics: Path, prof
     )
 
 
-def _average_precisions(path: Path) -> dict[str, float]:
+def _average_precisions(path: Path, column: str) -> dict[str, float]:
+    """Read the figures of the ranking that promotes."""
     if not path.is_file():
         raise InputError(f"{path}: file not found; `dvc repro evaluate` writes it")
     table = pd.read_parquet(path)
-    if DECIDING not in table:
-        raise InputError(f"{path}: must have the column {DECIDING}, it has {', '.join(table.columns)}")
-    return dict(table.set_index("image")[DECIDING].dropna())
+    if column not in table:
+        raise InputError(f"{path}: must have the column {column}, it has {', '.join(table.columns)}")
+    return dict(table.set_index("image")[column].dropna())
 
 
-def _calibration_errors(measured: Mapping[str, TargetMetrics]) -> dict[str, float]:
-    errors = {name: metrics.methods[SERVED_METHOD].calibration_error for name, metrics in measured.items()}
+def _calibration_errors(measured: Mapping[str, MethodMetrics]) -> dict[str, float]:
+    errors = {name: metrics.calibration_error for name, metrics in measured.items()}
     return {name: error for name, error in errors.items() if error is not None}
 
 
-def _match_precisions(measured: Mapping[str, TargetMetrics]) -> dict[str, float]:
-    marked = {name: metrics.methods[SERVED_METHOD].marked for name, metrics in measured.items()}
+def _match_precisions(measured: Mapping[str, MethodMetrics]) -> dict[str, float]:
+    marked = {name: metrics.marked for name, metrics in measured.items()}
     return {name: figures.precision for name, figures in marked.items() if figures and figures.precision is not None}
 
 
-def _match_shares(estimated: Mapping[str, TargetEstimates]) -> dict[str, float]:
-    expected = {name: estimates.methods[SERVED_METHOD].expected for name, estimates in estimated.items()}
+def _match_shares(estimated: Mapping[str, MethodEstimates]) -> dict[str, float]:
+    expected = {name: estimates.expected for name, estimates in estimated.items()}
     return {name: matches.share_with_match for name, matches in expected.items() if matches}
 
 
-def _reviewed_precisions(estimated: Mapping[str, TargetEstimates]) -> dict[str, float]:
-    reviewed = {name: estimates.methods[SERVED_METHOD].reviewed for name, estimates in estimated.items()}
+def _reviewed_precisions(estimated: Mapping[str, MethodEstimates]) -> dict[str, float]:
+    reviewed = {name: estimates.reviewed for name, estimates in estimated.items()}
     return {
         name: pairs.precision_high for name, pairs in reviewed.items() if pairs and pairs.precision_high is not None
     }

@@ -133,7 +133,7 @@ def _calibration(challenger: Evidence, rules: GateConfig) -> Iterator[Check]:
     for name in challenger.average_precisions:
         error = challenger.calibration_errors.get(name)
         if error is None:
-            detail = f"the probabilities on {name} were not measured; set train.holdout_share above 0"
+            detail = f"the probabilities on {name} were not measured; set sources.holdout_share above 0"
             yield Check(f"calibration on {name}", False, detail)
             continue
         detail = (

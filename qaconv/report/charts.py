@@ -1,11 +1,11 @@
 """Compute the positions in charts, in the drawing's units; the templates draw."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from qaconv.metrics.rankings import DIRECT, METHOD_LABELS, cmc_column
+from qaconv.metrics.rankings import DIRECT, cmc_column
 from qaconv.report.content import Figure, Rows, Target
 
 WIDTH, HEIGHT = 360.0, 240.0  # a phone's width, so that text is as large as on the page
@@ -14,7 +14,7 @@ SHARES = (0, 0.2, 0.4, 0.6, 0.8, 1)
 RANKS = 20  # of the CMC
 MIN_RATE = 1e-4  # of the ROC
 TRANSIT_WIDTH, TRANSIT_HEIGHT = 160.0, 70.0
-ROW = 46.0  # height of a target on the opening chart
+STYLES = 4  # of methods; further ones share the last
 
 
 @dataclass(frozen=True)
@@ -70,12 +70,13 @@ class Chart:
     marks: Sequence[tuple[float, str]] = ()
 
 
-def cmc_chart(rows: Rows, rankings: Mapping[str, str]) -> Chart:
+def cmc_chart(rows: Rows, rankings: Mapping[str, str], methods: Iterable[str]) -> Chart:
     """Draw the CMC of direct matching and of the last ranking for each method.
 
     Args:
         rows: of metrics/cmc.
         rankings: label by key.
+        methods: names, the served one first.
     """
     rows = rows[:RANKS]
     x = _across(1, max(2, len(rows)), [rank for rank in (1, 5, 10, 15, 20) if rank <= len(rows)])
@@ -83,25 +84,25 @@ def cmc_chart(rows: Rows, rankings: Mapping[str, str]) -> Chart:
     ranks = [row["rank"] for row in rows]
     last = list(rankings)[-1]
     curves = []
-    for method, name in METHOD_LABELS.items():
+    for number, method in enumerate(methods):
         for key, label, style in (
-            (last, f"{name}, {rankings[last]}", f"{method} helped"),
-            (DIRECT.key, name, method),
+            (last, f"{method}, {rankings[last]}", f"{method_style(number)} helped"),
+            (DIRECT.key, method, method_style(number)),
         ):
             column = cmc_column(method, key)
             curves.append(Curve(label, style, _line(x, y, ranks, [row[column] for row in rows])))
     return Chart(x, y, curves)
 
 
-def roc_chart(rows: Rows) -> Chart:
+def roc_chart(rows: Rows, methods: Iterable[str]) -> Chart:
     """Draw the ROC of direct matching for each method."""
     x = _across(MIN_RATE, 1, (1e-4, 1e-3, 1e-2, 1e-1, 1), log=True)
     y = _upwards(1, SHARES)
     curves = []
-    for method, label in METHOD_LABELS.items():
+    for number, method in enumerate(methods):
         of_method = [row for row in rows if row["method"] == method]
         rates = [[row[name] for row in of_method] for name in ("false_match_rate", "true_match_rate")]
-        curves.append(Curve(label, method, _line(x, y, *rates)))
+        curves.append(Curve(method, method_style(number), _line(x, y, *rates)))
     return Chart(x, y, curves)
 
 
@@ -197,15 +198,26 @@ class Dot:
     figure: Figure
 
 
-def opening_chart(targets: Sequence[Target]) -> tuple[Axis, list[Dot], float]:
-    """Draw rank-1 of both methods in a row for each target; also return the chart's height."""
+def opening_chart(targets: Sequence[Target], methods: Collection[str]) -> tuple[Axis, list[Dot], float]:
+    """Draw rank-1 of all methods in a row for each target; also return the chart's height."""
     x = Axis(0, 1, 12, WIDTH - 12, (0, 0.25, 0.5, 0.75, 1))
+    height = target_height(len(methods))
     dots = [
-        _dot(x, row * ROW + 28 + 10.0 * number, method, target.figures[method][DIRECT.key]["rank1"])
+        _dot(x, row * height + 28 + 10.0 * number, method_style(number), target.figures[method][DIRECT.key]["rank1"])
         for row, target in enumerate(targets)
-        for number, method in enumerate(METHOD_LABELS)
+        for number, method in enumerate(methods)
     ]
-    return x, dots, len(targets) * ROW + 24
+    return x, dots, len(targets) * height + 24
+
+
+def target_height(methods: int) -> float:
+    """Return the height of a target on the opening chart, with a line for its name."""
+    return 26 + 10.0 * methods
+
+
+def method_style(number: int) -> str:
+    """Return the CSS class of a method; 0 is the served one."""
+    return f"method-{min(number, STYLES - 1)}"
 
 
 def _dot(x: Axis, y: float, style: str, figure: Figure) -> Dot:

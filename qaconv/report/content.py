@@ -218,7 +218,7 @@ class Network:
         cameras: number of cameras.
         camera_names: by camid; empty where cameras have numbers only.
         digest: of table and images.
-        profile: temporal profile of QAConv, as in its file.
+        profile: temporal profile of the served method, as in its file.
         people: identities, and what is estimated of them.
         tables: tables by name; "transit" are the profile's transit times.
     """
@@ -251,10 +251,11 @@ class Target(Network):
         queries: number of queries with a true match.
         gallery: number of gallery images whose people are known.
         figures: rank1 and mAP by method and ranking.
-        gain: mAP of QAConv less that of the baseline for direct matching, on the same queries.
-        thresholds: rows of false_match_rate, threshold (a logit) and true_match_rate of QAConv's direct scores.
-        marked: threshold, answers, precision and recall of what QAConv marks as matches by default, among its answers;
-            None where the profile states no probabilities.
+        gains: mAP of the served method less that of each other one, for direct matching on the same queries.
+        thresholds: rows of false_match_rate, threshold (a logit) and true_match_rate of the served method's direct
+            scores.
+        marked: threshold, answers, precision and recall of what the served method marks as matches by default, among
+            its answers; None where the profile states no probabilities.
         tables: further metrics by name: cmc, roc, camera_pairs, stated, scores; and transit.
         outcomes: number of queries of each outcome.
         searches: examples.
@@ -265,7 +266,7 @@ class Target(Network):
     queries: int
     gallery: int
     figures: Mapping[str, Mapping[str, Mapping[str, Figure]]]
-    gain: Figure
+    gains: Mapping[str, Figure]
     thresholds: Rows
     marked: Mapping[str, Any] | None
     outcomes: Mapping[Outcome, int]
@@ -332,6 +333,7 @@ class Report:
 
     Attributes:
         rankings: label by key, in the order of the tables.
+        methods: what each method compares, by name, the served one first.
         trained: model.json of each method: its architecture, its training data and recipe.
         history: training of each method, one row for each epoch.
         seed: of the drawn examples.
@@ -340,11 +342,17 @@ class Report:
     """
 
     rankings: Mapping[str, str]
+    methods: Mapping[str, str]
     trained: Mapping[str, Mapping[str, Any]]
     history: Mapping[str, Rows]
     seed: int
     targets: Sequence[Target]
     estimated: Sequence[EstimatedTarget]
+
+    @property
+    def served(self) -> str:
+        """Name of the served method."""
+        return next(iter(self.methods))
 
     @property
     def networks(self) -> list[Target | EstimatedTarget]:

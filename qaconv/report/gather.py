@@ -20,10 +20,8 @@ from qaconv.matching import MapStore
 from qaconv.matching.results import Matches, open_maps
 from qaconv.metrics.metrics_file import Difference, RankingFigures, TargetMetrics
 from qaconv.metrics.rankings import (
-    BASELINE,
     DIRECT,
     LIFTED,
-    SERVED_METHOD,
     Ranking,
     average_precision_column,
     first_rank_column,
@@ -79,8 +77,8 @@ class TargetSightings:
             InputError: they are missing, or of other images.
         """
         frame = manifest.sightings()
-        maps = open_maps(target, SERVED_METHOD, frame["image"])
-        return cls(frame, maps, head, Matches.load(target, SERVED_METHOD, params.evaluate.parts))
+        maps = open_maps(target, params.registry.method, frame["image"])
+        return cls(frame, maps, head, Matches.load(target, params.registry.method, params.evaluate.parts))
 
     def row(self, image: str) -> int:
         """Return the row of an image."""
@@ -109,24 +107,26 @@ def gather_target(
     """
     manifest = Manifest.load(PREPARED / target)
     sightings = TargetSightings.load(params, target, manifest, head)
-    profile = load_profile(target, sightings)
+    method = params.registry.method
+    profile = load_profile(params, target, sightings)
     queries = read_file(pd.read_parquet, METRICS / "queries" / f"{target}.parquet").set_index("image")
-    before, after = (queries[average_precision_column(SERVED_METHOD, key)] for key in (DIRECT.key, LIFTED))
-    outcome_of = outcomes(queries[first_rank_column(SERVED_METHOD, DIRECT.key)])
+    before, after = (queries[average_precision_column(method, key)] for key in (DIRECT.key, LIFTED))
+    outcome_of = outcomes(queries[first_rank_column(method, DIRECT.key)])
     searches, explanations = _searches(sightings, outcome_of, before, params.seed)
+    _, *others = params.method_names
     return Target(
         **describe_network(params, target, manifest),
         people=gather_people(target, sightings.frame, sightings.matches, profile),
         queries=int(outcome_of.notna().sum()),
         gallery=len(sightings.gallery),
         figures=_figures(metrics, rankings),
-        gain=_figure(metrics.differences[SERVED_METHOD, BASELINE][DIRECT.key], "mAP"),
-        thresholds=[point.model_dump() for point in metrics.methods[SERVED_METHOD].verification.points],
-        marked=None if (marked := metrics.methods[SERVED_METHOD].marked) is None else marked.model_dump(),
+        gains={other: _figure(metrics.differences[method, other][DIRECT.key], "mAP") for other in others},
+        thresholds=[point.model_dump() for point in metrics.methods[method].verification.points],
+        marked=None if (marked := metrics.methods[method].marked) is None else marked.model_dump(),
         tables={
             **{name: read_table(METRICS / name / f"{target}.csv") for name in TABLES},
             "scores": _rows(_score_table(sightings, params.seed)),
-            "transit": read_transit(target),
+            "transit": read_transit(params, target),
         },
         outcomes={outcome: int((outcome_of == outcome).sum()) for outcome in OUTCOMES},
         searches=searches,
@@ -139,23 +139,23 @@ def describe_network(params: Params, target: str, manifest: Manifest) -> dict[st
     """Return the fields that targets with labels and without have in common, except people and tables."""
     return {
         "name": target,
-        "seen": target in params.train.datasets,
+        "seen": target in params.sources.datasets,
         "blurred": has_blurred_heads(params, target),
         "root": manifest.root.as_posix(),
         "cameras": int(manifest.sightings()["camid"].nunique()),
         "camera_names": manifest.cameras,
         "digest": manifest.digest,
-        "profile": read_json(TLIFT / target / f"{SERVED_METHOD}.json"),
+        "profile": read_json(TLIFT / target / f"{params.registry.method}.json"),
     }
 
 
-def load_profile(target: str, sightings: TargetSightings) -> TLiftProfile:
+def load_profile(params: Params, target: str, sightings: TargetSightings) -> TLiftProfile:
     """Load the temporal profile of the served method.
 
     Raises:
         InputError: it cannot be read, or was fitted for another model.
     """
-    return TLiftProfile.load(TLIFT / target / f"{SERVED_METHOD}.json", model=sightings.maps.model)
+    return TLiftProfile.load(TLIFT / target / f"{params.registry.method}.json", model=sightings.maps.model)
 
 
 def gather_pictures(target: Target | EstimatedTarget) -> dict[str, str]:
@@ -263,9 +263,9 @@ def _score_table(sightings: TargetSightings, seed: int) -> pd.DataFrame:
     return pd.DataFrame({"low": edges[:-1], "high": edges[1:], "matches": shares[0], "others": shares[1]})
 
 
-def read_transit(target: str) -> Rows:
+def read_transit(params: Params, target: str) -> Rows:
     """Read the transit times of a profile; none for a profile without them, which has no such file."""
-    path = TLIFT / target / f"{SERVED_METHOD}_transit.csv"
+    path = TLIFT / target / f"{params.registry.method}_transit.csv"
     if not path.is_file():
         return []
     table = pd.read_csv(path)

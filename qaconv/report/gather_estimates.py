@@ -30,12 +30,12 @@ def gather_estimated(params: Params, target: str, estimates: TargetEstimates, he
     """
     manifest = Manifest.load(PREPARED / target)
     sightings = TargetSightings.load(params, target, manifest, head)
-    profile = load_profile(target, sightings)
+    profile = load_profile(params, target, sightings)
     drawn = np.random.default_rng(params.seed).permutation(sightings.queries)[:EXAMPLES]
     return EstimatedTarget(
         **describe_network(params, target, manifest),
         people=gather_people(target, sightings.frame, sightings.matches, profile),
-        tables={"transit": read_transit(target)},
+        tables={"transit": read_transit(params, target)},
         estimates=estimates.as_dict(),
         searches=[_search(sightings, int(row), profile) for row in drawn],
     )

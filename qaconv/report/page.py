@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from qaconv.metrics.rankings import BASELINE, DIRECT, METHOD_LABELS, SERVED_METHOD
+from qaconv.metrics.rankings import DIRECT
 from qaconv.release.gate import Comparison
 from qaconv.report import charts, drawings
 from qaconv.report.content import TRANSIT_S, Figure, Report, Target
@@ -58,7 +58,7 @@ def add_run(page: str, run: Run) -> str:
 
 
 def _sentences(report: Report) -> list[str]:
-    """Two sentences on rank-1, on targets that the model was not trained on if there are any; else on estimates."""
+    """Write a sentence on each method's rank-1, on targets that were not trained on if any, or else on estimates."""
     targets = report.targets
     if not targets:
         names = ", ".join(target.name for target in report.estimated)
@@ -70,10 +70,11 @@ def _sentences(report: Report) -> list[str]:
     shown = new or targets
     networks = "a camera network" if len(shown) == 1 else "camera networks"
     origin = "never seen in training" if new else "used in training"
+    _, *others = report.methods
     first = "For a query image of a person, the model ranks an image of the same person on another camera first"
     return [
-        f"{first} in {_hundreds(shown, SERVED_METHOD)}: {networks} {origin}.",
-        f"A baseline of the same size, trained on the same images, does so in {_hundreds(shown, BASELINE)}.",
+        f"{first} in {_hundreds(shown, report.served)}: {networks} {origin}.",
+        *(f"The method {other} does so in {_hundreds(shown, other)}." for other in others),
     ]
 
 
@@ -95,7 +96,7 @@ def _templates() -> Environment:
         keep_trailing_newline=True,
     )
     environment.filters |= {"percent": _percent, "interval": _interval, "signed": "{:+.2f}".format, "g": "{:g}".format}
-    environment.globals |= {"charts": charts, "drawings": drawings, "METHODS": METHOD_LABELS, "transit_s": TRANSIT_S}
+    environment.globals |= {"charts": charts, "drawings": drawings, "transit_s": TRANSIT_S}
     environment.globals |= {"FINDING_KINDS": MEANINGS, "FINDING_ACTIONS": ACTIONS}
     return environment
 

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from qaconv.config import METHODS, Params
+from qaconv.config import Params
 from qaconv.data.fingerprints import refuse_trained_images
 from qaconv.data.manifest import Manifest
 from qaconv.data.reviewed_pairs import load_reviewed_pairs
@@ -31,12 +31,12 @@ def evaluate(params: Params, target: str) -> None:
     sightings = EvaluatedSightings(manifest.frame, PREPARED / target)
     measures = {}
     estimates = {}
-    trained = {method: load_network(MODELS / method)[1] for method in METHODS}
+    trained = {method: load_network(MODELS / method)[1] for method in params.method_names}
     if any("digests" in made["data"] for made in trained.values()):  # trained here, not imported
         for table in ("train", "holdout"):
             refuse_trained_images(read_file(pd.read_parquet, SOURCES / f"{table}.parquet"), target)
     reviewed = load_reviewed_pairs(target, params.targets)
-    for method in METHODS:
+    for method in params.method_names:
         matches = Matches.load(target, method, params.evaluate.parts)
         profile = TLiftProfile.load(TLIFT / target / f"{method}.json", model=matches.model)
         logits = sightings.logits(matches.logits)

@@ -17,7 +17,7 @@ def export(params: Params) -> None:
     Raises:
         InputError: there is no trained network, or its graphs do not agree with it.
     """
-    network, trained = load_network(MODELS / "qaconv")
+    network, trained = load_network(MODELS / params.registry.method)
     fitted = trained["calibration"]
     holdout = read_file(pd.read_parquet, SOURCES / "holdout.parquet") if fitted else None
     export_network(

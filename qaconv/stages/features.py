@@ -2,7 +2,7 @@
 
 import logging
 
-from qaconv.config import METHODS, Params
+from qaconv.config import Params
 from qaconv.data.manifest import Manifest
 from qaconv.files import replacing_folder
 from qaconv.models.checkpoint import load_network, weights_digest
@@ -23,7 +23,7 @@ def features(params: Params, target: str) -> None:
     manifest.check_target(target)
     device = find_device(params.machine.device)
     with out_of_memory_names("lower evaluate.batch_size"), replacing_folder(FEATURES / target) as folder:
-        for method in METHODS:
+        for method in params.methods:
             network, _ = load_network(MODELS / method)
             store = encode_sightings(
                 network,

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit
 
-from qaconv.config import METHODS, Params
+from qaconv.config import Params
 from qaconv.data.manifest import Manifest
 from qaconv.data.reviewed_pairs import load_reviewed_pairs, state_pairs
 from qaconv.files import replacing_folder
@@ -37,7 +37,7 @@ def fit_tlift(params: Params, target: str) -> None:
         log.info("%s: %s", target, NO_TIMES)
     reviewed = load_reviewed_pairs(target, params.targets)
     with replacing_folder(TLIFT / target) as folder:
-        for method in METHODS:
+        for method in params.methods:
             matches = Matches.load(target, method, params.evaluate.parts)
             profile = fit_profile(
                 matches.neighbours,

@@ -19,7 +19,6 @@ from qaconv.identities.quality import check_trust
 from qaconv.identities.summary import Interval, Summary
 from qaconv.matching.results import Matches
 from qaconv.metrics import Calibration
-from qaconv.metrics.rankings import SERVED_METHOD
 from qaconv.models.checkpoint import load_network
 from qaconv.paths import IDENTITIES, MODELS, PREPARED, TLIFT
 from qaconv.tlift import TLiftProfile
@@ -43,9 +42,10 @@ def identify(params: Params, target: str, since: Path | None = None) -> None:
         InputError: the sightings have not been matched, or `since` holds no earlier result.
     """
     sightings = Manifest.load(PREPARED / target).sightings()
-    matches = Matches.load(target, SERVED_METHOD, params.evaluate.parts)
-    profile = TLiftProfile.load(TLIFT / target / f"{SERVED_METHOD}.json", model=matches.model)
-    edges = _edges(target, sightings, matches, profile)
+    method = params.registry.method
+    matches = Matches.load(target, method, params.evaluate.parts)
+    profile = TLiftProfile.load(TLIFT / target / f"{method}.json", model=matches.model)
+    edges = _edges(target, method, sightings, matches, profile)
     known, last = _known(since, sightings) if since else (None, 0)
     found = group_sightings(sightings, edges, known=known, last=last)
     trust = None
@@ -61,10 +61,10 @@ def identify(params: Params, target: str, since: Path | None = None) -> None:
     _report(target, summary.people, found)
 
 
-def _edges(target: str, sightings: pd.DataFrame, matches: Matches, profile: TLiftProfile) -> Edges:
+def _edges(target: str, method: str, sightings: pd.DataFrame, matches: Matches, profile: TLiftProfile) -> Edges:
     if profile.match_odds:
         return find_edges(matches.neighbours, matches.neighbour_logits, sightings, profile)
-    fitted = load_network(MODELS / SERVED_METHOD)[1]["calibration"]
+    fitted = load_network(MODELS / method)[1]["calibration"]
     if fitted is None:
         log.warning("%s: neither times nor a calibration of scores: each track is an identity of its own", target)
         return Edges.join([], [], [])

@@ -6,7 +6,7 @@ several parts a pair is matched once for each of its two sightings.
 
 import shutil
 
-from qaconv.config import METHODS, Params
+from qaconv.config import Params
 from qaconv.data.manifest import Manifest, is_measured
 from qaconv.errors import InputError
 from qaconv.files import replacing_folder
@@ -35,7 +35,7 @@ def match(params: Params, target: str, part: int) -> None:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     remedy = "let machine.device be one with more free memory, or cpu,"
     with out_of_memory_names(remedy), replacing_folder(MATCHES / target / str(part)) as folder:
-        for method in METHODS:
+        for method in params.methods:
             store = open_maps(target, method, sightings["image"])
             maps = store.block(0, len(store))
             head = load_network(MODELS / method)[0].head

@@ -2,11 +2,11 @@
 
 import logging
 
-from qaconv.config import METHODS, Params
+from qaconv.config import Params
 from qaconv.files import replacing_folder, write_json
 from qaconv.metrics.estimates_file import load_target
 from qaconv.metrics.metrics_file import TargetMetrics
-from qaconv.metrics.rankings import SERVED_METHOD, list_rankings
+from qaconv.metrics.rankings import list_rankings
 from qaconv.models.checkpoint import load_network
 from qaconv.paths import METRICS, MODELS, REPORT
 from qaconv.progress import track
@@ -23,20 +23,22 @@ def report(params: Params) -> None:
     Raises:
         InputError: a file of an earlier stage is missing or cannot be read.
     """
-    head = load_network(MODELS / SERVED_METHOD)[0].head.folded()
+    methods = params.method_names
+    head = load_network(MODELS / params.registry.method)[0].head.folded()
     rankings = list_rankings(params.evaluate.rerank)
     targets = []
     estimated = []
     for name in track(params.targets, "gather examples"):
-        figures = load_target(METRICS / f"{name}.json")
+        figures = load_target(METRICS / f"{name}.json", methods=methods)
         if isinstance(figures, TargetMetrics):
             targets.append(gather_target(params, name, figures, head, rankings))
         else:
             estimated.append(gather_estimated(params, name, figures, head))
     content = Report(
         rankings={ranking.key: ranking.label for ranking in rankings},
-        trained={method: read_json(MODELS / method / "model.json") for method in METHODS},
-        history={method: read_table(MODELS / method / "history.csv") for method in METHODS},
+        methods={method: params.method(method).about for method in methods},
+        trained={method: read_json(MODELS / method / "model.json") for method in methods},
+        history={method: read_table(MODELS / method / "history.csv") for method in methods},
         seed=params.seed,
         targets=targets,
         estimated=estimated,

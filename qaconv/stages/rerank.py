@@ -1,6 +1,6 @@
 """Re-rank a target's gallery by the configured re-ranker."""
 
-from qaconv.config import METHODS, Params
+from qaconv.config import Params
 from qaconv.data.manifest import Manifest, is_measured
 from qaconv.files import replacing_folder
 from qaconv.matching.results import load_parts, open_maps, save_reranked
@@ -22,7 +22,7 @@ def rerank(params: Params, target: str) -> None:
     reranker = params.evaluate.rerank
     remedy = "let machine.device be one with more free memory, or cpu,"
     with out_of_memory_names(remedy), replacing_folder(RERANKED / target) as folder:
-        for method in METHODS:
+        for method in params.methods:
             store = open_maps(target, method, sightings["image"])
             matches = load_parts(target, method, params.evaluate.parts)
             head = load_network(MODELS / method)[0].head

@@ -22,7 +22,7 @@ def sources(params: Params) -> None:
     """Write `train.parquet`, `holdout.parquet` and `summary.json` to data/sources.
 
     The tables have the columns path, label, domain, pid, camid and sha256.
-    `train.holdout_share` of each dataset's people are held out, drawn by `seed` independently of other datasets.
+    `sources.holdout_share` of each dataset's people are held out, drawn by `seed` independently of other datasets.
     Images of the targets that look the same as one that is trained on are reported.
 
     Raises:
@@ -34,14 +34,14 @@ def sources(params: Params) -> None:
     train_tables: list[pd.DataFrame] = []
     holdout_tables: list[pd.DataFrame] = []
     digests: dict[str, str] = {}
-    for name in params.train.datasets:
+    for name in params.sources.datasets:
         manifest = Manifest.load(PREPARED / name)
         require_use(params, name, manifest)
         rows = load_fingerprinted(name)
         rows = rows[(rows["split"] == "train") & (rows["pid"] != JUNK)].reset_index(drop=True)
         rows = rows.assign(domain=name)
         seed = [params.seed, *name.encode()]
-        is_held_out = rows["pid"].isin(_draw_people(rows["pid"], params.train.holdout_share, seed))
+        is_held_out = rows["pid"].isin(_draw_people(rows["pid"], params.sources.holdout_share, seed))
         train_tables.append(rows[~is_held_out])
         holdout_tables.append(rows[is_held_out])
         digests[name] = manifest.digest
@@ -82,8 +82,8 @@ def require_use(params: Params, name: str, manifest: Manifest) -> None:
         InputError: it has not.
     """
     train = manifest.split("train")
-    if name in params.train.datasets and train[train["pid"] != JUNK].empty:
-        raise InputError(f"params.yaml: train.datasets names {name!r}, which has no images in its train split")
+    if name in params.sources.datasets and train[train["pid"] != JUNK].empty:
+        raise InputError(f"params.yaml: sources.datasets names {name!r}, which has no images in its train split")
     if name in params.targets:
         manifest.check_target(name)
 

@@ -46,7 +46,7 @@ class Holdout:
         people = np.unique(seen[0])
         if len(people) < 2 or len(people) == seen.shape[1]:
             raise InputError(
-                "params.yaml: train.holdout_share must be 0 or hold out at least two people, one of them on two "
+                "params.yaml: sources.holdout_share must be 0 or hold out at least two people, one of them on two "
                 f"cameras, got {len(people)} people and {seen.shape[1] - len(people)} more cameras; raise it"
             )
 

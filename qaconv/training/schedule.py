@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 
-from qaconv.config import MethodConfig, TrainConfig
+from qaconv.config import TrainConfig
 from qaconv.errors import InputError
+from qaconv.training.methods.trained import TrainedMethod
 
 History = Sequence[Mapping[str, float]]  # a row an epoch: epoch, loss, accuracy, lr and, if watched, holdout_map
 
 
-def has_fallen(history: History, config: TrainConfig, method: MethodConfig) -> bool:
+def has_fallen(history: History, config: TrainConfig, method: TrainedMethod) -> bool:
     """Return whether the watched error has fallen below `lr_drop_when_loss_below` times that of the second epoch.
 
     The authors' v2.1 watches the training loss. The alternative is 1 - mAP of the people held out. Epochs of the loss's
@@ -21,7 +22,7 @@ def has_fallen(history: History, config: TrainConfig, method: MethodConfig) -> b
     return errors[-1] < config.lr_drop_when_loss_below * errors[second]
 
 
-def stop_if_hopeless(history: History, config: TrainConfig, method: MethodConfig) -> None:
+def stop_if_hopeless(history: History, config: TrainConfig, method: TrainedMethod) -> None:
     """Stop a run that learns nothing.
 
     Raises:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from rich.progress import track
 from torch import Tensor, nn
 
-from qaconv.config import MethodConfig, TrainConfig
+from qaconv.config import TrainConfig
 from qaconv.data.loading import as_input, encode_all, in_torch
 from qaconv.data.samplers import Draw, TrainingImages
 from qaconv.data.training_reader import TrainingCrops, TrainingReader
@@ -35,6 +35,7 @@ from qaconv.models.losses.pairwise_matching import PairwiseMatching
 from qaconv.progress import PeriodicLog
 from qaconv.training import distributed
 from qaconv.training.holdout import Holdout
+from qaconv.training.methods.trained import TrainedMethod
 from qaconv.training.schedule import has_fallen, stop_if_hopeless
 
 log = logging.getLogger(__name__)
@@ -45,7 +46,7 @@ def train(
     crops: TrainingCrops,
     domains: NDArray[np.str_],
     config: TrainConfig,
-    method: MethodConfig,
+    method: TrainedMethod,
     *,
     holdout: Holdout | None,
     seed: int,
@@ -141,7 +142,7 @@ class _Learner:
     """One step of gradient descent on the network and its loss."""
 
     def __init__(
-        self, network: Network, config: TrainConfig, method: MethodConfig, device: torch.device, *, people: int
+        self, network: Network, config: TrainConfig, method: TrainedMethod, device: torch.device, *, people: int
     ) -> None:
         self.encoder = network.encoder.to(device).to(memory_format=torch.channels_last)  # makes convolutions faster
         self.encode = distributed.spread(self.encoder)
@@ -289,7 +290,7 @@ def _score_images(
     return scores
 
 
-def _schedule(state: _State, learner: _Learner, config: TrainConfig, method: MethodConfig) -> None:
+def _schedule(state: _State, learner: _Learner, config: TrainConfig, method: TrainedMethod) -> None:
     """Divide the learning rate by 10 at `lr_drop_epoch`, or before if the watched error has fallen far enough.
 
     In the second case training goes on for half as many epochs again, as in the authors' v2.1.

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from ruamel.yaml import YAML
 
-from qaconv.config import MethodConfig, Params, load_params
+from qaconv.config import Params, load_params
 from qaconv.errors import InputError
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
@@ -33,6 +33,21 @@ def refusal(folder: Path, change: Callable[[dict[str, Any]], object]) -> str:
     return str(caught.value)
 
 
+def recipe(values: dict[str, Any]) -> Any:
+    """Return the block of the method qaconv."""
+    return values["methods"]["qaconv"]
+
+
+def rename(name: str) -> Callable[[dict[str, Any]], object]:
+    """Return a change that gives the baseline another name."""
+    return lambda values: values["methods"].update({name: values["methods"].pop("baseline")})
+
+
+def watch_holdout(values: dict[str, Any]) -> None:
+    recipe(values)["train"].update(lr_drop_by="holdout")
+    values["sources"].update(holdout_share=0)
+
+
 def set_loss(**loss: object) -> Callable[[dict[str, Any]], object]:
     return lambda values: values["methods"]["qaconv"].update(loss=loss)
 
@@ -48,25 +63,56 @@ def test_params_of_the_project_are_valid() -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda values: values["train"].update(learning_rate=1), ["train.learning_rate", "not permitted"]),
-        (lambda values: values["train"].pop("lr"), ["train.lr", "required"]),
-        (lambda values: values["train"].update(lr=-1), ["train.lr", "greater than 0", "-1"]),
-        (lambda values: values["train"].update(lr_drop_epoch=7), ["train", "lr_drop_epoch must be in 1..6", "got 7"]),
-        (lambda values: values["backbone"].update(name="resnet9"), ["backbone.name", "resnet18", "resnet9"]),
-        (lambda values: values["backbone"].update(name="timm"), ["backbone.name", "must be timm:NAME"]),
-        (lambda values: values["backbone"].update(name="tim:r"), ["backbone.name", "must be timm:NAME"]),
+        (
+            lambda values: recipe(values)["train"].update(learning_rate=1),
+            ["methods.qaconv.train.learning_rate", "not permitted"],
+        ),
+        (lambda values: recipe(values)["train"].pop("lr"), ["methods.qaconv.train.lr", "required"]),
+        (lambda values: recipe(values)["train"].update(lr=-1), ["methods.qaconv.train.lr", "greater than 0", "-1"]),
+        (
+            lambda values: recipe(values)["train"].update(lr_drop_epoch=7),
+            ["methods.qaconv.train", "lr_drop_epoch must be in 1..6", "got 7"],
+        ),
+        (
+            lambda values: recipe(values)["backbone"].update(name="resnet9"),
+            ["methods.qaconv.backbone.name", "resnet18", "resnet9"],
+        ),
+        (
+            lambda values: recipe(values)["backbone"].update(name="timm"),
+            ["methods.qaconv.backbone.name", "must be timm:NAME"],
+        ),
+        (
+            lambda values: recipe(values)["backbone"].update(name="tim:r"),
+            ["methods.qaconv.backbone.name", "must be timm:NAME"],
+        ),
         (lambda values: values["datasets"]["mall"].update(layout="m"), ["datasets.mall.layout", "'m'", "market1501"]),
         (lambda values: values["targets"].append("harbour"), ["targets", "harbour", "station"]),
-        (lambda values: values["train"].update(datasets=["harbour"]), ["train.datasets", "harbour", "campus"]),
-        (lambda values: values["methods"].pop("baseline"), ["methods", "baseline"]),
-        (lambda values: values["backbone"].update(weights="/x/a.pth"), ["data/weights, got '/x/a.pth'", "dvc add"]),
-        (set_loss(kind="identity"), ["methods.qaconv", "pooled must be true"]),
+        (lambda values: values["sources"].update(datasets=["harbour"]), ["sources.datasets", "harbour", "campus"]),
+        (
+            lambda values: values["methods"].pop("qaconv"),
+            ["registry.method must be one of methods", "'qaconv'", "baseline"],
+        ),
+        (lambda values: recipe(values).update(kind="q"), ["methods.qaconv", "unknown method 'q'", "qaconv, pooled"]),
+        (lambda values: recipe(values).pop("kind"), ["methods.qaconv", "the key kind", "qaconv, pooled"]),
+        (rename("QAConv"), ["methods.QAConv", "a-z, 0-9, _ and -"]),
+        (rename("a_minus_b"), ["methods.a_minus_b", "not contain _minus_"]),
+        (rename("gallery"), ["methods.gallery", "be none of queries, gallery"]),
+        (rename("qaconv_reranked"), ["methods.qaconv_reranked", "another name", "columns of qaconv begin with it"]),
+        (watch_holdout, ["methods.qaconv.train.lr_drop_by holdout needs a sources.holdout_share above 0"]),
+        (
+            lambda values: recipe(values)["backbone"].update(weights="/x/a.pth"),
+            ["data/weights, got '/x/a.pth'", "dvc add"],
+        ),
+        (set_loss(kind="identity"), ["methods.qaconv", "kind must be pooled, got qaconv"]),
         (set_loss(kind="hinge"), ["methods.qaconv.loss", "unknown loss 'hinge'", "pairwise_matching", "hard_triplet"]),
         (set_loss(margin=16), ["methods.qaconv.loss", "the key kind", "pairwise_matching"]),
         (set_loss(kind="hard_triplet", margin=-1), ["methods.qaconv.loss.margin", "greater than 0", "-1"]),
         (set_loss(kind="hard_triplet", margn=16), ["methods.qaconv.loss.margn", "not permitted"]),
         (set_loss(kind="pairwise_matching", margin=16), ["methods.qaconv.loss.margin", "not permitted"]),
-        (set_loss(kind="hard_triplet", pairwise_epochs=6), ["methods.qaconv.loss", "begins with 6", "epochs is 6"]),
+        (
+            set_loss(kind="hard_triplet", pairwise_epochs=6),
+            ["methods.qaconv: loss must", "begins with 6", "train.epochs is 6"],
+        ),
         (set_sampler(kind="kp"), ["methods.qaconv.sampler", "unknown sampler 'kp'", "pk", "graph"]),
         (set_sampler(kind="random"), ["methods.qaconv", "two images of each person", "sampler random"]),
         (lambda values: values["evaluate"]["rerank"].update(kind="k"), ["evaluate.rerank", "'k'", "k_reciprocal"]),
@@ -75,10 +121,22 @@ def test_params_of_the_project_are_valid() -> None:
         (lambda values: values["machine"].update(device="gpu"), ["machine.device", "gpu"]),
         (lambda values: values["machine"].update(processes=0), ["machine.processes", "greater than 0"]),
         (lambda values: values["sites"]["mall"].update(cameras=1), ["sites.mall.cameras", "2"]),
-        (lambda values: values["train"].update(epochs=True), ["train.epochs", "valid integer", "True"]),
-        (lambda values: values["train"].update(epochs="6"), ["train.epochs", "valid integer", "'6'"]),
-        (lambda values: values["train"].update(amp="off"), ["train.amp", "valid boolean", "'off'"]),
-        (lambda values: values["train"].update(lr=float("inf")), ["train.lr", "finite number", "inf"]),
+        (
+            lambda values: recipe(values)["train"].update(epochs=True),
+            ["methods.qaconv.train.epochs", "valid integer", "True"],
+        ),
+        (
+            lambda values: recipe(values)["train"].update(epochs="6"),
+            ["methods.qaconv.train.epochs", "valid integer", "'6'"],
+        ),
+        (
+            lambda values: recipe(values)["train"].update(amp="off"),
+            ["methods.qaconv.train.amp", "valid boolean", "'off'"],
+        ),
+        (
+            lambda values: recipe(values)["train"].update(lr=float("inf")),
+            ["methods.qaconv.train.lr", "finite number", "inf"],
+        ),
         (set_loss(kind="hard_triplet", margin=True), ["methods.qaconv.loss.margin", "valid number", "True"]),
         (lambda values: values.update(seed=-7), ["seed", "greater than or equal to 0", "-7"]),
         (lambda values: values.update(machine=None), ["machine: Input should be a block of keys, found None"]),
@@ -98,23 +156,22 @@ def test_wrong_setting_is_refused_with_its_key_and_what_is_allowed(
 
 def test_all_wrong_settings_are_named_at_once(tmp_path: Path) -> None:
     def change(values: dict[str, Any]) -> None:
-        values["train"].update(lr=-1, epochs=0)
+        recipe(values)["train"].update(lr=-1, epochs=0)
 
     message = refusal(tmp_path, change)
-    assert "train.lr" in message and "train.epochs" in message
+    assert "methods.qaconv.train.lr" in message and "methods.qaconv.train.epochs" in message
 
 
 def test_settings_of_a_kind_are_read_and_dumped_whole(tmp_path: Path) -> None:
     params = load_params(changed(tmp_path, set_loss(**TRIPLET)))
-    assert params.method("qaconv").loss.model_dump() == TRIPLET
     assert params.model_dump()["methods"]["qaconv"]["loss"] == TRIPLET
     assert Params.model_validate(params.model_dump()) == params
 
 
 def test_settings_of_a_kind_cannot_be_changed() -> None:
-    method = MethodConfig.model_validate({"pooled": False, "loss": TRIPLET, "sampler": {"kind": "pk"}})
+    method = load_params(PARAMS).method("qaconv")
     with pytest.raises(ValueError, match="frozen"):
-        method.loss.kind = "identity"
+        method.kind = "pooled"
 
 
 def test_missing_file_is_refused_with_where_to_run(tmp_path: Path) -> None:
@@ -138,7 +195,7 @@ def test_a_tag_of_python_s_makes_no_object(tmp_path: Path) -> None:
     ("old", "new", "key"),
     [
         ("seed: 7\n", "seed: 7\nseed: 8\n", "seed"),
-        ("  epochs: 6\n", "  epochs: 6\n  epochs: 9\n", "epochs"),
+        ("      epochs: 6\n", "      epochs: 6\n      epochs: 9\n", "epochs"),
         ("path: data/raw/mall}", "path: data/raw/mall, path: data/raw/campus}", "path"),
     ],
 )
@@ -151,10 +208,10 @@ def test_key_that_stands_twice_is_refused_by_its_name_and_line(tmp_path: Path, o
         load_params(path)
 
 
-@pytest.mark.parametrize("new", ["\tepochs: 6", "    epochs: 6", "epochs: 6"])
+@pytest.mark.parametrize("new", ["\tepochs: 6", "        epochs: 6", "epochs: 6"])
 def test_wrong_indentation_is_refused_with_its_line(tmp_path: Path, new: str) -> None:
     lines = PARAMS.read_text().splitlines()
-    number = lines.index("  epochs: 6")
+    number = lines.index("      epochs: 6")
     lines[number] = new
     path = tmp_path / "params.yaml"
     path.write_text("\n".join(lines))
@@ -165,8 +222,10 @@ def test_wrong_indentation_is_refused_with_its_line(tmp_path: Path, new: str) ->
 
 
 def set_text(path: Path, key: str, text: str) -> Path:
-    """Write the project's params.yaml with another text as the value of a key of `train`."""
-    lines, count = re.subn(rf"^  {key}: \S+", f"  {key}: {text}", PARAMS.read_text(), flags=re.MULTILINE)
+    """Write the project's params.yaml with another text as the value of a key of QAConv's `train`."""
+    lines, count = re.subn(
+        rf"^      {key}: \S+", f"      {key}: {text}", PARAMS.read_text(), count=1, flags=re.MULTILINE
+    )
     assert count == 1
     path.write_text(lines)
     return path
@@ -190,22 +249,22 @@ def set_text(path: Path, key: str, text: str) -> Path:
 )
 def test_number_is_read_as_dvc_reads_it(tmp_path: Path, key: str, text: str, value: float) -> None:
     path = set_text(tmp_path / "params.yaml", key, text)
-    dvc_value = YAML(typ="safe").load(path.read_text())["train"][key]  # as dvc.utils.serialize does
+    dvc_value = YAML(typ="safe").load(path.read_text())["methods.qaconv.train"][key]  # as dvc.utils.serialize does
     assert getattr(load_params(path).train, key) == value == dvc_value
 
 
 @pytest.mark.parametrize(
     ("key", "text", "message"),
     [
-        ("epochs", "1:30", "train.epochs: .*valid integer.*found '1:30'"),
-        ("lr", "1:30.5", "train.lr: .*valid number.*found '1:30.5'"),
-        ("epochs", "1,000", "train.epochs: .*found '1,000'"),
-        ("epochs", "2024-01-01", "train.epochs: .*found datetime.date"),
+        ("epochs", "1:30", "methods.qaconv.train.epochs: .*valid integer.*found '1:30'"),
+        ("lr", "1:30.5", "methods.qaconv.train.lr: .*valid number.*found '1:30.5'"),
+        ("epochs", "1,000", "methods.qaconv.train.epochs: .*found '1,000'"),
+        ("epochs", "2024-01-01", "methods.qaconv.train.epochs: .*found datetime.date"),
         ("epochs", "2024-02-30", "line [0-9]+: .*'2024-02-30' cannot be read: day is out of range"),
         ("epochs", "0x_", "line [0-9]+: .*'0x_' cannot be read"),
         ("epochs", "!!bool x", "line [0-9]+: .*'x' cannot be read"),
         *[
-            ("amp", word, f"train.amp: .*valid boolean.*found '{word}'")
+            ("amp", word, f"methods.qaconv.train.amp: .*valid boolean.*found '{word}'")
             for word in ("on", "Off", "YES", "no", "y", "N")
         ],
     ],

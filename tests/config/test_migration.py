@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from qaconv import cli
 from qaconv.config import load_params, load_recorded_params
 from qaconv.config.migration import migrate_params
-from qaconv.config.outdated import replace_outdated
+from qaconv.config.outdated import SHARED, replace_outdated
 from qaconv.errors import InputError
 
 BEFORE = Path(__file__).with_name("params_before_0_1_0.yaml")
@@ -38,6 +38,12 @@ def test_old_params_are_refused_with_every_old_key_and_its_new_one(old: Path) ->
         "  train.margin is gone: it is a setting of the loss hard_triplet now, which no method has",
         "  train.pairwise_epochs is gone: it is a setting of the loss hard_triplet now, which no method has",
         "  evaluate.rerank now begins with kind: k_reciprocal",
+        "  train.datasets is now sources.datasets",
+        "  train.holdout_share is now sources.holdout_share",
+        *(f"  {key} is now methods.qaconv.{key} and methods.baseline.{key}" for key in SHARED),
+        "  methods.qaconv.pooled is now methods.qaconv.kind: qaconv",
+        "  methods.baseline.pooled is now methods.baseline.kind: pooled",
+        "  registry.method is qaconv",
     ]
 
 
@@ -85,7 +91,9 @@ def test_params_of_a_registered_older_version_are_read_and_the_file_stays(old: P
     params = load_recorded_params(old)
     assert params.targets == ["campus", "station", "mall"]
     assert params.drift.sightings == 500
-    assert params.method("qaconv").loss.kind == "pairwise_matching"
+    assert {name: method.kind for name, method in params.methods.items()} == {"qaconv": "qaconv", "baseline": "pooled"}
+    recipes = [method.model_dump(exclude={"kind", "head", "loss"}) for method in params.methods.values()]
+    assert recipes[0] == recipes[1] and recipes[0]["train"]["weight_decay"] == 0.0005
     assert old.read_bytes() == BEFORE.read_bytes()
 
 
@@ -93,9 +101,9 @@ def test_margin_moves_into_the_hard_triplet_loss(old: Path) -> None:
     text = old.read_text().replace("pairwise_matching", "hard_triplet").replace("margin: 16", "margin: 4")
     old.write_text(text.replace("pairwise_epochs: 0", "pairwise_epochs: 2"))
     assert "train.margin is now methods.qaconv.loss.margin" in migrate_params(old)
-    params = load_params(old)
-    assert params.method("qaconv").loss.model_dump() == {"kind": "hard_triplet", "margin": 4, "pairwise_epochs": 2}
-    assert params.method("baseline").loss.model_dump() == {"kind": "identity"}
+    methods = load_params(old).model_dump()["methods"]
+    assert methods["qaconv"]["loss"] == {"kind": "hard_triplet", "margin": 4, "pairwise_epochs": 2}
+    assert methods["baseline"]["loss"] == {"kind": "identity"}
 
 
 def test_current_params_are_left_alone(tmp_path: Path) -> None:

@@ -11,12 +11,12 @@ from mlflow.artifacts import list_artifacts
 
 from flows.fit_target import fit_target
 from flows.stages import StageFailed
-from qaconv.config import METHODS, load_params
+from qaconv.config import load_params
 from qaconv.errors import InputError
 from qaconv.tlift import TLiftProfile
 from qaconv.tlift.transit import TransitTable
 from tests.flows.artifacts import artifact_data
-from tests.tracked_projects import MODEL, retrain, write_lock
+from tests.tracked_projects import METHODS, MODEL, retrain, write_lock
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 MAPS = {"station": 0.25, "mall": 0.5}  # QAConv's mean average precision in the project

@@ -19,15 +19,15 @@ def params(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_only_the_named_values_change(params: Path) -> None:
     before = load_params()
-    change_params({"train.epochs": 9, "seed": 8})
+    change_params({"methods.qaconv.train.epochs": 9, "seed": 8})
     after = load_params()
-    assert (after.train.epochs, after.seed) == (9, 8)
-    assert after.model_copy(update={"train": before.train, "seed": before.seed}) == before
+    assert (after.method("qaconv").model_dump()["train"]["epochs"], after.seed) == (9, 8)
+    assert after.model_copy(update={"methods": before.methods, "seed": before.seed}) == before
 
 
 def test_comments_and_all_other_lines_stay(params: Path) -> None:
     before = params.read_text().splitlines()
-    change_params({"train.epochs": 9, "seed": 8})
+    change_params({"methods.qaconv.train.epochs": 9, "seed": 8})
     after = params.read_text().splitlines()
     changed = [(old, new) for old, new in zip(before, after, strict=True) if old != new]
     assert [old.partition("#")[2] for old, _ in changed] == [new.partition("#")[2] for _, new in changed]
@@ -37,9 +37,9 @@ def test_comments_and_all_other_lines_stay(params: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"train.epoch": 9}, "unknown key train.epoch$"),
+        ({"methods.qaconv.train.epoch": 9}, "unknown key methods.qaconv.train.epoch$"),
         ({"seed.deep": 9}, "unknown key seed.deep$"),
-        ({"train.epochs": -1}, "train.epochs"),
+        ({"methods.qaconv.train.epochs": -1}, "methods.qaconv.train.epochs"),
     ],
 )
 def test_an_unknown_key_or_an_invalid_value_is_refused_and_nothing_changes(

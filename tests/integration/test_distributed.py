@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.multiprocessing.spawn import ProcessExitedException
 
-from qaconv.config import MachineConfig, MethodConfig
+from qaconv.config import MachineConfig
 from qaconv.data.samplers.domain_balanced import DomainBalancedSampler
 from qaconv.data.samplers.graph import GraphSampler
 from qaconv.data.samplers.random import RandomSampler
@@ -22,7 +22,8 @@ from qaconv.models.losses.hard_triplet import HardTriplet
 from qaconv.models.losses.identity import Identity
 from qaconv.training import trainer
 from qaconv.training.distributed import joined, launch, share, spread
-from tests.training.small_trainings import PAIRWISE, RECIPE, draw_people, run
+from qaconv.training.methods.trained import TrainedMethod
+from tests.training.small_trainings import PAIRWISE, RECIPE, draw_people, make_method, run
 
 MACHINE = MachineConfig(device="cpu", processes=2, workers=0, checkpoint_every_steps=2)
 # Small steps: where large ones take a network from one best partner to another, rounding grows into another training.
@@ -31,7 +32,7 @@ METHODS = {
     "pairwise": PAIRWISE,
     "triplet": PAIRWISE.model_copy(update={"loss": HardTriplet(margin=4), "sampler": GraphSampler()}),
     "memory": PAIRWISE.model_copy(update={"loss": ClassMemory(), "sampler": RandomSampler()}),
-    "pooled": PAIRWISE.model_copy(update={"loss": Identity(), "pooled": True, "sampler": DomainBalancedSampler()}),
+    "pooled": make_method("pooled", loss=Identity(), sampler=DomainBalancedSampler()),
 }
 
 
@@ -68,7 +69,7 @@ def go_on(folder: Path) -> None:
         train_one(folder, "killed", PAIRWISE)
 
 
-def train_one(folder: Path, name: str, method: MethodConfig) -> None:
+def train_one(folder: Path, name: str, method: TrainedMethod) -> None:
     weights, history = run(draw_people(folder / f"people{os.environ['RANK']}"), folder / name, GENTLE, method)
     torch.save(weights, folder / f"{name}.{os.environ['RANK']}.pt")
     history.to_csv(folder / f"{name}.csv", index=False)

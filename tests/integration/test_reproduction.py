@@ -29,9 +29,9 @@ def retrain(repository: Path) -> Params:
     subprocess.run(["dvc", "repro"], check=True, capture_output=True)
     params = load_params()
     with retraining_run(params, {}):
-        metrics = load_metrics(params.targets)
+        metrics = load_metrics(params)
         log_files(params)
-        log_figures(metrics)
+        log_figures(params, metrics)
         promote(register(params, metrics), params.gate)
     return params
 

@@ -29,7 +29,9 @@ def folder(site_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     values.update(targets=["shop"], image={"height": 32, "width": 16})
     values["backbone"].update(neck_channels=8)
     values["train"].update(datasets=["shop"], identities_per_batch=4, images_per_identity=2, epochs=1, lr_drop_epoch=1)
-    values["train"].update(lr=1e-3, backbone_lr=1e-3, holdout_share=0.25)
+    values["sources"].update(holdout_share=0.25)
+    for method in values["methods"].values():
+        method["train"].update(lr=1e-3, backbone_lr=1e-3)
     Path("params.yaml").write_text(yaml.safe_dump(values))
     prepare(load_params(), "shop")
     sources(load_params())

@@ -29,10 +29,10 @@ def dataset_inputs(run: Run) -> list[DatasetInput]:
 def test_a_run_holds_params_epochs_metrics_datasets_and_files(params: Params, tmp_path: Path) -> None:
     with retraining_run(params, {"flow_run_id": "f1"}) as run_id:
         log_files(params)
-        log_figures(load_metrics(params.targets))
+        log_figures(params, load_metrics(params))
     run = read_run(run_id)
     assert run.info.status == "FINISHED"
-    assert run.data.params["train.lr"] == str(params.train.lr)
+    assert run.data.params["methods.qaconv.train.lr"] == "0.05"
     assert run.data.tags["flow_run_id"] == "f1"
     assert run.data.tags["dvc_lock"] == sha256((tmp_path / "dvc.lock").read_bytes()).hexdigest()
     assert run.data.metrics["station.qaconv.direct.mAP"] == 0.25
@@ -69,10 +69,10 @@ def test_a_run_holds_params_epochs_metrics_datasets_and_files(params: Params, tm
 
 
 def test_a_dataset_trained_on_and_measured_is_logged_once_with_both_roles(params: Params, tmp_path: Path) -> None:
-    params = params.model_copy(update={"train": params.train.model_copy(update={"datasets": ["station"]})})
+    params = params.model_copy(update={"sources": params.sources.model_copy(update={"datasets": ["station"]})})
     with retraining_run(params, {}) as run_id:
         log_files(params)
-        log_figures(load_metrics(params.targets))
+        log_figures(params, load_metrics(params))
     roles = {entry.dataset.name: entry.tags[0].value for entry in dataset_inputs(read_run(run_id))}
     assert roles == {"station": "training and evaluation", "mall": "evaluation"}
 
@@ -136,14 +136,14 @@ def test_mlflow_tracking_uri_wins_over_the_projects_store(
 def test_a_missing_metrics_file_is_refused_by_name(params: Params, tmp_path: Path) -> None:
     (tmp_path / "metrics/mall.json").unlink()
     with pytest.raises(InputError, match=r"metrics/mall\.json does not exist"):
-        load_metrics(params.targets)
+        load_metrics(params)
 
 
 def test_estimates_of_a_target_without_labels_are_logged_as_such(params: Params, tmp_path: Path) -> None:
     write_estimated(tmp_path / "metrics", "mall", share=0.75)
-    metrics = load_metrics(params.targets)
+    metrics = load_metrics(params)
     with retraining_run(params, {}) as run_id:
-        log_figures(metrics)
+        log_figures(params, metrics)
     logged = read_run(run_id).data.metrics
     assert logged["mall.estimated"] == 1 and logged["mall.qaconv.expected.share_with_match"] == 0.75
     assert not [name for name in logged if name.startswith("mall") and name.endswith("mAP")]
@@ -163,14 +163,14 @@ def test_a_metric_that_is_missing_or_not_a_number_is_refused_and_never_zero(
     with pytest.raises(
         InputError, match=r"mall\.json: qaconv\.direct\.mAP must be a finite number, got (nothing|nan);"
     ):
-        load_metrics(params.targets)
+        load_metrics(params)
 
 
 def test_a_dataset_that_dvc_lock_does_not_know_is_refused(params: Params, tmp_path: Path) -> None:
     write(tmp_path / "dvc.lock", "schema: '2.0'\nstages: {}\n")
     with pytest.raises(InputError, match=r"dvc\.lock: has no output data/prepared/campus"), retraining_run(params, {}):
         log_files(params)
-        log_figures(load_metrics(params.targets))
+        log_figures(params, load_metrics(params))
 
 
 def test_only_a_change_that_the_run_does_not_record_itself_makes_the_tree_dirty(

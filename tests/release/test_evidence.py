@@ -18,7 +18,7 @@ def folder(tmp_path: Path) -> Path:
 
 def collected(folder: Path) -> Evidence:
     paths = (folder / "metrics", folder / "artifacts/tlift", folder / "artifacts/onnx")
-    return collect(["station", "mall"], {"station": "a", "mall": "b"}, *paths)
+    return collect("qaconv", ["station", "mall"], {"station": "a", "mall": "b"}, *paths)
 
 
 def test_cameras_whose_times_were_left_out_are_named_and_repaired_ones_are_not(folder: Path) -> None:

@@ -103,7 +103,7 @@ def test_a_target_that_loses_too_much_refuses_though_the_mean_gains() -> None:
             {"calibration_errors": {"mall": 0.104}},
             "probabilities on mall may be off by at most 10 points on average, they are off by 10.4",
         ),
-        ({"calibration_errors": {}}, "the probabilities on mall were not measured; set train.holdout_share above 0"),
+        ({"calibration_errors": {}}, "the probabilities on mall were not measured; set sources.holdout_share above 0"),
         (
             {"clocks": {"mall": Clocks(4, {"1": "9 of 9 sightings have no time", "3": "its times span 25 times"})}},
             "clocks of mall: times of 2 of 4 cameras of mall were left out; a share of at most 0.25 is allowed; "

@@ -6,12 +6,12 @@ import shutil
 import numpy as np
 import pandas as pd
 
-from qaconv.config import METHODS, Params
+from qaconv.config import Params
 from qaconv.data.manifest import UNLABELLED, Manifest
 from qaconv.identities.clustering import Identities
 from qaconv.identities.graph import Edges
 from qaconv.identities.people import summarise
-from qaconv.models.checkpoint import Architecture, build_network, save_network
+from qaconv.models.checkpoint import save_network
 from qaconv.paths import FEATURES, FINGERPRINTS, IDENTITIES, MATCHES, MODELS, PREPARED, RERANKED, SOURCES, TLIFT
 from qaconv.stages.evaluate import evaluate
 from qaconv.stages.features import features
@@ -29,13 +29,11 @@ THRESHOLD = 0.5
 def run_stages(params: Params) -> None:
     """Run every stage from prepare to report in the working folder, except train and identify."""
     prepare(params, "shop")
-    for method in METHODS:
-        pooled = params.method(method).pooled
-        network = build_network(Architecture(backbone=params.backbone, image=params.image, pooled=pooled), 0)
+    for method, settings in params.methods.items():
+        network = settings.build(0)
         trained = {
             "seed": 7,
-            "train": params.train.model_dump(),
-            "method": params.method(method).model_dump(),
+            "method": settings.model_dump(),
             "data": {"images": 10, "people": 2, "digests": {"school": "<b>5ea1</b>"}},
             "calibration": None,
         }
@@ -47,7 +45,7 @@ def run_stages(params: Params) -> None:
     rerank(params, "shop")
     fit_tlift(params, "shop")
     evaluate(params, "shop")
-    add_yard()
+    add_yard(params)
     evaluate(params, "yard")
     for target in params.targets:
         write_identities(target)
@@ -61,7 +59,7 @@ def write_sources(table: str) -> None:
     nothing.to_parquet(SOURCES / f"{table}.parquet")
 
 
-def add_yard() -> None:
+def add_yard(params: Params) -> None:
     """Add the target yard: shop without labels, with names of cameras and a profile that states probabilities."""
     shop = Manifest.load(PREPARED / "shop")
     is_train = shop.frame["split"] == "train"
@@ -76,7 +74,7 @@ def add_yard() -> None:
         "transit": {"centres": [None] * 3, "reach": 1.0, "log_ratio": [[0.0, 0.0]] * 3},
         "findings": [{"camid": 1, "kind": "missing", "time_s": None, "detail": "3 have no time", "done": "left out"}],
     }
-    for method in METHODS:
+    for method in params.methods:
         path = TLIFT / "yard" / f"{method}.json"
         path.write_text(json.dumps(json.loads(path.read_text()) | {"target": "yard"} | made_up))
 

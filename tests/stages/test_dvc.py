@@ -111,7 +111,7 @@ def test_every_path_that_a_stage_imports_is_a_dependency_or_an_output(stage: str
 
 @pytest.mark.parametrize("setting", ["none", "imagenet"])
 def test_a_setting_of_weights_without_a_file_of_its_own_has_one_to_depend_on(setting: str) -> None:
-    assert (PROJECT / STAGES["train"]["deps"][1].replace("${backbone.weights}", setting)).is_file()
+    assert (PROJECT / STAGES["train"]["deps"][1].replace("${item.backbone.weights}", setting)).is_file()
     assert f"!/data/weights/{setting}" in (PROJECT / ".gitignore").read_text(encoding="utf-8").splitlines()
 
 

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from qaconv.config import METHODS, Params
+from qaconv.config import Params
 from qaconv.data.manifest import JUNK, Manifest
 from qaconv.errors import InputError
 from qaconv.matching import MapStore
@@ -34,6 +34,7 @@ from qaconv.stages.train import train
 from qaconv.tlift import TLiftProfile
 from tests.stages.site_params import site_params
 
+METHODS = ("qaconv", "baseline")
 TABLES = ("train", "holdout")
 PROJECT = Path(__file__).parent.parent.parent
 
@@ -41,8 +42,9 @@ PROJECT = Path(__file__).parent.parent.parent
 @pytest.fixture(scope="module")
 def params(site_folder: Path) -> Params:
     values = site_params(site_folder, "twin")
-    values["train"].update(datasets=["shop"], identities_per_batch=4, images_per_identity=2, epochs=1, lr_drop_epoch=1)
-    values["train"].update(holdout_share=0.25)
+    values["sources"].update(datasets=["shop"], holdout_share=0.25)
+    for method in values["methods"].values():
+        method["train"].update(identities_per_batch=4, images_per_identity=2, epochs=1, lr_drop_epoch=1)
     return Params.model_validate(values)
 
 
@@ -67,6 +69,10 @@ def run_all(params: Params) -> None:
     fit_tlift(params, "shop")
     identify(params, "shop")
     evaluate(params, "shop")
+
+
+def with_sources(params: Params, **changes: object) -> Params:
+    return params.model_copy(update={"sources": params.sources.model_copy(update=changes)})
 
 
 def files(folder: Path) -> dict[Path, bytes]:
@@ -99,11 +105,12 @@ def test_weights_file_that_dvc_does_not_have_is_refused(
 ) -> None:
     shutil.copytree(project / SOURCES, tmp_path / SOURCES)
     monkeypatch.chdir(tmp_path)
-    backbone = params.backbone.model_copy(update={"weights": "mine.pth"})
+    values = params.model_dump()
+    values["methods"]["qaconv"]["backbone"]["weights"] = "mine.pth"
     with pytest.raises(
         InputError, match=r"data/weights/mine\.pth must be added to DVC.*`dvc add data/weights/mine\.pth`"
     ):
-        train(params.model_copy(update={"backbone": backbone}), "qaconv")
+        train(Params.model_validate(values), "qaconv")
 
 
 def test_a_target_without_times_is_logged_once(
@@ -191,7 +198,7 @@ def test_training_table_numbers_the_people_of_all_datasets_from_zero(
 ) -> None:
     monkeypatch.chdir(project)
     prepare(params, "twin")
-    both = params.model_copy(update={"train": params.train.model_copy(update={"datasets": ["shop", "twin"]})})
+    both = with_sources(params, datasets=["shop", "twin"])
     before = (project / SOURCES / "train.parquet").read_bytes()
     alone = pd.read_parquet(SOURCES / "train.parquet")
     sources(both)
@@ -209,7 +216,7 @@ def test_people_who_are_held_out_are_in_no_training_image_and_stay_when_datasets
     prepare(params, "twin")
     train_people, held_out = (set(pd.read_parquet(SOURCES / f"{table}.parquet")["pid"]) for table in TABLES)
     assert len(held_out) == 2 and len(train_people) == 6 and not held_out & train_people
-    sources(params.model_copy(update={"train": params.train.model_copy(update={"datasets": ["twin", "shop"]})}))
+    sources(with_sources(params, datasets=["twin", "shop"]))
     joined = pd.read_parquet(SOURCES / "holdout.parquet")
     assert set(joined.loc[joined["domain"] == "shop", "pid"]) == held_out
     assert joined["label"].nunique() == 4
@@ -220,7 +227,7 @@ def test_a_holdout_share_of_0_holds_nobody_out(
     params: Params, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "data").symlink_to(project / "data")
-    whole = params.model_copy(update={"train": params.train.model_copy(update={"holdout_share": 0.0})})
+    whole = with_sources(params, holdout_share=0.0)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("qaconv.stages.sources.SOURCES", tmp_path / "sources")
     sources(whole)
@@ -251,7 +258,7 @@ def test_a_training_dataset_without_training_images_is_refused_by_name(
 ) -> None:
     change_manifest(project, tmp_path, lambda frame: frame[frame["split"] != "train"])
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match="train.datasets names 'shop', which has no images in its train split"):
+    with pytest.raises(InputError, match="sources.datasets names 'shop', which has no images in its train split"):
         sources(params)
     assert not SOURCES.exists()
 

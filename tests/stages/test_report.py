@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from qaconv import plugins
-from qaconv.config import METHODS, Params, load_params
+from qaconv.config import Params, load_params
 from qaconv.config.kinds import RerankSettings
 from qaconv.data.manifest import Manifest
 from qaconv.errors import InputError
@@ -39,13 +39,14 @@ from qaconv.stages.rerank import rerank
 from tests.stages.report_project import THRESHOLD, run_stages
 from tests.stages.site_params import site_params
 
+METHODS = ("qaconv", "baseline")
 PROJECT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
 def params(site_folder: Path) -> Params:
     values = site_params(site_folder, "school")
-    values["train"]["datasets"] = ["school"]
+    values["sources"]["datasets"] = ["school"]
     values["datasets"]["yard"] = values["datasets"]["shop"]
     values["targets"].append("yard")
     return Params.model_validate(values)
@@ -173,7 +174,7 @@ def test_a_target_without_labels_is_marked_as_estimated_and_its_cameras_are_name
     section = (project / REPORT / "report.html").read_text().partition('<section aria-labelledby="yard">')[2]
     assert "yard: estimated, no labels" in section and "✓" not in section and "✗" not in section
     assert "Clock of hall, missing" in section and "&lt;roof&gt;" in section and "cam 1" not in section
-    estimates = load_target(project / METRICS / "yard.json")
+    estimates = load_target(project / METRICS / "yard.json", methods=METHODS)
     assert isinstance(estimates, TargetEstimates)
     expected = estimates.methods["qaconv"].expected
     assert expected is not None and expected.marked_answers > 0
@@ -309,9 +310,9 @@ def test_a_re_ranker_of_another_package_has_its_rankings_in_metrics_report_and_r
     report(changed)
 
     keys = ["direct", "by_position", "tlift", "by_position_tlift"]
-    metrics = TargetMetrics.load(METRICS / "shop.json")
+    metrics = TargetMetrics.load(METRICS / "shop.json", methods=METHODS)
     assert set(metrics.methods["qaconv"].rankings) == set(keys)
-    before = TargetMetrics.load(project / METRICS / "shop.json").methods["qaconv"].rankings
+    before = TargetMetrics.load(project / METRICS / "shop.json", methods=METHODS).methods["qaconv"].rankings
     by_position = metrics.methods["qaconv"].rankings["by_position"]
     assert metrics.methods["qaconv"].rankings["direct"] == before["direct"] != by_position
     assert metrics.methods["baseline"].rankings["by_position"] == by_position  # it does not depend on the network
@@ -320,6 +321,6 @@ def test_a_re_ranker_of_another_package_has_its_rankings_in_metrics_report_and_r
     assert data["targets"][0]["figures"]["qaconv"]["by_position"]["mAP"]["value"] == by_position.mAP
     page = (REPORT / "report.html").read_text(encoding="utf-8")
     assert "by position and lifted</th>" in page and "re-ranked and lifted</th>" not in page
-    (row, _) = result_rows(changed, load_metrics(changed.targets))
-    assert [row["target"] for row in estimate_rows(changed, load_metrics(changed.targets))] == ["yard", "yard"]
+    (row, _) = result_rows(changed, load_metrics(changed))
+    assert [row["target"] for row in estimate_rows(changed, load_metrics(changed))] == ["yard", "yard"]
     assert row["by position"] == f"{100 * by_position.rank1:.1f} / {100 * by_position.mAP:.1f}"

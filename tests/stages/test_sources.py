@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from qaconv.config import DatasetConfig, Params, TrainConfig, load_params
+from qaconv.config import DatasetConfig, Params, SourcesConfig, load_params
 from qaconv.data.manifest import JUNK, Manifest
 from qaconv.errors import InputError
 from qaconv.paths import FINGERPRINTS, PREPARED, SOURCES
@@ -35,7 +35,7 @@ def prepared(datasets: dict[str, DatasetConfig], train: list[str], targets: list
         seed=1,
         datasets=datasets,
         targets=targets,
-        train=TrainConfig.model_construct(datasets=train, holdout_share=0.0),
+        sources=SourcesConfig.model_construct(datasets=train, holdout_share=0.0),
     )
     for name in datasets:
         prepare(params, name)
@@ -65,7 +65,7 @@ def test_training_on_a_targets_images_under_another_name_is_refused_with_example
     with pytest.raises(InputError) as refusal:
         sources(params)
     assert str(refusal.value) == (
-        "params.yaml: target 'shop' must share no image with train.datasets, got 1 query and gallery images that are "
+        "params.yaml: target 'shop' must share no image with sources.datasets, got 1 query and gallery images that are "
         f"also trained on in copy:\n  copy/1.png = shop/{image}"
     )
     assert not SOURCES.exists()
@@ -124,5 +124,5 @@ def test_training_dataset_without_training_images_is_refused_by_name() -> None:
     params = load_params(PROJECT / "params.yaml").model_copy(update={"targets": ["mall"]})
     save("campus", train=[JUNK], query=[1], gallery=[1])
     save("mall", query=[1], gallery=[1])
-    with pytest.raises(InputError, match="train.datasets names 'campus', which has no images in its train split"):
+    with pytest.raises(InputError, match="sources.datasets names 'campus', which has no images in its train split"):
         sources(params)

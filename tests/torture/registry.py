@@ -114,7 +114,7 @@ class Registry:
             return Change("registration")
         params = load_params()
         with retraining_run(params, {}):
-            register(params, load_metrics(params.targets))
+            register(params, load_metrics(params))
         return Change("promotion")
 
     def _export(self) -> None:

@@ -8,23 +8,24 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from qaconv.config import AugmentConfig, BackboneConfig, ImageConfig, MethodConfig, TrainConfig
+from qaconv.config import AugmentConfig, BackboneConfig, ImageConfig, TrainConfig
+from qaconv.config.kinds import read_kind
 from qaconv.data.loading import Crops
 from qaconv.data.samplers.pk import PKSampler
 from qaconv.data.training_reader import TrainingCrops
 from qaconv.data.transforms import build_augmentation
-from qaconv.models.checkpoint import Architecture, build_network
 from qaconv.models.losses.pairwise_matching import PairwiseMatching
 from qaconv.training import trainer
 from qaconv.training.distributed import is_first
 from qaconv.training.holdout import Holdout
+from qaconv.training.methods.trained import TrainedMethod
 
 SIZE = ImageConfig(height=32, width=16)
 PEOPLE, IMAGES = 6, 5
 DOMAINS = np.repeat(["near", "far"], [2 * IMAGES, 4 * IMAGES])
+BACKBONE = BackboneConfig(name="resnet18", last_layer="layer2", neck_channels=8, weights="none")
 AUGMENT = AugmentConfig(pad=2, rotation_degrees=5, flip=0.5, colour_jitter=0.5, occlusion=0.5)
 RECIPE = TrainConfig(
-    datasets=["tiny"],
     amp=False,
     freeze_batchnorm=False,
     identities_per_batch=3,
@@ -39,9 +40,17 @@ RECIPE = TrainConfig(
     lr_drop_epoch=2,
     learnt_by_epoch=100,
     learnt_accuracy=0.05,
-    holdout_share=0,
 )
-PAIRWISE = MethodConfig(pooled=False, loss=PairwiseMatching(), sampler=PKSampler())
+
+
+def make_method(kind: str = "qaconv", **changes: object) -> TrainedMethod:
+    """Make the settings of a method for images of SIZE, by default with pairwise matching and batches of PK."""
+    values = {"kind": kind, "image": SIZE, "backbone": BACKBONE, "augment": AUGMENT, "train": RECIPE}
+    values |= {"loss": PairwiseMatching(), "sampler": PKSampler()}
+    return read_kind("method", TrainedMethod, {**values, **changes})  # type: ignore[type-abstract]
+
+
+PAIRWISE = make_method()
 
 
 def draw_people(folder: Path) -> TrainingCrops:
@@ -63,15 +72,14 @@ def run(
     crops: TrainingCrops,
     folder: Path,
     recipe: TrainConfig = RECIPE,
-    method: MethodConfig = PAIRWISE,
+    method: TrainedMethod = PAIRWISE,
     seed: int = 1,
     workers: int = 0,
     fingerprint: str = "same",
     holdout: Holdout | None = None,
 ) -> tuple[dict[str, Tensor], pd.DataFrame]:
     """Train a network with its state in `folder`, and return its weights by name and the history."""
-    backbone = BackboneConfig(name="resnet18", last_layer="layer2", neck_channels=8, weights="none")
-    network = build_network(Architecture(backbone=backbone, image=SIZE, pooled=method.pooled), seed)
+    network = method.build(seed)
     history = trainer.train(
         network,
         crops,

@@ -55,5 +55,5 @@ def test_an_image_is_not_matched_with_images_of_its_person_on_its_camera(tmp_pat
 def test_people_without_a_match_on_another_camera_are_refused(
     tmp_path: Path, labels: list[int], cameras: list[int]
 ) -> None:
-    with pytest.raises(InputError, match="train.holdout_share must be 0 or hold out at least two people"):
+    with pytest.raises(InputError, match="sources.holdout_share must be 0 or hold out at least two people"):
         make_holdout(tmp_path, labels, cameras)

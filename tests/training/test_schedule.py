@@ -4,20 +4,18 @@ from collections.abc import Sequence
 
 import pytest
 
-from qaconv.config import MethodConfig, load_params
-from qaconv.data.samplers.pk import PKSampler
 from qaconv.errors import InputError
 from qaconv.models.losses.hard_triplet import HardTriplet
-from qaconv.models.losses.pairwise_matching import PairwiseMatching
+from qaconv.training.methods.trained import TrainedMethod
 from qaconv.training.schedule import has_fallen, stop_if_hopeless
+from tests.training import small_trainings
+from tests.training.small_trainings import PAIRWISE, make_method
 
-RECIPE = load_params().train.model_copy(update={"learnt_by_epoch": 3, "learnt_accuracy": 0.05})
-PAIRWISE = MethodConfig(pooled=False, loss=PairwiseMatching(), sampler=PKSampler())
+RECIPE = small_trainings.RECIPE.model_copy(update={"learnt_by_epoch": 3, "learnt_accuracy": 0.05})
 
 
-def triplet(pairwise_epochs: int) -> MethodConfig:
-    loss = HardTriplet(margin=16, pairwise_epochs=pairwise_epochs)
-    return MethodConfig(pooled=False, loss=loss, sampler=PKSampler())
+def triplet(pairwise_epochs: int) -> TrainedMethod:
+    return make_method(loss=HardTriplet(margin=16, pairwise_epochs=pairwise_epochs))
 
 
 def epochs(

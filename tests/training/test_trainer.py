@@ -12,7 +12,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from qaconv.config import MethodConfig
 from qaconv.config.kinds import LossSettings, SamplerSettings
 from qaconv.data.samplers.domain_balanced import DomainBalancedSampler
 from qaconv.data.samplers.graph import GraphSampler
@@ -28,7 +27,8 @@ from qaconv.models.losses.identity import Identity
 from qaconv.models.losses.pairwise_matching import PairwiseMatching
 from qaconv.training import trainer
 from qaconv.training.holdout import Holdout
-from tests.training.small_trainings import IMAGES, PAIRWISE, PEOPLE, RECIPE, SIZE, draw_people, run
+from qaconv.training.methods.trained import TrainedMethod
+from tests.training.small_trainings import IMAGES, PAIRWISE, PEOPLE, RECIPE, SIZE, draw_people, make_method, run
 
 Undisturbed = Callable[..., tuple[dict[str, Tensor], pd.DataFrame]]
 
@@ -43,7 +43,7 @@ def undisturbed(crops: TrainingCrops, tmp_path_factory: pytest.TempPathFactory) 
     """Return a function that trains by RECIPE without a disturbance, once for each method."""
     done: dict[str, tuple[dict[str, Tensor], pd.DataFrame]] = {}
 
-    def train(method: MethodConfig = PAIRWISE) -> tuple[dict[str, Tensor], pd.DataFrame]:
+    def train(method: TrainedMethod = PAIRWISE) -> tuple[dict[str, Tensor], pd.DataFrame]:
         key = repr(method)
         if key not in done:
             done[key] = run(crops, tmp_path_factory.mktemp("undisturbed"), RECIPE, method)
@@ -147,12 +147,12 @@ def test_another_seed_gives_other_weights(crops: TrainingCrops, undisturbed: Und
     "method",
     [
         PAIRWISE,
-        PAIRWISE.model_copy(update={"pooled": True, "loss": Identity()}),
+        make_method("pooled", loss=Identity()),
         PAIRWISE.model_copy(update={"loss": HardTriplet(margin=4)}),
         PAIRWISE.model_copy(update={"loss": ClassMemory(), "sampler": RandomSampler()}),
     ],
 )
-def test_training_learns_to_tell_six_colours_apart(crops: TrainingCrops, tmp_path: Path, method: MethodConfig) -> None:
+def test_training_learns_to_tell_six_colours_apart(crops: TrainingCrops, tmp_path: Path, method: TrainedMethod) -> None:
     recipe = RECIPE.model_copy(update={"epochs": 12, "lr": 0.02, "backbone_lr": 0.02, "lr_drop_epoch": 10})
     _, history = run(crops, tmp_path, recipe, method)
     if method.loss != ClassMemory():  # its loss grows with the classes that it has seen

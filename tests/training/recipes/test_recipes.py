@@ -11,6 +11,7 @@ from qaconv.data.samplers.random import RandomSampler
 from qaconv.errors import InputError
 from qaconv.models.losses.class_memory import ClassMemory
 from qaconv.models.losses.hard_triplet import HardTriplet
+from qaconv.training.methods.trained import TrainedMethod
 from qaconv.training.recipes import NAMES, read_recipe, write_recipe
 
 PARAMS = Path(__file__).parents[3] / "params.yaml"
@@ -23,9 +24,12 @@ def test_recipes_are_those_of_the_papers_and_the_demo() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_recipe_sets_every_key_of_training_except_the_datasets(name: str) -> None:
     recipe, params = read_recipe(name), yaml.safe_load(PARAMS.read_text())
-    assert set(recipe) == {"image", "backbone", "augment", "methods", "train"}
-    for block, values in recipe.items():
-        assert set(values) == set(params[block]) - {"datasets"}, block
+    assert set(recipe) == {"sources", "methods"} and set(recipe["sources"]) == {"holdout_share"}
+    assert set(recipe["methods"]) == set(params["methods"])
+    for method, values in recipe["methods"].items():
+        assert set(values) == set(params["methods"][method])
+        for block in ("image", "backbone", "augment", "train"):
+            assert set(values[block]) == set(params["methods"][method][block])
 
 
 def test_params_of_the_project_are_those_of_the_demo(params_file: Path) -> None:
@@ -36,7 +40,7 @@ def test_params_of_the_project_are_those_of_the_demo(params_file: Path) -> None:
 @pytest.mark.parametrize("name", ["cvpr2022", "eccv2020"])
 def test_recipe_and_back_changes_no_byte_and_loses_no_comment(params_file: Path, name: str) -> None:
     changes = write_recipe(name, params_file)
-    assert "image.height: 96 -> 384" in changes
+    assert "methods.qaconv.image.height: 96 -> 384" in changes
     for line in PARAMS.read_text().splitlines():
         assert line.partition("#")[2] in params_file.read_text()
     write_recipe("demo", params_file)
@@ -46,20 +50,26 @@ def test_recipe_and_back_changes_no_byte_and_loses_no_comment(params_file: Path,
 def test_recipe_leaves_the_datasets_alone(params_file: Path) -> None:
     params_file.write_text(params_file.read_text().replace("datasets: [campus]", "datasets: [campus, mall]  # mine"))
     write_recipe("cvpr2022", params_file)
-    assert load_params(params_file).train.datasets == ["campus", "mall"]
+    assert load_params(params_file).sources.datasets == ["campus", "mall"]
     assert "# mine" in params_file.read_text()
 
 
+def written(recipe: str, params_file: Path) -> TrainedMethod:
+    """Write a recipe and return QAConv's settings."""
+    write_recipe(recipe, params_file)
+    method = load_params(params_file).method("qaconv")
+    assert isinstance(method, TrainedMethod)
+    return method
+
+
 def test_recipes_have_the_authors_values(params_file: Path) -> None:
-    write_recipe("cvpr2022", params_file)
-    recipe = load_params(params_file)
-    assert recipe.methods["qaconv"].loss == HardTriplet(margin=16, pairwise_epochs=0)
-    assert recipe.methods["qaconv"].sampler == GraphSampler()
+    recipe = written("cvpr2022", params_file)
+    assert recipe.loss == HardTriplet(margin=16, pairwise_epochs=0)
+    assert recipe.sampler == GraphSampler()
     assert (recipe.train.lr, recipe.train.backbone_lr) == (0.005, 0.0005)
     assert recipe.train.identities_per_batch * recipe.train.images_per_identity == 64
-    write_recipe("eccv2020", params_file)
-    recipe = load_params(params_file)
-    assert (recipe.methods["qaconv"].loss, recipe.methods["qaconv"].sampler) == (ClassMemory(), RandomSampler())
+    recipe = written("eccv2020", params_file)
+    assert (recipe.loss, recipe.sampler) == (ClassMemory(), RandomSampler())
     assert (recipe.train.lr, recipe.train.backbone_lr, recipe.train.lr_drop_epoch) == (0.01, 0.001, 40)
     assert recipe.train.identities_per_batch * recipe.train.images_per_identity == 32
 

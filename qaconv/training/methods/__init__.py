@@ -1,0 +1,37 @@
+"""Define what the methods learn from; each module is a kind of method, whose settings are read without torch."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qaconv.config import MachineConfig
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import torch
+
+    from qaconv.training.holdout import Holdout
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The images of data/sources, and where and how a method may learn from them.
+
+    Attributes:
+        table: images to train on: path, label, domain, pid, camid and sha256.
+        summary: numbers of images and people, and the digests of the datasets, by JSON's types.
+        holdout: people who are not in the table; None if there are none.
+        seed: of every draw.
+        device: that trains.
+        machine: settings of processes and checkpoints.
+        state_path: file of the state of an unfinished training; the caller removes it.
+    """
+
+    table: "pd.DataFrame"
+    summary: Mapping[str, Any]
+    holdout: "Holdout | None"
+    seed: int
+    device: "torch.device"
+    machine: MachineConfig
+    state_path: Path
