@@ -25,6 +25,7 @@ from qaconv.training.trainer import train as train_network
 
 log = logging.getLogger(__name__)
 
+FITTED_PEOPLE = 50  # about as many of the training, whom a vector's head is fitted on if nobody is held out
 NO_FILE = ("none", "imagenet")  # values of backbone.weights that name no file
 
 
@@ -80,6 +81,9 @@ def _train(params: Params, method: str, device: torch.device) -> None:
     )
     if not is_first():
         return
+    if chosen.loss.needs_vectors:
+        people = holdout or _trained_people(table, params)
+        people.fit_head(network, device=device, workers=params.machine.workers)
     calibration = holdout.calibrate(network, device=device, workers=params.machine.workers) if holdout else None
     trained = {**recipe, "calibration": asdict(calibration) if calibration else None}
     save_network(network, MODELS / method, trained, {"history.csv": history.to_csv(index=False, lineterminator="\n")})
@@ -94,6 +98,14 @@ def _with_weights_file(backbone: BackboneConfig) -> BackboneConfig:
     if not path.with_name(f"{path.name}.dvc").is_file():
         raise InputError(f"backbone.weights: {path} must be added to DVC, so that clones have it: `dvc add {path}`")
     return backbone.model_copy(update={"weights": str(path)})
+
+
+def _trained_people(table: pd.DataFrame, params: Params) -> Holdout:
+    """Take some people of the training table, and count all images of a person as if they were on different cameras."""
+    labels = table["label"].to_numpy().astype(np.int64)
+    chosen = labels % max(1, len(np.unique(labels)) // FITTED_PEOPLE) == 0
+    paths = [Path(path) for path in table["path"][chosen]]
+    return Holdout(paths, labels[chosen], np.arange(len(paths)), params.image)
 
 
 def _holdout(params: Params) -> Holdout:
