@@ -79,7 +79,7 @@ SGD = {"optimiser": "sgd", "lr_warm_up_epochs": 0, "lr": 0.05, "backbone_lr": 0.
 
 
 class EarlierIdentity(LossSettings):
-    """The baseline's earlier loss: softmax of scaled cosines (NormFace), triplet of cosines, and the head's matching."""
+    """The baseline's earlier loss: softmax of scaled cosines (NormFace), triplet of cosines, matching for the head."""
 
     kind: Literal["earlier_identity"] = "earlier_identity"
     needs_vectors: ClassVar[bool] = True
