@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import process_time
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -50,7 +50,8 @@ SITES = {
     SOURCE: SiteConfig(seed=501, cameras=6, people=220, train_share=0.7, distractors=20, junk=20),
     OTHER: SiteConfig(seed=502, cameras=5, people=90, distractors=60, junk=40),
 }
-SIZE = ImageConfig(height=64, width=32)
+LARGE = (96, 48)  # height and width; the other recipes use two thirds of it
+FIVE = {"epochs": 5, "lr_drop_epoch": 4}
 CPU = torch.device("cpu")
 SEED = 7
 BACKBONE = {"name": "resnet18", "last_layer": "layer2", "neck_channels": "none", "weights": "none"}
@@ -64,8 +65,8 @@ TRAIN = {
     "epochs": 6,
     "optimiser": "adam",
     "lr_warm_up_epochs": 1,
-    "lr": 1e-3,
-    "backbone_lr": 1e-3,
+    "lr": 3e-3,
+    "backbone_lr": 3e-3,
     "weight_decay": 5e-4,
     "clip_norm": 0,
     "lr_drop_when_loss_below": 0,
@@ -106,26 +107,47 @@ class EarlierIdentityLoss(nn.Module):
         return Outcome(softmax + F.relu(0.3 - positive + negative).mean() + matching.loss, matching.accuracy)
 
 
+class Recipe(NamedTuple):
+    """The settings that a network is trained with."""
+
+    method: MethodConfig
+    size: ImageConfig
+    backbone: BackboneConfig
+    augment: AugmentConfig
+    train: TrainConfig
+
+
 def recipe(
     loss: LossSettings | None = None,
+    size: tuple[int, int] = (64, 32),
     backbone: Mapping[str, Any] | None = None,
     augment: Mapping[str, Any] | None = None,
     **train: Any,
-) -> tuple[MethodConfig, BackboneConfig, AugmentConfig, TrainConfig]:
-    """Return the recipe of Luo et al. for small drawn images, with changes."""
+) -> Recipe:
+    """Return the demo's recipe of the baseline with changes."""
     loss = loss or Identity()
-    return (
+    return Recipe(
         MethodConfig(pooled=loss.needs_vectors, loss=loss, sampler=PKSampler()),
+        ImageConfig(height=size[0], width=size[1]),
         BackboneConfig.model_validate({**BACKBONE, **(backbone or {})}),
         AugmentConfig.model_validate({**AUGMENT, **(augment or {})}),
         TrainConfig.model_validate({**TRAIN, **train}),
     )
 
 
+NECK = {"neck_channels": 64}
 RECIPES = {
-    "QAConv": recipe(PairwiseMatching(), {"neck_channels": 64}, **SGD),
-    "baseline before": recipe(EarlierIdentity(), {"neck_channels": 64}, **SGD),
-    "whole loss, SGD": recipe(None, {"neck_channels": 64}, **SGD),
+    "QAConv": recipe(PairwiseMatching(), backbone=NECK, **SGD),
+    "baseline before": recipe(EarlierIdentity(), backbone=NECK, **SGD),
+    "baseline before, Adam": recipe(EarlierIdentity(), backbone=NECK, lr=1e-3, backbone_lr=1e-3),
+    "baseline": recipe(),
+    "baseline, rate 0.001": recipe(lr=1e-3, backbone_lr=1e-3),
+    "baseline, SGD": recipe(**{**SGD, "lr_warm_up_epochs": 1, "clip_norm": 0}),
+    "baseline, neck of 64": recipe(backbone=NECK, lr=1e-3, backbone_lr=1e-3),
+    "baseline, erasing 0.5": recipe(augment={"erasing": 0.5}, lr=1e-3, backbone_lr=1e-3),
+    "large": recipe(size=LARGE),
+    "large, rate 0.001": recipe(size=LARGE, lr=1e-3, backbone_lr=1e-3),
+    "large, layer3": recipe(size=LARGE, backbone={"last_layer": "layer3"}, lr=1e-3, backbone_lr=1e-3, **FIVE),
 }
 
 
@@ -153,13 +175,13 @@ def draw(name: str, folder: Path) -> Manifest:
 
 def measure(name: str, sites: Mapping[str, Manifest], folder: Path) -> list[str]:
     """Train a recipe on the source, and return the cells of its row."""
-    method, backbone, augment, train = RECIPES[name]
+    method, size, backbone, augment, train = RECIPES[name]
     source = sites[SOURCE]
     rows = source.frame[(source.frame["split"] == "train") & (source.frame["pid"] != JUNK)]
     labels = np.unique(rows["pid"], return_inverse=True)[1].tolist()
     paths = [source.root / image for image in rows["image"]]
-    crops = TrainingCrops(Crops(paths, SIZE), labels, build_augmentation(augment, SIZE))
-    network = build_network(Architecture(backbone=backbone, image=SIZE, pooled=method.pooled), SEED)
+    crops = TrainingCrops(Crops(paths, size), labels, build_augmentation(augment, size))
+    network = build_network(Architecture(backbone=backbone, image=size, pooled=method.pooled), SEED)
     started = process_time()
     history = trainer.train(
         network,
@@ -186,7 +208,9 @@ def rank(network: Network, site: Manifest) -> str:
     query, gallery = site.split("query"), site.split("gallery")
     encode = in_torch(network.encoder, CPU)
     query_maps, gallery_maps = (
-        encode_all(encode, [site.root / image for image in part["image"]], SIZE, batch_size=64, workers=0)
+        encode_all(
+            encode, [site.root / image for image in part["image"]], network.architecture.image, batch_size=64, workers=0
+        )
         for part in (query, gallery)
     )
     scores = score_matrix(query_maps, gallery_maps, network.head, device=CPU)
