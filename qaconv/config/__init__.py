@@ -149,9 +149,7 @@ class TrainConfig(Settings):
     lr: PositiveFloat  # of the neck, the head and the loss
     backbone_lr: PositiveFloat
     weight_decay: Annotated[float, Field(ge=0)]
-    clip_norm: Annotated[
-        float, Field(ge=0, allow_inf_nan=False)
-    ]  # of the gradients of encoder, head, loss, each; 0: none
+    clip_norm: Annotated[float, Field(ge=0, allow_inf_nan=False)]  # of each gradient: encoder, head, loss; 0: none
     lr_drop_when_loss_below: Share  # times the second epoch's: lr / 10, then half as many epochs again; 0: never
     lr_drop_by: Literal["training_loss", "holdout"]  # holdout: 1 - mAP of the people held out, in place of the loss
     lr_drop_epoch: PositiveInt  # lr / 10 after this epoch at the latest

@@ -74,9 +74,7 @@ def build_encoder(config: BackboneConfig, *, pooled: bool = False) -> Encoder:
     with torch.no_grad():
         _, channels, height, _ = trunk.eval()(torch.zeros(1, 3, 64, 64)).shape
     if config.last_stride == 1 and height != 64 // 16:
-        raise InputError(
-            f"backbone.last_stride must be 2 for {config.name}, whose last stride cannot be changed, got 1"
-        )
+        raise InputError(f"backbone.last_stride must be 2 for {config.name}, which has no other, got 1")
     neck, channels = _build_neck(config, channels)
     normalise = Normalise() if config.normalise == "imagenet" else nn.Identity()
     return Encoder(normalise, trunk.train(), neck, channels, pooled=pooled)
