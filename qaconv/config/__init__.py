@@ -77,6 +77,7 @@ class BackboneConfig(Settings):
 
     name: str  # a name of the group "backbone", or timm:NAME
     last_layer: Literal["layer2", "layer3", "layer4"]  # stride 8, 16, 32
+    last_stride: Literal[1, 2] = 2  # of layer4, whose maps have stride 16 by 1 (Luo et al., CVPRW 2019)
     neck_channels: PositiveInt | Literal["none"]  # C of the maps; none: no neck, the backbone's channels
     neck: Literal["bias", "batchnorm"] = "bias"  # 3x3 convolution with a bias (CVPR 2022), or with a norm (ECCV 2020)
     weights: str  # none, imagenet, or a .safetensors or .pth file; in params.yaml its name in data/weights
@@ -93,6 +94,12 @@ class BackboneConfig(Settings):
         check_name("backbone", kind)
         return name
 
+    @model_validator(mode="after")
+    def _last_stride_is_of_layer4(self) -> Self:
+        if self.last_stride == 1 and self.last_layer != "layer4":
+            raise ValueError(f"last_stride must be 2 for last_layer {self.last_layer}, got 1, which needs layer4")
+        return self
+
 
 class AugmentConfig(Settings):
     """Augmentation of training images, in the order of the authors' v2.1."""
@@ -102,6 +109,7 @@ class AugmentConfig(Settings):
     flip: Share  # probability
     colour_jitter: Share  # strength s: brightness, contrast, saturation x0.5^s..2^s, hue +-0.1 s; 1 in the papers
     occlusion: Share  # largest side of the white square, as a fraction of the image's shorter side
+    erasing: Share = 0.0  # probability that a rectangle is filled with the mean colour (Zhong et al., AAAI 2020)
 
 
 class TrainConfig(Settings):
@@ -112,10 +120,12 @@ class TrainConfig(Settings):
     identities_per_batch: Annotated[int, Field(ge=2)]
     images_per_identity: Annotated[int, Field(ge=2)]
     epochs: PositiveInt  # at most: lr_drop_when_loss_below may end training before
+    optimiser: Literal["sgd", "adam", "adamw"] = "sgd"  # sgd: Nesterov momentum 0.9; adamw: weight_decay is decoupled
+    lr_warm_up_epochs: Annotated[int, Field(ge=0)] = 0  # the learning rates rise linearly to lr and backbone_lr
     lr: PositiveFloat  # of the neck, the head and the loss
     backbone_lr: PositiveFloat
     weight_decay: Annotated[float, Field(ge=0)]
-    clip_norm: Annotated[float, Field(ge=0, allow_inf_nan=False)]  # of the gradients of encoder and head, each; 0: none
+    clip_norm: Annotated[float, Field(ge=0, allow_inf_nan=False)]  # of each gradient: encoder, head, loss; 0: none
     lr_drop_when_loss_below: Share  # times the second epoch's: lr / 10, then half as many epochs again; 0: never
     lr_drop_by: Literal["training_loss", "holdout"]  # holdout: 1 - mAP of the people held out, in place of the loss
     lr_drop_epoch: PositiveInt  # lr / 10 after this epoch at the latest
@@ -126,6 +136,10 @@ class TrainConfig(Settings):
     def _schedule_can_be_kept(self) -> Self:
         if self.lr_drop_epoch > self.epochs:
             raise ValueError(f"lr_drop_epoch must be in 1..{self.epochs} (epochs), got {self.lr_drop_epoch}")
+        if self.lr_warm_up_epochs > self.lr_drop_epoch:
+            raise ValueError(
+                f"lr_warm_up_epochs must be in 0..{self.lr_drop_epoch} (lr_drop_epoch), got {self.lr_warm_up_epochs}"
+            )
         return self
 
 

@@ -42,12 +42,12 @@ class KindSettings(Settings):
 class LossSettings(KindSettings):
     """Base of the losses. For a function of a batch's logits derive from `qaconv.models.losses.PairLoss` instead."""
 
-    needs_vectors: ClassVar[bool] = False  # whether it is for pooled methods only
+    needs_vectors: ClassVar[bool] = False  # whether it reads pooled features before and after the BNNeck, not maps
     needs_pairs: ClassVar[bool] = True  # whether every person must be in a batch twice or more
 
     @abstractmethod
     def build(self, head: Any, people: int) -> Any:
-        """Build the loss: a module that maps feature maps and person indices to an `Outcome`.
+        """Build the loss: a module that maps feature maps, or vectors [B, 2, C], and person indices to an `Outcome`.
 
         Args:
             head: the network's QAConv head.

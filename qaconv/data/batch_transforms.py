@@ -15,7 +15,7 @@ from torchvision.transforms.v2.functional._color import (
     _rgb_to_hsv,
 )  # the public functions take one factor for all images
 
-from qaconv.data.transforms import WhiteOcclusion
+from qaconv.data.transforms import ERASED_COLOUR, WhiteOcclusion
 
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)  # as ColorJitter numbers them
 TO_BYTE = 256 - 1e-3  # torchvision's factor from a float in [0, 1] to a byte
@@ -39,9 +39,22 @@ class Variation(NamedTuple):
     side: float = 0  # size of the white square, in pixels
     square_top: float = 0
     square_left: float = 0
+    erased_height: float = 0  # size of the erased rectangle, in pixels
+    erased_width: float = 0
+    erased_top: float = 0
+    erased_left: float = 0
 
 
 ORDER = slice(Variation._fields.index("first"), Variation._fields.index("fourth") + 1)
+STEPS = (
+    v2.RandomCrop,
+    v2.RandomHorizontalFlip,
+    v2.RandomRotation,
+    v2.ColorJitter,
+    WhiteOcclusion,
+    v2.RandomErasing,
+    v2.Identity,
+)
 FACTORS = slice(Variation._fields.index("brightness"), Variation._fields.index("hue") + 1)
 
 
@@ -57,14 +70,13 @@ class BatchAugmentation:
 
     def __init__(self, steps: v2.Compose) -> None:
         self._steps = list(steps.transforms)
-        known = (v2.RandomCrop, v2.RandomHorizontalFlip, v2.RandomRotation, v2.ColorJitter, WhiteOcclusion, v2.Identity)
         for step in self._steps:
-            if not isinstance(step, known):
-                raise ValueError(f"a step must be one of {', '.join(kind.__name__ for kind in known)}, got {step}")
+            if not isinstance(step, STEPS):
+                raise ValueError(f"a step must be one of {', '.join(kind.__name__ for kind in STEPS)}, got {step}")
         self._recolours = any(isinstance(step, v2.ColorJitter) for step in self._steps)
 
     def draw(self, image: Tensor) -> Tensor:
-        """Draw a `Variation` for an image [3, H, W] from torch's generator, as float32 [15]."""
+        """Draw a `Variation` for an image [3, H, W] from torch's generator, as float32 [19]."""
         drawn = Variation()
         for step in self._steps:
             match step:
@@ -83,15 +95,24 @@ class BatchAugmentation:
                 case WhiteOcclusion():
                     side, top, left = step.draw(*image.shape[-2:])
                     drawn = drawn._replace(side=side, square_top=top, square_left=left)
+                case v2.RandomErasing() if torch.rand(1) < step.p:
+                    erased = step.make_params([image])
+                    if erased["v"] is not None:  # no rectangle that was drawn fits into the image
+                        drawn = drawn._replace(
+                            erased_height=erased["h"],
+                            erased_width=erased["w"],
+                            erased_top=erased["i"],
+                            erased_left=erased["j"],
+                        )
         return torch.tensor(drawn)
 
     def __call__(self, images: Tensor, drawn: Tensor) -> Tensor:
-        """Augment uint8 images [B, 3, H, W] on any device by random numbers `drawn` [B, 15] on the CPU."""
+        """Augment uint8 images [B, 3, H, W] on any device by random numbers `drawn` [B, 19] on the CPU."""
         on_device = Variation(*drawn.T[:, :, None, None].to(images.device, non_blocking=True))
         augmented = _move(images, on_device)
         if self._recolours:
             augmented = _recolour(augmented.float(), drawn, on_device)
-        return _occlude(augmented, on_device).to(torch.uint8)
+        return _erase(_occlude(augmented, on_device).to(torch.uint8), on_device)
 
 
 def _move(images: Tensor, drawn: Variation) -> Tensor:
@@ -145,8 +166,21 @@ def _change_colour(images: Tensor, change: int, factor: Tensor) -> Tensor:
 
 def _occlude(images: Tensor, drawn: Variation) -> Tensor:
     """Draw the white squares."""
-    height, width = images.shape[-2:]
-    row, column = torch.arange(height, device=images.device)[:, None], torch.arange(width, device=images.device)
-    below, right = row - drawn.square_top, column - drawn.square_left
-    square = (below >= 0) & (below < drawn.side) & (right >= 0) & (right < drawn.side)
-    return torch.where(square[:, None], 255, images)
+    square = _rectangle(images, drawn.square_top, drawn.square_left, drawn.side, drawn.side)
+    return torch.where(square, 255, images)
+
+
+def _erase(images: Tensor, drawn: Variation) -> Tensor:
+    """Fill the erased rectangles with the mean colour."""
+    erased = _rectangle(images, drawn.erased_top, drawn.erased_left, drawn.erased_height, drawn.erased_width)
+    return torch.where(erased, images.new_tensor(ERASED_COLOUR)[:, None, None], images)
+
+
+def _rectangle(
+    images: Tensor, top: Tensor | float, left: Tensor | float, height: Tensor | float, width: Tensor | float
+) -> Tensor:
+    """Return a mask [B, 1, H, W] of a rectangle in each image."""
+    row = torch.arange(images.shape[-2], device=images.device)[:, None]
+    below, right = row - top, torch.arange(images.shape[-1], device=images.device) - left
+    inside: Tensor = torch.as_tensor((below >= 0) & (below < height) & (right >= 0) & (right < width))
+    return inside[:, None]

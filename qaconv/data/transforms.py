@@ -11,9 +11,13 @@ from torchvision.transforms import v2
 
 from qaconv.config import AugmentConfig, ImageConfig
 
+ERASED_SHARES = (0.02, 0.4)  # of the image's area (Zhong et al., AAAI 2020)
+ERASED_RATIOS = (0.3, 1 / 0.3)  # of height to width
+ERASED_COLOUR = (124, 116, 104)  # ImageNet's mean
+
 
 def build_augmentation(config: AugmentConfig, size: ImageConfig) -> v2.Compose:
-    """Build the augmentation of uint8 images [3, H, W], as in the authors' v2.1. Draws from torch's generator."""
+    """Build the augmentation of uint8 images [3, H, W], in the order of its settings. Draws from torch's generator."""
     steps: list[nn.Module] = []
     if config.pad:
         steps.append(v2.RandomCrop((size.height, size.width), padding=config.pad))
@@ -26,6 +30,8 @@ def build_augmentation(config: AugmentConfig, size: ImageConfig) -> v2.Compose:
         steps.append(v2.ColorJitter(brightness=factors, contrast=factors, saturation=factors, hue=0.1 * strength))
     if config.occlusion:
         steps.append(WhiteOcclusion(config.occlusion))
+    if config.erasing:
+        steps.append(v2.RandomErasing(config.erasing, ERASED_SHARES, ERASED_RATIOS, ERASED_COLOUR))
     return v2.Compose(steps or [v2.Identity()])
 
 

@@ -63,7 +63,10 @@ def build_torchvision(config: BackboneConfig) -> nn.Module:
         (to_ibn_a if ibn == "a" else to_ibn_b)(network)
     if config.weights not in ("none", "imagenet"):
         _load(network, Path(config.weights))
-    return _cut(network, config.last_layer)
+    trunk = _cut(network, config.last_layer)
+    if config.last_stride == 1:
+        _stop_striding(trunk)
+    return trunk
 
 
 class TimmBackbone(nn.Module):
@@ -80,7 +83,9 @@ class TimmBackbone(nn.Module):
         except ImportError as error:
             raise InputError(f"backbone.name {config.name}: {missing_package('timm')}") from error
         name = config.name.removeprefix("timm:")
-        stride = STRIDES[config.last_layer]
+        stride = STRIDES[config.last_layer] * config.last_stride // 2
+        # timm dilates layer4's convolutions in return
+        options = {"output_stride": stride} if config.last_stride == 1 else {}
         file = None
         if config.weights not in ("none", "imagenet"):
             path = _require_file(Path(config.weights))
@@ -90,7 +95,7 @@ class TimmBackbone(nn.Module):
         try:
             if file:  # timm itself ignores missing weights
                 _load(timm.create_model(name), path)
-            full: Any = timm.create_model(name, features_only=True)
+            full: Any = timm.create_model(name, features_only=True, **options)
             strides = list(full.feature_info.reduction())
             if stride not in strides:
                 raise InputError(
@@ -103,6 +108,7 @@ class TimmBackbone(nn.Module):
                 pretrained_cfg_overlay=file,
                 features_only=True,
                 out_indices=(index,),
+                **options,
             )
         except (RuntimeError, OSError, SafetensorError) as error:
             raise InputError(f"backbone.name {config.name} with weights {config.weights}: {error}") from error
@@ -125,6 +131,16 @@ def _cut(network: nn.Module, last_layer: str) -> nn.Sequential:
         if name == last_layer:
             break
     return modules
+
+
+def _stop_striding(trunk: nn.Sequential) -> None:
+    """Set the stride of the last layer to 1: of the strided convolutions in the last module that has any."""
+    for module in reversed(trunk):
+        strided = [part for part in module.modules() if isinstance(part, nn.Conv2d) and part.stride == (2, 2)]
+        for convolution in strided:
+            convolution.stride = (1, 1)
+        if strided:
+            return
 
 
 def _load(network: nn.Module, path: Path) -> None:

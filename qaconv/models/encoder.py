@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from qaconv.config import BackboneConfig
+from qaconv.errors import InputError
 from qaconv.models.backbones import build_backbone
 
 # Mean and standard deviation of RGB in [0, 1] that torchvision's ImageNet weights were trained with.
@@ -28,13 +29,22 @@ class Encoder(nn.Module):
     def __init__(self, normalise: nn.Module, trunk: nn.Module, neck: nn.Module, channels: int, *, pooled: bool) -> None:
         super().__init__()
         self.normalise, self.trunk, self.neck, self.channels = normalise, trunk, neck, channels
-        # A pooled vector is centred before it is scaled to unit length (BNNeck: Luo et al., CVPRW 2019).
-        self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.BatchNorm2d(channels)) if pooled else nn.Identity()
+        self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), _build_bnneck(channels)) if pooled else nn.Identity()
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Encode RGB images [B, 3, H, W] in [0, 1] as maps [B, C, h, w] of unit length over C."""
-        maps = self.pool(self.neck(self.trunk(self.normalise(images))))
-        return F.normalize(maps.float(), dim=1)
+    def forward(self, images: Tensor, *, vectors: bool = False) -> Tensor:
+        """Encode RGB images [B, 3, H, W] in [0, 1] as maps [B, C, h, w] of unit length over C.
+
+        Args:
+            images: the images.
+            vectors: whether a pooled encoder returns what losses of vectors need, [B, 2, C]: each image's feature
+                before and after the BNNeck, neither of unit length. Default: False.
+        """
+        maps = self.neck(self.trunk(self.normalise(images)))
+        if vectors:
+            average, bnneck = self.pool.children()
+            features = average(maps)
+            return torch.stack([features, bnneck(features)], dim=1).flatten(2).float()
+        return F.normalize(self.pool(maps).float(), dim=1)
 
     @torch.no_grad()
     def map_size(self, height: int, width: int) -> tuple[int, int]:
@@ -62,10 +72,19 @@ def build_encoder(config: BackboneConfig, *, pooled: bool = False) -> Encoder:
     """
     trunk = build_backbone(config)
     with torch.no_grad():
-        channels = trunk.eval()(torch.zeros(1, 3, 64, 64)).shape[1]
+        _, channels, height, _ = trunk.eval()(torch.zeros(1, 3, 64, 64)).shape
+    if config.last_stride == 1 and height != 64 // 16:
+        raise InputError(f"backbone.last_stride must be 2 for {config.name}, which has no other, got 1")
     neck, channels = _build_neck(config, channels)
     normalise = Normalise() if config.normalise == "imagenet" else nn.Identity()
     return Encoder(normalise, trunk.train(), neck, channels, pooled=pooled)
+
+
+def _build_bnneck(channels: int) -> nn.BatchNorm2d:
+    """Build the norm that centres pooled features before they are scaled to unit length (Luo et al., CVPRW 2019)."""
+    bnneck = nn.BatchNorm2d(channels)
+    bnneck.bias.requires_grad_(False)
+    return bnneck
 
 
 def _build_neck(config: BackboneConfig, channels: int) -> tuple[nn.Module, int]:

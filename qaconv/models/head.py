@@ -74,6 +74,12 @@ class QAConv(nn.Module):
             logits = self.weight(local.reshape(-1, self.weight.in_features)).reshape(queries * galleries, -1).sum(dim=1)
             return _normalise(self.logit_norm, logits.reshape(queries, blocks, -1, 1)).reshape(queries, galleries)
 
+    @torch.no_grad()
+    def rescale(self, scale: float, offset: float) -> None:
+        """Replace every logit of eval mode by scale * logit + offset."""
+        self.logit_norm.weight.mul_(scale)
+        self.logit_norm.bias.mul_(scale).add_(offset)
+
     def folded(self) -> Head:
         """Fold both norms, at their running statistics, and the weights into one affine map, which needs no torch."""
         affine = self._affine()

@@ -62,6 +62,12 @@ class Holdout:
         blocks = list(seen.pairs("drop"))
         return fit_calibration(*(np.concatenate(kind) for kind in zip(*blocks, strict=True)))
 
+    def fit_head(self, network: Network, *, device: torch.device, workers: int) -> None:
+        """Scale and shift a head that the loss has not trained, so that its logits are log odds at even odds."""
+        fitted = self.calibrate(network, device=device, workers=workers)
+        if fitted.scale:  # 0 would make all logits equal; it is fitted if matches do not score higher
+            network.head.rescale(fitted.scale, fitted.offset)
+
     def _scores(self, network: Network, device: torch.device, workers: int) -> NDArray[np.float32]:
         encode = in_torch(network.encoder, device)
         maps = encode_all(encode, self.paths, self.size, batch_size=BATCH_SIZE, workers=workers)

@@ -8,7 +8,7 @@ same number of threads. Several processes may train together (qaconv/training/di
 import logging
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from io import BytesIO
@@ -39,6 +39,12 @@ from qaconv.training.methods.trained import TrainedMethod
 from qaconv.training.schedule import has_fallen, stop_if_hopeless
 
 log = logging.getLogger(__name__)
+
+OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "sgd": partial(torch.optim.SGD, momentum=0.9, nesterov=True),
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+}
 
 
 def train(
@@ -97,6 +103,8 @@ def train(
         started, image_count = time.monotonic(), 0
         for batch, targets in _read_batches(reader, state):
             image_count += len(state.batches[state.step])
+            epoch = state.epoch + (state.step + 1) / len(state.batches)
+            learner.set_lr(epoch, dropped=state.lr_dropped)
             state.add(learner.step(as_input(batch, device), targets, state.epoch))
             if report.due:
                 state.read()
@@ -147,6 +155,13 @@ class _Learner:
         self.encoder = network.encoder.to(device).to(memory_format=torch.channels_last)  # makes convolutions faster
         self.encode = distributed.spread(self.encoder)
         self.loss = build_loss(method.loss, network.head, people).to(device)
+        in_head = {id(weight) for weight in network.head.parameters()}
+        self.clipped = [  # each by its norm: see docs/design.md
+            list(self.encoder.parameters()),
+            list(network.head.parameters()),
+            [weight for weight in self.loss.parameters() if id(weight) not in in_head],
+        ]
+        self.reads_vectors = method.loss.needs_vectors
         self.first_loss = PairwiseMatching().build(network.head, people).to(device)
         self.first_epochs = method.loss.warm_up_epochs()
         self.config, self.device = config, device
@@ -158,10 +173,8 @@ class _Learner:
             {"params": new, "lr": config.lr},
         ]
         self.fused = device.type == "cuda"  # one kernel a step, which does not wait to learn of an overflow
-        self.optimiser = torch.optim.SGD(
-            groups, momentum=0.9, nesterov=True, weight_decay=config.weight_decay, fused=self.fused
-        )
-        if self.fused:  # PyTorch leaves the momentum unset if the first step overflows and is skipped
+        self.optimiser = OPTIMISERS[config.optimiser](groups, weight_decay=config.weight_decay, fused=self.fused)
+        if self.fused and config.optimiser == "sgd":  # unset by PyTorch if the first step overflows and is skipped
             for weight in (weight for group in self.optimiser.param_groups for weight in group["params"]):
                 self.optimiser.state[weight]["momentum_buffer"] = torch.zeros_like(weight)
 
@@ -169,26 +182,30 @@ class _Learner:
     def lr(self) -> float:
         return float(self.optimiser.param_groups[1]["lr"])
 
-    def drop_lr(self) -> None:
-        for group in self.optimiser.param_groups:
-            group["lr"] /= 10
+    def set_lr(self, epoch: float, *, dropped: bool) -> None:
+        """Set the learning rates of the step that ends at `epoch`, such as 1.5 in the middle of the second epoch."""
+        warm_up = self.config.lr_warm_up_epochs
+        factor = min(1.0, epoch / warm_up) if warm_up else 1.0
+        for group, lr in zip(self.optimiser.param_groups, (self.config.backbone_lr, self.config.lr), strict=True):
+            group["lr"] = factor * lr / (10 if dropped else 1)
 
     def step(self, images: Tensor, targets: Tensor, epoch: int) -> Outcome:
         self.encoder.train()
         if self.config.freeze_batchnorm:
             self.encoder.trunk.eval()
-        loss = self.first_loss if epoch < self.first_epochs else self.loss
+        is_first = epoch < self.first_epochs
+        loss = self.first_loss if is_first else self.loss
         loss.train()
         with torch.autocast(self.device.type, self.half, enabled=self.config.amp):
-            maps = distributed.gather(self.encode(images))
-            outcome: Outcome = loss(maps, distributed.gather(targets))
+            encoded = distributed.gather(self.encode(images, vectors=self.reads_vectors and not is_first))
+            outcome: Outcome = loss(encoded, distributed.gather(targets))
         self.optimiser.zero_grad(set_to_none=True)
         self.scaler.scale(outcome.loss).backward()
         distributed.average_gradients(loss)
         self.scaler.unscale_(self.optimiser)
         if self.config.clip_norm:
-            for part in (self.encoder, self.loss):  # separately, as in the authors' code: see docs/design.md
-                nn.utils.clip_grad_norm_(part.parameters(), self.config.clip_norm)
+            for weights in self.clipped:
+                nn.utils.clip_grad_norm_(weights, self.config.clip_norm)
         self.scaler.step(self.optimiser)
         self.scaler.update()
         return outcome
@@ -299,8 +316,7 @@ def _schedule(state: _State, learner: _Learner, config: TrainConfig, method: Tra
         return
     learnt = has_fallen(state.history, config, method)
     if learnt or state.epoch == config.lr_drop_epoch:
-        learner.drop_lr()
         state.lr_dropped = True
         if learnt:
             state.last_epoch = min(config.epochs, state.epoch + state.epoch // 2)
-        log.info("learning rate dropped to %g; training ends after epoch %d", learner.lr, state.last_epoch)
+        log.info("learning rate drops tenfold to %g; training ends after epoch %d", learner.lr / 10, state.last_epoch)

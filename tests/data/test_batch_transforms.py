@@ -14,7 +14,14 @@ from qaconv.data.transforms import build_augmentation
 
 SIZE = ImageConfig(height=20, width=12)
 NOTHING: dict[str, Any] = {"pad": 0, "rotation_degrees": 0, "flip": 0, "colour_jitter": 0, "occlusion": 0}
-STEPS: dict[str, Any] = {"pad": 4, "rotation_degrees": 30, "flip": 0.5, "colour_jitter": 1, "occlusion": 0.8}
+STEPS: dict[str, Any] = {
+    "pad": 4,
+    "rotation_degrees": 30,
+    "flip": 0.5,
+    "colour_jitter": 1,
+    "occlusion": 0.8,
+    "erasing": 0.5,
+}
 
 
 def make_images(count: int, seed: int) -> torch.Tensor:
@@ -36,8 +43,10 @@ def augment_both_ways(config: dict[str, Any], seeds: list[int]) -> tuple[torch.T
 
 
 @settings(max_examples=20, deadline=None)
-@given(st.lists(st.integers(0, 2**31), min_size=1, max_size=6), st.sampled_from(["pad", "flip", "occlusion"]))
-def test_crops_mirrors_and_squares_are_the_same_pixel_by_pixel(seeds: list[int], step: str) -> None:
+@given(
+    st.lists(st.integers(0, 2**31), min_size=1, max_size=6), st.sampled_from(["pad", "flip", "occlusion", "erasing"])
+)
+def test_crops_mirrors_squares_and_erased_rectangles_are_the_same_pixel_by_pixel(seeds: list[int], step: str) -> None:
     single, batch = augment_both_ways({**NOTHING, step: STEPS[step]}, seeds)
     assert torch.equal(single, batch)
 

@@ -14,7 +14,14 @@ from qaconv.data.transforms import WhiteOcclusion, build_augmentation
 
 SIZE = ImageConfig(height=24, width=16)
 NOTHING: dict[str, Any] = {"pad": 0, "rotation_degrees": 0, "flip": 0, "colour_jitter": 0, "occlusion": 0}
-ALL: dict[str, Any] = {"pad": 2, "rotation_degrees": 5, "flip": 0.5, "colour_jitter": 1, "occlusion": 0.8}
+ALL: dict[str, Any] = {
+    "pad": 2,
+    "rotation_degrees": 5,
+    "flip": 0.5,
+    "colour_jitter": 1,
+    "occlusion": 0.8,
+    "erasing": 0.5,
+}
 
 
 def augmentation(**settings: float) -> v2.Compose:
@@ -147,9 +154,27 @@ def test_a_white_square_hides_part_of_the_image_and_nothing_else_changes() -> No
     assert all(any(touching) for touching in zip(*corners, strict=True))
 
 
+def test_a_rectangle_is_erased_to_the_mean_colour_as_often_as_the_setting_says() -> None:
+    image, shares, ratios = numbered_image(), [], []
+    for erased in draws(600, image, erasing=0.5):
+        rows, columns = (erased != image).any(dim=0).nonzero(as_tuple=True)
+        if len(rows):
+            top, left, bottom, right = (int(edge) for edge in (rows.min(), columns.min(), rows.max(), columns.max()))
+            expected = image.clone()
+            expected[:, top : bottom + 1, left : right + 1] = torch.tensor([124, 116, 104])[:, None, None]
+            assert torch.equal(erased, expected)
+            height, width = bottom + 1 - top, right + 1 - left
+            shares.append(height * width / (SIZE.height * SIZE.width))
+            ratios.append(height / width)
+    assert len(shares) == pytest.approx(300, abs=45)
+    assert 0.01 < min(shares) < 0.05 and 0.35 < max(shares) < 0.45
+    assert 0.2 < min(ratios) < 0.4 and 2.4 < max(ratios) < 4
+
+
 def test_augmentations_run_in_the_order_of_the_authors_code() -> None:
     names = [type(step).__name__ for step in augmentation(**ALL).transforms]
-    assert names == ["RandomCrop", "RandomHorizontalFlip", "RandomRotation", "ColorJitter", WhiteOcclusion.__name__]
+    crop_to_jitter = ["RandomCrop", "RandomHorizontalFlip", "RandomRotation", "ColorJitter"]
+    assert names == [*crop_to_jitter, WhiteOcclusion.__name__, "RandomErasing"]
 
 
 def test_the_same_seed_gives_the_same_image_and_another_seed_another() -> None:

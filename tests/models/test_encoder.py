@@ -8,6 +8,7 @@ from urllib.error import URLError
 import pytest
 import torch
 import torchvision
+from pydantic import ValidationError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -17,6 +18,7 @@ from qaconv.config import BackboneConfig
 from qaconv.errors import InputError
 from qaconv.models import build_encoder
 from qaconv.models.ibn import InstanceNormedBlock
+from qaconv.plugins import register
 
 
 def backbone(weights: str = "none", **changed: object) -> BackboneConfig:
@@ -70,6 +72,33 @@ def test_neck_has_a_bias_or_a_norm_and_never_both() -> None:
 def test_pooled_map_is_one_location() -> None:
     encoder = build_encoder(backbone(), pooled=True).eval()
     assert encoder(torch.rand(2, 3, 32, 16)).shape == (2, 8, *encoder.map_size(32, 16)) == (2, 8, 1, 1)
+
+
+def test_pooled_encoder_gives_the_feature_before_the_neck_and_that_after_it_whose_direction_is_the_map() -> None:
+    encoder = build_encoder(backbone(neck_channels="none"), pooled=True).eval()
+    encoder.pool.get_submodule("1").running_mean = torch.rand(128)
+    images = torch.rand(2, 3, 32, 16)
+    features, centred = encoder(images, vectors=True).unbind(dim=1)
+    torch.testing.assert_close(features, encoder.trunk(images).mean(dim=(2, 3)))
+    torch.testing.assert_close(F.normalize(centred, dim=1), encoder(images).flatten(1))
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50_ibn_a", "mobilenet_v2", "timm:resnet10t"])
+def test_last_stride_of_1_doubles_the_map_and_keeps_the_names_of_the_weights(name: str) -> None:
+    whole = {"name": name, "last_layer": "layer4", "neck_channels": "none"}
+    coarse, fine = (build_encoder(backbone(**whole, last_stride=stride)) for stride in (2, 1))
+    assert (coarse.map_size(64, 32), fine.map_size(64, 32)) == ((2, 1), (4, 2))
+    assert {name: value.shape for name, value in fine.state_dict().items()} == {
+        name: value.shape for name, value in coarse.state_dict().items()
+    }
+
+
+def test_last_stride_of_1_is_refused_where_it_would_change_nothing(no_registered_kinds: None) -> None:
+    with pytest.raises(ValidationError, match="last_stride must be 2 for last_layer layer3, got 1, which needs layer4"):
+        backbone(last_layer="layer3", last_stride=1)
+    register("backbone", "patches")(lambda config: nn.Conv2d(3, 8, kernel_size=32, stride=32))
+    with pytest.raises(InputError, match=r"backbone\.last_stride must be 2 for patches, .* got 1"):
+        build_encoder(backbone(name="patches", last_layer="layer4", last_stride=1))
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet50"])

@@ -57,3 +57,24 @@ def test_people_without_a_match_on_another_camera_are_refused(
 ) -> None:
     with pytest.raises(InputError, match="sources.holdout_share must be 0 or hold out at least two people"):
         make_holdout(tmp_path, labels, cameras)
+
+
+def test_a_fitted_head_states_log_odds_and_ranks_as_before(tmp_path: Path) -> None:
+    backbone = BackboneConfig(name="resnet18", last_layer="layer2", neck_channels=8, weights="none")
+    network = build_network(Architecture(backbone=backbone, image=SIZE, pooled=True), seed=1)
+    holdout = make_holdout(tmp_path, [0, 0, 1, 1, 2, 2], [0, 1, 0, 1, 0, 1])
+    before = holdout._scores(network, **CPU)
+    fitted = holdout.calibrate(network, **CPU)
+    holdout.fit_head(network, **CPU)
+    expected = fitted.scale * before + fitted.offset
+    np.testing.assert_allclose(holdout._scores(network, **CPU), expected, rtol=1e-3, atol=1e-3)
+    assert holdout.calibrate(network, **CPU).scale == pytest.approx(1, rel=0.01)
+
+
+def test_a_head_that_people_cannot_be_told_apart_by_stays_as_it_was(tmp_path: Path) -> None:
+    backbone = BackboneConfig(name="resnet18", last_layer="layer2", neck_channels=8, weights="none")
+    network = build_network(Architecture(backbone=backbone, image=SIZE, pooled=True), seed=1)
+    holdout = make_holdout(tmp_path, [0, 0, 1, 1], [0, 1, 0, 1])
+    swapped = Holdout(holdout.paths, np.array([0, 1, 1, 0]), holdout.cameras, SIZE)
+    swapped.fit_head(network, **CPU)
+    assert network.head.logit_norm.weight.item() == 1

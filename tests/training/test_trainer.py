@@ -4,14 +4,15 @@ import logging
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from qaconv.config import BackboneConfig, TrainConfig
 from qaconv.config.kinds import LossSettings, SamplerSettings
 from qaconv.data.samplers.domain_balanced import DomainBalancedSampler
 from qaconv.data.samplers.graph import GraphSampler
@@ -19,6 +20,7 @@ from qaconv.data.samplers.pk import PKSampler
 from qaconv.data.samplers.random import RandomSampler
 from qaconv.data.training_reader import TrainingCrops
 from qaconv.errors import InputError
+from qaconv.models.checkpoint import Architecture, build_network
 from qaconv.models.head import QAConv
 from qaconv.models.losses import Outcome
 from qaconv.models.losses.class_memory import ClassMemory
@@ -32,6 +34,8 @@ from tests.training.small_trainings import IMAGES, PAIRWISE, PEOPLE, RECIPE, SIZ
 
 Undisturbed = Callable[..., tuple[dict[str, Tensor], pd.DataFrame]]
 
+ADAM = RECIPE.model_copy(update={"optimiser": "adam", "lr_warm_up_epochs": 2, "lr": 1e-3, "backbone_lr": 1e-3})
+
 
 @pytest.fixture(scope="module")
 def crops(tmp_path_factory: pytest.TempPathFactory) -> TrainingCrops:
@@ -40,13 +44,13 @@ def crops(tmp_path_factory: pytest.TempPathFactory) -> TrainingCrops:
 
 @pytest.fixture(scope="module")
 def undisturbed(crops: TrainingCrops, tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
-    """Return a function that trains by RECIPE without a disturbance, once for each method."""
+    """Return a function that trains without a disturbance, once for each method."""
     done: dict[str, tuple[dict[str, Tensor], pd.DataFrame]] = {}
 
-    def train(method: TrainedMethod = PAIRWISE) -> tuple[dict[str, Tensor], pd.DataFrame]:
+    def train(method: TrainedMethod = PAIRWISE, recipe: TrainConfig = RECIPE) -> tuple[dict[str, Tensor], pd.DataFrame]:
         key = repr(method)
         if key not in done:
-            done[key] = run(crops, tmp_path_factory.mktemp("undisturbed"), RECIPE, method)
+            done[key] = run(crops, tmp_path_factory.mktemp("undisturbed"), recipe, method)
         weights, history = done[key]
         return dict(weights), history.copy()
 
@@ -80,6 +84,7 @@ def kill_after(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
         (8, GraphSampler(), PairwiseMatching()),
         (4, RandomSampler(), ClassMemory()),
         (8, DomainBalancedSampler(), HardTriplet(margin=4, pairwise_epochs=1)),
+        (4, PKSampler(), Identity()),
     ],
 )
 def test_run_killed_at_any_step_ends_with_the_weights_of_one_that_was_not(
@@ -91,13 +96,14 @@ def test_run_killed_at_any_step_ends_with_the_weights_of_one_that_was_not(
     sampler: SamplerSettings,
     loss: LossSettings,
 ) -> None:
-    method = PAIRWISE.model_copy(update={"sampler": sampler, "loss": loss})
-    expected, history = undisturbed(method)
+    method = make_method("pooled" if loss.needs_vectors else "qaconv", sampler=sampler, loss=loss)
+    recipe = ADAM if loss.needs_vectors else RECIPE
+    expected, history = undisturbed(method, recipe)
     with monkeypatch.context() as patch:
         kill_after(patch, steps)
         with pytest.raises(KeyboardInterrupt):
-            run(crops, tmp_path, RECIPE, method)
-    resumed, resumed_history = run(crops, tmp_path, RECIPE, method)
+            run(crops, tmp_path, recipe, method)
+    resumed, resumed_history = run(crops, tmp_path, recipe, method)
     assert_equal(resumed, expected)
     assert resumed_history.equals(history)
 
@@ -166,6 +172,54 @@ def test_learning_rate_drops_tenfold_at_its_epoch_and_every_epoch_is_trained(
     recipe = RECIPE.model_copy(update={"epochs": 7, "lr_drop_epoch": 4})
     _, history = run(crops, tmp_path, recipe)
     assert history["lr"].tolist() == pytest.approx([0.05] * 4 + [0.005] * 3)
+
+
+def test_learning_rates_rise_linearly_during_the_warm_up(
+    crops: TrainingCrops, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rates = []
+    original = trainer._Learner.step
+
+    def step(self: trainer._Learner, *batch: Any) -> Outcome:
+        rates.append([group["lr"] for group in self.optimiser.param_groups])
+        return original(self, *batch)
+
+    monkeypatch.setattr(trainer._Learner, "step", step)
+    run(crops, tmp_path, RECIPE.model_copy(update={"lr_warm_up_epochs": 2, "backbone_lr": 0.01}))
+    steps = len(rates) // 3  # of an epoch
+    factors = [min((step + 1) / (2 * steps), 1) / (1 if step < 2 * steps else 10) for step in range(len(rates))]
+    np.testing.assert_allclose(rates, np.outer(factors, [0.01, 0.05]))
+
+
+class SteepHead(LossSettings):
+    """A loss with a weight of its own, next to a head whose gradient is a million times larger."""
+
+    kind: Literal["steep_head"] = "steep_head"
+
+    def build(self, head: QAConv, people: int) -> nn.Module:
+        return SteepHeadLoss(head)
+
+
+class SteepHeadLoss(nn.Module):
+    def __init__(self, head: QAConv) -> None:
+        super().__init__()
+        self.head, self.weight = head, nn.Parameter(torch.zeros(4))
+
+    def forward(self, maps: Tensor, pids: Tensor) -> Outcome:
+        steep = 1e6 * self.head.logit_norm.bias.sum()
+        return Outcome(steep + 10 * self.weight.sum() + 1e4 * maps[:, 0].sum(), torch.ones(()))
+
+
+def test_gradients_of_encoder_head_and_loss_are_clipped_by_their_norms_alone() -> None:
+    backbone = BackboneConfig(name="resnet18", last_layer="layer2", neck_channels=8, weights="none")
+    network = build_network(Architecture(backbone=backbone, image=SIZE, pooled=False), seed=1)
+    method = PAIRWISE.model_copy(update={"loss": SteepHead()})
+    recipe = RECIPE.model_copy(update={"clip_norm": 2})
+    learner = trainer._Learner(network, recipe, method, torch.device("cpu"), people=3)
+    learner.step(torch.rand(4, 3, 32, 16), torch.tensor([0, 0, 1, 1]), epoch=0)
+    for weights in (network.encoder.parameters(), network.head.parameters(), [learner.loss.weight]):
+        norms = [weight.grad.norm() for weight in weights if weight.grad is not None]
+        assert torch.stack(norms).norm().item() == pytest.approx(2, rel=1e-3)
 
 
 def test_hard_triplet_that_stays_at_its_margin_stops_the_run(

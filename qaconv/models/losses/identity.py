@@ -1,4 +1,4 @@
-"""Train a baseline of one vector an image by the identity loss: softmax over people and hard triplet on cosines."""
+"""Train a baseline of one vector an image by the identity loss (Luo et al., CVPRW 2019)."""
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Identity(LossSettings):
-    """Softmax over the training people, hard triplet on cosines, and pairwise matching for the head's scale."""
+    """Softmax over the training people on features after the BNNeck, and hard triplet on those before it."""
 
     kind: Literal["identity"] = "identity"
     needs_vectors: ClassVar[bool] = True

@@ -1,38 +1,40 @@
-"""Compute the identity loss, with a prototype of each person."""
+"""Compute the identity loss, with a linear classifier of the training people."""
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from qaconv.models.head import QAConv
 from qaconv.models.losses import Outcome
 from qaconv.models.losses.pairs import hardest
-from qaconv.models.losses.pairwise_matching import PairwiseMatching
 
 
 class IdentityLoss(nn.Module):
-    """Softmax over the training people and hard triplet on cosines, for pooled vectors.
+    """Softmax over the training people and hard triplet, for pooled vectors (Luo et al., CVPRW 2019).
 
-    The softmax compares directions (Wang et al., NormFace, ACM MM 2017); the triplet is that of Hermans et al.
-    (arXiv 1703.07737). Pairwise matching on detached vectors fits the head's scale and does not move the vectors.
+    The softmax, with label smoothing, classifies features after the BNNeck. The triplet (Hermans et al., arXiv
+    1703.07737) compares Euclidean distances of features before it, which need not be spread over a sphere.
 
     Args:
-        head: compares vectors, which are maps of one location.
+        head: the network's head, which is not trained: `qaconv.training.calibration` fits it to the trained vectors.
         people: number of people, whose indices are 0..people-1.
     """
 
-    SCALE = 16.0  # of the cosines in the softmax
-    MARGIN = 0.3  # of the triplet, in cosine (Luo et al., CVPRW 2019)
+    SMOOTHING = 0.1  # of labels
+    MARGIN = 0.3  # of the triplet, in distance
 
     def __init__(self, head: QAConv, people: int) -> None:
         super().__init__()
-        self.matching = PairwiseMatching().build(head, people)
-        self.prototypes = nn.Linear(head.channels, people, bias=False)
+        self.head = head
+        self.classifier = nn.Linear(head.channels, people, bias=False)
+        nn.init.normal_(self.classifier.weight, std=0.001)
 
-    def forward(self, maps: Tensor, pids: Tensor) -> Outcome:
-        """Compute the loss of maps [B, C, 1, 1] of unit length with the person indices `pids`, [B]."""
-        vectors = maps.flatten(1)
-        softmax = F.cross_entropy(self.SCALE * vectors @ F.normalize(self.prototypes.weight, dim=1).T, pids)
-        positive, negative = hardest(vectors @ vectors.T, pids)
+    def forward(self, vectors: Tensor, pids: Tensor) -> Outcome:
+        """Compute the loss of vectors [B, 2, C], before and after the BNNeck, with the person indices `pids`, [B]."""
+        features, centred = vectors.unbind(dim=1)
+        softmax = F.cross_entropy(self.classifier(centred), pids, label_smoothing=self.SMOOTHING)
+        positive, negative = hardest(-torch.cdist(features, features), pids)
         triplet = F.relu(self.MARGIN - positive + negative).mean()
-        matching: Outcome = self.matching(maps.detach(), pids)
-        return Outcome(softmax + triplet + matching.loss, matching.accuracy)
+        matched = F.normalize(centred.detach(), dim=1)
+        positive, negative = hardest(matched @ matched.T, pids)
+        return Outcome(softmax + triplet, (positive > negative).float().mean())

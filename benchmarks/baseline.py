@@ -1,0 +1,222 @@
+"""Compare recipes of the pooled baseline on drawn sites, each trained for about the processor time of QAConv's epochs.
+
+`python -m benchmarks.baseline` trains every recipe of RECIPES, or those that are named, and prints a row for each. The
+recipe was chosen by this table: neither site is a target of the demo.
+"""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import process_time
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from benchmarks.machine import describe
+from qaconv.config import (
+    AugmentConfig,
+    BackboneConfig,
+    ImageConfig,
+    MethodConfig,
+    SiteConfig,
+    TrainConfig,
+)
+from qaconv.config.kinds import LossSettings
+from qaconv.data.layouts.market1501 import read
+from qaconv.data.loading import Crops, encode_all, in_torch
+from qaconv.data.manifest import JUNK, Manifest
+from qaconv.data.samplers.pk import PKSampler
+from qaconv.data.training_reader import TrainingCrops
+from qaconv.data.transforms import build_augmentation
+from qaconv.matching import score_matrix
+from qaconv.metrics import evaluate_ranking
+from qaconv.models.checkpoint import Architecture, Network, build_network
+from qaconv.models.head import QAConv
+from qaconv.models.losses import Outcome
+from qaconv.models.losses.identity import Identity
+from qaconv.models.losses.pairs import hardest
+from qaconv.models.losses.pairwise_matching import PairwiseMatching
+from qaconv.synthetic.render import render_site
+from qaconv.training import trainer
+
+SOURCE, OTHER = "501", "502"
+SITES = {
+    SOURCE: SiteConfig(seed=501, cameras=6, people=220, train_share=0.7, distractors=20, junk=20),
+    OTHER: SiteConfig(seed=502, cameras=5, people=90, distractors=60, junk=40),
+}
+LARGE = (96, 48)  # height and width; the other recipes use two thirds of it
+FIVE = {"epochs": 5, "lr_drop_epoch": 4}
+CPU = torch.device("cpu")
+SEED = 7
+BACKBONE = {"name": "resnet18", "last_layer": "layer2", "neck_channels": "none", "weights": "none"}
+AUGMENT = {"pad": 4, "rotation_degrees": 0, "flip": 0.5, "colour_jitter": 0.3, "occlusion": 0.3}
+TRAIN = {
+    "datasets": [SOURCE],
+    "amp": False,
+    "freeze_batchnorm": False,
+    "identities_per_batch": 16,
+    "images_per_identity": 4,
+    "epochs": 6,
+    "optimiser": "adam",
+    "lr_warm_up_epochs": 1,
+    "lr": 3e-3,
+    "backbone_lr": 3e-3,
+    "weight_decay": 5e-4,
+    "clip_norm": 0,
+    "lr_drop_when_loss_below": 0,
+    "lr_drop_by": "training_loss",
+    "lr_drop_epoch": 5,
+    "learnt_by_epoch": 100,
+    "learnt_accuracy": 0,
+    "holdout_share": 0,
+}
+SGD = {"optimiser": "sgd", "lr_warm_up_epochs": 0, "lr": 0.05, "backbone_lr": 0.05, "clip_norm": 8}
+
+
+class EarlierIdentity(LossSettings):
+    """The baseline's earlier loss: softmax of scaled cosines (NormFace), triplet of cosines, matching for the head."""
+
+    kind: Literal["earlier_identity"] = "earlier_identity"
+    needs_vectors: ClassVar[bool] = True
+
+    def build(self, head: QAConv, people: int) -> nn.Module:
+        """Build the loss for people 0..people-1."""
+        return EarlierIdentityLoss(head, people)
+
+
+class EarlierIdentityLoss(nn.Module):
+    """Compute the earlier loss of vectors [B, 2, C], of which it reads those after the BNNeck."""
+
+    def __init__(self, head: QAConv, people: int) -> None:
+        super().__init__()
+        self.matching = PairwiseMatching().build(head, people)
+        self.prototypes = nn.Linear(head.channels, people, bias=False)
+
+    def forward(self, vectors: Tensor, pids: Tensor) -> Outcome:
+        """Compute the loss with the person indices `pids`, [B]."""
+        units = F.normalize(vectors[:, 1], dim=1)
+        softmax = F.cross_entropy(16 * units @ F.normalize(self.prototypes.weight, dim=1).T, pids)
+        positive, negative = hardest(units @ units.T, pids)
+        matching: Outcome = self.matching(units.detach()[:, :, None, None], pids)
+        return Outcome(softmax + F.relu(0.3 - positive + negative).mean() + matching.loss, matching.accuracy)
+
+
+class Recipe(NamedTuple):
+    """The settings that a network is trained with."""
+
+    method: MethodConfig
+    size: ImageConfig
+    backbone: BackboneConfig
+    augment: AugmentConfig
+    train: TrainConfig
+
+
+def recipe(
+    loss: LossSettings | None = None,
+    size: tuple[int, int] = (64, 32),
+    backbone: Mapping[str, Any] | None = None,
+    augment: Mapping[str, Any] | None = None,
+    **train: Any,
+) -> Recipe:
+    """Return the demo's recipe of the baseline with changes."""
+    loss = loss or Identity()
+    return Recipe(
+        MethodConfig(pooled=loss.needs_vectors, loss=loss, sampler=PKSampler()),
+        ImageConfig(height=size[0], width=size[1]),
+        BackboneConfig.model_validate({**BACKBONE, **(backbone or {})}),
+        AugmentConfig.model_validate({**AUGMENT, **(augment or {})}),
+        TrainConfig.model_validate({**TRAIN, **train}),
+    )
+
+
+NECK = {"neck_channels": 64}
+RECIPES = {
+    "QAConv": recipe(PairwiseMatching(), backbone=NECK, **SGD),
+    "baseline before": recipe(EarlierIdentity(), backbone=NECK, **SGD),
+    "baseline before, Adam": recipe(EarlierIdentity(), backbone=NECK, lr=1e-3, backbone_lr=1e-3),
+    "baseline": recipe(),
+    "baseline, rate 0.001": recipe(lr=1e-3, backbone_lr=1e-3),
+    "baseline, SGD": recipe(**{**SGD, "lr_warm_up_epochs": 1, "clip_norm": 0}),
+    "baseline, neck of 64": recipe(backbone=NECK, lr=1e-3, backbone_lr=1e-3),
+    "baseline, erasing 0.5": recipe(augment={"erasing": 0.5}, lr=1e-3, backbone_lr=1e-3),
+    "large": recipe(size=LARGE),
+    "large, rate 0.001": recipe(size=LARGE, lr=1e-3, backbone_lr=1e-3),
+    "large, layer3": recipe(size=LARGE, backbone={"last_layer": "layer3"}, lr=1e-3, backbone_lr=1e-3, **FIVE),
+}
+
+
+def main(names: list[str]) -> None:
+    """Train the recipes and print their table."""
+    if unknown := [name for name in names if name not in RECIPES]:
+        sys.exit(f"refused: unknown recipe {', '.join(unknown)}, allowed: {', '.join(RECIPES)}")
+    torch.set_num_threads(1)
+    columns = ("recipe", "epochs", "images", "minutes", "last epoch matched", "in domain", "other site")
+    table = Table(*columns, title="rank-1 / mAP in per cent, direct", title_justify="left")
+    with TemporaryDirectory() as folder:
+        sites = {name: draw(name, Path(folder)) for name in SITES}
+        for name in names or RECIPES:
+            table.add_row(name, *measure(name, sites, Path(folder)))
+    console = Console(soft_wrap=True, highlight=False)
+    console.print(f"{describe()['processor']}, 1 thread")
+    console.print(table)
+
+
+def draw(name: str, folder: Path) -> Manifest:
+    """Render a site below a folder."""
+    render_site(SITES[name], folder / name, processes=2)
+    return read(folder / name, name)
+
+
+def measure(name: str, sites: Mapping[str, Manifest], folder: Path) -> list[str]:
+    """Train a recipe on the source, and return the cells of its row."""
+    method, size, backbone, augment, train = RECIPES[name]
+    source = sites[SOURCE]
+    rows = source.frame[(source.frame["split"] == "train") & (source.frame["pid"] != JUNK)]
+    labels = np.unique(rows["pid"], return_inverse=True)[1].tolist()
+    paths = [source.root / image for image in rows["image"]]
+    crops = TrainingCrops(Crops(paths, size), labels, build_augmentation(augment, size))
+    network = build_network(Architecture(backbone=backbone, image=size, pooled=method.pooled), SEED)
+    started = process_time()
+    history = trainer.train(
+        network,
+        crops,
+        np.array([SOURCE] * len(paths)),
+        train,
+        method,
+        holdout=None,
+        seed=SEED,
+        device=CPU,
+        workers=0,
+        checkpoint_every_steps=1000,
+        state_path=folder / f"{name}.pt",
+        fingerprint=name,
+    )
+    minutes = (process_time() - started) / 60
+    images = len(history) * len(paths)
+    figures = [rank(network, site) for site in sites.values()]
+    return [str(len(history)), f"{images:,}", f"{minutes:.1f}", f"{history['accuracy'].iloc[-1]:.0%}", *figures]
+
+
+def rank(network: Network, site: Manifest) -> str:
+    """Return the rank-1 and mAP of a site."""
+    query, gallery = site.split("query"), site.split("gallery")
+    encode = in_torch(network.encoder, CPU)
+    query_maps, gallery_maps = (
+        encode_all(
+            encode, [site.root / image for image in part["image"]], network.architecture.image, batch_size=64, workers=0
+        )
+        for part in (query, gallery)
+    )
+    scores = score_matrix(query_maps, gallery_maps, network.head, device=CPU)
+    metrics = evaluate_ranking(scores, query["pid"], gallery["pid"], query["camid"], gallery["camid"])
+    return f"{100 * metrics.cmc[0]:.1f} / {100 * metrics.mean_average_precision:.1f}"
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
