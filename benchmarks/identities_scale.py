@@ -20,7 +20,6 @@ from scipy.special import expit
 
 from benchmarks.demo import require_outputs
 from benchmarks.machine import describe
-from qaconv.config import load_params
 from qaconv.data.manifest import Manifest
 from qaconv.identities import find_edges, identify
 from qaconv.matching.results import Matches
@@ -67,7 +66,7 @@ def main() -> None:
 def stored_logits() -> tuple[Floats, Floats]:
     """Return the logits of the stored neighbours of TARGET on two cameras: of one person, and of two."""
     frame = Manifest.load(PREPARED / TARGET).sightings()
-    matches = Matches.load(TARGET, SERVED_METHOD, load_params().evaluate.parts)
+    matches = Matches.load(TARGET, SERVED_METHOD)
     known, pids, camids = shows_known_person(frame), frame["pid"].to_numpy(), frame["camid"].to_numpy()
     across = known[:, None] & known[matches.neighbours] & (camids[:, None] != camids[matches.neighbours])
     one_person = pids[:, None] == pids[matches.neighbours]

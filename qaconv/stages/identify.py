@@ -43,7 +43,7 @@ def identify(params: Params, target: str, since: Path | None = None) -> None:
         InputError: the sightings have not been matched, or `since` holds no earlier result.
     """
     sightings = Manifest.load(PREPARED / target).sightings()
-    matches = Matches.load(target, SERVED_METHOD, params.evaluate.parts)
+    matches = Matches.load(target, SERVED_METHOD)
     profile = TLiftProfile.load(TLIFT / target / f"{SERVED_METHOD}.json", model=matches.model)
     edges = _edges(target, sightings, matches, profile)
     known, last = _known(since, sightings) if since else (None, 0)
