@@ -46,7 +46,7 @@ def main() -> None:
     folders = (PREPARED, MATCHES, TLIFT, IDENTITIES)
     require_outputs([folder / name for name in params.targets for folder in folders])
     console = Console(soft_wrap=True, highlight=False)
-    searches = [row for name in params.targets for row in rows(name, params.evaluate.parts, params.seed)]
+    searches = [row for name in params.targets for row in rows(name, params.seed)]
     console.print(_table("estimates, and what the labels say", COLUMNS, ("target", "method"), searches))
     people = [count_people(name, site) for name, site in params.sites.items() if name in params.targets]
     console.print(_table("people, estimated and simulated", PEOPLE_COLUMNS, ("target",), people))
@@ -81,7 +81,7 @@ def count_people(name: str, site: SiteConfig) -> tuple[str, ...]:
     )
 
 
-def rows(name: str, parts: tuple[int, ...], seed: int) -> Iterator[tuple[str, ...]]:
+def rows(name: str, seed: int) -> Iterator[tuple[str, ...]]:
     """Yield a row for each method of a target that uses times."""
     frame = Manifest.load(PREPARED / name).sightings()
     sightings = EvaluatedSightings(frame.assign(pid=UNLABELLED), PREPARED / name)
@@ -89,7 +89,7 @@ def rows(name: str, parts: tuple[int, ...], seed: int) -> Iterator[tuple[str, ..
     query, gallery = pids[: len(sightings.query), None], pids[len(sightings.query) :]
     is_match = (query == gallery) & (query > 0)
     for method in load_params().method_names:
-        logits = Matches.load(name, method, parts).logits
+        logits = Matches.load(name, method).logits
         profile = TLiftProfile.load(TLIFT / name / f"{method}.json")
         expected = estimate(logits, sightings, profile, seed=seed).expected
         if expected is None or expected.expected_precision is None:

@@ -67,7 +67,7 @@ def stored_logits() -> tuple[Floats, Floats]:
     """Return the logits of the stored neighbours of TARGET on two cameras: of one person, and of two."""
     frame = Manifest.load(PREPARED / TARGET).sightings()
     params = load_params()
-    matches = Matches.load(TARGET, params.registry.method, params.evaluate.parts)
+    matches = Matches.load(TARGET, params.registry.method)
     known, pids, camids = shows_known_person(frame), frame["pid"].to_numpy(), frame["camid"].to_numpy()
     across = known[:, None] & known[matches.neighbours] & (camids[:, None] != camids[matches.neighbours])
     one_person = pids[:, None] == pids[matches.neighbours]

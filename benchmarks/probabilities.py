@@ -9,7 +9,6 @@ from collections.abc import Iterator
 import numpy as np
 from rich.console import Console
 from rich.table import Table
-from scipy.special import expit
 
 from benchmarks.demo import labelled_targets, require_outputs
 from qaconv.config import load_params
@@ -19,6 +18,7 @@ from qaconv.metrics.marked import ANSWERS, MarkedAnswers, measure_marked
 from qaconv.metrics.target_sightings import EvaluatedSightings
 from qaconv.paths import MATCHES, ONNX, PREPARED, TLIFT
 from qaconv.runtime.model import ServedModel
+from qaconv.tables import as_scores, convert
 from qaconv.tlift import TLiftProfile
 
 FEWEST = 50  # answers in a bin that is printed
@@ -40,17 +40,17 @@ def main() -> None:
 def measure(name: str, model: ServedModel) -> Iterator[tuple[str, MarkedAnswers]]:
     """Yield the answers with the probabilities of the target, and with those at even odds."""
     sightings = EvaluatedSightings(Manifest.load(PREPARED / name).frame, PREPARED / name)
-    params = load_params()
-    method = params.registry.method
-    logits = sightings.logits(Matches.load(name, method, params.evaluate.parts).logits)
+    method = load_params().registry.method
+    logits = sightings.logits(Matches.load(name, method).logits)
     profile = TLiftProfile.load(TLIFT / name / f"{method}.json")
-    scores = expit(logits.astype(np.float64))
-    lifted = profile.lift(scores, *sightings.places)
+    scores = as_scores(logits)
+    lifted = profile.lifted(scores, *sightings.places)
     identities = sightings.identities
-    probabilities = profile.probabilities(scores, *sightings.places)
-    if probabilities is not None and profile.match_odds is not None:
+    if profile.match_odds is not None:
+        probabilities = profile.stated(scores, *sightings.places)
         yield "target", measure_marked(lifted, probabilities, profile.match_odds.threshold, *identities)
-    yield "even odds", measure_marked(lifted, model.probability(logits), model.threshold, *identities)
+    at_even_odds = convert(logits, model.probability, np.float64)
+    yield "even odds", measure_marked(lifted, at_even_odds, model.threshold, *identities)
 
 
 def _marked_rows(stated: dict[str, MarkedAnswers]) -> Iterator[Row]:

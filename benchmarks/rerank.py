@@ -71,7 +71,8 @@ def our_rerank(sightings: Sightings) -> NDArray[np.float32]:
         finder.add(*tile)
     across = (1 - vectors[:queries] @ vectors[queries:].T).clamp_(min=0).numpy()
     pairs = partial(_pair_distances, vectors)
-    return k_reciprocal_sparse(across, finder.neighbourhoods(), pairs, k1=K1, k2=K2, lambda_value=LAMBDA)
+    reranked = k_reciprocal_sparse(across, finder.neighbourhoods(), pairs, k1=K1, k2=K2, lambda_value=LAMBDA)
+    return reranked[:]
 
 
 def plain_rerank(sightings: Sightings) -> NDArray[np.float32]:

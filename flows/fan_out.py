@@ -7,7 +7,7 @@ as if it had done the work. No file and no digest is passed in another way.
 import json
 import logging
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,11 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import FlowRun
 from prefect.concurrency.sync import concurrency
 from prefect.deployments import run_deployment
-from prefect.futures import wait
+from prefect.futures import PrefectFuture, wait
 from prefect.runtime import flow_run
 from prefect.tasks import exponential_backoff
 
-from flows.stages import StageFailed, dvc_environment, pull_tracked, reproduce, run_dvc
+from flows.stages import StageFailed, dvc_environment, pull_tracked, reproduce, run_dvc, run_logged
 from qaconv.registry import runs
 
 PARAMS = Path("params.yaml")
@@ -44,14 +44,18 @@ RETRY_REMOTE: dict[str, Any] = {
 }
 
 
-def spread(stages: Sequence[str], pool: str, *, together: bool, log: Logger) -> None:
+def spread(stages: Sequence[str], pool: str, *, together: bool, log: Logger, parts: int = 1) -> None:
     """Run outdated stages on the workers of a pool, each target's stages on one worker.
+
+    With several parts, as many workers share the work of each target before: what they leave in `machine.blocks` is
+    what the worker that then runs the stage finds there. Where they have no folder in common, it does all the work.
 
     Args:
         stages: names in dvc.yaml, in its order; the stages that they depend on are up to date, unless `together`.
         pool: work pool with a deployment `stage/<pool>`.
         together: run all stages on one worker, with the stages that they depend on.
         log: logger that reports up-to-date stages.
+        parts: number of workers that share the work of a target. Default: 1.
 
     Raises:
         StageFailed: a stage has failed on its worker; the worker's flow run says why.
@@ -61,7 +65,18 @@ def spread(stages: Sequence[str], pool: str, *, together: bool, log: Logger) -> 
         log.info("%s: up to date, nothing is run", ", ".join(stages))
         return
     units = [list(stages)] if together else divide(stages, outdated)
-    futures = [run_on_worker.with_options(name=" ".join(unit)).submit(unit, pool) for unit in units]
+    if parts > 1:
+        _wait_for(
+            run_on_worker.with_options(name=f"{unit[0]} {part}/{parts}").submit(unit, pool, part)
+            for unit in units
+            for part in range(1, parts + 1)
+        )
+    _wait_for(run_on_worker.with_options(name=" ".join(unit)).submit(unit, pool) for unit in units)
+
+
+def _wait_for(runs_on_workers: Iterable[PrefectFuture[None]]) -> None:
+    """Wait for all runs on workers, and raise the error of the first that has failed."""
+    futures = list(runs_on_workers)
     wait(futures)
     for future in futures:
         future.result()
@@ -99,21 +114,27 @@ def find_outdated(stages: Sequence[str], *, with_deps: bool) -> list[str]:
 
 
 @task(cache_policy=NO_CACHE)
-def run_on_worker(stages: list[str], pool: str) -> None:
+def run_on_worker(stages: list[str], pool: str, part: int | None = None) -> None:
     """Run stages on a worker and wait; if the worker dies, another one continues, and a training resumes.
+
+    Args:
+        stages: names in dvc.yaml.
+        pool: the worker's pool.
+        part: of a match that several workers share. Default: the stages run as DVC runs them.
 
     Raises:
         StageFailed: the run has failed, or MAX_CRASHES workers have died.
     """
+    name = " ".join([*stages, *([f"part {part}"] if part else [])])
     for attempt in range(MAX_CRASHES):
         run = run_deployment(
             f"stage/{pool}",
-            flow_run_name=" ".join(stages),
-            parameters={"stages": stages, "params": PARAMS.read_text(encoding="utf-8"), "pool": pool},
+            flow_run_name=name,
+            parameters={"stages": stages, "params": PARAMS.read_text(encoding="utf-8"), "pool": pool, "part": part},
             poll_interval=POLL_S,
             job_variables={"env": {"QACONV_COMMIT": runs.git_tags()["git_commit"]}},
             # A retraining that is restarted after a crash finds the runs that it had created.
-            idempotency_key=f"{flow_run.root_flow_run_id}-{'-'.join(stages)}-{attempt}",
+            idempotency_key=f"{flow_run.root_flow_run_id}-{name.replace(' ', '-')}-{attempt}",
         )
         assert isinstance(run, FlowRun)  # a coroutine only where there is an event loop
         state = run.state
@@ -125,13 +146,14 @@ def run_on_worker(stages: list[str], pool: str) -> None:
 
 
 @flow(name="stage")
-def stage(stages: list[str], params: str, pool: str) -> None:
+def stage(stages: list[str], params: str, pool: str, part: int | None = None) -> None:
     """Run stages in a worker's clone and push their outputs; pull what was made before.
 
     Args:
         stages: names in dvc.yaml.
         params: content of params.yaml.
         pool: the worker's pool; the run waits for a slot of its concurrency limit.
+        part: of a match that several workers share; its files go to `machine.blocks` and not to DVC. Default: none.
     """
     PARAMS.write_text(params, encoding="utf-8")
     if pool in CONCURRENCY_LIMITS:
@@ -139,8 +161,20 @@ def stage(stages: list[str], params: str, pool: str) -> None:
         limit = CONCURRENCY_LIMITS[pool]
         with concurrency(limit, strict=True, lease_duration=LEASE_S, raise_on_lease_renewal_failure=False):
             make_and_push(stages)
+    elif part is not None:
+        match_part(stages, part)
     else:
         make_and_push(stages)
+
+
+@task(cache_policy=NO_CACHE, **RETRY_REMOTE)
+def match_part(stages: list[str], part: int) -> None:
+    """Match a part of each target's pairs of blocks; a retry matches no finished pair again."""
+    log = get_run_logger()
+    for name in stages:
+        target = name.partition("@")[2]
+        reproduce([f"features@{target}"], log, pull=True)
+        run_logged(["qaconv", "match", "--target", target, "--part", str(part)], log)
 
 
 @task(cache_policy=NO_CACHE, **RETRY_REMOTE)

@@ -95,7 +95,8 @@ def run_step(step: Step, fan_out: bool) -> None:
     """
     log = get_run_logger()
     if fan_out:
-        spread(step.stages, step.pool, together=step.together, log=log)
+        parts = load_params().evaluate.parts if step.in_parts else 1
+        spread(step.stages, step.pool, together=step.together, parts=parts, log=log)
     reproduce(step.stages, log, pull=fan_out)
 
 

@@ -41,13 +41,21 @@ def pull_tracked(log: Logger) -> None:
 
 
 def run_dvc(arguments: Sequence[str], log: Logger) -> None:
-    """Run a DVC command in the working folder, and log each line of its output at once.
+    """Run a DVC command in the working folder.
+
+    Raises:
+        StageFailed: the command has failed.
+    """
+    run_logged(["dvc", "--wait-for-lock", *arguments], log)
+
+
+def run_logged(command: Sequence[str], log: Logger) -> None:
+    """Run a command in the working folder, and log each line of its output at once.
 
     Raises:
         StageFailed: the command has failed.
     """
     lines: deque[str] = deque(maxlen=KEPT_LINES)
-    command = ["dvc", "--wait-for-lock", *arguments]
     with subprocess.Popen(
         command,
         stdout=subprocess.PIPE,

@@ -16,17 +16,20 @@ class Step:
         stages: names in dvc.yaml, in its order. A worker runs all those of a target (what follows `@`).
         pool: work pool whose workers run the stages in a fan-out.
         together: run all targets on one worker, with the stages that they depend on.
+        in_parts: let evaluate.parts workers share the work of a target first.
     """
 
     stages: tuple[str, ...]
     pool: str = "cpu"
     together: bool = False
+    in_parts: bool = False
 
 
 # The steps that differ from the default, which is one stage in the pool `cpu`.
 STEPS = {
     "prepare": Step(("prepare", "sources"), together=True),
     "train": Step(("train",), pool="gpu"),
+    "match": Step(("match",), in_parts=True),
     "evaluate": Step(("rerank", "fit_tlift", "identify", "evaluate")),
     "report": Step(("report", "export")),
 }

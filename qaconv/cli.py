@@ -25,7 +25,6 @@ Site = Annotated[str, typer.Option(help="A key of sites in params.yaml.")]
 Dataset = Annotated[str, typer.Option(help="A key of datasets in params.yaml.")]
 Method = Annotated[str, typer.Option(help="A key of methods in params.yaml: qaconv or baseline.")]
 Target = Annotated[str, typer.Option(help="One of targets in params.yaml.")]
-Part = Annotated[int, typer.Option(help="One of evaluate.parts in params.yaml.")]
 
 
 def _print_version(requested: bool) -> None:
@@ -84,9 +83,14 @@ def features(target: Target) -> None:
 
 
 @app.command()
-def match(target: Target, part: Part = 1) -> None:
-    """Match a part of a target's sightings with all of them."""
-    _run_target_stage("match", target, part)
+def match(
+    target: Target,
+    part: Annotated[
+        int | None, typer.Option(help="Match this one of evaluate.parts parts alone, for a match that others share.")
+    ] = None,
+) -> None:
+    """Match all sightings of a target with each other; what is matched already stays."""
+    _run_target_stage("match", target, *([part] if part is not None else []))
 
 
 @app.command()

@@ -253,5 +253,5 @@ def test_page_names_files_that_exist_and_snippets_that_run(tmp_path: Path) -> No
 
     crowding = read_kind("rerank", RerankSettings, {"kind": "crowding"})  # type: ignore[type-abstract]
     near = Neighbourhoods(np.zeros((3, 2), np.int64), np.array([[0, 1], [0, 0.2], [0, 1.0]]), np.ones(3))
-    scores = crowding.rerank(np.array([[0.5, 0.5]]), near, None)
+    scores = crowding.rerank(np.array([[0.5, 0.5]]), near, None)[:]
     assert scores[0, 0] < scores[0, 1]  # the first is near to another image

@@ -61,12 +61,11 @@ stages:
       deps: [artifacts/model, "data/prepared/${item}"]
       outs: ["artifacts/features/${item}"]
   match:
-    matrix:
-      target: ${targets}
-      part: ${evaluate.parts}
-    cmd: mkdir -p artifacts/matches/${item.target} && echo >artifacts/matches/${item.target}/${item.part}
-    deps: ["artifacts/features/${item.target}"]
-    outs: ["artifacts/matches/${item.target}/${item.part}"]
+    foreach: ${targets}
+    do:
+      cmd: mkdir -p artifacts/matches && echo >artifacts/matches/${item}
+      deps: ["artifacts/features/${item}"]
+      outs: ["artifacts/matches/${item}"]
   rerank:
     foreach: ${targets}
     do:

@@ -1,6 +1,8 @@
 """Compare matching, ranking, the graph sampler and re-ranking on the GPU with the CPU."""
 
 from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -12,9 +14,9 @@ from benchmarks.gpu.plain import plain_logits
 from benchmarks.gpu.record import Check, Row, at_most
 from benchmarks.gpu.settings import Setup, Shape
 from benchmarks.gpu.simulated import trained_head, unit_maps
+from benchmarks.matched import match_maps
 from qaconv.data.samplers.graph import graph_batches
 from qaconv.matching import score_matrix, search
-from qaconv.matching.all_pairs import match_rows
 from qaconv.matching.rerankers import KReciprocal
 from qaconv.matching.target_reranking import make_pair_distances, rerank_target
 from qaconv.matching.tiles import choose_matcher
@@ -138,9 +140,10 @@ def rerank(setup: Setup) -> Iterator[Check]:
     rankings = []
     for device in (torch.device("cpu"), setup.device):
         everyone = np.ones(len(maps), dtype=bool)
-        matches = match_rows(maps.numpy(), slice(0, len(maps)), head, queries, everyone, "exact", device, model="")
-        distances_of = make_pair_distances(maps.numpy(), head, "exact", device)
-        rankings.append(rerank_target(KReciprocal(), matches, distances_of, everyone)[0])
+        with TemporaryDirectory() as folder:
+            store, matches = match_maps(maps.numpy(), head, queries, Path(folder), device=device)
+            distances_of = make_pair_distances(store, head, "exact", device)
+            rankings.append(rerank_target(KReciprocal(), matches, distances_of, everyone)[0][:])
     yield at_most("distances, on average", float(np.abs(rankings[0] - rankings[1]).mean()), RERANKED_LIMIT)
     yield _same_map(rankings[0], rankings[1], labels, "mAP")
 

@@ -4,6 +4,8 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from unittest.mock import patch
 
@@ -18,6 +20,7 @@ from benchmarks.gpu.plain import plain_logits
 from benchmarks.gpu.recipe import AUGMENT, VALUES, make_method, train_config
 from benchmarks.gpu.record import Check, Figure, Row, at_most
 from benchmarks.gpu.settings import Setup
+from benchmarks.matched import match_maps
 from qaconv.config import AugmentConfig, BackboneConfig, EvaluateConfig, TrainConfig
 from qaconv.data import layouts
 from qaconv.data.loading import Crops, as_input, encode_all, in_torch
@@ -28,7 +31,6 @@ from qaconv.data.training_reader import TrainingCrops, TrainingReader
 from qaconv.data.transforms import build_augmentation
 from qaconv.errors import InputError
 from qaconv.matching import score_matrix
-from qaconv.matching.all_pairs import match_rows
 from qaconv.matching.rerankers import KReciprocal
 from qaconv.matching.results import _others
 from qaconv.metrics import evaluate_ranking
@@ -183,9 +185,12 @@ def _rank(setup: Setup, network: Network, manifest: Manifest) -> Iterator[Row]:
     seconds = time.perf_counter() - started
     yield Figure("encoding files", count / seconds, "images/s", seconds, note=f"{setup.readers} threads read")
     yield _trained_head_check(setup, network, maps[:queries][: COMPARED[0]], maps[queries:][: COMPARED[1]])
-    started, everyone = time.perf_counter(), np.ones(count, dtype=bool)
-    rows = slice(0, count)
-    found = match_rows(maps.numpy(), rows, network.head, queries, everyone, SETTINGS.engine, setup.device, model="")
+    started = time.perf_counter()
+    with TemporaryDirectory() as folder:
+        _, found = match_maps(
+            maps.numpy(), network.head, queries, Path(folder), engine=SETTINGS.engine, device=setup.device
+        )
+        table = found.logits[:]
     seconds = time.perf_counter() - started
     note = f"{count:,} sightings, each pair once; neighbours are chosen on the CPU meanwhile"
     yield Figure("matching all with all", count * (count + 1) / 2 / seconds, "pairs/s", seconds, note=note)
@@ -197,13 +202,13 @@ def _rank(setup: Setup, network: Network, manifest: Manifest) -> Iterator[Row]:
     seconds = time.perf_counter() - started
     yield Figure("fitting times", seconds, "s", seconds, note=profile.reason)
     started = time.perf_counter()
-    scores = expit(found.logits.astype(np.float64))
+    scores = expit(table.astype(np.float64))
     lifted = profile.lift(scores, where[:queries], when[:queries], where[queries:], when[queries:])
     seconds = time.perf_counter() - started
     yield Figure("lifting", seconds, "s", seconds)
     who = sightings["pid"].to_numpy()
     truth = (who[:queries], who[queries:], where[:queries], where[queries:])
-    for name, table in (("direct", found.logits), ("lifted by fitted times", lifted)):
-        metrics = evaluate_ranking(table, *truth)
+    for name, ranked in (("direct", table), ("lifted by fitted times", lifted)):
+        metrics = evaluate_ranking(ranked, *truth)
         yield Figure(f"rank-1, {name}", 100 * float(metrics.cmc[0]), "%")
         yield Figure(f"mAP, {name}", 100 * metrics.mean_average_precision, "%")

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from qaconv.config import load_params
 from qaconv.data.manifest import JUNK, Manifest
 from qaconv.matching.results import Matches
 from qaconv.metrics import evaluate_ranking
@@ -35,12 +34,12 @@ class Site:
 
     @property
     def queries(self) -> int:
-        return len(self.matches.logits)
+        return int(self.matches.logits.shape[0])
 
     def table(self, ranking: ScoreKind) -> NDArray[np.floating]:
         """Return scores [Q, G] in [0, 1]."""
         direct = ranking == "direct"
-        return expit(self.matches.logits.astype(np.float64)) if direct else self.matches.reranked
+        return expit(self.matches.logits[:].astype(np.float64)) if direct else self.matches.reranked[:]
 
     def split(self, times: NDArray[np.float64] | None = None) -> tuple[Ints, Floats, Ints, Floats]:
         """Return query camids and times, gallery camids and times."""
@@ -82,7 +81,7 @@ def load_site(name: str, method: str) -> Site:
     queries = int((frame["split"] == "query").sum())
     pids = frame["pid"].to_numpy()
     assert (pids[:queries] != JUNK).all()
-    matches = Matches.load(name, method, load_params().evaluate.parts)
+    matches = Matches.load(name, method)
     return Site(name, method, pids, frame["camid"].to_numpy(), frame["time_s"].to_numpy(), matches)
 
 

@@ -18,6 +18,7 @@ from qaconv.config.outdated import replace_outdated
 from qaconv.config.values import ImageConfig as ImageConfig
 from qaconv.config.values import MethodName, Name, Seed, Settings, Share
 from qaconv.errors import InputError
+from qaconv.paths import BLOCKS
 from qaconv.plugins import check_name
 
 T = TypeVar("T")
@@ -150,6 +151,7 @@ class MachineConfig(Settings):
     processes: PositiveInt  # that train together, each on a GPU; torchrun's number takes precedence
     workers: Annotated[int, Field(ge=0)]  # further processes that read images, for each of those
     checkpoint_every_steps: PositiveInt  # a killed training resumes from the last checkpoint
+    blocks: str = BLOCKS.as_posix()  # folder of unfinished matches; workers that share a target's matching share it
 
 
 class EvaluateConfig(Settings):
@@ -157,16 +159,8 @@ class EvaluateConfig(Settings):
 
     batch_size: PositiveInt  # images encoded at a time, on a CPU by each core
     engine: Literal["exact", "int8"]  # how maps are matched; int8 is faster and within 0.1 mAP points of exact
-    # 1..n: each stage of a target matches one of n parts of its sightings
-    parts: Annotated[tuple[PositiveInt, ...], Field(strict=False)]
+    parts: PositiveInt  # of a target's matching, at most, which as many workers share; it changes no result
     rerank: Rerank  # {kind: NAME, ...}, a name of the group "rerank"
-
-    @field_validator("parts")
-    @classmethod
-    def _count_from_one(cls, parts: tuple[int, ...]) -> tuple[int, ...]:
-        if not parts or parts != tuple(range(1, len(parts) + 1)):
-            raise ValueError(f"must be [1], [1, 2], [1, 2, 3] and so on, got {list(parts)}")
-        return parts
 
 
 class ReportConfig(Settings):

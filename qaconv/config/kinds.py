@@ -107,10 +107,12 @@ class RerankSettings(KindSettings):
 
     @abstractmethod
     def rerank(self, distances: Any, nearest: Any, distances_of: Any) -> Any:
-        """Return scores [Q, G] of Q queries and G gallery images; higher is a better match.
+        """Return scores [Q, G] of Q queries and G gallery images, an array or a table of qaconv/tables.py.
+
+        A higher score is a better match.
 
         Args:
-            distances: float32 [Q, G] in [0, 1].
+            distances: table of float32 [Q, G] in [0, 1], whose rows are read when they are asked for.
             nearest: neighbours of each of the N = Q + G images, `qaconv.matching.rerank.Neighbourhoods`.
             distances_of: function of the indices [n] of both sides of n further pairs, which returns their distances.
         """

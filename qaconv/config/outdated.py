@@ -51,6 +51,10 @@ def replace_outdated(values: Any, path: Path) -> list[str]:
     if rerank and "kind" not in rerank:
         _insert(rerank, 0, "kind", "k_reciprocal")
         changes.append("evaluate.rerank now begins with kind: k_reciprocal")
+    evaluate = _block(values, "evaluate")
+    if isinstance(parts := evaluate.get("parts"), list):
+        evaluate["parts"] = len(parts)
+        changes.append(f"evaluate.parts is now a number, {len(parts)}")
     return changes + _give_each_method_its_recipe(values)
 
 

@@ -3,12 +3,12 @@
 N images, n pairs, C channels, H x W map size.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from qaconv.matching.store import as_array
+from qaconv.matching.store import MapStore, as_array
 from qaconv.matching.tiles import Engine, FoldableHead, check_engine, check_finite, check_shape, choose_matcher
 from qaconv.runtime.locations import as_locations
 from qaconv.runtime.quantise import Block, quantise
@@ -16,11 +16,13 @@ from qaconv.runtime.quantise import Block, quantise
 if TYPE_CHECKING:
     import torch
 
+    from qaconv.matching.tiles import Maps
+
 BLOCK_PAIRS = 512  # at a time: at most so many maps of either side are copied
 
 
 def score_pairs(
-    maps: "NDArray[np.floating] | torch.Tensor",
+    maps: "Maps",
     rows: NDArray[np.integer],
     columns: NDArray[np.integer],
     head: FoldableHead,
@@ -31,7 +33,7 @@ def score_pairs(
     """Return logits [n] of n pairs of images among `maps`: those of `score_matrix` at these rows and columns.
 
     Args:
-        maps: array or tensor [N, C, H, W], unit length over C.
+        maps: array, tensor or store of maps [N, C, H, W], unit length over C.
         rows: indices of the images that are queries, [n].
         columns: indices of the images that they are matched with, [n].
         head: the head, as in `score_matrix`.
@@ -45,7 +47,7 @@ def score_pairs(
     folded = head.folded()
     check_shape("maps", maps, folded)
     matcher = choose_matcher(folded, device)
-    images = as_array(maps)
+    images = maps if isinstance(maps, MapStore) else as_array(maps)
     logits = np.empty(len(rows), dtype=np.float32)
     for start in range(0, len(rows), BLOCK_PAIRS):
         block = slice(start, start + BLOCK_PAIRS)
@@ -57,7 +59,7 @@ def score_pairs(
     return logits
 
 
-def _load(maps: NDArray[np.floating], chosen: NDArray[np.int64], engine: Engine) -> Block:
-    locations = as_locations(maps[chosen])
+def _load(maps: NDArray[Any] | MapStore, chosen: NDArray[np.int64], engine: Engine) -> Block:
+    locations = as_locations(maps.take(chosen) if isinstance(maps, MapStore) else maps[chosen])
     check_finite("maps", locations, chosen.tolist())
     return quantise(locations) if engine == "int8" else locations

@@ -6,14 +6,18 @@ Q queries, G gallery images, N = Q + G images, queries first, K neighbours.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
+from qaconv.tables import ComputedTable, Rows, Table
+
 ROUNDING = 1e-6  # by which a distance of 1 - cosine may be below 0
+BLOCK_IMAGES = 1 << 14  # whose neighbourhoods are searched for pairs at a time
 BLOCK_QUERIES = 64  # whose neighbourhoods are compared at a time: their sums stay in cache
-BLOCK_COLUMNS = 2048  # of distances that are searched for near ones at a time
+BLOCK_ROWS, BLOCK_COLUMNS = 1024, 2048  # of distances that are searched for near ones at a time
 
 Floats = NDArray[np.floating]
 Indices = NDArray[np.integer]
@@ -30,7 +34,7 @@ class Neighbourhoods:
         farthest: largest distance of each image, [N].
     """
 
-    indices: NDArray[np.int64]
+    indices: Indices
     distances: Floats
     farthest: Floats
 
@@ -89,7 +93,7 @@ def k_reciprocal(
     finder = NeighbourhoodFinder(len(table), max(k1 + 1, k2))
     everything = slice(0, len(table))
     finder.add(everything, everything, table)
-    return k_reciprocal_sparse(
+    reranked = k_reciprocal_sparse(
         across,
         finder.neighbourhoods(),
         lambda rows, columns: table[rows, columns],
@@ -97,18 +101,19 @@ def k_reciprocal(
         k2=k2,
         lambda_value=lambda_value,
     )
+    return reranked[:]
 
 
 def k_reciprocal_sparse(
-    query_gallery: Floats,
+    query_gallery: Table,
     near: Neighbourhoods,
     pair_distances: Distances,
     *,
     k1: int = 20,
     k2: int = 6,
     lambda_value: float = 0.3,
-) -> Floats:
-    """Return what `k_reciprocal` returns, in memory that grows with Q x G and N x K but not with N x N.
+) -> Table:
+    """Return what `k_reciprocal` returns, row by row: memory grows with N x K but not with Q x G or N x N.
 
     Args:
         query_gallery: distances of queries to gallery images, [Q, G].
@@ -119,14 +124,21 @@ def k_reciprocal_sparse(
         k2: number of nearest images whose encodings are averaged.
         lambda_value: weight of the original distance.
     """
-    queries = len(query_gallery)
+    queries, galleries = query_gallery.shape
     encoding = encode_neighbours(near, pair_distances, k1=k1, k2=k2)
+    of_queries = encoding[:queries]
     by_column = encoding[queries:].tocsc()
-    result = query_gallery * (lambda_value / _positive(near.farthest[:queries, None])).astype(query_gallery.dtype)
-    for start in range(0, queries, BLOCK_QUERIES):
-        block = slice(start, min(start + BLOCK_QUERIES, queries))
-        result[block] += (1 - lambda_value) * jaccard_distances(encoding[block], by_column)
-    return result
+    weights = (lambda_value / _positive(near.farthest[:queries, None])).astype(query_gallery.dtype)
+
+    def rerank(rows: Rows) -> Floats:
+        numbers = np.arange(queries)[rows]
+        result: Floats = query_gallery[rows] * weights[numbers]
+        for start in range(0, len(numbers), BLOCK_QUERIES):
+            block = slice(start, start + BLOCK_QUERIES)
+            result[block] += (1 - lambda_value) * jaccard_distances(of_queries[numbers[block]], by_column)
+        return result
+
+    return ComputedTable((queries, galleries), query_gallery.dtype, rerank)
 
 
 def encode_neighbours(near: Neighbourhoods, pair_distances: Distances, *, k1: int, k2: int) -> sparse.csr_array:
@@ -145,20 +157,23 @@ def jaccard_distances(rows: sparse.csr_array, by_column: sparse.csc_array) -> ND
 class NeighbourhoodFinder:
     """Find each image's nearest and its farthest in the tiles of a table of distances.
 
+    Of images at one distance the first ones are kept, so that the order of the tiles changes nothing.
+
     Args:
         images: N.
         count: K, the number of nearest; re-ranking reads k1 + 1 and k2.
         rows: images to find the nearest of. Default: all.
+        dtype: type of the distances. Default: float64.
     """
 
-    def __init__(self, images: int, count: int, rows: slice | None = None) -> None:
+    def __init__(self, images: int, count: int, rows: slice | None = None, dtype: Any = np.float64) -> None:
         rows = rows or slice(0, images)
         self._first = rows.start
         self._count = min(count, images)
         queries = rows.stop - rows.start
-        self._distances = np.full((queries, self._count), np.inf)  # the largest of a row stands last
-        self._indices = np.zeros((queries, self._count), dtype=np.int64)
-        self._farthest = np.zeros(queries)
+        self._distances = np.full((queries, self._count), np.inf, dtype)  # the largest of a row stands last
+        self._indices = np.zeros((queries, self._count), dtype=np.int32)
+        self._farthest = np.zeros(queries, dtype)
 
     def add(self, rows: slice, columns: slice, tile: Floats) -> None:
         """Add the distances of some images to some others; in any order, the tiles make up the table of `rows` x N.
@@ -170,10 +185,17 @@ class NeighbourhoodFinder:
         tile[diagonal - rows.start, diagonal - columns.start] = 0
         if not tile.size:
             return
-        queries = slice(rows.start - self._first, rows.stop - self._first)
-        self._farthest[queries] = np.maximum(self._farthest[queries], tile.max(axis=1))
-        for start in range(0, tile.shape[1], BLOCK_COLUMNS):
-            self._add_block(queries, columns.start + start, tile[:, start : start + BLOCK_COLUMNS])
+        for row in range(0, len(tile), BLOCK_ROWS):
+            part = tile[row : row + BLOCK_ROWS]
+            queries = slice(rows.start - self._first + row, rows.start - self._first + row + len(part))
+            self._farthest[queries] = np.maximum(self._farthest[queries], part.max(axis=1))
+            for start in range(0, tile.shape[1], BLOCK_COLUMNS):
+                self._add_block(queries, columns.start + start, part[:, start : start + BLOCK_COLUMNS])
+
+    def join(self, near: "Neighbourhoods") -> None:
+        """Add what another finder has found for the same images in other tiles."""
+        self._farthest = np.maximum(self._farthest, near.farthest)
+        self._keep_nearest(slice(0, len(self._indices)), near.distances, near.indices)
 
     def _add_block(self, queries: slice, first: int, block: Floats) -> None:
         near = block <= self._distances[queries, -1:]
@@ -181,17 +203,24 @@ class NeighbourhoodFinder:
         width = int(counts.max())
         if 2 * width > block.shape[1]:
             distances: Floats = block
-            indices = np.broadcast_to(np.arange(first, first + block.shape[1]), block.shape)
+            indices = np.broadcast_to(np.arange(first, first + block.shape[1], dtype=np.int32), block.shape)
         else:  # few are nearer than the nearest so far: they move to the left, and the rest is not sorted
             rows, columns = np.nonzero(near)
             positions = np.arange(len(rows)) - np.repeat(counts.cumsum() - counts, counts)
-            distances = np.full((len(block), width), np.inf)
+            distances = np.full((len(block), width), np.inf, self._distances.dtype)
             distances[rows, positions] = block[rows, columns]
-            indices = np.zeros((len(block), width), dtype=np.int64)
+            indices = np.zeros((len(block), width), dtype=np.int32)
             indices[rows, positions] = first + columns
+        self._keep_nearest(queries, distances, indices)
+
+    def _keep_nearest(self, queries: slice, distances: Floats, indices: Indices) -> None:
         distances = np.concatenate([self._distances[queries], distances], axis=1)
         indices = np.concatenate([self._indices[queries], indices], axis=1)
         nearest = np.argpartition(distances, self._count - 1, axis=1)[:, : self._count]
+        last = np.take_along_axis(distances, nearest[:, -1:], axis=1)
+        tied = np.flatnonzero(((distances <= last).sum(axis=1) > self._count) & (last[:, 0] < np.inf))
+        if len(tied):
+            nearest[tied] = np.lexsort((indices[tied], distances[tied]), axis=1)[:, : self._count]
         self._distances[queries] = np.take_along_axis(distances, nearest, axis=1)
         self._indices[queries] = np.take_along_axis(indices, nearest, axis=1)
 
@@ -248,12 +277,17 @@ def _rows_of(indices: NDArray[np.int64], value: float) -> sparse.csr_array:
 def _distances(near: Neighbourhoods, rows: Indices, columns: Indices, pair_distances: Distances) -> Floats:
     """Return the distances [n] of pairs sorted by row and column: from the neighbourhoods, else from the function."""
     images = len(near.indices)
-    known = (np.arange(images)[:, None] * images + near.indices).ravel()
-    order = np.argsort(known)
-    wanted = rows * images + columns
-    positions = order[np.minimum(np.searchsorted(known, wanted, sorter=order), len(known) - 1)]
-    distances = near.distances.ravel()[positions]
-    unknown = known[positions] != wanted
+    distances = np.empty(len(rows), near.distances.dtype)
+    unknown = np.empty(len(rows), dtype=bool)
+    for start in range(0, images, BLOCK_IMAGES):
+        numbers = np.arange(start, min(start + BLOCK_IMAGES, images))
+        pairs = slice(*np.searchsorted(rows, (start, start + BLOCK_IMAGES)))
+        known = (numbers[:, None] * images + near.indices[numbers]).ravel()
+        order = np.argsort(known)
+        wanted = rows[pairs].astype(np.int64) * images + columns[pairs]
+        positions = order[np.minimum(np.searchsorted(known, wanted, sorter=order), len(known) - 1)]
+        distances[pairs] = near.distances[numbers].ravel()[positions]
+        unknown[pairs] = known[positions] != wanted
     distances[unknown] = pair_distances(rows[unknown], columns[unknown])
     return distances
 

@@ -5,12 +5,11 @@ Q queries, G gallery images, N = Q + G.
 
 from typing import Annotated, ClassVar, Literal
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field, PositiveInt
 
 from qaconv.config.kinds import RerankSettings
 from qaconv.matching.rerank import Distances, Neighbourhoods, k_reciprocal_sparse
+from qaconv.tables import Table, convert
 
 
 class KReciprocal(RerankSettings):
@@ -19,7 +18,8 @@ class KReciprocal(RerankSettings):
     Example:
         >>> import numpy as np
         >>> nearest = Neighbourhoods(np.array([[0, 1], [1, 0]]), np.array([[0, 0.5], [0, 0.5]]), np.array([0.5, 0.5]))
-        >>> KReciprocal(k1=1, k2=1).rerank(np.array([[0.5]], np.float32), nearest, lambda rows, columns: rows).round(2)
+        >>> scores = KReciprocal(k1=1, k2=1).rerank(np.array([[0.5]], np.float32), nearest, lambda rows, columns: rows)
+        >>> scores[:].round(2)
         array([[0.26]], dtype=float32)
     """
 
@@ -31,9 +31,7 @@ class KReciprocal(RerankSettings):
     k2: PositiveInt = 6  # nearest images whose encodings are averaged
     lambda_value: Annotated[float, Field(ge=0, le=1)] = 0.3  # share of the original distance
 
-    def rerank(
-        self, distances: NDArray[np.float32], nearest: Neighbourhoods, distances_of: Distances
-    ) -> NDArray[np.float32]:
+    def rerank(self, distances: Table, nearest: Neighbourhoods, distances_of: Distances) -> Table:
         """Return scores [Q, G] in 0..1; higher is a better match.
 
         Args:
@@ -41,6 +39,7 @@ class KReciprocal(RerankSettings):
             nearest: neighbourhoods of all N images.
             distances_of: function that returns the distances of further pairs.
         """
-        return 1 - k_reciprocal_sparse(
+        reranked = k_reciprocal_sparse(
             distances, nearest, distances_of, k1=self.k1, k2=self.k2, lambda_value=self.lambda_value
         )
+        return convert(reranked, lambda rows: 1 - rows, distances.dtype)

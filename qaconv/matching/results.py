@@ -1,13 +1,12 @@
 """Read and write the maps, logits and neighbours that the stages features, match and rerank make of a target.
 
 N sightings: Q queries, then a gallery of G. M of them are measured (`is_measured` of qaconv/data/manifest.py), of which
-P are queries. A part is a share of the sightings, one part after another.
+P are queries. Tables [Q, G] stay on disk, and are read some rows at a time.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -21,6 +20,7 @@ from qaconv.matching import MapStore
 from qaconv.matching.rerank import Neighbourhoods
 from qaconv.models.checkpoint import weights_digest
 from qaconv.paths import FEATURES, MATCHES, MODELS, PREPARED, RERANKED
+from qaconv.tables import ComputedTable, Rows, Table, best_columns, open_table, row_blocks, save_table, take
 
 NEIGHBOURS = 100  # of each sighting: more than any person's sightings on the other cameras
 LOGIT_SCALE = 10.0  # of the probabilities that distances are made of, as the authors' first release shows them
@@ -28,6 +28,53 @@ DRAWN = 2_000_000  # pairs of a query and a gallery image, at most
 SEED = 0  # of the draw, so that the same matches give the same profile
 NEAR = [field.name for field in fields(Neighbourhoods)]
 MEASURED = "without_junk."  # before the names of arrays among the measured; not written where all are measured
+NEAREST = "nearest.safetensors"  # in the folder of a method's matches, next to tiles of logits
+SCORES, MODEL = "scores.npy", "model.txt"  # in the folder of a method's re-ranked scores
+
+
+class Grid(NamedTuple):
+    """Blocks of the sightings, and with them tiles of the logits of queries and gallery.
+
+    Attributes:
+        queries: number of queries, Q.
+        sightings: number of sightings, N.
+        size: number of sightings of a block; the last one may be smaller.
+    """
+
+    queries: int
+    sightings: int
+    size: int
+
+    @property
+    def blocks(self) -> list[slice]:
+        """Return the sightings of each block."""
+        starts = range(0, self.sightings, self.size)
+        return [slice(start, min(start + self.size, self.sightings)) for start in starts]
+
+    def pair(self, rows: slice, columns: slice) -> tuple[int, int]:
+        """Return the numbers of two blocks."""
+        return rows.start // self.size, columns.start // self.size
+
+    def tile(self, folder: Path, pair: tuple[int, int]) -> Path:
+        """Return the path of the logits of one block's queries with another block's gallery images."""
+        return folder / f"{pair[0]}-{pair[1]}.npy"
+
+    def open(self, folder: Path) -> Table:
+        """Return the logits [Q, G] that a folder's tiles hold."""
+        shape = (self.queries, self.sightings - self.queries)
+
+        def read(rows: Rows) -> NDArray[np.float32]:
+            numbers = np.arange(self.queries)[rows]
+            logits = np.empty((len(numbers), shape[1]), dtype=np.float32)
+            for row in np.unique(numbers // self.size).tolist():
+                positions = np.flatnonzero(numbers // self.size == row)
+                for column in range(self.queries // self.size, len(self.blocks) if shape[1] else 0):
+                    first = max(0, column * self.size - self.queries)
+                    tile = np.load(self.tile(folder, (row, column)), mmap_mode="r")
+                    logits[positions, first : first + tile.shape[1]] = tile[numbers[positions] - row * self.size]
+            return logits
+
+        return ComputedTable(shape, np.dtype(np.float32), read)
 
 
 def open_maps(target: str, method: str, images: pd.Series) -> MapStore:
@@ -44,56 +91,51 @@ def open_maps(target: str, method: str, images: pd.Series) -> MapStore:
 
 
 @dataclass(frozen=True)
-class Part:
-    """Logits and neighbours of some sightings, matched with all.
+class Matched:
+    """Logits and neighbours of all sightings, as the stage match writes them.
 
     Attributes:
-        logits: logits of the queries among them, float32 [q, G].
+        logits: logits of queries and gallery, float32 [Q, G].
         everything: neighbourhoods among all sightings.
         measured: neighbourhoods among the measured sightings, numbered without the others.
         model: digest of the weights that made the maps.
     """
 
-    logits: NDArray[np.float32]
+    logits: Table
     everything: Neighbourhoods
     measured: Neighbourhoods
     model: str
 
-    def save(self, path: Path) -> None:
-        """Write a new file."""
-        arrays = {"logits": self.logits, **vars(self.everything)}
-        if self.measured is not self.everything:
-            arrays |= {MEASURED + name: array for name, array in vars(self.measured).items()}
-        _save(path, arrays, self.model)
+    @classmethod
+    def load(cls, target: str, method: str) -> "Matched":
+        """Load what the stage match has written.
 
+        Raises:
+            InputError: it has not run.
+        """
+        return cls.open(MATCHES / target / method, f"match@{target}")
 
-def share(sightings: int, part: int, parts: int) -> slice:
-    """Return the rows of a part, 1..parts; the parts differ by one sighting at most."""
-    return slice(sightings * (part - 1) // parts, sightings * part // parts)
+    @classmethod
+    def open(cls, folder: Path, stage: str = "match") -> "Matched":
+        """Open a folder of `save_matches`.
 
+        Args:
+            folder: of one method.
+            stage: that writes it, for the message.
 
-def load_parts(target: str, method: str, parts: Sequence[int]) -> Part:
-    """Load the parts of all sightings and join them.
-
-    Raises:
-        InputError: a part is missing, was made with another network, or is not one of `parts`.
-    """
-    folder = MATCHES / target
-    paths = [folder / str(part) / f"{method}.safetensors" for part in parts]
-    if missing := [path for path in paths if not path.is_file()]:
-        raise InputError(f"{missing[0]} does not exist; `dvc repro match` writes it")
-    if strays := sorted({path.name for path in folder.iterdir()} - {str(part) for part in parts}):
-        raise InputError(
-            f"{folder / strays[0]}: is of another split than evaluate.parts in params.yaml, {list(parts)}; remove it"
-        )
-    arrays, models = zip(*map(_load, paths), strict=True)
-    if len(set(models)) > 1:
-        raise InputError(f"{folder}: its parts were made with different networks; run `dvc repro match`")
-    joined = {name: np.concatenate([part[name] for part in arrays]) for name in arrays[0]}
-    everything = measured = Neighbourhoods(*(joined[name] for name in NEAR))
-    if MEASURED + NEAR[0] in joined:
-        measured = Neighbourhoods(*(joined[MEASURED + name] for name in NEAR))
-    return Part(joined["logits"], everything, measured, models[0])
+        Raises:
+            InputError: it holds no matches.
+        """
+        path = folder / NEAREST
+        if not path.is_file():
+            raise InputError(f"{path} does not exist; `dvc repro {stage}` writes it")
+        with safe_open(path, "numpy") as file:
+            facts, names = file.metadata(), set(file.keys())
+            everything = measured = Neighbourhoods(*(file.get_tensor(name) for name in NEAR))
+            if MEASURED + NEAR[0] in names:
+                measured = Neighbourhoods(*(file.get_tensor(MEASURED + name) for name in NEAR))
+        grid = Grid(*(int(facts[name]) for name in Grid._fields))
+        return cls(grid.open(folder), everything, measured, facts["model"])
 
 
 @dataclass(frozen=True)
@@ -109,57 +151,77 @@ class Matches:
         model: digest of the weights that made the maps.
     """
 
-    logits: NDArray[np.float32]
-    reranked: NDArray[np.float32]
-    reranked_measured: NDArray[np.float32]
+    logits: Table
+    reranked: Table
+    reranked_measured: Table
     neighbours: NDArray[np.int64]
     neighbour_logits: NDArray[np.float64]
     model: str
 
     @classmethod
-    def load(cls, target: str, method: str, parts: Sequence[int]) -> "Matches":
+    def load(cls, target: str, method: str) -> "Matches":
         """Load what the stages have written.
 
         Raises:
             InputError: a stage has not run, or ran for another network.
         """
-        path = RERANKED / target / f"{method}.safetensors"
-        if not path.is_file():
-            raise InputError(f"{path} does not exist; `dvc repro rerank@{target}` writes it")
-        matched, (reranked, model) = load_parts(target, method, parts), _load(path)
+        folder = RERANKED / target / method
+        if not (folder / MODEL).is_file():
+            raise InputError(f"{folder / MODEL} does not exist; `dvc repro rerank@{target}` writes it")
+        matched, model = Matched.load(target, method), (folder / MODEL).read_text(encoding="utf-8")
         if model != matched.model:
-            raise InputError(f"{path}: is of another network than {MATCHES / target}; run `dvc repro rerank`")
-        scores = reranked["scores"]
-        measured = reranked.get(MEASURED + "scores", scores)
-        return cls(matched.logits, scores, measured, *_others(matched.everything), model)
+            raise InputError(f"{folder}: is of another network than {MATCHES / target}; run `dvc repro rerank`")
+        scores = open_table(folder / SCORES)
+        measured = folder / (MEASURED + SCORES)
+        scores_of_measured = open_table(measured) if measured.is_file() else scores
+        return cls(matched.logits, scores, scores_of_measured, *_others(matched.everything), model)
 
     def draw_pairs(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
         """Draw pairs of a query and a gallery image: numbers of both sightings, and their scores in [0, 1], [S] each.
 
         All pairs are returned where there are at most DRAWN.
         """
-        if self.logits.size > DRAWN:
-            drawn = np.random.default_rng(SEED).integers(self.logits.size, size=DRAWN)
+        queries, gallery = self.logits.shape
+        if queries * gallery > DRAWN:
+            drawn = np.random.default_rng(SEED).integers(queries * gallery, size=DRAWN)
         else:
-            drawn = np.arange(self.logits.size)
-        query, gallery = np.divmod(drawn, max(1, self.logits.shape[1]))
-        return query, len(self.logits) + gallery, expit(self.logits.ravel()[drawn].astype(np.float64))
+            drawn = np.arange(queries * gallery)
+        row, column = np.divmod(drawn, max(1, gallery))
+        return row, queries + column, expit(take(self.logits, row, column).astype(np.float64))
 
     def nearest_reranked(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Return each query's best gallery images and their re-ranked scores, both [N, k]; NaN for the gallery."""
-        queries, width = len(self.reranked), min(NEIGHBOURS, self.reranked.shape[1])
+        queries, gallery = self.reranked.shape
+        width = min(NEIGHBOURS, gallery)
         indices = np.zeros((len(self.neighbours), width), np.int64)
         scores = np.full((len(self.neighbours), width), np.nan)
-        best = np.argsort(-self.reranked, axis=1, kind="stable")[:, :width]
-        indices[:queries] = queries + best
-        scores[:queries] = np.take_along_axis(self.reranked, best, axis=1)
+        for rows in row_blocks(self.reranked.shape):
+            for row, its_scores in zip(range(rows.start, rows.stop), self.reranked[rows], strict=True):
+                best = best_columns(its_scores, width)
+                indices[row] = queries + best
+                scores[row] = its_scores[best]
         return indices, scores
 
 
-def save_reranked(path: Path, scores: NDArray[np.float32], measured: NDArray[np.float32] | None, model: str) -> None:
-    """Write a new file; `measured` is None where all sightings are measured."""
-    arrays = {"scores": scores} if measured is None else {"scores": scores, MEASURED + "scores": measured}
-    _save(path, arrays, model)
+def save_matches(folder: Path, nearest: dict[str, NDArray[Any]], grid: Grid, model: str) -> None:
+    """Write the neighbourhoods into a new folder that has the tiles of logits already.
+
+    Args:
+        folder: of one method.
+        nearest: arrays of `Neighbourhoods` by name; those among the measured have MEASURED before their name.
+        grid: of the tiles.
+        model: digest of the network's weights.
+    """
+    facts = {name: str(value) for name, value in grid._asdict().items()}
+    save_file(nearest, folder / NEAREST, metadata={"model": model, **facts})
+
+
+def save_reranked(folder: Path, scores: Table, measured: Table | None, model: str) -> None:
+    """Write a new folder; `measured` is None where all sightings are measured."""
+    save_table(folder / SCORES, scores)
+    if measured is not None:
+        save_table(folder / (MEASURED + SCORES), measured)
+    (folder / MODEL).write_text(model, encoding="utf-8")
 
 
 def as_distances(logits: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -171,18 +233,10 @@ def as_distances(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     return distances
 
 
-def _save(path: Path, arrays: dict[str, NDArray[Any]], model: str) -> None:
-    save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path, metadata={"model": model})
-
-
-def _load(path: Path) -> tuple[dict[str, NDArray[Any]], str]:
-    with safe_open(path, "numpy") as file:
-        return {name: file.get_tensor(name) for name in file.keys()}, file.metadata()["model"]  # noqa: SIM118
-
-
 def _others(near: Neighbourhoods) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Return each image's nearest except itself, and their logits, both [N, k]."""
     others = near.indices != np.arange(len(near.indices))[:, None]
     others[others.all(axis=1), -1] = False
     shape = (len(others), others.shape[1] - 1)
-    return near.indices[others].reshape(shape), -LOGIT_SCALE * logit(near.distances[others].reshape(shape))
+    logits = -LOGIT_SCALE * logit(near.distances[others].reshape(shape).astype(np.float64))
+    return near.indices[others].reshape(shape).astype(np.int64), logits

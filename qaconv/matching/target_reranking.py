@@ -12,14 +12,16 @@ from numpy.typing import NDArray
 from qaconv.config.kinds import RerankSettings
 from qaconv.matching.pairs import score_pairs
 from qaconv.matching.rerank import Distances
-from qaconv.matching.results import Part, as_distances
+from qaconv.matching.results import Matched, as_distances
+from qaconv.matching.store import MapStore
 from qaconv.matching.tiles import Engine
 from qaconv.models.head import QAConv
+from qaconv.tables import Table, choose, convert
 
 
 def rerank_target(
-    reranker: RerankSettings, matches: Part, distances_of: Distances, is_measured: NDArray[np.bool_]
-) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+    reranker: RerankSettings, matches: Matched, distances_of: Distances, is_measured: NDArray[np.bool_]
+) -> tuple[Table, Table | None]:
     """Return scores [Q, G], and [P, M - P] as if only the measured sightings existed; None where all are measured.
 
     Args:
@@ -28,17 +30,17 @@ def rerank_target(
         distances_of: distances of further pairs of sightings.
         is_measured: whether results are about a sighting, [N].
     """
-    distances = as_distances(matches.logits)
-    scores: NDArray[np.float32] = reranker.rerank(distances, matches.everything, distances_of)
+    queries = matches.logits.shape[0]
+    distances = convert(matches.logits, as_distances, np.float32)
+    scores: Table = reranker.rerank(distances, matches.everything, distances_of)
     if matches.measured is matches.everything:
         return scores, None
-    queries = len(matches.logits)
-    kept_distances = as_distances(matches.logits[np.ix_(is_measured[:queries], is_measured[queries:])])
+    kept_distances = choose(distances, is_measured[:queries], is_measured[queries:])
     renumbered = partial(_renumbered_pairs, distances_of, np.flatnonzero(is_measured))
     return scores, reranker.rerank(kept_distances, matches.measured, renumbered)
 
 
-def make_pair_distances(maps: NDArray[np.float32], head: QAConv, engine: Engine, device: torch.device) -> Distances:
+def make_pair_distances(maps: MapStore, head: QAConv, engine: Engine, device: torch.device) -> Distances:
     """Make a function that matches single pairs of sightings and returns their distances.
 
     Args:

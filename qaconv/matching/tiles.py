@@ -4,7 +4,7 @@ Q queries, G gallery images, C channels, H x W map size, S = H*W locations.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, get_args
 
@@ -69,18 +69,51 @@ def logit_tiles(
     Raises:
         ValueError: the engine is unknown, or maps have another shape than the head was made for or are not finite.
     """
+    folded = head.folded()
+    mirrored = query_maps is gallery_maps and folded.symmetric
+    size = max(1, BLOCK_BYTES // (4 * math.prod(check_shape("query_maps", query_maps, folded))))
+    if mirrored:  # a tile on the diagonal saves nothing, so there are several of them
+        size = max(1, min(size, -(-len(query_maps) // MIRRORED_BLOCKS)))
+    for tile in block_tiles(query_maps, gallery_maps, head, size, engine=engine, device=device, progress=progress):
+        yield tile
+        if mirrored and tile.columns.start > tile.rows.start:
+            yield Tile(tile.columns, tile.rows, tile.logits.T)
+
+
+def block_tiles(
+    query_maps: "Maps",
+    gallery_maps: "Maps",
+    head: FoldableHead,
+    size: int,
+    *,
+    engine: Engine = "exact",
+    device: "torch.device | None" = None,
+    progress: bool = False,
+    leave_out: Callable[[slice, slice], bool] = lambda rows, columns: False,
+) -> Iterator[Tile]:
+    """Yield the tiles of blocks of `size` images; a pair of blocks comes once where both sides are the same object.
+
+    Args:
+        query_maps: as in `logit_tiles`, like `gallery_maps`, `head`, `engine`, `device` and `progress`.
+        gallery_maps: the other side. If it is the same object and the head is symmetric, no columns come before rows.
+        head: the head.
+        size: number of images of a block.
+        engine: "exact" or "int8".
+        device: torch device to match on.
+        progress: show a bar.
+        leave_out: function of a block of rows and one of columns that says whether they are not matched. Default: none.
+
+    Raises:
+        ValueError: as of `logit_tiles`.
+    """
     check_engine(engine)
     folded = head.folded()
     expected = check_shape("query_maps", query_maps, folded)
     check_shape("gallery_maps", gallery_maps, folded, expected)
     matcher = choose_matcher(folded, device)
     mirrored = query_maps is gallery_maps and folded.symmetric
-    map_bytes = 4 * math.prod(expected)
-    size = max(1, BLOCK_BYTES // map_bytes)
     queries, galleries = len(query_maps), len(gallery_maps)
-    if mirrored:  # a tile on the diagonal saves nothing, so there are several of them
-        size = max(1, min(size, -(-queries // MIRRORED_BLOCKS)))
-    kept = _blocks_kept(device, map_bytes * size)
+    kept = _blocks_kept(device, 4 * math.prod(expected) * size)
 
     @lru_cache(kept)  # blocks that stay on the GPU, so that each moves there once
     def load_gallery(start: int, stop: int) -> Any:
@@ -90,14 +123,17 @@ def logit_tiles(
     with Progress(disable=not progress) as bar:
         task = bar.add_task(f"match {queries} x {galleries}", total=queries * galleries)
         for rows in blocks(queries, size):
+            wanted = [
+                columns
+                for columns in blocks(galleries, size)
+                if not (mirrored and columns.start < rows.start) and not leave_out(rows, columns)
+            ]
+            if not wanted:
+                continue
             query = matcher.prepare(load_block("query_maps", query_maps, rows, engine))
-            for columns in blocks(galleries, size):
-                if mirrored and columns.start < rows.start:
-                    continue
+            for columns in wanted:
                 logits = matcher.table(query, load_gallery(columns.start, columns.stop))
                 yield Tile(rows, columns, logits)
-                if mirrored and columns.start > rows.start:
-                    yield Tile(columns, rows, logits.T)
                 bar.advance(task, logits.size * (1 + (mirrored and columns.start > rows.start)))
 
 

@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from qaconv.metrics.sightings import SameCamera
+from qaconv.tables import Table, best_columns, row_blocks
 
 ANSWERS = 100  # best images that a query is answered with
 BINS = 10  # of equal width in the table
@@ -49,8 +50,8 @@ class MarkedAnswers:
 
 
 def measure_marked(
-    ranking: NDArray[Any],
-    probabilities: Floats,
+    ranking: Table,
+    probabilities: Table,
     threshold: float,
     query_pids: ArrayLike,
     gallery_pids: ArrayLike,
@@ -78,11 +79,12 @@ def measure_marked(
     query_camids, gallery_camids = np.asarray(query_camids), np.asarray(gallery_camids)
     matches = 0
     stated, right = [], []
-    for row, best in enumerate(best_answers(ranking, query_camids, gallery_camids, same_camera)):
+    answers = best_answers(ranking, probabilities, query_camids, gallery_camids, same_camera)
+    for row, (best, their_probabilities) in enumerate(answers):
         is_match = gallery_pids == query_pids[row]
         counts = is_match if same_camera == "keep" else is_match & (gallery_camids != query_camids[row])
         matches += int(counts.sum())
-        stated.append(probabilities[row, best])
+        stated.append(their_probabilities)
         right.append(is_match[best])
     if not matches:
         raise ValueError("no query has a true match in the gallery")
@@ -90,21 +92,27 @@ def measure_marked(
 
 
 def best_answers(
-    ranking: NDArray[Any], query_camids: NDArray[Any], gallery_camids: NDArray[Any], same_camera: SameCamera
-) -> Iterator[NDArray[np.intp]]:
-    """Yield the columns of the best images that each query is answered with, best first.
+    ranking: Table,
+    probabilities: Table,
+    query_camids: NDArray[Any],
+    gallery_camids: NDArray[Any],
+    same_camera: SameCamera,
+) -> Iterator[tuple[NDArray[np.intp], Floats]]:
+    """Yield the columns of the best images that each query is answered with, best first, and their probabilities.
 
     Args:
         ranking: scores by which the gallery is ranked, [Q, G].
+        probabilities: stated for each pair, [Q, G].
         query_camids: [Q].
         gallery_camids: [G].
         same_camera: whether images of the query's own camera are answers.
     """
-    for row, scores in enumerate(ranking):
-        columns = np.arange(len(scores))
-        if same_camera == "drop":
-            columns = np.flatnonzero(gallery_camids != query_camids[row])
-        yield columns[np.argsort(-scores[columns], kind="stable")[:ANSWERS]]
+    everything = np.arange(len(gallery_camids))
+    for rows in row_blocks(ranking.shape):
+        for query, scores, stated in zip(query_camids[rows], ranking[rows], probabilities[rows], strict=True):
+            columns = np.flatnonzero(gallery_camids != query) if same_camera == "drop" else everything
+            best = columns[best_columns(scores[columns], ANSWERS)]
+            yield best, stated[best]
 
 
 def _summarise(threshold: float, stated: Floats, right: NDArray[np.bool_], matches: int) -> MarkedAnswers:

@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from qaconv.metrics.sightings import SameCamera, Sightings, check_choice, is_known
+from qaconv.tables import Table
 
 WithoutMatch = Literal["skip", "zero", "refuse"]
 Ties = Literal["wrong_first", "right_first"]
@@ -40,7 +41,7 @@ class RankingMetrics:
 
 
 def evaluate_ranking(
-    scores: ArrayLike,
+    scores: ArrayLike | Table,
     query_pids: ArrayLike,
     gallery_pids: ArrayLike,
     query_camids: ArrayLike,
@@ -53,7 +54,7 @@ def evaluate_ranking(
     """Compute rank-1, the CMC curve and mAP of scores: each query ranks the gallery, the highest score first.
 
     Args:
-        scores: [Q, G] finite numbers; one row is copied at a time.
+        scores: [Q, G] finite numbers; a block of rows is read at a time.
         query_pids: person on each query, [Q].
         gallery_pids: person on each gallery image, [G].
         query_camids: camera of each query, [Q].
@@ -80,53 +81,78 @@ def evaluate_ranking(
     check_choice("without_match", without_match, WithoutMatch)
     check_choice("ties", ties, Ties)
     sightings = Sightings(scores, query_pids, gallery_pids, query_camids, gallery_camids)
-    order = np.argsort(sightings.gallery_pids, kind="stable")
-    order = order[is_known(sightings.gallery_pids[order])]
-    if not len(sightings.query_pids) or not len(order):
+    gallery = _KnownGallery(sightings, np.ones(len(sightings.gallery_pids), dtype=bool))
+    if not len(sightings.query_pids) or not len(gallery.columns):
         raise ValueError(
-            f"queries and gallery must have images of people, got {len(sightings.query_pids)} queries and {len(order)} "
-            f"gallery images of a known person"
+            f"queries and gallery must have images of people, got {len(sightings.query_pids)} queries and "
+            f"{len(gallery.columns)} gallery images of a known person"
         )
-    people, camids = sightings.gallery_pids[order], sightings.gallery_camids[order]
-    start = people.searchsorted(sightings.query_pids, side="left")
-    end = people.searchsorted(sightings.query_pids, side="right")
-
     count = len(sightings.query_pids)
     precisions, penalties, first = np.full(count, np.nan), np.full(count, np.nan), np.full(count, np.nan)
-    for query in range(count):
-        of_person = slice(start[query], end[query])
-        matches = np.ones(end[query] - start[query], dtype=bool)
-        if same_camera == "drop":
-            matches = camids[of_person] != sightings.query_camids[query]
-        if matches.any():
-            ranks = _true_ranks(sightings.scores[query].take(order), of_person, matches, ties)
-            precisions[query] = (np.arange(1, len(ranks) + 1) / ranks).mean()
-            penalties[query] = len(ranks) / ranks[-1]
-            first[query] = ranks[0]
+    for rows, block in sightings.blocks():
+        for query, row in zip(range(rows.start, rows.stop), block, strict=True):
+            ranks = gallery.true_ranks(query, row, same_camera, ties)
+            if len(ranks):
+                precisions[query] = _average_precision(ranks)
+                penalties[query] = len(ranks) / ranks[-1]
+                first[query] = ranks[0]
     _fill_without_match(precisions, penalties, first, without_match)
 
     ranks = first[np.isfinite(first)].astype(np.intp)
     queries = int((~np.isnan(first)).sum())
-    cmc = np.bincount(ranks - 1, minlength=len(order)).cumsum() / queries
+    cmc = np.bincount(ranks - 1, minlength=len(gallery.columns)).cumsum() / queries
     return RankingMetrics(cmc, float(np.nanmean(precisions)), float(np.nanmean(penalties)), precisions, first, queries)
 
 
-def _true_ranks(row: NDArray[Any], of_person: slice, matches: NDArray[np.bool_], ties: str) -> NDArray[np.intp]:
-    """Ranks of the true matches, ascending.
-
-    To count the images that score as high as a match costs less than to sort the gallery: a person is on few images.
+class _KnownGallery:
+    """Gallery images of known people, those of each person together.
 
     Args:
-        row: the query's scores, [G].
-        of_person: images of the query's person.
-        matches: mask of those that count.
-        ties: as in `evaluate_ranking`.
+        sightings: queries and gallery.
+        chosen: whether an image is one of this gallery, [G].
+
+    Attributes:
+        columns: of the table of scores.
     """
-    above = np.greater_equal if ties == "wrong_first" else np.greater
-    same = row[of_person]
-    levels = np.sort(same[matches])[::-1]
-    wrong = [np.count_nonzero(above(row, level)) - np.count_nonzero(above(same, level)) for level in levels]
-    return np.array(wrong) + np.arange(1, len(levels) + 1)
+
+    def __init__(self, sightings: Sightings, chosen: NDArray[np.bool_]) -> None:
+        order = np.argsort(sightings.gallery_pids, kind="stable")
+        self.columns = order[(chosen & is_known(sightings.gallery_pids))[order]]
+        people = sightings.gallery_pids[self.columns]
+        self._camids = sightings.gallery_camids[self.columns]
+        self._query_camids = sightings.query_camids
+        self._start = people.searchsorted(sightings.query_pids, side="left")
+        self._end = people.searchsorted(sightings.query_pids, side="right")
+
+    def true_ranks(self, query: int, scores: NDArray[Any], same_camera: str, ties: str) -> NDArray[np.intp]:
+        """Return the ranks of a query's true matches, ascending; none without one.
+
+        To count the images that score as high as a match costs less than to sort the gallery: a person is on few
+        images.
+
+        Args:
+            query: number of the query.
+            scores: its row of the table, [G].
+            same_camera: as in `evaluate_ranking`.
+            ties: as in `evaluate_ranking`.
+        """
+        of_person = slice(self._start[query], self._end[query])
+        matches = np.ones(of_person.stop - of_person.start, dtype=bool)
+        if same_camera == "drop":
+            matches = self._camids[of_person] != self._query_camids[query]
+        if not matches.any():
+            return np.empty(0, dtype=np.intp)
+        row = scores.take(self.columns)
+        above = np.greater_equal if ties == "wrong_first" else np.greater
+        same = row[of_person]
+        levels = np.sort(same[matches])[::-1]
+        wrong = [np.count_nonzero(above(row, level)) - np.count_nonzero(above(same, level)) for level in levels]
+        return np.array(wrong) + np.arange(1, len(levels) + 1)
+
+
+def _average_precision(ranks: NDArray[np.intp]) -> float:
+    """Return the mean precision at the ranks of all true matches."""
+    return float((np.arange(1, len(ranks) + 1) / ranks).mean())
 
 
 def _fill_without_match(
@@ -146,7 +172,7 @@ def _fill_without_match(
 
 
 def evaluate_camera_pairs(
-    scores: ArrayLike,
+    scores: ArrayLike | Table,
     query_pids: ArrayLike,
     gallery_pids: ArrayLike,
     query_camids: ArrayLike,
@@ -158,23 +184,22 @@ def evaluate_camera_pairs(
         A row for each pair: query_camid, gallery_camid, queries, rank1 and mAP in [0, 1].
     """
     sightings = Sightings(scores, query_pids, gallery_pids, query_camids, gallery_camids)
+    cameras = np.unique(sightings.gallery_camids)
+    galleries = [_KnownGallery(sightings, sightings.gallery_camids == camera) for camera in cameras]
+    precisions, first = (np.full((len(sightings.query_pids), len(cameras)), np.nan) for _ in range(2))
+    for rows, block in sightings.blocks():
+        for query, row in zip(range(rows.start, rows.stop), block, strict=True):
+            for number in np.flatnonzero(cameras != sightings.query_camids[query]):
+                ranks = galleries[number].true_ranks(query, row, "drop", "wrong_first")
+                if len(ranks):
+                    precisions[query, number] = _average_precision(ranks)
+                    first[query, number] = ranks[0]
     table = []
     for query_camid in np.unique(sightings.query_camids):
-        rows = sightings.query_camids == query_camid
-        for gallery_camid in np.unique(sightings.gallery_camids):
-            columns = (sightings.gallery_camids == gallery_camid) & is_known(sightings.gallery_pids)
-            if (
-                query_camid == gallery_camid
-                or not np.isin(sightings.query_pids[rows], sightings.gallery_pids[columns]).any()
-            ):
-                continue
-            metrics = evaluate_ranking(
-                sightings.scores[np.ix_(rows, columns)],
-                sightings.query_pids[rows],
-                sightings.gallery_pids[columns],
-                sightings.query_camids[rows],
-                sightings.gallery_camids[columns],
-            )
-            figures = (metrics.queries, float(metrics.cmc[0]), metrics.mean_average_precision)
-            table.append((int(query_camid), int(gallery_camid), *figures))
+        of_camera = sightings.query_camids == query_camid
+        for number, gallery_camid in enumerate(cameras):
+            their_precisions, their_first = precisions[of_camera, number], first[of_camera, number]
+            if queries := int((~np.isnan(their_first)).sum()):
+                figures = queries, int((their_first == 1).sum()) / queries, float(np.nanmean(their_precisions))
+                table.append((int(query_camid), int(gallery_camid), *figures))
     return pd.DataFrame(table, columns=["query_camid", "gallery_camid", "queries", "rank1", "mAP"])

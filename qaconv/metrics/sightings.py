@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from qaconv.data.manifest import JUNK, UNLABELLED
+from qaconv.tables import Table, as_table, row_blocks
 
 SameCamera = Literal["drop", "keep"]
 BLOCK_PAIRS = 1 << 21  # processed at a time: up to 128 MB with temporary arrays
@@ -26,25 +27,25 @@ class Sightings:
     """A table of scores with the people and cameras of its rows and columns.
 
     Args:
-        scores: [Q, G].
+        scores: [Q, G]; rows are read in blocks.
         query_pids: [Q].
         gallery_pids: [G].
         query_camids: [Q].
         gallery_camids: [G].
 
     Raises:
-        ValueError: shapes do not fit, a score is not a finite number, or an id is NaN.
+        ValueError: shapes do not fit, scores are not real numbers, or an id is NaN.
     """
 
     def __init__(
         self,
-        scores: ArrayLike,
+        scores: ArrayLike | Table,
         query_pids: ArrayLike,
         gallery_pids: ArrayLike,
         query_camids: ArrayLike,
         gallery_camids: ArrayLike,
     ) -> None:
-        self.scores = np.asarray(scores)
+        self.scores = as_table(scores)
         if self.scores.dtype.kind not in "fiub":
             raise ValueError(f"scores must be real numbers, got {self.scores.dtype}")
         self.query_pids = _ids("query_pids", query_pids)
@@ -59,26 +60,40 @@ class Sightings:
                 f"got scores of shape {self.scores.shape}, {len(self.query_camids)} query camids and "
                 f"{len(self.gallery_camids)} gallery camids"
             )
-        if wrong := sum(int((~np.isfinite(self.scores[rows])).sum()) for rows in self._blocks()):
-            raise ValueError(f"scores must be finite numbers, got {wrong} of {self.scores.size} that are not")
+
+    def blocks(self, scores: int | None = None) -> Iterator[tuple[slice, NDArray[Any]]]:
+        """Yield the rows of the table in blocks, with their numbers.
+
+        Args:
+            scores: as in `row_blocks`.
+
+        Raises:
+            ValueError: a score is not a finite number.
+        """
+        for rows in row_blocks(self.scores.shape, scores):
+            block = self.scores[rows]
+            if not np.isfinite(block).all():
+                wrong = sum(int((~np.isfinite(self.scores[rows])).sum()) for rows in row_blocks(self.scores.shape))
+                size = len(self.query_pids) * len(self.gallery_pids)
+                raise ValueError(f"scores must be finite numbers, got {wrong} of {size} that are not")
+            yield rows, block
 
     def pairs(self, same_camera: SameCamera) -> Iterator[PairScores]:
         """Yield blocks of all pairs of a query and a gallery image whose people are known.
 
         Args:
             same_camera: whether to "drop" or "keep" pairs of one person on one camera.
+
+        Raises:
+            ValueError: a score is not a finite number.
         """
         usable = is_known(self.gallery_pids)
         pids, camids = self.gallery_pids[usable], self.gallery_camids[usable]
-        for rows in self._blocks():
-            table = self.scores[rows][:, usable]
+        for rows, block in self.blocks(BLOCK_PAIRS):
+            table = block[:, usable]
             match = self.query_pids[rows, None] == pids
             counts = match if same_camera == "keep" else match & (self.query_camids[rows, None] != camids)
             yield PairScores(table[counts], table[~match & (self.query_pids[rows, None] != UNLABELLED)])
-
-    def _blocks(self) -> Iterator[slice]:
-        rows = max(1, BLOCK_PAIRS // max(1, len(self.gallery_pids)))
-        return (slice(start, start + rows) for start in range(0, len(self.query_pids), rows))
 
 
 def is_known(pids: NDArray[Any]) -> NDArray[np.bool_]:

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.special import expit
 
 from qaconv.metrics import mean_with_interval
 from qaconv.metrics.estimates_file import ExpectedMatches, MethodEstimates, TargetEstimates, TimeControl
@@ -18,14 +17,13 @@ from qaconv.metrics.rankings import Ranking, average_precision_column, cmc_colum
 from qaconv.metrics.target_metrics import write_tables
 from qaconv.metrics.target_sightings import EvaluatedSightings
 from qaconv.paths import METRICS
+from qaconv.tables import Table, as_scores
 from qaconv.tlift import TLiftProfile
 
 log = logging.getLogger(__name__)
 
 
-def estimate(
-    logits: NDArray[np.float32], sightings: EvaluatedSightings, profile: TLiftProfile, *, seed: int
-) -> MethodEstimates:
+def estimate(logits: Table, sightings: EvaluatedSightings, profile: TLiftProfile, *, seed: int) -> MethodEstimates:
     """Estimate one method's matches by the probabilities that its profile states.
 
     Args:
@@ -44,9 +42,7 @@ def estimate(
     return MethodEstimates(times=times, expected=_expected(logits, sightings, profile, seed))
 
 
-def _expected(
-    logits: NDArray[np.float32], sightings: EvaluatedSightings, profile: TLiftProfile, seed: int
-) -> ExpectedMatches | None:
+def _expected(logits: Table, sightings: EvaluatedSightings, profile: TLiftProfile, seed: int) -> ExpectedMatches | None:
     if profile.match_odds is None:
         return None
     answers = [stated for _, stated in stated_answers(logits, sightings, profile)]
@@ -65,7 +61,7 @@ def _expected(
 
 
 def stated_answers(
-    logits: NDArray[np.float32], sightings: EvaluatedSightings, profile: TLiftProfile
+    logits: Table, sightings: EvaluatedSightings, profile: TLiftProfile
 ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float64]]]:
     """Yield the columns of each search's best answers, best first, and the probabilities that are stated for them.
 
@@ -74,13 +70,11 @@ def stated_answers(
         sightings: [Q] and [G].
         profile: with match odds.
     """
-    scores = expit(logits.astype(np.float64))
-    lifted = profile.lift(scores, *sightings.places)
-    stated = profile.probabilities(scores, *sightings.places)
-    assert stated is not None
+    scores = as_scores(logits)
+    lifted = profile.lifted(scores, *sightings.places)
     camids = sightings.query["camid"].to_numpy(), sightings.gallery["camid"].to_numpy()
-    for row, best in enumerate(best_answers(lifted, *camids, sightings.same_camera)):
-        yield best, stated[row, best]
+    stated = profile.stated(scores, *sightings.places)
+    yield from best_answers(lifted, stated, *camids, sightings.same_camera)
 
 
 def write_estimates(

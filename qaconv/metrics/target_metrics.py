@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.special import expit
 
 from qaconv.errors import InputError
 from qaconv.files import replacing_file
@@ -52,6 +51,7 @@ from qaconv.metrics.sightings import Sightings
 from qaconv.metrics.target_sightings import EvaluatedSightings
 from qaconv.paths import METRICS
 from qaconv.runtime.tracks import first_sightings, score_tracks
+from qaconv.tables import BLOCK_SCORES, ComputedTable, Rows, Table, as_scores, convert
 from qaconv.tlift import TLiftProfile
 
 log = logging.getLogger(__name__)
@@ -63,12 +63,12 @@ ROC_RATES = np.logspace(-5, 0, 51)  # in the plot
 
 def scores_by_ranking(
     rankings: Iterable[Ranking],
-    logits: NDArray[np.float32],
-    reranked: NDArray[np.float32],
+    logits: Table,
+    reranked: Table,
     profile: TLiftProfile,
     sightings: EvaluatedSightings,
-) -> Iterator[tuple[str, NDArray[Any]]]:
-    """Yield the key and the scores [Q, G] of each ranking, one at a time.
+) -> Iterator[tuple[str, Table]]:
+    """Yield the key and the scores [Q, G] of each ranking.
 
     Args:
         rankings: to compute.
@@ -83,8 +83,8 @@ def scores_by_ranking(
             continue
         yield (
             ranking.key,
-            profile.lift(
-                reranked if ranking.reranked else expit(logits.astype(np.float64)),
+            profile.lifted(
+                reranked if ranking.reranked else as_scores(logits),
                 *sightings.places,
                 ranking="reranked" if ranking.reranked else "direct",
             ),
@@ -104,12 +104,12 @@ class Measures:
 
 
 def measure(
-    scores: Iterable[tuple[str, NDArray[Any]]],
+    scores: Iterable[tuple[str, Table]],
     sightings: EvaluatedSightings,
     calibration: Calibration | None,
     profile: TLiftProfile | None = None,
 ) -> Measures:
-    """Measure scores by the ranking's key, one table at a time.
+    """Measure scores by the ranking's key, some rows of a table at a time.
 
     Args:
         scores: [Q, G]; those of `direct` are logits.
@@ -123,14 +123,13 @@ def measure(
     identities, same_camera = sightings.identities, sightings.same_camera
     rankings: dict[str, RankingMetrics] = {}
     tracks: dict[str, RankingMetrics] = {}
-    direct: NDArray[Any] | None = None
+    direct: Table | None = None
     marked: MarkedAnswers | None = None
     try:
         for key, table in scores:
             rankings[key] = evaluate_ranking(table, *identities, same_camera=same_camera)
             if sightings.has_tracks:
-                on_a_scale = np.log(np.maximum(table.astype(np.float64), TINY)) if is_lifted(key) else table
-                tracks[key] = _evaluate_tracks(on_a_scale, sightings)
+                tracks[key] = _evaluate_tracks(convert(table, _log, np.float64) if is_lifted(key) else table, sightings)
             if key == DIRECT.key:
                 direct = table
             elif key == LIFTED and direct is not None:
@@ -149,25 +148,41 @@ def measure(
         raise InputError(f"{sightings.folder} cannot be evaluated: {error}") from error
 
 
-def _evaluate_tracks(scores: NDArray[Any], sightings: EvaluatedSightings) -> RankingMetrics:
+def _log(rows: NDArray[Any]) -> NDArray[np.float64]:
+    return np.log(np.maximum(rows.astype(np.float64), TINY))
+
+
+def _evaluate_tracks(scores: Table, sightings: EvaluatedSightings) -> RankingMetrics:
     """Rank the tracks of the gallery for each track of the queries, by scores on a scale that can be averaged."""
     query = sightings.query.iloc[first_sightings(sightings.query_tracks)]
     gallery = sightings.gallery.iloc[first_sightings(sightings.gallery_tracks)]
-    table = score_tracks(scores, sightings.query_tracks, sightings.gallery_tracks)
+    by_track = np.argsort(sightings.query_tracks, kind="stable")
+    first = np.searchsorted(sightings.query_tracks[by_track], np.arange(len(query) + 1))
+    at_once = max(1, BLOCK_SCORES * len(query) // (scores.shape[0] * scores.shape[1]))  # tracks, of average length
+
+    def read(rows: Rows) -> NDArray[np.float64]:
+        tracks = np.arange(len(query))[rows]
+        blocks = []
+        for start in range(0, len(tracks), at_once):
+            some = tracks[start : start + at_once]
+            of_some = np.sort(by_track[first[some[0]] : first[some[-1] + 1]])
+            blocks.append(score_tracks(scores[of_some], sightings.query_tracks[of_some], sightings.gallery_tracks))
+        return np.concatenate(blocks)
+
+    table = ComputedTable((len(query), len(gallery)), np.dtype(np.float64), read)
     identities = query["pid"], gallery["pid"], query["camid"], gallery["camid"]
     return evaluate_ranking(table, *identities, same_camera=sightings.same_camera)
 
 
 def _measure_marked(
-    logits: NDArray[Any],
-    lifted: NDArray[Any],
+    logits: Table,
+    lifted: Table,
     sightings: EvaluatedSightings,
     profile: TLiftProfile | None,
 ) -> MarkedAnswers | None:
     if profile is None or profile.match_odds is None:
         return None
-    stated = profile.probabilities(expit(logits.astype(np.float64)), *sightings.places)
-    assert stated is not None
+    stated = profile.stated(as_scores(logits), *sightings.places)
     threshold, same_camera = profile.match_odds.threshold, sightings.same_camera
     return measure_marked(lifted, stated, threshold, *sightings.identities, same_camera=same_camera)
 

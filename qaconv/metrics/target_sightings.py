@@ -5,14 +5,13 @@ Q measured queries, G measured gallery images.
 
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from qaconv.data.manifest import is_measured
 from qaconv.errors import InputError
 from qaconv.metrics.sightings import SameCamera
 from qaconv.runtime.tracks import number_tracks
+from qaconv.tables import Table, choose
 
 Columns = tuple[pd.Series, pd.Series, pd.Series, pd.Series]
 
@@ -50,9 +49,9 @@ class EvaluatedSightings:
                 f"{len(self.query)} query images and {len(self.gallery)} gallery images without junk (pid -1)"
             )
 
-    def logits(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    def logits(self, logits: Table) -> Table:
         """Return the logits [Q, G] among those of all queries with all of the gallery."""
-        return logits[np.ix_(self.is_query_measured, self.is_gallery_measured)]
+        return choose(logits, self.is_query_measured, self.is_gallery_measured)
 
     @property
     def places(self) -> Columns:

@@ -4,14 +4,16 @@ A match is a pair of images of one person that the ranking protocol counts; all 
 is accepted if its score is above the threshold. Q queries, G gallery images.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from qaconv.metrics.sightings import PairScores, SameCamera, Sightings
+from qaconv.metrics.order_statistics import find_highest
+from qaconv.metrics.sightings import SameCamera, Sightings
+from qaconv.tables import Table
 
 FALSE_MATCH_RATES = (1e-2, 1e-3, 1e-4)  # usual in tables
 
@@ -38,7 +40,7 @@ class VerificationMetrics:
 
 
 def evaluate_verification(
-    scores: ArrayLike,
+    scores: ArrayLike | Table,
     query_pids: ArrayLike,
     gallery_pids: ArrayLike,
     query_camids: ArrayLike,
@@ -49,7 +51,7 @@ def evaluate_verification(
 ) -> VerificationMetrics:
     """Compare every pair with thresholds at given false match rates.
 
-    Memory: the scores of all matches, the highest scores of other pairs up to the largest rate, and one block of pairs.
+    Memory: the scores of all matches, and one block of pairs.
 
     Args:
         scores: [Q, G]; higher is a better match.
@@ -75,9 +77,11 @@ def evaluate_verification(
     if not len(matches) or not others:
         raise ValueError(f"pairs of one person and of two people must exist, got {len(matches)} and {others}")
 
-    allowed = [int(rate * others) for rate in false_match_rates]
-    accepted, highest = _count_others(sightings.pairs(same_camera), matches, keep=max(allowed) + 1)
-    thresholds = [float(highest[-1 - count]) for count in allowed]
+    accepted = np.zeros(len(matches), dtype=np.int64)
+    for block in sightings.pairs(same_camera):
+        accepted += len(block.other) - np.sort(block.other).searchsorted(matches)
+    ranks = [int(rate * others) for rate in false_match_rates]
+    thresholds = find_highest(lambda: (block.other for block in sightings.pairs(same_camera)), ranks)
     return VerificationMetrics(
         tuple(false_match_rates),
         tuple(thresholds),
@@ -86,18 +90,6 @@ def evaluate_verification(
         others,
         _roc(matches, accepted, others),
     )
-
-
-def _count_others(
-    pairs: Iterable[PairScores], matches: NDArray[Any], keep: int
-) -> tuple[NDArray[np.int64], NDArray[Any]]:
-    """Count other pairs with at least the score of each match; also return the `keep` highest scores, ascending."""
-    accepted, highest = np.zeros(len(matches), dtype=np.int64), np.empty(0, dtype=matches.dtype)
-    for block in pairs:
-        others = np.sort(block.other)
-        accepted += len(others) - others.searchsorted(matches)
-        highest = np.sort(np.concatenate([highest, others[-keep:]]))[-keep:]
-    return accepted, highest
 
 
 def _roc(matches: NDArray[Any], accepted: NDArray[np.int64], others: int) -> NDArray[np.float64]:

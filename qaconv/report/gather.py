@@ -41,6 +41,7 @@ from qaconv.report.examples import (
 from qaconv.report.gather_people import gather_people
 from qaconv.report.pictures import data_uri
 from qaconv.runtime.head import Head
+from qaconv.tables import ComputedTable, as_scores
 from qaconv.tlift import TLiftProfile
 from qaconv.tlift.clock_checks import correct_times
 
@@ -78,7 +79,7 @@ class TargetSightings:
         """
         frame = manifest.sightings()
         maps = open_maps(target, params.registry.method, frame["image"])
-        return cls(frame, maps, head, Matches.load(target, params.registry.method, params.evaluate.parts))
+        return cls(frame, maps, head, Matches.load(target, params.registry.method))
 
     def row(self, image: str) -> int:
         """Return the row of an image."""
@@ -86,7 +87,7 @@ class TargetSightings:
 
     def logits(self, rows: list[int]) -> NDArray[np.float32]:
         """Return logits of some queries with the gallery, [len(rows), N]; NaN in the columns of queries."""
-        logits = self.matches.logits[rows]
+        logits = self.matches.logits[np.array(rows)]
         return np.pad(logits, ((0, 0), (len(self.frame) - logits.shape[1], 0)), constant_values=np.nan)
 
 
@@ -224,15 +225,17 @@ def lift_query(
     sightings: TargetSightings, row: int, profile: TLiftProfile
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return a query's scores with every sighting, and its lifted scores, both [N]; NaN in the columns of queries."""
-    rows = _companions(sightings, row, profile)
+    rows = np.array(_companions(sightings, row, profile))
     query, gallery = sightings.frame.iloc[rows], sightings.frame.iloc[sightings.gallery]
-    scores = expit(sightings.logits(rows).astype(np.float64))
+    logits, queries = sightings.matches.logits, sightings.matches.logits.shape[0]
+    shape = (len(rows), len(sightings.gallery))
+    measured = ComputedTable(shape, logits.dtype, lambda some: logits[rows[some]][:, sightings.gallery - queries])
+    places = query["camid"], query["time_s"], gallery["camid"], gallery["time_s"]
+    scores = expit(sightings.logits([row])[0].astype(np.float64))
     lifted = scores.copy()
-    lifted[:, sightings.gallery] = profile.lift(
-        scores[:, sightings.gallery], query["camid"], query["time_s"], gallery["camid"], gallery["time_s"]
-    )
-    position = rows.index(row)
-    return scores[position], lifted[position]
+    position = np.searchsorted(rows, [row])
+    lifted[sightings.gallery] = profile.lifted(as_scores(measured), *places)[position][0]
+    return scores, lifted
 
 
 def _companions(sightings: TargetSightings, row: int, profile: TLiftProfile) -> list[int]:

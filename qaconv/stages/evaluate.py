@@ -37,7 +37,7 @@ def evaluate(params: Params, target: str) -> None:
             refuse_trained_images(read_file(pd.read_parquet, SOURCES / f"{table}.parquet"), target)
     reviewed = load_reviewed_pairs(target, params.targets)
     for method in params.method_names:
-        matches = Matches.load(target, method, params.evaluate.parts)
+        matches = Matches.load(target, method)
         profile = TLiftProfile.load(TLIFT / target / f"{method}.json", model=matches.model)
         logits = sightings.logits(matches.logits)
         if not manifest.is_labelled:

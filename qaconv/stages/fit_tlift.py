@@ -1,10 +1,12 @@
 """Fit each method's temporal profile of a target, without labels."""
 
 import logging
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy.special import expit
 
 from qaconv.config import Params
@@ -14,6 +16,7 @@ from qaconv.files import replacing_folder
 from qaconv.matching.results import Matches
 from qaconv.paths import PREPARED, TLIFT
 from qaconv.reviews.recalibration import fit_recalibration
+from qaconv.tables import as_scores, row_blocks
 from qaconv.tlift import TLiftProfile, fit_profile
 from qaconv.tlift.findings import Finding
 from qaconv.tlift.fit import NO_TIMES
@@ -38,7 +41,7 @@ def fit_tlift(params: Params, target: str) -> None:
     reviewed = load_reviewed_pairs(target, params.targets)
     with replacing_folder(TLIFT / target) as folder:
         for method in params.methods:
-            matches = Matches.load(target, method, params.evaluate.parts)
+            matches = Matches.load(target, method)
             profile = fit_profile(
                 matches.neighbours,
                 expit(matches.neighbour_logits),
@@ -57,9 +60,9 @@ def fit_tlift(params: Params, target: str) -> None:
                 profile = _correct(profile, reviewed, sightings, matches)
             profile.save(folder / f"{method}.json")
             draw_profile(profile, folder, method)
-            scores = expit(matches.logits.astype(np.float64))
-            lifted = profile.lift(scores, query["camid"], query["time_s"], gallery["camid"], gallery["time_s"])
-            draw_rank_changes(scores, lifted, query["camid"], query["time_s"], folder, method)
+            scores = as_scores(matches.logits)
+            places = query["camid"], query["time_s"], gallery["camid"], gallery["time_s"]
+            draw_rank_changes(scores, profile.lifted(scores, *places), *places[:2], folder, method)
             if has_times:
                 log.info("%s, %s: time is %s: %s", target, method, "used" if profile.active else "off", profile.reason)
             for finding in profile.findings:
@@ -74,11 +77,15 @@ def _correct(profile: TLiftProfile, pairs: pd.DataFrame, sightings: pd.DataFrame
     known = ~np.isnan(stated)
     line = fit_recalibration(stated[known], pairs["same"][known], pairs["weight"][known])
     query, gallery = (sightings[sightings["split"] == split] for split in ("query", "gallery"))
-    places = query["camid"], query["time_s"], gallery["camid"], gallery["time_s"]
-    table = profile.probabilities(expit(matches.logits.astype(np.float64)), *places)
-    assert table is not None
-    elsewhere = query["camid"].to_numpy()[:, None] != gallery["camid"].to_numpy()
-    odds = profile.match_odds.corrected(line.scale, line.offset, line(table[elsewhere]))
+    query_camids, gallery_camids = query["camid"].to_numpy(), gallery["camid"].to_numpy()
+    places = query_camids, query["time_s"], gallery_camids, gallery["time_s"]
+    in_gallery = profile.stated(as_scores(matches.logits), *places)
+
+    def corrected() -> Iterator[NDArray[np.float64]]:
+        for rows in row_blocks(in_gallery.shape):
+            yield line(in_gallery[rows][query_camids[rows, None] != gallery_camids])
+
+    odds = profile.match_odds.corrected(line.scale, line.offset, corrected)
     log.info(
         "%s: %d answers correct log odds to %.2f times, %+.2f", profile.target, line.answers, line.scale, line.offset
     )

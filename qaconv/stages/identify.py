@@ -43,7 +43,7 @@ def identify(params: Params, target: str, since: Path | None = None) -> None:
     """
     sightings = Manifest.load(PREPARED / target).sightings()
     method = params.registry.method
-    matches = Matches.load(target, method, params.evaluate.parts)
+    matches = Matches.load(target, method)
     profile = TLiftProfile.load(TLIFT / target / f"{method}.json", model=matches.model)
     edges = _edges(target, method, sightings, matches, profile)
     known, last = _known(since, sightings) if since else (None, 0)

@@ -3,7 +3,7 @@
 from qaconv.config import Params
 from qaconv.data.manifest import Manifest, is_measured
 from qaconv.files import replacing_folder
-from qaconv.matching.results import load_parts, open_maps, save_reranked
+from qaconv.matching.results import Matched, open_maps, save_reranked
 from qaconv.matching.target_reranking import make_pair_distances, rerank_target
 from qaconv.models.checkpoint import load_network
 from qaconv.paths import MODELS, PREPARED, RERANKED
@@ -11,7 +11,7 @@ from qaconv.training.device import find_device, out_of_memory_names
 
 
 def rerank(params: Params, target: str) -> None:
-    """Write artifacts/reranked/<target>/<method>.safetensors for each method.
+    """Write artifacts/reranked/<target>/<method> for each method.
 
     Raises:
         InputError: the sightings have not been matched, or were matched with another network; or the device is missing.
@@ -24,8 +24,9 @@ def rerank(params: Params, target: str) -> None:
     with out_of_memory_names(remedy), replacing_folder(RERANKED / target) as folder:
         for method in params.methods:
             store = open_maps(target, method, sightings["image"])
-            matches = load_parts(target, method, params.evaluate.parts)
+            matches = Matched.load(target, method)
             head = load_network(MODELS / method)[0].head
-            distances_of = make_pair_distances(store.block(0, len(store)), head, params.evaluate.engine, device)
+            distances_of = make_pair_distances(store, head, params.evaluate.engine, device)
             scores, scores_of_measured = rerank_target(reranker, matches, distances_of, measured)
-            save_reranked(folder / f"{method}.safetensors", scores, scores_of_measured, matches.model)
+            (folder / method).mkdir()
+            save_reranked(folder / method, scores, scores_of_measured, matches.model)

@@ -5,10 +5,10 @@ to look for the query itself. Q queries, G gallery images, K pivots; q and g of 
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -132,12 +132,47 @@ def find_neighbours(camids: NDArray[Any], times: Floats, *, tau: float, with_its
         rows = rows[np.argsort(times[rows])]
         ordered = times[rows]
         first, last = np.searchsorted(ordered, ordered - tau, side="right"), np.searchsorted(ordered, ordered + tau)
-        pairs.append(np.stack([np.repeat(rows, last - first), rows[_ranges(first, last - first)]]))
+        pairs.append(np.stack([np.repeat(rows, last - first), rows[ranges(first, last - first)]]))
     query, neighbour = np.concatenate(pairs, axis=1)
     order = np.argsort(query, kind="stable")
     if not with_itself:
         order = order[query[order] != neighbour[order]]
     return query[order], neighbour[order]
+
+
+class BestImages(NamedTuple):
+    """The best images on one camera for each of some queries, query after query.
+
+    Attributes:
+        first: where each query's images begin, and where the last one's end, [q + 1].
+        column: number of each image on the camera.
+        value: its score.
+    """
+
+    first: Ints
+    column: Ints
+    value: Floats
+
+
+def best_images(scores: Floats, top_k: int) -> BestImages:
+    """Return each query's `top_k` best images, and those that are as good as the last of them.
+
+    Args:
+        scores: with the images of one camera, [q, g].
+        top_k: as in `temporal_lift`.
+    """
+    row, column, value = _best(scores, min(top_k, scores.shape[1]))
+    return BestImages(np.searchsorted(row, np.arange(len(scores) + 1)), column, value)
+
+
+def join_best(parts: Sequence[BestImages]) -> BestImages:
+    """Join the best images of some queries to those of the next ones."""
+    counts = [np.diff(part.first) for part in parts]
+    return BestImages(
+        np.concatenate([[0], *counts]).cumsum(),
+        np.concatenate([part.column for part in parts]),
+        np.concatenate([part.value for part in parts]),
+    )
 
 
 def find_pivots(
@@ -155,28 +190,55 @@ def find_pivots(
         top_k: as in `temporal_lift`.
         pivot_counts: as in `temporal_lift`.
     """
-    queries, galleries = scores.shape
-    row, column, value = _best(scores, min(top_k, galleries))
-    first = np.searchsorted(row, np.arange(queries + 1))
+    best = best_images(scores, top_k)
+    return choose_pivots(best, neighbours, scores.shape, top_k=top_k, pivot_counts=pivot_counts)
+
+
+def choose_pivots(
+    best: BestImages,
+    neighbours: tuple[Ints, Ints],
+    shape: tuple[int, int],
+    *,
+    top_k: int,
+    pivot_counts: PivotCounts = "each",
+) -> sparse.coo_array:
+    """Return the pivots on one camera of some queries, as `find_pivots` does of all.
+
+    Args:
+        best: of all queries that are neighbours of these.
+        neighbours: number of a query among these, ascending, and of a neighbour among those of `best`, [n] each.
+        shape: number of these queries, and of the camera's images.
+        top_k: as in `temporal_lift`.
+        pivot_counts: as in `temporal_lift`.
+    """
+    queries, galleries = shape
     query_of_pair, neighbour = neighbours
     # The candidates of each query are the best of all its neighbours, one after another.
-    lengths = np.diff(first)[neighbour]
-    candidate = _ranges(first[neighbour], lengths)
+    lengths = np.diff(best.first)[neighbour]
+    candidate = ranges(best.first[neighbour], lengths)
     query = np.repeat(query_of_pair, lengths)
-    keep = value[candidate] >= _kth_best(query, value[candidate], queries, top_k)[query]
-    query, pivot = query[keep], column[candidate[keep]]
+    keep = best.value[candidate] >= _kth_best(query, best.value[candidate], queries, top_k)[query]
+    query, pivot = query[keep], best.column[candidate[keep]]
     if pivot_counts == "once":
         query, pivot = np.divmod(np.unique(query * galleries + pivot), galleries)
-    return sparse.coo_array((np.ones(len(query)), (query, pivot)), shape=scores.shape)
+    return sparse.coo_array((np.ones(len(query)), (query, pivot)), shape=shape)
 
 
-def time_weights(pivots: sparse.coo_array, gallery_times: Floats, sigma: float) -> Floats:
-    """Return the mean over each query's pivots of exp(-(time difference / sigma)^2), [Q, g]; 0 without pivots."""
+def time_weights(pivots: sparse.coo_array, gallery_times: Floats, sigma: float, queries: int | None = None) -> Floats:
+    """Return the mean over each query's pivots of exp(-(time difference / sigma)^2), [q, g]; 0 without pivots.
+
+    Args:
+        pivots: of some queries, [q, g].
+        gallery_times: [g] seconds.
+        sigma: as in `temporal_lift`.
+        queries: number of all queries on the camera, on which the order of sums depends. Default: q.
+    """
     order = np.argsort(gallery_times)
     back = np.argsort(order)
     query, column = pivots.coords
     by_time = sparse.coo_array((pivots.data, (query, back[column])), shape=pivots.shape)
-    return np.hstack([weights for _, weights in _weights(by_time, gallery_times[order], sigma)]).take(back, axis=1)
+    blocks = _weights(by_time, gallery_times[order], sigma, queries)
+    return np.hstack([weights for _, weights in blocks]).take(back, axis=1)
 
 
 def check_tables(
@@ -192,19 +254,51 @@ def check_tables(
         ValueError: shapes do not fit, or a score or time is not a finite number.
         InputError: a time cannot be seconds.
     """
+    check_finite("scores", scores)
+    check_places(scores.shape, query_camids, query_times, gallery_camids, gallery_times)
+
+
+def check_finite(name: str, values: NDArray[Any]) -> None:
+    """Check that all numbers are finite.
+
+    Raises:
+        ValueError: some are not.
+    """
+    if not np.isfinite(values.sum()):
+        wrong = int((~np.isfinite(values)).sum())
+        raise ValueError(f"{name} must be finite numbers, got {wrong} of {values.size} that are not")
+
+
+def check_places(
+    shape: tuple[int, ...],
+    query_camids: NDArray[Any],
+    query_times: NDArray[Any],
+    gallery_camids: NDArray[Any],
+    gallery_times: NDArray[Any],
+) -> None:
+    """Check shapes and times.
+
+    Args:
+        shape: of the table of scores.
+        query_camids: [Q].
+        query_times: [Q] seconds.
+        gallery_camids: [G].
+        gallery_times: [G] seconds.
+
+    Raises:
+        ValueError: shapes do not fit, or a time is not a finite number.
+        InputError: a time cannot be seconds.
+    """
     queries, galleries = len(query_camids), len(gallery_camids)
-    if scores.shape != (queries, galleries) or len(query_times) != queries or len(gallery_times) != galleries:
+    if shape != (queries, galleries) or len(query_times) != queries or len(gallery_times) != galleries:
         raise ValueError(
             f"scores must have shape {(queries, galleries)}, for {queries} query camids and {galleries} gallery "
-            f"camids, got scores of shape {scores.shape}, {len(query_times)} query times and "
+            f"camids, got scores of shape {shape}, {len(query_times)} query times and "
             f"{len(gallery_times)} gallery times"
         )
-    for name, values in (("scores", scores), ("query_times", query_times), ("gallery_times", gallery_times)):
-        if not np.isfinite(values.sum()):
-            wrong = int((~np.isfinite(values)).sum())
-            raise ValueError(f"{name} must be finite numbers, got {wrong} of {values.size} that are not")
-    check_seconds("query_times", query_times)
-    check_seconds("gallery_times", gallery_times)
+    for name, times in (("query_times", query_times), ("gallery_times", gallery_times)):
+        check_finite(name, times)
+        check_seconds(name, times)
 
 
 def check_parameters(*, tau: float, sigma: float, top_k: int, alpha: float) -> None:
@@ -222,7 +316,9 @@ def check_parameters(*, tau: float, sigma: float, top_k: int, alpha: float) -> N
         raise ValueError(f"alpha must be at least 0 and finite, got {alpha!r}")
 
 
-def _weights(pivots: sparse.coo_array, times: Floats, sigma: float) -> Iterator[tuple[slice, Floats]]:
+def _weights(
+    pivots: sparse.coo_array, times: Floats, sigma: float, all_queries: int | None = None
+) -> Iterator[tuple[slice, Floats]]:
     """Yield `time_weights` of blocks of columns, for ascending times: only pivots close in time are summed."""
     query, column = pivots.coords
     queries, galleries = pivots.shape
@@ -230,7 +326,7 @@ def _weights(pivots: sparse.coo_array, times: Floats, sigma: float) -> Iterator[
     share = 1 / np.bincount(query, minlength=queries)[query]
     shares = sparse.csc_array((share, (query, position)), shape=(queries, len(used)))
     times = times / sigma
-    pivot_times, width = times[used], max(1, ENTRIES // queries)
+    pivot_times, width = times[used], max(1, ENTRIES // (all_queries or queries))
     for start in range(0, galleries, width):
         columns = slice(start, min(start + width, galleries))
         first, last = np.searchsorted(pivot_times, (times[start] - REACH, times[columns.stop - 1] + REACH))
@@ -256,7 +352,7 @@ def _best(scores: Floats, top_k: int) -> tuple[Ints, Ints, Floats]:
     return row[kept], column[kept], value[kept]
 
 
-def _ranges(first: Ints, lengths: Ints) -> Ints:
+def ranges(first: Ints, lengths: Ints) -> Ints:
     """Concatenate the ranges that start at `first` and have `lengths`."""
     ranges: Ints = np.arange(lengths.sum()) + np.repeat(first - np.cumsum(lengths) + lengths, lengths)
     return ranges

@@ -2,15 +2,15 @@
 
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 
 import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from qaconv.files import replacing_file
+from qaconv.tables import Table, row_blocks
 from qaconv.tlift.profile import TLiftProfile
 from qaconv.tlift.transit import BIN, SCALE
 
@@ -42,7 +42,7 @@ def draw_profile(profile: TLiftProfile, folder: Path, name: str) -> None:
 
 
 def draw_rank_changes(
-    before: ArrayLike, after: ArrayLike, camids: ArrayLike, times: ArrayLike, folder: Path, name: str
+    before: Table, after: Table, camids: ArrayLike, times: ArrayLike, folder: Path, name: str
 ) -> None:
     """Write <name>_ranks.png and .csv: how the lift changed the first ranks along the day; this needs no label.
 
@@ -61,14 +61,14 @@ def draw_rank_changes(
         _rank_changes(frame).savefig(unfinished, format="png", dpi=80, metadata={"Software": None})
 
 
-def rank_frame(before: ArrayLike, after: ArrayLike, camids: ArrayLike, times: ArrayLike) -> pd.DataFrame:
+def rank_frame(before: Table, after: Table, camids: ArrayLike, times: ArrayLike) -> pd.DataFrame:
     """Return one row for each query by time: the old rank of the image that is first now, and the reverse."""
-    tables: tuple[NDArray[Any], NDArray[Any]] = np.asarray(before), np.asarray(after)
-    firsts = [table.argmax(axis=1) for table in tables]
-    ranks = [
-        1 + (table > np.take_along_axis(table, first[:, None], axis=1)).sum(axis=1)
-        for table, first in zip(tables, reversed(firsts), strict=True)
-    ]
+    ranks = np.empty((2, before.shape[0]), dtype=np.int64)
+    for rows in row_blocks(before.shape):
+        tables = before[rows], after[rows]
+        firsts = [table.argmax(axis=1) for table in tables]
+        for side, (table, first) in enumerate(zip(tables, reversed(firsts), strict=True)):
+            ranks[side, rows] = 1 + (table > np.take_along_axis(table, first[:, None], axis=1)).sum(axis=1)
     frame = pd.DataFrame({"camid": camids, "time_s": times, "new_first_was": ranks[0], "old_first_is": ranks[1]})
     return frame.sort_values(["time_s", "camid"], kind="stable", ignore_index=True)
 

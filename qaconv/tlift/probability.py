@@ -4,6 +4,7 @@ A pair's odds follow from its score, from the time between its sightings, and fr
 are learnt from the target's own sightings, without labels. N sightings, M pairs of them.
 """
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -16,6 +17,8 @@ from qaconv.tlift.pairs import Pairs
 
 Floats = NDArray[np.float64]
 
+BINS = 1024  # of probabilities, by which the highest are found
+ROUNDING = 1e-6  # of a mean of probabilities, at most
 MATCHES_RIGHT = 0.935  # expected share of right ones among the pairs above the threshold; docs/tlift.md says why
 
 
@@ -90,15 +93,16 @@ class MatchOdds:
         log_odds: Floats = self.scale * (self.calibration(scores) + log_ratios - np.log(more)) + self.offset
         return log_odds
 
-    def corrected(self, scale: float, offset: float, probabilities: Floats) -> "MatchOdds":
+    def corrected(self, scale: float, offset: float, probabilities: Callable[[], Iterable[Floats]]) -> "MatchOdds":
         """Return odds that are corrected by people's answers, with the threshold that belongs to them.
 
         Args:
             scale: of the log odds.
             offset: of the log odds.
-            probabilities: corrected ones of pairs on two cameras, of any shape.
+            probabilities: function that returns the corrected ones of pairs on two cameras, in blocks; it is called
+                twice.
         """
-        return replace(self, scale=scale, offset=offset, threshold=_threshold(probabilities.ravel()))
+        return replace(self, scale=scale, offset=offset, threshold=_threshold(_highest(probabilities)))
 
 
 def fit_match_odds(
@@ -144,6 +148,18 @@ def probability(log_odds: Floats) -> Floats:
     """Return the probability of log odds."""
     values: Floats = np.exp(-np.logaddexp(0, -log_odds))
     return values
+
+
+def _highest(probabilities: Callable[[], Iterable[Floats]]) -> Floats:
+    """Return the probabilities that may be above the threshold: all from the bin in which their mean gets too low."""
+    counts, sums = np.zeros(BINS), np.zeros(BINS)
+    for block in probabilities():
+        bins = np.minimum((block * BINS).astype(np.intp), BINS - 1)
+        counts += np.bincount(bins, minlength=BINS)
+        sums += np.bincount(bins, block, minlength=BINS)
+    expected = sums[::-1].cumsum() >= (MATCHES_RIGHT - ROUNDING) * counts[::-1].cumsum()  # of the highest bins
+    least = BINS - 1 - min(int(expected.sum()), BINS - 1)
+    return np.concatenate([block[block * BINS >= least] for block in probabilities()])
 
 
 def _threshold(probabilities: Floats) -> float:

@@ -4,32 +4,32 @@ Q queries, G gallery images; q and g of them on one pair of cameras.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from qaconv.errors import InputError
 from qaconv.files import write_json
+from qaconv.tables import ComputedTable, Rows, Table
 from qaconv.times import DATE, parse_date
 from qaconv.tlift.calibration import Calibration
 from qaconv.tlift.clock_checks import ClockCorrection, correct_times
 from qaconv.tlift.findings import Finding
-from qaconv.tlift.lift import check_parameters, check_tables, find_neighbours, find_pivots, time_weights
+from qaconv.tlift.lift import check_parameters, check_tables
+from qaconv.tlift.lifted_scores import Lift, ScoreKind, camera_pairs
 from qaconv.tlift.probability import GallerySize, MatchOdds, probability
 from qaconv.tlift.return_times import ReturnTimes
 from qaconv.tlift.transit import TransitTable, pair_numbers
 
 VERSION = 2  # of the file
-ScoreKind = Literal["direct", "reranked"]
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-TINY = 1e-300  # smallest number whose logarithm is taken
 
 
 @dataclass(frozen=True)
@@ -136,29 +136,35 @@ class TLiftProfile:
             InputError: a camera is not in the profile, or a time cannot be seconds.
             ValueError: shapes do not fit, or a score is not a finite number.
         """
-        table = np.asarray(scores, dtype=np.float64)
-        query_camids, gallery_camids = np.asarray(query_camids), np.asarray(gallery_camids)
-        query_times, gallery_times = np.asarray(query_times, np.float64), np.asarray(gallery_times, np.float64)
-        check_tables(table, query_camids, np.nan_to_num(query_times), gallery_camids, np.nan_to_num(gallery_times))
-        self._check_cameras(query_camids=query_camids, gallery_camids=gallery_camids)
-        if not self.active:
-            return table.copy()
-        calibration = self.calibrations.get(ranking)
-        lifted = calibration(table) if calibration else np.log(np.maximum(table, TINY))
-        query_times = correct_times(self.clocks, query_camids, query_times)
-        gallery_times = correct_times(self.clocks, gallery_camids, gallery_times)
-        total, counts = np.zeros(len(table)), np.zeros(len(table))
-        neutral = np.ones(lifted.shape, dtype=bool)
-        for rows, columns, *cameras in _blocks(query_camids, query_times, gallery_camids, gallery_times):
-            block = np.ix_(rows, columns)
-            factors = self._log_factors(lifted[block], query_times[rows], gallery_times[columns], *cameras)
-            lifted[block] += factors
-            total[rows] += factors.sum(axis=1)
-            counts[rows] += len(columns)
-            neutral[block] = False
-        mean = np.divide(total, counts, out=np.zeros_like(total), where=counts > 0)
-        lifted += np.where(neutral, mean[:, None], 0.0)
-        return np.exp(lifted, out=lifted)
+        places = query_camids, query_times, gallery_camids, gallery_times
+        return Lift(self, np.asarray(scores, dtype=np.float64), *places, ranking).all()
+
+    def lifted(
+        self,
+        scores: Table,
+        query_camids: ArrayLike,
+        query_times: ArrayLike,
+        gallery_camids: ArrayLike,
+        gallery_times: ArrayLike,
+        *,
+        ranking: ScoreKind = "direct",
+    ) -> Table:
+        """Return a table of the scores that `lift` returns, whose rows are lifted when they are asked for.
+
+        Args:
+            scores: [Q, G] in [0, 1]. All rows are read once before the first one is lifted.
+            query_camids: as in `lift`, like the other arguments.
+            query_times: [Q] seconds, NaN where unknown.
+            gallery_camids: [G].
+            gallery_times: [G] seconds, NaN where unknown.
+            ranking: kind of the scores.
+
+        Raises:
+            InputError: as `lift` does.
+            ValueError: as `lift` does, of a score when its row is read.
+        """
+        lift = Lift(self, scores, query_camids, query_times, gallery_camids, gallery_times, ranking)
+        return ComputedTable(scores.shape, np.dtype(np.float64), lift.rows)
 
     def probabilities(
         self,
@@ -193,17 +199,49 @@ class TLiftProfile:
         query_times, gallery_times = np.asarray(query_times, np.float64), np.asarray(gallery_times, np.float64)
         check_tables(table, query_camids, np.nan_to_num(query_times), gallery_camids, np.nan_to_num(gallery_times))
         known = ~np.isnan(query_times)
-        self._check_cameras(query_camids=query_camids[known], gallery_camids=gallery_camids)
+        self.check_cameras(query_camids=query_camids[known], gallery_camids=gallery_camids)
         query_times = correct_times(self.clocks, query_camids, query_times)
         gallery_times = correct_times(self.clocks, gallery_camids, gallery_times)
         log_ratios = np.zeros(table.shape)
         timed = np.zeros(table.shape, dtype=bool)
-        for rows, columns, *cameras in _blocks(query_camids, query_times, gallery_camids, gallery_times):
-            block = np.ix_(rows, columns)
-            log_ratios[block] = self._log_ratios(query_times[rows], gallery_times[columns], *cameras)
+        for pair in camera_pairs(query_camids, query_times, gallery_camids, gallery_times):
+            block = np.ix_(pair.rows, pair.columns)
+            times = query_times[pair.rows], gallery_times[pair.columns]
+            log_ratios[block] = self.log_ratios(*times, pair.query_camid, pair.gallery_camid)
             timed[block] = True
         searched = gallery or GallerySize.measure(gallery_times)
         return probability(self.match_odds.log_odds(table, log_ratios, timed, searched))
+
+    def stated(
+        self,
+        scores: Table,
+        query_camids: ArrayLike,
+        query_times: ArrayLike,
+        gallery_camids: ArrayLike,
+        gallery_times: ArrayLike,
+    ) -> Table:
+        """Return a table of what `probabilities` returns, whose rows are computed when they are asked for.
+
+        Args:
+            scores: sigmoid(logit), [Q, G].
+            query_camids: as in `probabilities`, like the other arguments.
+            query_times: [Q] seconds, NaN where unknown.
+            gallery_camids: [G].
+            gallery_times: [G] seconds, NaN where unknown.
+
+        Raises:
+            ValueError: the profile has no match odds.
+        """
+        if self.match_odds is None:
+            raise ValueError(f"the profile of {self.target} must have match odds, got none")
+        camids, times = np.asarray(query_camids), np.asarray(query_times)
+
+        def state(rows: Rows) -> Floats:
+            stated = self.probabilities(scores[rows], camids[rows], times[rows], gallery_camids, gallery_times)
+            assert stated is not None
+            return stated
+
+        return ComputedTable(scores.shape, np.dtype(np.float64), state)
 
     def pair_log_odds(
         self,
@@ -229,7 +267,7 @@ class TLiftProfile:
         if self.match_odds is None:
             raise ValueError(f"the profile of {self.target} must have match odds, got none")
         camids, times = zip(*(map(np.asarray, end) for end in (one, other)), strict=True)
-        self._check_cameras(camids=np.concatenate(camids))
+        self.check_cameras(camids=np.concatenate(camids))
         first, second = (
             correct_times(self.clocks, camid, time.astype(np.float64))
             for camid, time in zip(camids, times, strict=True)
@@ -288,22 +326,8 @@ class TLiftProfile:
         stand_in = self.camids[0] if self.camids else 0
         return np.where(known, cameras, stand_in), np.where(known, np.asarray(times, np.float64), np.nan)
 
-    def _log_factors(
-        self, log_odds: Floats, query_times: Floats, gallery_times: Floats, query_camid: int, gallery_camid: int
-    ) -> Floats:
-        """Log of (weight + alpha) * (transit / chance) ** transit_weight on two cameras, [q, g]."""
-        parameters = self.parameters
-        factors = np.zeros(log_odds.shape)
-        if parameters.transit_weight:
-            ratios = self._log_ratios(query_times, gallery_times, query_camid, gallery_camid)
-            factors += parameters.transit_weight * ratios
-        neighbours = find_neighbours(np.full(len(query_times), query_camid), query_times, tau=parameters.tau_s)
-        pivots = find_pivots(log_odds + factors, neighbours, top_k=parameters.top_k)
-        weights = time_weights(pivots, gallery_times, parameters.sigma_s) + parameters.alpha
-        return factors + np.log(np.maximum(weights, TINY))
-
-    def _log_ratios(self, query_times: Floats, gallery_times: Floats, query_camid: int, gallery_camid: int) -> Floats:
-        """Log of transit / chance on two cameras, [q, g]."""
+    def log_ratios(self, query_times: Floats, gallery_times: Floats, query_camid: int, gallery_camid: int) -> Floats:
+        """Return the log of transit / chance of corrected times on two cameras, [q, g]."""
         sign = 1.0 if query_camid < gallery_camid else -1.0
         number = self._pair_numbers[min(query_camid, gallery_camid), max(query_camid, gallery_camid)]
         return self.transit(number, sign * (gallery_times - query_times[:, None]))
@@ -316,7 +340,12 @@ class TLiftProfile:
     def _camids_by_name(self) -> dict[str, int]:
         return {name: camid for camid, name in self.cameras.items()}
 
-    def _check_cameras(self, **tables: Ints) -> None:
+    def check_cameras(self, **tables: Ints) -> None:
+        """Check that cameras are those of the profile.
+
+        Raises:
+            InputError: some are not.
+        """
         for name, camids in tables.items():
             unknown = sorted(set(camids.tolist()) - set(self.camids))
             if unknown:
@@ -361,18 +390,6 @@ class TLiftProfile:
                 f"{profile.model[:12] or 'an unnamed model'}; `dvc repro fit_tlift` fits it again"
             )
         return profile
-
-
-def _blocks(
-    query_camids: Ints, query_times: Floats, gallery_camids: Ints, gallery_times: Floats
-) -> Iterator[tuple[Ints, Ints, int, int]]:
-    """Yield rows and columns with times on each two cameras, and the camids of query and gallery."""
-    for gallery_camid in np.unique(gallery_camids):
-        columns = np.flatnonzero((gallery_camids == gallery_camid) & ~np.isnan(gallery_times))
-        for query_camid in np.unique(query_camids[query_camids != gallery_camid]):
-            rows = np.flatnonzero((query_camids == query_camid) & ~np.isnan(query_times))
-            if len(columns) and len(rows):
-                yield rows, columns, int(query_camid), int(gallery_camid)
 
 
 def _typed(values: dict[str, Any]) -> dict[str, Any]:

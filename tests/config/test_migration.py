@@ -38,6 +38,7 @@ def test_old_params_are_refused_with_every_old_key_and_its_new_one(old: Path) ->
         "  train.margin is gone: it is a setting of the loss hard_triplet now, which no method has",
         "  train.pairwise_epochs is gone: it is a setting of the loss hard_triplet now, which no method has",
         "  evaluate.rerank now begins with kind: k_reciprocal",
+        "  evaluate.parts is now a number, 1",
         "  train.datasets is now sources.datasets",
         "  train.holdout_share is now sources.holdout_share",
         *(f"  {key} is now methods.qaconv.{key} and methods.baseline.{key}" for key in SHARED),

@@ -2,6 +2,8 @@ import logging
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -48,7 +50,6 @@ def test_a_worker_runs_all_stages_of_a_target_with_an_outdated_one() -> None:
     stages = ["rerank", "fit_tlift", "identify", "evaluate"]
     assert divide(stages, ["rerank@mall"]) == [["rerank@mall", "fit_tlift@mall", "identify@mall", "evaluate@mall"]]
     assert len(divide(stages, ["evaluate@shop", "rerank@mall", "evaluate@mall"])) == 2
-    assert divide(["match"], ["match@mall-1", "match@mall-2"]) == [["match@mall-1"], ["match@mall-2"]]
     assert divide(["report", "export"], ["report", "export"]) == [["report"], ["export"]]
 
 
@@ -60,6 +61,24 @@ def test_up_to_date_stages_are_run_on_no_worker_and_logged(
     with caplog.at_level(logging.INFO):
         spread(["first", "second"], "cpu", together=True, log=log)
     assert "first, second: up to date, nothing is run" in caplog.messages
+
+
+def test_workers_share_a_target_in_parts_before_its_stage_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    submitted: list[tuple[Any, ...]] = []
+
+    class Worker:
+        def with_options(self, **_: str) -> "Worker":
+            return self
+
+        def submit(self, *arguments: Any) -> Any:
+            submitted.append(arguments)
+            return SimpleNamespace(result=lambda: None)
+
+    monkeypatch.setattr(fan_out, "run_on_worker", Worker())
+    monkeypatch.setattr(fan_out, "wait", lambda futures: None)
+    monkeypatch.setattr(fan_out, "find_outdated", lambda stages, **_: ["match@mall"])
+    spread(["match"], "cpu", together=False, log=log, parts=2)
+    assert submitted == [(["match@mall"], "cpu", 1), (["match@mall"], "cpu", 2), (["match@mall"], "cpu")]
 
 
 @pytest.mark.usefixtures("project")

@@ -91,7 +91,7 @@ def test_tiles_of_any_size_and_single_pairs_give_the_distances_of_whole_tables(
     for tile in tiles:
         finder.add(*tile)
     near = finder.neighbourhoods()
-    streamed = k_reciprocal_sparse(table[:9, 9:], near, pair_distances, k1=k1, k2=k2)
+    streamed = k_reciprocal_sparse(table[:9, 9:], near, pair_distances, k1=k1, k2=k2)[:]
     whole = k_reciprocal(table[:9, 9:], table[:9, :9], table[9:, 9:], k1=k1, k2=k2)
     np.testing.assert_allclose(streamed, whole, atol=1e-12)
     np.testing.assert_allclose(streamed, plain_k_reciprocal(table, 9, k1, k2, 0.3), atol=1e-9)
@@ -129,6 +129,17 @@ def test_the_nearest_of_many_columns_are_those_of_the_sorted_table(size: int, mo
     np.testing.assert_array_equal(near.indices, table[10:20].argsort(axis=1)[:, :5])
     np.testing.assert_array_equal(near.distances, np.sort(table[10:20], axis=1)[:, :5])
     np.testing.assert_array_equal(near.farthest, table[10:20].max(axis=1))
+
+
+@pytest.mark.parametrize("size", [1, 7, 40])
+def test_of_equal_distances_the_first_images_are_near_in_any_order_of_tiles(size: int) -> None:
+    table = np.random.default_rng(3).integers(1, 4, (40, 40)).astype(np.float32)
+    finder = NeighbourhoodFinder(40, 5, dtype=np.float32)
+    for start in reversed(range(0, 40, size)):
+        columns = slice(start, min(start + size, 40))
+        finder.add(slice(0, 40), columns, table[:, columns].copy())
+    np.fill_diagonal(table, 0)
+    np.testing.assert_array_equal(finder.neighbourhoods().indices, table.argsort(axis=1, kind="stable")[:, :5])
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from qaconv.metrics.target_metrics import measure, write_measures
 from qaconv.metrics.target_sightings import EvaluatedSightings
 from qaconv.paths import METRICS
 from qaconv.runtime.tracks import score_tracks
+from qaconv.tables import convert
 from qaconv.tlift import TLiftProfile
 from qaconv.tlift.calibration import Calibration as CurveOfScores
 from qaconv.tlift.probability import MatchOdds
@@ -169,6 +170,20 @@ def test_a_wrong_figure_is_refused_by_name(written: Path, name: str, value: obje
 def test_a_method_that_is_not_in_the_file_is_refused(written: Path) -> None:
     with pytest.raises(InputError, match="shop.json must have other.direct"):
         TargetMetrics.load(written / "shop.json", methods=["other"])
+
+
+def test_blocks_of_one_row_give_the_bytes_of_whole_tables(written: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("qaconv.tables.BLOCK_SCORES", 1)
+    tables = {"qaconv": rankings(2), "baseline": rankings(0.5)}
+    computed = {
+        method: {key: convert(table, np.positive, np.float64) for key, table in scores.items()}
+        for method, scores in tables.items()
+    }
+    fitted = Calibration(1.0, -1.0, 1, 1)
+    measures = {method: measure(scores.items(), SIGHTINGS, fitted) for method, scores in computed.items()}
+    write_measures("rows", measures, QUERY, seed=7)
+    for path in (Path("shop.json"), Path("roc/shop.csv"), Path("camera_pairs/shop.csv"), Path("queries/shop.parquet")):
+        assert (written / path.with_stem("rows")).read_bytes() == (written / path).read_bytes()
 
 
 def test_whole_tracks_are_ranked_by_the_scores_of_their_crops(written: Path) -> None:

@@ -41,7 +41,7 @@ def run_stages(params: Params) -> None:
     for table in ("train", "holdout"):
         write_sources(table)
     features(params, "shop")
-    match(params, "shop", 1)
+    match(params, "shop")
     rerank(params, "shop")
     fit_tlift(params, "shop")
     evaluate(params, "shop")

@@ -27,7 +27,7 @@ OUTS = {
     "sources": {paths.SOURCES},
     "train": {paths.MODELS / "${key}"},
     "features": {paths.FEATURES / "${item}"},
-    "match": {paths.MATCHES / "${item.target}" / "${item.part}"},
+    "match": {paths.MATCHES / "${item}"},
     "rerank": {paths.RERANKED / "${item}"},
     "fit_tlift": {paths.TLIFT / "${item}"},
     "identify": {paths.IDENTITIES / "${item}"},
@@ -39,7 +39,7 @@ OUTS = {
     "report": {paths.REPORT},
     "export": {paths.ONNX},
 }
-BY_HAND = {"identify": {"--since"}}  # options that only people use
+BY_HAND = {"identify": {"--since"}, "match": {"--part"}}  # options that only people use
 # Paths that a stage's module imports and that DVC does not manage for it.
 NOT_MANAGED = {"train": {paths.UNFINISHED}, "report": {paths.RAW}}
 

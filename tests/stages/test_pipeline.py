@@ -18,10 +18,8 @@ from qaconv.config import Params
 from qaconv.data.manifest import JUNK, Manifest
 from qaconv.errors import InputError
 from qaconv.matching import MapStore
-from qaconv.matching.results import Matches
 from qaconv.models.checkpoint import weights_digest
-from qaconv.paths import FEATURES, FINGERPRINTS, MATCHES, METRICS, MODELS, PREPARED, SOURCES, TLIFT
-from qaconv.runtime.kernel import load_kernel
+from qaconv.paths import BLOCKS, FEATURES, FINGERPRINTS, MATCHES, METRICS, MODELS, PREPARED, SOURCES, TLIFT
 from qaconv.stages.evaluate import evaluate
 from qaconv.stages.features import features
 from qaconv.stages.fit_tlift import fit_tlift
@@ -64,7 +62,7 @@ def run_all(params: Params) -> None:
     for method in METHODS:
         train(params, method)
     features(params, "shop")
-    match(params, "shop", 1)
+    match(params, "shop")
     rerank(params, "shop")
     fit_tlift(params, "shop")
     identify(params, "shop")
@@ -94,7 +92,7 @@ def test_the_stages_write_every_output_of_dvc_yaml_and_nothing_else(project: Pat
         stage = stages[name].get("do", stages[name])
         keys = METHODS if name == "train" else ["shop"]
         for path, key in product([*stage["outs"], *stage.get("metrics", [])], keys):
-            outputs.add(project / re.sub(r"\$\{(key|item|item\.target)\}", key, path).replace("${item.part}", "1"))
+            outputs.add(project / re.sub(r"\$\{(key|item)\}", key, path))
     assert [path for path in sorted(outputs) if not path.exists()] == []
     written = [project / path for path in files(project)]
     assert [path for path in written if not outputs & {path, *path.parents}] == []
@@ -187,7 +185,7 @@ def test_scrambled_pids_change_no_byte_of_a_profile(
     for folder in (FEATURES, MODELS):
         shutil.copytree(project / folder, tmp_path / folder)
     monkeypatch.chdir(tmp_path)
-    match(params, "shop", 1)
+    match(params, "shop")
     rerank(params, "shop")
     fit_tlift(params, "shop")
     assert files(tmp_path / TLIFT) == files(project / TLIFT)
@@ -271,55 +269,38 @@ def test_maps_of_other_images_are_refused_by_folder(
         shutil.copytree(project / folder, tmp_path / folder)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match="artifacts/features/shop/qaconv: holds maps of other images"):
-        match(params, "shop", 1)
-    assert not (MATCHES / "shop" / "1").exists()
+        match(params, "shop")
+    assert not (MATCHES / "shop").exists()
 
 
 @pytest.fixture
-def split(params: Params, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
+def unmatched(params: Params, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Params:
     """Return parameters for three parts, and change into a project with unmatched maps."""
     for folder in (PREPARED, FEATURES, MODELS):
         shutil.copytree(project / folder, tmp_path / folder)
     monkeypatch.chdir(tmp_path)
-    return params.model_copy(update={"evaluate": params.evaluate.model_copy(update={"parts": (1, 2, 3)})})
+    return params.model_copy(update={"evaluate": params.evaluate.model_copy(update={"parts": 3})})
 
 
-def test_parts_that_were_matched_in_any_order_join_to_the_whole(
-    params: Params, project: Path, split: Params, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for part in (3, 1, 2):
-        match(split, "shop", part)
-    rerank(split, "shop")
-    joined = [Matches.load("shop", method, split.evaluate.parts) for method in METHODS]
-    monkeypatch.chdir(project)
-    for method, matches in zip(METHODS, joined, strict=True):
-        whole = Matches.load("shop", method, params.evaluate.parts)
-        assert matches.reranked_measured.shape[1] < matches.reranked.shape[1]
-        assert matches.model == whole.model
-        np.testing.assert_allclose(matches.logits, whole.logits, rtol=0, atol=1e-5)
-        if load_kernel() is not None:  # to the bit, or re-ranking would jump where two sightings are nearly as near
-            # The baseline, hardly trained, has equal distances, of which any may be the last that is kept.
-            fields = ("neighbours", "neighbour_logits", "reranked", "reranked_measured") if method == "qaconv" else ()
-            for field in ("logits", *fields):
-                assert (getattr(matches, field) == getattr(whole, field)).all(), field
-
-
-def test_parts_of_another_split_are_deleted_by_match_and_refused_by_rerank(params: Params, split: Params) -> None:
-    for part in (1, 2, 3):
-        match(split, "shop", part)
-    match(params, "shop", 1)
-    assert [path.name for path in (MATCHES / "shop").iterdir()] == ["1"]
-    shutil.copytree(MATCHES / "shop" / "1", MATCHES / "shop" / "2")
-    with pytest.raises(InputError, match=r"matches/shop/2: is of another split than evaluate.parts .*\[1\]; remove it"):
-        rerank(params, "shop")
-    with pytest.raises(InputError, match="matches/shop/3/qaconv.safetensors does not exist; `dvc repro match` writes"):
-        rerank(split, "shop")
-
-
-def test_an_unknown_part_is_refused(split: Params) -> None:
-    with pytest.raises(InputError, match=r"--part must be one of evaluate.parts in params.yaml, \(1, 2, 3\), got 4"):
-        match(split, "shop", 4)
+def test_parts_in_any_order_and_a_match_that_was_killed_give_the_same_files(project: Path, unmatched: Params) -> None:
+    for part in (3, 1):
+        match(unmatched, "shop", part)
     assert not MATCHES.exists()
+    for number, path in enumerate(sorted(BLOCKS.rglob("*.safetensors"))):
+        if number % 2:
+            path.unlink()
+    kept = {path: path.stat().st_mtime_ns for path in BLOCKS.rglob("*.safetensors")}
+    match(unmatched, "shop", 2)
+    assert kept and {path: path.stat().st_mtime_ns for path in kept} == kept
+    match(unmatched, "shop")
+    assert files(Path(MATCHES)) == files(project / MATCHES)
+    assert not (BLOCKS / "shop").exists()
+
+
+def test_an_unknown_part_is_refused(unmatched: Params) -> None:
+    with pytest.raises(InputError, match=r"--part must be in 1..3 \(evaluate.parts in params.yaml\), got 4"):
+        match(unmatched, "shop", 4)
+    assert not BLOCKS.exists()
 
 
 def test_a_missing_device_is_refused(params: Params, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
