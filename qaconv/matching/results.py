@@ -129,9 +129,15 @@ class Matches:
         matched, (reranked, model) = load_parts(target, method, parts), _load(path)
         if model != matched.model:
             raise InputError(f"{path}: is of another network than {MATCHES / target}; run `dvc repro rerank`")
-        scores = reranked["scores"]
-        measured = reranked.get(MEASURED + "scores", scores)
-        return cls(matched.logits, scores, measured, *_others(matched.everything), model)
+        return cls.join(matched, reranked["scores"], reranked.get(MEASURED + "scores"))
+
+    @classmethod
+    def join(
+        cls, matched: Part, reranked: NDArray[np.float32], reranked_measured: NDArray[np.float32] | None
+    ) -> "Matches":
+        """Join the matches of all sightings with what `rerank_target` returns for them."""
+        measured = reranked if reranked_measured is None else reranked_measured
+        return cls(matched.logits, reranked, measured, *_others(matched.everything), matched.model)
 
     def draw_pairs(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
         """Draw pairs of a query and a gallery image: numbers of both sightings, and their scores in [0, 1], [S] each.

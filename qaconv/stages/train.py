@@ -6,7 +6,6 @@ from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import torch
 
@@ -52,7 +51,7 @@ def _train(params: Params, method: str, device: torch.device) -> None:
     crops = TrainingCrops(
         Crops(paths, params.image), table["label"].tolist(), build_augmentation(params.augment, params.image)
     )
-    holdout = _holdout(params) if params.train.holdout_share else None
+    holdout = Holdout.load(SOURCES / "holdout.parquet", params.image) if params.train.holdout_share else None
     recipe = {
         "seed": params.seed,
         "train": params.train.model_dump(),
@@ -94,13 +93,3 @@ def _with_weights_file(backbone: BackboneConfig) -> BackboneConfig:
     if not path.with_name(f"{path.name}.dvc").is_file():
         raise InputError(f"backbone.weights: {path} must be added to DVC, so that clones have it: `dvc add {path}`")
     return backbone.model_copy(update={"weights": str(path)})
-
-
-def _holdout(params: Params) -> Holdout:
-    table = read_file(pd.read_parquet, SOURCES / "holdout.parquet")
-    return Holdout(
-        [Path(path) for path in table["path"]],
-        table["label"].to_numpy().astype(np.int64),
-        table.groupby(["domain", "camid"]).ngroup().to_numpy().astype(np.int64),
-        params.image,
-    )

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 
 from qaconv.config import ImageConfig
 from qaconv.data.loading import encode_all, in_torch
 from qaconv.errors import InputError
+from qaconv.files import read_file
 from qaconv.matching import score_matrix
 from qaconv.metrics import Calibration, evaluate_ranking, fit_calibration
 from qaconv.metrics.sightings import Sightings
@@ -49,6 +51,21 @@ class Holdout:
                 "params.yaml: train.holdout_share must be 0 or hold out at least two people, one of them on two "
                 f"cameras, got {len(people)} people and {seen.shape[1] - len(people)} more cameras; raise it"
             )
+
+    @classmethod
+    def load(cls, path: Path, size: ImageConfig) -> "Holdout":
+        """Load the images of a table of the stage sources.
+
+        Raises:
+            InputError: the table cannot be read, or holds too few people.
+        """
+        table = read_file(pd.read_parquet, path)
+        return cls(
+            [Path(image) for image in table["path"]],
+            table["label"].to_numpy().astype(np.int64),
+            table.groupby(["domain", "camid"]).ngroup().to_numpy().astype(np.int64),
+            size,
+        )
 
     def mean_average_precision(self, network: Network, *, device: torch.device, workers: int) -> float:
         """Compute the mAP in [0, 1] of each image as a query; images of its person on its camera are left out."""

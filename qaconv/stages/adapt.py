@@ -1,0 +1,87 @@
+"""Adapt the served method's network to a target without labels."""
+
+import logging
+import shutil
+from dataclasses import asdict
+
+import pandas as pd
+
+from qaconv.adaptation.measurement import measure
+from qaconv.adaptation.outcome import AdaptationMetrics
+from qaconv.adaptation.rounds import Adaptation
+from qaconv.adaptation.view import View
+from qaconv.config import Params
+from qaconv.data.manifest import Manifest
+from qaconv.files import read_file
+from qaconv.matching.results import Matches
+from qaconv.metrics.rankings import SERVED_METHOD
+from qaconv.models.checkpoint import load_network, save_network
+from qaconv.paths import ADAPTED, MODELS, PREPARED, SOURCES, TLIFT, UNFINISHED
+from qaconv.tlift import TLiftProfile
+from qaconv.training.device import find_device, out_of_memory_names
+from qaconv.training.holdout import Holdout
+
+log = logging.getLogger(__name__)
+
+
+def adapt(params: Params, target: str) -> None:
+    """Write artifacts/adapted/<target>: a network, rounds.csv and metrics.json. A killed run is resumed.
+
+    Where times are not used, or train nothing better, it is the network that the adaptation began with.
+
+    Raises:
+        InputError: the sightings have not been matched, an image cannot be read, or the device is missing.
+    """
+    with out_of_memory_names("lower train.identities_per_batch, train.images_per_identity or evaluate.batch_size"):
+        _adapt(params, target)
+
+
+def _adapt(params: Params, target: str) -> None:
+    manifest = Manifest.load(PREPARED / target)
+    matches = Matches.load(target, SERVED_METHOD, params.evaluate.parts)
+    profile = TLiftProfile.load(TLIFT / target / f"{SERVED_METHOD}.json", model=matches.model)
+    unfinished = UNFINISHED / f"adapt-{target}"
+    adaptation = Adaptation(
+        params,
+        target,
+        manifest,
+        MODELS / SERVED_METHOD,
+        read_file(pd.read_parquet, SOURCES / "train.parquet"),
+        unfinished,
+        find_device(params.machine.device),
+    )
+    rounds = adaptation.run(View(manifest.sightings(), matches, profile))
+    holdout = Holdout.load(SOURCES / "holdout.parquet", params.image) if params.train.holdout_share else None
+    metrics = measure(adaptation, rounds, holdout)
+
+    network, _ = load_network(rounds.best.network)
+    _, trained = load_network(MODELS / SERVED_METHOD)
+    if rounds.best.number and holdout:
+        calibration = holdout.calibrate(network, device=adaptation.device, workers=params.machine.workers)
+        trained["calibration"] = asdict(calibration)
+    table = pd.DataFrame([each.row() for each in (rounds.first, *rounds.trained)])
+    save_network(
+        network,
+        ADAPTED / target,
+        trained | {"adapted": adaptation.recipe | {"kept_round": rounds.best.number}},
+        {
+            "rounds.csv": table.to_csv(index=False, lineterminator="\n", float_format="%.6f"),
+            "metrics.json": metrics.model_dump_json(indent=2) + "\n",
+        },
+    )
+    shutil.rmtree(unfinished, ignore_errors=True)
+    _report(target, metrics)
+
+
+def _report(target: str, metrics: AdaptationMetrics) -> None:
+    log.info("%s: the network of round %d is kept; %s", target, metrics.kept_round, metrics.reason)
+    if change := metrics.right_matches:
+        log.info(
+            "%s: %.2f right matches for each of %d people held out, before %.2f (difference %.2f to %.2f)",
+            target,
+            change.after,
+            change.people,
+            change.before,
+            change.low,
+            change.high,
+        )
