@@ -6,13 +6,14 @@ N sightings.
 import numpy as np
 from numpy.typing import NDArray
 
+from qaconv.adaptation.evidence import share_difference
 from qaconv.adaptation.outcome import AdaptationMetrics, Change, Figures
 from qaconv.adaptation.rounds import Adaptation, Round, Rounds
 from qaconv.adaptation.view import View
 from qaconv.config.kinds import RerankSettings
 from qaconv.data.manifest import Manifest
 from qaconv.identities.quality import estimate_found, estimate_precision
-from qaconv.metrics import evaluate_ranking, paired_difference
+from qaconv.metrics import evaluate_ranking
 from qaconv.metrics.rankings import DIRECT, list_rankings
 from qaconv.metrics.target_metrics import scores_by_ranking
 from qaconv.metrics.target_sightings import EvaluatedSightings
@@ -31,19 +32,19 @@ def measure(adaptation: Adaptation, rounds: Rounds, holdout: Holdout | None) -> 
     first, kept = rounds.first, rounds.best
     before = _figures(adaptation, first, rounds.held_out, holdout)
     change = None
-    if rounds.trained:
-        difference = paired_difference(kept.right, first.right, seed=adaptation.params.seed)
+    if kept.matches and first.matches:
+        difference = share_difference(kept.matches, first.matches, seed=adaptation.params.seed)
         change = Change(
-            before=float(first.right.mean()),
-            after=float(kept.right.mean()),
+            before=first.matches.share,
+            after=kept.matches.share,
             low=difference.low,
             high=difference.high,
-            people=len(first.right),
+            people=len(first.matches.all),
         )
     return AdaptationMetrics(
         kept_round=kept.number,
         reason=rounds.reason,
-        right_matches=change,
+        right=change,
         before=before,
         after=_figures(adaptation, kept, rounds.held_out, holdout) if kept.number else before,
     )

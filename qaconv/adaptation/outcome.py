@@ -13,7 +13,7 @@ class _Part(BaseModel):
 
 
 class Change(_Part):
-    """A mean over people before and after, and the 95 per cent interval of the difference."""
+    """A share before and after, and the 95 per cent interval of the difference, over people."""
 
     before: FiniteFloat
     after: FiniteFloat
@@ -38,14 +38,15 @@ class AdaptationMetrics(_Part):
     Attributes:
         kept_round: whose network was kept; 0: the one that it began with.
         reason: why no further round was trained, for people.
-        right_matches: of each person held out, by times alone. None where no round was trained.
+        right: share of right ones among the mutual best matches of people held out, by times alone. None where times
+            are not used.
         before: the network that it began with.
         after: the network that was kept.
     """
 
     kept_round: int
     reason: str
-    right_matches: Change | None
+    right: Change | None
     before: Figures
     after: Figures
 

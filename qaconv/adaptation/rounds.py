@@ -6,7 +6,7 @@ N sightings. What a round has trained is kept, and found again after a kill by a
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from qaconv.adaptation.core import choose_core, draw_held_out
-from qaconv.adaptation.evidence import right_matches
+from qaconv.adaptation.evidence import HeldOutMatches, judge_by_times
 from qaconv.adaptation.view import View, view_target
 from qaconv.config import Params
 from qaconv.data.loading import Crops
@@ -45,7 +45,7 @@ class Round:
         number: from 1; 0 is the network that the adaptation begins with.
         network: folder of the network.
         view: of the target.
-        right: expected number of right matches of each person held out, by times alone.
+        matches: of people held out, judged by times alone; None where times are not used.
         sightings: that were trained on.
         identities: that they were taken for.
         purity: share of the sightings that show the most frequent person of their identity, estimated without labels.
@@ -54,7 +54,7 @@ class Round:
     number: int
     network: Path
     view: View
-    right: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    matches: HeldOutMatches | None = None
     sightings: int = 0
     identities: int = 0
     purity: float | None = None
@@ -66,7 +66,7 @@ class Round:
             "sightings": self.sightings,
             "identities": self.identities,
             "purity": self.purity,
-            "right_matches": float(self.right.mean()) if len(self.right) else None,
+            "right": self.matches.share if self.matches else None,
         }
 
 
@@ -88,8 +88,8 @@ class Rounds:
 
     @property
     def best(self) -> Round:
-        """The round with the most right matches of people held out, by times alone; of equal ones the first."""
-        return max((self.first, *self.trained), key=lambda network: network.right.sum())
+        """The round with the most right ones among the matches of people held out; of equal ones the first."""
+        return max((self.first, *self.trained), key=lambda each: each.matches.share if each.matches else 0.0)
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ class Adaptation:
             nobody = np.full(len(view.sightings), -1, dtype=np.int64)
             return Rounds(Round(0, self.network, view), (), nobody, f"times are not used: {view.profile.reason}")
         held_out = draw_held_out(view.identities.identity, self.params.seed)
-        rounds = [Round(0, self.network, view, right_matches(view, view, held_out))]
+        rounds = [Round(0, self.network, view, judge_by_times(view, view, held_out))]
         reason = None
         while reason is None:
             reason = self._add_round(rounds, held_out)
@@ -135,12 +135,13 @@ class Adaptation:
     def _add_round(self, rounds: list[Round], held_out: Ints) -> str | None:
         """Train a further round, or return the reason to stop."""
         number, last = len(rounds), rounds[-1].view
+        shares = [each.matches.share for each in rounds if each.matches]
+        if number > 1 and shares[-1] <= shares[-2]:
+            return f"matches of people held out got no better in round {number - 1}"
         if number > self.params.adapt.rounds:
             return f"adapt.rounds is {self.params.adapt.rounds}"
         if last.profile.match_odds is None:
             return f"times are not used after round {number - 1}: {last.profile.reason}"
-        if number > 1 and rounds[-1].right.sum() <= rounds[-2].right.sum():
-            return f"matches of people held out got no better in round {number - 1}"
         camid = last.sightings["camid"].to_numpy()
         labels = choose_core(camid, last.identities, held_out, self.params.adapt.least_probability)
         identities = int(labels.max(initial=-1)) + 1
@@ -156,8 +157,8 @@ class Adaptation:
             device=self.device,
             workers=self.params.machine.workers,
         )
-        right = right_matches(view, rounds[0].view, held_out)
-        rounds.append(Round(number, network, view, right, int(core.sum()), identities, purity))
+        matches = judge_by_times(view, rounds[0].view, held_out)
+        rounds.append(Round(number, network, view, matches, int(core.sum()), identities, purity))
         log.info("%s: %s", self.target, ", ".join(f"{name} {value}" for name, value in rounds[-1].row().items()))
         return None
 

@@ -75,13 +75,11 @@ def _adapt(params: Params, target: str) -> None:
 
 def _report(target: str, metrics: AdaptationMetrics) -> None:
     log.info("%s: the network of round %d is kept; %s", target, metrics.kept_round, metrics.reason)
-    if change := metrics.right_matches:
+    if change := metrics.right:
         log.info(
-            "%s: %.2f right matches for each of %d people held out, before %.2f (difference %.2f to %.2f)",
+            "%s: of matches of %d people held out %.1f %% are right by times alone, before %.1f %%",
             target,
-            change.after,
             change.people,
-            change.before,
-            change.low,
-            change.high,
+            100 * change.after,
+            100 * change.before,
         )

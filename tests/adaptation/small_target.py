@@ -1,0 +1,89 @@
+"""A small target whose people are colours and walk past three cameras, and a source of other colours."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from qaconv.adaptation import view
+from qaconv.adaptation.view import View, view_target
+from qaconv.config import Params
+from qaconv.data.loading import in_torch
+from qaconv.data.manifest import Manifest
+from qaconv.models.checkpoint import Architecture, build_network, save_network
+from qaconv.paths import MODELS, PREPARED, SOURCES, TLIFT
+from tests.stages.site_params import site_params
+
+PEOPLE, CAMERAS, CROPS = 20, 3, 2
+COUNT = PEOPLE * CAMERAS * CROPS
+
+
+def target_params(folder: Path) -> Params:
+    """Return the settings of a project whose target is `shop`."""
+    values = site_params(folder, "other")
+    values["train"].update(datasets=["other"], identities_per_batch=8, images_per_identity=2)
+    values["adapt"].update(targets=["shop"], rounds=1, epochs=1)
+    return Params.model_validate(values)
+
+
+def encode_by_torch(patch: pytest.MonkeyPatch) -> None:
+    """Encode without an ONNX graph, whose export takes seconds."""
+    patch.setattr(view, "fastest", lambda network, device: in_torch(network.encoder, device))
+
+
+def write_target(params: Params, *, pids: np.ndarray | None = None, times: bool = True) -> View:
+    """Write images, manifest, source, network and profile in the working folder, and return what the network sees.
+
+    Args:
+        params: of `target_params`.
+        pids: person by the manifest on each sighting, [COUNT]. Default: the true one.
+        times: whether sightings have times. Default: True.
+    """
+    rng = np.random.default_rng(0)
+    person, camid, crop = np.indices((PEOPLE, CAMERAS, CROPS)).reshape(3, -1)
+    colours = rng.integers(30, 225, (PEOPLE, 4, 1, 3))
+    frame = pd.DataFrame(
+        {
+            "image": [_draw(f"shop/{row:04d}.png", colours[person[row]], rng) for row in range(COUNT)],
+            "pid": person if pids is None else pids,
+            "camid": camid,
+            "time_s": 400.0 * person + 60.0 * camid + 2.0 * crop + rng.uniform(0, 3, COUNT) if times else np.nan,
+            "split": np.where(crop == 0, "query", "gallery"),
+            "domain": "shop",
+            "track": "",
+        }
+    )
+    manifest = Manifest(frame, Path())
+    manifest.save(PREPARED / "shop")
+    _write_source(params, rng)
+    architecture = Architecture(backbone=params.backbone, image=params.image, pooled=False)
+    network = build_network(architecture, 1)
+    save_network(network, MODELS / "qaconv", {"calibration": None}, {})
+    seen = view_target(network, manifest, params.evaluate, device=torch.device("cpu"), workers=0)
+    seen.profile.save(TLIFT / "shop" / "qaconv.json")
+    return seen
+
+
+def _write_source(params: Params, rng: np.random.Generator) -> None:
+    """Write the tables of the stage sources: six people in training and two held out, on two cameras each."""
+    for name, first, last in (("train", 0, 6), ("holdout", 6, 8)):
+        rows = []
+        for person in range(first, last):
+            colour = rng.integers(30, 225, (4, 1, 3))
+            for camid in (0, 1, 1):
+                path = _draw(f"other/{person}_{len(rows)}.png", colour, rng)
+                rows.append({"path": path, "label": person - first, "domain": "other", "camid": camid})
+        SOURCES.mkdir(parents=True, exist_ok=True)
+        pd.DataFrame(rows).to_parquet(SOURCES / f"{name}.parquet", index=False)
+
+
+def _draw(path: str, colour: np.ndarray, rng: np.random.Generator) -> str:
+    """Write an image of four stripes with noise, and return its path."""
+    stripes = np.repeat(colour, 8, axis=0).repeat(16, axis=1)
+    pixels = np.clip(stripes + rng.integers(-20, 21, (32, 16, 3)), 0, 255).astype(np.uint8)
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+    return path
