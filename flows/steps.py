@@ -28,6 +28,7 @@ STEPS = {
     "prepare": Step(("prepare", "sources"), together=True),
     "train": Step(("train",), pool="gpu"),
     "evaluate": Step(("rerank", "fit_tlift", "identify", "evaluate")),
+    "adapt": Step(("adapt",), pool="gpu"),
     "report": Step(("report", "export")),
 }
 ONLY_AS_DEPENDENCY = "synthetic"  # DVC runs it if a dataset that is prepared is a synthetic site
