@@ -7,6 +7,8 @@ from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError
 from qaconv.errors import InputError
 from qaconv.files import read_file
 
+METRICS_FILE = "metrics.json"
+
 
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)

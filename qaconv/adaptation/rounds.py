@@ -22,7 +22,6 @@ from qaconv.adaptation.view import View, view_target
 from qaconv.config import Params
 from qaconv.data.loading import Crops
 from qaconv.data.manifest import Manifest
-from qaconv.data.samplers.domain_balanced import DomainBalancedSampler
 from qaconv.data.training_reader import TrainingCrops
 from qaconv.data.transforms import build_augmentation
 from qaconv.identities.quality import estimate_purity
@@ -101,7 +100,6 @@ class Adaptation:
         target: name.
         manifest: of the target; no pid is read.
         network: folder of the network to begin with.
-        sources: path, label and domain of the images that it was trained on.
         unfinished: folder of what is kept until the end.
         device: where to train and match.
     """
@@ -110,7 +108,6 @@ class Adaptation:
     target: str
     manifest: Manifest
     network: Path
-    sources: pd.DataFrame
     unfinished: Path
     device: torch.device
 
@@ -145,7 +142,7 @@ class Adaptation:
         camid = last.sightings["camid"].to_numpy()
         labels = choose_core(camid, last.identities, held_out, self.params.adapt.least_probability)
         identities = int(labels.max(initial=-1)) + 1
-        if identities < (needed := self._identities_needed):
+        if identities < (needed := self.params.train.identities_per_batch):
             return f"{identities} identities are sure enough to train on; at least {needed} are needed"
         core = labels >= 0
         purity = estimate_purity(labels[core], last.people[:, core]).value
@@ -161,11 +158,6 @@ class Adaptation:
         rounds.append(Round(number, network, view, matches, int(core.sum()), identities, purity))
         log.info("%s: %s", self.target, ", ".join(f"{name} {value}" for name, value in rounds[-1].row().items()))
         return None
-
-    @property
-    def _identities_needed(self) -> int:
-        """People of the target in a batch, at most."""
-        return -(-self.params.train.identities_per_batch // (1 + self.sources["domain"].nunique()))
 
     def _train(self, number: int, labels: Ints) -> Path:
         """Train a round, or find it trained, and return the folder of its network.
@@ -184,14 +176,14 @@ class Adaptation:
             return folder
         network, _ = load_network(self.network)
         size = network.architecture.image
-        crops = Crops([Path(path) for path in table["path"]], size)
+        crops = Crops(table["path"].tolist(), size)
         augmentation = build_augmentation(self.params.augment, size)
         settings = self.params.adapt
         state = self.unfinished / "training.pt"
         history = train(
             network,
             TrainingCrops(crops, table["label"].tolist(), augmentation),
-            table["domain"].to_numpy(dtype=np.str_),
+            np.full(len(table), self.target),
             self.params.train.model_copy(
                 update={
                     "epochs": settings.epochs,
@@ -200,7 +192,7 @@ class Adaptation:
                     "lr_drop_epoch": max(1, settings.epochs - 1),
                 }
             ),
-            self.params.method(SERVED_METHOD).model_copy(update={"sampler": DomainBalancedSampler()}),
+            self.params.method(SERVED_METHOD),
             holdout=None,
             seed=self.params.seed + number,
             device=self.device,
@@ -229,15 +221,7 @@ class Adaptation:
         }
 
     def _table(self, labels: Ints) -> pd.DataFrame:
-        """Return path, label and domain of each image to train on: the sources', then the target's."""
+        """Return path and label of each image to train on."""
         core = labels >= 0
         images = self.manifest.sightings()["image"].to_numpy()[core]
-        first = int(self.sources["label"].max()) + 1
-        target = pd.DataFrame(
-            {
-                "path": [(self.manifest.root / image).as_posix() for image in images],
-                "label": first + labels[core],
-                "domain": f"{self.target} without labels",  # it may be a source, too
-            }
-        )
-        return pd.concat([self.sources[["path", "label", "domain"]], target], ignore_index=True)
+        return pd.DataFrame({"path": [self.manifest.root / image for image in images], "label": labels[core]})

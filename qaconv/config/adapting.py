@@ -12,6 +12,6 @@ class AdaptConfig(Settings):
 
     targets: list[Name] = Field(default_factory=list)  # some of `targets`
     rounds: PositiveInt = 2  # at most: it stops when matches of people held out get no better
-    epochs: PositiveInt = 2  # of a round; lr / 10 in the last one if there are several
+    epochs: PositiveInt = 4  # of a round; lr / 10 in the last one if there are several
     lr: PositiveFloat = 0.01  # of all weights
     least_probability: Annotated[float, Field(ge=0, lt=1)] = 0.5  # that a sighting belongs to its identity

@@ -7,12 +7,11 @@ from dataclasses import asdict
 import pandas as pd
 
 from qaconv.adaptation.measurement import measure
-from qaconv.adaptation.outcome import AdaptationMetrics
+from qaconv.adaptation.outcome import METRICS_FILE, AdaptationMetrics
 from qaconv.adaptation.rounds import Adaptation
 from qaconv.adaptation.view import View
 from qaconv.config import Params
 from qaconv.data.manifest import Manifest
-from qaconv.files import read_file
 from qaconv.matching.results import Matches
 from qaconv.metrics.rankings import SERVED_METHOD
 from qaconv.models.checkpoint import load_network, save_network
@@ -46,7 +45,6 @@ def _adapt(params: Params, target: str) -> None:
         target,
         manifest,
         MODELS / SERVED_METHOD,
-        read_file(pd.read_parquet, SOURCES / "train.parquet"),
         unfinished,
         find_device(params.machine.device),
     )
@@ -66,7 +64,7 @@ def _adapt(params: Params, target: str) -> None:
         trained | {"adapted": adaptation.recipe | {"kept_round": rounds.best.number}},
         {
             "rounds.csv": table.to_csv(index=False, lineterminator="\n", float_format="%.6f"),
-            "metrics.json": metrics.model_dump_json(indent=2) + "\n",
+            METRICS_FILE: metrics.model_dump_json(indent=2) + "\n",
         },
     )
     shutil.rmtree(unfinished, ignore_errors=True)

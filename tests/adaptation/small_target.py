@@ -58,7 +58,7 @@ def write_target(params: Params, *, pids: np.ndarray | None = None, times: bool 
     )
     manifest = Manifest(frame, Path())
     manifest.save(PREPARED / "shop")
-    _write_source(params, rng)
+    _write_held_out(rng)
     architecture = Architecture(backbone=params.backbone, image=params.image, pooled=False)
     network = build_network(architecture, 1)
     save_network(network, MODELS / "qaconv", {"calibration": None}, {})
@@ -67,17 +67,16 @@ def write_target(params: Params, *, pids: np.ndarray | None = None, times: bool 
     return seen
 
 
-def _write_source(params: Params, rng: np.random.Generator) -> None:
-    """Write the tables of the stage sources: six people in training and two held out, on two cameras each."""
-    for name, first, last in (("train", 0, 6), ("holdout", 6, 8)):
-        rows = []
-        for person in range(first, last):
-            colour = rng.integers(30, 225, (4, 1, 3))
-            for camid in (0, 1, 1):
-                path = _draw(f"other/{person}_{len(rows)}.png", colour, rng)
-                rows.append({"path": path, "label": person - first, "domain": "other", "camid": camid})
-        SOURCES.mkdir(parents=True, exist_ok=True)
-        pd.DataFrame(rows).to_parquet(SOURCES / f"{name}.parquet", index=False)
+def _write_held_out(rng: np.random.Generator) -> None:
+    """Write the table of people held out of the sources: two, on two cameras each."""
+    rows = []
+    for person in range(2):
+        colour = rng.integers(30, 225, (4, 1, 3))
+        for camid in (0, 1, 1):
+            path = _draw(f"other/{person}_{len(rows)}.png", colour, rng)
+            rows.append({"path": path, "label": person, "domain": "other", "camid": camid})
+    SOURCES.mkdir(parents=True)
+    pd.DataFrame(rows).to_parquet(SOURCES / "holdout.parquet", index=False)
 
 
 def _draw(path: str, colour: np.ndarray, rng: np.random.Generator) -> str:
