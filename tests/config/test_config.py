@@ -166,8 +166,10 @@ def test_wrong_indentation_is_refused_with_its_line(tmp_path: Path, new: str) ->
 
 def set_text(path: Path, key: str, text: str) -> Path:
     """Write the project's params.yaml with another text as the value of a key of `train`."""
-    lines, count = re.subn(rf"^  {key}: \S+", f"  {key}: {text}", PARAMS.read_text(), flags=re.MULTILINE)
+    before, block, after = PARAMS.read_text().partition("\ntrain:\n")
+    lines, count = re.subn(rf"^  {key}: \S+", f"  {key}: {text}", after, count=1, flags=re.MULTILINE)
     assert count == 1
+    lines = before + block + lines
     path.write_text(lines)
     return path
 
@@ -227,6 +229,11 @@ def test_nesting_without_end_and_aliases_of_aliases_are_refused_in_a_short_messa
     path.write_text(f"a0: &a0 [x]\n{lists}seed: *a29\n")
     with pytest.raises(InputError, match=r"(?s)seed: [^,]*, found \[\[.*\.\.\. 47 faults in all$"):
         load_params(path)
+
+
+def test_only_targets_can_be_adapted_to(tmp_path: Path) -> None:
+    message = refusal(tmp_path, lambda values: values["adapt"]["targets"].append("harbour"))
+    assert "adapt.targets names unknown targets ['harbour'], allowed: campus, station, mall, street" in message
 
 
 def test_message_about_two_keys_does_not_show_all_settings(tmp_path: Path) -> None:
