@@ -190,6 +190,8 @@ class Adaptation:
                     "lr": settings.lr,
                     "backbone_lr": settings.lr,
                     "lr_drop_epoch": max(1, settings.epochs - 1),
+                    "lr_drop_when_loss_below": 0.0,
+                    "lr_drop_by": "training_loss",
                 }
             ),
             self.params.method(SERVED_METHOD),

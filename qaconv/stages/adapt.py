@@ -12,10 +12,11 @@ from qaconv.adaptation.rounds import Adaptation
 from qaconv.adaptation.view import View
 from qaconv.config import Params
 from qaconv.data.manifest import Manifest
+from qaconv.errors import InputError
 from qaconv.matching.results import Matches
 from qaconv.metrics.rankings import SERVED_METHOD
-from qaconv.models.checkpoint import load_network, save_network
-from qaconv.paths import ADAPTED, MODELS, PREPARED, SOURCES, TLIFT, UNFINISHED
+from qaconv.models.checkpoint import load_network, save_network, weights_digest
+from qaconv.paths import ADAPTED, MATCHES, MODELS, PREPARED, SOURCES, TLIFT, UNFINISHED
 from qaconv.tlift import TLiftProfile
 from qaconv.training.device import find_device, out_of_memory_names
 from qaconv.training.holdout import Holdout
@@ -29,7 +30,8 @@ def adapt(params: Params, target: str) -> None:
     Where times are not used, or train nothing better, it is the network that the adaptation began with.
 
     Raises:
-        InputError: the sightings have not been matched, an image cannot be read, or the device is missing.
+        InputError: the sightings have not been matched with this network, an image cannot be read, or the device is
+            missing.
     """
     with out_of_memory_names("lower train.identities_per_batch, train.images_per_identity or evaluate.batch_size"):
         _adapt(params, target)
@@ -39,6 +41,10 @@ def _adapt(params: Params, target: str) -> None:
     manifest = Manifest.load(PREPARED / target)
     matches = Matches.load(target, SERVED_METHOD, params.evaluate.parts)
     profile = TLiftProfile.load(TLIFT / target / f"{SERVED_METHOD}.json", model=matches.model)
+    if matches.model != weights_digest(MODELS / SERVED_METHOD):
+        raise InputError(
+            f"{MATCHES / target}: is of another network than {MODELS / SERVED_METHOD}; run `dvc repro adapt`"
+        )
     unfinished = UNFINISHED / f"adapt-{target}"
     adaptation = Adaptation(
         params,

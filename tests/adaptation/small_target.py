@@ -1,5 +1,6 @@
 """A small target whose people are colours and walk past three cameras, and a source of other colours."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from qaconv.adaptation.view import View, view_target
 from qaconv.config import Params
 from qaconv.data.loading import in_torch
 from qaconv.data.manifest import Manifest
-from qaconv.models.checkpoint import Architecture, build_network, save_network
+from qaconv.models.checkpoint import Architecture, build_network, save_network, weights_digest
 from qaconv.paths import MODELS, PREPARED, SOURCES, TLIFT
 from tests.stages.site_params import site_params
 
@@ -24,8 +25,8 @@ COUNT = PEOPLE * CAMERAS * CROPS
 def target_params(folder: Path) -> Params:
     """Return the settings of a project whose target is `shop`."""
     values = site_params(folder, "other")
-    values["train"].update(datasets=["other"], identities_per_batch=8, images_per_identity=2)
-    values["adapt"].update(targets=["shop"], rounds=1, epochs=1)
+    values["train"].update(datasets=["other"], identities_per_batch=8, images_per_identity=2, lr_drop_by="holdout")
+    values["adapt"].update(targets=["shop"], rounds=1, epochs=2)
     return Params.model_validate(values)
 
 
@@ -63,8 +64,9 @@ def write_target(params: Params, *, pids: np.ndarray | None = None, times: bool 
     network = build_network(architecture, 1)
     save_network(network, MODELS / "qaconv", {"calibration": None}, {})
     seen = view_target(network, manifest, params.evaluate, device=torch.device("cpu"), workers=0)
-    seen.profile.save(TLIFT / "shop" / "qaconv.json")
-    return seen
+    model = weights_digest(MODELS / "qaconv")
+    replace(seen.profile, model=model).save(TLIFT / "shop" / "qaconv.json")
+    return replace(seen, matches=replace(seen.matches, model=model))
 
 
 def _write_held_out(rng: np.random.Generator) -> None:

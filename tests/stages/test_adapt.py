@@ -11,6 +11,7 @@ from qaconv.adaptation import rounds
 from qaconv.adaptation.outcome import AdaptationMetrics
 from qaconv.adaptation.view import View
 from qaconv.config import Params
+from qaconv.errors import InputError
 from qaconv.matching.results import Matches
 from qaconv.models.checkpoint import load_network, weights_digest
 from qaconv.paths import ADAPTED, MODELS, UNFINISHED
@@ -114,6 +115,12 @@ def _raise_at_call(number: int, call: Callable[..., Any], error: type[Exception]
         return call(*arguments)
 
     return counted
+
+
+def test_matches_of_another_network_are_refused(params: Params, copy: Path) -> None:
+    (MODELS / "qaconv" / "weights.safetensors").write_bytes(b"another")
+    with pytest.raises(InputError, match=r"artifacts/matches/shop: is of another network than artifacts/model/qaconv"):
+        adapt(params, "shop")
 
 
 def test_without_times_the_network_stays_as_it_was(
