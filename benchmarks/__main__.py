@@ -17,6 +17,7 @@ RESULTS = FOLDER / "results.json"
 NO_PARTS = (
     "__init__",
     "__main__",
+    "adapting",
     "baseline",
     "demo",
     "estimates",

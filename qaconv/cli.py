@@ -117,6 +117,12 @@ def identify(
 
 
 @app.command()
+def adapt(target: Target) -> None:
+    """Adapt the served method's network to a target without labels, or resume a killed adaptation."""
+    _run_target_stage("adapt", target)
+
+
+@app.command()
 def evaluate(target: Target) -> None:
     """Measure the networks on a target."""
     _run_target_stage("evaluate", target)

@@ -90,6 +90,12 @@ stages:
       cmd: sh evaluate.sh ${item}
       deps: [artifacts/model, evaluate.sh, "made_up/metrics/${item}.json"]
       outs: ["metrics/${item}.json", "metrics/cmc/${item}.csv", "metrics/queries/${item}.parquet"]
+  adapt:
+    foreach: ${adapt.targets}
+    do:
+      cmd: mkdir -p artifacts/adapted && echo ${item} >artifacts/adapted/${item}
+      deps: [artifacts/model/qaconv, "artifacts/tlift/${item}"]
+      outs: ["artifacts/adapted/${item}"]
   report:
     cmd: cp -r made_up/artifacts/report artifacts/
     deps: [metrics]

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
+from qaconv.config.adapting import AdaptConfig
 from qaconv.config.kinds import Method, MethodSettings, Rerank
 from qaconv.config.operation import DriftConfig, GateConfig, IngestConfig, ServeConfig
 from qaconv.config.outdated import replace_outdated
@@ -187,6 +188,7 @@ class Params(Settings):
     sources: SourcesConfig
     methods: dict[MethodName, Method]
     evaluate: EvaluateConfig
+    adapt: AdaptConfig = AdaptConfig()
     report: ReportConfig
     registry: RegistryConfig
     gate: GateConfig
@@ -203,6 +205,8 @@ class Params(Settings):
                 raise ValueError(f"{key} must name each dataset once, got {names}")
             if unknown:
                 raise ValueError(f"{key} names unknown datasets {unknown}, allowed: {', '.join(sorted(self.datasets))}")
+        if unknown := sorted(set(self.adapt.targets) - set(self.targets)):
+            raise ValueError(f"adapt.targets names unknown targets {unknown}, allowed: {', '.join(self.targets)}")
         if unknown := sorted(set(self.serve.retention_days) - set(self.targets)):
             raise ValueError(
                 f"serve.retention_days names unknown targets {unknown}, allowed: {', '.join(self.targets)}"

@@ -165,16 +165,24 @@ class Matches:
         Raises:
             InputError: a stage has not run, or ran for another network.
         """
-        folder = RERANKED / target / method
-        if not (folder / MODEL).is_file():
-            raise InputError(f"{folder / MODEL} does not exist; `dvc repro rerank@{target}` writes it")
-        matched, model = Matched.load(target, method), (folder / MODEL).read_text(encoding="utf-8")
-        if model != matched.model:
-            raise InputError(f"{folder}: is of another network than {MATCHES / target}; run `dvc repro rerank`")
-        scores = open_table(folder / SCORES)
-        measured = folder / (MEASURED + SCORES)
+        return cls.open(MATCHES / target / method, RERANKED / target / method, target)
+
+    @classmethod
+    def open(cls, matched_folder: Path, reranked_folder: Path, target: str) -> "Matches":
+        """Open the folders of one method that `save_matches` and `save_reranked` have written.
+
+        Raises:
+            InputError: one of them is missing, or they are of two networks.
+        """
+        if not (reranked_folder / MODEL).is_file():
+            raise InputError(f"{reranked_folder / MODEL} does not exist; `dvc repro rerank@{target}` writes it")
+        matched = Matched.open(matched_folder, f"match@{target}")
+        if (reranked_folder / MODEL).read_text(encoding="utf-8") != matched.model:
+            raise InputError(f"{reranked_folder}: is of another network than {matched_folder}; run `dvc repro rerank`")
+        scores = open_table(reranked_folder / SCORES)
+        measured = reranked_folder / (MEASURED + SCORES)
         scores_of_measured = open_table(measured) if measured.is_file() else scores
-        return cls(matched.logits, scores, scores_of_measured, *_others(matched.everything), model)
+        return cls(matched.logits, scores, scores_of_measured, *_others(matched.everything), matched.model)
 
     def draw_pairs(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
         """Draw pairs of a query and a gallery image: numbers of both sightings, and their scores in [0, 1], [S] each.

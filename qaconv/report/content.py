@@ -4,7 +4,7 @@ Figures are in [0, 1], scores are logits, times are seconds. Feature maps have H
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 Outcome = Literal["success", "near miss", "failure"]
@@ -339,6 +339,7 @@ class Report:
         seed: of the drawn examples.
         targets: those with labels, in the order of params.yaml.
         estimated: those without labels, in that order.
+        adapted: content of metrics.json by target of `adapt.targets`.
     """
 
     rankings: Mapping[str, str]
@@ -348,6 +349,7 @@ class Report:
     seed: int
     targets: Sequence[Target]
     estimated: Sequence[EstimatedTarget]
+    adapted: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def served(self) -> str:

@@ -2,13 +2,14 @@
 
 import logging
 
+from qaconv.adaptation.outcome import METRICS_FILE, AdaptationMetrics
 from qaconv.config import Params
 from qaconv.files import replacing_folder, write_json
 from qaconv.metrics.estimates_file import load_target
 from qaconv.metrics.metrics_file import TargetMetrics
 from qaconv.metrics.rankings import list_rankings
 from qaconv.models.checkpoint import load_network
-from qaconv.paths import METRICS, MODELS, REPORT
+from qaconv.paths import ADAPTED, METRICS, MODELS, REPORT
 from qaconv.progress import track
 from qaconv.report import Report, render_page
 from qaconv.report.gather import gather_pictures, gather_target, read_json, read_table
@@ -42,6 +43,9 @@ def report(params: Params) -> None:
         seed=params.seed,
         targets=targets,
         estimated=estimated,
+        adapted={
+            name: AdaptationMetrics.load(ADAPTED / name / METRICS_FILE).model_dump() for name in params.adapt.targets
+        },
     )
     page = render_page(content, {target.name: gather_pictures(target) for target in content.networks})
     with replacing_folder(REPORT) as folder:

@@ -2,18 +2,16 @@
 
 import json
 from dataclasses import asdict
-from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
-from qaconv.config import ImageConfig, Params
+from qaconv.config import Params
 from qaconv.files import read_file
 from qaconv.models.checkpoint import save_network
 from qaconv.paths import MODELS, SOURCES, UNFINISHED
 from qaconv.training.device import out_of_memory_names
 from qaconv.training.distributed import is_first, joined
-from qaconv.training.holdout import Holdout
+from qaconv.training.holdout import read_holdout
 from qaconv.training.methods import Sources
 
 
@@ -31,7 +29,7 @@ def train(params: Params, method: str) -> None:
         table = read_file(pd.read_parquet, SOURCES / "train.parquet")
         summary = json.loads((SOURCES / "summary.json").read_text(encoding="utf-8"))
         network = chosen.build(params.seed)
-        holdout = _read_holdout(chosen.image)
+        holdout = read_holdout(chosen.image)
         history = chosen.fit(network, Sources(table, summary, holdout, params.seed, device, machine, unfinished))
         if not is_first():
             return
@@ -45,15 +43,3 @@ def train(params: Params, method: str) -> None:
         tables = {"history.csv": history.to_csv(index=False, lineterminator="\n")}
         save_network(network, MODELS / method, trained, tables)
         unfinished.unlink()
-
-
-def _read_holdout(size: ImageConfig) -> Holdout | None:
-    table = read_file(pd.read_parquet, SOURCES / "holdout.parquet")
-    if table.empty:
-        return None
-    return Holdout(
-        [Path(path) for path in table["path"]],
-        table["label"].to_numpy().astype(np.int64),
-        table.groupby(["domain", "camid"]).ngroup().to_numpy().astype(np.int64),
-        size,
-    )

@@ -8,16 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 
 from qaconv.config import ImageConfig
 from qaconv.data.loading import encode_all, in_torch
 from qaconv.errors import InputError
+from qaconv.files import read_file
 from qaconv.matching import score_matrix
 from qaconv.metrics import Calibration, evaluate_ranking, fit_calibration
 from qaconv.metrics.sightings import Sightings
 from qaconv.models.checkpoint import Network
+from qaconv.paths import SOURCES
 
 BATCH_SIZE = 256
 
@@ -72,3 +75,23 @@ class Holdout:
         encode = in_torch(network.encoder, device)
         maps = encode_all(encode, self.paths, self.size, batch_size=BATCH_SIZE, workers=workers)
         return score_matrix(maps, maps, network.head, device=device)
+
+
+def read_holdout(size: ImageConfig) -> Holdout | None:
+    """Read the people held out of data/sources. None if there are none.
+
+    Args:
+        size: of the network's images.
+
+    Raises:
+        InputError: the table cannot be read, or holds too few people.
+    """
+    table = read_file(pd.read_parquet, SOURCES / "holdout.parquet")
+    if table.empty:
+        return None
+    return Holdout(
+        [Path(path) for path in table["path"]],
+        table["label"].to_numpy().astype(np.int64),
+        table.groupby(["domain", "camid"]).ngroup().to_numpy().astype(np.int64),
+        size,
+    )

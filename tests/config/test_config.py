@@ -289,6 +289,11 @@ def test_nesting_without_end_and_aliases_of_aliases_are_refused_in_a_short_messa
         load_params(path)
 
 
+def test_only_targets_can_be_adapted_to(tmp_path: Path) -> None:
+    message = refusal(tmp_path, lambda values: values["adapt"]["targets"].append("harbour"))
+    assert "adapt.targets names unknown targets ['harbour'], allowed: campus, station, mall, street" in message
+
+
 def test_message_about_two_keys_does_not_show_all_settings(tmp_path: Path) -> None:
     message = refusal(tmp_path, lambda values: values["targets"].append("harbour"))
     assert "found" not in message

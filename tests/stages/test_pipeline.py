@@ -20,6 +20,7 @@ from qaconv.errors import InputError
 from qaconv.matching import MapStore
 from qaconv.models.checkpoint import weights_digest
 from qaconv.paths import BLOCKS, FEATURES, FINGERPRINTS, MATCHES, METRICS, MODELS, PREPARED, SOURCES, TLIFT
+from qaconv.stages.adapt import adapt
 from qaconv.stages.evaluate import evaluate
 from qaconv.stages.features import features
 from qaconv.stages.fit_tlift import fit_tlift
@@ -66,6 +67,7 @@ def run_all(params: Params) -> None:
     rerank(params, "shop")
     fit_tlift(params, "shop")
     identify(params, "shop")
+    adapt(params, "shop")
     evaluate(params, "shop")
 
 
@@ -88,7 +90,18 @@ def test_the_same_parameters_and_data_give_the_same_bytes(
 def test_the_stages_write_every_output_of_dvc_yaml_and_nothing_else(project: Path) -> None:
     stages = yaml.safe_load((PROJECT / "dvc.yaml").read_text())["stages"]
     outputs = set()
-    for name in ("prepare", "sources", "train", "features", "match", "rerank", "fit_tlift", "identify", "evaluate"):
+    for name in (
+        "prepare",
+        "sources",
+        "train",
+        "features",
+        "match",
+        "rerank",
+        "fit_tlift",
+        "identify",
+        "adapt",
+        "evaluate",
+    ):
         stage = stages[name].get("do", stages[name])
         keys = METHODS if name == "train" else ["shop"]
         for path, key in product([*stage["outs"], *stage.get("metrics", [])], keys):

@@ -49,6 +49,7 @@ def params(site_folder: Path) -> Params:
     values["sources"]["datasets"] = ["school"]
     values["datasets"]["yard"] = values["datasets"]["shop"]
     values["targets"].append("yard")
+    values["adapt"]["targets"] = ["yard"]
     return Params.model_validate(values)
 
 
@@ -191,6 +192,14 @@ def test_people_are_counted_and_the_least_certain_identity_is_shown(project: Pat
     assert "Identity 1: 2 sightings, mean probability 25.0 %" in page.text
     largest = max(row["identities"] for row in shop["present"])
     assert f"at most {largest}" in page.text
+
+
+def test_an_adapted_network_stands_next_to_the_one_that_it_began_with(page: Page, data: Any) -> None:
+    assert data["adapted"]["yard"]["right"]["after"] == 0.875
+    words = " ".join(page.text.split())
+    assert "yardas trained62.5–––––50.0" in words.replace(" yard", "yard")
+    assert "yardadapted87.5–––––43.8" in words.replace(" yard", "yard")
+    assert "has changed by 25.0 points (95 per cent interval 12.5 to 37.5)" in words
 
 
 def test_a_page_of_targets_without_labels_alone_says_that_nothing_was_measured(

@@ -1,0 +1,133 @@
+"""Adapt the demo's network to networks drawn for it, and measure by labels what that changes.
+
+`python -m benchmarks.adapting [SEED ...]` prints a row for each drawn network and way to choose identities: by looks
+and times, by looks alone, and with the times of each camera permuted, where the profile finds no signal and nothing is
+trained. The settings of `adapt` were chosen on the seeds 401 and 402.
+"""
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.demo import require_outputs
+from benchmarks.machine import describe
+from qaconv.adaptation.measurement import measure
+from qaconv.adaptation.outcome import AdaptationMetrics, Figures
+from qaconv.adaptation.rounds import Adaptation
+from qaconv.adaptation.view import View, view_target
+from qaconv.config import Params, SiteConfig, load_params
+from qaconv.data.layouts import market1501
+from qaconv.data.manifest import Manifest
+from qaconv.identities import Edges, find_edges_by_scores
+from qaconv.metrics import Calibration
+from qaconv.models.checkpoint import load_network
+from qaconv.paths import MODELS, SOURCES
+from qaconv.synthetic.render import render_site
+from qaconv.training.device import find_device
+from qaconv.training.holdout import read_holdout
+from qaconv.training.methods.trained import TrainedMethod
+
+SEEDS = (401, 402, 403)
+COLUMNS = ("network", "identities by", "round", "direct", "held out", "all rankings", "right by times", "sources")
+
+
+@dataclass(frozen=True)
+class LooksAlone(View):
+    """A view whose identities do not use times; times still judge its matches."""
+
+    calibration: Calibration
+
+    @cached_property
+    def edges(self) -> Edges:
+        """Pairs that may show one person, by their scores."""
+        logits = self.calibration.scale * self.matches.neighbour_logits + self.calibration.offset
+        return find_edges_by_scores(self.matches.neighbours, logits)
+
+
+def main(seeds: list[int]) -> None:
+    """Print the table."""
+    require_outputs([MODELS, SOURCES])
+    params = load_params()
+    table = Table(*COLUMNS, title="mAP and shares in per cent, before > after", title_justify="left")
+    with TemporaryDirectory() as folder:
+        for seed in seeds:
+            for way, metrics in adapt_to(draw(seed, Path(folder) / str(seed)), params, Path(folder) / "unfinished"):
+                table.add_row(str(seed), way, *_cells(metrics))
+    console = Console(soft_wrap=True, highlight=False)
+    console.print(f"{describe()['processor']}, {describe()['threads']} threads")
+    console.print(table)
+
+
+def draw(seed: int, folder: Path) -> Manifest:
+    """Draw a network of 4 to 6 cameras and 60 to 80 people with labels, and 40 more."""
+    site = SiteConfig(seed=seed, cameras=4 + seed % 3, people=60 + 10 * (seed % 3), distractors=40, junk=15)
+    render_site(site, folder, processes=1)
+    return market1501.read(folder, folder.name)
+
+
+def adapt_to(manifest: Manifest, params: Params, unfinished: Path) -> Iterator[tuple[str, AdaptationMetrics]]:
+    """Yield each way to choose identities with what the adaptation has changed."""
+    network = MODELS / params.registry.method
+    trained = load_network(network)[1]
+    method = params.method(params.registry.method)
+    assert isinstance(method, TrainedMethod)
+    device = find_device(params.machine.device)
+    holdout = read_holdout(method.image)
+
+    def adapt(view: View, of_manifest: Manifest, settings: Params) -> AdaptationMetrics:
+        adaptation = Adaptation(settings, method, "drawn", of_manifest, network, unfinished, device)
+        return measure(adaptation, adaptation.run(view), holdout)
+
+    def see(of_manifest: Manifest, name: str) -> View:
+        folder = unfinished.with_name(name)
+        return view_target(network, of_manifest, params.evaluate, folder, device=device, workers=params.machine.workers)
+
+    view = see(manifest, "seen")
+    yield "looks and times", adapt(view, manifest, params)
+    one_round = params.model_copy(update={"adapt": params.adapt.model_copy(update={"rounds": 1})})
+    looks = LooksAlone(view.sightings, view.matches, view.profile, Calibration(**trained["calibration"]))
+    yield "looks alone, one round", adapt(looks, manifest, one_round)
+    permuted = permute_times(manifest)
+    yield "times permuted", adapt(see(permuted, "permuted"), permuted, params)
+
+
+def permute_times(manifest: Manifest) -> Manifest:
+    """Permute the times among the sightings of each camera."""
+    rng = np.random.default_rng(5)
+    camid, times = manifest.frame["camid"].to_numpy(), manifest.frame["time_s"].to_numpy()
+    permuted = times.copy()
+    for camera in np.unique(camid):
+        rows = np.flatnonzero(camid == camera)
+        permuted[rows] = times[rng.permutation(rows)]
+    return replace(manifest, frame=manifest.frame.assign(time_s=permuted))
+
+
+def _cells(metrics: AdaptationMetrics) -> Iterator[str]:
+    def change(name: str) -> str:
+        return " > ".join(_percent(_figure(figures, name)) for figures in (metrics.before, metrics.after))
+
+    yield str(metrics.kept_round)
+    yield from map(change, ("direct", "held_out", "reranked_tlift"))
+    yield f"{_percent(metrics.right.before)} > {_percent(metrics.right.after)}" if metrics.right else "times are off"
+    yield change("source_map")
+
+
+def _figure(figures: Figures, name: str) -> float | None:
+    assert figures.rankings is not None
+    value: float | None = figures.rankings.get(name) or getattr(figures, name, None)
+    return value
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f}"
+
+
+if __name__ == "__main__":
+    main([int(seed) for seed in sys.argv[1:]] or list(SEEDS))

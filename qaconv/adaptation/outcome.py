@@ -1,0 +1,67 @@
+"""Define, write and read what an adaptation has changed, `artifacts/adapted/<target>/metrics.json`."""
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError
+
+from qaconv.errors import InputError
+from qaconv.files import read_file
+
+METRICS_FILE = "metrics.json"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Change(_Part):
+    """A share before and after, and the 95 per cent interval of the difference, over people."""
+
+    before: FiniteFloat
+    after: FiniteFloat
+    low: FiniteFloat
+    high: FiniteFloat
+    people: int
+
+
+class Figures(_Part):
+    """One network on the target; of `rankings` and `held_out`, mAP in [0, 1], only labels know."""
+
+    expected_precision: FiniteFloat | None = None  # of pairs on two cameras that are more likely than not
+    expected_found: FiniteFloat | None = None  # share of sightings joined with a right one on another camera
+    source_map: FiniteFloat | None = None  # on the source's people held out, what was learnt there; none without any
+    rankings: dict[str, FiniteFloat] | None = None  # of all queries; most sightings were trained on, without labels
+    held_out: FiniteFloat | None = None  # direct, of queries of people held out
+
+
+class AdaptationMetrics(_Part):
+    """What an adaptation has changed.
+
+    Attributes:
+        kept_round: whose network was kept; 0: the one that it began with.
+        reason: why no further round was trained, for people.
+        right: share of right ones among the mutual best matches of people held out, by times alone. None where times
+            are not used.
+        before: the network that it began with.
+        after: the network that was kept.
+    """
+
+    kept_round: int
+    reason: str
+    right: Change | None
+    before: Figures
+    after: Figures
+
+    @classmethod
+    def load(cls, path: Path) -> "AdaptationMetrics":
+        """Read the file.
+
+        Raises:
+            InputError: it does not exist, or is not such a file.
+        """
+        try:
+            return cls.model_validate_json(read_file(Path.read_text, path))
+        except ValidationError as error:
+            fault = error.errors()[0]
+            name = ".".join(map(str, fault["loc"]))
+            raise InputError(f"{path}: {name}: {fault['msg']}; `dvc repro adapt` writes it") from error

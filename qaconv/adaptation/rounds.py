@@ -1,0 +1,230 @@
+"""Adapt a network to a target in rounds: identities by times and looks become labels, which the network learns.
+
+N sightings. What a round has trained is kept, and found again after a kill by a digest of what it was trained with.
+"""
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from qaconv.adaptation.core import choose_core, draw_held_out
+from qaconv.adaptation.evidence import HeldOutMatches, judge_by_times
+from qaconv.adaptation.view import View, view_target
+from qaconv.config import Params
+from qaconv.data.loading import Crops
+from qaconv.data.manifest import Manifest
+from qaconv.data.training_reader import TrainingCrops
+from qaconv.data.transforms import build_augmentation
+from qaconv.identities.quality import estimate_purity
+from qaconv.models.checkpoint import load_network, save_network, weights_digest
+from qaconv.training.methods.trained import TrainedMethod
+from qaconv.training.trainer import train
+
+log = logging.getLogger(__name__)
+
+FINGERPRINT = "fingerprint"  # key of a round's model.json
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Round:
+    """What was trained, and what times say of it.
+
+    Attributes:
+        number: from 1; 0 is the network that the adaptation begins with.
+        network: folder of the network.
+        view: of the target.
+        matches: of people held out, judged by times alone; None where times are not used.
+        sightings: that were trained on.
+        identities: that they were taken for.
+        purity: share of the sightings that show the most frequent person of their identity, estimated without labels.
+    """
+
+    number: int
+    network: Path
+    view: View
+    matches: HeldOutMatches | None = None
+    sightings: int = 0
+    identities: int = 0
+    purity: float | None = None
+
+    def row(self) -> dict[str, object]:
+        """Return the row of rounds.csv."""
+        return {
+            "round": self.number,
+            "sightings": self.sightings,
+            "identities": self.identities,
+            "purity": self.purity,
+            "right": self.matches.share if self.matches else None,
+        }
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """All rounds of an adaptation.
+
+    Attributes:
+        first: the network that it begins with, which is not trained.
+        trained: rounds from 1.
+        held_out: number of each sighting's identity among those held out, from 0, and -1 of the others, [N].
+        reason: why no further round was trained, for people.
+    """
+
+    first: Round
+    trained: Sequence[Round]
+    held_out: Ints
+    reason: str
+
+    @property
+    def best(self) -> Round:
+        """The round with the most right ones among the matches of people held out; of equal ones the first."""
+        return max((self.first, *self.trained), key=lambda each: each.matches.share if each.matches else 0.0)
+
+
+@dataclass(frozen=True)
+class Adaptation:
+    """The adaptation of a network to a target.
+
+    Attributes:
+        params: of the project.
+        method: that is served.
+        target: name.
+        manifest: of the target; no pid is read.
+        network: folder of the network to begin with.
+        unfinished: folder of what is kept until the end.
+        device: where to train and match.
+    """
+
+    params: Params
+    method: TrainedMethod
+    target: str
+    manifest: Manifest
+    network: Path
+    unfinished: Path
+    device: torch.device
+
+    def run(self, view: View) -> Rounds:
+        """Train rounds until one is no better.
+
+        Without odds that count times nothing is trained: looks alone do not say when they are wrong.
+
+        Args:
+            view: the target, as the network sees it that the adaptation begins with.
+        """
+        if view.profile.match_odds is None:
+            nobody = np.full(len(view.sightings), -1, dtype=np.int64)
+            return Rounds(Round(0, self.network, view), (), nobody, f"times are not used: {view.profile.reason}")
+        held_out = draw_held_out(view.identities.identity, self.params.seed)
+        rounds = [Round(0, self.network, view, judge_by_times(view, view, held_out))]
+        reason = None
+        while reason is None:
+            reason = self._add_round(rounds, held_out)
+        return Rounds(rounds[0], rounds[1:], held_out, reason)
+
+    def _add_round(self, rounds: list[Round], held_out: Ints) -> str | None:
+        """Train a further round, or return the reason to stop."""
+        number, last = len(rounds), rounds[-1].view
+        shares = [each.matches.share for each in rounds if each.matches]
+        if number > 1 and shares[-1] <= shares[-2]:
+            return f"matches of people held out got no better in round {number - 1}"
+        if number > self.params.adapt.rounds:
+            return f"adapt.rounds is {self.params.adapt.rounds}"
+        if last.profile.match_odds is None:
+            return f"times are not used after round {number - 1}: {last.profile.reason}"
+        camid = last.sightings["camid"].to_numpy()
+        labels = choose_core(camid, last.identities, held_out, self.params.adapt.least_probability)
+        identities = int(labels.max(initial=-1)) + 1
+        if identities < (needed := self.method.train.identities_per_batch):
+            return f"{identities} identities are sure enough to train on; at least {needed} are needed"
+        core = labels >= 0
+        purity = estimate_purity(labels[core], last.people[:, core]).value
+        network = self._train(number, labels)
+        view = view_target(
+            network,
+            self.manifest,
+            self.params.evaluate,
+            self.unfinished / f"view-{number}",
+            device=self.device,
+            workers=self.params.machine.workers,
+        )
+        matches = judge_by_times(view, rounds[0].view, held_out)
+        rounds.append(Round(number, network, view, matches, int(core.sum()), identities, purity))
+        log.info("%s: %s", self.target, ", ".join(f"{name} {value}" for name, value in rounds[-1].row().items()))
+        return None
+
+    def _train(self, number: int, labels: Ints) -> Path:
+        """Train a round, or find it trained, and return the folder of its network.
+
+        Args:
+            number: of the round.
+            labels: of the target's sightings, [N]; those below 0 are not trained on.
+        """
+        folder = self.unfinished / f"round-{number}"
+        table = self._table(labels)
+        recipe = self.recipe | {"round": number}
+        described = json.dumps(recipe, sort_keys=True) + table.to_csv(index=False)
+        fingerprint = sha256(described.encode()).hexdigest()
+        if (folder / "model.json").is_file() and load_network(folder)[1][FINGERPRINT] == fingerprint:
+            log.info("%s, round %d: was trained before", self.target, number)
+            return folder
+        network, _ = load_network(self.network)
+        size = network.architecture.image
+        crops = Crops(table["path"].tolist(), size)
+        augmentation = build_augmentation(self.method.augment, size)
+        settings = self.params.adapt
+        state = self.unfinished / "training.pt"
+        history = train(
+            network,
+            TrainingCrops(crops, table["label"].tolist(), augmentation),
+            np.full(len(table), self.target),
+            self.method.train.model_copy(
+                update={
+                    "epochs": settings.epochs,
+                    "lr": settings.lr,
+                    "backbone_lr": settings.lr,
+                    "lr_drop_epoch": max(1, settings.epochs - 1),
+                    "lr_drop_when_loss_below": 0.0,
+                    "lr_drop_by": "training_loss",
+                }
+            ),
+            self.method,
+            holdout=None,
+            seed=self.params.seed + number,
+            device=self.device,
+            workers=self.params.machine.workers,
+            checkpoint_every_steps=self.params.machine.checkpoint_every_steps,
+            state_path=state,
+            fingerprint=fingerprint,
+        )
+        tables = {"history.csv": history.to_csv(index=False, lineterminator="\n")}
+        save_network(network, folder, {FINGERPRINT: fingerprint}, tables)
+        state.unlink()
+        return folder
+
+    @cached_property
+    def recipe(self) -> dict[str, object]:
+        """What is trained with, except for the images."""
+        return {
+            "target": self.target,
+            "network": weights_digest(self.network),
+            "seed": self.params.seed,
+            "adapt": self.params.adapt.model_dump(exclude={"targets", "rounds"}),
+            "method": self.method.model_dump(),
+            "torch": torch.__version__,
+        }
+
+    def _table(self, labels: Ints) -> pd.DataFrame:
+        """Return path and label of each image to train on."""
+        core = labels >= 0
+        images = self.manifest.sightings()["image"].to_numpy()[core]
+        return pd.DataFrame({"path": [self.manifest.root / image for image in images], "label": labels[core]})

@@ -1,0 +1,69 @@
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from qaconv.adaptation.evidence import HeldOutMatches
+from qaconv.adaptation.measurement import measure
+from qaconv.adaptation.outcome import AdaptationMetrics
+from qaconv.adaptation.rounds import Adaptation, Round, Rounds
+from qaconv.adaptation.view import View
+from qaconv.data.manifest import UNLABELLED, Manifest
+from qaconv.errors import InputError
+from qaconv.paths import MODELS, PREPARED
+from tests.adaptation.small_target import COUNT, encode_by_torch, target_params, write_target
+
+
+@pytest.fixture(scope="module")
+def target(tmp_path_factory: pytest.TempPathFactory) -> tuple[Adaptation, View]:
+    folder = tmp_path_factory.mktemp("project")
+    params = target_params(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        encode_by_torch(patch)
+        view = write_target(params)
+        manifest = Manifest.load(PREPARED / "shop")
+    return Adaptation(params, "shop", manifest, folder / MODELS / "qaconv", folder, torch.device("cpu")), view
+
+
+def rounds(view: View, *shares: float) -> Rounds:
+    """Return rounds with these shares of right matches of two people held out."""
+    held_out = np.full(COUNT, -1)
+    held_out[:2] = 0, 1
+    made = [
+        Round(number, Path("none"), view, HeldOutMatches(np.full(2, 4 * share), np.full(2, 4.0)))
+        for number, share in enumerate(shares)
+    ]
+    return Rounds(made[0], made[1:], held_out, "no reason")
+
+
+@pytest.mark.parametrize(("shares", "kept"), [((0.5, 0.75, 0.7), 1), ((0.5, 0.4), 0), ((0.5, 0.5), 0), ((0.5,), 0)])
+def test_the_round_with_the_largest_share_is_kept_and_the_first_of_equal_ones(
+    target: tuple[Adaptation, View], shares: tuple[float, ...], kept: int
+) -> None:
+    adaptation, view = target
+    metrics = measure(adaptation, rounds(view, *shares), None)
+    assert metrics.kept_round == kept
+    assert metrics.right
+    assert (metrics.right.before, metrics.right.after) == (0.5, shares[kept])
+    assert metrics.before.source_map is None
+
+
+def test_labels_measure_where_there_are_some_and_nowhere_else(target: tuple[Adaptation, View]) -> None:
+    adaptation, view = target
+    before = measure(adaptation, rounds(view, 0.5), None).before
+    assert before.rankings
+    assert before.rankings["direct"] == pytest.approx(before.held_out, abs=0.3)
+    frame = adaptation.manifest.frame.assign(pid=UNLABELLED)
+    unlabelled = replace(adaptation, manifest=replace(adaptation.manifest, frame=frame))
+    figures = measure(unlabelled, rounds(view, 0.5), None).before
+    assert (figures.rankings, figures.held_out) == (None, None)
+    assert figures.expected_precision == before.expected_precision
+
+
+def test_a_file_that_is_no_measurement_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "metrics.json").write_text('{"kept_round": 1, "reason": ""}')
+    with pytest.raises(InputError, match=r"metrics\.json: right: Field required; `dvc repro adapt` writes it"):
+        AdaptationMetrics.load(tmp_path / "metrics.json")

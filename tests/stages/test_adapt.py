@@ -1,0 +1,135 @@
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from qaconv.adaptation import rounds
+from qaconv.adaptation.outcome import AdaptationMetrics
+from qaconv.adaptation.view import View
+from qaconv.config import Params
+from qaconv.errors import InputError
+from qaconv.matching.results import Matches
+from qaconv.models.checkpoint import load_network, weights_digest
+from qaconv.paths import ADAPTED, MODELS, UNFINISHED
+from qaconv.stages.adapt import adapt
+from tests.adaptation.small_target import COUNT, encode_by_torch, target_params, write_target
+
+SHOP = ADAPTED / "shop"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def without_graphs() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        encode_by_torch(patch)
+        yield
+
+
+@pytest.fixture(scope="module")
+def params(tmp_path_factory: pytest.TempPathFactory) -> Params:
+    return target_params(tmp_path_factory.mktemp("unused"))
+
+
+@pytest.fixture(scope="module")
+def project(params: Params, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A project with a labelled target that has been adapted; its matches are those that the stage reads."""
+    folder = tmp_path_factory.mktemp("project")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        run(params, patch)
+        yield folder
+
+
+def run(params: Params, patch: pytest.MonkeyPatch, **target: Any) -> View:
+    """Write a target and adapt to it in the working folder."""
+    view = write_target(params, **target)
+    patch.setattr(Matches, "load", lambda *_: view.matches)
+    adapt(params, "shop")
+    return view
+
+
+@pytest.fixture
+def copy(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the project in the working folder, which has not been adapted."""
+    folder = tmp_path / "copy"
+    shutil.copytree(project, folder)
+    shutil.rmtree(folder / ADAPTED)
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def weights(folder: Path) -> bytes:
+    return (folder / SHOP / "weights.safetensors").read_bytes()
+
+
+def test_the_network_is_trained_on_identities_and_says_what_it_began_with(params: Params, project: Path) -> None:
+    metrics = AdaptationMetrics.load(project / SHOP / "metrics.json")
+    table = pd.read_csv(project / SHOP / "rounds.csv")
+    assert table["round"].tolist() == list(range(len(table)))
+    assert table["sightings"][1] > 20
+    assert 0.8 < table["purity"][1] <= 1
+    _, trained = load_network(project / SHOP)
+    assert trained["adapted"]["network"] == weights_digest(project / MODELS / "qaconv")
+    assert trained["adapted"]["kept_round"] == metrics.kept_round
+    assert metrics.before.rankings and metrics.after.rankings
+    assert list(metrics.before.rankings) == ["direct", "reranked", "tlift", "reranked_tlift"]
+
+
+def test_other_pids_give_the_same_weights(
+    params: Params, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run(params, monkeypatch, pids=np.random.default_rng(5).integers(-1, 9, COUNT))
+    assert weights(tmp_path) == weights(project)
+    assert (tmp_path / SHOP / "rounds.csv").read_bytes() == (project / SHOP / "rounds.csv").read_bytes()
+
+
+def test_a_killed_adaptation_resumes_to_the_same_weights(
+    params: Params, project: Path, copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(Exception):
+        pass
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rounds, "judge_by_times", _raise_at_call(2, rounds.judge_by_times, Killed))
+        with pytest.raises(Killed):
+            adapt(params, "shop")
+    assert (UNFINISHED / "adapt-shop" / "round-1" / "weights.safetensors").is_file()
+    monkeypatch.setattr(rounds, "train", None)  # round 1 is not trained again
+    adapt(params, "shop")
+    assert weights(copy) == weights(project)
+    assert not (UNFINISHED / "adapt-shop").exists()
+
+
+def _raise_at_call(number: int, call: Callable[..., Any], error: type[Exception]) -> Callable[..., Any]:
+    calls = 0
+
+    def counted(*arguments: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == number:
+            raise error
+        return call(*arguments)
+
+    return counted
+
+
+def test_matches_of_another_network_are_refused(params: Params, copy: Path) -> None:
+    (MODELS / "qaconv" / "weights.safetensors").write_bytes(b"another")
+    with pytest.raises(InputError, match=r"artifacts/matches/shop: is of another network than artifacts/model/qaconv"):
+        adapt(params, "shop")
+
+
+def test_without_times_the_network_stays_as_it_was(
+    params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run(params, monkeypatch, times=False)
+    metrics = AdaptationMetrics.load(SHOP / "metrics.json")
+    assert (metrics.kept_round, metrics.right) == (0, None)
+    assert metrics.reason.startswith("times are not used: ")
+    assert weights_digest(SHOP) == weights_digest(MODELS / "qaconv")
+    assert metrics.after == metrics.before
