@@ -39,7 +39,7 @@ def train(params: Params, method: str) -> None:
         trained = {
             "seed": params.seed,
             "method": chosen.model_dump(mode="json"),
-            "data": summary,
+            "data": summary if chosen.trains else {"digests": summary["digests"]},
             "calibration": asdict(calibration) if calibration else None,
         }
         tables = {"history.csv": history.to_csv(index=False, lineterminator="\n")}

@@ -7,9 +7,7 @@ from pydantic import model_validator
 
 from qaconv.config import AugmentConfig, BackboneConfig, TrainConfig
 from qaconv.config.kinds import Loss, MethodSettings, Sampler
-from qaconv.errors import InputError
-from qaconv.paths import WEIGHTS
-from qaconv.training.methods import Sources
+from qaconv.training.methods import Sources, find_weights
 
 NO_FILE = ("none", "imagenet")  # values of backbone.weights that name no file
 
@@ -68,10 +66,7 @@ class TrainedMethod(MethodSettings):
         return train_on(network, self, sources)
 
     def _with_weights_file(self) -> BackboneConfig:
-        """Return the backbone with the path of its weights, which a clone must be able to get."""
+        """Return the backbone with the path of its weights."""
         if self.backbone.weights in NO_FILE:
             return self.backbone
-        path = WEIGHTS / self.backbone.weights
-        if not path.with_name(f"{path.name}.dvc").is_file():
-            raise InputError(f"backbone.weights: {path} must be added to DVC, so that clones have it: `dvc add {path}`")
-        return self.backbone.model_copy(update={"weights": str(path)})
+        return self.backbone.model_copy(update={"weights": str(find_weights(self.backbone.weights))})
