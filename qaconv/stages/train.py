@@ -44,7 +44,7 @@ def train(params: Params, method: str) -> None:
         }
         tables = {"history.csv": history.to_csv(index=False, lineterminator="\n")}
         save_network(network, MODELS / method, trained, tables)
-        unfinished.unlink()
+        unfinished.unlink(missing_ok=True)  # a method that trains nothing has none
 
 
 def _read_holdout(size: ImageConfig) -> Holdout | None:

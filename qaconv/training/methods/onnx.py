@@ -3,16 +3,18 @@
 import logging
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
-import pandas as pd
 from pydantic import Field, PositiveFloat
 
 from qaconv.config.kinds import MethodSettings
 from qaconv.config.values import Settings
 from qaconv.errors import InputError
 from qaconv.training.methods import Sources, find_weights
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 log = logging.getLogger(__name__)
 
@@ -56,8 +58,10 @@ class OnnxMethod(MethodSettings):
         torch.nn.init.zeros_(network.head.weight.bias)
         return network
 
-    def fit(self, network: Any, sources: Sources) -> pd.DataFrame:
+    def fit(self, network: Any, sources: Sources) -> "pd.DataFrame":
         """Let the head's norms see scores of different images, so that logits have a mean of 0 and a deviation of 1."""
+        import pandas as pd
+
         from qaconv.data.loading import encode_all, in_torch
         from qaconv.training.scale import standardise
 

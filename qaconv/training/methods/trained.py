@@ -1,13 +1,15 @@
 """Train an encoder and a head on the sources: what the methods that are trained here have in common."""
 
-from typing import Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-import pandas as pd
 from pydantic import model_validator
 
 from qaconv.config import AugmentConfig, BackboneConfig, TrainConfig
 from qaconv.config.kinds import Loss, MethodSettings, Sampler
 from qaconv.training.methods import Sources, find_weights
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 NO_FILE = ("none", "imagenet")  # values of backbone.weights that name no file
 
@@ -59,7 +61,7 @@ class TrainedMethod(MethodSettings):
         architecture = Architecture(backbone=backbone, image=self.image, pooled=self.pooled, head=self.variant)
         return build_network(architecture, seed)
 
-    def fit(self, network: Any, sources: Sources) -> pd.DataFrame:
+    def fit(self, network: Any, sources: Sources) -> "pd.DataFrame":
         """Train the network on the sources, or go on with a training that was killed."""
         from qaconv.training.sources import train_on
 
