@@ -14,7 +14,7 @@ def change_params(changes: Mapping[str, Any]) -> None:
     """Write new values into params.yaml in the working folder, and keep its comments.
 
     Args:
-        changes: values by dotted key, such as train.epochs.
+        changes: values by dotted key, such as methods.qaconv.train.epochs.
 
     Raises:
         InputError: a key does not exist or a value is invalid; the file is then unchanged.

@@ -37,6 +37,7 @@ BUILT_IN: dict[Group, dict[str, str]] = {
     "method": {
         "qaconv": "qaconv.training.methods.qaconv:QAConvMethod",
         "pooled": "qaconv.training.methods.pooled:PooledMethod",
+        "onnx": "qaconv.training.methods.onnx:OnnxMethod",
     },
     "backbone": {
         **dict.fromkeys(_RESNETS, "qaconv.models.backbones:build_torchvision"),

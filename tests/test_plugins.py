@@ -46,7 +46,7 @@ def test_a_definition_that_a_notebook_runs_again_replaces_itself() -> None:
 
 
 def test_an_unknown_group_is_refused() -> None:
-    with pytest.raises(ValueError, match="unknown group 'colour', allowed: layout, backbone"):
+    with pytest.raises(ValueError, match="unknown group 'colour', allowed: layout, method, backbone"):
         plugins.register("colour", "red")  # type: ignore[arg-type]
 
 

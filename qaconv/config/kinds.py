@@ -122,6 +122,7 @@ class MethodSettings(KindSettings):
     """Base of the methods: each makes a network that encodes images and compares them."""
 
     about: ClassVar[str]  # a sentence for the report: what it compares
+    trains: ClassVar[bool] = True  # whether it learns from the images of the sources
     image: ImageConfig
     backbone: Any  # settings with the key `weights`, on whose file DVC makes the method depend
 

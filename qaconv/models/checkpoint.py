@@ -15,6 +15,7 @@ from qaconv.config.values import Settings
 from qaconv.errors import InputError
 from qaconv.files import replacing_folder, write_json
 from qaconv.models.encoder import Encoder, build_encoder
+from qaconv.models.graph_encoder import GraphEncoder
 from qaconv.models.head import QAConv
 
 
@@ -27,17 +28,31 @@ class Architecture(Settings):
     head: Literal["v1", "v2"] = "v2"
 
 
+class GraphArchitecture(Settings):
+    """Description of a network whose encoder is a graph that was not trained here."""
+
+    file: str  # name of the ONNX file
+    sha256: str  # of the file
+    image: ImageConfig
+    maps: tuple[int, int, int]  # C, h, w
+
+
 @dataclass(frozen=True)
 class Network:
     """An encoder, the head that compares its maps, and their description."""
 
-    encoder: Encoder
+    encoder: Encoder | GraphEncoder
     head: QAConv
-    architecture: Architecture
+    architecture: Architecture | GraphArchitecture
 
 
-def build_network(architecture: Architecture, seed: int) -> Network:
-    """Build a network with initial weights: from the backbone's file if there is one, else drawn from `seed`."""
+def build_network(architecture: Architecture | GraphArchitecture, seed: int) -> Network:
+    """Build a network with initial weights: from the backbone's file if there is one, else drawn from `seed`.
+
+    An encoder that is a graph has none before its state is loaded.
+    """
+    if isinstance(architecture, GraphArchitecture):
+        return Network(GraphEncoder(), QAConv(*architecture.maps), architecture)
     backbone, image = architecture.backbone, architecture.image
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -104,12 +119,9 @@ def load_network(folder: Path | str) -> tuple[Network, dict[str, Any]]:
     folder = Path(folder)
     try:
         description = json.loads((folder / "model.json").read_text(encoding="utf-8"))
-        architecture = Architecture.model_validate(description["architecture"])
+        architecture = _read_architecture(description["architecture"])
         weights = load_file(folder / "weights.safetensors")
-        unfilled = architecture.model_copy(
-            update={"backbone": architecture.backbone.model_copy(update={"weights": "none"})}
-        )
-        network = build_network(unfilled, seed=0)
+        network = build_network(_unfilled(architecture), seed=0)
         for part, module in (("encoder", network.encoder), ("head", network.head)):
             module.load_state_dict(
                 {name.removeprefix(f"{part}."): value for name, value in weights.items() if name.startswith(f"{part}.")}
@@ -120,3 +132,15 @@ def load_network(folder: Path | str) -> tuple[Network, dict[str, Any]]:
         raise
     except (OSError, ValueError, KeyError, TypeError, SafetensorError, RuntimeError) as error:
         raise InputError(f"{folder}: holds no network that can be read: {error}; `dvc repro` writes it") from error
+
+
+def _read_architecture(values: dict[str, Any]) -> Architecture | GraphArchitecture:
+    kind: type[Architecture | GraphArchitecture] = GraphArchitecture if "maps" in values else Architecture
+    return kind.model_validate_json(json.dumps(values))
+
+
+def _unfilled(architecture: Architecture | GraphArchitecture) -> Architecture | GraphArchitecture:
+    """Return the architecture without the file that its training began with."""
+    if isinstance(architecture, GraphArchitecture):
+        return architecture
+    return architecture.model_copy(update={"backbone": architecture.backbone.model_copy(update={"weights": "none"})})

@@ -86,10 +86,11 @@ def estimate_rows(params: Params, metrics: Mapping[str, float]) -> list[dict[str
 
 
 def _figures(params: Params, metrics: Mapping[str, float]) -> str:
-    trained = f"Trained on {', '.join(params.sources.datasets)}."
+    trains = params.method(params.registry.method).trains
+    sources = f"{'Trained' if trains else 'Not trained here; scores scaled'} on {', '.join(params.sources.datasets)}."
     measured = _table(f"{RESULTS}:", result_rows(params, metrics))
     estimated = _table(f"{ESTIMATES}:", estimate_rows(params, metrics))
-    return "\n\n".join([trained, *measured, *estimated])
+    return "\n\n".join([sources, *measured, *estimated])
 
 
 def _table(title: str, rows: list[dict[str, str]]) -> list[str]:

@@ -5,13 +5,17 @@ from torch import Tensor
 
 from qaconv.data.loading import Encode, in_torch
 from qaconv.models.checkpoint import Network
+from qaconv.models.graph_encoder import GraphEncoder
 from qaconv.release.graphs import encoder_graph
 from qaconv.runtime.sessions import open_graph
 
 
 def fastest(network: Network, device: torch.device) -> Encode:
-    """Encode with ONNX Runtime on a CPU, one batch a core, and with PyTorch elsewhere; docs/matching.md has figures."""
-    if device.type != "cpu":
+    """Encode with ONNX Runtime on a CPU, one batch a core, and with PyTorch elsewhere; docs/matching.md has figures.
+
+    An encoder that is a graph runs on the CPU everywhere.
+    """
+    if device.type != "cpu" and not isinstance(network.encoder, GraphEncoder):
         return in_torch(network.encoder, device)
     network.encoder.eval()
     session = open_graph(encoder_graph(network), threads=1)

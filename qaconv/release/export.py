@@ -149,9 +149,9 @@ def _contract(
     verification: VerificationMetrics | None,
 ) -> Contract:
     """Collect what a user of the graphs must know, and cannot find without this package."""
-    image, backbone = network.architecture.image, network.architecture.backbone
-    architecture = network.architecture.model_dump()
-    architecture["backbone"]["weights"] = Path(backbone.weights).name  # a local file's folder stays private
+    image, architecture = network.architecture.image, network.architecture.model_dump(mode="json")
+    if backbone := architecture.get("backbone"):
+        backbone["weights"] = Path(backbone["weights"]).name  # a local file's folder stays private
     return Contract(
         graphs={name: _graph(graph, differences[name]) for name, graph in graphs.items()},
         crop_resize=CropResize(

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from qaconv.models.checkpoint import Network
 from qaconv.models.encoder import Encoder
+from qaconv.models.graph_encoder import GraphEncoder
 from qaconv.models.head import QAConv
 
 OPSET = 18  # what torch's exporter writes by itself, and every server in use runs
@@ -19,6 +20,8 @@ OPSET = 18  # what torch's exporter writes by itself, and every server in use ru
 
 def encoder_graph(network: Network) -> bytes:
     """Export the encoder: RGB crops uint8 [N, H, W, 3] to maps float32 [N, C, h, w] of unit length over C."""
+    if isinstance(network.encoder, GraphEncoder):
+        return network.encoder.graph
     image = network.architecture.image
     crops = torch.zeros(2, image.height, image.width, 3, dtype=torch.uint8)
     return _to_onnx(_CropEncoder(network.encoder), {"images": crops}, ["N"], "maps")

@@ -250,8 +250,9 @@ def set_text(path: Path, key: str, text: str) -> Path:
 )
 def test_number_is_read_as_dvc_reads_it(tmp_path: Path, key: str, text: str, value: float) -> None:
     path = set_text(tmp_path / "params.yaml", key, text)
-    dvc_value = YAML(typ="safe").load(path.read_text())["methods.qaconv.train"][key]  # as dvc.utils.serialize does
-    assert getattr(load_params(path).train, key) == value == dvc_value
+    dvc_values = YAML(typ="safe").load(path.read_text())  # as dvc.utils.serialize does
+    for methods in (load_params(path).model_dump()["methods"], dvc_values["methods"]):
+        assert methods["qaconv"]["train"][key] == value
 
 
 @pytest.mark.parametrize(
@@ -285,7 +286,7 @@ def test_nesting_without_end_and_aliases_of_aliases_are_refused_in_a_short_messa
         load_params(path)
     lists = "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 30))
     path.write_text(f"a0: &a0 [x]\n{lists}seed: *a29\n")
-    with pytest.raises(InputError, match=r"(?s)seed: [^,]*, found \[\[.*\.\.\. 47 faults in all$"):
+    with pytest.raises(InputError, match=r"(?s)seed: [^,]*, found \[\[.*\.\.\. 44 faults in all$"):
         load_params(path)
 
 

@@ -13,8 +13,8 @@ PARAMS = Path(__file__).parents[2] / "params.yaml"
 
 def test_invalid_change_is_refused_by_the_name_of_the_file_itself(params_file: Path) -> None:
     with pytest.raises(InputError) as caught, editing_params(params_file) as values:
-        values["train"]["epochs"] = -1
-    assert str(caught.value).startswith(f"{params_file}: train.epochs")
+        values["methods"]["qaconv"]["train"]["epochs"] = -1
+    assert str(caught.value).startswith(f"{params_file}: methods.qaconv.train.epochs")
     assert params_file.read_bytes() == PARAMS.read_bytes()
     assert list(params_file.parent.iterdir()) == [params_file]
 

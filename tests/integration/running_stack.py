@@ -31,8 +31,8 @@ SMALL = {
         "shop": {"layout": "table", "path": "data/raw/shop/sightings.csv"},
     },
     "targets": ["campus", "shop"],
-    "image": {"height": 48, "width": 24},
 }
+IMAGE = {"height": 48, "width": 24}
 TRAIN = {"identities_per_batch": 4, "images_per_identity": 2, "epochs": 2, "lr_drop_epoch": 2}
 STATES = ["Scheduled", "Pending", "Running", "Completed"]  # the states of a successful run, in order
 WEAK = {"neck_channels": 2}  # a first champion that a later one can beat
@@ -149,8 +149,10 @@ def write_small_project(folder: Path, **variables: str) -> None:
     """Clone this repository with a small camera network, and write free ports and further variables to .local/env."""
     subprocess.run(["git", "clone", "--quiet", str(REPOSITORY), str(folder)], check=True)
     settings = yaml.safe_load((folder / "params.yaml").read_text(encoding="utf-8")) | SMALL
-    settings["train"] |= TRAIN
-    settings["backbone"] |= WEAK
+    for method in settings["methods"].values():
+        method["image"] = IMAGE
+        method["train"] |= TRAIN
+        method["backbone"] |= WEAK
     settings["evaluate"]["parts"] = 2
     settings["machine"]["blocks"] = str(folder / ".local/blocks")
     settings["gate"]["max_calibration_error"] = 0.3  # measured on one or two held-out people

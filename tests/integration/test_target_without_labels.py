@@ -21,7 +21,7 @@ from tests.imports import PROJECT
 from tests.stages.site_params import site_params
 from tests.tracked_projects import start_dvc
 
-TRAIN = {"datasets": ["shop"], "identities_per_batch": 4, "images_per_identity": 2, "epochs": 1, "lr_drop_epoch": 1}
+TRAIN = {"identities_per_batch": 4, "images_per_identity": 2, "epochs": 1, "lr_drop_epoch": 1}
 CAMERAS = ("entrance", "hall", "roof")
 
 
@@ -44,7 +44,7 @@ def params(tmp_path: Path, site_folder: Path, sightings: pd.DataFrame, monkeypat
     values = site_params(site_folder, "unused")
     values["datasets"] = {"shop": values["datasets"]["shop"], "yard": {"layout": "table", "path": "yard"}}
     values["targets"] = ["shop", "yard"]
-    values["sources"].update(holdout_share=0.25)
+    values["sources"] = {"datasets": ["shop"], "holdout_share": 0.25}
     for method in values["methods"].values():
         method["train"].update(TRAIN)
     values["gate"].update(max_calibration_error=1.0, min_match_precision=0.0)

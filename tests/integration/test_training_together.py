@@ -26,11 +26,11 @@ def folder(site_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.chdir(tmp_path)
     set_params(PROJECT / "params.yaml", datasets={"shop": {"layout": "market1501", "path": str(site_folder)}})
     values = yaml.safe_load(Path("params.yaml").read_text())
-    values.update(targets=["shop"], image={"height": 32, "width": 16})
-    values["backbone"].update(neck_channels=8)
-    values["train"].update(datasets=["shop"], identities_per_batch=4, images_per_identity=2, epochs=1, lr_drop_epoch=1)
-    values["sources"].update(holdout_share=0.25)
+    values.update(targets=["shop"], sources={"datasets": ["shop"], "holdout_share": 0.25})
     for method in values["methods"].values():
+        method["image"] = {"height": 32, "width": 16}
+        method["backbone"].update(neck_channels=8)
+        method["train"].update(identities_per_batch=4, images_per_identity=2, epochs=1, lr_drop_epoch=1)
         method["train"].update(lr=1e-3, backbone_lr=1e-3)
     Path("params.yaml").write_text(yaml.safe_dump(values))
     prepare(load_params(), "shop")
@@ -42,7 +42,7 @@ def set_params(source: Path, **changes: Any) -> None:
     """Write params.yaml from `source` with some settings changed."""
     values = yaml.safe_load(source.read_text())
     for name, change in changes.items():
-        values[name] = values[name] | change if name in ("machine", "train") else change
+        values[name] = values[name] | change if name == "machine" else change
     Path("params.yaml").write_text(yaml.safe_dump(values))
 
 

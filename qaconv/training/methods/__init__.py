@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qaconv.config import MachineConfig
+from qaconv.errors import InputError
+from qaconv.paths import WEIGHTS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,3 +37,15 @@ class Sources:
     device: "torch.device"
     machine: MachineConfig
     state_path: Path
+
+
+def find_weights(name: str) -> Path:
+    """Return the path of a file in data/weights, which a clone must be able to get.
+
+    Raises:
+        InputError: the file is not in DVC.
+    """
+    path = WEIGHTS / name
+    if not path.with_name(f"{name}.dvc").is_file():
+        raise InputError(f"backbone.weights: {path} must be added to DVC, so that clones have it: `dvc add {path}`")
+    return path

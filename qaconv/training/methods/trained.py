@@ -1,15 +1,15 @@
 """Train an encoder and a head on the sources: what the methods that are trained here have in common."""
 
-from typing import Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-import pandas as pd
 from pydantic import model_validator
 
 from qaconv.config import AugmentConfig, BackboneConfig, TrainConfig
 from qaconv.config.kinds import Loss, MethodSettings, Sampler
-from qaconv.errors import InputError
-from qaconv.paths import WEIGHTS
-from qaconv.training.methods import Sources
+from qaconv.training.methods import Sources, find_weights
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 NO_FILE = ("none", "imagenet")  # values of backbone.weights that name no file
 
@@ -61,17 +61,14 @@ class TrainedMethod(MethodSettings):
         architecture = Architecture(backbone=backbone, image=self.image, pooled=self.pooled, head=self.variant)
         return build_network(architecture, seed)
 
-    def fit(self, network: Any, sources: Sources) -> pd.DataFrame:
+    def fit(self, network: Any, sources: Sources) -> "pd.DataFrame":
         """Train the network on the sources, or go on with a training that was killed."""
         from qaconv.training.sources import train_on
 
         return train_on(network, self, sources)
 
     def _with_weights_file(self) -> BackboneConfig:
-        """Return the backbone with the path of its weights, which a clone must be able to get."""
+        """Return the backbone with the path of its weights."""
         if self.backbone.weights in NO_FILE:
             return self.backbone
-        path = WEIGHTS / self.backbone.weights
-        if not path.with_name(f"{path.name}.dvc").is_file():
-            raise InputError(f"backbone.weights: {path} must be added to DVC, so that clones have it: `dvc add {path}`")
-        return self.backbone.model_copy(update={"weights": str(path)})
+        return self.backbone.model_copy(update={"weights": str(find_weights(self.backbone.weights))})

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from ruamel.yaml.comments import CommentedMap
 
 from qaconv.config import load_params
 from qaconv.config.editing import editing_params
@@ -52,7 +53,7 @@ def _set(params: MutableMapping[str, Any], recipe: Mapping[str, Any], prefix: st
             yield from _set(params[key], value, f"{prefix}{key}.")
         elif current != value:
             yield f"{prefix}{key}: {_show(params, key)} -> {_show(recipe, key)}"
-            params[key] = value
+            params[key] = _in_one_line(value) if isinstance(value, Mapping) else value
 
 
 def _are_blocks_of_one_kind(current: Any, value: Any) -> bool:
@@ -60,6 +61,13 @@ def _are_blocks_of_one_kind(current: Any, value: Any) -> bool:
     if not isinstance(current, Mapping) or not isinstance(value, Mapping):
         return False
     return bool(current.get("kind") == value.get("kind"))
+
+
+def _in_one_line(block: Mapping[str, Any]) -> CommentedMap:
+    """Return a block as the files write the settings of a kind."""
+    line = CommentedMap(block)
+    line.fa.set_flow_style()
+    return line
 
 
 def _show(values: Mapping[str, Any], key: str) -> Any:
