@@ -130,3 +130,9 @@ def test_command_prints_what_it_changed_and_changes_it_once(old: Path, monkeypat
     assert (first.exit_code, second.exit_code) == (0, 0)
     assert first.output.splitlines()[0] == "deployments is now targets"
     assert second.output == "params.yaml is current\n"
+
+
+def test_a_list_of_parts_becomes_their_number() -> None:
+    values = {"evaluate": {"parts": [1, 2, 3], "rerank": {"kind": "k_reciprocal"}}}
+    assert replace_outdated(values, Path("params.yaml")) == ["evaluate.parts is now a number, 3"]
+    assert values["evaluate"]["parts"] == 3

@@ -18,7 +18,15 @@ HEADER = " ".join(line.removeprefix("# ") for line in TEXT.partition("stages:")[
 LEFT_OUT_SENTENCE = HEADER.partition("No dependency,")[2].partition(". ")[0]
 LEFT_OUT = {f"qaconv/{name}" for name in re.findall(r"[\w/]+\.py", LEFT_OUT_SENTENCE)}
 # Files that a stage imports for its log alone.
-LOGS = {"synthetic": ("qaconv/data/layouts/", "qaconv/data/manifest.py", "qaconv/metrics/", "qaconv/runtime/limits.py")}
+LOGS = {
+    "synthetic": (
+        "qaconv/data/layouts/",
+        "qaconv/data/manifest.py",
+        "qaconv/metrics/",
+        "qaconv/runtime/limits.py",
+        "qaconv/tables.py",
+    )
+}
 # Kinds that params.yaml names, whose code a stage runs without importing it by name.
 KINDS = {stage: {PROJECT / "qaconv/matching/rerankers.py"} for stage in ("rerank", "adapt", "evaluate", "report")}
 OUTS = {
