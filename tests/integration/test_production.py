@@ -28,7 +28,7 @@ from tests.integration.running_stack import Stack, make, wait_for, write_small_p
 
 pytestmark = pytest.mark.production
 
-BETTER = {"backbone.neck_channels": 32}  # changes that make a challenger better than the first champion
+BETTER = {"methods.qaconv.backbone.neck_channels": 32}  # changes that make a challenger better than the first champion
 DOWN_S = 15.0  # seconds that a server is down
 
 
@@ -253,7 +253,7 @@ def test_a_better_challenger_is_promoted_although_each_server_is_down_for_a_whil
 
 
 def test_a_worse_challenger_is_refused_with_its_reason(stack: Stack, registry: MlflowClient) -> None:
-    stack.complete("retrain/weekly", changes={"backbone.neck_channels": 3}, fan_out=False)
+    stack.complete("retrain/weekly", changes={"methods.qaconv.backbone.neck_channels": 3}, fan_out=False)
     assert aliases(registry) == {"challenger": "3", "champion": "2", "previous": "1"}
     tags = registry.get_model_version("qaconv", "3").tags
     assert tags["gate"] == "refused"
