@@ -51,7 +51,6 @@ SITES = {
     OTHER: SiteConfig(seed=502, cameras=5, people=90, distractors=60, junk=40),
 }
 LARGE = (96, 48)  # height and width; the other recipes use two thirds of it
-FIVE = {"epochs": 5, "lr_drop_epoch": 4}
 CPU = torch.device("cpu")
 SEED = 7
 BACKBONE = {"name": "resnet18", "last_layer": "layer2", "neck_channels": "none", "weights": "none"}
@@ -76,7 +75,7 @@ TRAIN = {
     "learnt_accuracy": 0,
     "holdout_share": 0,
 }
-SGD = {"optimiser": "sgd", "lr_warm_up_epochs": 0, "lr": 0.05, "backbone_lr": 0.05, "clip_norm": 8}
+SGD: dict[str, Any] = {"optimiser": "sgd", "lr_warm_up_epochs": 0, "lr": 0.05, "backbone_lr": 0.05, "clip_norm": 8}
 
 
 class EarlierIdentity(LossSettings):
@@ -138,16 +137,19 @@ def recipe(
 NECK = {"neck_channels": 64}
 RECIPES = {
     "QAConv": recipe(PairwiseMatching(), backbone=NECK, **SGD),
-    "baseline before": recipe(EarlierIdentity(), backbone=NECK, **SGD),
-    "baseline before, Adam": recipe(EarlierIdentity(), backbone=NECK, lr=1e-3, backbone_lr=1e-3),
+    "before": recipe(EarlierIdentity(), backbone=NECK, **SGD),
+    "before, Adam": recipe(EarlierIdentity(), backbone=NECK),
     "baseline": recipe(),
-    "baseline, rate 0.001": recipe(lr=1e-3, backbone_lr=1e-3),
-    "baseline, SGD": recipe(**{**SGD, "lr_warm_up_epochs": 1, "clip_norm": 0}),
-    "baseline, neck of 64": recipe(backbone=NECK, lr=1e-3, backbone_lr=1e-3),
-    "baseline, erasing 0.5": recipe(augment={"erasing": 0.5}, lr=1e-3, backbone_lr=1e-3),
+    "SGD": recipe(**{**SGD, "lr_warm_up_epochs": 1, "clip_norm": 0}),
+    "neck of 64": recipe(backbone=NECK),
+    "rate 0.001": recipe(lr=1e-3, backbone_lr=1e-3),
+    "erasing 0.5": recipe(augment={"erasing": 0.5}),
     "large": recipe(size=LARGE),
     "large, rate 0.001": recipe(size=LARGE, lr=1e-3, backbone_lr=1e-3),
-    "large, layer3": recipe(size=LARGE, backbone={"last_layer": "layer3"}, lr=1e-3, backbone_lr=1e-3, **FIVE),
+    "large, rate 0.001, layer3": recipe(
+        size=LARGE, backbone={"last_layer": "layer3"}, lr=1e-3, backbone_lr=1e-3, epochs=5, lr_drop_epoch=4
+    ),
+    "large, layer4": recipe(size=LARGE, backbone={"last_layer": "layer4", "last_stride": 1}, epochs=2, lr_drop_epoch=2),
 }
 
 

@@ -85,7 +85,7 @@ class TimmBackbone(nn.Module):
         name = config.name.removeprefix("timm:")
         stride = STRIDES[config.last_layer] * config.last_stride // 2
         # timm dilates layer4's convolutions in return
-        options = {"output_stride": stride} if config.last_stride == 1 else {}
+        options: dict[str, Any] = {"output_stride": stride} if config.last_stride == 1 else {}
         file = None
         if config.weights not in ("none", "imagenet"):
             path = _require_file(Path(config.weights))

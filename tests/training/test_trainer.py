@@ -217,6 +217,7 @@ def test_gradients_of_encoder_head_and_loss_are_clipped_by_their_norms_alone() -
     recipe = RECIPE.model_copy(update={"clip_norm": 2})
     learner = trainer._Learner(network, recipe, method, torch.device("cpu"), people=3)
     learner.step(torch.rand(4, 3, 32, 16), torch.tensor([0, 0, 1, 1]), epoch=0)
+    assert isinstance(learner.loss, SteepHeadLoss)
     for weights in (network.encoder.parameters(), network.head.parameters(), [learner.loss.weight]):
         norms = [weight.grad.norm() for weight in weights if weight.grad is not None]
         assert torch.stack(norms).norm().item() == pytest.approx(2, rel=1e-3)
