@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import process_time
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -23,7 +23,6 @@ from qaconv.config import (
     AugmentConfig,
     BackboneConfig,
     ImageConfig,
-    MethodConfig,
     SiteConfig,
     TrainConfig,
 )
@@ -36,7 +35,7 @@ from qaconv.data.training_reader import TrainingCrops
 from qaconv.data.transforms import build_augmentation
 from qaconv.matching import score_matrix
 from qaconv.metrics import evaluate_ranking
-from qaconv.models.checkpoint import Architecture, Network, build_network
+from qaconv.models.checkpoint import Network
 from qaconv.models.head import QAConv
 from qaconv.models.losses import Outcome
 from qaconv.models.losses.identity import Identity
@@ -44,6 +43,9 @@ from qaconv.models.losses.pairs import hardest
 from qaconv.models.losses.pairwise_matching import PairwiseMatching
 from qaconv.synthetic.render import render_site
 from qaconv.training import trainer
+from qaconv.training.methods.pooled import PooledMethod
+from qaconv.training.methods.qaconv import QAConvMethod
+from qaconv.training.methods.trained import TrainedMethod
 
 SOURCE, OTHER = "501", "502"
 SITES = {
@@ -56,7 +58,6 @@ SEED = 7
 BACKBONE = {"name": "resnet18", "last_layer": "layer2", "neck_channels": "none", "weights": "none"}
 AUGMENT = {"pad": 4, "rotation_degrees": 0, "flip": 0.5, "colour_jitter": 0.3, "occlusion": 0.3}
 TRAIN = {
-    "datasets": [SOURCE],
     "amp": False,
     "freeze_batchnorm": False,
     "identities_per_batch": 16,
@@ -73,7 +74,6 @@ TRAIN = {
     "lr_drop_epoch": 5,
     "learnt_by_epoch": 100,
     "learnt_accuracy": 0,
-    "holdout_share": 0,
 }
 SGD: dict[str, Any] = {"optimiser": "sgd", "lr_warm_up_epochs": 0, "lr": 0.05, "backbone_lr": 0.05, "clip_norm": 8}
 
@@ -106,50 +106,45 @@ class EarlierIdentityLoss(nn.Module):
         return Outcome(softmax + F.relu(0.3 - positive + negative).mean() + matching.loss, matching.accuracy)
 
 
-class Recipe(NamedTuple):
-    """The settings that a network is trained with."""
-
-    method: MethodConfig
-    size: ImageConfig
-    backbone: BackboneConfig
-    augment: AugmentConfig
-    train: TrainConfig
-
-
 def recipe(
     loss: LossSettings | None = None,
     size: tuple[int, int] = (64, 32),
     backbone: Mapping[str, Any] | None = None,
     augment: Mapping[str, Any] | None = None,
-    **train: Any,
-) -> Recipe:
+    train: Mapping[str, Any] | None = None,
+) -> TrainedMethod:
     """Return the demo's recipe of the baseline with changes."""
     loss = loss or Identity()
-    return Recipe(
-        MethodConfig(pooled=loss.needs_vectors, loss=loss, sampler=PKSampler()),
-        ImageConfig(height=size[0], width=size[1]),
-        BackboneConfig.model_validate({**BACKBONE, **(backbone or {})}),
-        AugmentConfig.model_validate({**AUGMENT, **(augment or {})}),
-        TrainConfig.model_validate({**TRAIN, **train}),
+    kind = PooledMethod if loss.needs_vectors else QAConvMethod
+    return kind(
+        image=ImageConfig(height=size[0], width=size[1]),
+        backbone=BackboneConfig.model_validate({**BACKBONE, **(backbone or {})}),
+        augment=AugmentConfig.model_validate(AUGMENT | dict(augment or {})),
+        loss=loss,
+        sampler=PKSampler(),
+        train=TrainConfig.model_validate({**TRAIN, **(train or {})}),
     )
 
 
 NECK = {"neck_channels": 64}
+SLOW = {"lr": 1e-3, "backbone_lr": 1e-3}
 RECIPES = {
-    "QAConv": recipe(PairwiseMatching(), backbone=NECK, **SGD),
-    "before": recipe(EarlierIdentity(), backbone=NECK, **SGD),
+    "QAConv": recipe(PairwiseMatching(), backbone=NECK, train=SGD),
+    "before": recipe(EarlierIdentity(), backbone=NECK, train=SGD),
     "before, Adam": recipe(EarlierIdentity(), backbone=NECK),
     "baseline": recipe(),
-    "SGD": recipe(**{**SGD, "lr_warm_up_epochs": 1, "clip_norm": 0}),
+    "SGD": recipe(train={**SGD, "lr_warm_up_epochs": 1, "clip_norm": 0}),
     "neck of 64": recipe(backbone=NECK),
-    "rate 0.001": recipe(lr=1e-3, backbone_lr=1e-3),
+    "rate 0.001": recipe(train=SLOW),
     "erasing 0.5": recipe(augment={"erasing": 0.5}),
     "large": recipe(size=LARGE),
-    "large, rate 0.001": recipe(size=LARGE, lr=1e-3, backbone_lr=1e-3),
+    "large, rate 0.001": recipe(size=LARGE, train=SLOW),
     "large, rate 0.001, layer3": recipe(
-        size=LARGE, backbone={"last_layer": "layer3"}, lr=1e-3, backbone_lr=1e-3, epochs=5, lr_drop_epoch=4
+        size=LARGE, backbone={"last_layer": "layer3"}, train={**SLOW, "epochs": 5, "lr_drop_epoch": 4}
     ),
-    "large, layer4": recipe(size=LARGE, backbone={"last_layer": "layer4", "last_stride": 1}, epochs=2, lr_drop_epoch=2),
+    "large, layer4": recipe(
+        size=LARGE, backbone={"last_layer": "layer4", "last_stride": 1}, train={"epochs": 2, "lr_drop_epoch": 2}
+    ),
 }
 
 
@@ -177,19 +172,19 @@ def draw(name: str, folder: Path) -> Manifest:
 
 def measure(name: str, sites: Mapping[str, Manifest], folder: Path) -> list[str]:
     """Train a recipe on the source, and return the cells of its row."""
-    method, size, backbone, augment, train = RECIPES[name]
+    method = RECIPES[name]
     source = sites[SOURCE]
     rows = source.frame[(source.frame["split"] == "train") & (source.frame["pid"] != JUNK)]
     labels = np.unique(rows["pid"], return_inverse=True)[1].tolist()
     paths = [source.root / image for image in rows["image"]]
-    crops = TrainingCrops(Crops(paths, size), labels, build_augmentation(augment, size))
-    network = build_network(Architecture(backbone=backbone, image=size, pooled=method.pooled), SEED)
+    crops = TrainingCrops(Crops(paths, method.image), labels, build_augmentation(method.augment, method.image))
+    network = method.build(SEED)
     started = process_time()
     history = trainer.train(
         network,
         crops,
         np.array([SOURCE] * len(paths)),
-        train,
+        method.train,
         method,
         holdout=None,
         seed=SEED,

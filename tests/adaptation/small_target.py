@@ -64,7 +64,7 @@ def write_target(params: Params, *, pids: np.ndarray | None = None, times: bool 
     network = MODELS / "qaconv"
     save_network(params.method("qaconv").build(1), network, {"calibration": None}, {})
     device = torch.device("cpu")
-    seen = view_target(network, manifest, params.evaluate, UNFINISHED / "seen", device=device, workers=0)
+    seen = view_target(network, manifest, params.evaluate, UNFINISHED.resolve() / "seen", device=device, workers=0)
     replace(seen.profile, model=seen.matches.model).save(TLIFT / "shop" / "qaconv.json")
     return seen
 

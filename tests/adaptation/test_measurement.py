@@ -13,6 +13,7 @@ from qaconv.adaptation.view import View
 from qaconv.data.manifest import UNLABELLED, Manifest
 from qaconv.errors import InputError
 from qaconv.paths import MODELS, PREPARED
+from qaconv.training.methods.trained import TrainedMethod
 from tests.adaptation.small_target import COUNT, encode_by_torch, target_params, write_target
 
 
@@ -25,7 +26,10 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> tuple[Adaptation, View]:
         encode_by_torch(patch)
         view = write_target(params)
         manifest = Manifest.load(PREPARED / "shop")
-    return Adaptation(params, "shop", manifest, folder / MODELS / "qaconv", folder, torch.device("cpu")), view
+    method = params.method("qaconv")
+    assert isinstance(method, TrainedMethod)
+    network = folder / MODELS / "qaconv"
+    return Adaptation(params, method, "shop", manifest, network, folder, torch.device("cpu")), view
 
 
 def rounds(view: View, *shares: float) -> Rounds:
