@@ -10,7 +10,7 @@ import torch
 from qaconv.data.loading import Crops
 from qaconv.data.training_reader import TrainingCrops
 from qaconv.data.transforms import build_augmentation
-from qaconv.models.checkpoint import Network
+from qaconv.models.checkpoint import Architecture, Network
 from qaconv.training.methods import Sources
 from qaconv.training.methods.trained import NO_FILE, TrainedMethod
 from qaconv.training.trainer import train
@@ -30,6 +30,7 @@ def train_on(network: Network, method: TrainedMethod, sources: Sources) -> pd.Da
         "data": sources.summary,
         "torch": torch.__version__,
     }
+    assert isinstance(network.architecture, Architecture)
     weights = network.architecture.backbone.weights
     if weights not in NO_FILE:
         described["weights"] = sha256(Path(weights).read_bytes()).hexdigest()
