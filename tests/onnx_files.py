@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -41,7 +42,7 @@ def write_embedding(
     weights = rng.normal(0, spread, (CHANNELS, 3, 1, 1)).astype(np.float32)
     first = [] if channels_first else [helper.make_node("Transpose", ["images"], ["first"], perm=[0, 3, 1, 2])]
     # The operators in the middle do what exporters write for a batch of one: a shape that holds the 1.
-    shapes = {"vector": [batch, CHANNELS], "column": [batch, CHANNELS, 1, 1], "flat": [CHANNELS]}
+    shapes: dict[str, list[Any]] = {"vector": [batch, CHANNELS], "column": [batch, CHANNELS, 1, 1], "flat": [CHANNELS]}
     kept = {"vector": [-1 if batch == "N" else 1, CHANNELS], "column": [0, 0, 1, 1], "flat": [-1]}
     dimensions = shapes.get(result, [batch, CHANNELS, *cells])
     nodes = [
@@ -55,7 +56,7 @@ def write_embedding(
     taken = [helper.make_tensor_value_info(name, TensorProto.FLOAT, images) for name in ("images", "more")[:inputs]]
     given = [helper.make_tensor_value_info("embedding", TensorProto.FLOAT, dimensions)]
     given += [helper.make_tensor_value_info("pooled", TensorProto.FLOAT, [batch, CHANNELS, *cells])] * (outputs - 1)
-    constants = {
+    constants: dict[str, Any] = {
         "weights": weights,
         "kept": np.array(kept.get(result, [0, 0, *cells]), dtype=np.int64),
         "unused": weights,  # such as a classifier's

@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 from onnx import TensorProto, compose, helper, numpy_helper
 from onnx.external_data_helper import uses_external_data

@@ -141,6 +141,7 @@ def _release(path: Path, neck: str, variant: str, criterion: Mapping[str, Tensor
 
 
 def _fill(path: Path, network: Network, model: Mapping[str, Tensor], head: Mapping[str, Tensor]) -> None:
+    assert isinstance(network.architecture, Architecture)
     backbone = network.architecture.backbone
     cut_off = ("base.fc.", *(f"base.{layer}." for layer in LAYERS if layer > backbone.last_layer))
     model = {name: value for name, value in model.items() if not name.startswith(cut_off)}

@@ -12,7 +12,7 @@ from qaconv.config import ImageConfig
 from qaconv.data.loading import Crops
 from qaconv.data.training_reader import TrainingCrops
 from qaconv.data.transforms import build_augmentation
-from qaconv.models.checkpoint import Network
+from qaconv.models.checkpoint import Architecture, Network
 from qaconv.training.distributed import is_first
 from qaconv.training.holdout import Holdout
 from qaconv.training.methods import Sources
@@ -36,6 +36,7 @@ def train_on(network: Network, method: TrainedMethod, sources: Sources) -> pd.Da
         "data": sources.summary,
         "torch": torch.__version__,
     }
+    assert isinstance(network.architecture, Architecture)
     weights = network.architecture.backbone.weights
     if weights not in NO_FILE:
         described["weights"] = sha256(Path(weights).read_bytes()).hexdigest()

@@ -30,6 +30,7 @@ from qaconv.errors import InputError
 from qaconv.files import replacing_file
 from qaconv.matching import score_matrix
 from qaconv.models.checkpoint import Network
+from qaconv.models.encoder import Encoder
 from qaconv.models.losses import Outcome, build_loss
 from qaconv.models.losses.pairwise_matching import PairwiseMatching
 from qaconv.progress import PeriodicLog
@@ -152,6 +153,7 @@ class _Learner:
     def __init__(
         self, network: Network, config: TrainConfig, method: TrainedMethod, device: torch.device, *, people: int
     ) -> None:
+        assert isinstance(network.encoder, Encoder)  # a graph is not trained
         self.encoder = network.encoder.to(device).to(memory_format=torch.channels_last)  # makes convolutions faster
         self.encode = distributed.spread(self.encoder)
         self.loss = build_loss(method.loss, network.head, people).to(device)

@@ -47,7 +47,7 @@ def make_method(kind: str = "qaconv", **changes: object) -> TrainedMethod:
     """Make the settings of a method for images of SIZE, by default with pairwise matching and batches of PK."""
     values = {"kind": kind, "image": SIZE, "backbone": BACKBONE, "augment": AUGMENT, "train": RECIPE}
     values |= {"loss": PairwiseMatching(), "sampler": PKSampler()}
-    return read_kind("method", TrainedMethod, {**values, **changes})  # type: ignore[type-abstract]
+    return read_kind("method", TrainedMethod, {**values, **changes})
 
 
 PAIRWISE = make_method()
