@@ -67,7 +67,7 @@ def project(params: Params, tmp_path_factory: pytest.TempPathFactory) -> Path:
         sources(params)
         train(params, "intel")
         features(params, "shop")
-        match(params, "shop", 1)
+        match(params, "shop")
         rerank(params, "shop")
         fit_tlift(params, "shop")
         identify(params, "shop")
