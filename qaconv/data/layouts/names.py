@@ -17,7 +17,8 @@ def read_names(root: Path, folders: Mapping[str, str], pattern: str, example: st
 
     Args:
         root: the dataset's folder.
-        folders: sub-folder of each split, which holds nothing but images.
+        folders: sub-folder of each split, which holds nothing but images. That of `train` may be missing if there are
+            others: git and DVC keep no empty folder.
         pattern: regular expression for a whole name; its named groups must be whole numbers.
         example: a name that matches, for the message about names that do not.
 
@@ -27,6 +28,8 @@ def read_names(root: Path, folders: Mapping[str, str], pattern: str, example: st
     Raises:
         InputError: a sub-folder is missing, or a name does not match.
     """
+    if len(folders) > 1:
+        folders = {split: name for split, name in folders.items() if split != "train" or (root / name).exists()}
     require(root, folders.values())
     if other := [folder for folder in folders.values() if not (root / folder).is_dir()]:
         raise InputError(f"{root}: {', '.join(other)} must be a folder of images")

@@ -1,5 +1,6 @@
 """Every layout reads back to the truth, and all of them refuse the same faults."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -110,6 +111,15 @@ def test_relative_root_stays_relative(tmp_path: Path, sightings: pd.DataFrame, m
     write_viper(tmp_path / "raw/viper", sightings)
     monkeypatch.chdir(tmp_path)
     assert layouts.read("viper", Path("raw/viper")).root == Path("raw/viper")
+
+
+def test_a_target_that_nobody_is_trained_on_needs_no_folder_of_training_images(
+    tmp_path: Path, sightings: pd.DataFrame
+) -> None:
+    write_market1501(tmp_path, sightings[sightings["split"] != "train"])
+    expected = layouts.read("market1501", tmp_path).frame
+    shutil.rmtree(tmp_path / "bounding_box_train", ignore_errors=True)  # as git and DVC do with an empty folder
+    pd.testing.assert_frame_equal(layouts.read("market1501", tmp_path).frame, expected)
 
 
 def test_person_in_train_and_test_is_refused(tmp_path: Path, sightings: pd.DataFrame) -> None:
