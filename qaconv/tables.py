@@ -30,6 +30,9 @@ class Table(Protocol):
     def dtype(self) -> Any:
         """Return the type of a number."""
 
+    def __len__(self) -> int:
+        """Return Q."""
+
     def __getitem__(self, rows: Any, /) -> NDArray[Any]:
         """Return some rows, given as a slice or as indices."""
 
@@ -47,6 +50,10 @@ class ComputedTable:
     shape: tuple[int, int]
     dtype: Any
     read: Callable[[Rows], NDArray[Any]]
+
+    def __len__(self) -> int:
+        """Return Q."""
+        return self.shape[0]
 
     def __getitem__(self, rows: Rows, /) -> NDArray[Any]:
         """Return some rows."""

@@ -57,7 +57,7 @@ COMMANDS: dict[str, tuple[dict[str, str], list[str], str]] = {
     "an unknown site": (PROJECT_PARAMS, ["synthetic", "--site", "shop"], "sites has no 'shop', allowed"),
     "an unknown target": (PROJECT_PARAMS, ["features", "--target", "shop"], "targets has no 'shop', allowed"),
     "a target as a path": (PROJECT_PARAMS, ["enrol", "--target", "../x"], "targets has no '../x', allowed"),
-    "a part too many": (PROJECT_PARAMS, ["match", "--target", "mall", "--part", "2"], "--part must be one of"),
+    "a part too many": (PROJECT_PARAMS, ["match", "--target", "mall", "--part", "2"], "--part must be in 1..1"),
     "an unknown method": (PROJECT_PARAMS, ["train", "--method", "qaconf"], "methods has no 'qaconf', allowed"),
     "an unknown recipe": (PROJECT_PARAMS, ["recipe", "cvpr"], "unknown recipe 'cvpr', allowed: "),
     "evaluating first": (PROJECT_PARAMS, ["evaluate", "--target", "mall"], "dvc repro"),

@@ -4,6 +4,7 @@ N sightings: Q queries, then a gallery of G. M of them are measured (`is_measure
 P are queries. Tables [Q, G] stay on disk, and are read some rows at a time.
 """
 
+import json
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,6 +29,7 @@ DRAWN = 2_000_000  # pairs of a query and a gallery image, at most
 SEED = 0  # of the draw, so that the same matches give the same profile
 NEAR = [field.name for field in fields(Neighbourhoods)]
 MEASURED = "without_junk."  # before the names of arrays among the measured; not written where all are measured
+FACTS = "facts"  # key of the metadata of NEAREST
 NEAREST = "nearest.safetensors"  # in the folder of a method's matches, next to tiles of logits
 SCORES, MODEL = "scores.npy", "model.txt"  # in the folder of a method's re-ranked scores
 
@@ -130,11 +132,11 @@ class Matched:
         if not path.is_file():
             raise InputError(f"{path} does not exist; `dvc repro {stage}` writes it")
         with safe_open(path, "numpy") as file:
-            facts, names = file.metadata(), set(file.keys())
+            facts, names = json.loads(file.metadata()[FACTS]), set(file.keys())
             everything = measured = Neighbourhoods(*(file.get_tensor(name) for name in NEAR))
             if MEASURED + NEAR[0] in names:
                 measured = Neighbourhoods(*(file.get_tensor(MEASURED + name) for name in NEAR))
-        grid = Grid(*(int(facts[name]) for name in Grid._fields))
+        grid = Grid(*(facts[name] for name in Grid._fields))
         return cls(grid.open(folder), everything, measured, facts["model"])
 
 
@@ -220,8 +222,8 @@ def save_matches(folder: Path, nearest: dict[str, NDArray[Any]], grid: Grid, mod
         grid: of the tiles.
         model: digest of the network's weights.
     """
-    facts = {name: str(value) for name, value in grid._asdict().items()}
-    save_file(nearest, folder / NEAREST, metadata={"model": model, **facts})
+    facts = json.dumps({"model": model, **grid._asdict()})
+    save_file(nearest, folder / NEAREST, metadata={FACTS: facts})  # of several keys the order would be random
 
 
 def save_reranked(folder: Path, scores: Table, measured: Table | None, model: str) -> None:

@@ -25,7 +25,15 @@ from qaconv.runtime.integrity import write_digests
 from qaconv.runtime.model import ServedModel
 
 PACKAGE = Path(__file__).parents[1]  # qaconv
-SHIPPED = ("__init__.py", "errors.py", "files.py", "runtime", "times.py", "tlift")  # code that goes with a version
+SHIPPED = (
+    "__init__.py",
+    "errors.py",
+    "files.py",
+    "runtime",
+    "tables.py",
+    "times.py",
+    "tlift",
+)  # code that goes with a version
 SERVED, EVIDENCE = "artifacts/served", "artifacts/evidence.json"  # paths in a version, set by MLflow
 REQUIRED = ("mlflow", "numpy", "onnxruntime", "pandas", "pillow", "pydantic", "scipy", "simplejpeg")
 BLOCK = 8  # pixels of a colour block in the example

@@ -45,7 +45,7 @@ def test_a_version_names_its_graphs_contract_and_profiles(registered: Params) ->
 
 def test_the_registry_describes_a_version_and_keeps_what_people_wrote(registered: Params) -> None:
     client = MlflowClient()
-    assert "| station | QAConv | " in (client.get_model_version("qaconv", "1").description or "")
+    assert "| station | qaconv | " in (client.get_model_version("qaconv", "1").description or "")
     assert "models:/qaconv@champion" in (client.get_registered_model("qaconv").description or "")
     client.update_registered_model("qaconv-encoder", "ours")
     client.update_model_version("qaconv", "1", "the one from spring")
@@ -63,8 +63,8 @@ def test_a_version_of_a_target_without_labels_says_so_in_tags_and_description(pa
     assert version.tags["mall.qaconv.expected.share_with_match"] == "0.75"
     assert [name for name in version.tags if name.endswith("mAP")] == ["station.qaconv.direct.mAP"]
     measured, _, estimated = (version.description or "").partition("Estimated, no labels")
-    assert "| station | QAConv | " in measured and "mall" not in measured
-    assert "| mall | QAConv | used | 16 | 75.0 % | – | 1 |" in estimated and "station" not in estimated
+    assert "| station | qaconv | " in measured and "mall" not in measured
+    assert "| mall | qaconv | used | 16 | 75.0 % | – | 1 |" in estimated and "station" not in estimated
 
 
 def test_the_same_lock_registers_nothing_new(registered: Params) -> None:

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from onnxruntime import InferenceSession
 
-from qaconv.config import BackboneConfig, ImageConfig, Params
+from qaconv.config import BackboneConfig, ImageConfig, Params, RegistryConfig
 from qaconv.errors import InputError
 from qaconv.metrics import Calibration, VerificationMetrics
 from qaconv.models.checkpoint import Architecture, Network, build_network, save_network
@@ -27,6 +27,7 @@ from qaconv.runtime.model import ServedModel
 from qaconv.stages.export import export as export_stage
 
 HEIGHT, WIDTH, CHANNELS = 32, 24, 8
+REGISTRY = RegistryConfig(model="qaconv", experiment="qaconv", method="qaconv")
 DATA = {"images": 12, "people": 3, "digests": {"shop": "abc"}}
 
 
@@ -299,7 +300,7 @@ def test_stage_exports_the_saved_network_to_the_same_bytes(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     save_network(network, MODELS / "qaconv", {"data": DATA, "calibration": None}, {})
-    export_stage(Params.model_construct(seed=7))
+    export_stage(Params.model_construct(seed=7, registry=REGISTRY))
     assert {path.name: path.read_bytes() for path in ONNX.iterdir()} == {
         path.name: path.read_bytes() for path in exported.iterdir()
     }
@@ -308,5 +309,5 @@ def test_stage_exports_the_saved_network_to_the_same_bytes(
 def test_stage_without_a_trained_network_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match="artifacts/model/qaconv: holds no network"):
-        export_stage(Params.model_construct(seed=7))
+        export_stage(Params.model_construct(seed=7, registry=REGISTRY))
     assert not ONNX.exists()

@@ -7,8 +7,8 @@ from qaconv.tlift import TLiftProfile
 from qaconv.tlift.plots import _transit_grid, draw_rank_changes, rank_frame, transit_frame
 from qaconv.tlift.transit import TransitTable
 
-BEFORE = [[0.9, 0.8, 0.1], [0.2, 0.9, 0.1]]
-AFTER = [[0.3, 0.2, 0.7], [0.2, 0.9, 0.1]]
+BEFORE = np.array([[0.9, 0.8, 0.1], [0.2, 0.9, 0.1]])
+AFTER = np.array([[0.3, 0.2, 0.7], [0.2, 0.9, 0.1]])
 
 
 def test_rank_changes_have_the_old_rank_of_the_new_first_and_the_new_rank_of_the_old_first() -> None:
