@@ -243,8 +243,7 @@ def test_page_names_files_that_exist_and_snippets_that_run(tmp_path: Path) -> No
         Image.new("RGB", (4, 8), colour).save(tmp_path / folder / f"{name}.png")
     assert read_dataset("shop", tmp_path).frame[["pid", "camid"]].to_numpy().tolist() == [[7, 0], [7, 1]]
 
-    kinds = {"loss": {"kind": "hinge", "margin": 2}, "sampler": {"kind": "neighbouring_labels"}}
-    method = make_method(**kinds)
+    method = make_method(loss={"kind": "hinge", "margin": 2}, sampler={"kind": "neighbouring_labels"})
     recipe = RECIPE.model_copy(update={"epochs": 2, "lr_drop_epoch": 1, "identities_per_batch": 3})
     assert len(run(draw_people(tmp_path / "people"), tmp_path, recipe, method)[1]) == 2
 

@@ -45,7 +45,7 @@ PAIRWISE_EPOCHS = 1  # from ImageNet's weights, hard triplet with margin 16 alon
 COMPARED = (64, 500)  # queries and gallery images whose logits are also computed in the plain form
 LEAST_ACCURACY = 0.2  # smallest accuracy of the last epoch
 REHEARSED = {"identities_per_batch": 4, "learnt_accuracy": 0}
-SETTINGS = EvaluateConfig(batch_size=256, engine="exact", parts=(1,), rerank=KReciprocal(k1=20, k2=6, lambda_value=0.3))
+SETTINGS = EvaluateConfig(batch_size=256, engine="exact", parts=1, rerank=KReciprocal(k1=20, k2=6, lambda_value=0.3))
 
 
 def training_and_ranking(setup: Setup) -> Iterator[Row]:

@@ -13,7 +13,8 @@ from qaconv.matching.results import Matches
 from qaconv.metrics import evaluate_ranking
 from qaconv.paths import PREPARED
 from qaconv.tlift import TLiftProfile, fit_profile, temporal_lift
-from qaconv.tlift.profile import LiftParameters, ScoreKind
+from qaconv.tlift.lifted_scores import ScoreKind
+from qaconv.tlift.profile import LiftParameters
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

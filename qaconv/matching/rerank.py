@@ -267,7 +267,7 @@ def expand_reciprocal(nearest: Callable[[int], sparse.csr_array], k1: int) -> sp
     return (mutual + chosen @ half).tocsr()
 
 
-def _rows_of(indices: NDArray[np.int64], value: float) -> sparse.csr_array:
+def _rows_of(indices: NDArray[np.integer], value: float) -> sparse.csr_array:
     """Return [N, N] that holds `value` at the columns that each row of `indices` names."""
     images, count = indices.shape
     starts = np.arange(images + 1) * count
@@ -292,7 +292,7 @@ def _distances(near: Neighbourhoods, rows: Indices, columns: Indices, pair_dista
     return distances
 
 
-def _average(encoding: sparse.csr_array, nearest: NDArray[np.int64]) -> sparse.csr_array:
+def _average(encoding: sparse.csr_array, nearest: NDArray[np.integer]) -> sparse.csr_array:
     """Average each image's encoding over its k2 nearest (query expansion)."""
     return _rows_of(nearest, 1 / nearest.shape[1]) @ encoding
 

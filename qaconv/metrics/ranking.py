@@ -189,7 +189,7 @@ def evaluate_camera_pairs(
     precisions, first = (np.full((len(sightings.query_pids), len(cameras)), np.nan) for _ in range(2))
     for rows, block in sightings.blocks():
         for query, row in zip(range(rows.start, rows.stop), block, strict=True):
-            for number in np.flatnonzero(cameras != sightings.query_camids[query]):
+            for number in np.flatnonzero(cameras != sightings.query_camids[query]).tolist():
                 ranks = galleries[number].true_ranks(query, row, "drop", "wrong_first")
                 if len(ranks):
                     precisions[query, number] = _average_precision(ranks)

@@ -71,7 +71,7 @@ def write_target(params: Params, *, pids: np.ndarray | None = None, times: bool 
 
 def _write_held_out(rng: np.random.Generator) -> None:
     """Write the table of people held out of the sources: two, on two cameras each."""
-    rows = []
+    rows: list[dict[str, object]] = []
     for person in range(2):
         colour = rng.integers(30, 225, (4, 1, 3))
         for camid in (0, 1, 1):

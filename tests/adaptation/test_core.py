@@ -11,7 +11,8 @@ NOBODY = np.full(len(IDENTITY), -1)
 
 def choose(probability: float | list[float] = 1.0, held_out: np.ndarray = NOBODY) -> list[int]:
     certain = np.broadcast_to(np.asarray(probability, dtype=np.float64), IDENTITY.shape)
-    return choose_core(CAMID, Identities(IDENTITY, certain, (), pd.DataFrame(), 8), held_out, 0.5).tolist()
+    labels: list[int] = choose_core(CAMID, Identities(IDENTITY, certain, (), pd.DataFrame(), 8), held_out, 0.5).tolist()
+    return labels
 
 
 def test_identities_of_one_camera_or_of_two_images_are_not_trained_on() -> None:

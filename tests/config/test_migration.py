@@ -2,6 +2,7 @@
 
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ruamel.yaml import YAML
@@ -133,6 +134,6 @@ def test_command_prints_what_it_changed_and_changes_it_once(old: Path, monkeypat
 
 
 def test_a_list_of_parts_becomes_their_number() -> None:
-    values = {"evaluate": {"parts": [1, 2, 3], "rerank": {"kind": "k_reciprocal"}}}
+    values: dict[str, Any] = {"evaluate": {"parts": [1, 2, 3], "rerank": {"kind": "k_reciprocal"}}}
     assert replace_outdated(values, Path("params.yaml")) == ["evaluate.parts is now a number, 3"]
     assert values["evaluate"]["parts"] == 3

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from qaconv.cli import app
 from qaconv.config import ImageConfig
 from qaconv.errors import InputError
-from qaconv.models.checkpoint import load_network
+from qaconv.models.checkpoint import Architecture, load_network
 from qaconv.models.ibn import to_ibn_a, to_ibn_b
 from qaconv.models.official import load_official
 
@@ -64,7 +64,7 @@ def write(path: Path, content: object) -> Path:
 def test_each_release_is_recognised(tmp_path: Path, release: str, name: str, neck: str, head: str) -> None:
     network, recognised = load_official(write(tmp_path / "checkpoint.pth.tar", checkpoint(release, name)), IMAGE)
     architecture = network.architecture
-    assert recognised.startswith(release)
+    assert isinstance(architecture, Architecture) and recognised.startswith(release)
     assert (architecture.backbone.name, architecture.backbone.neck) == (name, neck)
     assert (architecture.backbone.last_layer, architecture.head) == ("layer3", head)
 

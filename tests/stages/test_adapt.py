@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from qaconv.adaptation import rounds
+from qaconv.adaptation.evidence import judge_by_times
 from qaconv.adaptation.outcome import AdaptationMetrics
 from qaconv.adaptation.view import View
 from qaconv.config import Params
@@ -94,7 +95,7 @@ def test_a_killed_adaptation_resumes_to_the_same_weights(
         pass
 
     with monkeypatch.context() as patch:
-        patch.setattr(rounds, "judge_by_times", _raise_at_call(2, rounds.judge_by_times, Killed))
+        patch.setattr(rounds, "judge_by_times", _raise_at_call(2, judge_by_times, Killed))
         with pytest.raises(Killed):
             adapt(params, "shop")
     assert (UNFINISHED / "adapt-shop" / "round-1" / "weights.safetensors").is_file()

@@ -12,7 +12,8 @@ from qaconv.tlift import TLiftProfile, fit_profile, temporal_lift
 from qaconv.tlift.calibration import Calibration
 from qaconv.tlift.clock_checks import ClockCorrection
 from qaconv.tlift.findings import Finding
-from qaconv.tlift.profile import LiftParameters, ScoreKind
+from qaconv.tlift.lifted_scores import ScoreKind
+from qaconv.tlift.profile import LiftParameters
 from qaconv.tlift.transit import TransitTable
 
 RNG = np.random.default_rng(5)
