@@ -16,7 +16,7 @@ class IdentityLoss(nn.Module):
     1703.07737) compares Euclidean distances of features before it, which need not be spread over a sphere.
 
     Args:
-        head: the network's head, which is not trained: `qaconv.training.calibration` fits it to the trained vectors.
+        head: the network's head, which is not trained: `Holdout.fit_head` fits it to the trained vectors.
         people: number of people, whose indices are 0..people-1.
     """
 
