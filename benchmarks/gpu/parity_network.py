@@ -103,13 +103,13 @@ def _gradients(
     if name == "identity":
         generator = torch.Generator().manual_seed(0)
         with torch.no_grad():
-            module.prototypes.weight.copy_(torch.randn(module.prototypes.weight.shape, generator=generator))
+            module.classifier.weight.copy_(torch.randn(module.classifier.weight.shape, generator=generator))
     if name == "class_memory":
         module.memory.copy_(unit_maps(np.arange(people), _shape(head), 7).to(module.memory))
         module.seen.fill_(True)
     maps = maps.clone().requires_grad_()
     with torch.autocast(maps.device.type, torch.float16, enabled=half):
-        outcome = module(maps, pids)
+        outcome = module(maps.flatten(1)[:, None].expand(-1, 2, -1) if name == "identity" else maps, pids)
     outcome.loss.backward()
     assert maps.grad is not None
     weights = {part: value.grad for part, value in module.named_parameters() if value.grad is not None}

@@ -50,8 +50,9 @@ def params(tmp_path: Path, site_folder: Path, sightings: pd.DataFrame, monkeypat
     values["gate"].update(max_calibration_error=1.0, min_match_precision=0.0)
     Path("params.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
     write_yard(Path("yard"), site_folder, sightings)
-    for name in ("dvc.yaml", "qaconv", "data/reviews", "data/weights"):
+    for name in ("dvc.yaml", "qaconv", "artifacts/adapted/README.md", "data/reviews", "data/weights"):
         source = PROJECT / name
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copytree(source, name, ignore=shutil.ignore_patterns("__pycache__")) if source.is_dir() else shutil.copy(
             source, name
         )
