@@ -24,7 +24,8 @@ from qaconv.config import BackboneConfig, ImageConfig, Params, load_params
 from qaconv.data.manifest import Manifest
 from qaconv.matching import MapStore
 from qaconv.matching.tiles import choose_matcher
-from qaconv.models.checkpoint import Architecture, build_network, load_network, save_network, weights_digest
+from qaconv.models.checkpoint import Architecture, build_network, load_network, save_network
+from qaconv.models.description import weights_digest
 from qaconv.paths import FEATURES, MODELS, PREPARED
 
 METHOD = "qaconv"

@@ -25,7 +25,8 @@ from qaconv.data.manifest import Manifest
 from qaconv.data.training_reader import TrainingCrops
 from qaconv.data.transforms import build_augmentation
 from qaconv.identities.quality import estimate_purity
-from qaconv.models.checkpoint import load_network, save_network, weights_digest
+from qaconv.models.checkpoint import load_network, save_network
+from qaconv.models.description import weights_digest
 from qaconv.training.methods.trained import TrainedMethod
 from qaconv.training.trainer import train
 

@@ -21,7 +21,8 @@ from qaconv.identities.draws import draw_people
 from qaconv.matching.blocks import Job, join_blocks, match_blocks
 from qaconv.matching.results import Matched, Matches, save_reranked
 from qaconv.matching.target_reranking import make_pair_distances, rerank_target
-from qaconv.models.checkpoint import load_network, weights_digest
+from qaconv.models.checkpoint import load_network
+from qaconv.models.description import weights_digest
 from qaconv.release.feature_maps import encode_sightings
 from qaconv.tlift import TLiftProfile, fit_profile
 

@@ -19,7 +19,7 @@ from scipy.special import expit, logit
 from qaconv.errors import InputError
 from qaconv.matching import MapStore
 from qaconv.matching.rerank import Neighbourhoods
-from qaconv.models.checkpoint import weights_digest
+from qaconv.models.description import weights_digest
 from qaconv.paths import FEATURES, MATCHES, MODELS, PREPARED, RERANKED
 from qaconv.tables import ComputedTable, Rows, Table, best_columns, open_table, row_blocks, save_table, take
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binom
 
 from qaconv.matching.landmarks import TEACHERS, Landmarks
 from qaconv.matching.search import Neighbours, best_first
@@ -260,6 +259,8 @@ def _allowed_misses(wanted: int, recall: float) -> int:
 
     The one-sided limit of Clopper and Pearson (Biometrika 1934), as if each image were lost or found by itself.
     """
+    from scipy.stats import binom  # takes half a second, and every command imports this module
+
     return max(0, int(binom.ppf(1 - CONFIDENCE, wanted, 1 - recall)) - 1)
 
 

@@ -1,19 +1,22 @@
 """Save and load networks: weights as safetensors, and their description as JSON."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from qaconv.config import BackboneConfig, ImageConfig
 from qaconv.config.values import Settings
 from qaconv.errors import InputError
 from qaconv.files import replacing_folder, write_json
+from qaconv.models.description import read_description, unreadable
 from qaconv.models.encoder import Encoder, build_encoder
 from qaconv.models.graph_encoder import GraphEncoder
 from qaconv.models.head import QAConv
@@ -84,18 +87,6 @@ def save_network(network: Network, folder: Path, trained: dict[str, Any], tables
             (new_folder / name).write_text(text, encoding="utf-8")
 
 
-def weights_digest(folder: Path) -> str:
-    """Compute the sha256 of a saved network's weights. Maps are comparable only if it is the same.
-
-    Raises:
-        InputError: the folder holds no weights.
-    """
-    try:
-        return sha256((folder / "weights.safetensors").read_bytes()).hexdigest()
-    except OSError as error:
-        raise InputError(f"{folder}: holds no network that can be read: {error}; `dvc repro` writes it") from error
-
-
 def load_network(folder: Path | str) -> tuple[Network, dict[str, Any]]:
     """Load a network in eval mode on the CPU, with the description of its training.
 
@@ -117,21 +108,49 @@ def load_network(folder: Path | str) -> tuple[Network, dict[str, Any]]:
         ((8, 4), {'epochs': 6})
     """
     folder = Path(folder)
-    try:
-        description = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+    description = read_description(folder)
+    with _refusing_damage(folder):
         architecture = _read_architecture(description["architecture"])
-        weights = load_file(folder / "weights.safetensors")
         network = build_network(_unfilled(architecture), seed=0)
-        for part, module in (("encoder", network.encoder), ("head", network.head)):
-            module.load_state_dict(
-                {name.removeprefix(f"{part}."): value for name, value in weights.items() if name.startswith(f"{part}.")}
-            )
-            module.eval()
+        _fill(folder, encoder=network.encoder, head=network.head)
         return Network(network.encoder, network.head, architecture), description["trained"]
+
+
+def load_head(folder: Path, map_shape: tuple[int, int, int]) -> QAConv:
+    """Load a network's head alone, in eval mode on the CPU: all that matching needs of it.
+
+    Args:
+        folder: of the network.
+        map_shape: (C, h, w) of its maps.
+
+    Raises:
+        InputError: the folder holds no network, or its head is of maps of another shape.
+    """
+    description = read_description(folder)
+    with _refusing_damage(folder):
+        head = QAConv(*map_shape, variant=description["architecture"].get("head", "v2"))
+        _fill(folder, head=head)
+        return head
+
+
+@contextmanager
+def _refusing_damage(folder: Path) -> Iterator[None]:
+    try:
+        yield
     except InputError:  # such as a package that is not installed
         raise
     except (OSError, ValueError, KeyError, TypeError, SafetensorError, RuntimeError) as error:
-        raise InputError(f"{folder}: holds no network that can be read: {error}; `dvc repro` writes it") from error
+        raise unreadable(folder, error) from error
+
+
+def _fill(folder: Path, **parts: nn.Module) -> None:
+    """Fill parts of a network, by name, with the saved weights, and put them in eval mode."""
+    weights = load_file(folder / "weights.safetensors")
+    for part, module in parts.items():
+        module.load_state_dict(
+            {name.removeprefix(f"{part}."): value for name, value in weights.items() if name.startswith(f"{part}.")}
+        )
+        module.eval()
 
 
 def _read_architecture(values: dict[str, Any]) -> Architecture | GraphArchitecture:

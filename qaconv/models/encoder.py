@@ -9,7 +9,6 @@ from torch.nn import functional as F
 
 from qaconv.config import BackboneConfig
 from qaconv.errors import InputError
-from qaconv.models.backbones import build_backbone
 
 # Mean and standard deviation of RGB in [0, 1] that torchvision's ImageNet weights were trained with.
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -70,6 +69,8 @@ def build_encoder(config: BackboneConfig, *, pooled: bool = False) -> Encoder:
         >>> build_encoder(config).map_size(64, 32)
         (8, 4)
     """
+    from qaconv.models.backbones import build_backbone  # imports torchvision, which takes more than a second
+
     trunk = build_backbone(config)
     with torch.no_grad():
         _, channels, height, _ = trunk.eval()(torch.zeros(1, 3, 64, 64)).shape

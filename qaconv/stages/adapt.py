@@ -14,7 +14,8 @@ from qaconv.config import Params
 from qaconv.data.manifest import Manifest
 from qaconv.errors import InputError
 from qaconv.matching.results import Matches
-from qaconv.models.checkpoint import load_network, save_network, weights_digest
+from qaconv.models.checkpoint import load_network, save_network
+from qaconv.models.description import weights_digest
 from qaconv.paths import ADAPTED, MATCHES, MODELS, PREPARED, TLIFT, UNFINISHED
 from qaconv.tlift import TLiftProfile
 from qaconv.training.device import find_device, out_of_memory_names

@@ -14,7 +14,7 @@ from qaconv.metrics.reviewed import estimate_reviewed
 from qaconv.metrics.target_estimates import estimate, write_estimates
 from qaconv.metrics.target_metrics import measure, scores_by_ranking, write_measures
 from qaconv.metrics.target_sightings import EvaluatedSightings
-from qaconv.models.checkpoint import load_network
+from qaconv.models.description import read_trained
 from qaconv.paths import MODELS, PREPARED, SOURCES, TLIFT
 from qaconv.tlift import TLiftProfile
 
@@ -31,7 +31,7 @@ def evaluate(params: Params, target: str) -> None:
     sightings = EvaluatedSightings(manifest.frame, PREPARED / target)
     measures = {}
     estimates = {}
-    trained = {method: load_network(MODELS / method)[1] for method in params.method_names}
+    trained = {method: read_trained(MODELS / method) for method in params.method_names}
     if any("digests" in made["data"] for made in trained.values()):  # trained here, not imported
         for table in ("train", "holdout"):
             refuse_trained_images(read_file(pd.read_parquet, SOURCES / f"{table}.parquet"), target)

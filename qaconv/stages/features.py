@@ -5,7 +5,8 @@ import logging
 from qaconv.config import Params
 from qaconv.data.manifest import Manifest
 from qaconv.files import replacing_folder
-from qaconv.models.checkpoint import load_network, weights_digest
+from qaconv.models.checkpoint import load_network
+from qaconv.models.description import weights_digest
 from qaconv.paths import FEATURES, MODELS, PREPARED
 from qaconv.release.feature_maps import encode_sightings
 from qaconv.training.device import find_device, out_of_memory_names

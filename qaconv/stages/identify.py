@@ -19,7 +19,7 @@ from qaconv.identities.quality import check_trust
 from qaconv.identities.summary import Interval, Summary
 from qaconv.matching.results import Matches
 from qaconv.metrics import Calibration
-from qaconv.models.checkpoint import load_network
+from qaconv.models.description import read_trained
 from qaconv.paths import IDENTITIES, MODELS, PREPARED, TLIFT
 from qaconv.tlift import TLiftProfile
 
@@ -64,7 +64,7 @@ def identify(params: Params, target: str, since: Path | None = None) -> None:
 def _edges(target: str, method: str, sightings: pd.DataFrame, matches: Matches, profile: TLiftProfile) -> Edges:
     if profile.match_odds:
         return find_edges(matches.neighbours, matches.neighbour_logits, sightings, profile)
-    fitted = load_network(MODELS / method)[1]["calibration"]
+    fitted = read_trained(MODELS / method)["calibration"]
     if fitted is None:
         log.warning("%s: neither times nor a calibration of scores: each track is an identity of its own", target)
         return Edges.join([], [], [])

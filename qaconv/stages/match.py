@@ -12,7 +12,7 @@ from qaconv.errors import InputError
 from qaconv.files import replacing_folder
 from qaconv.matching.blocks import Job, join_blocks, match_blocks
 from qaconv.matching.results import open_maps
-from qaconv.models.checkpoint import load_network
+from qaconv.models.checkpoint import load_head
 from qaconv.paths import MATCHES, MODELS, PREPARED
 from qaconv.training.device import find_device, out_of_memory_names
 
@@ -40,7 +40,7 @@ def match(params: Params, target: str, part: int | None = None) -> None:
     jobs = {}
     for method in params.methods:
         store = open_maps(target, method, sightings["image"])
-        head = load_network(MODELS / method)[0].head
+        head = load_head(MODELS / method, store.shape[1:])
         jobs[method] = Job.plan(store, head, queries, measured, params.evaluate.engine)
     with out_of_memory_names("let machine.device be one with more free memory, or cpu,"):
         for job in jobs.values():

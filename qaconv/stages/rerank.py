@@ -5,7 +5,7 @@ from qaconv.data.manifest import Manifest, is_measured
 from qaconv.files import replacing_folder
 from qaconv.matching.results import Matched, open_maps, save_reranked
 from qaconv.matching.target_reranking import make_pair_distances, rerank_target
-from qaconv.models.checkpoint import load_network
+from qaconv.models.checkpoint import load_head
 from qaconv.paths import MODELS, PREPARED, RERANKED
 from qaconv.training.device import find_device, out_of_memory_names
 
@@ -25,7 +25,7 @@ def rerank(params: Params, target: str) -> None:
         for method in params.methods:
             store = open_maps(target, method, sightings["image"])
             matches = Matched.load(target, method)
-            head = load_network(MODELS / method)[0].head
+            head = load_head(MODELS / method, store.shape[1:])
             distances_of = make_pair_distances(store, head, params.evaluate.engine, device)
             scores, scores_of_measured = rerank_target(reranker, matches, distances_of, measured)
             (folder / method).mkdir()

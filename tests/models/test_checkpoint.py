@@ -4,14 +4,15 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
 
 from qaconv.config import BackboneConfig, ImageConfig
 from qaconv.errors import InputError
-from qaconv.models.checkpoint import Architecture, Network, build_network, load_network, save_network
+from qaconv.models.checkpoint import Architecture, Network, build_network, load_head, load_network, save_network
+from qaconv.models.description import read_trained, weights_digest
 
 
 def architecture(*, pooled: bool = False) -> Architecture:
@@ -40,6 +41,34 @@ def test_network_read_back_gives_the_same_bits(network: Network, tmp_path: Path)
         assert torch.equal(network.head(maps, maps), read.head(read_maps, read_maps))
     assert (trained, read.architecture) == ({"data": {"images": 4}}, network.architecture)
     assert (tmp_path / "net" / "history.csv").read_text() == "epoch\n1\n"
+
+
+def test_head_and_description_read_alone_are_those_of_the_network(network: Network, tmp_path: Path) -> None:
+    save_network(network, tmp_path, {"data": {"images": 4}}, {})
+    read, trained = load_network(tmp_path)
+    head = load_head(tmp_path, (read.head.channels, read.head.height, read.head.width))
+    maps = torch.rand(3, *read.head.folded().map_shape or (), generator=torch.Generator().manual_seed(3))
+    with torch.inference_mode():
+        assert torch.equal(head(maps, maps), read.head(maps, maps))
+    assert read_trained(tmp_path) == trained
+
+
+@pytest.mark.parametrize("variant", ["v1", "v2"])
+def test_head_read_alone_is_of_the_networks_variant(variant: Literal["v1", "v2"], tmp_path: Path) -> None:
+    save_network(build_network(architecture().model_copy(update={"head": variant}), seed=1), tmp_path, {}, {})
+    assert load_head(tmp_path, (8, 4, 2)).variant == variant
+
+
+def test_head_of_maps_of_another_size_is_refused(network: Network, tmp_path: Path) -> None:
+    save_network(network, tmp_path / "net", {}, {})
+    with pytest.raises(InputError, match="net: holds no network that can be read: .*(?s:.*)size mismatch"):
+        load_head(tmp_path / "net", (8, 7, 7))
+
+
+@pytest.mark.parametrize("read", [read_trained, weights_digest])
+def test_folder_without_a_network_is_refused(read: Callable[[Path], object], tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="net: holds no network that can be read: .*`dvc repro` writes it"):
+        read(tmp_path / "net")
 
 
 def test_writing_twice_gives_the_same_bytes(network: Network, tmp_path: Path) -> None:

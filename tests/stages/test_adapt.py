@@ -14,7 +14,8 @@ from qaconv.adaptation.view import View
 from qaconv.config import Params
 from qaconv.errors import InputError
 from qaconv.matching.results import Matches
-from qaconv.models.checkpoint import load_network, weights_digest
+from qaconv.models.checkpoint import load_network
+from qaconv.models.description import weights_digest
 from qaconv.paths import ADAPTED, MODELS, UNFINISHED
 from qaconv.stages.adapt import adapt
 from tests.adaptation.small_target import COUNT, encode_by_torch, target_params, write_target

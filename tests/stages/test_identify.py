@@ -182,7 +182,7 @@ def test_without_times_scores_alone_decide(project: Scene, monkeypatch: pytest.M
     params, frame, matches = project
     prepare(frame.assign(time_s=np.nan), matches, monkeypatch)
     fitted = {"scale": 2.2, "offset": 1.0, "matches": 100, "others": 1000}
-    monkeypatch.setattr(stage, "load_network", lambda _: (None, {"calibration": fitted}))
+    monkeypatch.setattr(stage, "read_trained", lambda _: {"calibration": fitted})
     stage.identify(params, "shop")
     assert not Summary.load(IDENTITIES / "shop" / "summary.json").time_used
     assert not TLiftProfile.load(TLIFT / "shop" / "qaconv.json").active
@@ -194,7 +194,7 @@ def test_with_neither_times_nor_a_calibration_each_sighting_is_an_identity(
 ) -> None:
     params, frame, matches = project
     prepare(frame.assign(time_s=np.nan), matches, monkeypatch)
-    monkeypatch.setattr(stage, "load_network", lambda _: (None, {"calibration": None}))
+    monkeypatch.setattr(stage, "read_trained", lambda _: {"calibration": None})
     stage.identify(params, "shop")
     assert table()["identity"].nunique() == COUNT
     assert "neither times nor a calibration" in caplog.text

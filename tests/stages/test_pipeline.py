@@ -18,7 +18,7 @@ from qaconv.config import Params
 from qaconv.data.manifest import JUNK, Manifest
 from qaconv.errors import InputError
 from qaconv.matching import MapStore
-from qaconv.models.checkpoint import weights_digest
+from qaconv.models.description import weights_digest
 from qaconv.paths import BLOCKS, FEATURES, FINGERPRINTS, MATCHES, METRICS, MODELS, PREPARED, SOURCES, TLIFT
 from qaconv.stages.adapt import adapt
 from qaconv.stages.evaluate import evaluate

@@ -11,7 +11,8 @@ import yaml
 from qaconv.config import Params
 from qaconv.data.loading import encode_all
 from qaconv.errors import InputError
-from qaconv.models.checkpoint import Network, load_network, weights_digest
+from qaconv.models.checkpoint import Network, load_network
+from qaconv.models.description import weights_digest
 from qaconv.paths import FEATURES, METRICS, MODELS, ONNX, PREPARED, WEIGHTS
 from qaconv.release.encoding import fastest
 from qaconv.runtime.contract import Contract
