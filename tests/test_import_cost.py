@@ -19,6 +19,10 @@ STEPS = {
     "for group in ('loss', 'sampler', 'rerank'):\n"
     "    for name in BUILT_IN[group]: find(group, name)()": {*EXTRAS, "pandas", "yaml"},
     "import qaconv.stages.prepare, qaconv.stages.sources": {*EXTRAS, "yaml"},
+    "import qaconv.stages.identify, qaconv.stages.evaluate": {*EXTRAS, "onnxruntime", "yaml"},
+    "import qaconv.stages.fit_tlift": {*EXTRAS, "onnxruntime", "yaml"} - {"matplotlib"},
+    "import qaconv.stages.match, qaconv.stages.rerank": {"torchvision", "onnx", "mlflow"},
+    "assert 'scipy.stats' not in sys.modules": set(),
 }
 
 
