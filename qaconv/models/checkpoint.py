@@ -112,7 +112,7 @@ def load_network(folder: Path | str) -> tuple[Network, dict[str, Any]]:
     with _refusing_damage(folder):
         architecture = _read_architecture(description["architecture"])
         network = build_network(_unfilled(architecture), seed=0)
-        _fill(folder, encoder=network.encoder, head=network.head)
+        _load_parts(folder, encoder=network.encoder, head=network.head)
         return Network(network.encoder, network.head, architecture), description["trained"]
 
 
@@ -129,7 +129,7 @@ def load_head(folder: Path, map_shape: tuple[int, int, int]) -> QAConv:
     description = read_description(folder)
     with _refusing_damage(folder):
         head = QAConv(*map_shape, variant=description["architecture"].get("head", "v2"))
-        _fill(folder, head=head)
+        _load_parts(folder, head=head)
         return head
 
 
@@ -143,7 +143,7 @@ def _refusing_damage(folder: Path) -> Iterator[None]:
         raise unreadable(folder, error) from error
 
 
-def _fill(folder: Path, **parts: nn.Module) -> None:
+def _load_parts(folder: Path, **parts: nn.Module) -> None:
     """Fill parts of a network, by name, with the saved weights, and put them in eval mode."""
     weights = load_file(folder / "weights.safetensors")
     for part, module in parts.items():
