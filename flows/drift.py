@@ -1,6 +1,7 @@
 """Compare each target's new sightings with those that the champion was measured on, and report drift.
 
-With `drift.start` in params.yaml, drift also starts a retraining or a new fit of the temporal profiles.
+With `drift.start` in params.yaml, drift also starts a retraining, an adaptation of targets in `adapt.targets`, or a new
+fit of the temporal profiles.
 """
 
 from collections.abc import Sequence
@@ -19,9 +20,8 @@ from qaconv.errors import InputError
 from qaconv.registry import Release, runs
 from qaconv.release.drift import Drift, find_drifts, match_window, number_cameras
 
-REFIT = "fit_target/by-hand"
-# The deployment that may correct a kind of drift: a new model for these two, a new fit for the others.
-CORRECTIONS = {"scores": "retrain/weekly", "matches": "retrain/weekly"}
+REFIT, ADAPT, RETRAIN = "fit_target/by-hand", "adapt/by-hand", "retrain/weekly"
+NEW_NETWORK = ("scores", "matches")  # kinds of drift that a new network may correct; a new fit may correct the others
 
 
 @flow(name="drift")
@@ -45,7 +45,7 @@ def drift_of_target(target: str) -> list[Drift]:
     """Compare the newest sightings of a target with those that the champion was measured on."""
     params = load_params()
     runs.use_store()
-    champion = registry.find_champion(params.registry.model)
+    champion = registry.find_champion(params.registry.model, target)
     drifts, counts = _compare(params, target, champion)
     summary = "; ".join(f"{drift.kind}: {drift.detail}" for drift in drifts)
     get_run_logger().info("%s: %s. %s", target, counts, summary or "no drift")
@@ -55,7 +55,7 @@ def drift_of_target(target: str) -> list[Drift]:
     if drifts:
         announce("target.drifted", target, summary)
         if params.drift.start:
-            _start_corrections(target, drifts)
+            _start_corrections(params, target, drifts)
     return drifts
 
 
@@ -84,8 +84,12 @@ def _compare(params: Params, target: str, champion: Release) -> tuple[list[Drift
     return find_drifts(before, since, profile, params.drift, cameras), counts
 
 
-def _start_corrections(target: str, drifts: Sequence[Drift]) -> None:
-    """Start the deployments that may correct the drifts, without waiting for them."""
-    for deployment in sorted({CORRECTIONS.get(drift.kind, REFIT) for drift in drifts}):
-        run_deployment(deployment, parameters={"target": target} if deployment == REFIT else None, timeout=0)
+def _start_corrections(params: Params, target: str, drifts: Sequence[Drift]) -> None:
+    """Start the deployments that may correct the drifts, without waiting for them.
+
+    A target of `adapt.targets` gets a network of its own instead of a retraining of all.
+    """
+    network = ADAPT if target in params.adapt.targets else RETRAIN
+    for deployment in sorted({network if drift.kind in NEW_NETWORK else REFIT for drift in drifts}):
+        run_deployment(deployment, parameters=None if deployment == RETRAIN else {"target": target}, timeout=0)
         get_run_logger().info("%s: started %s", target, deployment)

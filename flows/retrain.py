@@ -82,7 +82,7 @@ def retrain(changes: dict[str, Any] | None = None, fan_out: bool = False) -> Ret
         create_table_artifact(results, key="results", description=RESULTS)
     if estimates:
         create_table_artifact(estimates, key="estimates", description=ESTIMATES)
-    create_markdown_artifact(_promotion_page(outcome), key="promotion")
+    create_markdown_artifact(promotion_page(outcome), key="promotion")
     create_markdown_artifact(f"[What the model can do, and examples]({report})", key="report")
     return Retraining(results, estimates, release, outcome)
 
@@ -148,7 +148,8 @@ def flow_tags() -> dict[str, str]:
     return {**tags, "flow_run_url": str(flow_run.ui_url)} if get_current_settings().ui_url else tags
 
 
-def _promotion_page(outcome: Outcome) -> str:
+def promotion_page(outcome: Outcome) -> str:
+    """Return the gate's decision and each of its checks in Markdown."""
     rules = [
         f"| {check.rule} | {'kept' if check.kept else '**broken**'} | {check.detail} |" for check in outcome.checks
     ]

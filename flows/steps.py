@@ -31,7 +31,7 @@ STEPS = {
     "train": Step(("train",), pool="gpu"),
     "match": Step(("match",), in_parts=True),
     "evaluate": Step(("rerank", "fit_tlift", "identify", "evaluate")),
-    "adapt": Step(("adapt",), pool="gpu"),
+    "adapt": Step(("adapt", "export_adapted"), pool="gpu"),
     "report": Step(("report", "export")),
 }
 ONLY_AS_DEPENDENCY = "synthetic"  # DVC runs it if a dataset that is prepared is a synthetic site

@@ -125,6 +125,12 @@ def adapt(target: Target) -> None:
 
 
 @app.command()
+def export_adapted(target: Target) -> None:
+    """Write the ONNX graphs of the network that was adapted to a target, and their contract."""
+    _run_target_stage("export_adapted", target)
+
+
+@app.command()
 def evaluate(target: Target) -> None:
     """Measure the networks on a target."""
     _run_target_stage("evaluate", target)
@@ -262,10 +268,16 @@ def serve(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8000,
     state: Annotated[Path, typer.Option(help="Folder of the galleries, created if missing.")] = Path("galleries"),
     keys: Annotated[Path | None, typer.Option(help="File of hashed keys, written by serve-key.")] = None,
+    target: Annotated[
+        str | None, typer.Option(help="Serve this target alone, with its own champion if it has one. Default: all.")
+    ] = None,
 ) -> None:
     """Serve the champion: enrol, search and explain over HTTP, and a page at /."""
     with _exit_with_one_message():
-        _serving_commands().serve(load_params(), host, port, state, keys)
+        params = load_params()
+        if target is not None:
+            params.check_target(target)
+        _serving_commands().serve(params, host, port, state, keys, target)
 
 
 @app.command()

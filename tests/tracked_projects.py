@@ -25,6 +25,7 @@ from qaconv.metrics.rankings import list_rankings
 from qaconv.registry import Release, register
 from qaconv.registry.promotion import promote
 from qaconv.registry.runs import load_metrics, retraining_run
+from qaconv.registry.sites import log_adaptation, register_adapted
 from qaconv.release.gate import Outcome
 from qaconv.report.page import RUN
 from qaconv.runtime.contract import ENCODER, MATCHER, Contract, CropResize, Graph, HeadNumbers, Score
@@ -93,8 +94,8 @@ stages:
   adapt:
     foreach: ${adapt.targets}
     do:
-      cmd: mkdir -p artifacts/adapted && echo ${item} >artifacts/adapted/${item}
-      deps: [artifacts/model/qaconv, "artifacts/tlift/${item}"]
+      cmd: mkdir -p artifacts/adapted && cp -r made_up/artifacts/adapted/${item} artifacts/adapted/
+      deps: [artifacts/model/qaconv, "artifacts/tlift/${item}", "made_up/artifacts/adapted/${item}"]
       outs: ["artifacts/adapted/${item}"]
   report:
     cmd: cp -r made_up/artifacts/report artifacts/
@@ -104,8 +105,15 @@ stages:
     cmd: cp -r made_up/artifacts/onnx artifacts/
     deps: [artifacts/model/qaconv]
     outs: [artifacts/onnx]
+  export_adapted:
+    foreach: ${adapt.targets}
+    do:
+      cmd: mkdir -p artifacts/adapted_onnx && cp -r made_up/artifacts/adapted_onnx/${item} artifacts/adapted_onnx/
+      deps: ["artifacts/adapted/${item}"]
+      outs: ["artifacts/adapted_onnx/${item}"]
 """
 MODEL = "b" * 64
+ADAPTED_MODEL = "c" * 64
 MD5 = f"{'a' * 32}.dir"
 
 
@@ -133,6 +141,7 @@ def write_project(folder: Path, maps: Mapping[str, float] = {"station": 0.25, "m
 def write_pipeline(folder: Path) -> None:
     """Write a project that has not been run. Its DVC stages copy the files of `write_project` from made_up."""
     write_project(folder)
+    write_adapted(folder, "station")
     (folder / "dvc.lock").unlink()
     for name in ("artifacts", "metrics"):
         shutil.move(folder / name, folder / "made_up" / name)
@@ -174,6 +183,30 @@ def measure_again(folder: Path, maps: Mapping[str, float]) -> None:
         made_up_queries(value).to_parquet(folder / f"queries/{target}.parquet")
 
 
+def write_adapted(folder: Path, target: str, *, low: float = 0.01, after: float = 0.7, began_with: str = MODEL) -> None:
+    """Write the files of `adapt` and `export_adapted`.
+
+    Args:
+        folder: the project's.
+        target: name.
+        low: lower end of the interval of the gain in right matches.
+        after: share of right matches of the adapted network; 0.6 before.
+        began_with: digest of the network that the adaptation began with.
+    """
+    adapted = folder / "artifacts/adapted" / target
+    figures = {"source_map": 0.9}
+    right = {"before": 0.6, "after": after, "low": low, "high": 0.2, "count": 20}
+    metrics = {"kept_round": 1, "reason": "made up", "right": right, "before": figures, "after": figures}
+    write(adapted / "metrics.json", json.dumps(metrics))
+    lineage = {"network": began_with, "target": target, "kept_round": 1}
+    write(adapted / "model.json", json.dumps({"trained": {"adapted": lineage}}))
+    write(adapted / "rounds.csv", "round,sightings\n0,0\n1,80\n")
+    write_profile(adapted / "profile.json", target, model=ADAPTED_MODEL)
+    graphs = folder / "artifacts/adapted_onnx" / target
+    write_graphs(graphs)
+    set_encoder_digest(graphs, f"adapted to {target}, {after}")
+
+
 def write_estimated(folder: Path, target: str, share: float | None) -> None:
     """Write the files of `evaluate` for a target without labels; `share` of its searches have a match."""
     keys = ("share_with_match", "share_with_match_low", "share_with_match_high", "stated_threshold", "expected_matches")
@@ -192,6 +225,16 @@ def retrain(params: Params, maps: Mapping[str, float] = {}) -> tuple[Release, Ou
         write_lock(Path(), maps)
     with retraining_run(params, {}):
         release = register(params, load_metrics(params))
+        return release, promote(release, params.gate)
+
+
+def adapt(params: Params, after: float = 0.7, **figures: Any) -> tuple[Release, Outcome]:
+    """Register and promote a network adapted to `station` in the working folder, with figures of `write_adapted`."""
+    write_adapted(Path(), "station", after=after, **figures)
+    write_lock(Path(), {"station": after, "mall": 0.5, **figures})
+    with retraining_run(params, {}):
+        log_adaptation("station")
+        release = register_adapted(params, "station")
         return release, promote(release, params.gate)
 
 
@@ -251,10 +294,10 @@ def set_encoder_digest(folder: Path, text: str) -> None:
     contract.model_copy(update={"graphs": {**contract.graphs, ENCODER: graph}}).save(folder)
 
 
-def write_profile(path: Path, target: str) -> None:
+def write_profile(path: Path, target: str, model: str = MODEL) -> None:
     """Write a temporal profile of three cameras, with the paper's parameters."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    TLiftProfile(target=target, camids=(0, 1, 2), active=True, reason="made up", model=MODEL).save(path)
+    TLiftProfile(target=target, camids=(0, 1, 2), active=True, reason="made up", model=model).save(path)
 
 
 def copy_store(folder: Path) -> None:

@@ -39,7 +39,7 @@ def measure(adaptation: Adaptation, rounds: Rounds, holdout: Holdout | None) -> 
             after=kept.matches.share,
             low=difference.low,
             high=difference.high,
-            people=len(first.matches.all),
+            count=len(first.matches.all),
         )
     return AdaptationMetrics(
         kept_round=kept.number,

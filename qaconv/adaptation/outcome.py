@@ -8,6 +8,7 @@ from qaconv.errors import InputError
 from qaconv.files import read_file
 
 METRICS_FILE = "metrics.json"
+PROFILE_FILE = "profile.json"  # temporal profile of the adapted network
 
 
 class _Part(BaseModel):
@@ -15,13 +16,13 @@ class _Part(BaseModel):
 
 
 class Change(_Part):
-    """A share before and after, and the 95 per cent interval of the difference, over people."""
+    """A share before and after, and the 95 per cent interval of the difference, over people or answered pairs."""
 
     before: FiniteFloat
     after: FiniteFloat
     low: FiniteFloat
     high: FiniteFloat
-    people: int
+    count: int  # of people, or of pairs
 
 
 class Figures(_Part):
@@ -42,6 +43,9 @@ class AdaptationMetrics(_Part):
         reason: why no further round was trained, for people.
         right: share of right ones among the mutual best matches of people held out, by times alone. None where times
             are not used.
+        answers: F1 of the marked matches, by people's answers. None where there are too few, or nothing is marked.
+        reviewed_precision: highest share of right ones among the matches that the adapted network marks which answers
+            allow, the upper end of the interval. None likewise.
         before: the network that it began with.
         after: the network that was kept.
     """
@@ -49,6 +53,8 @@ class AdaptationMetrics(_Part):
     kept_round: int
     reason: str
     right: Change | None
+    answers: Change | None = None
+    reviewed_precision: FiniteFloat | None = None
     before: Figures
     after: Figures
 

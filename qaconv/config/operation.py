@@ -19,6 +19,8 @@ class GateConfig(Settings):
     max_onnx_difference: PositiveFloat  # of ONNX from PyTorch, relative to the largest value if that is above 1
     max_megabytes: PositiveFloat  # of both graphs together
     max_encoder_ms: PositiveFloat  # for one crop, on one thread of the CPU that registers
+    min_site_gain: Annotated[float, Field(ge=0)] = 0.0  # points without labels, of an adapted network, with 95 %
+    max_forgotten: Annotated[float, Field(ge=0)] = 5.0  # mAP points on the sources' people held out, by adapting
 
 
 class IngestConfig(Settings):
@@ -38,7 +40,7 @@ class DriftConfig(Settings):
     max_confident_drop: Share  # drop of the share of sightings with a match that is more likely than not
     max_share_change: Share  # largest change of a camera's share of the sightings
     min_transit_gain: Share  # of the earlier gain that matches have from their times
-    start: bool  # whether a finding starts fit_target (cameras, clocks, transits) or retrain (scores)
+    start: bool  # whether a finding starts fit_target (cameras, clocks, transits), or adapt or retrain (scores)
 
 
 class ServeConfig(Settings):

@@ -21,6 +21,7 @@ from PIL import Image
 
 from qaconv.registry.pyfunc import DEFAULTS
 from qaconv.release.evidence import Evidence
+from qaconv.release.site_evidence import SiteEvidence
 from qaconv.runtime.integrity import write_digests
 from qaconv.runtime.model import ServedModel
 
@@ -40,7 +41,7 @@ BLOCK = 8  # pixels of a colour block in the example
 
 
 def log_served(
-    name: str, onnx: Path, profiles: Mapping[str, Path], versions: Mapping[str, str], evidence: Evidence
+    name: str, onnx: Path, profiles: Mapping[str, Path], versions: Mapping[str, str], evidence: Evidence | SiteEvidence
 ) -> str:
     """Log the model in the open run and return its `models:/` address.
 

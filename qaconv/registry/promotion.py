@@ -3,6 +3,9 @@
 `<name>@champion` decides: it names a pair of graphs, and moving it is one write of the registry. Everything else
 follows from it: the graphs' own aliases, for users who load a graph by alias, the alias previous, and the tags of the
 champion. `_align` sets them before and after every change, and so completes what a killed process has left.
+
+A site has aliases of its own, such as champion-station, for versions that were adapted to it. Where it has none, the
+champion for all targets answers for it.
 """
 
 from collections.abc import Iterator, Mapping
@@ -16,14 +19,21 @@ from qaconv.errors import InputError
 from qaconv.registry.locking import Lock, is_missing, locked
 from qaconv.registry.releases import (
     GRAPHS,
+    SITE,
+    WEIGHTS,
     Release,
+    alias_of,
     find_champion,
+    find_holder,
     find_release,
     is_release,
     load_evidence,
     load_served,
 )
+from qaconv.release.evidence import Evidence
 from qaconv.release.gate import Outcome, decide
+from qaconv.release.site_evidence import SiteEvidence
+from qaconv.release.site_gate import decide_site
 
 GATE = "gate"  # tag: "promoted" for every version that is or was the champion, else "refused"
 PROMOTION = "promotion"  # tag: why
@@ -32,7 +42,7 @@ ROLLED_BACK = "rolled_back"  # tag: why
 
 
 def promote(challenger: Release, rules: GateConfig) -> Outcome:
-    """Make the challenger champion if the gate allows it, and write the outcome to its tags.
+    """Make the challenger champion, of its site if it has one, if the gate allows it; write the outcome to its tags.
 
     A version that was rolled back stays refused, as it has not changed.
 
@@ -41,11 +51,11 @@ def promote(challenger: Release, rules: GateConfig) -> Outcome:
             the alias champion.
     """
     with locked(challenger.name) as lock:
-        champion = _align(lock, challenger.name)
+        champion = _align(lock, challenger.name, challenger.site)
         outcome = _judge(challenger, champion, rules)
         if outcome.promoted:
             load_served(challenger)
-            with _all_or_nothing(lock, challenger.name):
+            with _all_or_nothing(lock, challenger.name, challenger.site):
                 if champion:
                     before = [champion.version, *_tags(champion).get(REPLACED, "").split()]
                     _tag(lock, challenger, REPLACED, " ".join(before))
@@ -60,9 +70,12 @@ def promote(challenger: Release, rules: GateConfig) -> Outcome:
 def rollback(name: str, version: str, why: str) -> tuple[Release, Release]:
     """Make the champion before the present one champion again.
 
+    A site whose champion was its first one is answered by the champion for all targets again.
+
     Args:
         name: name of the registered model.
-        version: the champion to leave, so that two people who roll back at once go one version back.
+        version: the champion to leave, of all targets or of a site, so that two people who roll back at once go one
+            version back.
         why: reason, kept in the tags of the version that is rolled back.
 
     Returns:
@@ -74,19 +87,26 @@ def rollback(name: str, version: str, why: str) -> tuple[Release, Release]:
     """
     if not why.strip():
         raise InputError("--why must be a sentence that says why, got an empty one")
-    find_champion(name)
+    asked = find_release(name, version) if version.isdigit() else None
+    site = asked.site if asked else None
+    find_champion(name, site)
     with locked(name) as lock:
-        champion = _align(lock, name) or find_champion(name)
+        champion = _align(lock, name, site) or find_champion(name, site)
         if champion.version != version:
-            raise InputError(f"{name}: version {version} is not the champion, version {champion.version} is")
+            of_site = f" of {site}" if site else ""
+            raise InputError(f"{name}: version {version} is not the champion{of_site}, version {champion.version} is")
         previous = next(_earlier(champion), None)
-        if previous is None:
+        if previous is None and site is None:
             raise InputError(f"{champion}: no earlier champion exists, so there is none to return to")
-        load_served(previous)
-        with _all_or_nothing(lock, name):
+        answers_next = previous or find_champion(name)
+        load_served(answers_next)
+        with _all_or_nothing(lock, name, site):
             _tag(lock, champion, ROLLED_BACK, why)
-            _point_champion(lock, previous)
-        return champion, previous
+            if previous:
+                _point_champion(lock, previous)
+            else:
+                _set_aliases(lock, alias_of("champion", site), {name: None})
+        return champion, answers_next
 
 
 def _judge(challenger: Release, champion: Release | None, rules: GateConfig) -> Outcome:
@@ -95,8 +115,9 @@ def _judge(challenger: Release, champion: Release | None, rules: GateConfig) -> 
     if why := _tags(challenger).get(ROLLED_BACK):
         return Outcome("refused", f"{challenger} was rolled back: {why}")
     if champion is None and (earlier := next(_earlier(challenger), None)):
+        alias = alias_of("champion", challenger.site)
         raise InputError(
-            f"{challenger.name}: no version has the alias champion, though {earlier} had it, so there is none to "
+            f"{challenger.name}: no version has the alias {alias}, though {earlier} had it, so there is none to "
             "compare with; set the alias on the version to serve, on its page in MLflow, and try again"
         )
     evidence = load_evidence(challenger)
@@ -105,18 +126,27 @@ def _judge(challenger: Release, champion: Release | None, rules: GateConfig) -> 
     champion_evidence = load_evidence(champion) if champion else None
     if champion and champion_evidence is None:
         return Outcome("refused", f"{champion}, the champion, has no evidence.json to compare {challenger} with")
-    outcome = decide(evidence, champion_evidence, rules)
-    result = "becomes the champion" if outcome.promoted else "is not promoted"
+    if isinstance(evidence, SiteEvidence):
+        assert champion_evidence is None or isinstance(champion_evidence, SiteEvidence)
+        for_all = find_holder(challenger.name, "champion", None)
+        weights = _tags(for_all).get(WEIGHTS) if for_all else None
+        outcome = decide_site(evidence, champion_evidence, weights, rules)
+    else:
+        assert champion_evidence is None or isinstance(champion_evidence, Evidence)
+        outcome = decide(evidence, champion_evidence, rules)
+    of_site = f" of {challenger.site}" if challenger.site else ""
+    result = f"becomes the champion{of_site}" if outcome.promoted else "is not promoted"
     return Outcome(outcome.verdict, f"{challenger} {result}: {outcome.reason}.", outcome.checks, outcome.figures)
 
 
 def _earlier(release: Release) -> Iterator[Release]:
-    """Yield the champions before a version, the latest first, without those that were deleted or rolled back.
+    """Yield the champions of its site before a version, the latest first, without those deleted or rolled back.
 
     After those that the version names come all others: someone may have made it the champion on MLflow's page.
     """
     found = MlflowClient().search_model_versions(f"name = '{release.name}'")
-    versions = {str(version.version): version for version in found if is_release(version)}
+    same_site = (version for version in found if is_release(version) and version.tags.get(SITE) == release.site)
+    versions = {str(version.version): version for version in same_site}
     named = _tags(release).get(REPLACED, "").split()
     others = [number for number, version in versions.items() if version.tags.get(GATE) == "promoted"]
     for number in dict.fromkeys([*named, *sorted(others, key=int, reverse=True)]):
@@ -126,17 +156,17 @@ def _earlier(release: Release) -> Iterator[Release]:
 
 
 @contextmanager
-def _all_or_nothing(lock: Lock, name: str) -> Iterator[None]:
+def _all_or_nothing(lock: Lock, name: str, site: str | None) -> Iterator[None]:
     """Complete a change whose alias champion has moved, and undo one that ended before."""
     try:
         yield
     finally:
-        _align(lock, name)
+        _align(lock, name, site)
 
 
-def _align(lock: Lock, name: str) -> Release | None:
-    """Make the other aliases and the champion's tags follow `<name>@champion`, and return the champion."""
-    champion = find_release(name, "champion")
+def _align(lock: Lock, name: str, site: str | None) -> Release | None:
+    """Make other aliases and the champion's tags follow the alias champion, of a site its own; return its release."""
+    champion = find_holder(name, "champion", site)
     previous = None
     graphs: Mapping[str, str | None] = {f"{name}-{graph}": None for graph in GRAPHS}
     if champion:
@@ -148,16 +178,18 @@ def _align(lock: Lock, name: str) -> Release | None:
         if ROLLED_BACK in tags:  # its rollback was interrupted, or someone has made it the champion again
             lock.renew()
             MlflowClient().delete_model_version_tag(name, champion.version, ROLLED_BACK)
-    _set_aliases(lock, "champion", graphs)
-    _set_aliases(lock, "previous", previous.models if previous else dict.fromkeys([*graphs, name]))
+    _set_aliases(lock, alias_of("champion", site), graphs)
+    before = previous.models if previous else dict.fromkeys([*graphs, name])
+    _set_aliases(lock, alias_of("previous", site), before)
     return champion
 
 
 def _point_champion(lock: Lock, release: Release) -> None:
-    """Make a release the champion; the model that decides comes last."""
-    _set_aliases(lock, "champion", release.graphs)
+    """Make a release the champion, of its site if it has one; the model that decides comes last."""
+    alias = alias_of("champion", release.site)
+    _set_aliases(lock, alias, release.graphs)
     lock.renew()
-    MlflowClient().set_registered_model_alias(release.name, "champion", release.version)
+    MlflowClient().set_registered_model_alias(release.name, alias, release.version)
 
 
 def _set_aliases(lock: Lock, alias: str, versions: Mapping[str, str | None]) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 
 import mlflow
 import onnx
@@ -15,12 +16,11 @@ from qaconv.metrics.rankings import DIRECT, metric_name
 from qaconv.paths import METRICS, ONNX, TLIFT
 from qaconv.registry.descriptions import describe, is_estimated
 from qaconv.registry.packaging import log_served
-from qaconv.registry.releases import GRAPHS, Release
+from qaconv.registry.releases import GRAPHS, SITE, WEIGHTS, Release, alias_of
 from qaconv.registry.runs import data_digests, git_tags, lock_digest
 from qaconv.release.evidence import collect
 from qaconv.tlift import TLiftProfile
 
-WEIGHTS = "weights"  # tag: digest of the exported network, which its temporal profiles name
 ESTIMATED = "estimated"  # tag: the targets without labels, of which there are estimates only
 
 
@@ -34,10 +34,7 @@ def register(params: Params, metrics: Mapping[str, float]) -> Release:
         params: names of the model and the targets.
         metrics: of the targets, as `runs.load_metrics` returns them.
     """
-    name, digest = params.registry.model, {"dvc_lock": lock_digest()}
-    graphs = {
-        graph: _version(f"{name}-{graph}", digest, git_tags(), partial(_log_graph, graph)).version for graph in GRAPHS
-    }
+    name = params.registry.model
     estimated = [target for target in params.targets if is_estimated(target, metrics)]
     measured = [target for target in params.targets if target not in estimated]
     method = params.registry.method
@@ -45,13 +42,33 @@ def register(params: Params, metrics: Mapping[str, float]) -> Release:
     deciding += [metric_name(method, "expected", "share_with_match", target=target) for target in estimated]
     results = {name: repr(metrics[name]) for name in deciding if name in metrics}
     results |= {ESTIMATED: " ".join(estimated)} if estimated else {}
-    pair = {f"{graph}_version": str(version) for graph, version in graphs.items()}
-    log = partial(_log_model, params, pair)
     weights = {WEIGHTS: _profile(method, params.targets[0]).model}
-    release = Release.of_version(_version(name, {**digest, **pair}, {**git_tags(), **results, **weights}, log))
-    for model, version in release.models.items():
-        MlflowClient().set_registered_model_alias(model, "challenger", version)
+    release = register_graphs(name, ONNX, partial(_log_model, params), {**results, **weights})
     describe(name, release.version, params, metrics)
+    return release
+
+
+def register_graphs(
+    name: str, onnx_folder: Path, log_model: Callable[[Mapping[str, str]], str], tags: Mapping[str, str]
+) -> Release:
+    """Register exported graphs and the model that serves them, make them challenger, and return the release.
+
+    Args:
+        name: name of the registered model.
+        onnx_folder: folder of the graphs.
+        log_model: logs the model, given the versions of its graphs as tags, and returns its address.
+        tags: of the model's version; SITE among them if it is of one site.
+    """
+    identity = {"dvc_lock": lock_digest()} | ({SITE: tags[SITE]} if SITE in tags else {})
+    graphs = {
+        graph: _version(f"{name}-{graph}", identity, git_tags(), partial(_log_graph, onnx_folder, graph)).version
+        for graph in GRAPHS
+    }
+    pair = {f"{graph}_version": str(version) for graph, version in graphs.items()}
+    log = partial(log_model, pair)
+    release = Release.of_version(_version(name, {**identity, **pair}, {**git_tags(), **tags}, log))
+    for model, version in release.models.items():
+        MlflowClient().set_registered_model_alias(model, alias_of("challenger", release.site), version)
     return release
 
 
@@ -76,12 +93,13 @@ def link_profile(registry: RegistryConfig, target: str, run_id: str) -> list[str
 def _version(name: str, identity: Mapping[str, str], tags: Mapping[str, str], log: Callable[[], str]) -> ModelVersion:
     """Find the version whose tags are `identity`, or register the model that `log` logs; `log` returns its address."""
     same = " and ".join(f"tags.{key} = '{value}'" for key, value in identity.items())
-    versions = MlflowClient().search_model_versions(f"name = '{name}' and {same}")
+    found = MlflowClient().search_model_versions(f"name = '{name}' and {same}")
+    versions = [version for version in found if version.tags.get(SITE) == identity.get(SITE)]
     return versions[0] if versions else mlflow.register_model(log(), name, tags={**identity, **tags})
 
 
-def _log_graph(name: str) -> str:
-    graph = onnx.load(ONNX / f"{name}.onnx")
+def _log_graph(folder: Path, name: str) -> str:
+    graph = onnx.load(folder / f"{name}.onnx")
     signature = ModelSignature(
         inputs=Schema([_tensor_spec(value) for value in graph.graph.input]),
         outputs=Schema([_tensor_spec(value) for value in graph.graph.output]),

@@ -3,6 +3,8 @@
 Three registered models belong together: `<name>-encoder` and `<name>-matcher` are the ONNX graphs, and `<name>` serves
 both. Its version names those of the graphs and holds the contract and the temporal profiles, so that encoder, matcher,
 contract and profiles are found together or not at all.
+
+A version may be of one site: its network was adapted to that target, and it has an alias champion of its own.
 """
 
 import shutil
@@ -21,11 +23,14 @@ from qaconv.errors import InputError
 from qaconv.registry.locking import is_missing
 from qaconv.registry.packaging import EVIDENCE, SERVED
 from qaconv.release.evidence import Evidence
+from qaconv.release.site_evidence import SiteEvidence
 from qaconv.runtime.model import ServedModel
 from qaconv.tlift import TLiftProfile
 
 GRAPHS = ("encoder", "matcher")
 GRAPH_TAGS = tuple(f"{graph}_version" for graph in GRAPHS)
+SITE = "site"  # tag: the target that a version's network was adapted to
+WEIGHTS = "weights"  # tag: digest of the exported network, which its temporal profiles name
 
 
 @dataclass(frozen=True)
@@ -37,12 +42,14 @@ class Release:
         version: version of the model.
         graphs: version of each graph, by its registered name.
         run_id: the MLflow run that registered it.
+        site: the target that its network was adapted to. None: it serves all targets.
     """
 
     name: str
     version: str
     graphs: Mapping[str, str]
     run_id: str | None
+    site: str | None = None
 
     @classmethod
     def of_version(cls, version: ModelVersion) -> "Release":
@@ -57,7 +64,7 @@ class Release:
                 "has registered it; set its alias on a version that this project has registered"
             )
         graphs = {f"{version.name}-{graph}": version.tags[f"{graph}_version"] for graph in GRAPHS}
-        return cls(version.name, str(version.version), graphs, version.run_id)
+        return cls(version.name, str(version.version), graphs, version.run_id, version.tags.get(SITE))
 
     @property
     def models(self) -> dict[str, str]:
@@ -89,19 +96,48 @@ def find_release(name: str, version: str) -> Release | None:
         raise
 
 
+def alias_of(role: str, site: str | None) -> str:
+    """Return the alias of the champion, the version before it or the challenger, such as champion or champion-station.
+
+    MLflow allows letters, digits, - and _ in an alias, which are those of a target's name.
+    """
+    return role if site is None else f"{role}-{site}"
+
+
+def find_holder(name: str, role: str, site: str | None) -> Release | None:
+    """Find the release with the alias of a role; None where no version has it.
+
+    Raises:
+        InputError: another tool has registered the version, or it is of another site.
+    """
+    release = find_release(name, alias_of(role, site))
+    if release and release.site != site:
+        kind = f"of the site {release.site}" if release.site else "for all targets"
+        wanted = f"of {site}" if site else "for all targets"
+        raise InputError(
+            f"{release}: has the alias {alias_of(role, site)}, but is {kind}; set the alias on a version {wanted}, on "
+            "its page in MLflow, or remove it"
+        )
+    return release
+
+
 def is_registered(name: str) -> bool:
     """Return whether there is a registered model of that name."""
     return len(MlflowClient().search_registered_models(f"name = '{name}'")) > 0
 
 
-def find_champion(name: str) -> Release:
-    """Find the release with the alias champion.
+def find_champion(name: str, site: str | None = None) -> Release:
+    """Find the release that answers: of a site its own champion if it has one, else the champion for all targets.
+
+    Args:
+        name: name of the registered model.
+        site: the target to answer for. Default: all.
 
     Raises:
-        InputError: no version has it, or the registry cannot be read.
+        InputError: no version has the alias, it is on a version of another site, or the registry cannot be read.
     """
     try:
-        champion = find_release(name, "champion")
+        champion = (find_holder(name, "champion", site) if site else None) or find_holder(name, "champion", None)
     except mlflow.MlflowException as error:
         raise InputError(f"{name}: the registry cannot be read: {error.message}") from error
     if champion is None:
@@ -134,7 +170,7 @@ def find_run(release: Release) -> Run:
         raise InputError(f"{release}: its run {release.run_id} was deleted from MLflow for good; retrain") from error
 
 
-def load_evidence(release: Release) -> Evidence | None:
+def load_evidence(release: Release) -> Evidence | SiteEvidence | None:
     """Load the evidence for a release; None for a version that was registered without.
 
     Raises:
@@ -148,7 +184,7 @@ def load_evidence(release: Release) -> Evidence | None:
     with TemporaryDirectory() as folder:
         path = Path(download_artifacts(f"{uri}/{EVIDENCE}", dst_path=folder))
         try:
-            return Evidence.load(path)
+            return SiteEvidence.load(path) if release.site else Evidence.load(path)
         except (ValueError, TypeError, KeyError) as error:
             raise InputError(f"{release}: {EVIDENCE} must be a version's evidence: {error}") from error
 

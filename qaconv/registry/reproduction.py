@@ -23,6 +23,7 @@ from qaconv.errors import InputError
 from qaconv.processes import child_environment
 from qaconv.registry.releases import Release, find_release, find_run
 from qaconv.registry.runs import DVC_LOCK, load_metrics
+from qaconv.registry.sites import load_site_metrics, site_stages
 from qaconv.training.device import find_device
 
 log = logging.getLogger(__name__)
@@ -70,10 +71,11 @@ def reproduce(uri: str, project: Path = Path()) -> Reproduction:
         _run(clone, "dvc", "config", "--local", "cache.dir", str(Path(folder) / "cache"))
         if tracked := _run(clone, "git", "ls-files", "*.dvc").split():
             _run(clone, "dvc", "pull", *tracked)
-        log.info("%s: runs every stage of %s in %s", release, run.data.tags["git_commit"][:12], clone)
-        _run(clone, "dvc", "repro", "--force", "--no-run-cache", shown=True)
+        log.info("%s: runs its stages of %s in %s", release, run.data.tags["git_commit"][:12], clone)
+        stages = site_stages(release.site) if release.site else []  # all, for a version that serves all targets
+        _run(clone, "dvc", "repro", "--force", "--no-run-cache", *stages, shown=True)
         old, new = _outputs(recorded / DVC_LOCK), _outputs(clone / DVC_LOCK)
-        metrics = load_metrics(params, clone)
+        metrics = load_site_metrics(release.site, clone) if release.site else load_metrics(params, clone)
         on_gpu = find_device(params.machine.device).type != "cpu"
     bytes_differ = [
         f"{path}: was {old.get(path)}, is {new.get(path)}" for path in {**old, **new} if old.get(path) != new.get(path)

@@ -49,7 +49,7 @@ def retraining_run(params: Params, flow: Mapping[str, str]) -> Iterator[str]:
     experiment = _open_experiment(params.registry.experiment)
     tags = {**git_tags(), **flow}
     with mlflow.start_run(_left_open(experiment, tags), experiment, tags=tags) as run:
-        mlflow.log_params(_flat(params.model_dump(mode="json")))
+        mlflow.log_params(flatten(params.model_dump(mode="json")))
         try:
             yield run.info.run_id
         except Exception as error:
@@ -142,7 +142,7 @@ def load_metrics(params: Params, project: Path = Path()) -> dict[str, float]:
     metrics = {}
     for target in params.targets:
         figures = load_target(project / METRICS / f"{target}.json", methods=params.methods)
-        values = _flat(figures.as_dict())
+        values = flatten(figures.as_dict())
         metrics.update({f"{target}.{name}": value for name, value in values.items() if not isinstance(value, str)})
     return metrics
 
@@ -255,11 +255,11 @@ def _log_datasets(params: Params) -> None:
         mlflow.log_input(dataset, context=" and ".join(names))
 
 
-def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
     """Flatten nested mappings into one with dotted keys."""
     if not isinstance(value, Mapping):
         return {prefix: value}
-    below = (_flat(inner, f"{prefix}.{key}" if prefix else str(key)) for key, inner in value.items())
+    below = (flatten(inner, f"{prefix}.{key}" if prefix else str(key)) for key, inner in value.items())
     return {key: inner for part in below for key, inner in part.items()}
 
 

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -121,8 +121,8 @@ def collect(
         },
         data=dict(data),
         differences={name: graph.largest_difference_from_pytorch for name, graph in graphs.items()},
-        megabytes=sum((onnx / name).stat().st_size for name in graphs) / 1e6,
-        encoder_ms=_measure_encoder(onnx / ENCODER),
+        megabytes=measure_size(onnx, graphs),
+        encoder_ms=measure_encoder(onnx / ENCODER),
         times={name: "" if profile.active else profile.reason for name, profile in fitted.items()},
         calibration_errors=_calibration_errors(measured),
         clocks={name: _clocks(profile) for name, profile in fitted.items()},
@@ -176,7 +176,12 @@ def _clocks(profile: TLiftProfile) -> Clocks:
     return Clocks(len(profile.camids), details)
 
 
-def _measure_encoder(path: Path) -> float:
+def measure_size(onnx: Path, graphs: Iterable[str]) -> float:
+    """Return the megabytes of the graphs in a folder."""
+    return sum((onnx / name).stat().st_size for name in graphs) / 1e6
+
+
+def measure_encoder(path: Path) -> float:
     """Measure the milliseconds of one crop; the median, as other work on the machine slows some runs."""
     session = open_graph(path, threads=1)
     crops = session.get_inputs()[0]

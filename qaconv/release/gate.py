@@ -11,6 +11,7 @@ from typing import Literal
 from qaconv.config.operation import GateConfig
 from qaconv.metrics import Estimate, mean_paired_difference, paired_difference
 from qaconv.release.evidence import Evidence
+from qaconv.release.site_evidence import SiteEvidence
 
 SEED = 0  # of the bootstrap, so that the same evidence gives the same outcome
 
@@ -80,14 +81,14 @@ def decide(challenger: Evidence, champion: Evidence | None, rules: GateConfig) -
         rules: `gate` of params.yaml.
     """
     checks = [
-        *_budgets(challenger, rules),
+        *check_budgets(challenger, rules),
         *_calibration(challenger, rules),
         *_matches(challenger, rules),
         *_clocks(challenger, rules),
     ]
     if champion is None:
         no_labels = "" if challenger.average_precisions else "; no target has labels, so no accuracy was measured"
-        return _outcome(checks, f"there was no champion{no_labels}", {})
+        return conclude(checks, f"there was no champion{no_labels}", {})
     checks += _times(challenger, champion)
     match_checks = list(_found_matches(challenger, champion, rules))
     checks += match_checks
@@ -105,18 +106,18 @@ def decide(challenger: Evidence, champion: Evidence | None, rules: GateConfig) -
     if not (challenger.average_precisions and champion.average_precisions):
         why = "the champion's targets had no labels" if challenger.average_precisions else "no target has labels"
         details = "".join(f"; {check.detail}" for check in match_checks)
-        return _outcome(checks, f"{why}, so no accuracy was compared{details}{note}", {})
+        return conclude(checks, f"{why}, so no accuracy was compared{details}{note}", {})
     if not common:
         detail = "no target was measured for both on the same data; keep one of the champion's targets unchanged"
-        return _outcome([*checks, Check("comparison", False, detail)], "", {})
+        return conclude([*checks, Check("comparison", False, detail)], "", {})
     figures = {name: _comparison(challenger, champion, name) for name in common}
     gain = _gain(challenger, champion, common, rules)
     checks += [gain, *_losses(figures, rules)]
-    return _outcome(checks, gain.detail + note, figures)
+    return conclude(checks, gain.detail + note, figures)
 
 
-def _budgets(challenger: Evidence, rules: GateConfig) -> Iterator[Check]:
-    """Check the rules that hold for a first version too."""
+def check_budgets(challenger: Evidence | SiteEvidence, rules: GateConfig) -> Iterator[Check]:
+    """Check the rules about the graphs, which hold for a first version too."""
     worst = max(challenger.differences.values())
     detail = (
         f"the graphs must be within {rules.max_onnx_difference:.1e} of PyTorch, their largest difference is {worst:.1e}"
@@ -237,7 +238,8 @@ def _points(estimate: Estimate) -> Estimate:
     return Estimate(value, low, high, estimate.queries)
 
 
-def _outcome(checks: list[Check], why: str, figures: Mapping[str, Comparison]) -> Outcome:
+def conclude(checks: list[Check], why: str, figures: Mapping[str, Comparison]) -> Outcome:
+    """Promote if every rule is kept, with `why` as the reason; else refuse with what is broken."""
     broken = [check for check in checks if not check.kept]
     reason = "; ".join(f"{check.rule}: {check.detail}" for check in broken) if broken else why
     return Outcome("refused" if broken else "promoted", reason, tuple(checks), figures)

@@ -65,6 +65,7 @@ class ServedModel:
     Args:
         folder: folder with the graphs, contract.json and the folder tlift.
         threads: of one call. Default: 0, one for each core.
+        target: the one to serve. Default: all that have a temporal profile.
 
     Attributes:
         contract: sizes, digests and the meaning of a score.
@@ -80,7 +81,7 @@ class ServedModel:
             does not run.
     """
 
-    def __init__(self, folder: Path, *, threads: int = 0) -> None:
+    def __init__(self, folder: Path, *, threads: int = 0, target: str | None = None) -> None:
         self.contract = Contract.load(folder)
         check_files(folder, self.contract)
         self._encoder = open_graph(folder / ENCODER, threads)
@@ -101,6 +102,10 @@ class ServedModel:
         self.matcher = cpu_matcher(self.head, self._threads)
         self.row_scorer = RowScorer(self.head, self._threads)
         self.profiles = {path.stem: TLiftProfile.load(path) for path in sorted((folder / "tlift").glob("*.json"))}
+        if target is not None:
+            if target not in self.profiles:
+                raise InputError(f"{folder / 'tlift'}: must have a profile of {target}, has {', '.join(self.profiles)}")
+            self.profiles = {target: self.profiles[target]}
         check_example(folder, self.crop_size, self.encode, self.score)
 
     @property
@@ -110,7 +115,7 @@ class ServedModel:
 
     @property
     def targets(self) -> list[str]:
-        """The targets that have a temporal profile."""
+        """The targets that are served."""
         return list(self.profiles)
 
     def encode(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:

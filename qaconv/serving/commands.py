@@ -47,7 +47,7 @@ JSON = {"Content-Type": "application/json"}
 BODY = '{"sightings": [%s]}'
 
 
-def serve(params: Params, host: str, port: int, state: Path, keys: Path | None) -> None:
+def serve(params: Params, host: str, port: int, state: Path, keys: Path | None, target: str | None = None) -> None:
     """Run the service until it is stopped.
 
     Args:
@@ -56,6 +56,7 @@ def serve(params: Params, host: str, port: int, state: Path, keys: Path | None) 
         port: to listen on.
         state: folder of the galleries and the active version.
         keys: file of keys. None: no key is asked for; `host` must be this machine.
+        target: the one to serve, with its own champion if it has one. Default: all.
 
     Raises:
         InputError: there is no champion, `keys` is missing, another process uses `state`, the galleries do not fit into
@@ -64,7 +65,7 @@ def serve(params: Params, host: str, port: int, state: Path, keys: Path | None) 
     if keys is None and not _is_loopback(host):
         raise InputError(f"--host {host}: others can reach it, so --keys must name a file of keys")
     records = Records(state)  # first, as its lock keeps other processes from all of the folder
-    champions = Champions(params.registry.model, state / "models")
+    champions = Champions(params.registry.model, state / "models", target)
     if champions.have_active_version:
         use_store()  # which may be down
     else:

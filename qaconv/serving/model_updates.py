@@ -1,4 +1,4 @@
-"""Follow the registry's champion.
+"""Follow the registry's champion, or that of one site.
 
 The active version is kept next to the galleries, so that a restart needs no registry.
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from qaconv.errors import InputError
 from qaconv.files import replacing_folder, write_json
-from qaconv.registry import Release, download_served, find_champion, find_release
+from qaconv.registry import Release, download_served, find_champion, find_holder
 from qaconv.runtime.model import ServedModel
 from qaconv.serving.service import Service
 from qaconv.serving.storage import Busy, DiskFull
@@ -27,16 +27,18 @@ class Champions:
     Args:
         name: name of the registered model.
         folder: folder of the versions.
+        site: the one target to serve, with its own champion if it has one. Default: all targets.
     """
 
-    def __init__(self, name: str, folder: Path) -> None:
+    def __init__(self, name: str, folder: Path, site: str | None = None) -> None:
         self.name = name
         self.folder = folder
+        self.site = site
 
     @property
     def have_active_version(self) -> bool:
         """Whether a version was active when the service ended, so that it starts without the registry."""
-        return self._pointer.is_file()
+        return self._pointer.is_file() and self._read_pointer()["site"] == self.site
 
     def active_version(self) -> tuple[str, ServedModel]:
         """Load the version that was active when the service ended; the first time, the registry's champion.
@@ -47,17 +49,17 @@ class Champions:
         if self.have_active_version:
             pointer = self._read_pointer()
             try:
-                return pointer["version"], ServedModel(self.folder / pointer["folder"], threads=THREADS)
+                return str(pointer["version"]), self._load(self.folder / str(pointer["folder"]))
             except InputError as error:
                 raise InputError(f"{error}; delete {self.folder} to load the champion again") from error
-        champion = find_champion(self.name)
+        champion = find_champion(self.name, self.site)
         model = self._fetch(champion)
         self._write_pointer(champion)
         return champion.version, model
 
     def follow(self, service: Service) -> bool:
         """Activate the registry's champion if it is not active yet; return whether it was not."""
-        champion = find_release(self.name, "champion")
+        champion = find_holder(self.name, "champion", self.site) or find_holder(self.name, "champion", None)
         before = self._read_pointer()
         if champion is None or _folder_name(champion) == before["folder"]:
             return False
@@ -68,30 +70,34 @@ class Champions:
         service.load_version(champion.version, model)
         self._write_pointer(champion)
         service.records.forget_other_encoders(model.encoder_digest)
-        shutil.rmtree(self.folder / before["folder"], ignore_errors=True)
+        shutil.rmtree(self.folder / str(before["folder"]), ignore_errors=True)
         return True
 
     @property
     def _pointer(self) -> Path:
         return self.folder / "in_charge.json"  # the name in existing folders
 
-    def _read_pointer(self) -> dict[str, str]:
-        """Return the active version and the name of its folder, which was the version's number before 0.2.0."""
+    def _read_pointer(self) -> dict[str, str | None]:
+        """Return version, folder and site. The folder was the version's number before 0.2.0, and there was no site."""
         pointer = json.loads(self._pointer.read_text(encoding="utf-8"))
-        return {"folder": pointer["version"], **pointer}
+        return {"folder": pointer["version"], "site": None, **pointer}
 
     def _write_pointer(self, release: Release) -> None:
-        write_json(self._pointer, {"version": release.version, "folder": _folder_name(release)})
+        active = {"version": release.version, "folder": _folder_name(release), "site": self.site}
+        write_json(self._pointer, active)
+
+    def _load(self, folder: Path) -> ServedModel:
+        return ServedModel(folder, threads=THREADS, target=self.site)
 
     def _fetch(self, release: Release) -> ServedModel:
         """Load a release from its folder, which exists only once the release has loaded."""
         folder = self.folder / _folder_name(release)
         if folder.is_dir():
-            return ServedModel(folder, threads=THREADS)
+            return self._load(folder)
         with replacing_folder(folder) as unfinished:
             download_served(release, unfinished)
             try:
-                return ServedModel(unfinished, threads=THREADS)
+                return self._load(unfinished)
             except InputError as error:
                 raise InputError(f"{release} cannot be served: {error}") from error
 

@@ -6,17 +6,21 @@ from dataclasses import asdict
 
 import pandas as pd
 
+from qaconv.adaptation.answers import Marker, judge_by_answers
 from qaconv.adaptation.measurement import measure
-from qaconv.adaptation.outcome import METRICS_FILE, AdaptationMetrics
+from qaconv.adaptation.outcome import METRICS_FILE, PROFILE_FILE, AdaptationMetrics
 from qaconv.adaptation.rounds import Adaptation
 from qaconv.adaptation.view import View
 from qaconv.config import Params
 from qaconv.data.manifest import Manifest
+from qaconv.data.reviewed_pairs import load_reviewed_pairs
 from qaconv.errors import InputError
 from qaconv.matching.results import Matches
+from qaconv.metrics.reviewed import estimate_reviewed
 from qaconv.models.checkpoint import load_network, save_network
 from qaconv.models.description import weights_digest
 from qaconv.paths import ADAPTED, MATCHES, MODELS, PREPARED, TLIFT, UNFINISHED
+from qaconv.stages.fit_tlift import fit_method
 from qaconv.tlift import TLiftProfile
 from qaconv.training.device import find_device, out_of_memory_names
 from qaconv.training.holdout import read_holdout
@@ -26,7 +30,9 @@ log = logging.getLogger(__name__)
 
 
 def adapt(params: Params, target: str) -> None:
-    """Write artifacts/adapted/<target>: a network, rounds.csv and metrics.json. A killed run is resumed.
+    """Write artifacts/adapted/<target>: a network, its temporal profile, rounds.csv and metrics.json.
+
+    A killed run is resumed.
 
     Where times are not used, or train nothing better, it is the network that the adaptation began with.
 
@@ -59,9 +65,24 @@ def _adapt(params: Params, target: str) -> None:
         unfinished,
         find_device(params.machine.device),
     )
-    rounds = adaptation.run(View(manifest.sightings(), matches, profile))
+    sightings = manifest.sightings()
+    rounds = adaptation.run(View(sightings, matches, profile))
     holdout = read_holdout(method.image)
     metrics = measure(adaptation, rounds, holdout)
+    reviewed = load_reviewed_pairs(target, params.targets)
+    adapted_profile = profile
+    if rounds.best.number:
+        kept = rounds.best.view.matches
+        adapted_profile = fit_method(kept, manifest, target, reviewed)
+        if reviewed is not None:
+            answers = judge_by_answers(
+                reviewed, sightings, Marker(matches, profile), Marker(kept, adapted_profile), seed=params.seed
+            )
+            marked = estimate_reviewed(reviewed, sightings, kept.neighbours, kept.neighbour_logits, adapted_profile)
+            precision = marked.precision_high if marked else None
+            metrics = metrics.model_copy(update={"answers": answers, "reviewed_precision": precision})
+    unfinished.mkdir(parents=True, exist_ok=True)
+    adapted_profile.save(unfinished / PROFILE_FILE)
 
     network, _ = load_network(rounds.best.network)
     _, trained = load_network(MODELS / name)
@@ -76,6 +97,7 @@ def _adapt(params: Params, target: str) -> None:
         {
             "rounds.csv": table.to_csv(index=False, lineterminator="\n", float_format="%.6f"),
             METRICS_FILE: metrics.model_dump_json(indent=2) + "\n",
+            PROFILE_FILE: (unfinished / PROFILE_FILE).read_text(encoding="utf-8"),
         },
     )
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -88,7 +110,7 @@ def _report(target: str, metrics: AdaptationMetrics) -> None:
         log.info(
             "%s: of matches of %d people held out %.1f %% are right by times alone, before %.1f %%",
             target,
-            change.people,
+            change.count,
             100 * change.after,
             100 * change.before,
         )

@@ -33,7 +33,6 @@ def fit_tlift(params: Params, target: str) -> None:
     """
     manifest = Manifest.load(PREPARED / target)
     sightings = manifest.sightings()
-    camids, times = sightings["camid"].to_numpy(), sightings["time_s"].to_numpy()
     query, gallery = (sightings[sightings["split"] == split] for split in ("query", "gallery"))
     has_times = bool(sightings["time_s"].notna().any())
     if not has_times:
@@ -42,22 +41,7 @@ def fit_tlift(params: Params, target: str) -> None:
     with replacing_folder(TLIFT / target) as folder:
         for method in params.methods:
             matches = Matches.load(target, method)
-            profile = fit_profile(
-                matches.neighbours,
-                expit(matches.neighbour_logits),
-                camids,
-                times,
-                reranked=matches.nearest_reranked(),
-                drawn=matches.draw_pairs(),
-                tracks=sightings["track"],
-                known=[Finding(**finding) for finding in manifest.clocks],
-                cameras=manifest.cameras,
-                time_origin=manifest.time_origin,
-                target=target,
-                model=matches.model,
-            )
-            if reviewed is not None and profile.match_odds:
-                profile = _correct(profile, reviewed, sightings, matches)
+            profile = fit_method(matches, manifest, target, reviewed)
             profile.save(folder / f"{method}.json")
             draw_profile(profile, folder, method)
             scores = as_scores(matches.logits)
@@ -68,6 +52,35 @@ def fit_tlift(params: Params, target: str) -> None:
             for finding in profile.findings:
                 camera = manifest.cameras.get(finding.camid, str(finding.camid))
                 log.info("  camera %s, %s: %s: %s", camera, finding.kind, finding.detail, finding.done)
+
+
+def fit_method(matches: Matches, manifest: Manifest, target: str, reviewed: pd.DataFrame | None) -> TLiftProfile:
+    """Fit the temporal profile of a method's matches.
+
+    Args:
+        matches: of the target's sightings.
+        manifest: of the target.
+        target: its name.
+        reviewed: people's answers about drawn pairs, by which its match odds are corrected. None: there are none.
+    """
+    sightings = manifest.sightings()
+    profile = fit_profile(
+        matches.neighbours,
+        expit(matches.neighbour_logits),
+        sightings["camid"].to_numpy(),
+        sightings["time_s"].to_numpy(),
+        reranked=matches.nearest_reranked(),
+        drawn=matches.draw_pairs(),
+        tracks=sightings["track"],
+        known=[Finding(**finding) for finding in manifest.clocks],
+        cameras=manifest.cameras,
+        time_origin=manifest.time_origin,
+        target=target,
+        model=matches.model,
+    )
+    if reviewed is not None and profile.match_odds:
+        return _correct(profile, reviewed, sightings, matches)
+    return profile
 
 
 def _correct(profile: TLiftProfile, pairs: pd.DataFrame, sightings: pd.DataFrame, matches: Matches) -> TLiftProfile:

@@ -7,10 +7,11 @@ from qaconv.registry import Release
 from qaconv.registry.promotion import rollback
 from qaconv.serving.messages import NewSighting
 from qaconv.serving.model_updates import Champions
+from qaconv.serving.places import NotFound
 from qaconv.serving.service import Service
 from qaconv.serving.storage import Records
 from tests.small_service import SETTINGS, crop, small_model
-from tests.tracked_projects import retrain, write_project
+from tests.tracked_projects import adapt, retrain, write_project
 
 
 def test_the_service_follows_a_promotion_and_a_rollback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,17 +33,40 @@ def test_the_service_follows_a_promotion_and_a_rollback(tmp_path: Path, monkeypa
     assert not champions.follow(service)
 
 
+def test_a_sites_service_follows_its_own_champion_and_without_one_that_for_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.chdir(tmp_path)
+    params = write_project(tmp_path)
+    retrain(params)
+    station, mall = (Champions("qaconv", tmp_path / name / "served", name) for name in ("station", "mall"))
+    service = Service(Records(tmp_path / "state"), SETTINGS, *station.active_version())
+    assert (service.active.version, list(service.active.galleries)) == ("1", ["station"])
+    with pytest.raises(NotFound, match="unknown target 'mall', allowed: station"):
+        service.active.find("mall")
+
+    adapt(params)
+    assert station.follow(service) and not station.follow(service)
+    assert (service.active.version, list(service.active.galleries)) == ("2", ["station"])
+    assert mall.active_version()[0] == "1"
+    assert Champions("qaconv", tmp_path / "station/served", "station").active_version()[0] == "2"
+    assert Champions("qaconv", tmp_path / "station/served").active_version()[0] == "1"  # restarted for all targets
+
+    rollback("qaconv", "2", "confuses twins")
+    assert Champions("qaconv", tmp_path / "other", "station").active_version()[0] == "1"
+
+
 class SmallRegistry:
     """A registry of one version, number 1, whose model `run_id` made; its encoder names the run."""
 
     def __init__(self, run_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
         self.run_id = run_id
-        monkeypatch.setattr("qaconv.serving.model_updates.find_release", self.find_release)
+        monkeypatch.setattr("qaconv.serving.model_updates.find_holder", self.find_release)
         monkeypatch.setattr("qaconv.serving.model_updates.download_served", self.download_served)
-
         monkeypatch.setattr("qaconv.serving.model_updates.find_champion", self.find_release)
 
-    def find_release(self, name: str, alias: str = "champion") -> Release:
+    def find_release(self, name: str, *_: str | None) -> Release:
         return Release(name, "1", {}, self.run_id)
 
     def download_served(self, release: Release, folder: Path) -> None:

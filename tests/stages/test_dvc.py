@@ -47,6 +47,7 @@ OUTS = {
     "adapt": {paths.ADAPTED / "${item}"},
     "report": {paths.REPORT},
     "export": {paths.ONNX},
+    "export_adapted": {paths.ADAPTED_ONNX / "${item}"},
 }
 BY_HAND = {"identify": {"--since"}, "match": {"--part"}}  # options that only people use
 # Paths that a stage's module imports and that DVC does not manage for it.

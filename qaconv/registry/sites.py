@@ -1,0 +1,118 @@
+"""Register the network that was adapted to a target, with its lineage and its evidence, as a version of one site."""
+
+import json
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+
+import mlflow
+from mlflow import MlflowClient
+
+from qaconv.adaptation.outcome import METRICS_FILE, PROFILE_FILE, AdaptationMetrics
+from qaconv.config import Params
+from qaconv.files import read_file
+from qaconv.paths import ADAPTED, ADAPTED_ONNX
+from qaconv.registry.packaging import log_served
+from qaconv.registry.registration import register_graphs
+from qaconv.registry.releases import SITE, WEIGHTS, Release
+from qaconv.registry.runs import DVC_LOCK, data_digests, flatten
+from qaconv.release.evidence import measure_encoder, measure_size
+from qaconv.release.site_evidence import Gain, SiteEvidence
+from qaconv.runtime.contract import CONTRACT, ENCODER, Contract
+from qaconv.tlift import TLiftProfile
+
+BEGAN_WITH = "began_with"  # tag: digest of the weights that the adaptation began with
+KEPT_ROUND = "kept_round"  # tag: whose network was kept
+MODEL_FILE = "model.json"
+FILES = (METRICS_FILE, "rounds.csv", MODEL_FILE, PROFILE_FILE)
+
+
+def site_stages(site: str) -> list[str]:
+    """Return the stages of dvc.yaml that make a site's network, without those that they depend on."""
+    return [f"adapt@{site}", f"export_adapted@{site}"]
+
+
+def load_site_metrics(site: str, project: Path = Path()) -> dict[str, float]:
+    """Load what an adaptation has changed, by names such as `station.adapted.right.after`.
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
+    values = flatten(AdaptationMetrics.load(project / ADAPTED / site / METRICS_FILE).model_dump())
+    return {f"{site}.adapted.{name}": float(value) for name, value in values.items() if isinstance(value, int | float)}
+
+
+def log_adaptation(site: str) -> None:
+    """Log the inputs of a reproduction, the metrics and the files for people to the open run."""
+    for path in (Path("params.yaml"), DVC_LOCK, ADAPTED_ONNX / site / CONTRACT):
+        mlflow.log_artifact(str(path))
+    for name in FILES:
+        mlflow.log_artifact(str(ADAPTED / site / name), f"adapted/{site}")
+    mlflow.log_metrics(load_site_metrics(site))
+
+
+def register_adapted(params: Params, site: str) -> Release:
+    """Register a site's network in the open run, and make the version the site's challenger.
+
+    Versions are found by site and digest of dvc.lock, as those for all targets are.
+    """
+    name, adapted = params.registry.model, _load_adapted(site)
+    lineage = {
+        SITE: site,
+        BEGAN_WITH: adapted["network"],
+        KEPT_ROUND: str(adapted["kept_round"]),
+        WEIGHTS: TLiftProfile.load(ADAPTED / site / PROFILE_FILE).model,
+    }
+    release = register_graphs(name, ADAPTED_ONNX / site, partial(_log_model, name, site), lineage)
+    if not MlflowClient().get_model_version(name, release.version).description:
+        MlflowClient().update_model_version(name, release.version, _describe(release, adapted))
+    return release
+
+
+def _log_model(name: str, site: str, pair: Mapping[str, str]) -> str:
+    return log_served(name, ADAPTED_ONNX / site, {site: ADAPTED / site / PROFILE_FILE}, pair, collect_site(site))
+
+
+def collect_site(site: str) -> SiteEvidence:
+    """Read the outputs of adapt and export_adapted, and measure the encoder's speed.
+
+    Raises:
+        InputError: a file is missing.
+    """
+    folder = ADAPTED_ONNX / site
+    metrics = AdaptationMetrics.load(ADAPTED / site / METRICS_FILE)
+    graphs = Contract.load(folder).graphs
+    sources = metrics.before.source_map, metrics.after.source_map
+    return SiteEvidence(
+        site=site,
+        data=data_digests([site])[site],
+        began_with=_load_adapted(site)["network"],
+        kept_round=metrics.kept_round,
+        reason=metrics.reason,
+        gain=_gain(metrics),
+        reviewed_precision=metrics.reviewed_precision,
+        source_map=(sources[0], sources[1]) if sources[0] is not None and sources[1] is not None else None,
+        differences={name: graph.largest_difference_from_pytorch for name, graph in graphs.items()},
+        megabytes=measure_size(folder, graphs),
+        encoder_ms=measure_encoder(folder / ENCODER),
+    )
+
+
+def _load_adapted(site: str) -> dict[str, str]:
+    """Read from its model.json what a network was adapted from, and how."""
+    adapted: dict[str, str] = json.loads(read_file(Path.read_text, ADAPTED / site / MODEL_FILE))["trained"]["adapted"]
+    return adapted
+
+
+def _gain(metrics: AdaptationMetrics) -> Gain | None:
+    """Return what people's answers say; where there are too few, what times say."""
+    if metrics.answers:
+        return Gain(by="answers", **metrics.answers.model_dump())
+    return Gain(by="times", **metrics.right.model_dump()) if metrics.right else None
+
+
+def _describe(release: Release, adapted: Mapping[str, str]) -> str:
+    return (
+        f"Adapted to {release.site} without labels, in round {adapted['kept_round']}, from the network "
+        f"{adapted['network'][:12]}. It serves {release.site} alone."
+    )
