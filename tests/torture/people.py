@@ -40,7 +40,7 @@ class People:
     def __init__(self, outcomes: Outcomes) -> None:
         self._outcomes = outcomes
         self._pinned: dict[int, int] = {}  # number by sighting, as a person has left it
-        self._unanswered: list[tuple[int, set[int]]] = []  # identity and pinned sightings that a change takes out of it
+        self._unanswered: list[tuple[int, set[int]]] = []  # identity, and pinned sightings that a change takes out
         self._seen: set[int] = set()
         self._ended: set[int] = set()
 
@@ -57,8 +57,9 @@ class People:
 
     def _merge(self, client: httpx.Client, identity: int, other: int) -> None:
         kept, moved = list_members(client, identity), list_members(client, other)
-        if self._ask(client, f"{identity}/merge", {"other": other}, (other, moved)) is not None:
-            self._pin(client, identity, kept | moved)
+        number = self._ask(client, f"{identity}/merge", {"other": other}, other, moved)
+        if number is not None:
+            self._pin({identity: kept | moved}, client)
             self._outcomes.counts["merges of people"] += 1
 
     def _split(self, client: httpx.Client, identity: int, draws: random.Random) -> None:
@@ -66,25 +67,34 @@ class People:
         if len(members) < 2:
             return
         moved = set(draws.sample(sorted(members), draws.randint(1, len(members) // 2)))
-        number = self._ask(client, f"{identity}/split", {"sightings": sorted(moved)}, (identity, moved))
+        number = self._ask(client, f"{identity}/split", {"sightings": sorted(moved)}, identity, moved)
         if number is not None:
-            self._pin(client, identity, members - moved)
-            self._pin(client, number, moved)
+            self._pin({identity: members - moved, number: moved}, client)
             self._outcomes.counts["splits of people"] += 1
 
-    def _ask(self, client: httpx.Client, path: str, body: dict[str, object], moves: tuple[int, set[int]]) -> int | None:
-        """Ask for a change; return the number of the answer, None where sightings were deleted or moved meanwhile."""
-        before, moved = moves
+    def _ask(
+        self, client: httpx.Client, path: str, body: dict[str, object], before: int, moved: set[int]
+    ) -> int | None:
+        """Ask for a change that takes sightings out of the identity `before`; return the number of the answer.
+
+        Returns None where sightings were deleted or moved meanwhile, so that nothing has changed.
+        """
         self._unanswered.append((before, {one for one in moved if self._pinned.get(one) == before}))
         answer = client.post(f"{IDENTITIES}/{path}", json=body)
-        self._unanswered.pop()
         if answer.status_code in (404, 409):
+            self._unanswered.pop()
             return None
         return int(answer.raise_for_status().json()["identity"])
 
-    def _pin(self, client: httpx.Client, identity: int, members: set[int]) -> None:
-        """Remember the members of an identity that were there before a person's change and are there after it."""
-        self._pinned |= dict.fromkeys(members & list_members(client, identity), identity)
+    def _pin(self, members: dict[int, set[int]], client: httpx.Client) -> None:
+        """Remember the sightings that were of an identity before the change that was just answered, and are after it.
+
+        Until they are known, what the change has moved counts as not answered.
+        """
+        left = {number: some & list_members(client, number) for number, some in members.items()}
+        for number, some in left.items():
+            self._pinned |= dict.fromkeys(some, number)
+        self._unanswered.pop()
 
     def check(self, client: httpx.Client, stored: set[int]) -> None:
         """Wait for the end of the update, and compare identities with the stored sightings and with what was answered.
