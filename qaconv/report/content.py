@@ -321,6 +321,11 @@ class EstimatedTarget(Network):
     estimates: Mapping[str, Any]
     searches: Sequence[LikelySearch]
 
+    @property
+    def is_reviewed(self) -> bool:
+        """Whether people have answered about its pairs."""
+        return any("reviewed" in figures for figures in self.estimates.values() if isinstance(figures, Mapping))
+
     def images(self) -> list[str]:
         """Return the paths of all images that the page shows."""
         crops = [crop for search in self.searches for crop in (search.query, *(a.crop for a in search.answers))]
@@ -360,6 +365,11 @@ class Report:
     def networks(self) -> list[Target | EstimatedTarget]:
         """All targets, those with labels first."""
         return [*self.targets, *self.estimated]
+
+    @property
+    def is_reviewed(self) -> bool:
+        """Whether people have answered about pairs of a target without labels."""
+        return any(target.is_reviewed for target in self.estimated)
 
     def as_data(self) -> dict[str, Any]:
         """Return the content in JSON's types."""

@@ -36,7 +36,7 @@ from qaconv.stages.evaluate import evaluate
 from qaconv.stages.fit_tlift import fit_tlift
 from qaconv.stages.report import report
 from qaconv.stages.rerank import rerank
-from tests.stages.report_project import THRESHOLD, run_stages
+from tests.stages.report_project import THRESHOLD, add_answers, run_stages
 from tests.stages.site_params import site_params
 
 METHODS = ("qaconv", "baseline")
@@ -211,6 +211,23 @@ def test_a_page_of_targets_without_labels_alone_says_that_nothing_was_measured(
     text = (tmp_path / "report/report.html").read_text()
     assert "Nobody has stated who is on the images of yard" in text
     assert "rank-1</th>" not in text and "Estimated, no labels" in text
+
+
+def test_answers_of_people_are_shown_with_their_intervals_where_there_are_some(
+    params: Params, project: Path, page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(project)
+    monkeypatch.setattr("qaconv.stages.report.REPORT", tmp_path / "report")
+    without_answers = (METRICS / "yard.json").read_bytes()
+    add_answers(params)
+    report(params)
+    (METRICS / "yard.json").write_bytes(without_answers)
+    words = " ".join(Page((tmp_path / "report/report.html").read_text()).text.split())
+    assert "By people's answers about 120 drawn pairs, 87.5 per cent of the marked pairs are right (81.2–93.8" in words
+    table = words.partition("What people's answers about drawn pairs say")[2]
+    assert "pairs of one person yard qaconv12087.581.2–93.8– " in table  # no recall was estimated
+    assert "only people's answers about drawn pairs say how often the model is right" in words
+    assert "people's answers" not in page.text
 
 
 def test_scrambled_pids_change_no_byte_of_estimates(

@@ -1,8 +1,8 @@
 """Kill at random points what promises to lose and double nothing, take its servers away, and check what is left.
 
-`make torture` runs it: the service while clients enrol, delete and search, sightings expire and versions change; ingest
-while batches arrive; registrations, promotions and rollbacks. S3 and MLflow are stopped for seconds meanwhile. The exit
-status is 1 if something was lost, doubled, left half done or not completed afterwards.
+`make torture` runs it: the service while clients enrol, delete and search, merge and split people, sightings expire and
+versions change; ingest while batches arrive; registrations, promotions and rollbacks. S3 and MLflow are stopped for
+seconds meanwhile. The exit status is 1 if something was lost, doubled, left half done or not completed afterwards.
 """
 
 import argparse
@@ -19,8 +19,10 @@ import pytest
 from prefect.settings import PREFECT_API_URL
 from prefect.testing.utilities import prefect_test_harness
 
+from qaconv.paths import ONNX, TLIFT
 from tests.integration.running_servers import mlflow_server, seaweed
 from tests.integration.running_service import write_registered_project
+from tests.small_identities import tell_colours_apart
 from tests.torture.children import CONTEXT
 from tests.torture.ingest import STORE, Ingest
 from tests.torture.outcomes import Outcomes
@@ -57,7 +59,7 @@ def main() -> None:
         mlflow = stack.enter_context(mlflow_server(project / "mlflow", patch))
         CONTEXT.set_forkserver_preload(["tests.torture.__main__"])
         stack.enter_context(chdir(project / "project"))
-        write_registered_project(Path.cwd())
+        write_registered_project(Path.cwd(), lambda: tell_colours_apart(ONNX, TLIFT))
         ingest = Ingest(project, s3, outcomes)
         registry = Registry(Path.cwd(), mlflow, outcomes)
         service = Service(Path.cwd(), registry, outcomes)

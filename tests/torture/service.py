@@ -15,8 +15,9 @@ import httpx
 import yaml
 
 from tests.integration.running_service import MALL, running
-from tests.small_service import crop, text
+from tests.small_service import text
 from tests.torture.outcomes import Outcomes
+from tests.torture.people import People, coloured_crop
 from tests.torture.registry import Registry
 
 STATION = "/v1/targets/station"
@@ -62,6 +63,7 @@ class Service:
         self._project = project
         self._registry = registry
         self._ledger = Ledger(outcomes)
+        self._people = People(outcomes)
         settings = yaml.safe_load((project / "params.yaml").read_text())
         settings["serve"]["retention_days"] = {"station": KEPT_S / 86_400}
         (project / "params.yaml").write_text(yaml.safe_dump(settings))
@@ -69,9 +71,9 @@ class Service:
     def kill(self, draws: random.Random) -> None:
         """Start the service, check what it holds, and kill it while clients are busy."""
         with running(self._project) as (client, process), ThreadPoolExecutor() as pool:
-            check(self._project, client, self._ledger)
+            check(self._project, client, self._ledger, self._people)
             base = str(client.base_url)
-            clients: list[Ask] = [enrol, enrol, expire, delete, search]
+            clients: list[Ask] = [enrol, enrol, expire, delete, search, self._change_people]
             tasks = [pool.submit(keep, base, ask, self._ledger, random.Random(draws.random())) for ask in clients]
             if draws.random() < SWITCHED:
                 tasks.append(pool.submit(self._registry.promote))
@@ -85,7 +87,10 @@ class Service:
     def complete(self) -> None:
         """Start the service once more, and check what it holds."""
         with running(self._project) as (client, _):
-            check(self._project, client, self._ledger)
+            check(self._project, client, self._ledger, self._people)
+
+    def _change_people(self, client: httpx.Client, ledger: Ledger, draws: random.Random) -> None:
+        self._people.change(client, draws)
 
 
 def keep(base: str, ask: Ask, ledger: Ledger, draws: random.Random) -> None:
@@ -98,6 +103,11 @@ def keep(base: str, ask: Ask, ledger: Ledger, draws: random.Random) -> None:
             return
         except httpx.HTTPStatusError as error:
             ledger.fault("refused", f"{error.response.status_code} {error.response.text}")
+
+
+def crop(seed: int) -> bytes:
+    """Return the crop of a sighting, in the colour of its person."""
+    return coloured_crop(seed, seed // MOST)
 
 
 def body(seeds: Sequence[int]) -> dict[str, object]:
@@ -160,8 +170,8 @@ def search(client: httpx.Client, ledger: Ledger, draws: random.Random) -> None:
         ledger.fault("came back", f"a search finds {sorted(returned)}")
 
 
-def check(project: Path, client: httpx.Client, ledger: Ledger) -> None:
-    """Compare the ledger with the sightings that a restarted service lists, its memory and its files."""
+def check(project: Path, client: httpx.Client, ledger: Ledger, people: People) -> None:
+    """Compare the ledger with the sightings that a restarted service lists, its people, its memory and its files."""
     listed = list_sightings(client, MALL)
     for sighting in sorted(set(ledger.stored) - ledger.doubtful - set(listed)):
         ledger.fault("lost", f"sighting {sighting}")
@@ -194,6 +204,7 @@ def check(project: Path, client: httpx.Client, ledger: Ledger) -> None:
     for sighting, seed in ledger.deleted.items():
         if crop(seed)[40:] in stored:
             ledger.fault("bytes left", f"of sighting {sighting}")
+    people.check(client, set(listed))
     time.sleep(KEPT_S + 1)
     if left := list_sightings(client, STATION):
         ledger.fault("kept too long", f"{len(left)} sightings of the station")

@@ -214,7 +214,7 @@ def check_odds(profile: TLiftProfile) -> None:
     if profile.match_odds is None:
         raise InputError(
             f"{profile.target}: identities need probabilities that hold for the target, its profile has none: "
-            f"{profile.reason}"
+            f"{profile.reason}; `qaconv identify --target {profile.target}` groups a dataset by scores alone"
         )
 
 
