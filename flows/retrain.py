@@ -71,6 +71,8 @@ def retrain(changes: dict[str, Any] | None = None, fan_out: bool = False) -> Ret
     with runs.retraining_run(params, flow_tags()):
         retries = RETRY_REMOTE if fan_out else {}
         for name, step in load_steps().items():
+            if name == "adapt" and not params.adapt.targets:  # to DVC, a name without stages means every stage
+                continue
             run_step.with_options(name=name, **retries)(step, fan_out)
         metrics = runs.load_metrics(params)
         release = register(params, metrics)

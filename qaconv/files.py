@@ -1,4 +1,7 @@
-"""Write files and folders that are complete or absent: write under a temporary name, then rename. Lock files."""
+"""Write files and folders that are complete or absent: write under a temporary name, then rename. Lock files.
+
+Read the files that stages have written.
+"""
 
 import json
 import os
@@ -6,9 +9,13 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
 
 from qaconv.errors import InputError
+
+Content = TypeVar("Content", bound=BaseModel)
 
 
 @contextmanager
@@ -79,3 +86,31 @@ def read_file(reader: Callable[[Path], Any], path: Path) -> Any:
         return reader(path)
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read: {error}; `dvc repro` writes it") from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object that an earlier stage has written.
+
+    Raises:
+        InputError: the file cannot be read, or holds something else.
+    """
+    return dict(read_file(lambda file: json.loads(file.read_text(encoding="utf-8")), path))
+
+
+def read_model(kind: type[Content], path: Path, stage: str) -> Content:
+    """Read a JSON file of a fixed form.
+
+    Args:
+        kind: the form.
+        path: of the file.
+        stage: that writes it, which the message of a damaged file names.
+
+    Raises:
+        InputError: the file does not exist, or does not have the form.
+    """
+    try:
+        return kind.model_validate_json(read_file(Path.read_bytes, path))
+    except ValidationError as error:
+        fault = error.errors()[0]
+        name = ".".join(map(str, fault["loc"]))
+        raise InputError(f"{path}: {name}: {fault['msg']}; `dvc repro {stage}` writes it") from error

@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError
+from pydantic import BaseModel, ConfigDict, FiniteFloat
 
-from qaconv.errors import InputError
-from qaconv.files import read_file
+from qaconv.files import read_model
 
 METRICS_FILE = "metrics.json"
 PROFILE_FILE = "profile.json"  # temporal profile of the adapted network
@@ -65,9 +64,4 @@ class AdaptationMetrics(_Part):
         Raises:
             InputError: it does not exist, or is not such a file.
         """
-        try:
-            return cls.model_validate_json(read_file(Path.read_text, path))
-        except ValidationError as error:
-            fault = error.errors()[0]
-            name = ".".join(map(str, fault["loc"]))
-            raise InputError(f"{path}: {name}: {fault['msg']}; `dvc repro adapt` writes it") from error
+        return read_model(cls, path, "adapt")

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike
-from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError
+from pydantic import BaseModel, ConfigDict, FiniteFloat
 
-from qaconv.errors import InputError
-from qaconv.files import read_file, write_json
+from qaconv.files import read_model, write_json
 from qaconv.metrics.bootstrap import CONFIDENCE
 
 
@@ -108,9 +107,4 @@ class Summary(_Part):
         Raises:
             InputError: it does not exist, or a figure is missing or not a finite number.
         """
-        try:
-            return cls.model_validate_json(read_file(Path.read_bytes, path))
-        except ValidationError as error:
-            fault = error.errors()[0]
-            name = ".".join(map(str, fault["loc"]))
-            raise InputError(f"{path}: {name}: {fault['msg']}; `dvc repro identify` writes it") from error
+        return read_model(cls, path, "identify")

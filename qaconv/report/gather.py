@@ -3,7 +3,6 @@
 N sightings: Q queries, then the gallery.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from scipy.special import expit
 
 from qaconv.config import Params
 from qaconv.data.manifest import Manifest, is_measured
-from qaconv.files import read_file
+from qaconv.files import read_file, read_json
 from qaconv.matching import MapStore
 from qaconv.matching.results import Matches, open_maps
 from qaconv.metrics.metrics_file import Difference, RankingFigures, TargetMetrics
@@ -169,15 +168,6 @@ def has_blurred_heads(params: Params, target: str) -> bool:
     if params.report.blur == "auto":
         return params.dataset(target).path not in [RAW / site for site in params.sites]
     return params.report.blur
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read an object that an earlier stage has written.
-
-    Raises:
-        InputError: the file cannot be read.
-    """
-    return dict(read_file(lambda file: json.loads(file.read_text(encoding="utf-8")), path))
 
 
 def read_table(path: Path) -> Rows:

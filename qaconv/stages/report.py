@@ -4,7 +4,7 @@ import logging
 
 from qaconv.adaptation.outcome import METRICS_FILE, AdaptationMetrics
 from qaconv.config import Params
-from qaconv.files import replacing_folder, write_json
+from qaconv.files import read_json, replacing_folder, write_json
 from qaconv.metrics.estimates_file import load_target
 from qaconv.metrics.metrics_file import TargetMetrics
 from qaconv.metrics.rankings import list_rankings
@@ -12,7 +12,7 @@ from qaconv.models.checkpoint import load_network
 from qaconv.paths import ADAPTED, METRICS, MODELS, REPORT
 from qaconv.progress import track
 from qaconv.report import Report, render_page
-from qaconv.report.gather import gather_pictures, gather_target, read_json, read_table
+from qaconv.report.gather import gather_pictures, gather_target, read_table
 from qaconv.report.gather_estimates import gather_estimated
 
 log = logging.getLogger(__name__)

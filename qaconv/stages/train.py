@@ -1,12 +1,11 @@
 """Make a method's network, and calibrate its logits on the people held out."""
 
-import json
 from dataclasses import asdict
 
 import pandas as pd
 
 from qaconv.config import Params
-from qaconv.files import read_file
+from qaconv.files import read_file, read_json
 from qaconv.models.checkpoint import save_network
 from qaconv.paths import MODELS, SOURCES, UNFINISHED
 from qaconv.training.device import out_of_memory_names
@@ -27,7 +26,7 @@ def train(params: Params, method: str) -> None:
     remedy = f"lower identities_per_batch or images_per_identity of methods.{method}.train, or methods.{method}.image"
     with joined(machine) as device, out_of_memory_names(remedy):
         table = read_file(pd.read_parquet, SOURCES / "train.parquet")
-        summary = json.loads((SOURCES / "summary.json").read_text(encoding="utf-8"))
+        summary = read_json(SOURCES / "summary.json")
         network = chosen.build(params.seed)
         holdout = read_holdout(chosen.image)
         history = chosen.fit(network, Sources(table, summary, holdout, params.seed, device, machine, unfinished))

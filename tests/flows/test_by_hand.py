@@ -25,7 +25,7 @@ def test_stopped_server_is_named_before_the_flow_starts(
     monkeypatch.setenv(variable, DOWN)
     prefect = DOWN if variable == "PREFECT_API_URL" else None
     with (
-        temporary_settings(set_defaults={PREFECT_API_URL: prefect}),
+        temporary_settings(updates={PREFECT_API_URL: prefect}),
         pytest.raises(InputError, match=f"{variable} {DOWN}: does not answer within"),
     ):
         require_servers()

@@ -61,6 +61,12 @@ def test_a_second_retraining_recomputes_and_registers_nothing(project: Path) -> 
     assert "champion" in registry.aliases(retraining.release)
 
 
+def test_the_step_adapt_does_not_run_without_targets_as_dvc_would_take_it_for_all_stages(project: Path) -> None:
+    with get_client(sync_client=True) as client:
+        names = {run.name.rpartition("-")[0] for run in client.read_task_runs()}
+    assert "evaluate" in names and "adapt" not in names
+
+
 def test_a_worse_challenger_is_refused_and_a_better_one_promoted(project: Path) -> None:
     worse = retrain_with(project, {"station": 0.01, "mall": 0.01})
     assert not worse.outcome.promoted
