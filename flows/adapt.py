@@ -12,13 +12,14 @@ from rich.console import Console
 
 from flows.by_hand import exit_with_one_message, require_servers
 from flows.fan_out import MAX_CRASHES, RETRY_REMOTE
+from flows.params import change_params
 from flows.retrain import RETRY_STORE, flow_tags, promote, promotion_page, run_step
 from flows.stages import StageFailed, pull_tracked
 from flows.steps import Step
 from qaconv import registry
 from qaconv.config import Params, load_params
 from qaconv.errors import InputError
-from qaconv.registry import runs, sites
+from qaconv.registry import runs, sites, starts
 from qaconv.release.gate import Outcome
 
 
@@ -40,6 +41,9 @@ def adapt(target: str, fan_out: bool = False) -> tuple[registry.Release, Outcome
     _require_adapted(params, target)
     if fan_out:
         pull_tracked(get_run_logger())
+        change_params(starts.champions_recipe(params))  # the worker's clone is checked out anew; a person's is kept
+        params = load_params()
+    starts.fetch_starts(params)
     with runs.retraining_run(params, {**flow_tags(), "target": target}):
         step = Step(tuple(sites.site_stages(target)), pool="gpu", together=True)
         run_step.with_options(name=f"adapt {target}", **(RETRY_REMOTE if fan_out else {}))(step, fan_out)

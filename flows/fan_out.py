@@ -21,7 +21,8 @@ from prefect.runtime import flow_run
 from prefect.tasks import exponential_backoff
 
 from flows.stages import StageFailed, dvc_environment, pull_tracked, reproduce, run_dvc, run_logged
-from qaconv.registry import runs
+from qaconv.config import load_params
+from qaconv.registry import runs, starts
 
 PARAMS = Path("params.yaml")
 MAX_CRASHES = 3  # workers that may die over the same run; after that the fault is not the workers'
@@ -156,6 +157,7 @@ def stage(stages: list[str], params: str, pool: str, part: int | None = None) ->
         part: of a match that several workers share; its files go to `machine.blocks` and not to DVC. Default: none.
     """
     PARAMS.write_text(params, encoding="utf-8")
+    starts.fetch_starts(load_params())
     if pool in CONCURRENCY_LIMITS:
         # A dead worker's slot is soon free again; a training continues even if the server is down for longer.
         limit = CONCURRENCY_LIMITS[pool]

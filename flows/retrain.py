@@ -23,6 +23,7 @@ from flows.events import announce
 from flows.fan_out import MAX_CRASHES, RETRY_REMOTE, spread
 from flows.params import change_params
 from flows.stages import StageFailed, pull_tracked, reproduce
+from flows.starts import fetch_numbered
 from flows.steps import Step, load_steps
 from qaconv import registry
 from qaconv.config import Params, load_params
@@ -65,7 +66,7 @@ def retrain(changes: dict[str, Any] | None = None, fan_out: bool = False) -> Ret
         raise StageFailed(f"{MAX_CRASHES} workers have died while they ran it")
     if changes:
         change_params(changes)
-    params = load_params()
+    params = fetch_numbered(load_params())
     if fan_out:
         pull_tracked(get_run_logger())
     with runs.retraining_run(params, flow_tags()):

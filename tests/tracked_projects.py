@@ -125,6 +125,7 @@ def write_project(folder: Path, maps: Mapping[str, float] = {"station": 0.25, "m
     write(folder / "params.yaml", yaml.safe_dump(settings))
     for method in METHODS:
         write(folder / f"artifacts/model/{method}/history.csv", HISTORY)
+        write(folder / f"artifacts/model/{method}/weights.safetensors", f"weights of {method}")
     for target in maps:
         for method in METHODS:
             write_profile(folder / f"artifacts/tlift/{target}/{method}.json", target)

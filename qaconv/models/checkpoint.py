@@ -10,11 +10,11 @@ from typing import Any, Literal
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from qaconv.config import BackboneConfig, ImageConfig
 from qaconv.config.values import Settings
-from qaconv.errors import InputError
+from qaconv.errors import InputError, name_first
 from qaconv.files import replacing_folder, write_json
 from qaconv.models.description import read_description, unreadable
 from qaconv.models.encoder import Encoder, build_encoder
@@ -52,17 +52,26 @@ class Network:
 def build_network(architecture: Architecture | GraphArchitecture, seed: int) -> Network:
     """Build a network with initial weights: from the backbone's file if there is one, else drawn from `seed`.
 
-    An encoder that is a graph has none before its state is loaded.
+    A file that `save_network` has written is that of a whole network, with its head. An encoder that is a graph has no
+    weights before its state is loaded.
+
+    Raises:
+        InputError: the file cannot be read, or does not fit.
     """
     if isinstance(architecture, GraphArchitecture):
         return Network(GraphEncoder(), QAConv(*architecture.maps), architecture)
     backbone, image = architecture.backbone, architecture.image
+    start = _read_whole_network(Path(backbone.weights))
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        encoder = build_encoder(backbone, pooled=architecture.pooled)
+        empty = backbone.model_copy(update={"weights": "none"})
+        encoder = build_encoder(empty if start else backbone, pooled=architecture.pooled)
         size = encoder.map_size(image.height, image.width)
         head = QAConv(encoder.channels, *size, variant=architecture.head)
-    return Network(encoder, head, architecture)
+    network = Network(encoder, head, architecture)
+    if start:
+        _fill(network, start, Path(backbone.weights))
+    return network
 
 
 def save_network(network: Network, folder: Path, trained: dict[str, Any], tables: dict[str, str]) -> None:
@@ -74,12 +83,7 @@ def save_network(network: Network, folder: Path, trained: dict[str, Any], tables
         trained: what it was trained on and how, as JSON; it goes into `model.json`.
         tables: text by file name, such as the training's history.
     """
-    parts = {"encoder": network.encoder, "head": network.head}
-    weights = {
-        f"{part}.{name}": value.cpu().contiguous()
-        for part, module in parts.items()
-        for name, value in module.state_dict().items()
-    }
+    weights = {name: value.cpu().contiguous() for name, value in _state(network).items()}
     with replacing_folder(folder) as new_folder:
         save_file(weights, new_folder / "weights.safetensors")
         write_json(new_folder / "model.json", {"architecture": network.architecture.model_dump(), "trained": trained})
@@ -112,7 +116,7 @@ def load_network(folder: Path | str) -> tuple[Network, dict[str, Any]]:
     with _refusing_damage(folder):
         architecture = _read_architecture(description["architecture"])
         network = build_network(_unfilled(architecture), seed=0)
-        _load_parts(folder, encoder=network.encoder, head=network.head)
+        _load_parts(load_file(folder / "weights.safetensors"), encoder=network.encoder.eval(), head=network.head.eval())
         return Network(network.encoder, network.head, architecture), description["trained"]
 
 
@@ -129,7 +133,7 @@ def load_head(folder: Path, map_shape: tuple[int, int, int]) -> QAConv:
     description = read_description(folder)
     with _refusing_damage(folder):
         head = QAConv(*map_shape, variant=description["architecture"].get("head", "v2"))
-        _load_parts(folder, head=head)
+        _load_parts(load_file(folder / "weights.safetensors"), head=head.eval())
         return head
 
 
@@ -143,14 +147,51 @@ def _refusing_damage(folder: Path) -> Iterator[None]:
         raise unreadable(folder, error) from error
 
 
-def _load_parts(folder: Path, **parts: nn.Module) -> None:
-    """Fill parts of a network, by name, with the saved weights, and put them in eval mode."""
-    weights = load_file(folder / "weights.safetensors")
+def _load_parts(weights: dict[str, Tensor], **parts: nn.Module) -> None:
+    """Fill parts of a network, by name, with their share of the weights."""
     for part, module in parts.items():
+        prefix = f"{part}."
         module.load_state_dict(
-            {name.removeprefix(f"{part}."): value for name, value in weights.items() if name.startswith(f"{part}.")}
+            {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
         )
-        module.eval()
+
+
+def _state(network: Network) -> dict[str, Tensor]:
+    """Return the tensors of encoder and head by name, as in a file of weights."""
+    parts = {"encoder": network.encoder, "head": network.head}
+    return {f"{part}.{name}": value for part, module in parts.items() for name, value in module.state_dict().items()}
+
+
+def _read_whole_network(path: Path) -> dict[str, Tensor] | None:
+    """Read a file that `save_network` has written; None for any other setting or file of weights."""
+    if path.suffix != ".safetensors" or not path.is_file():
+        return None
+    try:
+        weights: dict[str, Tensor] = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path}: cannot be read: must be a .safetensors file: {error}") from error
+    return weights if any(name.startswith("head.") for name in weights) else None
+
+
+def _fill(network: Network, weights: dict[str, Tensor], path: Path) -> None:
+    """Fill a network that is to be trained further.
+
+    Raises:
+        InputError: a name or a shape differs.
+    """
+    expected = {name: tuple(value.shape) for name, value in _state(network).items()}
+    found = {name: tuple(value.shape) for name, value in weights.items()}
+    faults = [
+        f"{name}: must be {expected.get(name, 'absent')}, is {found.get(name, 'absent')}"
+        for name in sorted(expected.keys() | found.keys())
+        if expected.get(name) != found.get(name)
+    ]
+    if faults:
+        raise InputError(
+            f"{path}: a training can begin with a network of the same image, backbone and head only: {len(faults)} "
+            f"tensors differ:{name_first(faults)}"
+        )
+    _load_parts(weights, encoder=network.encoder, head=network.head)
 
 
 def _read_architecture(values: dict[str, Any]) -> Architecture | GraphArchitecture:

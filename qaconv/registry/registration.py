@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 
 import mlflow
@@ -14,12 +15,14 @@ from mlflow.types import Schema, TensorSpec
 from qaconv.config import Params, RegistryConfig
 from qaconv.metrics.rankings import DIRECT, metric_name
 from qaconv.paths import METRICS, ONNX, TLIFT
+from qaconv.paths import WEIGHTS as WEIGHT_FILES
 from qaconv.registry.descriptions import describe, is_estimated
 from qaconv.registry.packaging import log_served
-from qaconv.registry.releases import GRAPHS, SITE, WEIGHTS, Release, alias_of
+from qaconv.registry.releases import BEGAN_WITH, GRAPHS, SITE, WEIGHTS, Release, alias_of
 from qaconv.registry.runs import data_digests, git_tags, lock_digest
 from qaconv.release.evidence import collect
 from qaconv.tlift import TLiftProfile
+from qaconv.training.methods import NO_FILE
 
 ESTIMATED = "estimated"  # tag: the targets without labels, of which there are estimates only
 
@@ -42,8 +45,11 @@ def register(params: Params, metrics: Mapping[str, float]) -> Release:
     deciding += [metric_name(method, "expected", "share_with_match", target=target) for target in estimated]
     results = {name: repr(metrics[name]) for name in deciding if name in metrics}
     results |= {ESTIMATED: " ".join(estimated)} if estimated else {}
-    weights = {WEIGHTS: _profile(method, params.targets[0]).model}
-    release = register_graphs(name, ONNX, partial(_log_model, params), {**results, **weights})
+    lineage = {WEIGHTS: _profile(method, params.targets[0]).model}
+    start = WEIGHT_FILES / params.method(method).backbone.weights
+    if start.is_file() and start.name not in NO_FILE:
+        lineage[BEGAN_WITH] = sha256(start.read_bytes()).hexdigest()
+    release = register_graphs(name, ONNX, partial(_log_model, params), {**results, **lineage})
     describe(name, release.version, params, metrics)
     return release
 

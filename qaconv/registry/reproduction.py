@@ -24,6 +24,7 @@ from qaconv.processes import child_environment
 from qaconv.registry.releases import Release, find_release, find_run
 from qaconv.registry.runs import DVC_LOCK, load_metrics
 from qaconv.registry.sites import load_site_metrics, site_stages
+from qaconv.registry.starts import fetch_starts
 from qaconv.training.device import find_device
 
 log = logging.getLogger(__name__)
@@ -68,6 +69,7 @@ def reproduce(uri: str, project: Path = Path()) -> Reproduction:
         clone = _clone(project, Path(folder) / "clone", run.data.tags["git_commit"])
         for path in (PARAMS, DVC_LOCK):
             (clone / path).write_bytes((recorded / path).read_bytes())
+        fetch_starts(params, clone)
         _run(clone, "dvc", "config", "--local", "cache.dir", str(Path(folder) / "cache"))
         if tracked := _run(clone, "git", "ls-files", "*.dvc").split():
             _run(clone, "dvc", "pull", *tracked)

@@ -31,6 +31,8 @@ STORE = Path("mlflow.db")  # in the project's folder, unless MLFLOW_TRACKING_URI
 ARTIFACTS = Path("mlartifacts")  # files of that store
 SQLITE = "sqlite:///"
 DVC_LOCK = Path("dvc.lock")
+WEIGHTS_FILE = "weights.safetensors"
+NETWORK = f"network/{WEIGHTS_FILE}"  # in a run: the served method's network, with which a later training may begin
 
 
 @contextmanager
@@ -65,6 +67,7 @@ def log_files(params: Params) -> None:
     _log_datasets(params)
     for path in (Path("params.yaml"), DVC_LOCK, ONNX / "contract.json"):
         mlflow.log_artifact(str(path))
+    mlflow.log_artifact(str(MODELS / params.registry.method / WEIGHTS_FILE), Path(NETWORK).parent.as_posix())
     for target in params.targets:
         log_profiles(target)
         for path in (METRICS / f"{target}.json", METRICS / "cmc" / f"{target}.csv"):

@@ -14,14 +14,13 @@ from qaconv.files import read_file
 from qaconv.paths import ADAPTED, ADAPTED_ONNX
 from qaconv.registry.packaging import log_served
 from qaconv.registry.registration import register_graphs
-from qaconv.registry.releases import SITE, WEIGHTS, Release
+from qaconv.registry.releases import BEGAN_WITH, SITE, WEIGHTS, Release
 from qaconv.registry.runs import DVC_LOCK, data_digests, flatten
 from qaconv.release.evidence import measure_encoder, measure_size
 from qaconv.release.site_evidence import Gain, SiteEvidence
 from qaconv.runtime.contract import CONTRACT, ENCODER, Contract
 from qaconv.tlift import TLiftProfile
 
-BEGAN_WITH = "began_with"  # tag: digest of the weights that the adaptation began with
 KEPT_ROUND = "kept_round"  # tag: whose network was kept
 MODEL_FILE = "model.json"
 FILES = (METRICS_FILE, "rounds.csv", MODEL_FILE, PROFILE_FILE)

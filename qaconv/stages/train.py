@@ -1,17 +1,18 @@
 """Make a method's network, and calibrate its logits on the people held out."""
 
 from dataclasses import asdict
+from hashlib import sha256
 
 import pandas as pd
 
 from qaconv.config import Params
 from qaconv.files import read_file, read_json
 from qaconv.models.checkpoint import save_network
-from qaconv.paths import MODELS, SOURCES, UNFINISHED
+from qaconv.paths import MODELS, SOURCES, UNFINISHED, WEIGHTS
 from qaconv.training.device import out_of_memory_names
 from qaconv.training.distributed import is_first, joined
 from qaconv.training.holdout import read_holdout
-from qaconv.training.methods import Sources
+from qaconv.training.methods import NO_FILE, Sources
 
 
 def train(params: Params, method: str) -> None:
@@ -39,6 +40,9 @@ def train(params: Params, method: str) -> None:
             "data": summary if chosen.trains else {"digests": summary["digests"]},
             "calibration": asdict(calibration) if calibration else None,
         }
+        weights = WEIGHTS / chosen.backbone.weights
+        if weights.name not in NO_FILE and weights.is_file():
+            trained["began_with"] = sha256(weights.read_bytes()).hexdigest()
         tables = {"history.csv": history.to_csv(index=False, lineterminator="\n")}
         save_network(network, MODELS / method, trained, tables)
         unfinished.unlink(missing_ok=True)  # a method that trains nothing has none

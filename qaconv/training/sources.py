@@ -15,8 +15,8 @@ from qaconv.data.transforms import build_augmentation
 from qaconv.models.checkpoint import Architecture, Network
 from qaconv.training.distributed import is_first
 from qaconv.training.holdout import Holdout
-from qaconv.training.methods import Sources
-from qaconv.training.methods.trained import NO_FILE, TrainedMethod
+from qaconv.training.methods import NO_FILE, Sources
+from qaconv.training.methods.trained import TrainedMethod
 from qaconv.training.trainer import train
 
 FITTED_PEOPLE = 50  # about as many of the training, whom a vector's head is fitted on if nobody is held out

@@ -166,3 +166,28 @@ def test_broken_folder_is_refused_in_one_message(tmp_path: Path, damage: Callabl
     damage(folder)
     with pytest.raises(InputError, match=r"net: holds no network that can be read: .*(?s:.*)`dvc repro` writes it"):
         load_network(folder)
+
+
+def test_a_training_begins_with_the_weights_of_a_saved_network(network: Network, tmp_path: Path) -> None:
+    save_network(network, tmp_path / "net", {}, {})
+    assert isinstance(network.architecture, Architecture)
+    started = build_network(begin_with(network.architecture, tmp_path / "net/weights.safetensors"), seed=9)
+    save_network(started, tmp_path / "started", {}, {})
+    files = [(tmp_path / name / "weights.safetensors").read_bytes() for name in ("net", "started")]
+    assert files[0] == files[1]
+
+
+def test_a_training_does_not_begin_with_a_network_of_other_shapes(network: Network, tmp_path: Path) -> None:
+    save_network(network, tmp_path / "net", {}, {})
+    assert isinstance(network.architecture, Architecture)
+    larger = begin_with(network.architecture, tmp_path / "net/weights.safetensors", neck_channels=16)
+    with pytest.raises(InputError, match=r"(?s)same image, backbone and head only: .*neck.*: must be \(16.*, is \(8"):
+        build_network(larger, seed=9)
+    (tmp_path / "net/weights.safetensors").write_bytes(b"cut")
+    with pytest.raises(InputError, match="cannot be read: must be a .safetensors file"):
+        build_network(larger, seed=9)
+
+
+def begin_with(described: Architecture, path: Path, **changes: Any) -> Architecture:
+    backbone = described.backbone.model_copy(update={"weights": str(path), **changes})
+    return described.model_copy(update={"backbone": backbone})

@@ -57,6 +57,7 @@ def test_a_run_holds_params_epochs_metrics_datasets_and_files(params: Params, tm
         "params.yaml",
         "dvc.lock",
         "contract.json",
+        "network/weights.safetensors",
         "tlift/station/qaconv.json",
         "tlift/station/baseline.json",
         "tlift/mall/qaconv.json",

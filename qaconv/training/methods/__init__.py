@@ -1,5 +1,6 @@
 """Define what the methods learn from; each module is a kind of method, whose settings are read without torch."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,13 +40,22 @@ class Sources:
     state_path: Path
 
 
+NO_FILE = ("none", "imagenet")  # values of backbone.weights that name no file
+CHAMPION = "champion"  # value of backbone.weights: the network of the present champion, which flows number
+CHAMPION_FILE = re.compile(r"champion-(?P<version>\d+)\.safetensors")  # that network, which flows fetch
+
+
 def find_weights(name: str) -> Path:
     """Return the path of a file in data/weights, which a clone must be able to get.
 
     Raises:
-        InputError: the file is not in DVC.
+        InputError: the file is neither in DVC nor a champion's that was fetched.
     """
     path = WEIGHTS / name
+    if name == CHAMPION or (CHAMPION_FILE.fullmatch(name) and not path.is_file()):
+        raise InputError(f"backbone.weights: {path} is fetched from the registry by `python -m flows.retrain`; run it")
+    if CHAMPION_FILE.fullmatch(name):
+        return path
     if not path.with_name(f"{name}.dvc").is_file():
         raise InputError(f"backbone.weights: {path} must be added to DVC, so that clones have it: `dvc add {path}`")
     return path

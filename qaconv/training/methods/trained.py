@@ -6,12 +6,10 @@ from pydantic import model_validator
 
 from qaconv.config import AugmentConfig, BackboneConfig, TrainConfig
 from qaconv.config.kinds import Loss, MethodSettings, Sampler
-from qaconv.training.methods import Sources, find_weights
+from qaconv.training.methods import NO_FILE, Sources, find_weights
 
 if TYPE_CHECKING:
     import pandas as pd
-
-NO_FILE = ("none", "imagenet")  # values of backbone.weights that name no file
 
 
 class TrainedMethod(MethodSettings):
