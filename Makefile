@@ -64,7 +64,7 @@ lint: .venv/installed
 
 lock:
 	uv pip compile --universal --python-version 3.11 pyproject.toml --no-annotate --generate-hashes \
-		--extra all --extra cluster --extra dev --extra docs --extra servers \
+		--extra all --extra cluster --extra dev --extra docs --extra ray --extra servers \
 		--custom-compile-command "make lock" -o requirements.lock
 
 .venv/installed: requirements.lock pyproject.toml

@@ -18,6 +18,7 @@ EXTRAS = {
     **dict.fromkeys(("fastapi", "httpx", "hypercorn", "limits", "prometheus_client"), "serve"),
     "timm": "timm",
     "av": "video",
+    "ray": "ray",
 }
 
 

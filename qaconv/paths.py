@@ -7,6 +7,7 @@ WEIGHTS = Path("data/weights")  # files that backbone.weights names, added by `d
 PREPARED = Path("data/prepared")  # <dataset>/: manifest.parquet, summary.json
 FINGERPRINTS = Path("data/fingerprints")  # <dataset>.parquet: sha256 and perceptual hash of each image
 REVIEWS = Path("data/reviews")  # <target>.csv: people's answers about pairs of its sightings
+CHECKED = Path("artifacts/checked")  # <dataset>.parquet: images that decode, as `prepare` remembers them
 SOURCES = Path("data/sources")  # the training table
 MODELS = Path("artifacts/model")  # <method>/: weights.safetensors, model.json, history.csv
 UNFINISHED = Path("artifacts/unfinished")  # <method>.pt: state of an unfinished training; adapt-<target>/

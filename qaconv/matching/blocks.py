@@ -4,17 +4,18 @@ N sightings: Q queries, then a gallery of G. Results are about the measured ones
 
 Each pair of blocks leaves its files when it is finished: the logits of its queries with its gallery images, and the
 nearest images of each of its sightings in the other block. So a killed match continues with the next pair, and several
-processes can share the pairs. Neither who matched a pair nor when changes a result.
+processes can share the pairs (`qaconv/matching/ray_blocks.py` spreads them over a cluster). Neither who matched a pair
+nor when changes a result.
 """
 
 import math
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -33,6 +34,16 @@ LEAST_BLOCKS = 16  # as a pair within one block is matched both ways: 17/32 of a
 BLOCK_SIGHTINGS = 8192  # at most: a tile of logits has 256 MB
 BLOCK_BYTES = 512 << 20  # of the float32 maps of a block, at most
 ROWS, COLUMNS = "rows.", "columns."  # before the names of arrays of a pair's first block, and of its second
+
+
+Pair = tuple[int, int]  # numbers of two blocks
+
+
+class PairResult(NamedTuple):
+    """What matching two blocks gives."""
+
+    across: NDArray[np.float32]  # logits of the first block's queries with the second's gallery images
+    nearest: dict[str, NDArray[Any]]  # arrays of `Neighbourhoods`: of the first block in the second, and the reverse
 
 
 @dataclass(frozen=True)
@@ -86,38 +97,62 @@ class Job:
         return slice(first, first + int(self.is_measured[block].sum()))
 
 
-def match_blocks(job: Job, folder: Path, device: torch.device, share: tuple[int, int] = (1, 1)) -> None:
-    """Match the pairs of blocks of one share whose files are not in a folder yet, and write them there.
+def open_pairs(job: Job, folder: Path) -> list[Pair]:
+    """Return the pairs of blocks whose files are not in a folder yet, the pairs of one first block after another."""
+    count = len(job.grid.blocks)
+    pairs = ((row, column) for row in range(count) for column in range(row if job.is_symmetric else 0, count))
+    return [pair for pair in pairs if not _pair_path(folder, pair).exists()]
+
+
+def match_blocks(
+    job: Job, folder: Path, device: torch.device, leave_out: Callable[[Pair], bool] = lambda pair: False
+) -> None:
+    """Match the pairs of blocks whose files are not in a folder yet, and write them there.
 
     Args:
         job: what is matched.
         folder: of this job alone.
         device: device to match on.
-        share: number of the part, from 1, and number of parts that the pairs are dealt to. Default: all pairs.
+        leave_out: function of a pair that says whether it is left to others. Default: all pairs are matched.
     """
     grid, maps = job.grid, job.store
-    part, parts = share
     folder.mkdir(parents=True, exist_ok=True)
 
     def is_left_out(rows: slice, columns: slice) -> bool:
         pair = grid.pair(rows, columns)
-        return sum(pair) % parts != part - 1 or _pair_path(folder, pair).exists()
+        return leave_out(pair) or _pair_path(folder, pair).exists()
 
     tiles = block_tiles(
         maps, maps, job.head, grid.size, engine=job.engine, device=device, progress=True, leave_out=is_left_out
     )
     for rows, columns, logits in tiles:
-        pair = grid.pair(rows, columns)
-        across = logits[: max(0, grid.queries - rows.start), max(0, grid.queries - columns.start) :]
-        if across.size:
-            with replacing_file(grid.tile(folder, pair)) as unfinished, unfinished.open("wb") as file:
-                np.save(file, across)
-        distances = as_distances(logits)
-        arrays = _nearest(ROWS, job, rows, columns, distances)
-        if job.is_symmetric and rows != columns:
-            arrays |= _nearest(COLUMNS, job, columns, rows, distances.T)
-        with replacing_file(_pair_path(folder, pair)) as unfinished:
-            save_file(arrays, unfinished)
+        save_pair(job, folder, grid.pair(rows, columns), read_logits(job, rows, columns, logits))
+
+
+def read_logits(job: Job, rows: slice, columns: slice, logits: NDArray[np.float32]) -> PairResult:
+    """Return what the files of a pair of blocks hold.
+
+    Args:
+        job: what is matched.
+        rows: its first block.
+        columns: its second block.
+        logits: of the two, [rows, columns].
+    """
+    across = logits[: max(0, job.grid.queries - rows.start), max(0, job.grid.queries - columns.start) :]
+    distances = as_distances(logits)
+    arrays = _nearest(ROWS, job, rows, columns, distances)
+    if job.is_symmetric and rows != columns:
+        arrays |= _nearest(COLUMNS, job, columns, rows, distances.T)
+    return PairResult(across, arrays)
+
+
+def save_pair(job: Job, folder: Path, pair: Pair, result: PairResult) -> None:
+    """Write the files of a pair of blocks; the last one makes it finished."""
+    if result.across.size:
+        with replacing_file(job.grid.tile(folder, pair)) as unfinished, unfinished.open("wb") as file:
+            np.save(file, result.across)
+    with replacing_file(_pair_path(folder, pair)) as unfinished:
+        save_file(result.nearest, unfinished)
 
 
 def join_blocks(job: Job, folder: Path, output: Path) -> None:
@@ -192,5 +227,5 @@ def _of_block(prefix: str, job: Job, folder: Path, row: int) -> Iterator[Neighbo
             yield Neighbourhoods(*(file.get_tensor(side + name) for name in NEAR))
 
 
-def _pair_path(folder: Path, pair: tuple[int, int]) -> Path:
+def _pair_path(folder: Path, pair: Pair) -> Path:
     return folder / f"{pair[0]}-{pair[1]}.safetensors"

@@ -5,14 +5,16 @@ import logging
 from qaconv.config import Params
 from qaconv.data import layouts
 from qaconv.data.fingerprints import save_fingerprints, warn_of_copies
-from qaconv.paths import PREPARED
+from qaconv.data.layouts.checked import CheckedImages
+from qaconv.paths import CHECKED, PREPARED
 
 log = logging.getLogger(__name__)
 
 
 def prepare(params: Params, name: str) -> None:
-    """Read a dataset in its layout, decode every image, and write manifest, summary and fingerprints of the images.
+    """Read a dataset in its layout, check every image, and write manifest, summary and fingerprints of the images.
 
+    Images that an earlier call has decoded are not decoded again (`CheckedImages`).
     Images that look the same and should not are reported.
 
     Raises:
@@ -20,7 +22,11 @@ def prepare(params: Params, name: str) -> None:
     """
     dataset = params.dataset(name)
     manifest, fingerprints = layouts.read_with_fingerprints(
-        dataset.layout, dataset.path, domain=name, **dataset.options
+        dataset.layout,
+        dataset.path,
+        domain=name,
+        checked=CheckedImages(CHECKED / f"{name}.parquet"),
+        **dataset.options,
     )
     save_fingerprints(fingerprints, name)
     manifest.save(PREPARED / name)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jsonschema  # type: ignore[import-untyped]
 import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
 import yaml
@@ -19,6 +20,9 @@ FILES = sorted((INFRA / "k8s").rglob("*.yaml"))
 KUBEFLOW = {"TrainJob": kubeflow.TrainerV1alpha1TrainJob, "TrainingRuntime": kubeflow.TrainerV1alpha1TrainingRuntime}
 
 
+# Version v1 in the definition of KubeRay 1.7.0 (ray.io_rayjobs.yaml, Apache-2.0), without descriptions.
+# Templates of pods are checked as pods, and other fields are refused.
+RAY_JOB = json.loads((Path(__file__).parent / "schemas/rayjob_v1.json").read_text(encoding="utf-8"))
 CLUSTER_WIDE = ("Namespace", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
 Object = dict[str, Any]
 
@@ -29,10 +33,16 @@ def objects(text: str) -> list[Object]:
 
 
 def check(thing: Object) -> None:
-    """Validate an object by the strict schema of Kubernetes 1.37, or by Kubeflow's models."""
+    """Validate an object by the strict schema of Kubernetes 1.37, by Kubeflow's models or by KubeRay's schema."""
     if thing["kind"] in KUBEFLOW:
         model = KUBEFLOW[thing["kind"]].from_dict(thing)
         assert model.to_dict() == thing  # a field that the model does not know would be dropped
+    elif thing["kind"] == "RayJob":
+        jsonschema.validate(thing, RAY_JOB)
+        cluster = thing["spec"]["rayClusterSpec"]
+        for group in [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]:
+            pod = {"apiVersion": "v1", "kind": "Pod", **group["template"]}
+            kubernetes_validate.validate(pod, "1.37", strict=True)
     else:
         kubernetes_validate.validate(thing, "1.37", strict=True)
 
@@ -46,12 +56,26 @@ def test_every_object_fits_its_schema(thing: Object) -> None:
 
 
 @pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl builds kustomizations, and is not installed")
-@pytest.mark.parametrize("folder", ["k8s", "k8s/serving", "k8s/training"])
+@pytest.mark.parametrize("folder", ["k8s", "k8s/matching", "k8s/serving", "k8s/training"])
 def test_kustomize_builds_objects_that_fit_their_schemas(folder: str) -> None:
     built = subprocess.run(["kubectl", "kustomize", INFRA / folder], capture_output=True, text=True, check=True).stdout
     for thing in objects(built):
         check(thing)
         assert thing["kind"] in CLUSTER_WIDE or thing["metadata"]["namespace"] == "qaconv"
+
+
+def test_a_field_that_ray_jobs_do_not_have_is_noticed() -> None:
+    (job,) = (thing for thing in EVERY if thing["kind"] == "RayJob")
+    cluster = job["spec"]["rayClusterSpec"]
+    for spec in ({**job["spec"], "rayVersion": "2"}, {**job["spec"], "rayClusterSpec": {**cluster, "workers": 4}}):
+        with pytest.raises(jsonschema.ValidationError, match="Additional properties are not allowed"):
+            check({**job, "spec": spec})
+
+
+def test_ray_jobs_run_the_ray_that_is_installed() -> None:
+    ray = pytest.importorskip("ray", reason="the extra qaconv[ray] is not installed")
+    versions = {thing["spec"]["rayClusterSpec"]["rayVersion"] for thing in EVERY if thing["kind"] == "RayJob"}
+    assert versions == {ray.__version__}
 
 
 def test_a_kustomization_names_every_file_of_its_folder() -> None:
@@ -118,7 +142,7 @@ def test_every_pod_meets_the_restricted_standard_and_has_no_token_that_it_does_n
         json.loads((INFRA / f"k8s/workers/{pool}.json").read_text(encoding="utf-8")) for pool in ("cpu", "gpu")
     ]
     every_pod = [pod for thing in [*EVERY, *templates] for pod in pods(thing)]
-    assert len(every_pod) == 12
+    assert len(every_pod) == 15
     for pod in every_pod:
         context = pod["securityContext"]
         assert context["runAsNonRoot"] and context["seccompProfile"] == {"type": "RuntimeDefault"}

@@ -1,5 +1,6 @@
 """prepare leaves a manifest, or nothing at all."""
 
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,11 @@ from PIL import Image, ImageOps
 
 from qaconv.config import DatasetConfig, Params
 from qaconv.data.fingerprints import warn_of_copies
+from qaconv.data.layouts import checked, images
 from qaconv.data.manifest import JUNK, UNLABELLED, Manifest
 from qaconv.errors import InputError
 from qaconv.paths import FINGERPRINTS, PREPARED
+from qaconv.runtime.decode import decode_image
 from qaconv.stages.prepare import prepare
 from tests.data.layouts.layout_writers import write_noise
 
@@ -110,3 +113,37 @@ def test_sightings_without_labels_are_counted_and_reported_as_no_person(
     )
     assert "look the same as one of another person" not in caplog.text
     assert Manifest.load(PREPARED / "street").cameras == {0: "lift", 1: "roof"}
+
+
+def test_images_that_decoded_before_are_read_again_only_if_they_changed_and_give_the_same_bytes(
+    params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def outputs() -> dict[str, bytes]:
+        return {path.as_posix(): path.read_bytes() for path in Path("data").rglob("*") if path.is_file()}
+
+    read, decoded = [], []
+    monkeypatch.setattr(images, "sha256", lambda content: (read.append(content), sha256(content))[1])
+    monkeypatch.setattr(images, "decode_image", lambda content: (decoded.append(content), decode_image(content))[1])
+    prepare(params, "street")
+    first = outputs()
+    assert (len(read) - 1, len(decoded)) == (4, 4)  # the digest of all files is one more
+    read.clear(), decoded.clear()
+    Path("raw/cam_a/001_0.bmp").touch()
+    prepare(params, "street")
+    assert (len(read) - 1, len(decoded)) == (1, 0) and outputs() == first
+    read.clear()
+    Image.new("RGB", (4, 8), (0, 90, 0)).save("raw/cam_b/002_90.bmp")
+    prepare(params, "street")
+    assert (len(read) - 1, len(decoded)) == (1, 1) and outputs() != first
+    Path("raw/cam_b/002_90.bmp").write_bytes(b"BM damaged")
+    with pytest.raises(InputError, match=r"1 images cannot be read:\n  cam_b/002_90\.bmp"):
+        prepare(params, "street")
+
+
+def test_images_that_other_code_has_decoded_are_decoded_again(params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepare(params, "street")
+    decoded = []
+    monkeypatch.setattr(images, "decode_image", lambda content: (decoded.append(content), decode_image(content))[1])
+    monkeypatch.setattr(checked, "_code_digest", lambda: "other")
+    prepare(params, "street")
+    assert len(decoded) == 4

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from qaconv.data.layouts.checked import CheckedImages
 from qaconv.data.layouts.images import verify_images
 from qaconv.data.manifest import Manifest
 from qaconv.errors import InputError
@@ -50,12 +51,25 @@ def read(name: str, root: Path | str, *, domain: str | None = None, **options: b
 
 
 def read_with_fingerprints(
-    name: str, root: Path | str, *, domain: str | None = None, **options: bool | int | float | str
+    name: str,
+    root: Path | str,
+    *,
+    domain: str | None = None,
+    checked: CheckedImages | None = None,
+    **options: bool | int | float | str,
 ) -> tuple[Manifest, pd.DataFrame]:
-    """Read a dataset as `read` does, and return also image, sha256 and look of each image (data/fingerprints.py)."""
+    """Read a dataset as `read` does, and return also image, sha256 and look of each image (data/fingerprints.py).
+
+    Args:
+        name: of the layout.
+        root: its folder or file.
+        domain: name for the camera network. Default: the layout's.
+        checked: images that have been decoded before. Default: every image is decoded.
+        options: of the layout.
+    """
     layout: Callable[..., Manifest] = find("layout", name)
     _check_options(name, layout, options)
-    return verify_images(layout(Path(root), domain or name, **options))
+    return verify_images(layout(Path(root), domain or name, **options), checked)
 
 
 def _check_options(name: str, layout: Callable[..., Manifest], options: Mapping[str, bool | int | float | str]) -> None:
