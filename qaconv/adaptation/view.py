@@ -85,9 +85,9 @@ def view_target(
     distances_of = make_pair_distances(store, loaded.head, config.engine, device)
     reranked = folder / "reranked"
     reranked.mkdir()
-    save_reranked(
-        reranked, *rerank_target(config.rerank, Matched.open(folder / "matches"), distances_of, measured), model
-    )
+    chosen, facts = config.rerank.choose(sightings["camid"].to_numpy(), distances_of)
+    scores = rerank_target(chosen, Matched.open(folder / "matches"), distances_of, measured)
+    save_reranked(reranked, *scores, model, chosen, facts)
     matches = Matches.open(folder / "matches", reranked, manifest.frame["domain"].iloc[0])
     profile = fit_profile(
         matches.neighbours,

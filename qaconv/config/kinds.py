@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T", bound="KindSettings")
 # Names of the other rankings and figures, in metrics files and on pages.
-TAKEN_KEYS = ("direct", "tlift", "verification", "calibration_error", "marked", "tracks")
+TAKEN_KEYS = ("direct", "tlift", "verification", "calibration_error", "marked", "tracks", "reranking", "splits")
 TAKEN_LABELS = ("target", "model", "direct", "lifted")
 
 
@@ -116,6 +116,19 @@ class RerankSettings(KindSettings):
             nearest: neighbours of each of the N = Q + G images, `qaconv.matching.rerank.Neighbourhoods`.
             distances_of: function of the indices [n] of both sides of n further pairs, which returns their distances.
         """
+
+    def choose(self, camids: Any, distances_of: Any) -> tuple["RerankSettings | None", dict[str, Any]]:
+        """Choose without labels how a target is re-ranked. Default: as these settings say.
+
+        Args:
+            camids: camera of each sighting, [N].
+            distances_of: as in `rerank`, of indices into the N sightings.
+
+        Returns:
+            The settings for this target, None to keep the direct ranking; and what they were chosen by, as numbers and
+            texts by name.
+        """
+        return self, {}
 
 
 class MethodSettings(KindSettings):

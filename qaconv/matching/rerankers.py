@@ -3,12 +3,16 @@
 Q queries, G gallery images, N = Q + G.
 """
 
-from typing import Annotated, ClassVar, Literal
+from dataclasses import asdict
+from typing import Annotated, Any, ClassVar, Literal, Self
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, PositiveInt
 
 from qaconv.config.kinds import RerankSettings
 from qaconv.matching.rerank import Distances, Neighbourhoods, k_reciprocal_sparse
+from qaconv.matching.rerank_choice import compare_cameras
 from qaconv.tables import Table, convert
 
 
@@ -30,6 +34,21 @@ class KReciprocal(RerankSettings):
     k1: PositiveInt = 20  # nearest images among which two images must have each other
     k2: PositiveInt = 6  # nearest images whose encodings are averaged
     lambda_value: Annotated[float, Field(ge=0, le=1)] = 0.3  # share of the original distance
+    apply: Literal["where_it_helps", "always"] = "where_it_helps"  # by qaconv/matching/rerank_choice.py, without labels
+
+    def choose(self, camids: NDArray[np.integer], distances_of: Distances) -> tuple[Self | None, dict[str, Any]]:
+        """Choose by the number of images that people have on a camera, unless `apply` is always.
+
+        With one the direct ranking is kept, with two k1 and k2 are halved. benchmarks/reranking.py has figures.
+        """
+        if self.apply == "always":
+            return self, {}
+        evidence = compare_cameras(camids, distances_of)
+        if evidence.images_on_camera == 1:
+            return None, asdict(evidence)
+        if evidence.images_on_camera == 2:
+            return self.model_copy(update={"k1": -(-self.k1 // 2), "k2": -(-self.k2 // 2)}), asdict(evidence)
+        return self, asdict(evidence)
 
     def rerank(self, distances: Table, nearest: Neighbourhoods, distances_of: Distances) -> Table:
         """Return scores [Q, G] in 0..1; higher is a better match.

@@ -5,6 +5,7 @@ P are queries. Tables [Q, G] stay on disk, and are read some rows at a time.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +17,9 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 from scipy.special import expit, logit
 
+from qaconv.config.kinds import RerankSettings
 from qaconv.errors import InputError
+from qaconv.files import write_json
 from qaconv.matching import MapStore
 from qaconv.matching.rerank import Neighbourhoods
 from qaconv.models.description import weights_digest
@@ -31,7 +34,7 @@ NEAR = [field.name for field in fields(Neighbourhoods)]
 MEASURED = "without_junk."  # before the names of arrays among the measured; not written where all are measured
 FACTS = "facts"  # key of the metadata of NEAREST
 NEAREST = "nearest.safetensors"  # in the folder of a method's matches, next to tiles of logits
-SCORES, MODEL = "scores.npy", "model.txt"  # in the folder of a method's re-ranked scores
+SCORES, MODEL, CHOICE = "scores.npy", "model.txt", "choice.json"  # in the folder of a method's re-ranked scores
 
 
 class Grid(NamedTuple):
@@ -151,6 +154,8 @@ class Matches:
         neighbours: each sighting's nearest others, best first, int64 [N, k].
         neighbour_logits: logits with them, float64 [N, k].
         model: digest of the weights that made the maps.
+        choice: how the gallery is re-ranked: `reranker` has the settings, None where the direct ranking is kept, and
+            the other entries say what they were chosen by.
     """
 
     logits: Table
@@ -159,6 +164,7 @@ class Matches:
     neighbours: NDArray[np.int64]
     neighbour_logits: NDArray[np.float64]
     model: str
+    choice: dict[str, Any]
 
     @classmethod
     def load(cls, target: str, method: str) -> "Matches":
@@ -176,15 +182,17 @@ class Matches:
         Raises:
             InputError: one of them is missing, or they are of two networks.
         """
-        if not (reranked_folder / MODEL).is_file():
-            raise InputError(f"{reranked_folder / MODEL} does not exist; `dvc repro rerank@{target}` writes it")
+        for name in (MODEL, CHOICE):
+            if not (reranked_folder / name).is_file():
+                raise InputError(f"{reranked_folder / name} does not exist; `dvc repro rerank@{target}` writes it")
         matched = Matched.open(matched_folder, f"match@{target}")
         if (reranked_folder / MODEL).read_text(encoding="utf-8") != matched.model:
             raise InputError(f"{reranked_folder}: is of another network than {matched_folder}; run `dvc repro rerank`")
         scores = open_table(reranked_folder / SCORES)
         measured = reranked_folder / (MEASURED + SCORES)
         scores_of_measured = open_table(measured) if measured.is_file() else scores
-        return cls(matched.logits, scores, scores_of_measured, *_others(matched.everything), matched.model)
+        choice = json.loads((reranked_folder / CHOICE).read_text(encoding="utf-8"))
+        return cls(matched.logits, scores, scores_of_measured, *_others(matched.everything), matched.model, choice)
 
     def draw_pairs(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
         """Draw pairs of a query and a gallery image: numbers of both sightings, and their scores in [0, 1], [S] each.
@@ -226,12 +234,29 @@ def save_matches(folder: Path, nearest: dict[str, NDArray[Any]], grid: Grid, mod
     save_file(nearest, folder / NEAREST, metadata={FACTS: facts})  # of several keys the order would be random
 
 
-def save_reranked(folder: Path, scores: Table, measured: Table | None, model: str) -> None:
-    """Write a new folder; `measured` is None where all sightings are measured."""
+def save_reranked(
+    folder: Path,
+    scores: Table,
+    measured: Table | None,
+    model: str,
+    reranker: RerankSettings | None,
+    facts: Mapping[str, Any],
+) -> None:
+    """Write a new folder; `measured` is None where all sightings are measured.
+
+    Args:
+        folder: of one method.
+        scores: re-ranked, [Q, G].
+        measured: the same among the measured sightings.
+        model: digest of the network's weights.
+        reranker: as `RerankSettings.choose` returns it.
+        facts: that it was chosen by.
+    """
     save_table(folder / SCORES, scores)
     if measured is not None:
         save_table(folder / (MEASURED + SCORES), measured)
     (folder / MODEL).write_text(model, encoding="utf-8")
+    write_json(folder / CHOICE, {"reranker": reranker and reranker.model_dump(), **facts})
 
 
 def as_distances(logits: NDArray[np.float32]) -> NDArray[np.float32]:

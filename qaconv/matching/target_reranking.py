@@ -20,22 +20,28 @@ from qaconv.tables import Table, choose, convert
 
 
 def rerank_target(
-    reranker: RerankSettings, matches: Matched, distances_of: Distances, is_measured: NDArray[np.bool_]
+    reranker: RerankSettings | None, matches: Matched, distances_of: Distances, is_measured: NDArray[np.bool_]
 ) -> tuple[Table, Table | None]:
     """Return scores [Q, G], and [P, M - P] as if only the measured sightings existed; None where all are measured.
 
     Args:
-        reranker: the kind that `evaluate.rerank` names.
+        reranker: as `RerankSettings.choose` returns it for the target; None keeps the direct ranking.
         matches: of all sightings.
         distances_of: distances of further pairs of sightings.
         is_measured: whether results are about a sighting, [N].
     """
     queries = matches.logits.shape[0]
     distances = convert(matches.logits, as_distances, np.float32)
-    scores: Table = reranker.rerank(distances, matches.everything, distances_of)
-    if matches.measured is matches.everything:
-        return scores, None
     kept_distances = choose(distances, is_measured[:queries], is_measured[queries:])
+    is_everything = matches.measured is matches.everything
+    if reranker is None:
+        scores, kept_scores = (
+            convert(table, lambda rows: 1 - rows, np.float32) for table in (distances, kept_distances)
+        )
+        return scores, None if is_everything else kept_scores
+    scores = reranker.rerank(distances, matches.everything, distances_of)
+    if is_everything:
+        return scores, None
     renumbered = partial(_renumbered_pairs, distances_of, np.flatnonzero(is_measured))
     return scores, reranker.rerank(kept_distances, matches.measured, renumbered)
 

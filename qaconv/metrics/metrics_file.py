@@ -16,6 +16,7 @@ from qaconv.files import write_json
 from qaconv.metrics.rankings import DIRECT
 
 VERIFICATION, CALIBRATION_ERROR, MARKED, TRACKS = "verification", "calibration_error", "marked", "tracks"
+RERANKING = "reranking"
 MINUS = "_minus_"  # between the methods that a difference compares
 TRUE_MATCH_RATE, THRESHOLD = "true_match_rate_at_", "threshold_at_"  # then the false match rate
 
@@ -75,6 +76,33 @@ class MarkedFigures(_Figures):
     precision: FiniteFloat | None = None  # share of right ones among the marked; not written where none is marked
 
 
+class Reranking(_Figures):
+    """How the gallery is re-ranked, and by which figures that was chosen without labels (matching/rerank_choice.py).
+
+    Entries without a value are not written.
+    """
+
+    applied: bool
+    k1: int | None = None  # of k-reciprocal re-ranking
+    k2: int | None = None
+    images_on_camera: int | None = None  # of a person: 1, 2, or 3 for three and more
+    excess: FiniteFloat | None = None
+    excess_low: FiniteFloat | None = None
+    excess_high: FiniteFloat | None = None
+    second_excess: FiniteFloat | None = None
+    second_excess_low: FiniteFloat | None = None
+    second_excess_high: FiniteFloat | None = None
+
+    @classmethod
+    def of_choice(cls, choice: Mapping[str, Any]) -> "Reranking":
+        """Return the entries of choice.json that are of this file, too."""
+        values = {**choice, **(choice["reranker"] or {})}
+        return cls(
+            applied=choice["reranker"] is not None,
+            **{name: values.get(name) for name in cls.model_fields if name != "applied"},
+        )
+
+
 @dataclass(frozen=True)
 class MethodMetrics:
     """Metrics of one method.
@@ -85,6 +113,7 @@ class MethodMetrics:
         calibration_error: expected calibration error at even odds; None without a calibration.
         marked: answers that are marked as matches; None where the profile states no probabilities.
         tracks: rankings of whole tracks, by the ranking's key; empty for a target without tracks.
+        reranking: whether re-ranked figures are of a re-ranked gallery; None in files of older versions.
     """
 
     rankings: Mapping[str, RankingFigures]
@@ -92,6 +121,7 @@ class MethodMetrics:
     calibration_error: float | None = None
     marked: MarkedFigures | None = None
     tracks: Mapping[str, RankingFigures] = field(default_factory=dict)
+    reranking: Reranking | None = None
 
 
 @dataclass(frozen=True)
@@ -163,7 +193,7 @@ def _read_method(name: str, values: dict[str, Any]) -> MethodMetrics:
     rankings = {
         key: _read(RankingFigures, figures, name, key)
         for key, figures in values.items()
-        if key not in (VERIFICATION, CALIBRATION_ERROR, MARKED, TRACKS)
+        if key not in (VERIFICATION, CALIBRATION_ERROR, MARKED, TRACKS, RERANKING)
     }
     flat = values.get(VERIFICATION, {})
     rates = [key.removeprefix(TRUE_MATCH_RATE) for key in flat if key.startswith(TRUE_MATCH_RATE)]
@@ -179,7 +209,8 @@ def _read_method(name: str, values: dict[str, Any]) -> MethodMetrics:
     verification = _read(VerificationFigures, {**counts, "points": points}, name, VERIFICATION)
     marked = _read(MarkedFigures, values[MARKED], name, MARKED) if MARKED in values else None
     tracks = {key: _read(RankingFigures, figures, name, TRACKS, key) for key, figures in values.get(TRACKS, {}).items()}
-    return MethodMetrics(rankings, verification, values.get(CALIBRATION_ERROR), marked, tracks)
+    reranking = _read(Reranking, values[RERANKING], name, RERANKING) if RERANKING in values else None
+    return MethodMetrics(rankings, verification, values.get(CALIBRATION_ERROR), marked, tracks, reranking)
 
 
 def _method_as_dict(metrics: MethodMetrics) -> dict[str, Any]:
@@ -193,6 +224,8 @@ def _method_as_dict(metrics: MethodMetrics) -> dict[str, Any]:
         content[CALIBRATION_ERROR] = metrics.calibration_error
     if metrics.marked is not None:
         content[MARKED] = metrics.marked.model_dump(exclude_none=True)
+    if metrics.reranking is not None:
+        content[RERANKING] = metrics.reranking.model_dump(exclude_none=True)
     if metrics.tracks:
         content[TRACKS] = {key: figures.model_dump() for key, figures in metrics.tracks.items()}
     return content

@@ -35,6 +35,7 @@ from qaconv.metrics.metrics_file import (
     MethodMetrics,
     OperatingPoint,
     RankingFigures,
+    Reranking,
     TargetMetrics,
     VerificationFigures,
 )
@@ -101,6 +102,7 @@ class Measures:
     reliability: Reliability | None  # None where no people were held out to calibrate on
     marked: MarkedAnswers | None = None  # of the lifted ranking; None where the profile states no probabilities
     tracks: Mapping[str, RankingMetrics] = field(default_factory=dict)  # of whole tracks; empty without tracks
+    reranking: Reranking | None = None
 
 
 def measure(
@@ -252,6 +254,7 @@ def _target_metrics(measures: Mapping[str, Measures], seed: int) -> TargetMetric
             metrics.reliability.error if metrics.reliability else None,
             _marked_figures(metrics.marked) if metrics.marked else None,
             {key: _ranking_figures(ranking, seed) for key, ranking in metrics.tracks.items()},
+            metrics.reranking,
         )
         for method, metrics in measures.items()
     }

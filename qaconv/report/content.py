@@ -220,6 +220,7 @@ class Network:
         digest: of table and images.
         profile: temporal profile of the served method, as in its file.
         people: identities, and what is estimated of them.
+        reranking: how the served method's gallery is re-ranked, as `Matches.choice`.
         tables: tables by name; "transit" are the profile's transit times.
     """
 
@@ -232,6 +233,7 @@ class Network:
     digest: str
     profile: Mapping[str, Any]
     people: People
+    reranking: Mapping[str, Any]
     tables: Mapping[str, Rows]
 
     def images_of_people(self) -> list[str]:

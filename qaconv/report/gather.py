@@ -117,6 +117,7 @@ def gather_target(
     return Target(
         **describe_network(params, target, manifest),
         people=gather_people(target, sightings.frame, sightings.matches, profile),
+        reranking=sightings.matches.choice,
         queries=int(outcome_of.notna().sum()),
         gallery=len(sightings.gallery),
         figures=_figures(metrics, rankings),

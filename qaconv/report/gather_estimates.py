@@ -35,6 +35,7 @@ def gather_estimated(params: Params, target: str, estimates: TargetEstimates, he
     return EstimatedTarget(
         **describe_network(params, target, manifest),
         people=gather_people(target, sightings.frame, sightings.matches, profile),
+        reranking=sightings.matches.choice,
         tables={"transit": read_transit(params, target)},
         estimates=estimates.as_dict(),
         searches=[_search(sightings, int(row), profile) for row in drawn],

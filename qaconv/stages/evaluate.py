@@ -1,5 +1,7 @@
 """Measure each method's rankings of a target, or estimate its matches where the target has no labels."""
 
+from dataclasses import replace
+
 import pandas as pd
 
 from qaconv.config import Params
@@ -9,6 +11,7 @@ from qaconv.data.reviewed_pairs import load_reviewed_pairs
 from qaconv.files import read_file
 from qaconv.matching.results import Matches
 from qaconv.metrics import Calibration
+from qaconv.metrics.metrics_file import Reranking
 from qaconv.metrics.rankings import list_rankings
 from qaconv.metrics.reviewed import estimate_reviewed
 from qaconv.metrics.target_estimates import estimate, write_estimates
@@ -50,7 +53,8 @@ def evaluate(params: Params, target: str) -> None:
             continue
         fitted = trained[method]["calibration"]
         scores = scores_by_ranking(rankings, logits, matches.reranked_measured, profile, sightings)
-        measures[method] = measure(scores, sightings, Calibration(**fitted) if fitted else None, profile)
+        measured = measure(scores, sightings, Calibration(**fitted) if fitted else None, profile)
+        measures[method] = replace(measured, reranking=Reranking.of_choice(matches.choice))
     if manifest.is_labelled:
         write_measures(target, measures, sightings.query, seed=params.seed)
     else:

@@ -1,5 +1,7 @@
 """Re-rank a target's gallery by the configured re-ranker."""
 
+import logging
+
 from qaconv.config import Params
 from qaconv.data.manifest import Manifest, is_measured
 from qaconv.files import replacing_folder
@@ -9,6 +11,8 @@ from qaconv.models.checkpoint import load_head
 from qaconv.paths import MODELS, PREPARED, RERANKED
 from qaconv.training.device import find_device, out_of_memory_names
 
+log = logging.getLogger(__name__)
+
 
 def rerank(params: Params, target: str) -> None:
     """Write artifacts/reranked/<target>/<method> for each method.
@@ -17,7 +21,7 @@ def rerank(params: Params, target: str) -> None:
         InputError: the sightings have not been matched, or were matched with another network; or the device is missing.
     """
     sightings = Manifest.load(PREPARED / target).sightings()
-    measured = is_measured(sightings)
+    measured, camids = is_measured(sightings), sightings["camid"].to_numpy()
     device = find_device(params.machine.device)
     reranker = params.evaluate.rerank
     remedy = "let machine.device be one with more free memory, or cpu,"
@@ -27,6 +31,9 @@ def rerank(params: Params, target: str) -> None:
             matches = Matched.load(target, method)
             head = load_head(MODELS / method, store.shape[1:])
             distances_of = make_pair_distances(store, head, params.evaluate.engine, device)
-            scores, scores_of_measured = rerank_target(reranker, matches, distances_of, measured)
+            chosen, facts = reranker.choose(camids, distances_of)
+            done = "is re-ranked" if chosen else "keeps the direct ranking"
+            log.info("%s, %s: %s %s", target, method, done, facts or "as the settings say")
+            scores, scores_of_measured = rerank_target(chosen, matches, distances_of, measured)
             (folder / method).mkdir()
-            save_reranked(folder / method, scores, scores_of_measured, matches.model)
+            save_reranked(folder / method, scores, scores_of_measured, matches.model, chosen, facts)

@@ -135,6 +135,16 @@ def test_page_and_data_show_the_metrics(project: Path, page: Page, data: Any) ->
     assert "<b>5ea1</b>" in page.text  # a name is text, never markup
 
 
+def test_the_choice_of_re_ranking_is_in_metrics_page_and_data(project: Path, page: Page, data: Any) -> None:
+    choice = data["targets"][0]["reranking"]
+    reranking = TargetMetrics.load(project / METRICS / "shop.json", methods=METHODS).methods["qaconv"].reranking
+    assert reranking is not None
+    assert reranking.applied == (choice["reranker"] is not None)
+    assert reranking.excess == choice["excess"]
+    shown = "Re-ranked by k_reciprocal with k1" if reranking.applied else "Not re-ranked"
+    assert page.text.count(shown) == 2  # of the target with labels, and of that without
+
+
 def test_searches_are_those_of_the_evaluation(project: Path, data: Any) -> None:
     (target,) = data["targets"]
     queries = pd.read_parquet(project / METRICS / "queries" / "shop.parquet").set_index("image")
