@@ -33,10 +33,13 @@ from qaconv.files import write_json
 from qaconv.paths import ONNX, PREPARED, TLIFT
 from qaconv.runtime.crops import read_crop
 from qaconv.runtime.model import ServedModel
+from qaconv.runtime.shortlist import LANDMARKS, Landmarks
 from qaconv.serving.commands import BATCH
 from qaconv.serving.encoding import BATCH as ENCODED
 from qaconv.serving.gallery import Filter, Gallery
+from qaconv.serving.map_cache import MapCache
 from qaconv.serving.storage import Sighting
+from qaconv.serving.stored_maps import quantise_maps
 
 TARGET = "mall"
 ENROLLED = 10_000
@@ -102,11 +105,19 @@ def crops(model: ServedModel, sightings: list[tuple[bytes, int, float]]) -> NDAr
 
 
 @contextmanager
-def service(state: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """Run `qaconv serve` on this machine, without a registry."""
+def service(state: Path, folder: Path | None = None) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """Run `qaconv serve` on this machine, without a registry.
+
+    Args:
+        state: folder of the galleries.
+        folder: working folder, with params.yaml. Default: the present one.
+    """
     command = [str(Path(sys.executable).parent / "qaconv"), "serve", "--state", str(state), "--port", str(PORT)]
     environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{state / 'none.db'}"}
-    with (state / "log").open("w") as log, subprocess.Popen(command, env=environment, stderr=log) as process:
+    with (
+        (state / "log").open("w") as log,
+        subprocess.Popen(command, env=environment, stderr=log, cwd=folder) as process,
+    ):
         try:
             url = f"http://127.0.0.1:{PORT}"
             wait_until_ready(url, process)
@@ -163,10 +174,17 @@ def enrolment(url: str, model: ServedModel, gallery: list[tuple[bytes, int, floa
 
 def load(url: str, queries: list[tuple[bytes, int, float]], seconds: int, scratch: Path) -> str:
     """Search by one crop after another with wrk, and return what it measured."""
-    bodies = [
-        json.dumps({"queries": [{"image": text(image), "camid": camid, "time_s": time_s}], "top_k": TOP})
-        for image, camid, time_s in queries
-    ]
+    return send(
+        url,
+        [{"image": text(image), "camid": camid, "time_s": time_s} for image, camid, time_s in queries],
+        seconds,
+        scratch,
+    )
+
+
+def send(url: str, queries: list[dict[str, object]], seconds: int, scratch: Path) -> str:
+    """Search by one query after another with wrk, and return what it measured."""
+    bodies = [json.dumps({"queries": [query], "top_k": TOP}) for query in queries]
     (scratch / "bodies").write_text("\n".join(bodies))
     (scratch / "search.lua").write_text(SCRIPT.format(bodies=scratch / "bodies"))
     command = ["wrk", "-t1", f"-c{CLIENTS}", f"-d{seconds}s", "--latency", "--timeout", "10s", "-s"]
@@ -201,13 +219,20 @@ def agreement(
 ) -> str:
     """Measure how much of full matching a shortlist with the setting's share of the gallery finds."""
     size = round(load_params().serve.shortlist / ENROLLED * len(gallery))
-    stored = Gallery(len(gallery), model.map_shape)
-    sightings = [
-        Sighting(number, TARGET, camid, time_s, None, 0) for number, (_, camid, time_s) in enumerate(gallery, start=1)
-    ]
-    for start in range(0, len(gallery), BATCH):
-        part = slice(start, start + BATCH)
-        stored.add(sightings[part], model.encode(crops(model, gallery[part])))
+    maps = quantise_maps(np.concatenate([model.encode(crops(model, part)) for part in parts(gallery)]))
+    stored = Gallery(
+        len(gallery), MapCache(len(gallery), model.map_shape, lambda ids: (list(ids), maps.take(np.array(ids) - 1)))
+    )
+    numbers = np.arange(1, len(gallery) + 1)
+    stored.add(
+        [
+            Sighting(number, TARGET, camid, time_s, None, 0)
+            for number, (_, camid, time_s) in zip(numbers.tolist(), gallery, strict=True)
+        ]
+    )
+    chosen = np.random.default_rng(0).choice(len(gallery), LANDMARKS, replace=False)
+    landmarks = Landmarks(model.matcher, maps.take(chosen))
+    stored.use_landmarks(1, landmarks, numbers[chosen].tolist(), numbers, landmarks.weigh(maps))
     tops, first = 0.0, 0.0
     for query in model.encode(crops(model, queries)):
         some, everything = (best(stored, model, query, shortlist) for shortlist in (size, len(gallery)))
@@ -217,6 +242,10 @@ def agreement(
         f"shortlist of {size} of {len(gallery):,}: holds {tops:.1%} of the {TOP} best of full matching, "
         f"and the best for {first:.1%} of {len(queries)} queries"
     )
+
+
+def parts(gallery: list[tuple[bytes, int, float]]) -> list[list[tuple[bytes, int, float]]]:
+    return [gallery[start : start + BATCH] for start in range(0, len(gallery), BATCH)]
 
 
 def best(gallery: Gallery, model: ServedModel, query: NDArray[np.float32], shortlist: int) -> list[int]:

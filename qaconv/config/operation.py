@@ -46,7 +46,7 @@ class DriftConfig(Settings):
 class ServeConfig(Settings):
     """The service. No stage depends on it."""
 
-    memory_mb: PositiveInt  # for the maps of all galleries; half is reserved for those of the next model
+    memory_mb: PositiveInt  # for index and cache of all galleries; half is reserved for those of the next model
     shortlist: PositiveInt  # sightings that a query is matched with in full
     requests_per_minute: PositiveInt  # for each key
     poll_s: PositiveFloat  # seconds between looking for a new champion and for expired sightings

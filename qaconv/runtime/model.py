@@ -19,7 +19,6 @@ from qaconv.runtime.integrity import check_example, check_files
 from qaconv.runtime.locations import as_locations
 from qaconv.runtime.matcher import cpu_matcher
 from qaconv.runtime.sessions import open_graph
-from qaconv.runtime.shortlist import RowScorer
 from qaconv.tlift import TLiftProfile
 from qaconv.tlift.probability import GallerySize
 
@@ -73,7 +72,6 @@ class ServedModel:
         map_shape: (C, h, w).
         head: the matcher as numbers.
         matcher: matches maps laid out as [N, S, C].
-        row_scorer: scores row averages of such maps.
         profiles: temporal profiles by target.
 
     Raises:
@@ -100,7 +98,6 @@ class ServedModel:
         self.head = Head(query, gallery, numbers.bias, numbers.average, self.map_shape)
         self._threads = threads or None
         self.matcher = cpu_matcher(self.head, self._threads)
-        self.row_scorer = RowScorer(self.head, self._threads)
         self.profiles = {path.stem: TLiftProfile.load(path) for path in sorted((folder / "tlift").glob("*.json"))}
         if target is not None:
             if target not in self.profiles:

@@ -1,7 +1,8 @@
 """The version that answers, with the galleries that it searches."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Self
 
 import numpy as np
@@ -9,7 +10,10 @@ from numpy.typing import NDArray
 
 from qaconv.errors import InputError
 from qaconv.runtime.model import ServedModel
-from qaconv.serving.gallery import Gallery, sighting_bytes
+from qaconv.runtime.quantise import Codes
+from qaconv.serving.gallery import SIGHTING_BYTES, Gallery
+from qaconv.serving.indexing import Indexing, digest_matching
+from qaconv.serving.map_cache import MapCache, map_bytes
 from qaconv.serving.places import NotFound, number_camera
 from qaconv.serving.storage import Records
 from qaconv.tlift import TLiftProfile
@@ -36,21 +40,34 @@ class ActiveVersion:
     capacity: int
 
     @classmethod
-    def load(cls, version: str, model: ServedModel, records: Records, memory_mb: int) -> Self:
+    def load(cls, version: str, model: ServedModel, records: Records, indexing: Indexing, memory_mb: int) -> Self:
         """Read the sightings of the model's targets from disk; those of other targets take no memory.
+
+        Args:
+            version: its number.
+            model: what it runs.
+            records: the sightings.
+            indexing: their vectors.
+            memory_mb: bound of the memory.
 
         Raises:
             InputError: there are more than memory is set to hold.
         """
-        # Half of the memory, as a new version's galleries are filled while the present ones still answer.
-        capacity = memory_mb * 2**20 // (2 * sighting_bytes(model.map_shape))
+        # Half of the memory, as a new version's galleries are filled while the present ones still answer; half of
+        # that for the index.
+        share = memory_mb * 2**20 // 4
+        capacity = share // SIGHTING_BYTES
         if (stored := records.count_maps(model.encoder_digest, model.targets)) > capacity:
             raise InputError(f"serve.memory_mb: has room for {capacity:,} sightings, {stored:,} are stored")
-        galleries = {name: Gallery(capacity, model.map_shape) for name in model.targets}
-        for sightings, maps in records.with_maps(model.encoder_digest, model.map_shape):
+        cache_size = max(1, share // map_bytes(model.map_shape))
+        maps = MapCache(cache_size, model.map_shape, partial(_read, records, model))
+        galleries = {name: Gallery(capacity, maps) for name in model.targets}
+        for sightings in records.with_maps(model.encoder_digest):
             for name, gallery in galleries.items():
-                rows = [row for row, sighting in enumerate(sightings) if sighting.target == name]
-                gallery.add([number_camera(model.profiles[name], sightings[row]) for row in rows], maps[rows])
+                chosen = [sighting for sighting in sightings if sighting.target == name]
+                gallery.add([number_camera(model.profiles[name], sighting) for sighting in chosen])
+        for name, gallery in galleries.items():
+            indexing.load(model, name, gallery)
         return cls(version, model, galleries, capacity)
 
     def find(self, target: str) -> tuple[Gallery, TLiftProfile]:
@@ -86,5 +103,9 @@ class ActiveVersion:
 
 
 def gallery_form(model: ServedModel) -> tuple[str, dict[str, Mapping[int, str]]]:
-    """Return what the galleries in memory depend on: the encoder, the targets and their numbers of named cameras."""
-    return model.encoder_digest, {target: profile.cameras for target, profile in model.profiles.items()}
+    """Return what the galleries in memory depend on: encoder, head, the targets and their numbers of named cameras."""
+    return digest_matching(model), {target: profile.cameras for target, profile in model.profiles.items()}
+
+
+def _read(records: Records, model: ServedModel, ids: Sequence[int]) -> tuple[list[int], Codes]:
+    return records.maps_of(ids, model.encoder_digest, model.map_shape)

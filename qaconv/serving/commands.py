@@ -31,6 +31,7 @@ from qaconv.serving.app import create_app
 from qaconv.serving.auth import Keys, add_key
 from qaconv.serving.bounds import LARGEST_BODY, MOST_PIXELS
 from qaconv.serving.fields import LARGEST_IMAGE
+from qaconv.serving.index_keeper import IndexKeeper
 from qaconv.serving.model_updates import Champions, Housekeeping
 from qaconv.serving.service import Service
 from qaconv.serving.storage import Records
@@ -77,13 +78,16 @@ def serve(params: Params, host: str, port: int, state: Path, keys: Path | None, 
     app = create_app(service, Keys(keys) if keys else None, params.serve.requests_per_minute, host)
     log.info("%s version %s answers at http://%s:%d/", params.registry.model, version, host, port)
     log_as_json()
+    keeper = IndexKeeper(service)
     housekeeping.start()
+    keeper.start()
     try:
         with threadpool_limits(1):  # requests run in parallel, and more threads would wait for each other
             server.run(app, host, port)
     finally:
         housekeeping.stop()
-        service.identities.updates.stop()
+        keeper.stop()
+        service.stop()
         records.close()
 
 

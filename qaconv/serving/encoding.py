@@ -3,14 +3,19 @@
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qaconv.runtime.crops import read_crop
 from qaconv.runtime.model import ServedModel
+from qaconv.runtime.quantise import Codes
+from qaconv.serving.stored_maps import quantise_maps
+
+Encoded = TypeVar("Encoded")
 
 BATCH = 16  # crops encoded by one thread at a time: the fastest, and a search waits for no more than that
 LULL_S = 1.0  # between two enrolments of one client at most
@@ -36,24 +41,27 @@ class CropEncoder:
         Raises:
             InputError: an image is refused.
         """
-        return _gather(model, self._submit(model, images))
+        maps = [task.result() for task in self._submit(model.encode, model, images)]
+        return np.concatenate(maps) if maps else np.empty((0, *model.map_shape), dtype=np.float32)
 
-    def encode_to_store(self, model: ServedModel, images: Sequence[bytes]) -> NDArray[np.float16]:
-        """Encode image files as maps [n, C, h, w] in the stored type, float16: the same before and after a restart.
+    def encode_to_store(self, model: ServedModel, images: Sequence[bytes]) -> Codes:
+        """Encode image files as codes [n, S, C], as they are stored: the same before and after a restart.
 
         Enrolments decode their crops in turn. Decoding at the same time, they would slow each other down and end
         together.
         """
         with self._enrolling:
-            tasks = self._submit(model, images)
-        maps = _gather(model, tasks).astype(np.float16)
+            tasks = self._submit(lambda crops: quantise_maps(model.encode(crops)), model, images)
+        parts = [task.result() for task in tasks] or [quantise_maps(np.empty((0, *model.map_shape), np.float32))]
         self._enrolled_s = time.monotonic()
-        return maps
+        return Codes(*map(np.concatenate, zip(*parts, strict=True)))
 
-    def _submit(self, model: ServedModel, images: Sequence[bytes]) -> list[Future[NDArray[np.float32]]]:
+    def _submit(
+        self, encode: Callable[[NDArray[np.uint8]], Encoded], model: ServedModel, images: Sequence[bytes]
+    ) -> list[Future[Encoded]]:
         """Start encoding; the caller's thread decodes a batch while the pool encodes those before."""
         batches = [images[start : start + BATCH] for start in range(0, len(images), BATCH)]
-        return [self.pool.submit(model.encode, self._decode(model, batch)) for batch in batches]
+        return [self.pool.submit(encode, self._decode(model, batch)) for batch in batches]
 
     def _decode(self, model: ServedModel, images: Sequence[bytes]) -> NDArray[np.uint8]:
         crops = np.empty((len(images), *model.crop_size, 3), dtype=np.uint8)
@@ -61,8 +69,3 @@ class CropEncoder:
             for row, image in enumerate(images):
                 crops[row] = read_crop(image, *model.crop_size)
         return crops
-
-
-def _gather(model: ServedModel, tasks: Sequence[Future[NDArray[np.float32]]]) -> NDArray[np.float32]:
-    maps = [task.result() for task in tasks]
-    return np.concatenate(maps) if maps else np.empty((0, *model.map_shape), dtype=np.float32)

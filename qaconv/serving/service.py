@@ -5,6 +5,7 @@ Every method may be called from any thread. A sighting is on disk before it can 
 
 import logging
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import astuple, replace
 from functools import partial
@@ -13,18 +14,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qaconv.config.operation import ServeConfig
-from qaconv.errors import InputError
 from qaconv.runtime.correspondences import Correspondence, correspondences
 from qaconv.runtime.model import ServedModel
 from qaconv.serving.active_version import ActiveVersion, gallery_form
 from qaconv.serving.clock import Clock
-from qaconv.serving.encoding import BATCH, CropEncoder
+from qaconv.serving.encoding import LULL_S, CropEncoder
 from qaconv.serving.identities.identities import Identities
 from qaconv.serving.identities.store import IdentityStore
 from qaconv.serving.identities.updates import IdentityUpdates
+from qaconv.serving.indexing import Indexing
 from qaconv.serving.messages import Answer, Enrolled, Limits, NewSighting, Query
 from qaconv.serving.places import NotFound, find_cameras, number_camera, place_limits, place_query, place_sightings
 from qaconv.serving.ranking import Request, rank_gallery
+from qaconv.serving.recall import RecallSamples, Sample
+from qaconv.serving.reencoding import Reencoding
 from qaconv.serving.reviews.store import ReviewStore
 from qaconv.serving.storage import DELETED, Records, Sighting
 
@@ -32,6 +35,7 @@ log = logging.getLogger(__name__)
 
 DAY_S = 86_400
 HOUR_S = 3600
+PAUSES = 9  # length of a pause of work in the background, in pieces of it
 
 
 class Service:
@@ -46,7 +50,6 @@ class Service:
     Attributes:
         active: the version that answers, and its galleries.
         reviews: people's answers about pairs of sightings.
-        reencoding: whether stored crops are being encoded for another model.
         identities: of people.
         clock: dates sightings, answers and changes.
     """
@@ -55,13 +58,18 @@ class Service:
         self.records = records
         self.settings = settings
         self.reviews = ReviewStore(records)
-        self.reencoding = False
         self._encoder = CropEncoder()
+        self._reencoding = Reencoding(records, self._encoder)
         self._change = threading.Lock()  # held while galleries change; searches do not wait for it
         self._kept_time_s = records.last_time()
         self.clock = Clock(self._kept_time_s)
-        self._encode_missing(model)
-        self.active = ActiveVersion.load(version, model, records, settings.memory_mb)
+        self._searched_s = -LULL_S  # the last search
+        self._stopped = threading.Event()
+        self.indexing = Indexing(records, self._yield)
+        self.recall = RecallSamples(settings.shortlist, self._yield)
+        records.convert_old_maps(model.encoder_digest, model.map_shape)
+        self._reencoding.encode_missing(model)
+        self.active = ActiveVersion.load(version, model, records, self.indexing, settings.memory_mb)
         self._identity_store = IdentityStore(records)
         updates = IdentityUpdates(
             records,
@@ -74,6 +82,11 @@ class Service:
         )
         self.identities = Identities(records, self._identity_store, updates, lambda: self.active, self.clock.now)
         self._report_cameras()
+
+    @property
+    def reencoding(self) -> bool:
+        """Whether stored crops are being encoded for another model."""
+        return self._reencoding.is_running
 
     def enrol(self, target: str, sightings: Sequence[NewSighting]) -> Enrolled:
         """Store sightings, all or none; those that are stored already are found again.
@@ -103,13 +116,16 @@ class Service:
             added = [number_camera(profile, new[row][0]) for row in kept]
             rows = [(*astuple(sighting)[1:], new_images[row]) for row, sighting in zip(kept, added, strict=True)]
             current.check_room(len(rows))
-            new_ids = self.records.add(rows, current.model.encoder_digest, maps[kept])
+            maps = maps.take(np.array(kept, dtype=np.int64))
+            new_ids = self.records.add(rows, current.model.encoder_digest, maps)
             added = [replace(sighting, id=new_id) for new_id, sighting in zip(new_ids, added, strict=True)]
             try:
-                gallery.add(added, maps[kept])
+                gallery.maps.put(new_ids, maps)
+                gallery.add(added)
             except BaseException:  # else they would be found after a restart alone
                 self.records.delete(new_ids)
                 raise
+        self.indexing.keep_up(current.model, gallery, len(rows))
         ids |= {new[row]: new_id for row, new_id in zip(kept, new_ids, strict=True)}
         all_ids = [known_id for key in zip(placed, images, strict=True) if (known_id := ids[key])]
         return Enrolled(all_ids, len(sightings) - len(rows))
@@ -138,7 +154,24 @@ class Service:
             NotFound: unknown target, camera or sighting.
             InputError: an image is refused, or a camera or a time has another form than in the target's profile.
         """
-        active = self.active
+        while True:
+            active = self.active
+            answer = self._search(active, target, queries, only, top_k, threshold, even_odds)
+            # Maps of an encoder are deleted soon after another one answers.
+            if self.active.model.encoder_digest == active.model.encoder_digest:
+                return answer
+
+    def _search(
+        self,
+        active: ActiveVersion,
+        target: str,
+        queries: Sequence[Query],
+        only: Limits,
+        top_k: int,
+        threshold: float | None,
+        even_odds: bool,
+    ) -> Answer:
+        """Search with one version; see `search`."""
         gallery, profile = active.find(target)
         find_cameras(profile, [query.camid for query in queries if query.camid is not None])  # names all that it lacks
         stored = [None if query.sighting is None else self._find_stored(target, query.sighting) for query in queries]
@@ -153,7 +186,10 @@ class Service:
         tasks = [
             self._encoder.pool.submit(rank, place, query_maps) for place, query_maps in zip(places, maps, strict=True)
         ]
-        return Answer(active.version, threshold, source, [task.result() for task in tasks])
+        answer = Answer(active.version, threshold, source, [task.result() for task in tasks])
+        self._searched_s = time.monotonic()
+        self.recall.offer(target, Sample(active.model, gallery, searched, maps[0]))
+        return answer
 
     def explain(self, target: str, query: Query, sighting: int, limit: int) -> list[Correspondence]:
         """Find the correspondences of a query and a sighting that change the logit most.
@@ -245,15 +281,36 @@ class Service:
 
     def load_version(self, version: str, model: ServedModel) -> None:
         """Encode every stored crop with another version, then let it answer; until then the present one answers."""
-        last = self._encode_missing(model)
+        last = self._reencoding.encode_missing(model)
+        for target in model.targets:
+            self.indexing.prepare(model, target)
         with self._change:
-            self._encode_missing(model, after=last)  # the batch or two that were enrolled meanwhile
+            self._reencoding.encode_missing(model, after=last)  # the batch or two that were enrolled meanwhile
             if gallery_form(model) == gallery_form(self.active.model):
                 self.active = replace(self.active, version=version, model=model)
             else:
-                self.active = ActiveVersion.load(version, model, self.records, self.settings.memory_mb)
+                self.active = ActiveVersion.load(version, model, self.records, self.indexing, self.settings.memory_mb)
         log.info("version %s answers now", version)
         self._report_cameras()
+        self.indexing.keep_only(model)
+
+    def update_index(self) -> None:
+        """Compute the vectors that galleries lack, choose landmarks again where it is time, and measure shortlists."""
+        self.indexing.forget_marked()
+        active = self.active
+        for target, gallery in active.galleries.items():
+            self.indexing.update(active.model, target, gallery)
+        self.recall.measure()
+
+    def stop(self) -> None:
+        """Let work in the background pause no more, as the service ends."""
+        self._stopped.set()
+        self.identities.updates.stop()
+
+    def _yield(self, worked_s: float) -> None:
+        """Pause work in the background after a piece of it, while sightings are enrolled or searched for."""
+        if self._encoder.is_enrolling or time.monotonic() - self._searched_s < LULL_S:
+            self._stopped.wait(PAUSES * worked_s)
 
     def _report_cameras(self) -> None:
         """Log the cameras of stored sightings that the active version has no temporal profile of."""
@@ -283,36 +340,3 @@ class Service:
             maps if query.sighting is None else active.map_of(self.records, query.sighting)[None]
             for query, maps in zip(queries, np.split(encoded, ends[:-1]), strict=True)
         ]
-
-    def _encode_missing(self, model: ServedModel, after: int = 0) -> int:
-        """Encode stored crops without a map of this encoder, a batch at a time, so that searches run in between.
-
-        Args:
-            model: encodes them.
-            after: id of the last sighting to pass over. Default: none.
-
-        Returns:
-            Id of the last sighting that had no map, or `after`.
-        """
-        try:
-            while missing := self.records.missing_maps(model.encoder_digest, after, BATCH):
-                self.reencoding = True
-                self._encode_stored(model, missing)
-                after = missing[-1][0]
-        finally:
-            self.reencoding = False
-        return after
-
-    def _encode_stored(self, model: ServedModel, sightings: Sequence[tuple[int, bytes]]) -> None:
-        """Encode crops, given with their ids. One that is refused, as by a stricter decoder, is left without a map."""
-        ids, crops = zip(*sightings, strict=True)
-        try:
-            maps = self._encoder.encode(model, crops)
-        except InputError as error:
-            if len(sightings) == 1:
-                log.error("sighting %d: %s; no search finds it: delete it, and enrol another file", ids[0], error)
-                return
-            for sighting in sightings:
-                self._encode_stored(model, [sighting])
-        else:
-            self.records.add_maps(ids, model.encoder_digest, maps)

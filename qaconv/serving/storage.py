@@ -8,6 +8,7 @@ committed, and opening the file undoes a transaction that was killed and empties
 hold deleted bytes after the commit, for as long as another reader or a kill keeps it from being emptied.)
 """
 
+import queue
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
@@ -21,9 +22,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qaconv.errors import InputError
+from qaconv.runtime.quantise import Codes, dequantise
 from qaconv.serving.state_folder import GALLERIES, SCARCE_BYTES, Reserve, lock_folder, make_private
+from qaconv.serving.stored_maps import BASE, HAS_MAP, MAPS, SIGHTINGS, TABLES, insert_maps, quantise_maps, unpack_maps
 
-SCHEMA = """
+SCHEMA = (
+    """
 CREATE TABLE IF NOT EXISTS sightings (
     id INTEGER PRIMARY KEY AUTOINCREMENT, target TEXT NOT NULL, camid INTEGER NOT NULL, time_s REAL, person TEXT,
     enrolled_s REAL NOT NULL, crop BLOB NOT NULL, digest BLOB, camera TEXT, track TEXT
@@ -31,16 +35,14 @@ CREATE TABLE IF NOT EXISTS sightings (
 CREATE INDEX IF NOT EXISTS by_person ON sightings (target, person);
 CREATE INDEX IF NOT EXISTS by_content ON sightings (target, digest);
 CREATE INDEX IF NOT EXISTS by_age ON sightings (target, enrolled_s);
-CREATE TABLE IF NOT EXISTS maps (
-    sighting INTEGER NOT NULL REFERENCES sightings ON DELETE CASCADE, encoder TEXT NOT NULL, map BLOB NOT NULL,
-    PRIMARY KEY (encoder, sighting)
-);
-CREATE INDEX IF NOT EXISTS by_sighting ON maps (sighting);
 CREATE TABLE IF NOT EXISTS clock (one INTEGER PRIMARY KEY CHECK (one = 1), time_s REAL NOT NULL);
 """
+    + TABLES
+)
 COLUMNS = "id, target, camid, time_s, person, enrolled_s, camera, track"
 PAGE_BYTES = 65536  # several rows fit a page, and a third less is written than with a smaller page for each map
-READ = 512  # maps read at a time
+READ = 4096  # sightings read at a time
+READERS = 4  # of maps, at the same time
 DELETED = 16  # sightings deleted in a transaction, so that its journal fits into the reserve
 PRAGMAS = (
     f"page_size = {PAGE_BYTES}",  # has no effect on a file that exists
@@ -91,8 +93,8 @@ Row = tuple[str, int, float | None, str | None, float, str | None, str | None, b
 class Records:
     """The file `galleries.db` in a folder. Safe to use from any thread.
 
-    Maps are float16, keyed by the digest of the encoder that made them. Methods that change something raise DiskFull
-    or Busy.
+    Maps are codes in 8 bits, by the digest of the encoder that made them (stored_maps.py). Methods that change
+    something raise DiskFull or Busy.
 
     Raises:
         InputError: another process uses the folder, or another program keeps the file locked.
@@ -104,6 +106,7 @@ class Records:
         self._folder_lock = lock_folder(folder)
         self._lock = threading.Lock()
         self._reserve = Reserve(folder)
+        self._readers: queue.LifoQueue[sqlite3.Connection] = queue.LifoQueue()
         self._connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
         try:
             with self._reserve.free():
@@ -111,9 +114,11 @@ class Records:
         except sqlite3.DatabaseError as error:
             self.close()
             raise InputError(f"{path}: cannot be opened: {error}") from error
+        for _ in range(READERS):
+            self._readers.put(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, check_same_thread=False))
 
-    def add(self, rows: Sequence[Row], encoder: str, maps: NDArray[Any]) -> list[int]:
-        """Add rows with maps [n, C, h, w], and return ids."""
+    def add(self, rows: Sequence[Row], encoder: str, maps: Codes) -> list[int]:
+        """Add rows with maps [n, S, C], and return ids."""
         with self.transaction() as connection:
             connection.executemany(
                 "INSERT INTO sightings (target, camid, time_s, person, enrolled_s, camera, track, crop, digest) "
@@ -122,19 +127,13 @@ class Records:
             )
             (last,) = connection.execute("SELECT last_insert_rowid()").fetchone()
             ids = list(range(last - len(rows) + 1, last + 1))  # consecutive, as nothing else writes meanwhile
-            connection.executemany(
-                "INSERT INTO maps VALUES (?,?,?)",
-                [(sighting, encoder, _bytes(values)) for sighting, values in zip(ids, maps, strict=True)],
-            )
+            insert_maps(connection, encoder, ids, maps)
         return ids
 
-    def add_maps(self, ids: Sequence[int], encoder: str, maps: NDArray[Any]) -> None:
-        """Add another encoder's maps [n, C, h, w]; skip sightings that were deleted meanwhile."""
+    def add_maps(self, ids: Sequence[int], encoder: str, maps: Codes) -> None:
+        """Add another encoder's maps [n, S, C]; skip sightings that were deleted meanwhile."""
         with self.transaction() as connection:
-            connection.executemany(
-                "INSERT OR REPLACE INTO maps SELECT id, ?, ? FROM sightings WHERE id = ?",
-                [(encoder, _bytes(values), sighting) for sighting, values in zip(ids, maps, strict=True)],
-            )
+            insert_maps(connection, encoder, ids, maps)
 
     def delete(self, ids: Sequence[int]) -> None:
         """Delete sightings, their crops and maps, and overwrite them; up to DELETED fit on a full disk."""
@@ -147,10 +146,26 @@ class Records:
         while deleted == DELETED:
             with self.transaction() as connection:
                 deleted = connection.execute(
-                    "DELETE FROM maps WHERE rowid IN "
-                    f"(SELECT rowid FROM maps WHERE encoder < ? OR encoder > ? LIMIT {DELETED})",
+                    f"DELETE FROM codes WHERE key IN (SELECT key FROM codes WHERE key < {BASE} "
+                    f"OR key >= {BASE} + {SIGHTINGS} LIMIT {DELETED})",
                     (encoder, encoder),
                 ).rowcount
+
+    def convert_old_maps(self, encoder: str, shape: tuple[int, int, int]) -> None:
+        """Convert maps of `shape` in float16, which releases up to 0.1.0 stored, and delete those of other encoders.
+
+        They are converted some at a time, and after a kill the rest.
+        """
+        if not self.query("SELECT 1 FROM sqlite_master WHERE name = 'maps'"):
+            return
+        while rows := self.query(f"SELECT rowid, sighting, encoder, map FROM maps LIMIT {DELETED}"):
+            wanted = [(sighting, data) for _, sighting, made_by, data in rows if made_by == encoder]
+            maps = np.array([np.frombuffer(data, dtype=np.float16) for _, data in wanted]).reshape(-1, *shape)
+            with self.transaction() as connection:
+                insert_maps(connection, encoder, [sighting for sighting, _ in wanted], quantise_maps(maps))
+                connection.executemany("DELETE FROM maps WHERE rowid = ?", [row[:1] for row in rows])
+        with self.transaction() as connection:
+            connection.execute("DROP TABLE maps")
 
     def room(self) -> int:
         """Return how many bytes there are for further sightings: free ones of the disk, and pages of deleted ones."""
@@ -220,16 +235,21 @@ class Records:
 
     def map_of(self, sighting: int, encoder: str, shape: tuple[int, int, int]) -> NDArray[np.float32] | None:
         """Return one sighting's map [C, h, w]."""
-        rows = self.query("SELECT map FROM maps WHERE encoder = ? AND sighting = ?", encoder, sighting)
-        return _map(rows[0][0], shape).astype(np.float32) if rows else None
+        ids, maps = self.maps_of([sighting], encoder, shape)
+        return dequantise(maps, threads=1)[0].T.reshape(shape) if ids else None
+
+    def maps_of(self, ids: Sequence[int], encoder: str, shape: tuple[int, int, int]) -> tuple[list[int], Codes]:
+        """Return the ids, in order, of those sightings that have a map of this encoder, and their maps [n, S, C]."""
+        bases = self.query(f"SELECT {BASE}", encoder)
+        rows = []
+        if (base := bases[0][0]) is not None:
+            rows = self.read(MAPS.format(",".join(str(base + int(sighting)) for sighting in ids)))
+        return [sighting for sighting, _ in rows], unpack_maps([data for _, data in rows], shape)
 
     def missing_maps(self, encoder: str, after: int, limit: int) -> list[tuple[int, bytes]]:
         """Return up to `limit` ids above `after`, in order, and crops without a map of this encoder."""
-        return self.query(
-            "SELECT id, crop FROM sightings WHERE id > ? AND id NOT IN (SELECT sighting FROM maps WHERE encoder = ?) "
-            "ORDER BY id LIMIT ?",
-            after, encoder, limit,
-        )  # fmt: skip
+        statement = f"SELECT id, crop FROM sightings WHERE id > ? AND NOT {HAS_MAP} ORDER BY id LIMIT ?"
+        return self.query(statement, after, encoder, limit)
 
     def count(self) -> int:
         """Count all sightings."""
@@ -238,28 +258,35 @@ class Records:
     def count_maps(self, encoder: str, targets: Sequence[str]) -> int:
         """Count the sightings of some targets that have a map of this encoder."""
         places = ",".join("?" * len(targets))
-        statement = (
-            f"SELECT count(*) FROM sightings JOIN maps ON sighting = id AND encoder = ? WHERE target IN ({places})"
-        )
+        statement = f"SELECT count(*) FROM sightings WHERE {HAS_MAP} AND target IN ({places})"
         return int(self.query(statement, encoder, *targets)[0][0])
 
-    def with_maps(
-        self, encoder: str, shape: tuple[int, int, int]
-    ) -> Iterator[tuple[list[Sighting], NDArray[np.float16]]]:
-        """Yield all sightings with an encoder's maps, in blocks."""
+    def with_maps(self, encoder: str) -> Iterator[list[Sighting]]:
+        """Yield all sightings that have a map of this encoder, in blocks, in the order of enrolment."""
         after = 0
         while rows := self.query(
-            f"SELECT {COLUMNS}, map FROM sightings JOIN maps ON sighting = id AND encoder = ? "
-            "WHERE id > ? ORDER BY id LIMIT ?",
-            encoder, after, READ,
-        ):  # fmt: skip
+            f"SELECT {COLUMNS} FROM sightings WHERE id > ? AND {HAS_MAP} ORDER BY id LIMIT ?", after, encoder, READ
+        ):
             after = rows[-1][0]
-            yield [Sighting(*row[:-1]) for row in rows], np.stack([_map(row[-1], shape) for row in rows])
+            yield [Sighting(*row) for row in rows]
 
     def query(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
         """Return the rows of a statement that changes nothing."""
         with self._lock:
             return self._connection.execute(statement, values).fetchall()
+
+    def read(self, statement: str) -> list[tuple[Any, ...]]:
+        """Return the rows of a statement that changes nothing, while others read.
+
+        Raises:
+            Busy: another program keeps the file locked.
+        """
+        reader = self._readers.get()
+        try:
+            with _translated_errors():
+                return reader.execute(statement).fetchall()
+        finally:
+            self._readers.put(reader)
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
@@ -274,6 +301,8 @@ class Records:
         """Close the file, and let other processes use the folder."""
         with self._lock:
             self._connection.close()
+            while not self._readers.empty():
+                self._readers.get().close()
             self._folder_lock.close()
 
     def _open(self) -> None:
@@ -317,11 +346,3 @@ def _translated_errors() -> Iterator[None]:
 
 def _digest(crop: bytes) -> bytes:
     return sha256(crop).digest()
-
-
-def _bytes(values: NDArray[Any]) -> bytes:
-    return values.astype(np.float16, copy=False).tobytes()
-
-
-def _map(data: bytes, shape: tuple[int, int, int]) -> NDArray[np.float16]:
-    return np.frombuffer(data, dtype=np.float16).reshape(shape)

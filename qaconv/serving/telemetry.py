@@ -62,10 +62,19 @@ class _ServiceMetrics(Collector):
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         active = self._service.active
-        stored = GaugeMetricFamily("qaconv_sightings", "Sightings in memory.", labels=["target"])
+        stored = GaugeMetricFamily("qaconv_sightings", "Sightings that are searched.", labels=["target"])
         for name, gallery in active.galleries.items():
             stored.add_metric([name], len(gallery))
         yield stored
+        recall = GaugeMetricFamily(
+            "qaconv_shortlist_recall", "Share of the ten best matches that shortlists held.", labels=["target"]
+        )
+        samples = GaugeMetricFamily("qaconv_shortlist_samples", "Searches that it is the mean of.", labels=["target"])
+        for name, (mean, count) in self._service.recall.means().items():
+            recall.add_metric([name], mean)
+            samples.add_metric([name], count)
+        yield recall
+        yield samples
         yield GaugeMetricFamily("qaconv_capacity", "Largest number of sightings, by serve.memory_mb.", active.capacity)
         yield GaugeMetricFamily(
             "qaconv_reencoding", "1 while stored crops are encoded for a new version.", self._service.reencoding

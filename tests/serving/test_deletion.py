@@ -31,7 +31,9 @@ def test_deleted_sightings_are_overwritten_in_memory(service: Service) -> None:
     ids = enrol(service, 3)
     service.delete("mall", [ids[0]])
     gallery = service.active.galleries["mall"]
-    assert len(gallery) == 2 and not gallery._maps[2].any() and not gallery._rows[2].any()
+    slots, codes = gallery.maps._slots, gallery.maps._codes
+    assert len(gallery) == 2 and gallery._ids[2] == 0 and not gallery._vectors.codes[2].any()
+    assert sorted(slots) == ids[1:] and [codes[slot].any() for slot in range(3)] == [False, True, True]
     assert sorted(find(service, 0)) == ids[1:]
 
 

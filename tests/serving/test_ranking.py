@@ -11,6 +11,7 @@ from qaconv.runtime.model import ServedModel
 from qaconv.serving.gallery import Filter
 from qaconv.serving.messages import Query
 from qaconv.serving.service import Service
+from qaconv.serving.stored_maps import quantise_maps
 from qaconv.tlift.calibration import Calibration
 from qaconv.tlift.probability import MatchOdds
 from tests.small_service import ANY, SETTINGS, crop, enrol, small_model, small_service
@@ -32,7 +33,8 @@ def test_scores_are_the_matchers_on_the_encoders_maps(service: Service) -> None:
     ids = enrol(service, 3)
     model = service.active.model
     maps = np.concatenate([service._encoder.encode(model, [crop(number)]) for number in range(3)])
-    expected = model.score(maps[:1], maps.astype(np.float16))[0]
+    codes = quantise_maps(maps)
+    expected = model.matcher.table(model.matcher.prepare(codes.take(slice(0, 1))), codes)[0]
     (matches,) = service.search("mall", [Query([crop(0)])], ANY, 3).results
     assert {match.id: match.score for match in matches} == dict(zip(ids, expected.tolist(), strict=True))
     assert [match.score for match in matches] == sorted((match.score for match in matches), reverse=True)
@@ -109,9 +111,14 @@ def test_matches_are_ranked_by_the_logit_where_the_query_has_no_camera_or_no_tim
     assert scores == sorted(scores, reverse=True) and {match.lifted for match in matches} == {None}
 
 
-def test_a_shortlist_has_fewer_sightings_with_the_scores_of_full_matching(tmp_path: Path) -> None:
+def test_a_shortlist_has_fewer_sightings_with_the_scores_of_full_matching(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("qaconv.serving.indexing.FEWEST", 60)
+    monkeypatch.setattr("qaconv.serving.indexing.LANDMARKS", 10)
     short = small_service(tmp_path, SETTINGS.model_copy(update={"shortlist": 5}))
     enrol(short, 60)
+    short.update_index()
     everything = Service(short.records, SETTINGS, "1", short.active.model)
 
     def scores(service: Service) -> dict[int, float]:

@@ -7,13 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from unittest.mock import Mock
 
-import numpy as np
 import pytest
 
+from qaconv.runtime.quantise import dequantise
 from qaconv.serving.active_version import Full
 from qaconv.serving.messages import Enrolled, Limits, NewSighting, Query
 from qaconv.serving.places import NotFound
 from qaconv.serving.service import Service
+from qaconv.serving.stored_maps import quantise_maps
 from tests.small_service import ANY, SETTINGS, crop, enrol, find, small_model, small_service
 
 
@@ -104,8 +105,9 @@ def test_sightings_enrolled_after_a_change_of_versions_are_found_with_the_old(se
 def test_correspondences_of_all_locations_sum_to_the_logit(service: Service) -> None:
     ids = enrol(service, 2)
     pairs = service.explain("mall", Query([crop(0)]), ids[1], 100)
-    maps = service._encoder.encode(service.active.model, [crop(0), crop(1)]).reshape(2, 3, 2)
-    cosines = maps[0].T @ maps[1].astype(np.float16).astype(np.float32)
+    maps = service._encoder.encode(service.active.model, [crop(0), crop(1)])
+    stored = dequantise(quantise_maps(maps))
+    cosines = maps[0].reshape(3, 2).T @ stored[1].T
     expected = 0.5 * (cosines.max(axis=0).sum() + cosines.max(axis=1).sum())
     assert sum(pair.share for pair in pairs) == pytest.approx(expected, rel=1e-3)
     assert {pair.asked_by for pair in pairs} == {"query", "gallery"} and len(pairs) == 4
@@ -114,7 +116,7 @@ def test_correspondences_of_all_locations_sum_to_the_logit(service: Service) -> 
 def test_a_stored_crop_that_is_refused_stops_no_new_version_and_no_start(
     service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("qaconv.serving.service.BATCH", 2)
+    monkeypatch.setattr("qaconv.serving.reencoding.BATCH", 2)
     ids = enrol(service, 6)
     corrupt(service, *ids[1:4])
     model = small_model(tmp_path / "new", "another encoder")
@@ -147,7 +149,7 @@ def test_sightings_of_a_target_without_a_profile_take_no_room_before_and_after_a
     service = small_service(tmp_path)
     service.enrol("station", [NewSighting(crop(number), 0) for number in range(3)])
     model = small_model(tmp_path / "new", targets=["mall"])
-    monkeypatch.setattr("qaconv.serving.active_version.sighting_bytes", lambda _: 2**20 // 4)  # room for two
+    monkeypatch.setattr("qaconv.serving.active_version.SIGHTING_BYTES", 2**20 // 8)  # room for two
     service.load_version("2", model)
     enrol(service, 2)
     with pytest.raises(Full, match="2 sightings are stored; serve.memory_mb has room for 2"):

@@ -13,16 +13,21 @@ import numpy as np
 import pytest
 
 from qaconv.errors import InputError
+from qaconv.runtime.quantise import Codes
 from qaconv.serving.storage import DELETED, Busy, DiskFull, Records, Row, Sighting
 
 ROW: Row = ("mall", 3, 12.5, "p1", 1000.0, None, None, b"crop")
 CROP = b"a crop of one person"
-MAPS = np.ones((1, 2, 3, 2), np.float16)
+SHAPE = 2, 3, 2  # of a map
+
+
+def maps(count: int = 1, code: int = 1) -> Codes:
+    return Codes(np.full((count, 6, 2), code, np.int8), np.ones((count, 6), np.float16))
 
 
 def test_a_file_with_the_old_column_name_is_opened_with_its_sightings(tmp_path: Path) -> None:
     records = Records(tmp_path)
-    records.add([ROW], "encoder", MAPS)
+    records.add([ROW], "encoder", maps())
     records.close()
     with sqlite3.connect(tmp_path / "galleries.db") as connection:
         connection.execute("ALTER TABLE sightings RENAME COLUMN target TO deployment")
@@ -35,12 +40,12 @@ def test_a_transaction_that_fails_when_it_is_committed_leaves_nothing_and_stops_
     records._connection.execute("CREATE TABLE faults (id REFERENCES sightings DEFERRABLE INITIALLY DEFERRED)")
     with pytest.raises(sqlite3.IntegrityError), records.transaction() as connection:
         connection.execute("INSERT INTO faults VALUES (7)")  # refused by the commit
-    assert records.add([ROW], "encoder", MAPS) == [1] and records.count() == 1
+    assert records.add([ROW], "encoder", maps()) == [1] and records.count() == 1
 
 
 def test_a_file_without_digests_is_opened_and_finds_its_sightings_by_content(tmp_path: Path) -> None:
     records = Records(tmp_path)
-    (stored,) = records.add([ROW], "encoder", MAPS)
+    (stored,) = records.add([ROW], "encoder", maps())
     records.close()
     with sqlite3.connect(tmp_path / "galleries.db") as connection:
         connection.executescript("DROP INDEX by_content; ALTER TABLE sightings DROP COLUMN digest")
@@ -49,7 +54,7 @@ def test_a_file_without_digests_is_opened_and_finds_its_sightings_by_content(tmp
 
 def test_a_file_without_names_of_cameras_and_tracks_is_opened_and_keeps_its_sightings(tmp_path: Path) -> None:
     records = Records(tmp_path)
-    (stored,) = records.add([ROW], "encoder", MAPS)
+    (stored,) = records.add([ROW], "encoder", maps())
     records.close()
     with sqlite3.connect(tmp_path / "galleries.db") as connection:
         for name in ("camera", "track"):
@@ -57,8 +62,30 @@ def test_a_file_without_names_of_cameras_and_tracks_is_opened_and_keeps_its_sigh
     records = Records(tmp_path)
     assert records.find(stored) == Sighting(stored, "mall", 3, 12.5, "p1", 1000.0, None, None)
     named: Row = ("mall", 0, None, None, 1000.0, "roof", "t", b"other")
-    assert records.find(records.add([named], "encoder", MAPS)[0]) == Sighting(2, *named[:-1])
+    assert records.find(records.add([named], "encoder", maps())[0]) == Sighting(2, *named[:-1])
     assert records.cameras("mall") == [3, "roof"]
+
+
+def test_maps_in_float16_of_earlier_releases_are_converted_and_overwritten(tmp_path: Path) -> None:
+    records = Records(tmp_path)
+    ids = records.add([row(b"%d" % number) for number in range(DELETED + 3)], "new", maps(DELETED + 3))
+    old = np.random.default_rng(0).standard_normal((len(ids), *SHAPE)).astype(np.float16)
+    with records.transaction() as connection:
+        connection.execute("DELETE FROM codes")
+        connection.execute(
+            "CREATE TABLE maps (sighting INTEGER NOT NULL REFERENCES sightings ON DELETE CASCADE, "
+            "encoder TEXT NOT NULL, map BLOB NOT NULL, PRIMARY KEY (encoder, sighting))"
+        )
+        for encoder in ("new", "other"):
+            rows = [(sighting, encoder, values.tobytes()) for sighting, values in zip(ids, old, strict=True)]
+            connection.executemany("INSERT INTO maps VALUES (?,?,?)", rows)
+    records.convert_old_maps("new", SHAPE)
+    for sighting, values in zip(ids, old.astype(np.float32), strict=True):
+        converted = records.map_of(sighting, "new", SHAPE)
+        assert converted is not None
+        np.testing.assert_allclose(converted, values, atol=0.05)
+    assert records.count_maps("other", ["mall"]) == 0 and old[0].tobytes() not in bytes_of(tmp_path)
+    records.convert_old_maps("new", SHAPE)
 
 
 def bytes_of(folder: Path) -> bytes:
@@ -72,7 +99,7 @@ def row(crop: bytes, person: str | None = None) -> Row:
 def test_a_deletion_while_another_program_reads_fails_and_changes_nothing_or_leaves_nothing(tmp_path: Path) -> None:
     records = Records(tmp_path)
     records._connection.execute("PRAGMA busy_timeout = 10")
-    ids = records.add([row(CROP), row(b"another crop")], "encoder", np.repeat(MAPS, 2, axis=0))
+    ids = records.add([row(CROP), row(b"another crop")], "encoder", maps(2))
     with closing(sqlite3.connect(tmp_path / "galleries.db", isolation_level=None)) as reader:
         reader.execute("BEGIN")
         reader.execute("SELECT * FROM sightings").fetchone()
@@ -90,10 +117,11 @@ def test_deleted_bytes_in_the_journal_of_a_killed_process_are_gone_after_the_nex
 import os, signal, sqlite3
 from pathlib import Path
 import numpy as np
+from qaconv.runtime.quantise import Codes
 from qaconv.serving.storage import Records
 records = Records(Path({str(tmp_path)!r}))
 records._connection.execute("PRAGMA journal_mode = WAL")
-maps = np.ones((2, 2, 3, 2), np.float16)
+maps = Codes(np.ones((2, 6, 2), np.int8), np.ones((2, 6), np.float16))
 rows = [("mall", 0, None, "ada", 1.0, None, None, crop) for crop in ({CROP!r}, b"another crop")]
 ids = records.add(rows, "encoder", maps)
 records.delete(ids[:1])
@@ -126,7 +154,7 @@ def test_new_and_existing_files_can_be_read_by_their_owner_alone(tmp_path: Path)
     for path in state.iterdir():
         path.chmod(0o644)
     records = Records(state)
-    records.add([row(CROP)], "encoder", MAPS)
+    records.add([row(CROP)], "encoder", maps())
     assert state.stat().st_mode & 0o777 == 0o700 and modes() == {0o600}
 
 
@@ -139,10 +167,10 @@ def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
 def test_the_maps_of_other_encoders_are_forgotten_and_overwritten(tmp_path: Path) -> None:
     records = Records(tmp_path)
     count = DELETED + 1
-    ids = records.add([row(b"%d" % number) for number in range(count)], "m", np.repeat(MAPS, count, axis=0))
-    for encoder, value in (("a", 7.0), ("z", 9.0)):
-        records.add_maps(ids, encoder, np.full((count, 2, 3, 2), value, np.float16))
-    old = [np.full(4, value, np.float16).tobytes() for value in (7.0, 9.0)]
+    ids = records.add([row(b"%d" % number) for number in range(count)], "m", maps(count))
+    for encoder, code in (("a", 77), ("z", 99)):
+        records.add_maps(ids, encoder, maps(count, code))
+    old = [np.full(12, code, np.int8).tobytes() for code in (77, 99)]
     assert all(values in bytes_of(tmp_path) for values in old)
     records.forget_other_encoders("m")
     assert not any(values in bytes_of(tmp_path) for values in old)
@@ -166,7 +194,7 @@ def fill(records: Records) -> list[int]:
     ids: list[int] = []
     with pytest.raises(DiskFull, match="the disk is full; nothing was stored or deleted, searches go on"):
         while True:
-            ids += records.add([row(bytes([len(ids) % 256]) * 300_000)] * 3, "encoder", np.repeat(MAPS, 3, axis=0))
+            ids += records.add([row(bytes([len(ids) % 256]) * 300_000)] * 3, "encoder", maps(3))
     return ids
 
 
@@ -181,7 +209,7 @@ def test_a_full_disk_refuses_sightings_and_deletes_them_and_then_has_room_again(
         records.delete(ids[start : start + 4])
     assert records.count() == len(ids) - 12 and records.room() > 3 * 2**20
     assert not any(bytes([number]) * 1000 in bytes_of(state) for number in range(3, 12, 3))
-    more = records.add([row(b"after" * 1000)], "encoder", MAPS)
+    more = records.add([row(b"after" * 1000)], "encoder", maps())
     records.close()
     records = Records(state)
     assert records.find(more[0]) and len(fill(records)) >= 6

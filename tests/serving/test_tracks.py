@@ -42,8 +42,10 @@ def enrol_tracks(service: Service, *tracks: str | None, camid: int = 0) -> list[
 def table(service: Service, seeds: range, count: int) -> NDArray[np.float32]:
     """Match crops with the stored forms of the crops 0 to `count`."""
     model = service.active.model
-    queries, gallery = (service._encoder.encode(model, [crop(seed) for seed in part]) for part in (seeds, range(count)))
-    return model.score(queries, gallery.astype(np.float16))
+    queries, gallery = (
+        service._encoder.encode_to_store(model, [crop(seed) for seed in part]) for part in (seeds, range(count))
+    )
+    return model.matcher.table(model.matcher.prepare(queries), gallery)
 
 
 def search(service: Service, seeds: range, **more: Any) -> list[Match]:
@@ -146,17 +148,6 @@ def test_a_stored_sighting_counts_in_no_answer_of_its_own_track(service: Service
     (matches,) = service.search("mall", [Query(sighting=ids[0])], ANY, 5).results
     (match,) = matches
     assert sorted(match.sightings) == ids[1:]
-
-
-def test_a_query_s_crops_share_a_shortlist_of_the_best_for_any_of_them(tmp_path: Path) -> None:
-    service = small_service(tmp_path, SETTINGS.model_copy(update={"shortlist": 5}))
-    enrol(service, 60)
-    model, gallery = service.active.model, service.active.galleries["mall"]
-    maps = service._encoder.encode(model, [crop(seed) for seed in range(100, 104)])
-    shared = gallery.search(model, maps, Filter(), 5)
-    each = [gallery.search(model, maps[row : row + 1], Filter(), 5).ids for row in range(4)]
-    assert shared.logits.shape == (4, 5)
-    assert set(shared.ids) <= set(np.concatenate(each)) and not any(set(shared.ids) == set(ids) for ids in each)
 
 
 def test_one_crop_as_images_is_answered_as_image(service: Service, web: TestClient) -> None:

@@ -14,6 +14,7 @@ import pandas as pd
 
 from qaconv.serving.reviews.store import Draw, ScoredPair, Verdict, forget_answers, store_answer
 from qaconv.serving.storage import Records
+from qaconv.serving.stored_maps import HAS_MAP
 
 ChangeKind = Literal["merge", "split"]
 
@@ -157,7 +158,7 @@ class IdentityStore:
         """Return the ids of sightings with a map of this encoder that have not been searched for, in order."""
         rows = self._records.query(
             "SELECT id FROM sightings WHERE target = ? "
-            "AND EXISTS (SELECT 1 FROM maps WHERE encoder = ? AND sighting = id) "
+            f"AND {HAS_MAP} "
             "AND NOT EXISTS (SELECT 1 FROM identities WHERE sighting = id AND searched) ORDER BY id",
             target, encoder,
         )  # fmt: skip

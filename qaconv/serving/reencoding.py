@@ -1,0 +1,62 @@
+"""Encode stored crops for a version whose encoder made no maps of them."""
+
+import logging
+from collections.abc import Sequence
+
+from qaconv.errors import InputError
+from qaconv.runtime.model import ServedModel
+from qaconv.serving.encoding import BATCH, CropEncoder
+from qaconv.serving.storage import Records
+from qaconv.serving.stored_maps import quantise_maps
+
+log = logging.getLogger(__name__)
+
+
+class Reencoding:
+    """Encode what is missing, one version at a time.
+
+    Args:
+        records: the sightings.
+        encoder: encodes crops.
+
+    Attributes:
+        is_running: whether crops are being encoded.
+    """
+
+    def __init__(self, records: Records, encoder: CropEncoder) -> None:
+        self.is_running = False
+        self._records = records
+        self._encoder = encoder
+
+    def encode_missing(self, model: ServedModel, after: int = 0) -> int:
+        """Encode stored crops without a map of this encoder, a batch at a time, so that searches run in between.
+
+        Args:
+            model: encodes them.
+            after: id of the last sighting to pass over. Default: none.
+
+        Returns:
+            Id of the last sighting that had no map, or `after`.
+        """
+        try:
+            while missing := self._records.missing_maps(model.encoder_digest, after, BATCH):
+                self.is_running = True
+                self._encode(model, missing)
+                after = missing[-1][0]
+        finally:
+            self.is_running = False
+        return after
+
+    def _encode(self, model: ServedModel, sightings: Sequence[tuple[int, bytes]]) -> None:
+        """Encode crops, given with their ids. One that is refused, as by a stricter decoder, is left without a map."""
+        ids, crops = zip(*sightings, strict=True)
+        try:
+            maps = self._encoder.encode(model, crops)
+        except InputError as error:
+            if len(sightings) == 1:
+                log.error("sighting %d: %s; no search finds it: delete it, and enrol another file", ids[0], error)
+                return
+            for sighting in sightings:
+                self._encode(model, [sighting])
+        else:
+            self._records.add_maps(ids, model.encoder_digest, quantise_maps(maps))
