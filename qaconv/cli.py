@@ -18,6 +18,7 @@ from rich.text import Text
 from qaconv import __version__
 from qaconv.config import load_params
 from qaconv.failures import explain
+from qaconv.video.settings import DEFAULTS
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
@@ -163,12 +164,14 @@ def crops(
     person_class: Annotated[
         int | None, typer.Option(help="Class of people in the track file. Default: 1, if it has classes.")
     ] = None,
-    min_height: Annotated[int, typer.Option(min=1, help="Fewest pixels of a crop's height.")] = 64,
+    min_height: Annotated[int, typer.Option(min=1, help="Fewest pixels of a crop's height.")] = DEFAULTS.min_height,
     max_overlap: Annotated[
         float, typer.Option(min=0, max=1, help="Largest share of a box that another one may cover.")
-    ] = 0.3,
-    spacing_s: Annotated[float, typer.Option(min=0.01, help="Fewest seconds between two crops of a track.")] = 1.0,
-    most: Annotated[int, typer.Option(min=2, help="Most crops of a track.")] = 10,
+    ] = DEFAULTS.max_overlap,
+    spacing_s: Annotated[
+        float, typer.Option(min=0.01, help="Fewest seconds between two crops of a track.")
+    ] = DEFAULTS.spacing_s,
+    most: Annotated[int, typer.Option(min=2, help="Most crops of a track.")] = DEFAULTS.most,
 ) -> None:
     """Cut a camera's crops from its video and track file, and add them to a dataset of layout table."""
     with _exit_with_one_message():

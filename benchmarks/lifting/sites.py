@@ -14,7 +14,7 @@ from qaconv.metrics import evaluate_ranking
 from qaconv.paths import PREPARED
 from qaconv.tlift import TLiftProfile, fit_profile, temporal_lift
 from qaconv.tlift.lifted_scores import ScoreKind
-from qaconv.tlift.profile import LiftParameters
+from qaconv.tlift.parameters import LiftParameters
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -4,6 +4,7 @@ Images are known by the sha256 of their files, so that a dataset's images are fo
 """
 
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -32,7 +33,7 @@ COLUMNS = {
     "stratum_pairs": float,
     "weight": float,
 }
-ANSWERS = ("same", "different", "cannot tell")
+Verdict = Literal["same", "different", "cannot tell"]
 PAIR = ["first_sha256", "second_sha256"]
 
 
@@ -59,8 +60,8 @@ def read_reviews(path: Path) -> pd.DataFrame:
     for name, kind in COLUMNS.items():
         if kind is not str and not (pd.api.types.is_numeric_dtype(table[name]) or table[name].isna().all()):
             raise InputError(f"{path}: {name} must have numbers alone; `qaconv reviews` writes it")
-    if unknown := sorted(set(table["answer"].fillna("")) - set(ANSWERS)):
-        raise InputError(f"{path}: unknown answers {unknown}, allowed: {', '.join(ANSWERS)}")
+    if unknown := sorted(set(table["answer"].fillna("")) - set(get_args(Verdict))):
+        raise InputError(f"{path}: unknown answers {unknown}, allowed: {', '.join(get_args(Verdict))}")
     if not table[PAIR].apply(lambda column: column.str.fullmatch("[0-9a-f]{64}")).all(axis=None):
         raise InputError(f"{path}: first_sha256 and second_sha256 must be digests of 64 hexadecimal digits")
     drawn = table["draw"].notna()

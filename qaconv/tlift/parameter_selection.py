@@ -22,7 +22,7 @@ from qaconv.tlift.calibration import Calibration
 from qaconv.tlift.em import Mixture, halves_of
 from qaconv.tlift.lift import find_neighbours, find_pivots, time_weights
 from qaconv.tlift.pairs import Pairs
-from qaconv.tlift.profile import LiftParameters
+from qaconv.tlift.parameters import LiftParameters
 from qaconv.tlift.transit import TransitTable
 
 Floats = NDArray[np.float64]

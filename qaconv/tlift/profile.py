@@ -1,9 +1,8 @@
-"""Define the temporal profile of a target: save it, load it, and lift scores by it.
+"""Define the temporal profile of a target, and lift scores by it.
 
 Q queries, G gallery images; q and g of them on one pair of cameras.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -21,42 +20,16 @@ from qaconv.times import DATE, parse_date
 from qaconv.tlift.calibration import Calibration
 from qaconv.tlift.clock_checks import ClockCorrection, correct_times
 from qaconv.tlift.findings import Finding
-from qaconv.tlift.lift import check_parameters, check_tables
+from qaconv.tlift.lift import check_tables
 from qaconv.tlift.lifted_scores import Lift, ScoreKind, camera_pairs
+from qaconv.tlift.parameters import LiftParameters
 from qaconv.tlift.probability import GallerySize, MatchOdds, probability
+from qaconv.tlift.profile_file import VERSION, read_profile
 from qaconv.tlift.return_times import ReturnTimes
 from qaconv.tlift.transit import TransitTable, pair_numbers
 
-VERSION = 2  # of the file
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class LiftParameters:
-    """How much times count.
-
-    Attributes:
-        tau_s: queries on one camera less than this many seconds apart are neighbours.
-        sigma_s: width of TLift's time weight, in seconds.
-        top_k: pivots on each gallery camera.
-        alpha: factor of a score that companions do not support; with a large one TLift hardly counts.
-        transit_weight: exponent of the likelihood ratio of transit times; 0 leaves them out.
-
-    Raises:
-        ValueError: a value is out of range.
-    """
-
-    tau_s: float = 100.0
-    sigma_s: float = 200.0
-    top_k: int = 10
-    alpha: float = 0.2
-    transit_weight: float = 0.0
-
-    def __post_init__(self) -> None:
-        check_parameters(tau=self.tau_s, sigma=self.sigma_s, top_k=self.top_k, alpha=self.alpha)
-        if not 0 <= self.transit_weight < np.inf:
-            raise ValueError(f"transit_weight must be at least 0 and finite, got {self.transit_weight}")
 
 
 @dataclass(frozen=True)
@@ -97,7 +70,7 @@ class TLiftProfile:
     model: str = ""
     sightings: str = ""
     span_s: tuple[float, float] | None = None
-    parameters: LiftParameters = LiftParameters()
+    parameters: LiftParameters = field(default_factory=LiftParameters)
     transit: TransitTable = field(default_factory=TransitTable)
     calibrations: Mapping[str, Calibration] = field(default_factory=dict)
     match_odds: MatchOdds | None = None
@@ -368,45 +341,10 @@ class TLiftProfile:
         Raises:
             InputError: the file does not exist, is not a profile of this version, or was fitted for another model.
         """
-        path = Path(path)
-        try:
-            values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            version = values.pop("version")
-            if version != VERSION:
-                raise InputError(
-                    f"{path} must be a profile of version {VERSION}, got version {version}; "
-                    "`dvc repro fit_tlift` writes it again"
-                )
-            if "deployment" in values:  # the name of `target` in files of 0.1.0 and before
-                values["target"] = values.pop("deployment")
-            profile = cls(**_typed(values))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            if isinstance(error, InputError):
-                raise
-            raise InputError(f"{path} is not a TLift profile: {error!r}; `dvc repro fit_tlift` writes it") from error
+        profile = read_profile(Path(path), cls)
         if model is not None and profile.model != model:
             raise InputError(
                 f"{path} must be fitted for the model {model[:12]}, got a profile of "
                 f"{profile.model[:12] or 'an unnamed model'}; `dvc repro fit_tlift` fits it again"
             )
         return profile
-
-
-def _typed(values: dict[str, Any]) -> dict[str, Any]:
-    """Convert JSON's lists and objects to the types of the profile."""
-    span, odds = values["span_s"], values.get("match_odds")
-    return {
-        **values,
-        "camids": tuple(values["camids"]),
-        "span_s": None if span is None else (span[0], span[1]),
-        "parameters": LiftParameters(**values["parameters"]),
-        "transit": TransitTable(**values["transit"]),
-        "calibrations": {name: Calibration(**curve) for name, curve in values["calibrations"].items()},
-        "match_odds": None
-        if odds is None
-        else MatchOdds(**{**odds, "calibration": Calibration(**odds["calibration"])}),
-        "clocks": {int(camid): ClockCorrection(**clock) for camid, clock in values["clocks"].items()},
-        "findings": tuple(Finding(**finding) for finding in values["findings"]),
-        "cameras": {int(camid): name for camid, name in values.get("cameras", {}).items()},
-        "return_times": ReturnTimes(tuple(values.get("return_times", {}).get("log_ratio", ()))),
-    }

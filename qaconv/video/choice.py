@@ -2,31 +2,18 @@
 
 from collections.abc import Callable
 from math import sqrt
-from typing import Annotated, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, PositiveFloat, PositiveInt
 
-from qaconv.config.values import Settings, Share
 from qaconv.video.picture import Box
+from qaconv.video.settings import CropSettings
 
 Crop = TypeVar("Crop")
 
 EDGE = 1.0  # pixels from the picture's edge within which a box is taken for cut off, as detectors end boxes there
 LOOKS = 5  # frames of each spacing in which a track's sharpness is measured; neighbouring frames are much alike
-
-
-class CropSettings(Settings):
-    """Rules for the choice of crops."""
-
-    min_height: PositiveInt = 64  # pixels of a box
-    max_overlap: Share = 0.3  # of a box's area, covered by one other box
-    spacing_s: PositiveFloat = 1.0  # seconds between two crops of a track, at least
-    most: Annotated[int, Field(ge=2)] = 10  # crops of a track
-
-
-DEFAULTS = CropSettings()
 
 
 def find_faults(

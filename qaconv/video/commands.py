@@ -5,8 +5,8 @@ from datetime import datetime
 from pathlib import Path
 
 from qaconv.errors import InputError
-from qaconv.video.choice import CropSettings
 from qaconv.video.crops import cut_crops
+from qaconv.video.settings import CropSettings
 
 
 def cut_and_describe(

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 
 from qaconv.errors import InputError
 from qaconv.progress import PeriodicLog
-from qaconv.video.choice import DEFAULTS, CropSettings, TrackChooser, find_faults, measure_quality, round_box
+from qaconv.video.choice import TrackChooser, find_faults, measure_quality, round_box
 from qaconv.video.crops_folder import CropsFolder, Source
 from qaconv.video.frames import Frame, Frames, open_frames
+from qaconv.video.settings import DEFAULTS, CropSettings
 from qaconv.video.track_file import UNTRACKED, TrackTable, read_tracks
 
 log = logging.getLogger(__name__)

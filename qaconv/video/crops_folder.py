@@ -17,7 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 from qaconv.config.values import Name
 from qaconv.errors import InputError
 from qaconv.files import locking, replacing_file, write_json
-from qaconv.video.choice import CropSettings
+from qaconv.video.settings import CropSettings
 
 TABLE = "sightings.csv"
 COLUMNS = ["image", "camid", "time_s", "track"]

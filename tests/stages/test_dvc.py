@@ -104,6 +104,10 @@ def test_what_is_left_out_of_the_dependencies_exists() -> None:
     assert [path for path in sorted(LEFT_OUT) if not (PROJECT / path).is_file()] == []
 
 
+def test_methods_are_settings_of_features_and_the_report_alone_as_dvc_lock_would_repeat_them_for_every_stage() -> None:
+    assert [stage for stage in STAGES if "methods" in STAGES[stage].get("params", [])] == ["features", "report"]
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_the_outputs_of_a_stage_are_the_paths_that_the_code_writes(stage: str) -> None:
     assert outputs(stage) == OUTS[stage]

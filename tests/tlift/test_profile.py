@@ -13,7 +13,7 @@ from qaconv.tlift.calibration import Calibration
 from qaconv.tlift.clock_checks import ClockCorrection
 from qaconv.tlift.findings import Finding
 from qaconv.tlift.lifted_scores import ScoreKind
-from qaconv.tlift.profile import LiftParameters
+from qaconv.tlift.parameters import LiftParameters
 from qaconv.tlift.transit import TransitTable
 
 RNG = np.random.default_rng(5)

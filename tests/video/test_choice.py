@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from qaconv.video.choice import CropSettings, TrackChooser, find_faults, measure_quality, round_box
+from qaconv.video.choice import TrackChooser, find_faults, measure_quality, round_box
+from qaconv.video.settings import CropSettings
 
 WIDTH, HEIGHT = 640, 480
 ALONE = (100.0, 100.0, 60.0, 150.0)

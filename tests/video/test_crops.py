@@ -16,10 +16,10 @@ from typer.testing import CliRunner
 from qaconv import cli
 from qaconv.errors import InputError
 from qaconv.video import crops
-from qaconv.video.choice import DEFAULTS, CropSettings
 from qaconv.video.crops import Cut, cut_crops
 from qaconv.video.frames import Frame, open_frames
 from qaconv.video.picture import Box
+from qaconv.video.settings import DEFAULTS, CropSettings
 from tests.video.conftest import SETTINGS, Recording
 
 START = datetime(2026, 3, 1, 9, tzinfo=timezone(timedelta(hours=1)))

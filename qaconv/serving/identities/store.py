@@ -12,7 +12,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import pandas as pd
 
-from qaconv.serving.reviews.store import Draw, ScoredPair, Verdict, forget_answers, store_answer
+from qaconv.reviews.table import Verdict
+from qaconv.serving.reviews.store import Draw, ScoredPair, forget_answers, store_answer
 from qaconv.serving.storage import Records
 from qaconv.serving.stored_maps import HAS_MAP
 

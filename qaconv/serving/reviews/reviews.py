@@ -15,10 +15,11 @@ import pandas as pd
 from qaconv.reviews.estimate import Cell, ReviewedMatches, estimate_matches, group_cells
 from qaconv.reviews.recalibration import Recalibration, fit_recalibration
 from qaconv.reviews.sample import SEARCHES, SHARED_EVERY, draw_sample
+from qaconv.reviews.table import Verdict
 from qaconv.serving.active_version import ActiveVersion
 from qaconv.serving.places import NotFound
 from qaconv.serving.reviews.pairs import find_candidates, state_pair
-from qaconv.serving.reviews.store import Draw, Review, ScoredPair, Source, Verdict
+from qaconv.serving.reviews.store import Draw, Review, ScoredPair, Source
 from qaconv.serving.service import Service
 from qaconv.serving.storage import Sighting
 

@@ -4,8 +4,9 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field
 
+from qaconv.reviews.table import Verdict
 from qaconv.serving.fields import CameraName, CameraNumber, Id
-from qaconv.serving.reviews.store import Source, Verdict
+from qaconv.serving.reviews.store import Source
 from qaconv.serving.schemas import Strict
 
 MOST_ANSWERS = 100  # of a request

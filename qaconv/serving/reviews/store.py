@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Literal, NamedTuple
 
+from qaconv.reviews.table import Verdict
 from qaconv.serving.storage import Records
 
-Verdict = Literal["same", "different", "cannot tell"]
 Source = Literal["sample", "search", "identities"]
 
 TABLES = (

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from qaconv.errors import InputError
+from qaconv.reviews.table import Verdict
 from qaconv.runtime.model import ServedModel
 from qaconv.serving.identities import store, updates
 from qaconv.serving.identities.store import Edge
@@ -15,7 +16,6 @@ from qaconv.serving.identities.views import Wanted
 from qaconv.serving.messages import NewSighting
 from qaconv.serving.places import NotFound
 from qaconv.serving.reviews.reviews import Answered, Reviews
-from qaconv.serving.reviews.store import Verdict
 from qaconv.serving.service import Service
 from qaconv.serving.storage import DiskFull
 from tests.small_identities import (

@@ -9,12 +9,13 @@ import pytest
 from fastapi.testclient import TestClient
 
 from qaconv.reviews.sample import SHARED_EVERY
+from qaconv.reviews.table import Verdict
 from qaconv.serving.app import create_app
 from qaconv.serving.auth import Keys, add_key
 from qaconv.serving.messages import NewSighting
 from qaconv.serving.places import NotFound
 from qaconv.serving.reviews.reviews import Answered, Reviews
-from qaconv.serving.reviews.store import Source, Verdict
+from qaconv.serving.reviews.store import Source
 from qaconv.serving.service import Service
 from tests.small_service import SETTINGS, calibrate_gently, crop, enrol, small_model, small_service
 
