@@ -1,8 +1,8 @@
 """Adapt the demo's network to networks drawn for it, and measure by labels what that changes.
 
 `python -m benchmarks.adapting [SEED ...]` prints a row for each drawn network and way: as `adapt` in params.yaml says,
-with people of the sources mixed in, with identities by looks alone, and with the times of each camera permuted, where
-the profile finds no signal and nothing is trained. The figures are of the round that was kept, or else of the last one.
+with identities by looks alone, and with the times of each camera permuted, where the profile finds no signal and
+nothing is trained. The figures are of the round that was kept, or else of the last one.
 "Right" is the share of right ones among the best matches on each other camera of people held out, by times and by
 labels; `campus` is direct mAP on the sources' query and gallery.
 """
@@ -40,7 +40,6 @@ from qaconv.training.device import find_device
 from qaconv.training.methods.trained import TrainedMethod
 
 SEEDS = (501, 502)
-SOURCE_SHARE = 0.25
 COLUMNS = ("network", "way", "kept", "direct", "held out", "both", "right by times", "by labels", "campus")
 PLACEHOLDER = "–"
 log = logging.getLogger(__name__)
@@ -114,8 +113,6 @@ def adapt_to(manifest: Manifest, params: Params, unfinished: Path) -> Iterator[t
 
     view = see(manifest, "seen")
     yield "looks and times", adapt(view, manifest, params)
-    mixed = params.model_copy(update={"adapt": params.adapt.model_copy(update={"source_share": SOURCE_SHARE})})
-    yield f"a share of {SOURCE_SHARE:g} from the sources", adapt(view, manifest, mixed)
     one_round = params.model_copy(update={"adapt": params.adapt.model_copy(update={"rounds": 1})})
     looks = LooksAlone(view.sightings, view.matches, view.profile, Calibration(**trained["calibration"]))
     yield "looks alone, one round", adapt(looks, manifest, one_round)

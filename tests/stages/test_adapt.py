@@ -137,15 +137,6 @@ def test_an_adaptation_that_is_killed_in_the_middle_of_a_round_resumes_to_the_sa
     assert 0 < done < len(steps) - done  # the steps before the kill were not repeated
 
 
-def test_people_of_the_sources_are_trained_on_too(params: Params, copy: Path, project: Path) -> None:
-    held_out = pd.read_parquet("data/sources/holdout.parquet")
-    held_out.to_parquet("data/sources/train.parquet", index=False)
-    mixed = params.model_copy(update={"adapt": params.adapt.model_copy(update={"source_share": 0.1})})
-    adapt(mixed, "shop")
-    assert weights(copy) != weights(project)
-    assert load_network(SHOP)[1]["adapted"]["adapt"]["source_share"] == 0.1
-
-
 def test_permuted_times_train_nothing(params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     run(params, monkeypatch, permuted=True)
