@@ -1,8 +1,10 @@
 """Adapt the demo's network to networks drawn for it, and measure by labels what that changes.
 
 `python -m benchmarks.adapting [SEED ...]` prints a row for each drawn network and way: as `adapt` in params.yaml says,
-with people of the sources mixed in, with identities by looks alone, and with the times of each camera permuted, where
-the profile finds no signal and nothing is trained. The column `campus` is direct mAP on the sources' query and gallery.
+with identities by looks alone, and with the times of each camera permuted, where the profile finds no signal and
+nothing is trained. The figures are of the round that was kept, or else of the last one.
+"Right" is the share of right ones among the best matches on each other camera of people held out, by times and by
+labels; `campus` is direct mAP on the sources' query and gallery.
 """
 
 import logging
@@ -14,13 +16,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks.demo import require_outputs
 from benchmarks.machine import describe
-from qaconv.adaptation.measurement import measure
-from qaconv.adaptation.outcome import AdaptationMetrics, Figures
+from qaconv.adaptation.evidence import best_matches
+from qaconv.adaptation.measurement import network_figures
 from qaconv.adaptation.rounds import Adaptation
 from qaconv.adaptation.view import View, view_target
 from qaconv.config import Params, SiteConfig, load_params
@@ -28,6 +31,7 @@ from qaconv.data.layouts import market1501
 from qaconv.data.manifest import Manifest
 from qaconv.identities import Edges, find_edges_by_scores
 from qaconv.metrics import Calibration, evaluate_ranking
+from qaconv.metrics.rankings import DIRECT
 from qaconv.metrics.target_sightings import EvaluatedSightings
 from qaconv.models.checkpoint import load_network
 from qaconv.paths import MODELS, PREPARED, SOURCES
@@ -36,8 +40,7 @@ from qaconv.training.device import find_device
 from qaconv.training.methods.trained import TrainedMethod
 
 SEEDS = (501, 502)
-SOURCE_SHARE = 0.25
-COLUMNS = ("network", "way", "round", "direct", "held out", "both", "right by times", "campus")
+COLUMNS = ("network", "way", "kept", "direct", "held out", "both", "right by times", "by labels", "campus")
 PLACEHOLDER = "–"
 log = logging.getLogger(__name__)
 
@@ -62,12 +65,10 @@ def main(seeds: list[int]) -> None:
     table = Table(*COLUMNS, title="mAP and shares in per cent, before > after", title_justify="left")
     with TemporaryDirectory() as folder:
         for seed in seeds:
-            for way, metrics, forgotten in adapt_to(
-                draw(seed, Path(folder) / str(seed)), params, Path(folder) / "unfinished"
-            ):
-                row = [str(seed), way, *_cells(metrics), forgotten]
-                log.info(" | ".join(row))  # a killed run leaves what it has measured
-                table.add_row(*row)
+            manifest = draw(seed, Path(folder) / str(seed))
+            for way, cells in adapt_to(manifest, params, Path(folder) / "unfinished"):
+                log.info(" | ".join([str(seed), way, *cells]))  # a killed run leaves what it has measured
+                table.add_row(str(seed), way, *cells)
     console = Console(soft_wrap=True, highlight=False)
     console.print(f"{describe()['processor']}, {describe()['threads']} threads")
     console.print(table)
@@ -80,8 +81,8 @@ def draw(seed: int, folder: Path) -> Manifest:
     return market1501.read(folder, folder.name)
 
 
-def adapt_to(manifest: Manifest, params: Params, unfinished: Path) -> Iterator[tuple[str, AdaptationMetrics, str]]:
-    """Yield each way with what the adaptation has changed, and direct mAP on `campus` before and after."""
+def adapt_to(manifest: Manifest, params: Params, unfinished: Path) -> Iterator[tuple[str, list[str]]]:
+    """Yield each way with the cells of its row."""
     network = MODELS / params.registry.method
     trained = load_network(network)[1]
     method = params.method(params.registry.method)
@@ -89,28 +90,34 @@ def adapt_to(manifest: Manifest, params: Params, unfinished: Path) -> Iterator[t
     device = find_device(params.machine.device)
     campus = Manifest.load(PREPARED / "campus")
 
-    def adapt(view: View, of_manifest: Manifest, settings: Params) -> tuple[AdaptationMetrics, str]:
+    def adapt(view: View, of_manifest: Manifest, settings: Params) -> list[str]:
         adaptation = Adaptation(settings, method, "drawn", of_manifest, network, unfinished, device)
         rounds = adaptation.run(view)
-        metrics = measure(adaptation, rounds, None)
-        if not metrics.kept_round:
-            return metrics, PLACEHOLDER
-        changes = (direct_map(folder, campus, params, unfinished) for folder in (network, rounds.best.network))
-        return metrics, " > ".join(map(_percent, changes))
+        shown = rounds.best if rounds.best.number else (rounds.first, *rounds.trained)[-1]
+        ends = [rounds.first, shown] if rounds.trained else [rounds.first]
+        figures = [network_figures(adaptation, each, rounds.held_out, None) for each in ends]
+        rankings = [each.rankings or {} for each in figures]
+        return [
+            f"{rounds.best.number} of {len(rounds.trained)}",
+            _change([each[DIRECT.key] for each in rankings]),
+            _change([each.held_out for each in figures]),
+            _change([each["reranked_tlift"] for each in rankings]),
+            _change([each.matches.share for each in ends if each.matches]),
+            _change([right_by_labels(each.view, of_manifest, rounds.held_out) for each in ends if each.matches]),
+            _change([direct_map(each.network, campus, params, unfinished) for each in ends] if rounds.trained else []),
+        ]
 
     def see(of_manifest: Manifest, name: str) -> View:
         folder = unfinished.with_name(name)
         return view_target(network, of_manifest, params.evaluate, folder, device=device, workers=params.machine.workers)
 
     view = see(manifest, "seen")
-    yield "looks and times", *adapt(view, manifest, params)
-    mixed = params.model_copy(update={"adapt": params.adapt.model_copy(update={"source_share": SOURCE_SHARE})})
-    yield f"a share of {SOURCE_SHARE:g} from the sources", *adapt(view, manifest, mixed)
+    yield "looks and times", adapt(view, manifest, params)
     one_round = params.model_copy(update={"adapt": params.adapt.model_copy(update={"rounds": 1})})
     looks = LooksAlone(view.sightings, view.matches, view.profile, Calibration(**trained["calibration"]))
-    yield "looks alone, one round", *adapt(looks, manifest, one_round)
+    yield "looks alone, one round", adapt(looks, manifest, one_round)
     permuted = permute_times(manifest)
-    yield "times permuted", *adapt(see(permuted, "permuted"), permuted, params)
+    yield "times permuted", adapt(see(permuted, "permuted"), permuted, params)
 
 
 def direct_map(network: Path, manifest: Manifest, params: Params, unfinished: Path) -> float:
@@ -134,23 +141,16 @@ def permute_times(manifest: Manifest) -> Manifest:
     return replace(manifest, frame=manifest.frame.assign(time_s=permuted))
 
 
-def _cells(metrics: AdaptationMetrics) -> Iterator[str]:
-    def change(name: str) -> str:
-        return " > ".join(_percent(_figure(figures, name)) for figures in (metrics.before, metrics.after))
-
-    yield str(metrics.kept_round)
-    yield from map(change, ("direct", "held_out", "reranked_tlift"))
-    yield f"{_percent(metrics.right.before)} > {_percent(metrics.right.after)}" if metrics.right else "times are off"
+def right_by_labels(view: View, manifest: Manifest, held_out: NDArray[np.int64]) -> float:
+    """Return the true share of what `judge_by_times` estimates."""
+    pid = manifest.sightings()["pid"].to_numpy()
+    one, other = best_matches(view, view.sightings["camid"].to_numpy(), np.flatnonzero(held_out >= 0))
+    return float((pid[one] == pid[other]).mean())
 
 
-def _figure(figures: Figures, name: str) -> float | None:
-    assert figures.rankings is not None
-    value: float | None = figures.rankings.get(name) or getattr(figures, name, None)
-    return value
-
-
-def _percent(value: float | None) -> str:
-    return PLACEHOLDER if value is None else f"{100 * value:.1f}"
+def _change(values: list[float | None]) -> str:
+    """Write shares in per cent, before and after."""
+    return " > ".join(PLACEHOLDER if value is None else f"{100 * value:.1f}" for value in values) or PLACEHOLDER
 
 
 if __name__ == "__main__":

@@ -9,12 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit
 
 from qaconv.adaptation.view import View
 from qaconv.metrics.bootstrap import CONFIDENCE, DRAWS, Estimate
 from qaconv.tlift.clock_checks import correct_times
-from qaconv.tlift.pairs import cross_camera_pairs
 from qaconv.tlift.transit import pair_numbers
 
 ROUNDS = 100  # of expectation and maximisation
@@ -25,7 +23,10 @@ Ints = NDArray[np.int64]
 
 
 class HeldOutMatches(NamedTuple):
-    """Mutual best matches on two cameras of the identities held out; one between two of them counts half for each.
+    """Best matches on each other camera of the sightings of identities held out.
+
+    There are as many for every network, so that their share of right ones compares networks. Of mutual best matches a
+    better network has fewer.
 
     Attributes:
         right: expected number of right ones by times alone, [K].
@@ -51,25 +52,41 @@ def judge_by_times(view: View, ruler: View, held_out: Ints) -> HeldOutMatches:
     """
     camid = view.sightings["camid"].to_numpy()
     times = correct_times(ruler.profile.clocks, camid, view.sightings["time_s"].to_numpy(dtype=np.float64))
-    pairs = cross_camera_pairs(view.matches.neighbours, expit(view.matches.neighbour_logits), camid)
-    gaps = times[pairs.second] - times[pairs.first]
-    ends = held_out[pairs.first], held_out[pairs.second]
-    judged = pairs.mutual & ~np.isnan(gaps) & (np.maximum(*ends) >= 0)
-    first, second, gaps = pairs.first[judged], pairs.second[judged], gaps[judged]
+    one, other = best_matches(view, camid, np.flatnonzero(held_out >= 0))
+    timed = ~np.isnan(times[one] + times[other])
+    one, other = one[timed], other[timed]
+    first, second = np.where(camid[one] < camid[other], (one, other), (other, one))  # as transits are kept
+    gaps = times[second] - times[first]
     numbers = pair_numbers(np.array(sorted(ruler.profile.camids)), camid[first], camid[second])
     log_ratios = np.zeros(len(gaps))
     for number in np.unique(numbers):
         rows = numbers == number
         log_ratios[rows] = ruler.profile.transit(int(number), gaps[rows])
-    right = _probability(log_ratios)
-    weight = np.where(np.minimum(held_out[first], held_out[second]) >= 0, 0.5, 1.0)
     people = int(held_out.max(initial=-1)) + 1
-    matches = HeldOutMatches(np.zeros(people), np.zeros(people))
-    for end in (held_out[first], held_out[second]):
-        known = end >= 0
-        np.add.at(matches.right, end[known], (weight * right)[known])
-        np.add.at(matches.all, end[known], weight[known])
-    return matches
+    right, all_matches = (
+        np.bincount(held_out[one], weights, minlength=people).astype(np.float64)
+        for weights in (_probability(log_ratios), None)
+    )
+    return HeldOutMatches(right, all_matches)
+
+
+def best_matches(view: View, camid: Ints, rows: Ints) -> tuple[Ints, Ints]:
+    """Return sightings and their best match on each other camera that one of their neighbours is on, [M] each.
+
+    Args:
+        view: whose matches they are.
+        camid: of each sighting, [N].
+        rows: the sightings to return matches of.
+    """
+    neighbours, logits = view.matches.neighbours, view.matches.neighbour_logits
+    one, other, logit = np.repeat(rows, neighbours.shape[1]), neighbours[rows].ravel(), logits[rows].ravel()
+    kept = (camid[one] != camid[other]) & np.isfinite(logit)
+    one, other, logit = one[kept], other[kept], logit[kept]
+    order = np.lexsort((other, -logit, camid[other], one))  # of equal ones the first
+    one, other = one[order], other[order]
+    best = np.ones(len(one), dtype=bool)
+    best[1:] = (np.diff(one) != 0) | (np.diff(camid[other]) != 0)
+    return one[best], other[best]
 
 
 def share_difference(after: HeldOutMatches, before: HeldOutMatches, *, seed: int) -> Estimate:

@@ -30,7 +30,7 @@ def measure(adaptation: Adaptation, rounds: Rounds, holdout: Holdout | None) -> 
         holdout: people of the sources that nothing was trained on, if there are some.
     """
     first, kept = rounds.first, rounds.best
-    before = _figures(adaptation, first, rounds.held_out, holdout)
+    before = network_figures(adaptation, first, rounds.held_out, holdout)
     change = None
     if kept.matches and first.matches:
         difference = share_difference(kept.matches, first.matches, seed=adaptation.params.seed)
@@ -46,11 +46,21 @@ def measure(adaptation: Adaptation, rounds: Rounds, holdout: Holdout | None) -> 
         reason=rounds.reason,
         right=change,
         before=before,
-        after=_figures(adaptation, kept, rounds.held_out, holdout) if kept.number else before,
+        after=network_figures(adaptation, kept, rounds.held_out, holdout) if kept.number else before,
     )
 
 
-def _figures(adaptation: Adaptation, trained: Round, held_out: NDArray[np.int64], holdout: Holdout | None) -> Figures:
+def network_figures(
+    adaptation: Adaptation, trained: Round, held_out: NDArray[np.int64], holdout: Holdout | None
+) -> Figures:
+    """Return the figures of one round's network on the target.
+
+    Args:
+        adaptation: with its manifest, whose pids are read here alone.
+        trained: the round.
+        held_out: number of each sighting's identity among those held out, and -1 of the others, [N].
+        holdout: as of `measure`.
+    """
     view = trained.view
     precision = found = source_map = None
     if view.profile.match_odds is not None:

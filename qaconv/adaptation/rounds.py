@@ -24,11 +24,9 @@ from qaconv.data.loading import Crops
 from qaconv.data.manifest import Manifest
 from qaconv.data.training_reader import TrainingCrops
 from qaconv.data.transforms import build_augmentation
-from qaconv.files import read_file
 from qaconv.identities.quality import estimate_purity
 from qaconv.models.checkpoint import load_network, save_network
 from qaconv.models.description import weights_digest
-from qaconv.paths import SOURCES
 from qaconv.training.methods.trained import TrainedMethod
 from qaconv.training.trainer import train
 
@@ -151,7 +149,7 @@ class Adaptation:
             return f"{identities} identities are sure enough to train on; at least {needed} are needed"
         core = labels >= 0
         purity = estimate_purity(labels[core], last.people[:, core]).value
-        network = self._train(number, labels)
+        network = self.train_round(number, labels)
         view = view_target(
             network,
             self.manifest,
@@ -165,7 +163,7 @@ class Adaptation:
         log.info("%s: %s", self.target, ", ".join(f"{name} {value}" for name, value in rounds[-1].row().items()))
         return None
 
-    def _train(self, number: int, labels: Ints) -> Path:
+    def train_round(self, number: int, labels: Ints) -> Path:
         """Train a round, or find it trained, and return the folder of its network.
 
         Args:
@@ -173,7 +171,7 @@ class Adaptation:
             labels: of the target's sightings, [N]; those below 0 are not trained on.
         """
         folder = self.unfinished / f"round-{number}"
-        table = self._table(labels, number)
+        table = self._table(labels)
         recipe = self.recipe | {"round": number}
         described = json.dumps(recipe, sort_keys=True) + table.to_csv(index=False)
         fingerprint = sha256(described.encode()).hexdigest()
@@ -189,7 +187,7 @@ class Adaptation:
         history = train(
             network,
             TrainingCrops(crops, table["label"].tolist(), augmentation),
-            table["domain"].to_numpy(),
+            np.full(len(table), self.target),
             self.method.train.model_copy(
                 update={
                     "epochs": settings.epochs,
@@ -226,18 +224,8 @@ class Adaptation:
             "torch": torch.__version__,
         }
 
-    def _table(self, labels: Ints, number: int) -> pd.DataFrame:
-        """Return path, label and domain of each image to train on: of the target, then of people of the sources."""
+    def _table(self, labels: Ints) -> pd.DataFrame:
+        """Return path and label of each image to train on."""
         core = labels >= 0
-        paths = [self.manifest.root / image for image in self.manifest.sightings()["image"].to_numpy()[core]]
-        target = pd.DataFrame({"path": paths, "label": labels[core], "domain": self.target})
-        share = self.params.adapt.source_share
-        if not share:
-            return target
-        identities = int(labels.max()) + 1
-        sources = read_file(pd.read_parquet, SOURCES / "train.parquet")[["path", "label", "domain"]]
-        people = np.random.default_rng(self.params.seed + number).permutation(sources["label"].unique())
-        drawn = sources[sources["label"].isin(people[: round(identities * share / (1 - share))])]
-        numbers = identities + np.unique(drawn["label"], return_inverse=True)[1]
-        mixed: pd.DataFrame = pd.concat([target, drawn.assign(label=numbers, path=drawn["path"].map(Path))])
-        return mixed.reset_index(drop=True)
+        images = self.manifest.sightings()["image"].to_numpy()[core]
+        return pd.DataFrame({"path": [self.manifest.root / image for image in images], "label": labels[core]})

@@ -14,5 +14,4 @@ class AdaptConfig(Settings):
     rounds: PositiveInt = 2  # at most: it stops when matches of people held out get no better
     epochs: PositiveInt = 4  # of a round; lr / 10 in the last one if there are several
     lr: PositiveFloat = 0.01  # of all weights
-    source_share: Annotated[float, Field(ge=0, lt=1)] = 0.0  # of the people trained on, against forgetting
     least_probability: Annotated[float, Field(ge=0, lt=1)] = 0.5  # that a sighting belongs to its identity

@@ -36,13 +36,14 @@ def encode_by_torch(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(feature_maps, "fastest", lambda network, device: in_torch(network.encoder, device))
 
 
-def write_target(params: Params, *, pids: np.ndarray | None = None, times: bool = True) -> View:
+def write_target(params: Params, *, pids: np.ndarray | None = None, times: bool = True, permuted: bool = False) -> View:
     """Write images, manifest, source, network and profile in the working folder, and return what the network sees.
 
     Args:
         params: of `target_params`.
         pids: person by the manifest on each sighting, [COUNT]. Default: the true one.
         times: whether sightings have times. Default: True.
+        permuted: whether the times of each camera are permuted. Default: False.
     """
     rng = np.random.default_rng(0)
     person, camid, crop = np.indices((PEOPLE, CAMERAS, CROPS)).reshape(3, -1)
@@ -58,6 +59,9 @@ def write_target(params: Params, *, pids: np.ndarray | None = None, times: bool 
             "track": "",
         }
     )
+    if permuted:
+        draws = np.random.default_rng(1)
+        frame["time_s"] = frame.groupby("camid")["time_s"].transform(lambda of_camera: draws.permutation(of_camera))
     manifest = Manifest(frame, Path())
     manifest.save(PREPARED / "shop")
     _write_held_out(rng)

@@ -30,6 +30,7 @@ PREFECT = str(Path(sys.executable).with_name("prefect"))
 WRITTEN = yaml.safe_load((REPOSITORY / "infra/prefect/prefect.yaml").read_text(encoding="utf-8"))["deployments"]
 CURRENT = {
     "drift/daily",
+    "adapt/by-hand",
     "fit_target/by-hand",
     "ingest/hourly",
     "retrain/weekly",

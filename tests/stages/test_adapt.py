@@ -18,15 +18,18 @@ from qaconv.models.checkpoint import load_network
 from qaconv.models.description import weights_digest
 from qaconv.paths import ADAPTED, MODELS, UNFINISHED
 from qaconv.stages.adapt import adapt
+from qaconv.training import trainer
 from tests.adaptation.small_target import COUNT, encode_by_torch, target_params, write_target
 
 SHOP = ADAPTED / "shop"
 
 
 @pytest.fixture(scope="module", autouse=True)
-def without_graphs() -> Iterator[None]:
+def quick_and_trained() -> Iterator[None]:
+    """Encode without a graph, and keep the last round whatever times say of it, so that its weights are compared."""
     with pytest.MonkeyPatch.context() as patch:
         encode_by_torch(patch)
+        patch.setattr(rounds.Rounds, "best", property(lambda made: (made.first, *made.trained)[-1]))
         yield
 
 
@@ -75,7 +78,8 @@ def test_the_network_is_trained_on_identities_and_says_what_it_began_with(params
     assert 0.8 < table["purity"][1] <= 1
     _, trained = load_network(project / SHOP)
     assert trained["adapted"]["network"] == weights_digest(project / MODELS / "qaconv")
-    assert trained["adapted"]["kept_round"] == metrics.kept_round
+    assert trained["adapted"]["kept_round"] == metrics.kept_round == 1
+    assert weights_digest(project / SHOP) != weights_digest(project / MODELS / "qaconv")
     assert metrics.before.rankings and metrics.after.rankings
     assert list(metrics.before.rankings) == ["direct", "reranked", "tlift", "reranked_tlift"]
 
@@ -104,6 +108,43 @@ def test_a_killed_adaptation_resumes_to_the_same_weights(
     adapt(params, "shop")
     assert weights(copy) == weights(project)
     assert not (UNFINISHED / "adapt-shop").exists()
+
+
+def test_an_adaptation_that_is_killed_in_the_middle_of_a_round_resumes_to_the_same_weights(
+    params: Params, project: Path, copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(Exception):
+        pass
+
+    often = params.model_copy(update={"machine": params.machine.model_copy(update={"checkpoint_every_steps": 1})})
+    steps: list[None] = []
+    step = trainer._Learner.step
+
+    def count(learner: trainer._Learner, *batch: Any) -> Any:
+        steps.append(None)
+        return step(learner, *batch)
+
+    monkeypatch.setattr(trainer._Learner, "step", count)
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer._Learner, "step", _raise_at_call(4, step, Killed))
+        with pytest.raises(Killed):
+            adapt(often, "shop")
+    assert (UNFINISHED / "adapt-shop" / "training.pt").is_file()
+    adapt(often, "shop")
+    assert weights(copy) == weights(project)
+    done = len(steps)
+    shutil.rmtree(copy / ADAPTED)
+    adapt(often, "shop")
+    assert 0 < done < len(steps) - done  # the steps before the kill were not repeated
+
+
+def test_permuted_times_train_nothing(params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run(params, monkeypatch, permuted=True)
+    metrics = AdaptationMetrics.load(SHOP / "metrics.json")
+    assert (metrics.kept_round, metrics.right) == (0, None)
+    assert metrics.reason.startswith("times are not used: ")
+    assert weights_digest(SHOP) == weights_digest(MODELS / "qaconv")
 
 
 def _raise_at_call(number: int, call: Callable[..., Any], error: type[Exception]) -> Callable[..., Any]:
