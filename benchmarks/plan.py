@@ -26,9 +26,9 @@ CAMERAS = 10, 100, 1_000, 10_000
 PER_QUERY, MOST_QUERIES = 26, 100_000
 MAP_BYTES = math.prod(SHAPE) + 2 * math.prod(SHAPE[1:])  # in 8 bits, with one float16 scale a location
 NEAR = NEIGHBOURS + 1
-# Bytes of fit-tlift for each of N * NEIGHBOURS pairs: (2.09 - 1.10) GB between 26,000 sightings and a process that has
-# only loaded its modules, by `python -m benchmarks.scale 1000 25000`.
-FIT_PAIR_BYTES = 380
+# Bytes of fit-tlift for each of N * NEIGHBOURS pairs: from 1.11 GB with 4,000 sightings to 2.09 GB with 26,000, by
+# `python -m benchmarks.scale 300 3700` and `1000 25000`.
+FIT_PAIR_BYTES = 445
 TRANSIT_BYTES = 8 * 8 * 188  # for each pair of cameras: eight tables of 188 bins, of times within a day
 CORES = 64  # of the CPU machine that times are stated for
 GPUS = 8
