@@ -3,6 +3,7 @@
 # make backup to=FOLDER     save what the servers store; make restore from=FOLDER restores it
 # make bench                measure the figures of speed in the README
 # make bench-serve          measure the service
+# make bench-scale          measure the stages at two sizes and ingest, and print what larger targets cost
 # make gpu-check            check and measure everything that runs on a GPU
 # make lint                 run ruff, the formatter's check and mypy
 # make test                 run the tests
@@ -15,7 +16,7 @@
 # make lock                 write requirements.lock, with the hashes of all packages
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: bench bench-serve demo gpu-check up status down backup restore test test-integration fuzz malformed torture lint docs lock
+.PHONY: bench bench-scale bench-serve demo gpu-check up status down backup restore test test-integration fuzz malformed torture lint docs lock
 
 demo: .venv/installed
 	python -m flows.retrain
@@ -25,6 +26,12 @@ bench: .venv/installed
 
 bench-serve: .venv/installed
 	python -m benchmarks.serve
+
+bench-scale: .venv/installed
+	python -m benchmarks.scale 300 3700
+	python -m benchmarks.scale 500 15900
+	python -m benchmarks.ingest
+	python -m benchmarks.plan
 
 gpu-check: .venv/installed
 	python -m benchmarks.gpu

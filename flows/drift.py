@@ -15,7 +15,7 @@ from flows.events import announce
 from flows.stages import pull_tracked
 from qaconv import registry
 from qaconv.config import Params, load_params
-from qaconv.data.ingest import TABLE, read_dataset
+from qaconv.data.ingest_dataset import TABLE, read_dataset
 from qaconv.errors import InputError
 from qaconv.registry import Release, runs
 from qaconv.release.drift import Drift, find_drifts, match_window, number_cameras

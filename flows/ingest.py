@@ -23,7 +23,8 @@ from flows.events import announce
 from flows.ingest_bucket import Batch, BatchChanged, BatchTable, IngestBucket
 from flows.stages import StageFailed, pull_tracked, run_dvc
 from qaconv.config import Params, load_params
-from qaconv.data.ingest import TABLE, Verdict, check_batch, join
+from qaconv.data.ingest import check_batch
+from qaconv.data.ingest_dataset import TABLE, Dataset, Verdict
 from qaconv.files import locking
 
 AUTHOR = ("-c", "user.name=qaconv ingest", "-c", "user.email=ingest@localhost")
@@ -55,7 +56,7 @@ class IngestResult:
 
 @dataclass(frozen=True)
 class CheckedBatch:
-    """A batch whose accepted images are in its dataset's folder."""
+    """A batch whose accepted images are in its dataset's folder, and whose rows are in `Dataset`."""
 
     batch: Batch
     table: BatchTable
@@ -76,6 +77,7 @@ def ingest() -> list[IngestResult]:
     failures: list[IngestResult] = []
     checked: list[CheckedBatch] = []
     waiting: dict[str, str] = {}
+    datasets: dict[Path, Dataset] = {}
     with locking(LOCK):
         pull_tracked(log)
         for batch in bucket.batches():
@@ -83,14 +85,16 @@ def ingest() -> list[IngestResult]:
                 table = bucket.read_table(batch)
                 reason = _why_it_waits(batch, table, params)
                 if table is not None and not reason:
-                    checked.append(CheckedBatch(batch, table, add_to_dataset(bucket, batch, table, params)))
+                    folder = params.dataset(batch.dataset).path.parent
+                    dataset = datasets.get(folder) or datasets.setdefault(folder, Dataset(folder))
+                    checked.append(CheckedBatch(batch, table, add_to_dataset(bucket, batch, table, dataset, params)))
                 elif _is_overdue(batch, params):
                     waiting[batch.prefix] = reason
                 else:
                     log.info("%s: %s", batch.prefix, reason)
         results = []
         for dataset, group in groupby(checked, lambda done: done.batch.dataset):
-            results += _store(bucket, params.dataset(dataset).path.parent, list(group), failures)
+            results += _store(bucket, datasets[params.dataset(dataset).path.parent], list(group), failures)
     report_waiting(waiting)
     if results or failures:
         rows = [asdict(result) for result in results + failures]
@@ -102,16 +106,15 @@ def ingest() -> list[IngestResult]:
 
 
 @task(cache_policy=NO_CACHE)
-def add_to_dataset(bucket: IngestBucket, batch: Batch, table: BatchTable, params: Params) -> Verdict:
-    """Check a batch, and add the accepted images to its dataset in the working folder."""
-    dataset = params.dataset(batch.dataset).path.parent
+def add_to_dataset(bucket: IngestBucket, batch: Batch, table: BatchTable, dataset: Dataset, params: Params) -> Verdict:
+    """Check a batch, and add the accepted images to its dataset, whose table is not written yet."""
     with TemporaryDirectory(prefix="qaconv-batch-") as name:
         table_path = Path(name) / TABLE
         table_path.write_bytes(table.content)
         images = bucket.download(batch, table, Path(name))
         verdict = check_batch(table_path, images, dataset, params.ingest)
         if len(verdict.accepted):
-            join(verdict, images, dataset, datetime.now(UTC).isoformat())
+            dataset.add(verdict, images, datetime.now(UTC).isoformat())
     return verdict
 
 
@@ -179,13 +182,14 @@ def report_waiting(waiting: dict[str, str]) -> None:
 
 
 def _store(
-    bucket: IngestBucket, folder: Path, checked: Sequence[CheckedBatch], failures: list[IngestResult]
+    bucket: IngestBucket, dataset: Dataset, checked: Sequence[CheckedBatch], failures: list[IngestResult]
 ) -> list[IngestResult]:
-    """Commit a dataset, then remove its batches from the bucket."""
+    """Save and commit a dataset, then remove its batches from the bucket."""
     results: list[IngestResult] = []
     batches = [done.batch for done in checked]
     with _recording_failure(batches, failures):
-        commit_dataset(folder, [batch.prefix.rstrip("/") for batch in batches])
+        dataset.save()
+        commit_dataset(dataset.folder, [batch.prefix.rstrip("/") for batch in batches])
         for done in checked:
             with _recording_failure([done.batch], failures):
                 results.append(finish(bucket, done))

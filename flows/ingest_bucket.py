@@ -10,30 +10,39 @@ import json
 import shutil
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import boto3
 import pandas as pd
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from qaconv.data.ingest import TABLE
+from qaconv.data.ingest_dataset import TABLE
 from qaconv.data.ingest_names import leads_out, match_names
 
 INCOMING = "incoming"  # bucket that people upload to
 QUARANTINE = "quarantine"  # bucket of rejected files
 REPORT = "report.json"  # in quarantine: why the files next to it were rejected
-RETRIES = Config(retries={"mode": "standard", "max_attempts": 8})  # S3 may be down for a moment
+TRANSFERS = 16  # files that are fetched or deleted at a time
+RETRIES = Config(retries={"mode": "standard", "max_attempts": 8}, max_pool_connections=TRANSFERS)  # S3 may be down
 
 
 class BatchChanged(RuntimeError):
     """A file of a batch was uploaded, overwritten or deleted after the batch was listed."""
+
+
+class Listed(NamedTuple):
+    """What is kept of a key's entry in a listing: a million of them must fit into memory."""
+
+    etag: str
+    uploaded: datetime
 
 
 @dataclass(frozen=True)
@@ -81,10 +90,11 @@ class IngestBucket:
 
     def __init__(self) -> None:
         self._s3: Any = boto3.client("s3", config=RETRIES)
+        self._transfers = ThreadPoolExecutor(TRANSFERS, thread_name_prefix="ingest")
 
     def batches(self) -> list[Batch]:
         """List the uploads, complete or not, sorted by name."""
-        groups: defaultdict[tuple[str, str], dict[str, dict[str, Any]]] = defaultdict(dict)
+        groups: defaultdict[tuple[str, str], dict[str, Listed]] = defaultdict(dict)
         for key, entry in self._list("").items():
             dataset, _, rest = key.partition("/")
             name, _, file = rest.partition("/")
@@ -96,8 +106,8 @@ class IngestBucket:
             Batch(
                 dataset,
                 name,
-                {file: entry["ETag"] for file, entry in files.items()},
-                max(entry["LastModified"] for entry in files.values()),
+                {file: entry.etag for file, entry in files.items()},
+                max(entry.uploaded for entry in files.values()),
             )
             for (dataset, name), files in sorted(groups.items())
         ]
@@ -126,9 +136,12 @@ class IngestBucket:
             BatchChanged: an image was overwritten or deleted.
         """
         paths = {file: folder / str(number) for number, file in enumerate(sorted(set(table.images.values())))}
-        for file, path in paths.items():
-            with path.open("wb") as download:
+
+        def fetch(file: str) -> None:
+            with paths[file].open("wb") as download:
                 shutil.copyfileobj(self._open(batch, file), download)
+
+        list(self._transfers.map(fetch, paths))
         return {name: paths[file] for name, file in table.images.items()}
 
     def check_unchanged(self, batch: Batch) -> None:
@@ -137,7 +150,7 @@ class IngestBucket:
         Raises:
             BatchChanged: a file was uploaded, overwritten or deleted.
         """
-        present = {key.removeprefix(batch.prefix): entry["ETag"] for key, entry in self._list(batch.prefix).items()}
+        present = {key.removeprefix(batch.prefix): entry.etag for key, entry in self._list(batch.prefix).items()}
         if present != batch.etags:
             raise BatchChanged(f"{batch.prefix}: has changed meanwhile")
 
@@ -171,17 +184,25 @@ class IngestBucket:
         """Delete a batch from `incoming`, its table first: files without a table are no batch.
 
         Raises:
-            BatchChanged: a file was overwritten; it and those after it are kept.
+            BatchChanged: a file was overwritten; it is kept, and if it is the table, all files are.
         """
-        for file in sorted(batch.etags, key=lambda file: file != table.file):
+
+        def delete(file: str) -> None:
             with _raising_batch_changed(batch, file):
                 self._s3.delete_object(Bucket=INCOMING, Key=batch.prefix + file, IfMatch=batch.etags[file])
 
-    def _list(self, prefix: str) -> dict[str, dict[str, Any]]:
+        delete(table.file)
+        list(self._transfers.map(delete, batch.etags.keys() - {table.file}))
+
+    def _list(self, prefix: str) -> dict[str, Listed]:
         """List keys; a key that ends in a slash is a folder that a console has made."""
         pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=INCOMING, Prefix=prefix)
         entries = (entry for page in pages for entry in page.get("Contents", ()))
-        return {entry["Key"]: entry for entry in entries if not entry["Key"].endswith("/")}
+        return {
+            entry["Key"]: Listed(entry["ETag"], entry["LastModified"])
+            for entry in entries
+            if not entry["Key"].endswith("/")
+        }
 
     def _open(self, batch: Batch, file: str) -> Any:
         """Open a file of a batch with the content that was listed."""

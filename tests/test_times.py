@@ -9,6 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from qaconv.config.operation import IngestConfig
 from qaconv.data.ingest import check_batch
+from qaconv.data.ingest_dataset import Dataset
 from qaconv.errors import InputError
 from qaconv.serving.fields import Time
 from qaconv.times import LARGEST_S, check_seconds
@@ -53,6 +54,6 @@ def test_a_batch_of_milliseconds_is_rejected_with_its_table_and_rows(tmp_path: P
     row = {"image": "a.jpg", "pid": 1, "camid": 0, "time_s": int(NOW_MS), "split": "gallery"}
     pd.DataFrame([row]).to_csv(tmp_path / "sightings.csv", index=False)
     rules = IngestConfig(max_share_change=0.3, share_from=100, wait_hours=1)
-    fault = check_batch(tmp_path / "sightings.csv", {}, tmp_path / "dataset", rules).fault
+    fault = check_batch(tmp_path / "sightings.csv", {}, Dataset(tmp_path / "dataset"), rules).fault
     assert "sightings.csv: 1 rows have a time_s that is neither empty nor seconds" in fault
     assert f"row 1: a.jpg,1,0,{int(NOW_MS)},gallery" in fault

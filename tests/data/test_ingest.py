@@ -10,7 +10,8 @@ from PIL import Image
 
 from qaconv.config.operation import IngestConfig
 from qaconv.data import layouts
-from qaconv.data.ingest import IMAGES, TABLE, Verdict, check_batch, join, read_dataset
+from qaconv.data.ingest import check_batch
+from qaconv.data.ingest_dataset import IMAGES, TABLE, Dataset, Verdict, read_dataset
 
 RULES = IngestConfig(max_share_change=0.3, share_from=8, wait_hours=24)
 
@@ -39,13 +40,19 @@ def images_of(batch: Path) -> dict[str, Path]:
 
 
 def check(batch: Path, dataset: Path) -> Verdict:
-    return check_batch(batch / TABLE, images_of(batch), dataset, RULES)
+    return check_batch(batch / TABLE, images_of(batch), Dataset(dataset), RULES)
 
 
 def check_and_join(batch: Path, dataset: Path) -> Verdict:
     verdict = check(batch, dataset)
-    join(verdict, images_of(batch), dataset, "2026-01-05T02:00:00+00:00")
+    add(verdict, images_of(batch), dataset)
     return verdict
+
+
+def add(verdict: Verdict, images: dict[str, Path], folder: Path) -> None:
+    dataset = Dataset(folder)
+    dataset.add(verdict, images, "2026-01-05T02:00:00+00:00")
+    dataset.save()
 
 
 @pytest.fixture
@@ -151,9 +158,9 @@ def test_a_name_with_a_drive_or_an_odd_ending_is_refused_or_stored_without_it(da
     table["image"] = ["C:\\crop20.png", odd := f"crop21.{'n' * 300}"]
     table.to_csv(batch / TABLE, index=False)
     images = {odd: batch / "crop21.png"}
-    verdict = check_batch(batch / TABLE, images, dataset, RULES)
+    verdict = check_batch(batch / TABLE, images, Dataset(dataset), RULES)
     assert verdict.refused["reason"].tolist() == ["leads out of the batch"]
-    join(verdict, images, dataset, "2026-01-05T02:00:00+00:00")
+    add(verdict, images, dataset)
     assert len(read_dataset(dataset).rows) == 13
 
 
@@ -162,7 +169,7 @@ def test_a_batch_that_cannot_be_stored_leaves_the_dataset_as_before(dataset: Pat
     verdict = check(batch, dataset)
     before = files(dataset)
     with pytest.raises(FileNotFoundError):
-        join(verdict, images_of(batch) | {"crop21.png": tmp_path / "none"}, dataset, "2026-01-05T02:00:00+00:00")
+        add(verdict, images_of(batch) | {"crop21.png": tmp_path / "none"}, dataset)
     assert files(dataset) == before
 
 
@@ -323,3 +330,26 @@ def test_people_who_are_unknown_may_be_in_training_and_test(tmp_path: Path) -> N
     check_and_join(write_batch(tmp_path / "1", 0, [(1, 0, 0.0, "train"), (-1, 0, 1.0, "train")]), dataset)
     verdict = check_and_join(write_unlabelled(tmp_path / "2", 10, camid=[0, 0]), dataset)
     assert len(verdict.accepted) == 2 and layouts.read("table", dataset).split("query").shape[0] == 1
+
+
+def test_batches_are_checked_against_those_before_them_and_appended_together(dataset: Path, tmp_path: Path) -> None:
+    before = (dataset / TABLE).read_bytes()
+    stored = Dataset(dataset)
+    verdicts = []
+    for name, first, pid in (("second", 20, 30), ("third", 30, 40), ("again", 20, 30)):
+        batch = write_batch(tmp_path / name, first, sightings(4, pid=pid))
+        verdicts.append(check_batch(batch / TABLE, images_of(batch), stored, RULES))
+        stored.add(verdicts[-1], images_of(batch), "2026-01-06T02:00:00+00:00")
+    assert [(len(verdict.accepted), verdict.known) for verdict in verdicts] == [(4, 0), (4, 0), (0, 4)]
+    assert (dataset / TABLE).read_bytes() == before
+    stored.save()
+    after = (dataset / TABLE).read_bytes()
+    assert after.startswith(before) and len(read_dataset(dataset).rows) == len(stored) == 20
+    stored.save()
+    assert (dataset / TABLE).read_bytes() == after
+
+
+def test_a_table_without_a_last_newline_is_written_anew(dataset: Path, tmp_path: Path) -> None:
+    (dataset / TABLE).write_bytes((dataset / TABLE).read_bytes().rstrip(b"\n"))
+    check_and_join(write_batch(tmp_path / "second", 20, sightings(2, pid=30)), dataset)
+    assert len(read_dataset(dataset).rows) == 14

@@ -33,7 +33,8 @@ from rich.table import Table
 from flows.ingest_bucket import INCOMING, QUARANTINE, IngestBucket
 from qaconv.config import Params, load_params
 from qaconv.config.operation import IngestConfig
-from qaconv.data.ingest import TABLE, check_batch, join
+from qaconv.data.ingest import check_batch
+from qaconv.data.ingest_dataset import TABLE, Dataset
 from qaconv.data.layouts import table
 from qaconv.errors import InputError
 from qaconv.runtime.decode import LARGEST_PIXELS, DecodeError, decode_image
@@ -158,10 +159,11 @@ def batch(s3: Any, folder: Path, rng: random.Random) -> bool:
         content = crop(row) if rng.random() < 0.8 else damaged(rng, crop(row))
         s3.put_object(Bucket=INCOMING, Key=f"shop/monday/{key}", Body=content)
     s3.put_object(Bucket=INCOMING, Key=f"shop/monday/{TABLE}", Body=odd_table(rng, names))
-    work, dataset = folder / "work", folder / "shop"
-    for path in (work, dataset):
+    work = folder / "work"
+    for path in (work, folder / "shop"):
         shutil.rmtree(path, ignore_errors=True)
     work.mkdir()
+    dataset = Dataset(folder / "shop")
     bucket = IngestBucket()
     accepted = False
     for listed in bucket.batches():
@@ -172,7 +174,7 @@ def batch(s3: Any, folder: Path, rng: random.Random) -> bool:
         images = bucket.download(listed, upload, work)
         verdict = check_batch(work / TABLE, images, dataset, RULES)
         if len(verdict.accepted):
-            join(verdict, images, dataset, "2026-01-05T02:00:00+00:00")
+            dataset.add(verdict, images, "2026-01-05T02:00:00+00:00")
         reasons = dict(zip(verdict.refused["image"], verdict.refused["reason"], strict=True))
         bucket.quarantine(listed, upload, verdict.fault, reasons)
         bucket.delete(listed, upload)

@@ -2,6 +2,7 @@
 
 from hashlib import sha256
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pandas as pd
@@ -121,20 +122,26 @@ def test_images_that_decoded_before_are_read_again_only_if_they_changed_and_give
     def outputs() -> dict[str, bytes]:
         return {path.as_posix(): path.read_bytes() for path in Path("data").rglob("*") if path.is_file()}
 
-    read, decoded = [], []
-    monkeypatch.setattr(images, "sha256", lambda content: (read.append(content), sha256(content))[1])
-    monkeypatch.setattr(images, "decode_image", lambda content: (decoded.append(content), decode_image(content))[1])
+    read, decoded = Mock(side_effect=sha256), Mock(side_effect=decode_image)
+    monkeypatch.setattr(images, "sha256", read)
+    monkeypatch.setattr(images, "decode_image", decoded)
+
+    def counts() -> tuple[int, int]:
+        """Return how many images were read and decoded since the last call; the digest of all files is one more."""
+        counted = read.call_count - 1, decoded.call_count
+        read.reset_mock()
+        decoded.reset_mock()
+        return counted
+
     prepare(params, "street")
     first = outputs()
-    assert (len(read) - 1, len(decoded)) == (4, 4)  # the digest of all files is one more
-    read.clear(), decoded.clear()
+    assert counts() == (4, 4)
     Path("raw/cam_a/001_0.bmp").touch()
     prepare(params, "street")
-    assert (len(read) - 1, len(decoded)) == (1, 0) and outputs() == first
-    read.clear()
+    assert counts() == (1, 0) and outputs() == first
     Image.new("RGB", (4, 8), (0, 90, 0)).save("raw/cam_b/002_90.bmp")
     prepare(params, "street")
-    assert (len(read) - 1, len(decoded)) == (1, 1) and outputs() != first
+    assert counts() == (1, 1) and outputs() != first
     Path("raw/cam_b/002_90.bmp").write_bytes(b"BM damaged")
     with pytest.raises(InputError, match=r"1 images cannot be read:\n  cam_b/002_90\.bmp"):
         prepare(params, "street")
@@ -142,8 +149,8 @@ def test_images_that_decoded_before_are_read_again_only_if_they_changed_and_give
 
 def test_images_that_other_code_has_decoded_are_decoded_again(params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
     prepare(params, "street")
-    decoded = []
-    monkeypatch.setattr(images, "decode_image", lambda content: (decoded.append(content), decode_image(content))[1])
+    decoded = Mock(side_effect=decode_image)
+    monkeypatch.setattr(images, "decode_image", decoded)
     monkeypatch.setattr(checked, "_code_digest", lambda: "other")
     prepare(params, "street")
-    assert len(decoded) == 4
+    assert decoded.call_count == 4

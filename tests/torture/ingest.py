@@ -22,7 +22,7 @@ import yaml
 
 from flows.ingest import ingest
 from flows.ingest_bucket import INCOMING, QUARANTINE, REPORT
-from qaconv.data.ingest import TABLE
+from qaconv.data.ingest_dataset import TABLE
 from tests.ingest_projects import write_ingest_project
 from tests.integration.running_servers import Server
 from tests.small_service import crop

@@ -47,7 +47,7 @@ def read(name: str, root: Path | str, *, domain: str | None = None, **options: b
         >>> read("viper", root).frame[["image", "pid", "camid", "split"]].values.tolist()
         [['cam_a/001_0.png', 1, 0, 'query'], ['cam_b/001_90.png', 1, 1, 'gallery']]
     """
-    return read_with_fingerprints(name, root, domain=domain, **options)[0]
+    return read_with_fingerprints(name, root, domain=domain, checked=None, **options)[0]
 
 
 def read_with_fingerprints(
