@@ -283,7 +283,8 @@ class TLiftProfile:
         for number in np.unique(numbers):
             rows = across[numbers == number]
             log_ratios[rows] = self.transit(int(number), gaps[rows])
-        return self.match_odds.log_odds(np.asarray(scores, np.float64), log_ratios, timed, gallery)
+        table = np.asarray(scores, np.float64)
+        return self.match_odds.log_odds(table, log_ratios, timed, gallery, same_camera=same)
 
     def camid_of(self, camera: int | str) -> int | None:
         """Return the number of a camera that is given by number or name; None if the profile lacks it.
@@ -402,9 +403,7 @@ def _typed(values: dict[str, Any]) -> dict[str, Any]:
         "parameters": LiftParameters(**values["parameters"]),
         "transit": TransitTable(**values["transit"]),
         "calibrations": {name: Calibration(**curve) for name, curve in values["calibrations"].items()},
-        "match_odds": None
-        if odds is None
-        else MatchOdds(**{**odds, "calibration": Calibration(**odds["calibration"])}),
+        "match_odds": None if odds is None else MatchOdds.from_json(odds),
         "clocks": {int(camid): ClockCorrection(**clock) for camid, clock in values["clocks"].items()},
         "findings": tuple(Finding(**finding) for finding in values["findings"]),
         "cameras": {int(camid): name for camid, name in values.get("cameras", {}).items()},
