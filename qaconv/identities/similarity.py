@@ -15,7 +15,9 @@ from qaconv.matching.rerank import expand_reciprocal
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-K1, K2 = 20, 6  # neighbours, and those whose encodings are averaged, as in the paper
+K2 = 6  # neighbours whose encodings are averaged, as in the paper
+PER_MATCH = 1.2  # neighbours that count for each other sighting of its person that a sighting is expected to have
+K1 = (6, 30)  # fewest and most neighbours that count; the paper has 20
 NEAR = -2.0  # log odds of a pair above which one is a neighbour of the other
 BLOCK = 1 << 18  # pairs compared at a time
 
@@ -32,7 +34,7 @@ def neighbour_similarity(edges: Edges, sightings: int) -> Floats:
         >>> neighbour_similarity(edges, 3).round(2)
         array([0.76, 0.76, 0.6 ])
     """
-    encoding = _encode(edges.keep(edges.log_odds > NEAR), sightings)
+    encoding = _encode(edges.keep(edges.log_odds > NEAR), sightings, count_neighbours(edges, sightings))
     similarity = np.empty(len(edges))
     for start in range(0, len(edges), BLOCK):
         block = slice(start, start + BLOCK)
@@ -42,7 +44,19 @@ def neighbour_similarity(edges: Edges, sightings: int) -> Floats:
     return similarity
 
 
-def _encode(edges: Edges, sightings: int) -> sparse.csr_array:
+def count_neighbours(edges: Edges, sightings: int) -> int:
+    """Return how many neighbours of each sighting count: some more than the others of its person are expected to be.
+
+    Example:
+        >>> pairs = [(one, other) for one in range(16) for other in range(one)]
+        >>> count_neighbours(Edges.join(*zip(*pairs, strict=True), [6.0] * len(pairs)), 16)
+        18
+    """
+    expected = 2 * float(expit(edges.log_odds).sum()) / max(1, sightings)
+    return int(np.clip(round(PER_MATCH * expected), *K1))
+
+
+def _encode(edges: Edges, sightings: int, k1: int) -> sparse.csr_array:
     """Encode each sighting by its k-reciprocal neighbours, expanded by those of neighbours that agree, [N, N]."""
     itself = np.arange(sightings)
     one = np.concatenate([edges.first, edges.second, itself])
@@ -56,7 +70,7 @@ def _encode(edges: Edges, sightings: int) -> sparse.csr_array:
         kept = rank < count
         return sparse.csr_array((np.ones(kept.sum()), (one[kept], other[kept])), shape=(sightings, sightings))
 
-    expanded = expand_reciprocal(nearest, K1)
+    expanded = expand_reciprocal(nearest, k1)
     expanded.data[:] = 1.0
     expanded = expanded.multiply(sparse.csr_array((likely, (one, other)), shape=expanded.shape)).tocsr()
     expanded = sparse.diags_array(1 / expanded.sum(axis=1)) @ expanded

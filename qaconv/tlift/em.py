@@ -94,7 +94,7 @@ def _alternate(pairs: Pairs, camids: Ints, times: Floats, posterior: Floats, pri
     axis = build_axis(camids, times, gaps[likely], pair[likely], posterior[likely])
     bins = axis.bins(gaps, pair)
     half = halves_of(pairs.first, camids, times)
-    score_bins = _score_bins(pairs)
+    bins_of_scores = score_bins(pairs)
 
     def likelihood_ratios(bandwidth: float) -> Floats:
         """Ratios [2, P, B] that judge each half, learnt from the other half."""
@@ -113,7 +113,7 @@ def _alternate(pairs: Pairs, camids: Ints, times: Floats, posterior: Floats, pri
         halves = likelihood_ratios(bandwidth)
         pair_ratio = halves[half, pair, bins]
         posterior = prior * pair_ratio / (prior * pair_ratio + 1 - prior)
-        prior = _mean_posterior(posterior, score_bins, pairs.mutual)
+        prior = _mean_posterior(posterior, bins_of_scores, pairs.mutual)
     density = transit_density(axis, bins, pair, posterior, bandwidth)
     ratio = UNEXPLAINED + (1 - UNEXPLAINED) * density / axis.chance
     return Mixture(axis, halves, ratio, posterior, prior, pair_ratio, half, pair, bandwidth)
@@ -160,11 +160,11 @@ def judge_again(mixture: Mixture, pairs: Pairs) -> Floats:
         mixture: of `include_companions`; its posterior is from before, when companions counted as one person.
         pairs: that it was fitted on.
     """
-    score_bins = _score_bins(pairs)
+    bins_of_scores = score_bins(pairs)
     prior = mixture.prior
     for _ in range(3 * ROUNDS):
         posterior = prior * mixture.pair_ratio / (prior * mixture.pair_ratio + 1 - prior)
-        prior = _mean_posterior(posterior, score_bins, pairs.mutual)
+        prior = _mean_posterior(posterior, bins_of_scores, pairs.mutual)
     return posterior
 
 
@@ -180,11 +180,11 @@ def judge_by(mixture: Mixture, pairs: Pairs, camids: Ints, times: Floats) -> Flo
     pair = mixture.axis.pair_of(camids[pairs.first], camids[pairs.second])
     bins = mixture.axis.bins(times[pairs.second] - times[pairs.first], pair)
     pair_ratio = mixture.halves[halves_of(pairs.first, camids, times), pair, bins]
-    score_bins = _score_bins(pairs)
+    bins_of_scores = score_bins(pairs)
     prior = np.full(len(pairs), 0.1)  # for every score
     for _ in range(3 * ROUNDS):
         posterior = prior * pair_ratio / (prior * pair_ratio + 1 - prior)
-        prior = _mean_posterior(posterior, score_bins, pairs.mutual)
+        prior = _mean_posterior(posterior, bins_of_scores, pairs.mutual)
     return np.asarray(posterior)
 
 
@@ -198,8 +198,8 @@ def halves_of(sightings: Ints, camids: Ints, times: Floats) -> Ints:
     return half
 
 
-def _score_bins(pairs: Pairs) -> Ints:
-    """Bin of each score, [M]: 0 for the best, each bin larger than the one before."""
+def score_bins(pairs: Pairs) -> Ints:
+    """Return the bin of each score, [M]: 0 for the best, each bin larger than the one before."""
     order = np.argsort(-pairs.score, kind="stable")
     sizes = FIRST_BIN * GROWTH ** np.arange(2 + np.log1p(len(pairs) / FIRST_BIN) / np.log(GROWTH))
     bins = np.empty(len(pairs), dtype=np.int64)

@@ -17,13 +17,14 @@ from qaconv.tlift.calibration import calibrate
 from qaconv.tlift.clock_checks import check_clocks, correct_times, find_duplicates
 from qaconv.tlift.clock_repair import find_clock_corrections
 from qaconv.tlift.comovement import CoMovement, measure_comovement
+from qaconv.tlift.companions import Likeness
 from qaconv.tlift.em import Mixture, confident, fit_mixture, include_companions, judge_by
 from qaconv.tlift.findings import Finding
 from qaconv.tlift.fit_inputs import check_drawn, check_neighbours, check_sightings, check_tracks
 from qaconv.tlift.one_per_track import middle_sightings, neighbours_among
 from qaconv.tlift.pairs import Pairs, cross_camera_pairs
 from qaconv.tlift.parameter_selection import Choice, choose_parameters
-from qaconv.tlift.probability import DrawnPairs, fit_match_odds
+from qaconv.tlift.probability import DrawnPairs, exclude_companions, fit_match_odds
 from qaconv.tlift.profile import TLiftProfile
 from qaconv.tlift.return_times import ReturnTimes, fit_return_times
 from qaconv.tlift.transit import TransitTable
@@ -148,6 +149,9 @@ def fit_profile(
         one, column = np.nonzero(others & (camids[indices] == camids[:, None]) & used[indices] & used[:, None])
         gaps = times[indices[one, column]] - times[one]
         return_times = fit_return_times(gaps, scores[one, column], odds.calibration, camids[used], times[used])
+        by_score = odds.calibration
+        likeness = Likeness(indices, scores, times, lambda score, gap: by_score(score) + return_times(gap))
+        odds = exclude_companions(odds, mixture, pairs, camids, times, companions, likeness, drawn_pairs)
     return TLiftProfile(
         **description,
         active=active,

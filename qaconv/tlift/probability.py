@@ -4,14 +4,15 @@ A pair's odds follow from its score, from the time between its sightings, and fr
 are learnt from the target's own sightings, without labels. N sightings, M pairs of them.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from qaconv.tlift.calibration import Calibration, calibrate
+from qaconv.tlift.companions import Companions, Likeness, split_companions
 from qaconv.tlift.em import Mixture, judge_again
 from qaconv.tlift.pairs import Pairs
 
@@ -66,6 +67,7 @@ class MatchOdds:
         span_s: last of their times minus the first, in seconds.
         scale: people's answers correct log odds to scale * log odds + offset. Default: 1, without answers.
         offset: see `scale`. Default: 0.
+        companions: share of companions among pairs of two people by score. Default: that of the transit times' chance.
     """
 
     calibration: Calibration
@@ -74,8 +76,29 @@ class MatchOdds:
     span_s: float
     scale: float = 1.0
     offset: float = 0.0
+    companions: Companions | None = None
 
-    def log_odds(self, scores: Floats, log_ratios: Floats, timed: NDArray[np.bool_], gallery: GallerySize) -> Floats:
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "MatchOdds":
+        """Return the odds whose fields a profile's file has."""
+        companions = values.get("companions")
+        return cls(
+            **{
+                **values,
+                "calibration": Calibration(**values["calibration"]),
+                "companions": None if companions is None else Companions(**companions),
+            }
+        )
+
+    def log_odds(
+        self,
+        scores: Floats,
+        log_ratios: Floats,
+        timed: NDArray[np.bool_],
+        gallery: GallerySize,
+        *,
+        same_camera: NDArray[np.bool_] | None = None,
+    ) -> Floats:
         """Return the log odds of pairs.
 
         A gallery that has grown since the fit holds more sightings of other people, but no more of the query's person.
@@ -86,7 +109,11 @@ class MatchOdds:
             log_ratios: log likelihood ratios of their gaps; 0 where a time is unknown.
             timed: whether both times are known.
             gallery: in which the pairs were searched for.
+            same_camera: whether a pair is of one camera, where a log ratio is not of transit times. Default: none is.
         """
+        if self.companions is not None:
+            with_companions = self.companions(scores, log_ratios)
+            log_ratios = with_companions if same_camera is None else np.where(same_camera, log_ratios, with_companions)
         growth = gallery.sightings / self.sightings
         denser = growth * self.span_s / max(gallery.span_s, self.span_s)
         more = np.where(timed, max(denser, 1.0), max(growth, 1.0))
@@ -120,13 +147,52 @@ def fit_match_odds(
         sightings: number of sightings whose times are used.
         drawn: pairs that stand for all pairs. Default: the odds hold for neighbours.
     """
-    likely = judge_again(mixture, pairs)
-    calibration = calibrate(pairs.score, likely)
-    if drawn is not None:
-        calibration = calibrate(drawn.score, _likely_of(drawn, pairs, likely))
+    calibration = _calibrate(pairs, judge_again(mixture, pairs), drawn)
+    odds = MatchOdds(calibration, 1.0, sightings, float(np.ptp(times)))
+    return _with_threshold(odds, mixture, pairs, times)
+
+
+def exclude_companions(
+    odds: MatchOdds,
+    mixture: Mixture,
+    pairs: Pairs,
+    camids: NDArray[np.int64],
+    times: Floats,
+    usual: float,
+    likeness: Likeness,
+    drawn: DrawnPairs | None = None,
+) -> MatchOdds:
+    """Fit odds again with a share of companions that depends on the score.
+
+    Args:
+        odds: of `fit_match_odds`.
+        mixture: as there.
+        pairs: as there.
+        camids: [N].
+        times: [N] seconds, corrected.
+        usual: share of companions that the mixture's chance includes for every score.
+        likeness: of sightings on one camera.
+        drawn: as there.
+    """
+    one_person, companion = split_companions(mixture, pairs, judge_again(mixture, pairs), camids, times, likeness)
+    companions = Companions.fit(pairs, one_person, companion, usual)
+    odds = replace(odds, calibration=_calibrate(pairs, one_person, drawn), companions=companions)
+    return _with_threshold(odds, mixture, pairs, times)
+
+
+def _calibrate(pairs: Pairs, likely: Floats, drawn: DrawnPairs | None) -> Calibration:
+    if drawn is None:
+        return calibrate(pairs.score, likely)
+    return calibrate(drawn.score, _likely_of(drawn, pairs, likely))
+
+
+def _with_threshold(odds: MatchOdds, mixture: Mixture, pairs: Pairs, times: Floats) -> MatchOdds:
+    """Return odds with the threshold that the pairs of the fit give."""
     bins = mixture.axis.bins(times[pairs.second] - times[pairs.first], mixture.pair)
-    log_odds = calibration(pairs.score) + np.log(mixture.ratio[mixture.pair, bins])
-    return MatchOdds(calibration, _threshold(probability(log_odds)), sightings, float(np.ptp(times)))
+    timed = np.ones(len(pairs), dtype=bool)
+    fitted_on = GallerySize(odds.sightings, odds.span_s)
+    log_odds = odds.log_odds(pairs.score, np.log(mixture.ratio[mixture.pair, bins]), timed, fitted_on)
+    return replace(odds, threshold=_threshold(probability(log_odds)))
 
 
 def _likely_of(drawn: DrawnPairs, pairs: Pairs, likely: Floats) -> Floats:

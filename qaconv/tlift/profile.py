@@ -256,7 +256,8 @@ class TLiftProfile:
         for number in np.unique(numbers):
             rows = across[numbers == number]
             log_ratios[rows] = self.transit(int(number), gaps[rows])
-        return self.match_odds.log_odds(np.asarray(scores, np.float64), log_ratios, timed, gallery)
+        table = np.asarray(scores, np.float64)
+        return self.match_odds.log_odds(table, log_ratios, timed, gallery, same_camera=same)
 
     def camid_of(self, camera: int | str) -> int | None:
         """Return the number of a camera that is given by number or name; None if the profile lacks it.

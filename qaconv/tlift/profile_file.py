@@ -55,9 +55,7 @@ def _typed(values: dict[str, Any]) -> dict[str, Any]:
         "parameters": LiftParameters(**values["parameters"]),
         "transit": TransitTable(**values["transit"]),
         "calibrations": {name: Calibration(**curve) for name, curve in values["calibrations"].items()},
-        "match_odds": None
-        if odds is None
-        else MatchOdds(**{**odds, "calibration": Calibration(**odds["calibration"])}),
+        "match_odds": None if odds is None else MatchOdds.from_json(odds),
         "clocks": {int(camid): ClockCorrection(**clock) for camid, clock in values["clocks"].items()},
         "findings": tuple(Finding(**finding) for finding in values["findings"]),
         "cameras": {int(camid): name for camid, name in values.get("cameras", {}).items()},

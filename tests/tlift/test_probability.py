@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ from scipy.special import expit, logit
 
 from qaconv.tlift import TLiftProfile
 from qaconv.tlift.calibration import Calibration
+from qaconv.tlift.companions import Companions
 from qaconv.tlift.probability import MATCHES_RIGHT, GallerySize, MatchOdds
 from tests.tlift.test_profile import profile, with_transit
 
@@ -89,6 +91,21 @@ def test_answers_of_people_move_log_odds_on_a_line_and_the_threshold_with_them(
     assert np.isclose(corrected, expit(scale * logit(state(score, gap)) + offset), atol=1e-9)
     above = pairs[pairs >= odds.threshold - 1e-6]  # the threshold is rounded
     assert odds.threshold == 1 or above.mean() >= MATCHES_RIGHT - 1e-3
+
+
+def test_the_time_between_two_sightings_on_one_camera_is_no_transit_of_companions() -> None:
+    companions = Companions([0.0], [0.5], usual=0.0)
+    with_companions = replace(ODDS, companions=companions)
+    score, ratio, timed = np.array([0.8]), np.array([3.0]), np.array([True])
+    on_one_camera = with_companions.log_odds(score, ratio, timed, SMALL, same_camera=timed)
+    assert on_one_camera == ODDS.log_odds(score, ratio, timed, SMALL)
+    assert with_companions.log_odds(score, ratio, timed, SMALL) < on_one_camera - 1
+
+
+def test_the_share_of_companions_is_read_as_it_was_written(tmp_path: Path) -> None:
+    stated = with_transit(match_odds=replace(ODDS, companions=Companions([-1.0, 1.0], [0.01, 0.125], 0.02)))
+    stated.save(tmp_path / "profile.json")
+    assert TLiftProfile.load(tmp_path / "profile.json") == stated
 
 
 def test_corrected_odds_are_read_as_they_were_written_and_older_files_have_none(tmp_path: Path) -> None:
