@@ -27,6 +27,7 @@ from qaconv.tlift.probability import GallerySize
 
 Ids = Sequence[int] | NDArray[np.int64]
 
+AT_ONCE = 4096  # maps that a search has in memory at a time
 ATTEMPTS = 3  # to rank while no sighting is deleted; then deletions wait
 # Of the index: a vector with its scale, twice while landmarks are chosen again, and the other columns.
 SIGHTING_BYTES = 2 * (LANDMARKS + 4) + 48
@@ -204,9 +205,14 @@ class Gallery:
         """Match the maps [n, C, h, w] of a query in full with the `shortlist` sightings that estimates rank best."""
         crops = model.matcher.prepare(quantise(as_locations(query_maps, threads=1), threads=1))
         ids, *others, searched = self._choose(crops, only, shortlist)
-        positions, maps = self.maps.take(ids.tolist())
-        camids, cameras, tracks, times = (column[positions] for column in others)
-        return Candidates(ids[positions], camids, cameras, tracks, times, model.matcher.table(crops, maps), searched)
+        positions, logits = [], []
+        for first in range(0, max(1, len(ids)), AT_ONCE):
+            kept, maps = self.maps.take(ids[first : first + AT_ONCE].tolist())
+            positions.append(first + kept)
+            logits.append(model.matcher.table(crops, maps))
+        rows = np.concatenate(positions)
+        camids, cameras, tracks, times = (column[rows] for column in others)
+        return Candidates(ids[rows], camids, cameras, tracks, times, np.concatenate(logits, axis=1), searched)
 
     def _choose(self, crops: Any, only: Filter, shortlist: int) -> tuple[Any, ...]:
         """Return ids, cameras, their names, tracks and times of a shortlist, and the gallery's size."""

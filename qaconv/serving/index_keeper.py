@@ -1,7 +1,8 @@
-"""A thread that keeps the galleries' vectors up to date, and measures shortlists in idle time."""
+"""Threads that keep the galleries' vectors up to date, and measure shortlists in idle time."""
 
 import logging
 import threading
+from collections.abc import Callable
 
 from qaconv.errors import InputError
 from qaconv.serving.service import Service
@@ -13,31 +14,34 @@ RETRY_S = 30.0
 
 
 class IndexKeeper:
-    """The thread.
+    """The threads, each of which repeats one thing.
 
     Args:
         service: whose galleries.
     """
 
     def __init__(self, service: Service) -> None:
-        self._service = service
         self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="index", daemon=True)
+        self._threads = [
+            threading.Thread(target=self._repeat, args=(call,), name=name, daemon=True)
+            for name, call in (("index", service.update_index), ("recall", service.measure_recall))
+        ]
 
     def start(self) -> None:
-        """Start the thread."""
-        self._thread.start()
+        """Start the threads."""
+        for thread in self._threads:
+            thread.start()
 
     def stop(self) -> None:
-        """End the thread after its present batch."""
+        """End each thread after what it does at present."""
         self._stopped.set()
 
-    def _run(self) -> None:
+    def _repeat(self, call: Callable[[], None]) -> None:
         wait_s = EVERY_S
         while not self._stopped.wait(wait_s):
             wait_s = EVERY_S
             try:
-                self._service.update_index()
+                call()
             except (InputError, DiskFull, Busy) as error:
                 wait_s = RETRY_S
                 log.error("%s; new sightings are matched in full meanwhile, next try in %g s", error, wait_s)

@@ -60,6 +60,8 @@ class Indexing:
         complete = [one for one in self._store.sets(digest_matching(model), target) if one.complete]
         if len(gallery) >= FEWEST and (not complete or _is_outdated(complete[-1], gallery)):
             number = self._complete(model, target, gallery.ids(), gallery)
+            if number is None:
+                return
             self._store.mark_older(number, digest_matching(model), target)
             self._store.forget_marked()
         while self.add_some(model, gallery):
@@ -95,8 +97,13 @@ class Indexing:
         """Delete sets whose deletion was interrupted."""
         self._store.forget_marked()
 
-    def _complete(self, model: ServedModel, target: str, ids: NDArray[np.int64], gallery: Gallery | None = None) -> int:
-        """Compute a set of landmarks and the vectors of sightings, let a gallery use them, and return the number."""
+    def _complete(
+        self, model: ServedModel, target: str, ids: NDArray[np.int64], gallery: Gallery | None = None
+    ) -> int | None:
+        """Compute a set of landmarks and the vectors of sightings, let a gallery use them, and return the number.
+
+        Give up if the set is deleted meanwhile, as after another version began to answer.
+        """
         one = self._unfinished(model, target) or self._choose(model, target, ids)
         chosen, landmarks = self._landmarks(model, one)
         missing = np.setdiff1d(ids, self._store.load(one.number)[0])
@@ -105,9 +112,12 @@ class Indexing:
             began = time.perf_counter()
             batch, maps = self._read(model, missing[start : start + BATCH].tolist())
             self._store.add(one.number, batch, landmarks.weigh(maps))
-            if self._store.landmarks(one.number) != chosen:  # one was deleted
+            if (left := self._store.landmarks(one.number)) != chosen:  # one was deleted
+                if not left:
+                    return None
                 chosen, landmarks = self._landmarks(model, one)
-            self._pause(time.perf_counter() - began)
+            if gallery is None or gallery.landmarks is not None:  # else each search matches all in full
+                self._pause(time.perf_counter() - began)
             if gallery is not None:
                 self.add_some(model, gallery)
         self._store.complete(one.number)

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,13 +59,17 @@ class RecallSamples:
             if is_due and target not in self._waiting and sample.gallery.landmarks is not None:
                 self._waiting[target] = sample
 
-    def measure(self) -> None:
-        """Do the samples exactly."""
+    def measure(self, galleries: Callable[[], Mapping[str, Gallery]]) -> None:
+        """Do the samples exactly.
+
+        Args:
+            galleries: returns the present galleries; samples of others are given up.
+        """
         with self._lock:
             waiting = dict(self._waiting)
         for target, sample in waiting.items():
             began = time.monotonic()
-            recall = self._measure(sample)
+            recall = self._measure(sample, lambda target=target: galleries().get(target))  # type: ignore[misc]
             with self._lock:
                 del self._waiting[target]
                 if recall is not None:
@@ -77,14 +81,16 @@ class RecallSamples:
         with self._lock:
             return {target: (float(np.mean(recalls)), len(recalls)) for target, recalls in self._recalls.items()}
 
-    def _measure(self, sample: Sample) -> float | None:
-        """Return the share of the exact TOP that a shortlist holds; None where the gallery is empty."""
+    def _measure(self, sample: Sample, present: Callable[[], Gallery | None]) -> float | None:
+        """Return the share of the exact TOP that a shortlist holds; None if there is none, or the gallery changed."""
         gallery, matcher = sample.gallery, sample.model.matcher
         prepared = matcher.prepare(quantise_maps(sample.query_maps))
         listed = gallery.search(sample.model, sample.query_maps, sample.only, self._shortlist).ids
         ids, scores = np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32)
         searched = gallery.ids(sample.only)
         for start in range(0, len(searched), BLOCK):
+            if present() is not gallery:
+                return None
             began = time.perf_counter()
             block, maps = gallery.maps.read(searched[start : start + BLOCK].tolist())
             ids = np.concatenate([ids, block])

@@ -295,12 +295,15 @@ class Service:
         self.indexing.keep_only(model)
 
     def update_index(self) -> None:
-        """Compute the vectors that galleries lack, choose landmarks again where it is time, and measure shortlists."""
+        """Compute the vectors that galleries lack, and choose landmarks again where it is time."""
         self.indexing.forget_marked()
         active = self.active
         for target, gallery in active.galleries.items():
             self.indexing.update(active.model, target, gallery)
-        self.recall.measure()
+
+    def measure_recall(self) -> None:
+        """Do a sample of the searches exactly."""
+        self.recall.measure(lambda: self.active.galleries)
 
     def stop(self) -> None:
         """Let work in the background pause no more, as the service ends."""

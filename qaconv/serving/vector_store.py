@@ -103,13 +103,17 @@ class VectorStore:
         return np.sort(np.array([sighting for (sighting,) in rows], dtype=np.int64))
 
     def add(self, number: int, ids: Sequence[int], vectors: Vectors) -> None:
-        """Add vectors; skip sightings that were deleted meanwhile."""
+        """Add vectors; skip sightings that were deleted meanwhile, and all if the set was."""
         rows = [
-            (number, scale.tobytes() + codes.tobytes(), sighting)
+            (number, scale.tobytes() + codes.tobytes(), sighting, number)
             for sighting, codes, scale in zip(ids, *vectors, strict=True)
         ]
         with self._records.transaction() as connection:
-            connection.executemany("INSERT OR REPLACE INTO vectors SELECT ?, id, ? FROM sightings WHERE id = ?", rows)
+            connection.executemany(
+                "INSERT OR REPLACE INTO vectors SELECT ?, id, ? FROM sightings "
+                "WHERE id = ? AND EXISTS (SELECT 1 FROM landmark_sets WHERE number = ? AND target <> '')",
+                rows,
+            )
 
     def load(self, number: int) -> tuple[NDArray[np.int64], Vectors]:
         """Return the sightings, in ascending order, that have a vector of a set, and their vectors."""

@@ -155,18 +155,21 @@ def test_a_map_that_is_deleted_while_it_is_read_is_not_kept(stored: Stored) -> N
     assert positions.tolist() == [0, 1] and len(maps.codes) == 2 and not cache._slots
 
 
-def test_a_search_finds_its_sightings_while_others_are_deleted(
-    gallery: Gallery, stored: Stored, monkeypatch: pytest.MonkeyPatch
+def test_a_search_whose_sightings_are_deleted_while_it_ranks_finds_the_others(
+    gallery: Gallery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rank = gallery._rank
-    deleted = iter(range(100, len(MAPS)))
+    before = gallery.search(SmallModel(), QUERIES[:1], Filter(), 30).ids.tolist()
+    rank, deleted = gallery._rank, iter(before)
 
-    def rank_and_delete(*arguments: object) -> NDArray[np.intp]:
-        rows = rank(*arguments)  # type: ignore[arg-type]
+    def rank_and_delete(crops: object, only: Filter, shortlist: int) -> NDArray[np.intp]:
+        rows = rank(crops, only, shortlist)
         if not gallery._lock.locked():
             gallery.remove([next(deleted)])
         return rows
 
-    monkeypatch.setattr(gallery, "_rank", rank_and_delete)
-    candidates = gallery.search(SmallModel(), QUERIES[:1], Filter(), 30)
-    assert candidates.times.tolist() == candidates.ids.tolist() and not set(candidates.ids) & {100, 101, 102}
+    with monkeypatch.context() as patch:
+        patch.setattr(gallery, "_rank", rank_and_delete)
+        candidates = gallery.search(SmallModel(), QUERIES[:1], Filter(), 30)
+    after = gallery.search(SmallModel(), QUERIES[:1], Filter(), 30)
+    assert len(gallery) < len(MAPS) and not set(candidates.ids) & set(before[:1])
+    assert set(candidates.ids) == set(after.ids)

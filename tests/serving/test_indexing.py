@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from qaconv.runtime.shortlist import Landmarks
 from qaconv.serving.gallery import Gallery
 from qaconv.serving.service import Service
 from tests.small_service import SETTINGS, enrol, find, small_model, small_service
@@ -81,10 +82,12 @@ def test_a_gallery_that_has_grown_chooses_landmarks_again_while_it_answers_by_th
 def test_vectors_go_on_where_they_were_killed(
     service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    batches = iter(range(2))
-    monkeypatch.setattr(service.indexing, "_pause", lambda _: next(batches))
-    with pytest.raises(StopIteration):
-        service.update_index()
+    batches = iter(range(3))
+    with monkeypatch.context() as patch:
+        weigh = Landmarks.weigh
+        patch.setattr(Landmarks, "weigh", lambda *arguments: (next(batches), weigh(*arguments))[1])
+        with pytest.raises(StopIteration):
+            service.update_index()
     assert stored_vectors(service) == [12] and mall(service).landmarks is None
     service.records.close()
     again = small_service(tmp_path, SHORT)
@@ -98,7 +101,10 @@ def test_deleted_landmarks_are_nowhere_and_are_chosen_again(service: Service, tm
     gallery = mall(service)
     chosen = [int(sighting) for sighting in gallery._landmark_ids if sighting]
     enrol(service, 10, first=70)
+    ((vector,),) = service.records.query("SELECT vector FROM vectors WHERE sighting = ?", chosen[0])
+    assert vector in (tmp_path / "state/galleries.db").read_bytes()
     service.delete("mall", chosen[:1])
+    assert vector not in (tmp_path / "state/galleries.db").read_bytes()
     assert gallery.landmarks is not None and len(gallery.landmarks) == LANDMARKS - 1
     assert chosen[0] not in gallery._landmark_ids
     service.records.close()
@@ -134,17 +140,20 @@ def test_an_enrolment_computes_vectors_itself_when_many_sightings_lack_theirs(
     assert mall(service).count_without_vector() < 8 + 6
 
 
-def test_a_sample_of_searches_is_done_exactly_and_its_recall_is_known(service: Service) -> None:
+def test_a_sample_of_searches_is_done_exactly_and_its_recall_is_known(service: Service, tmp_path: Path) -> None:
     find(service, 0)
-    service.update_index()
+    service.measure_recall()
     assert service.recall.means() == {}  # all were matched in full
-    find(service, 0)
     service.update_index()
+    find(service, 0)
+    service.measure_recall()
     ((target, (recall, count)),) = service.recall.means().items()
     assert (target, count) == ("mall", 1) and 0 < recall <= 0.5 + 0.01  # a shortlist of 5 holds at most half of ten
+    service.recall._due_s.clear()
     find(service, 0)
-    service.update_index()
-    assert service.recall.means()["mall"][1] <= 2
+    service.load_version("2", small_model(tmp_path / "new", "another encoder"))
+    service.measure_recall()
+    assert service.recall.means()["mall"][1] == 1  # the sample was of another version
 
 
 def test_searches_go_on_while_vectors_are_computed_and_sightings_come_and_go(service: Service) -> None:
