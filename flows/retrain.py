@@ -100,7 +100,8 @@ def run_step(step: Step, fan_out: bool) -> None:
     if fan_out:
         parts = load_params().evaluate.parts if step.in_parts else 1
         spread(step.stages, step.pool, together=step.together, parts=parts, log=log)
-    reproduce(step.stages, log, pull=fan_out)
+    # The steps before have made what these stages depend on, except where a step's stages bring that along.
+    reproduce(step.stages, log, pull=fan_out, alone=not (fan_out or step.together))
 
 
 def _is_worth_a_retry(task: Any, task_run: Any, state: State[Any]) -> bool:

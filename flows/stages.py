@@ -19,18 +19,21 @@ class StageFailed(RuntimeError):
     """A stage has rejected its input or has crashed; the message is the stage's own."""
 
 
-def reproduce(stages: Sequence[str], log: Logger, *, pull: bool = False) -> None:
+def reproduce(stages: Sequence[str], log: Logger, *, pull: bool = False, alone: bool = False) -> None:
     """Run `dvc repro` in the working folder.
 
     Args:
         stages: names in dvc.yaml; the name of a `foreach` stands for all of its stages.
         log: logger of the output.
         pull: use outputs and run cache that other clones have pushed. Default: no.
+        alone: leave out what they depend on, which is up to date already; DVC runs them in the order that they are
+            named in. Default: no.
 
     Raises:
         StageFailed: DVC or a stage has failed.
     """
-    run_dvc(["repro", *(["--pull"] if pull else []), *stages], log)
+    options = [*(["--pull"] if pull else []), *(["--single-item"] if alone else [])]
+    run_dvc(["repro", *options, *stages], log)
 
 
 def pull_tracked(log: Logger) -> None:

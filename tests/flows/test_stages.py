@@ -34,6 +34,21 @@ def test_each_line_of_the_output_is_logged(project: Path, caplog: pytest.LogCapt
     assert (project / "made").is_file()
 
 
+@pytest.mark.parametrize("alone", [True, False])
+def test_stages_run_alone_in_the_order_that_they_are_named_in_or_with_what_they_depend_on(
+    alone: bool, project: Path
+) -> None:
+    stage = "  {name}:\n    cmd: echo {name} >>order; touch {name}\n    deps: [{dep}]\n    outs: [{name}]\n"
+    (project / "data").touch()
+    (project / "first").touch()
+    chain = [
+        stage.format(name=name, dep=dep) for name, dep in (("third", "second"), ("second", "first"), ("first", "data"))
+    ]
+    write(project / "dvc.yaml", "stages:\n" + "".join(chain))
+    reproduce(["second", "third"], log, alone=alone)
+    assert (project / "order").read_text().split() == ["first", "second", "third"][alone:]
+
+
 def test_refused_input_fails_with_the_stages_own_message_and_the_files_it_names(project: Path) -> None:
     write_stage(project, "echo reads; printf 'refused: shop: 2 images are broken:\n  a.jpg\n  b.jpg\n' >&2; exit 2")
     with pytest.raises(StageFailed) as failure:
