@@ -51,7 +51,12 @@ OUTS = {
 }
 BY_HAND = {"identify": {"--since"}, "match": {"--part"}}  # options that only people use
 # Paths that a stage's module imports and that DVC does not manage for it.
-NOT_MANAGED = {"train": {paths.UNFINISHED}, "adapt": {paths.UNFINISHED}, "report": {paths.RAW}}
+NOT_MANAGED = {
+    "prepare": {paths.CHECKED},
+    "train": {paths.UNFINISHED},
+    "adapt": {paths.UNFINISHED},
+    "report": {paths.RAW},
+}
 
 
 def outputs(stage: str) -> set[Path]:
