@@ -34,7 +34,7 @@ def view(share_right: float) -> View:
     sightings = pd.DataFrame({"camid": CAMID, "time_s": times, "track": ""})
     empty = np.zeros((0, 0), dtype=np.float32)
     return View(
-        sightings, Matches(empty, empty, empty, nearest, near, ""), fit_profile(nearest, expit(near), CAMID, times)
+        sightings, Matches(empty, empty, empty, nearest, near, "", {}), fit_profile(nearest, expit(near), CAMID, times)
     )
 
 

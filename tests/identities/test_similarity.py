@@ -14,7 +14,7 @@ def people(size: int, count: int, between: float) -> tuple[Edges, int]:
     """Return the edges of `count` people with `size` sightings each, and log odds `between` for two of them."""
     pairs = np.array(list(combinations(range(size * count), 2)))
     same = pairs[:, 0] // size == pairs[:, 1] // size
-    return Edges.join(*pairs.T, np.where(same, 5.0, between)), size * count
+    return Edges.join(pairs[:, 0], pairs[:, 1], np.where(same, 5.0, between)), size * count
 
 
 @pytest.mark.parametrize(("size", "neighbours"), [(2, K1[0]), (11, 12), (16, 18), (60, K1[1])])

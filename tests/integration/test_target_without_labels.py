@@ -17,6 +17,7 @@ from qaconv.paths import METRICS, PREPARED, REPORT
 from qaconv.registry import load_evidence, register
 from qaconv.registry.promotion import promote
 from qaconv.registry.runs import load_metrics, log_figures, log_files, log_report, retraining_run
+from qaconv.release.evidence import Evidence
 from tests.imports import PROJECT
 from tests.stages.site_params import site_params
 from tests.tracked_projects import start_dvc
@@ -88,5 +89,6 @@ def test_a_target_without_labels_is_estimated_shown_and_registered_next_to_one_w
         log_report(str(release), outcome.reason, outcome.figures)
     assert outcome.promoted, outcome.reason
     evidence = load_evidence(release)
-    assert evidence is not None and evidence.unlabelled == ["yard"] and list(evidence.average_precisions) == ["shop"]
+    assert isinstance(evidence, Evidence)
+    assert evidence.unlabelled == ["yard"] and list(evidence.average_precisions) == ["shop"]
     assert MlflowClient().get_model_version(release.name, release.version).tags["estimated"] == "yard"

@@ -35,7 +35,7 @@ def test_a_version_names_its_graphs_contract_and_profiles(registered: Params) ->
     assert (folder / "contract.json").read_bytes() == Path("artifacts/onnx/contract.json").read_bytes()
     assert sorted(path.name for path in (folder / "tlift").iterdir()) == ["mall.json", "station.json"]
     evidence = load_evidence(release)
-    assert evidence is not None
+    assert isinstance(evidence, Evidence)
     assert evidence.mean_average_precision("mall") == 0.5
     assert evidence == Evidence.load(folder.parent / "evidence.json")
     tags = MlflowClient().get_model_version("qaconv", release.version).tags

@@ -17,7 +17,7 @@ from qaconv.report.gather_people import CROPS, STEPS, gather_people
 from qaconv.tlift import TLiftProfile
 
 TABLE = np.empty((0, 0), dtype=np.float32)
-MATCHES = Matches(TABLE, TABLE, TABLE, np.empty((0, 0), dtype=np.int64), np.empty((0, 0)), "model")
+MATCHES = Matches(TABLE, TABLE, TABLE, np.empty((0, 0), dtype=np.int64), np.empty((0, 0)), "model", {})
 PROFILE = TLiftProfile("shop", (0, 1), active=False, reason="no times")
 IDENTITY = np.array([1] * 10 + [2, 2, 3])
 PROBABILITY = np.array([*np.linspace(0.9, 0.45, 10), 0.6, 0.4, 0.1])

@@ -75,7 +75,7 @@ def write_adapted(target: str) -> None:
     metrics = AdaptationMetrics(
         kept_round=1,
         reason="matches of people held out got no better in round 2",
-        right=Change(before=0.625, after=0.875, low=0.125, high=0.375, people=17),
+        right=Change(before=0.625, after=0.875, low=0.125, high=0.375, count=17),
         before=figures,
         after=figures.model_copy(update={"source_map": 0.4375}),
     )

@@ -10,7 +10,8 @@ from mlflow import MlflowClient
 
 from qaconv.adaptation import rounds
 from qaconv.matching.results import Matches
-from qaconv.models.checkpoint import load_network, save_network, weights_digest
+from qaconv.models.checkpoint import load_network, save_network
+from qaconv.models.description import weights_digest
 from qaconv.paths import ADAPTED, MODELS
 from qaconv.registry.promotion import promote
 from qaconv.registry.releases import load_served

@@ -27,7 +27,7 @@ def test_answers_that_contradict_the_stated_probabilities_move_them_and_the_thre
     near_logits = np.zeros((COUNT, GALLERY))
     near[:QUERIES] = np.arange(QUERIES, COUNT)
     near_logits[:QUERIES] = logits
-    matches = Matches(logits, logits, logits, near, near_logits, "model")
+    matches = Matches(logits, logits, logits, near, near_logits, "model", {})
     first = rng.integers(0, QUERIES, 400)
     second = rng.integers(QUERIES, COUNT, 400)
     same = rng.random(400) < expit(logits[first, second - QUERIES] + offset)

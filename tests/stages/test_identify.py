@@ -47,7 +47,9 @@ def scene() -> Scene:
     nearest = np.argsort(-others, axis=1)[:, :60]
     queries = int((split == "query").sum())
     table = logits[:queries, queries:].astype(np.float32)
-    matches = Matches(table, expit(table), expit(table), nearest, np.take_along_axis(logits, nearest, axis=1), "digest")
+    matches = Matches(
+        table, expit(table), expit(table), nearest, np.take_along_axis(logits, nearest, axis=1), "digest", {}
+    )
     return load_params(PROJECT / "params.yaml"), frame, matches
 
 
