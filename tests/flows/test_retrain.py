@@ -11,6 +11,7 @@ from prefect import flow
 from prefect.client.orchestration import get_client
 from rich.console import Console
 
+from flows.params import change_params
 from flows.retrain import Retraining, _show, register, retrain
 from flows.stages import StageFailed
 from qaconv import registry
@@ -85,6 +86,15 @@ def test_a_worse_challenger_is_refused_and_a_better_one_promoted(project: Path) 
     assert better.results[0]["direct"] == "12.5 / 75.0"
     labels = [ranking.label for ranking in list_rankings(KReciprocal())]
     assert better.results[3] == {"target": "mall", "model": "baseline"} | dict.fromkeys(labels, "12.5 / 12.5")
+
+
+def test_a_training_that_begins_with_the_champion_has_its_number_and_its_network(project: Path) -> None:
+    champion = registry.find_champion("qaconv").version
+    retrain({"methods.qaconv.backbone.weights": "champion"})
+    file = f"champion-{champion}.safetensors"
+    assert load_params().methods["qaconv"].backbone.weights == file
+    assert (project / "data/weights" / file).read_text(encoding="utf-8") == "weights of qaconv"
+    change_params({"methods.qaconv.backbone.weights": "none"})
 
 
 @pytest.mark.parametrize(("results", "estimates"), [(1, 1), (0, 1), (1, 0)])
