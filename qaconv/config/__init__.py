@@ -153,7 +153,7 @@ class MachineConfig(Settings):
     workers: Annotated[int, Field(ge=0)]  # further processes that read images, for each of those
     checkpoint_every_steps: PositiveInt  # a killed training resumes from the last checkpoint
     blocks: str = BLOCKS.as_posix()  # folder of unfinished matches; workers that share a target's matching share it
-    ray: str = "none"  # cluster that matches: auto, HOST:PORT; none: this process
+    ray: Annotated[str, Field(pattern=r"^(none|auto|[^\s:/]+:\d+)$")] = "none"  # the Ray cluster that matches
 
 
 class EvaluateConfig(Settings):

@@ -118,6 +118,7 @@ def test_params_of_the_project_are_valid() -> None:
         (lambda values: values["evaluate"]["rerank"].update(kind="k"), ["evaluate.rerank", "'k'", "k_reciprocal"]),
         (lambda values: values["evaluate"]["rerank"].update(k1=0), ["evaluate.rerank.k1", "greater than 0"]),
         (lambda values: values["evaluate"].update(parts=0), ["evaluate.parts", "greater than 0"]),
+        (lambda values: values["machine"].update(ray="ray://head:10001"), ["machine.ray", "should match pattern"]),
         (lambda values: values["machine"].update(device="gpu"), ["machine.device", "gpu"]),
         (lambda values: values["machine"].update(processes=0), ["machine.processes", "greater than 0"]),
         (lambda values: values["sites"]["mall"].update(cameras=1), ["sites.mall.cameras", "2"]),
