@@ -24,6 +24,7 @@ Bools = NDArray[np.bool_]
 
 WINDOW_S = 20.0  # between two sightings of people who walk together, or of one visit, at most
 ALIKE = 0.2  # probability that two sightings on one camera show one person, below which they are of two
+LEAST_CHANCE = 1e-3  # of what chance is divided by: a profile's ratios are rounded, and near 1 / usual they may pass it
 USUAL_PAIRS = 5.0  # pairs of two people in each bin that the usual share counts for
 
 
@@ -52,7 +53,7 @@ class Companions:
             array([0.68, 0.  ])
         """
         share = np.interp(logit(np.clip(scores, CLIP, 1 - CLIP)), self.knots, self.share)
-        chance = 1 - share + np.exp(log_ratios) * (share - self.usual)
+        chance = np.maximum(1 - share + np.exp(log_ratios) * (share - self.usual), LEAST_CHANCE)
         with_companions: Floats = log_ratios + np.log(1 - self.usual) - np.log(chance)
         return with_companions
 

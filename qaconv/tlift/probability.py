@@ -112,8 +112,8 @@ class MatchOdds:
             same_camera: whether a pair is of one camera, where a log ratio is not of transit times. Default: none is.
         """
         if self.companions is not None:
-            with_companions = self.companions(scores, log_ratios)
-            log_ratios = with_companions if same_camera is None else np.where(same_camera, log_ratios, with_companions)
+            of_transit = log_ratios if same_camera is None else np.where(same_camera, 0.0, log_ratios)
+            log_ratios = log_ratios - of_transit + self.companions(scores, of_transit)
         growth = gallery.sightings / self.sightings
         denser = growth * self.span_s / max(gallery.span_s, self.span_s)
         more = np.where(timed, max(denser, 1.0), max(growth, 1.0))

@@ -39,6 +39,12 @@ def test_a_fitting_time_counts_less_where_more_pairs_are_companions() -> None:
     assert companions(expit(np.array([3.0])), np.full(1, -3.0))[0] > -3.0  # and another time speaks less against it
 
 
+def test_a_rounded_ratio_beyond_the_bound_that_companions_set_has_finite_log_odds() -> None:
+    companions = Companions([0.0], [0.0], usual=0.01)
+    ratios = companions(np.full(2, 0.5), np.log([99.9, 100.1]))
+    assert np.isfinite(ratios).all() and ratios[0] <= ratios[1] + 1e-9
+
+
 def split(between: float, times: NDArray[np.float64] = TIMES) -> NDArray[np.float64]:
     """Return the probabilities of a sighting with two on another camera, whose score with each other is `between`."""
     pairs = Pairs(np.array([0, 0]), np.array([1, 2]), np.array([0.9, 0.6]), np.array([True, False]))
