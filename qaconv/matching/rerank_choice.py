@@ -28,9 +28,9 @@ DEVIATIONS = 1.96  # of a mean, for its 95 per cent confidence interval
 # excess was at most 0.27 of the first, with three or more at least 0.38.
 LEAST_EXCESS = 0.02
 THIRD = 1 / 3
-# A network that sees little difference between cameras needs two more signs of one image on a camera, as matches on
-# another camera stand out as far as those on the own one: the second nearest on the own camera does not stand out,
-# which reached 0.08, and the nearest on another camera is alone there: it stands out more than the second.
+# A network that sees little difference between cameras needs another sign of one image on a camera, as matches on
+# another camera stand out as far as those on the own one. Either the second nearest on the own camera does not stand
+# out at all, or hardly (it reached 0.08) and the nearest on another camera is alone there.
 LEAST_SECOND_EXCESS = 0.1
 SEED = 0  # of the anchors, so that the same matches give the same choice
 
@@ -83,7 +83,8 @@ def compare_cameras(camids: NDArray[np.integer], distances_of: Distances) -> Cam
         differences[row] = [*(nearest - on_other[1:]), on_other[0] - on_other[1]]
     excess, second_excess, match_excess = differences.mean(axis=0).tolist()
     margin = DEVIATIONS * float(differences[:, 0].std()) / float(np.sqrt(len(anchors)))
-    if excess - margin <= LEAST_EXCESS and second_excess <= LEAST_SECOND_EXCESS and match_excess > 0:
+    stands_alone = match_excess > 0 and second_excess <= LEAST_SECOND_EXCESS
+    if excess - margin <= LEAST_EXCESS and (stands_alone or second_excess <= 0):
         images = 1
     else:
         images = 2 if second_excess <= THIRD * excess else 3
