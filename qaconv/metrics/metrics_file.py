@@ -90,8 +90,7 @@ class Reranking(_Figures):
     excess_low: FiniteFloat | None = None
     excess_high: FiniteFloat | None = None
     second_excess: FiniteFloat | None = None
-    second_excess_low: FiniteFloat | None = None
-    second_excess_high: FiniteFloat | None = None
+    match_excess: FiniteFloat | None = None
 
     @classmethod
     def of_choice(cls, choice: Mapping[str, Any]) -> "Reranking":
