@@ -5,6 +5,9 @@
 The maps are put together from those that the demo's trained network makes of drawn people. A simulated person has
 BANDS bands of the body, each of another drawn person. A sighting takes each band from one image of that person, on any
 camera, and has a little noise. A search asks for a stored sighting, so that no crop is encoded.
+
+With `--times-only` the same maps are stored again and again and vectors are random, on which times do not depend: a
+million then takes minutes, and has no recall.
 """
 
 import argparse
@@ -32,11 +35,14 @@ from qaconv.runtime.crops import read_crop
 from qaconv.runtime.locations import as_locations
 from qaconv.runtime.model import ServedModel
 from qaconv.runtime.quantise import quantise
+from qaconv.runtime.shortlist import LANDMARKS
+from qaconv.runtime.vectors import Vectors
 from qaconv.serving.active_version import ActiveVersion
 from qaconv.serving.gallery import SIGHTING_BYTES, Filter
-from qaconv.serving.indexing import Indexing
+from qaconv.serving.indexing import Indexing, digest_matching
 from qaconv.serving.map_cache import map_bytes
 from qaconv.serving.storage import Records
+from qaconv.serving.vector_store import VectorStore
 
 BANDS = 4  # of rows of a map
 NOISE = 0.03  # deviation in a channel, before maps have unit length again; a channel's own is 0.125
@@ -54,6 +60,7 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("sightings", type=int)
     arguments.add_argument("--shortlist", type=int, default=load_params().serve.shortlist)
+    arguments.add_argument("--times-only", action="store_true", help="measure no recall")
     arguments.add_argument("--seconds", type=int, default=60, help="of the searches")
     options = arguments.parse_args()
     if shutil.which("wrk") is None:
@@ -67,10 +74,14 @@ def main() -> None:
         memory_mb = write_params(folder, options.sightings, options.shortlist)
         people = Crowd(model, options.sightings // PER_PERSON)
         records = Records(state)
-        fill(records, state, model, people, options.sightings)
-        index(records, model)
-        active = ActiveVersion.load("demo", model, records, Indexing(records, lambda _: None), memory_mb)
-        recall(records, active, people, options.shortlist)
+        fill(records, state, model, people, options.sightings, repeat=options.times_only)
+        if options.times_only:
+            draw_vectors(records, model)
+        else:
+            index(records, model)
+            active = ActiveVersion.load("demo", model, records, Indexing(records, lambda _: None), memory_mb)
+            recall(records, active, people, options.shortlist)
+            del active
         records.close()
         with service(state, folder) as (url, process):
             before = psutil.Process(process.pid).cpu_times()
@@ -136,13 +147,14 @@ class Crowd:
         return maps
 
 
-def fill(records: Records, state: Path, model: ServedModel, people: Crowd, count: int) -> None:
+def fill(records: Records, state: Path, model: ServedModel, people: Crowd, count: int, *, repeat: bool) -> None:
     """Store sightings without the service, and print the rate and the space."""
     cameras = list(model.profiles[TARGET].camids)
     seconds = 0.0
+    drawn = quantise(people.draw(BATCH))
     for start in track(range(0, count, BATCH), "store", console=console):
         some = min(BATCH, count - start)
-        maps = quantise(people.draw(some))
+        maps = drawn.take(slice(0, some)) if repeat else quantise(people.draw(some))
         rows = [
             (TARGET, int(camid), float(time_s), None, 0.0, None, None, people.rng.bytes(CROP_BYTES))
             for camid, time_s in zip(people.rng.choice(cameras, some), people.rng.uniform(0, SPAN_S, some), strict=True)
@@ -173,6 +185,19 @@ def index(records: Records, model: ServedModel) -> None:
         f"vectors of {ids:,} in {seconds:.0f} s: {1000 * cpu / ids:.2f} ms of CPU a sighting, "
         f"to encode its crop takes {encode_ms:.2f} ms"
     )
+
+
+def draw_vectors(records: Records, model: ServedModel) -> None:
+    """Store random vectors of landmarks of the gallery."""
+    store = VectorStore(records)
+    rng = np.random.default_rng(SEED)
+    ids = store.ids(model.encoder_digest, TARGET)
+    one = store.begin(digest_matching(model), TARGET, ids[:LANDMARKS].tolist(), 0.0, len(ids))
+    for start in track(range(0, len(ids), 16 * BATCH), "vectors", console=console):
+        some = ids[start : start + 16 * BATCH].tolist()
+        codes = rng.integers(-127, 128, (len(some), LANDMARKS), dtype=np.int8)
+        store.add(one.number, some, Vectors(codes, np.ones(len(some), dtype=np.float32)))
+    store.complete(one.number)
 
 
 def recall(records: Records, active: ActiveVersion, people: Crowd, shortlist: int) -> None:
