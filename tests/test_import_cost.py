@@ -46,7 +46,7 @@ def test_every_package_of_an_extra_is_named_with_that_extra_where_it_is_missing(
     extras = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
     packages = {
         extra: {re.split(r"[^\w-]", line)[0].replace("-", "_") for line in extras[extra]}
-        for extra in ("train", "ops", "serve", "timm", "video")
+        for extra in ("train", "ops", "ray", "serve", "timm", "video")
     }
     assert set(EXTRAS) == set().union(*packages.values())
     assert [name for name, extra in EXTRAS.items() if name not in packages[extra]] == []

@@ -94,6 +94,9 @@ COMMANDS: dict[str, tuple[dict[str, str], list[str], str]] = {
 }
 
 
+REMEMBERED = {"artifacts", "checked", "mall.parquet"}  # the sound images that `prepare` decodes once
+
+
 @pytest.mark.parametrize("mistake", COMMANDS)
 def test_a_mistake_ends_in_one_message(mistake: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files, command, words = COMMANDS[mistake]
@@ -104,7 +107,8 @@ def test_a_mistake_ends_in_one_message(mistake: str, tmp_path: Path, monkeypatch
     result = CliRunner().invoke(app, command)
     assert (result.exit_code, result.stderr.count("refused: ")) == (2, 1), result.output
     assert words in result.stderr
-    assert sorted(tmp_path.rglob("*")) == before
+    written = sorted(path for path in tmp_path.rglob("*") if path.name not in REMEMBERED)
+    assert written == before
 
 
 # By the mistake: a call of the library, and words of the message.

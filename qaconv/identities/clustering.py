@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
-from scipy.special import logsumexp
+from scipy.special import expit, logsumexp
 
 from qaconv.identities.graph import LIMIT, Edges
 from qaconv.identities.groups import find_groups
@@ -27,6 +27,7 @@ Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
 JOIN = 0.2  # mean similarity above which two groups are joined; docs/identities.md says where it was chosen
+TIE = 1e-9  # weight of a pair's probability in its similarity: above rounding, below any difference that counts
 MAY_JOIN = -1.0  # log odds of a pair above which a new sighting may belong to a known identity
 
 
@@ -109,7 +110,8 @@ def _cluster(sightings: pd.DataFrame, edges: Edges, groups: Ints, rows: Ints) ->
     edges = Edges(row_of[edges.first], row_of[edges.second], edges.log_odds)
     group = np.unique(groups[rows], return_inverse=True)[1]
     sizes = np.bincount(group)
-    similarity = neighbour_similarity(edges, len(rows))
+    # Of equally similar pairs the likelier one is joined first, so that neither rounding nor order decides.
+    similarity = neighbour_similarity(edges, len(rows)) + TIE * expit(edges.log_odds)
     one, other, sums = _sum_by_pair(group[edges.first], group[edges.second], similarity)
     # Groups that no chain of means above JOIN connects stay apart, so sums between such components are not needed.
     likely = sums / (sizes[one] * sizes[other]) > JOIN
