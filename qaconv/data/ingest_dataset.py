@@ -10,6 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 
 import pandas as pd
@@ -183,8 +184,17 @@ def read_stored(dataset: Path) -> table.Table:
         return table.Table(pd.DataFrame(nothing), {}, "")
     stored = table.read_rows(path)
     arrived = read_text(path, ["image", "arrived"]).get("arrived", "")
-    digest = stored.rows["image"].str.extract(r"([^/]*?)(?:\.[^./]*)?$", expand=False)
-    return replace(stored, rows=stored.rows.assign(arrived=arrived, digest=digest))
+    return replace(stored, rows=stored.rows.assign(arrived=arrived, digest=_digests(dataset, stored.rows["image"])))
+
+
+def _digests(dataset: Path, images: "pd.Series[str]") -> "pd.Series[str]":
+    """Return each image's sha256: its name if a batch brought it, else that of the file, "" if there is none."""
+    names = images.str.extract(r"(?:^|/)([0-9a-f]{64})(?:\.[^./]*)?$", expand=False)
+    digests = [
+        name if isinstance(name, str) else sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+        for name, path in zip(names, (dataset / image for image in images), strict=True)
+    ]
+    return pd.Series(digests, images.index, dtype=object)
 
 
 def _header(path: Path) -> list[str]:

@@ -353,3 +353,18 @@ def test_a_table_without_a_last_newline_is_written_anew(dataset: Path, tmp_path:
     (dataset / TABLE).write_bytes((dataset / TABLE).read_bytes().rstrip(b"\n"))
     check_and_join(write_batch(tmp_path / "second", 20, sightings(2, pid=30)), dataset)
     assert len(read_dataset(dataset).rows) == 14
+
+
+def test_an_image_that_the_dataset_has_by_another_name_is_not_stored_again(dataset: Path, tmp_path: Path) -> None:
+    named = next((dataset / IMAGES).iterdir())
+    (dataset / "first").mkdir()
+    named.rename(dataset / "first" / "0001.png")
+    table = (dataset / TABLE).read_text()
+    (dataset / TABLE).write_text(table.replace(f"{IMAGES}/{named.name}", "first/0001.png"))
+    before = files(dataset)
+    verdict = check_and_join(write_batch(tmp_path / "again", 0, sightings(12)), dataset)
+    assert (len(verdict.accepted), verdict.known) == (0, 12)
+    later = [(pid, camid, time_s + 1, split) for pid, camid, time_s, split in sightings(12)]
+    verdict = check_and_join(write_batch(tmp_path / "later", 0, later), dataset)
+    assert (len(verdict.accepted), len(verdict.refused)) == (0, 12)
+    assert files(dataset) == before
