@@ -48,7 +48,8 @@ def fit_target(target: str, on_worker: bool = False) -> dict[str, list[str]]:
         if on_worker:
             make_and_push([f"fit_tlift@{target}"])
         else:
-            run_step.with_options(name="fit_tlift")(Step((f"fit_tlift@{target}",)), fan_out=False)
+            step = Step((f"fit_tlift@{target}",), together=True)
+            run_step.with_options(name="fit_tlift")(step, fan_out=False)
         after = {method: TLiftProfile.load(path) for method, path in paths.items()}
         changes = {
             method: compare(before[method], after[method]) if method in before else [] for method in params.methods
