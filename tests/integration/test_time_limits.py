@@ -4,6 +4,7 @@ import json
 import socket
 import time
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
@@ -57,6 +58,12 @@ def test_connections_without_a_request_are_ended_and_the_process_ends_in_time(pr
         unfinished.close()
 
 
+def with_long_names(enrolment: dict[str, Any]) -> dict[str, Any]:
+    """Give each sighting the longest names, so that an answer has more than the 4 MB that Linux may buffer."""
+    rows = enumerate(enrolment["sightings"])
+    return {"sightings": [{**row, "person": f"{number:0100}", "track": f"{number:0100}"} for number, row in rows]}
+
+
 def send_searches(host: str, port: int) -> socket.socket:
     """Send searches whose answers have more bytes than the system's buffers hold, and return the unread connection."""
     body = json.dumps({"queries": [{"image": image(seed)} for seed in range(64)], "top_k": 200}).encode()
@@ -70,7 +77,7 @@ def send_searches(host: str, port: int) -> socket.socket:
 
 def test_peers_that_read_no_answer_cost_bounded_memory_and_the_process_ends_in_time(project: Path) -> None:
     with running(project) as (client, process):
-        client.post(f"{MALL}/sightings", json=sightings(0, 200)).raise_for_status()
+        client.post(f"{MALL}/sightings", json=with_long_names(sightings(0, 200))).raise_for_status()
         port = client.base_url.port
         assert port is not None
         memory = psutil.Process(process.pid).memory_info
