@@ -192,7 +192,7 @@ def send(url: str, queries: list[dict[str, object]], seconds: int, scratch: Path
     output = subprocess.run(
         [*command, scratch / "search.lua", address], capture_output=True, text=True, check=True
     ).stdout
-    (median,), (slow,) = (re.findall(rf"{share}%\s+(\S+)", output) for share in (50, 99))
+    (median,), (slow,) = (re.findall(rf"^ +{share}%\s+(\S+)$", output, re.M) for share in (50, 99))
     (count,) = re.findall(r"(\d+) requests in", output)
     failed = re.findall(r"(Non-2xx.*|Socket errors.*)", output)
     return f"median {median}, p99 {slow}, {int(count):,} searches in {seconds} s, {'; '.join(failed) or 'no errors'}"
