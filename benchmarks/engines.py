@@ -123,8 +123,8 @@ def lance(folder: Path) -> list[str]:
         f"{ms(lambda: table.search(query).distance_type('dot').select(['id']).limit(FETCHED).to_arrow())}",
     ]
     table.optimize()  # small fragments become a large one, as in any table that is in use for long
-    found = table.search().where(f"id = {SIGHTINGS // 3}").limit(1).to_arrow()
-    one = found["map"][0].as_py()[:128]
+    row = table.search().where(f"id = {SIGHTINGS // 3}").limit(1).to_arrow()
+    one = row["map"][0].as_py()[:128]
     before = files_with(folder, one)
     began = time.perf_counter()
     table.delete(f"id = {SIGHTINGS // 3}")

@@ -41,7 +41,7 @@ def adapt(target: str, fan_out: bool = False) -> tuple[registry.Release, Outcome
     _require_adapted(params, target)
     if fan_out:
         pull_tracked(get_run_logger())
-        change_params(starts.champions_recipe(params))  # the worker's clone is checked out anew; a person's is kept
+        change_params(starts.champions_recipe(params))  # the worker's clone is checked out again; a person's is kept
         params = load_params()
     starts.fetch_starts(params)
     with runs.retraining_run(params, {**flow_tags(), "target": target}):

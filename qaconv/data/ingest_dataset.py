@@ -124,7 +124,7 @@ class Dataset:
     def save(self) -> None:
         """Add the rows of the accepted batches to the table, after their images, so that it never names a missing one.
 
-        The new rows are appended to a copy, which then replaces the table. It is written anew only where it lacks a
+        The new rows are appended to a copy, which then replaces the table. It is written again only where it lacks a
         column that they need.
         """
         new = [rows for rows in self._new if len(rows)]

@@ -77,8 +77,8 @@ def compare_cameras(camids: NDArray[np.integer], distances_of: Distances) -> Cam
     differences = np.empty((len(anchors), 3))
     for row, anchor in enumerate(anchors.tolist()):
         other = rng.choice([camid for camid in large if camid != camids[anchor]])
-        own = on_camera[int(camids[anchor])]
-        nearest = _stand_out(anchor, own[own != anchor], [1, 2], distances_of)
+        on_own = on_camera[int(camids[anchor])]
+        nearest = _stand_out(anchor, on_own[on_own != anchor], [1, 2], distances_of)
         on_other = _stand_out(anchor, on_camera[int(other)], [1, 2, 3], distances_of)
         differences[row] = [*(nearest - on_other[1:]), on_other[0] - on_other[1]]
     excess, second_excess, match_excess = differences.mean(axis=0).tolist()

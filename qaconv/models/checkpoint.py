@@ -113,7 +113,7 @@ def load_network(folder: Path | str) -> tuple[Network, dict[str, Any]]:
     """
     folder = Path(folder)
     description = read_description(folder)
-    with _refusing_damage(folder):
+    with _naming_damage(folder):
         architecture = _read_architecture(description["architecture"])
         network = build_network(_unfilled(architecture), seed=0)
         _load_parts(load_file(folder / "weights.safetensors"), encoder=network.encoder.eval(), head=network.head.eval())
@@ -131,14 +131,14 @@ def load_head(folder: Path, map_shape: tuple[int, int, int]) -> QAConv:
         InputError: the folder holds no network, or its head is of maps of another shape.
     """
     description = read_description(folder)
-    with _refusing_damage(folder):
+    with _naming_damage(folder):
         head = QAConv(*map_shape, variant=description["architecture"].get("head", "v2"))
         _load_parts(load_file(folder / "weights.safetensors"), head=head.eval())
         return head
 
 
 @contextmanager
-def _refusing_damage(folder: Path) -> Iterator[None]:
+def _naming_damage(folder: Path) -> Iterator[None]:
     try:
         yield
     except InputError:  # such as a package that is not installed
@@ -180,11 +180,11 @@ def _fill(network: Network, weights: dict[str, Tensor], path: Path) -> None:
         InputError: a name or a shape differs.
     """
     expected = {name: tuple(value.shape) for name, value in _state(network).items()}
-    found = {name: tuple(value.shape) for name, value in weights.items()}
+    actual = {name: tuple(value.shape) for name, value in weights.items()}
     faults = [
-        f"{name}: must be {expected.get(name, 'absent')}, is {found.get(name, 'absent')}"
-        for name in sorted(expected.keys() | found.keys())
-        if expected.get(name) != found.get(name)
+        f"{name}: must be {expected.get(name, 'absent')}, got {actual.get(name, 'absent')}"
+        for name in sorted(expected.keys() | actual.keys())
+        if expected.get(name) != actual.get(name)
     ]
     if faults:
         raise InputError(

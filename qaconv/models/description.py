@@ -9,7 +9,7 @@ from qaconv.errors import InputError
 
 
 def read_trained(folder: Path) -> dict[str, Any]:
-    """Read what a network was trained on and how, as `save_network` was told.
+    """Read what a network was trained on and how, as `save_network` has written it.
 
     Raises:
         InputError: the folder holds no network.

@@ -99,8 +99,8 @@ def link_profile(registry: RegistryConfig, target: str, run_id: str) -> list[str
 def _version(name: str, identity: Mapping[str, str], tags: Mapping[str, str], log: Callable[[], str]) -> ModelVersion:
     """Find the version whose tags are `identity`, or register the model that `log` logs; `log` returns its address."""
     same = " and ".join(f"tags.{key} = '{value}'" for key, value in identity.items())
-    found = MlflowClient().search_model_versions(f"name = '{name}' and {same}")
-    versions = [version for version in found if version.tags.get(SITE) == identity.get(SITE)]
+    tagged = MlflowClient().search_model_versions(f"name = '{name}' and {same}")
+    versions = [version for version in tagged if version.tags.get(SITE) == identity.get(SITE)]
     return versions[0] if versions else mlflow.register_model(log(), name, tags={**identity, **tags})
 
 

@@ -176,7 +176,7 @@ class Gallery:
         Args:
             number: of the set.
             ids: sightings, in ascending order.
-            vectors: theirs.
+            vectors: of these sightings.
         """
         with self._lock:
             if number == self.landmark_set:
@@ -192,7 +192,7 @@ class Gallery:
             landmarks: the landmarks.
             landmark_ids: sighting at each position of a vector, 0 where it was deleted.
             ids: sightings that have a vector, in ascending order.
-            vectors: theirs.
+            vectors: of these sightings.
         """
         with self._moving():
             self.landmark_set = number

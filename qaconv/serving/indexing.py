@@ -84,7 +84,7 @@ class Indexing:
         return len(ids)
 
     def keep_up(self, model: ServedModel, gallery: Gallery, enrolled: int) -> None:
-        """Compute as many vectors as were enrolled, in the caller's thread, if MOST_NEW sightings lack theirs."""
+        """Compute as many vectors as were enrolled, in the caller's thread, if MOST_NEW sightings have none."""
         while enrolled > 0 and gallery.landmarks is not None and gallery.count_without_vector() >= MOST_NEW:
             enrolled -= self.add_some(model, gallery) or enrolled
 

@@ -349,7 +349,7 @@ def test_batches_are_checked_against_those_before_them_and_appended_together(dat
     assert (dataset / TABLE).read_bytes() == after
 
 
-def test_a_table_without_a_last_newline_is_written_anew(dataset: Path, tmp_path: Path) -> None:
+def test_a_table_without_a_last_newline_is_written_again(dataset: Path, tmp_path: Path) -> None:
     (dataset / TABLE).write_bytes((dataset / TABLE).read_bytes().rstrip(b"\n"))
     check_and_join(write_batch(tmp_path / "second", 20, sightings(2, pid=30)), dataset)
     assert len(read_dataset(dataset).rows) == 14

@@ -25,10 +25,10 @@ SCORES, CLOCKS = Drift("scores", "made up"), Drift("clocks", "made up")
 def test_a_target_that_may_have_its_own_network_is_adapted_and_any_other_retrained(
     monkeypatch: pytest.MonkeyPatch, adapted: list[str], drifts: list[Drift], started: dict[str, Any]
 ) -> None:
-    found: dict[str, Any] = {}
-    monkeypatch.setattr(drift, "run_deployment", lambda name, parameters, timeout: found.update({name: parameters}))
+    runs: dict[str, Any] = {}
+    monkeypatch.setattr(drift, "run_deployment", lambda name, parameters, timeout: runs.update({name: parameters}))
     monkeypatch.setattr(drift, "get_run_logger", lambda: logging.getLogger())
     params = load_params(REPOSITORY / "params.yaml")
     params = params.model_copy(update={"adapt": params.adapt.model_copy(update={"targets": adapted})})
     drift._start_corrections(params, "street", drifts)
-    assert found == started
+    assert runs == started

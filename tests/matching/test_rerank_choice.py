@@ -1,4 +1,4 @@
-"""Whether re-ranking helps is told from scores and cameras alone."""
+"""Whether re-ranking helps is decided by scores and cameras alone."""
 
 import json
 from pathlib import Path

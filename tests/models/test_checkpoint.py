@@ -181,7 +181,7 @@ def test_a_training_does_not_begin_with_a_network_of_other_shapes(network: Netwo
     save_network(network, tmp_path / "net", {}, {})
     assert isinstance(network.architecture, Architecture)
     larger = begin_with(network.architecture, tmp_path / "net/weights.safetensors", neck_channels=16)
-    with pytest.raises(InputError, match=r"(?s)same image, backbone and head only: .*neck.*: must be \(16.*, is \(8"):
+    with pytest.raises(InputError, match=r"(?s)same image, backbone and head only: .*neck.*: must be \(16.*, got \(8"):
         build_network(larger, seed=9)
     (tmp_path / "net/weights.safetensors").write_bytes(b"cut")
     with pytest.raises(InputError, match="cannot be read: must be a .safetensors file"):

@@ -27,7 +27,7 @@ def tags(release: Release) -> dict[str, str]:
     return dict(MlflowClient().get_model_version(release.name, release.version).tags)
 
 
-def test_a_site_gets_a_champion_with_its_lineage_and_all_others_keep_theirs(registered: Params) -> None:
+def test_a_site_gets_a_champion_with_its_lineage_and_all_others_stay(registered: Params) -> None:
     release, outcome = adapt(registered)
     assert outcome.promoted, outcome.reason
     assert "right matches of 20 people held out, by times alone, change by +10.00 points" in outcome.reason
@@ -145,8 +145,8 @@ def test_a_promotion_that_ends_early_leaves_one_champion_with_its_graphs(
 def test_every_target_has_an_alias_that_mlflow_allows(registered: Params) -> None:
     longest = "A_b-3" * 40
     MlflowClient().set_registered_model_alias("qaconv", alias_of("challenger", longest), "1")
-    found = find_release("qaconv", alias_of("challenger", longest))
-    assert found is not None and found.version == "1"
+    release = find_release("qaconv", alias_of("challenger", longest))
+    assert release is not None and release.version == "1"
     with pytest.raises(InputError, match="is for all targets"):
         find_holder("qaconv", "challenger", longest)
 

@@ -138,15 +138,6 @@ def test_an_adaptation_that_is_killed_in_the_middle_of_a_round_resumes_to_the_sa
     assert 0 < done < len(steps) - done  # the steps before the kill were not repeated
 
 
-def test_permuted_times_train_nothing(params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    run(params, monkeypatch, permuted=True)
-    metrics = AdaptationMetrics.load(SHOP / "metrics.json")
-    assert (metrics.kept_round, metrics.right) == (0, None)
-    assert metrics.reason.startswith("times are not used: ")
-    assert weights_digest(SHOP) == weights_digest(MODELS / "qaconv")
-
-
 def _raise_at_call(number: int, call: Callable[..., Any], error: type[Exception]) -> Callable[..., Any]:
     calls = 0
 
@@ -166,11 +157,12 @@ def test_matches_of_another_network_are_refused(params: Params, copy: Path) -> N
         adapt(params, "shop")
 
 
-def test_without_times_the_network_stays_as_it_was(
-    params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("changes", [{"times": False}, {"permuted": True}], ids=["no times", "permuted times"])
+def test_without_times_that_help_the_network_stays_as_it_was(
+    params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, bool]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    run(params, monkeypatch, times=False)
+    run(params, monkeypatch, **changes)
     metrics = AdaptationMetrics.load(SHOP / "metrics.json")
     assert (metrics.kept_round, metrics.right) == (0, None)
     assert metrics.reason.startswith("times are not used: ")

@@ -1,4 +1,4 @@
-"""Companions are told from one person where one camera shows two people who look different."""
+"""Companions and one person are kept apart where one camera shows two people who look different."""
 
 from types import SimpleNamespace
 from typing import cast
