@@ -29,7 +29,8 @@ class MarkedAnswers:
         marked: number of marked answers.
         right: number of right ones among them.
         matches: number of true matches in the gallery.
-        table: a row for each bin that is not empty: mean probability, share of matches, and number of answers.
+        table: a row for each bin that is not empty: mean probability, share of matches, its standard error, and number
+            of answers.
     """
 
     threshold: float
@@ -78,7 +79,7 @@ def measure_marked(
     query_pids, gallery_pids = np.asarray(query_pids), np.asarray(gallery_pids)
     query_camids, gallery_camids = np.asarray(query_camids), np.asarray(gallery_camids)
     matches = 0
-    stated, right = [], []
+    stated, right, people = [], [], []
     answers = best_answers(ranking, probabilities, query_camids, gallery_camids, same_camera)
     for row, (best, their_probabilities) in enumerate(answers):
         is_match = gallery_pids == query_pids[row]
@@ -86,9 +87,10 @@ def measure_marked(
         matches += int(counts.sum())
         stated.append(their_probabilities)
         right.append(is_match[best])
+        people.append(np.full(len(best), query_pids[row]))
     if not matches:
         raise ValueError("no query has a true match in the gallery")
-    return _summarise(threshold, np.concatenate(stated), np.concatenate(right), matches)
+    return _summarise(threshold, np.concatenate(stated), np.concatenate(right), np.concatenate(people), matches)
 
 
 def best_answers(
@@ -115,12 +117,36 @@ def best_answers(
             yield best, stated[best]
 
 
-def _summarise(threshold: float, stated: Floats, right: NDArray[np.bool_], matches: int) -> MarkedAnswers:
+def _summarise(
+    threshold: float, stated: Floats, right: NDArray[np.bool_], people: NDArray[Any], matches: int
+) -> MarkedAnswers:
     marked = stated > threshold
     bins = np.minimum((stated * BINS).astype(np.intp), BINS - 1)
     counts = np.bincount(bins, minlength=BINS)
     filled = np.flatnonzero(counts)
-    probability = np.bincount(bins, stated, minlength=BINS)[filled] / counts[filled]
-    share = np.bincount(bins, right, minlength=BINS)[filled] / counts[filled]
-    table = pd.DataFrame({"probability": probability, "share": share, "answers": counts[filled]})
+    share = np.bincount(bins, right, minlength=BINS) / np.maximum(counts, 1)
+    table = pd.DataFrame(
+        {
+            "probability": np.bincount(bins, stated, minlength=BINS)[filled] / counts[filled],
+            "share": share[filled],
+            "share_error": _standard_errors(right - share[bins], bins, people)[filled] / counts[filled],
+            "answers": counts[filled],
+        }
+    )
     return MarkedAnswers(threshold, int(marked.sum()), int(right[marked].sum()), matches, table)
+
+
+def _standard_errors(deviations: Floats, bins: NDArray[np.intp], people: NDArray[Any]) -> Floats:
+    """Return the standard error of each bin's sum, [BINS]; the answers to one person's queries depend on each other.
+
+    It is the linearised one of a sample of clusters (Cochran, Sampling Techniques, 1977, 9A), with people as clusters.
+
+    Args:
+        deviations: of each answer from its bin's mean.
+        bins: of each answer.
+        people: that each answer's query shows.
+    """
+    _, person = np.unique(people, return_inverse=True)
+    sums = np.bincount(person * BINS + bins, deviations, minlength=(person.max() + 1) * BINS).reshape(-1, BINS)
+    errors: Floats = np.sqrt((sums**2).sum(axis=0))
+    return errors

@@ -106,7 +106,7 @@ def write_estimates(
         "cmc": ["rank", *(cmc_column(*key) for key in keys)],
         "roc": ["method", "false_match_rate", "true_match_rate"],
         "camera_pairs": ["method", "query_camid", "gallery_camid", "queries", "rank1", "mAP"],
-        "stated": ["method", "probability", "share", "answers"],
+        "stated": ["method", "probability", "share", "share_error", "answers"],
         "reliability": ["method", "probability", "share", "weight"],
     }
     figures_of_query = [name(*key) for key in keys for name in (average_precision_column, first_rank_column)]

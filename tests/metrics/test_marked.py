@@ -32,3 +32,13 @@ def test_only_the_best_answers_count_and_the_others_lower_the_share_that_is_foun
 def test_a_target_without_true_matches_is_refused() -> None:
     with pytest.raises(ValueError, match="no query has a true match"):
         measure_marked(RANKING, PROBABILITIES, 0.5, [9], PIDS, [0], CAMIDS)
+
+
+def test_answers_to_one_person_count_together_in_the_error_of_a_share() -> None:
+    gallery = np.zeros(2, dtype=int)
+    queries = np.repeat([1, 2, 3, 4], 10)
+    stated = np.tile([0.95, 0.01], (40, 1))
+    one_for_each = measure_marked(stated, stated, 0.5, queries, [1, 9], [1] * 40, gallery)
+    assert one_for_each.table["share"].tolist() == [0, 0.25]
+    expected = np.sqrt(7.5**2 + 3 * 2.5**2) / 40  # of ten answers to each person, 7.5 more or 2.5 fewer are right
+    np.testing.assert_allclose(one_for_each.table["share_error"], [0, expected])
