@@ -9,6 +9,6 @@ class AdaptConfig(Settings):
     """How the served method's network is adapted to targets; `train` has what is not here."""
 
     targets: list[Name] = Field(default_factory=list)  # some of `targets`
-    rounds: PositiveInt = 2  # at most: it stops when matches of people held out get no better
+    rounds: PositiveInt = 3  # at most: it stops when matches of people held out get no better
     epochs: PositiveInt = 4  # of a round, each of as many images as the target has; lr / 10 near the end
     lr: PositiveFloat = 0.01  # of all weights
