@@ -39,19 +39,25 @@ TRUE_LABELS = 100  # number of the round that learns them
 log = logging.getLogger(__name__)
 
 
-def main(folder: Path, share: float) -> None:
-    """Print the table."""
+def compare_with_labels(market: Manifest, share: float) -> None:
+    """Adapt to the training images of the first `share` of the time, train on their true labels, and print the table.
+
+    Args:
+        market: with training images, queries and gallery, and times.
+        share: in (0, 1].
+    """
     require_outputs([MODELS])
     params = load_params()
     method = params.method(params.registry.method)
     assert isinstance(method, TrainedMethod)
-    market = market1501.read(folder, "market")
     site, people = unlabelled_site(market, share)
     network = MODELS / params.registry.method
     device = find_device(params.machine.device)
     rows: list[list[str]] = []
     with TemporaryDirectory() as scratch:
-        adaptation = Adaptation(params, method, "market", site, network, Path(scratch) / "unfinished", device)
+        adaptation = Adaptation(
+            params, method, market.frame["domain"].iloc[0], site, network, Path(scratch) / "unfinished", device
+        )
         workers = params.machine.workers
         view = view_target(network, site, params.evaluate, Path(scratch) / "seen", device=device, workers=workers)
         rounds = adaptation.run(view)
@@ -117,4 +123,5 @@ if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     if len(sys.argv) not in (2, 3):
         sys.exit("usage: python -m benchmarks.adapting_market FOLDER [SHARE]")
-    main(Path(sys.argv[1]), float(sys.argv[2]) if len(sys.argv) == 3 else 1.0)
+    dataset = market1501.read(Path(sys.argv[1]), "market")
+    compare_with_labels(dataset, float(sys.argv[2]) if len(sys.argv) == 3 else 1.0)

@@ -52,6 +52,7 @@ BUILT_IN: dict[Group, dict[str, str]] = {
     },
     "sampler": {
         "pk": "qaconv.data.samplers.pk:PKSampler",
+        "across_cameras": "qaconv.data.samplers.across_cameras:AcrossCamerasSampler",
         "graph": "qaconv.data.samplers.graph:GraphSampler",
         "domain_balanced": "qaconv.data.samplers.domain_balanced:DomainBalancedSampler",
         "random": "qaconv.data.samplers.random:RandomSampler",

@@ -7,8 +7,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from qaconv.identities import Identities
-
 LEAST_IMAGES = 3  # of an identity that is trained on
 HELD_OUT = 0.2  # share of the first identities whose sightings are never trained on
 
@@ -27,21 +25,19 @@ def draw_held_out(identity: Ints, seed: int) -> Ints:
     return _number(identity, np.isin(identity, drawn))
 
 
-def choose_core(camid: Ints, identities: Identities, held_out: Ints, least_probability: float) -> Ints:
+def choose_core(camid: Ints, identity: Ints, held_out: Ints) -> Ints:
     """Return the label of each sighting that is trained on, from 0; -1 of the others, [N].
 
-    An identity is trained on if two cameras see it, in at least LEAST_IMAGES sightings that surely belong to it.
+    An identity is trained on if two cameras see it, in at least LEAST_IMAGES sightings.
 
     Args:
         camid: of each sighting, [N].
-        identities: of the sightings.
+        identity: of each sighting, [N].
         held_out: as of `draw_held_out`, [N].
-        least_probability: that a sighting belongs to its identity.
     """
-    sure = (held_out < 0) & (identities.probability >= least_probability)
-    groups = pd.Series(camid[sure]).groupby(identities.identity[sure])
+    groups = pd.Series(camid).groupby(identity)
     kept = groups.size().index[(groups.size() >= LEAST_IMAGES) & (groups.nunique() >= 2)]
-    return _number(identities.identity, sure & np.isin(identities.identity, kept))
+    return _number(identity, (held_out < 0) & np.isin(identity, kept))
 
 
 def _number(identity: Ints, chosen: NDArray[np.bool_]) -> Ints:

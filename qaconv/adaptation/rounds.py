@@ -22,6 +22,7 @@ from qaconv.adaptation.view import View, view_target
 from qaconv.config import Params
 from qaconv.data.loading import Crops
 from qaconv.data.manifest import Manifest
+from qaconv.data.samplers.across_cameras import AcrossCamerasSampler
 from qaconv.data.training_reader import TrainingCrops
 from qaconv.data.transforms import build_augmentation
 from qaconv.identities.quality import estimate_purity
@@ -143,10 +144,10 @@ class Adaptation:
         if last.profile.match_odds is None:
             return f"times are not used after round {number - 1}: {last.profile.reason}"
         camid = last.sightings["camid"].to_numpy()
-        labels = choose_core(camid, last.identities, held_out, self.params.adapt.least_probability)
+        labels = choose_core(camid, last.identities.identity, held_out)
         identities = int(labels.max(initial=-1)) + 1
         if identities < (needed := self.method.train.identities_per_batch):
-            return f"{identities} identities are sure enough to train on; at least {needed} are needed"
+            return f"{identities} identities are on two cameras; at least {needed} are needed"
         core = labels >= 0
         purity = estimate_purity(labels[core], last.people[:, core]).value
         network = self.train_round(number, labels)
@@ -172,7 +173,7 @@ class Adaptation:
         """
         folder = self.unfinished / f"round-{number}"
         table = self._table(labels)
-        recipe = self.recipe | {"round": number}
+        recipe = self.recipe | {"round": number, "sightings": len(labels)}
         described = json.dumps(recipe, sort_keys=True) + table.to_csv(index=False)
         fingerprint = sha256(described.encode()).hexdigest()
         if (folder / "model.json").is_file() and load_network(folder)[1][FINGERPRINT] == fingerprint:
@@ -181,24 +182,26 @@ class Adaptation:
         network, _ = load_network(self.network)
         size = network.architecture.image
         crops = Crops(table["path"].tolist(), size)
-        augmentation = build_augmentation(self.method.augment, size)
+        augmentation = build_augmentation(self.trained_by.augment, size)
         settings = self.params.adapt
+        epochs = max(1, round(settings.epochs * len(labels) / len(table)))  # as many steps as if all were trained on
         state = self.unfinished / "training.pt"
         history = train(
             network,
             TrainingCrops(crops, table["label"].tolist(), augmentation),
             np.full(len(table), self.target),
-            self.method.train.model_copy(
+            table["camid"].to_numpy(),
+            self.trained_by.train.model_copy(
                 update={
-                    "epochs": settings.epochs,
+                    "epochs": epochs,
                     "lr": settings.lr,
                     "backbone_lr": settings.lr,
-                    "lr_drop_epoch": max(1, settings.epochs - 1),
+                    "lr_drop_epoch": max(1, epochs - 1),
                     "lr_drop_when_loss_below": 0.0,
                     "lr_drop_by": "training_loss",
                 }
             ),
-            self.method,
+            self.trained_by,
             holdout=None,
             seed=self.params.seed + number,
             device=self.device,
@@ -220,12 +223,18 @@ class Adaptation:
             "network": weights_digest(self.network),
             "seed": self.params.seed,
             "adapt": self.params.adapt.model_dump(exclude={"targets", "rounds"}),
-            "method": self.method.model_dump(),
+            "method": self.trained_by.model_dump(),
             "torch": torch.__version__,
         }
 
+    @cached_property
+    def trained_by(self) -> TrainedMethod:
+        """The method, with batches across cameras."""
+        return self.method.model_copy(update={"sampler": AcrossCamerasSampler()})
+
     def _table(self, labels: Ints) -> pd.DataFrame:
-        """Return path and label of each image to train on."""
+        """Return path, camera and label of each image to train on."""
         core = labels >= 0
-        images = self.manifest.sightings()["image"].to_numpy()[core]
-        return pd.DataFrame({"path": [self.manifest.root / image for image in images], "label": labels[core]})
+        sightings = self.manifest.sightings()[core]
+        paths = [self.manifest.root / image for image in sightings["image"]]
+        return pd.DataFrame({"path": paths, "camid": sightings["camid"].to_numpy(), "label": labels[core]})

@@ -44,6 +44,7 @@ def train_on(network: Network, method: TrainedMethod, sources: Sources) -> pd.Da
         network,
         TrainingCrops(Crops(paths, method.image), sources.table["label"].tolist(), vary),
         sources.table["domain"].to_numpy(),
+        sources.table["camid"].to_numpy(),
         method.train,
         method,
         holdout=sources.holdout,

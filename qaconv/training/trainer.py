@@ -52,6 +52,7 @@ def train(
     network: Network,
     crops: TrainingCrops,
     domains: NDArray[np.str_],
+    camids: NDArray[np.int64],
     config: TrainConfig,
     method: TrainedMethod,
     *,
@@ -69,6 +70,7 @@ def train(
         network: the network to train. It is moved to `device`.
         crops: the training images and their labels.
         domains: camera network of each image, [N].
+        camids: camera of each image in its network, [N].
         config: the recipe.
         method: the loss and the sampler.
         holdout: people who are not among the crops; required if the recipe's schedule watches them.
@@ -87,7 +89,7 @@ def train(
     """
     labels = np.asarray(crops.labels, dtype=np.int64)
     score = partial(_score_images, network, crops, device=device, workers=workers)
-    images = TrainingImages(labels, domains, config.identities_per_batch, config.images_per_identity, score)
+    images = TrainingImages(labels, domains, camids, config.identities_per_batch, config.images_per_identity, score)
     method.sampler.check(images)
     with torch.random.fork_rng():
         torch.manual_seed(seed)

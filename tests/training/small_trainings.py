@@ -23,6 +23,7 @@ from qaconv.training.methods.trained import TrainedMethod
 SIZE = ImageConfig(height=32, width=16)
 PEOPLE, IMAGES = 6, 5
 DOMAINS = np.repeat(["near", "far"], [2 * IMAGES, 4 * IMAGES])
+CAMIDS = np.tile(np.arange(IMAGES), PEOPLE)
 BACKBONE = BackboneConfig(name="resnet18", last_layer="layer2", neck_channels=8, weights="none")
 AUGMENT = AugmentConfig(pad=2, rotation_degrees=5, flip=0.5, colour_jitter=0.5, occlusion=0.5)
 RECIPE = TrainConfig(
@@ -84,6 +85,7 @@ def run(
         network,
         crops,
         DOMAINS,
+        CAMIDS,
         recipe,
         method,
         holdout=holdout,

@@ -28,6 +28,7 @@ class TrainingImages:
     Attributes:
         labels: person index of each image, [N].
         domains: camera network of each image, [N]; a person belongs to one.
+        camids: camera of each image in its network, [N].
         identities: people in a batch, `train.identities_per_batch`.
         images: images of each person in a batch, `train.images_per_identity`.
         score: match images with the network as it is now: their rows, [n], to logits [n, n].
@@ -35,6 +36,7 @@ class TrainingImages:
 
     labels: NDArray[np.int64]
     domains: NDArray[np.str_]
+    camids: NDArray[np.int64]
     identities: int
     images: int
     score: Callable[[Sequence[int]], NDArray[np.float32]]

@@ -40,7 +40,15 @@ def domain_batches(
         images: images of each person, K.
         rng: draws the order, the images and the augmentation seeds.
     """
+    groups = draw_people(labels, domains, identities=identities, images=images, rng=rng)
     deck = Deck(labels, rng)
+    return [[draw for label in group for draw in deck.deal(label, images)] for group in groups]
+
+
+def draw_people(
+    labels: NDArray[np.int64], domains: NDArray[Any], *, identities: int, images: int, rng: np.random.Generator
+) -> list[list[int]]:
+    """Draw the people of each batch of an epoch; arguments as of `domain_batches`."""
     names = np.unique(domains)
     people = {name: np.unique(labels[domains == name]) for name in names.tolist()}
     shuffled: dict[object, list[int]] = {name: [] for name in people}
@@ -50,7 +58,7 @@ def domain_batches(
         for turn, name in enumerate(people):
             count = (identities + (turn + batch) % len(people)) // len(people)
             groups[-1] += _take(shuffled[name], people[name], count, rng)
-    return [[draw for label in group for draw in deck.deal(label, images)] for group in groups]
+    return groups
 
 
 def _take(left: list[int], people: NDArray[np.int64], count: int, rng: np.random.Generator) -> list[int]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from qaconv.config.kinds import SamplerSettings
 from qaconv.data.samplers import TrainingImages
+from qaconv.data.samplers.across_cameras import AcrossCamerasSampler, across_camera_batches
 from qaconv.data.samplers.domain_balanced import DomainBalancedSampler, domain_batches
 from qaconv.data.samplers.graph import GraphSampler, graph_batches, one_image_each
 from qaconv.data.samplers.pk import PKSampler, pk_batches
@@ -66,6 +67,7 @@ def test_one_image_each_follows_the_order_of_the_people() -> None:
 
 
 DOMAINS = np.where(LABELS < 3, "small", "large")  # three people and seven
+CAMIDS = np.concatenate([np.arange(count) // 4 for count in range(1, 11)])  # up to four images each, on three cameras
 
 
 @given(SEEDS, st.integers(2, 6))
@@ -87,6 +89,24 @@ def test_one_domain_alone_is_drawn_as_by_pk() -> None:
     assert balanced == pk_batches(LABELS, identities=3, images=2, rng=np.random.default_rng(1))
 
 
+@given(SEEDS, st.integers(2, 5))
+def test_a_person_is_on_as_many_cameras_as_can_be_in_a_batch_across_cameras(seed: int, images: int) -> None:
+    shown: Counter[int] = Counter()
+    rng = np.random.default_rng(seed)
+    for batch in across_camera_batches(LABELS, CAMIDS, identities=4, images=images, rng=rng):
+        assert len(batch) == 4 * images
+        people = Counter(int(LABELS[draw.row]) for draw in batch)
+        assert set(people.values()) == {images} and len(people) == 4
+        for person in people:
+            cameras = Counter(int(CAMIDS[draw.row]) for draw in batch if LABELS[draw.row] == person)
+            assert len(cameras) == min(images, len(set(CAMIDS[person == LABELS])))
+            assert max(cameras.values()) - min(cameras.values()) <= 1
+        shown.update(draw.row for draw in batch)
+    for person, camid in {*zip(LABELS.tolist(), CAMIDS.tolist(), strict=True)}:
+        counts = [shown[row] for row in np.flatnonzero((person == LABELS) & (camid == CAMIDS)).tolist()]
+        assert max(counts) - min(counts) <= 1  # no image returns before the others of its person and camera
+
+
 @given(SEEDS, st.integers(1, 20))
 def test_a_random_epoch_shows_no_image_twice_and_leaves_out_less_than_a_batch(seed: int, size: int) -> None:
     batches = random_batches(LABELS, size=size, rng=np.random.default_rng(seed))
@@ -102,10 +122,12 @@ def score(rows: Sequence[int]) -> NDArray[np.float32]:
     return scores
 
 
-IMAGES = TrainingImages(LABELS, DOMAINS, identities=4, images=2, score=score)
+IMAGES = TrainingImages(LABELS, DOMAINS, CAMIDS, identities=4, images=2, score=score)
 
 
-@pytest.mark.parametrize("sampler", [PKSampler(), GraphSampler(), DomainBalancedSampler(), RandomSampler()])
+@pytest.mark.parametrize(
+    "sampler", [PKSampler(), GraphSampler(), DomainBalancedSampler(), AcrossCamerasSampler(), RandomSampler()]
+)
 def test_samplers_state_whether_each_person_in_a_batch_has_two_images(sampler: SamplerSettings) -> None:
     batches = sampler.batches(IMAGES, np.random.default_rng(0))
     assert {len(batch) for batch in batches} == {8}
@@ -121,18 +143,18 @@ def test_graph_sampler_puts_the_people_of_the_highest_scores_together() -> None:
 
 @pytest.mark.parametrize("sampler", [PKSampler(), GraphSampler()])
 def test_a_batch_of_all_people_is_allowed_and_one_of_more_is_not(sampler: SamplerSettings) -> None:
-    sampler.check(TrainingImages(LABELS, DOMAINS, identities=10, images=2, score=score))
+    sampler.check(TrainingImages(LABELS, DOMAINS, CAMIDS, identities=10, images=2, score=score))
     with pytest.raises(InputError, match=r"must be in 2\.\.10, got 11: .* 11 people of all sources"):
-        sampler.check(TrainingImages(LABELS, DOMAINS, identities=11, images=2, score=score))
+        sampler.check(TrainingImages(LABELS, DOMAINS, CAMIDS, identities=11, images=2, score=score))
 
 
 def test_domain_balanced_needs_its_people_in_each_domain() -> None:
-    DomainBalancedSampler().check(TrainingImages(LABELS, DOMAINS, identities=6, images=2, score=score))
+    DomainBalancedSampler().check(TrainingImages(LABELS, DOMAINS, CAMIDS, identities=6, images=2, score=score))
     with pytest.raises(InputError, match=r"must be in 2\.\.6, got 7: .* 4 people of small, .* have 3"):
-        DomainBalancedSampler().check(TrainingImages(LABELS, DOMAINS, identities=7, images=2, score=score))
+        DomainBalancedSampler().check(TrainingImages(LABELS, DOMAINS, CAMIDS, identities=7, images=2, score=score))
 
 
 def test_random_needs_the_images_of_a_batch_on_any_number_of_people() -> None:
-    RandomSampler().check(TrainingImages(LABELS, DOMAINS, identities=11, images=5, score=score))
+    RandomSampler().check(TrainingImages(LABELS, DOMAINS, CAMIDS, identities=11, images=5, score=score))
     with pytest.raises(InputError, match=r"must be at most 55, the training images, got 14 x 4"):
-        RandomSampler().check(TrainingImages(LABELS, DOMAINS, identities=14, images=4, score=score))
+        RandomSampler().check(TrainingImages(LABELS, DOMAINS, CAMIDS, identities=14, images=4, score=score))
