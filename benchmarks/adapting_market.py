@@ -28,7 +28,7 @@ from qaconv.data.manifest import JUNK, UNLABELLED, Manifest
 from qaconv.matching import score_matrix
 from qaconv.metrics import evaluate_ranking
 from qaconv.metrics.target_sightings import EvaluatedSightings
-from qaconv.models.checkpoint import load_network
+from qaconv.models.checkpoint import load_head
 from qaconv.paths import MODELS
 from qaconv.release.feature_maps import encode_sightings
 from qaconv.training.device import find_device
@@ -99,21 +99,19 @@ def unlabelled_site(market: Manifest, share: float) -> tuple[Manifest, NDArray[n
 
 def measure(network: Path, market: Manifest, params: Params, folder: Path) -> str:
     """Return direct rank-1 and mAP on query and gallery, in per cent."""
-    loaded, _ = load_network(network)
     frame = market.frame[(market.frame["split"] != "train") & (market.frame["pid"] != JUNK)]
     with TemporaryDirectory(dir=folder) as maps:
         store = encode_sightings(
-            loaded,
+            network,
             replace(market, frame=frame),
             Path(maps) / "maps",
-            model="",
             device=find_device(params.machine.device),
             batch_size=params.evaluate.batch_size,
             workers=params.machine.workers,
         )
         queries = int((frame["split"] == "query").sum())
         halves = store.block(0, queries), store.block(queries, len(store))
-        logits = score_matrix(*halves, loaded.head, engine="int8", progress=True)
+        logits = score_matrix(*halves, load_head(network, store.shape[1:]), engine="int8", progress=True)
     sightings = EvaluatedSightings(frame, market.root)
     ranking = evaluate_ranking(logits, *sightings.identities, same_camera=sightings.same_camera)
     return f"{100 * ranking.cmc[0]:.1f} / {100 * ranking.mean_average_precision:.1f}"

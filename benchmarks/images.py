@@ -20,6 +20,7 @@ from qaconv.config import BackboneConfig, ImageConfig, SiteConfig, load_params
 from qaconv.data.loading import Crops, Encode, encode_batches, in_torch
 from qaconv.models.checkpoint import Architecture, Network, build_network
 from qaconv.release.encoding import fastest
+from qaconv.release.graphs import encoder_graph
 from qaconv.runtime.decode import decode_image
 from qaconv.runtime.resize import resize
 from qaconv.synthetic.render import render_site
@@ -58,7 +59,7 @@ def rows() -> Iterator[Row]:
         yield compare(
             "files to maps 96 x 48, ResNet-18 to layer2",
             partial(_read_then_encode, deepcopy(network), paths),
-            partial(_files_to_maps, fastest(network, CPU), paths),
+            partial(_files_to_maps, fastest(network, encoder_graph(network), CPU), paths),
             items=count,
             bound=_encoder_bound(network, count),
             note="plain reads a batch of 256 with Pillow, then encodes it",
@@ -71,7 +72,8 @@ def _encoding(name: str, network: Network, images: Tensor) -> Iterator[Row]:
     """Compare eager PyTorch on all images at once with PyTorch and ONNX Runtime as the project calls them."""
     bound = _encoder_bound(network, len(images))
     plain = partial(_encode, deepcopy(network), images, len(images))  # as _encode changes the memory format
-    for runtime, ours in (("PyTorch", in_torch(network.encoder, CPU)), ("ONNX Runtime", fastest(network, CPU))):
+    by_graph = fastest(network, encoder_graph(network), CPU)
+    for runtime, ours in (("PyTorch", in_torch(network.encoder, CPU)), ("ONNX Runtime", by_graph)):
         call = partial(_encode_each, ours, images.split(BATCH))
         yield compare(f"{name}: eager PyTorch, {runtime}", plain, call, items=len(images), bound=bound)
 

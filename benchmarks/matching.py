@@ -29,6 +29,7 @@ from qaconv.matching.tiles import ENGINES
 from qaconv.metrics import evaluate_ranking
 from qaconv.models import QAConv
 from qaconv.models.checkpoint import Network, load_network
+from qaconv.models.description import ENCODER_GRAPH
 from qaconv.paths import MODELS, PREPARED
 from qaconv.release.encoding import fastest
 from qaconv.runtime.kernel import KernelMatcher, load_kernel
@@ -149,7 +150,7 @@ def _network() -> Network:
 
 @cache
 def _encoder() -> Encode:
-    return fastest(_network(), torch.device("cpu"))
+    return fastest(_network(), MODELS / METHOD / ENCODER_GRAPH, torch.device("cpu"))
 
 
 def _crops(split: str) -> list[Path]:

@@ -77,7 +77,7 @@ def draw_target(folder: Path, queries: int, gallery: int) -> None:
     backbone = BackboneConfig(name="resnet18", last_layer="layer2", neck_channels=SHAPE[0], weights="none")
     image = ImageConfig(height=8 * SHAPE[1], width=8 * SHAPE[2])
     network = build_network(Architecture(backbone=backbone, image=image, pooled=False), seed=1)
-    save_network(network, folder / MODELS / METHOD, trained={"data": {}, "calibration": None}, tables={})
+    save_network(network, folder / MODELS / METHOD, trained={"data": {}, "calibration": None}, files={})
     count = queries + gallery
     rng = np.random.default_rng(1)
     pids = rng.integers(0, max(2, count // PER_PERSON), count)

@@ -28,9 +28,11 @@ from flows.steps import Step, load_steps
 from qaconv import registry
 from qaconv.config import Params, load_params
 from qaconv.errors import InputError
-from qaconv.registry import promotion, runs
+from qaconv.registry import promotion, runs, sites
 from qaconv.registry.descriptions import ESTIMATES, RESULTS, estimate_rows, result_rows
 from qaconv.release.gate import Outcome
+
+TITLES = (RESULTS, ESTIMATES, sites.ADAPTED_ROWS)  # of the tables of a retraining
 
 
 @dataclass(frozen=True)
@@ -40,12 +42,14 @@ class Retraining:
     Attributes:
         results: one row for each target with labels and method.
         estimates: one row for each target without labels and method.
+        adapted: two rows for each target that was adapted to, the network as trained and the adapted one.
         release: the registered version.
         outcome: what the gate decided.
     """
 
     results: list[dict[str, str]]
     estimates: list[dict[str, str]]
+    adapted: list[dict[str, str]]
     release: registry.Release
     outcome: Outcome
 
@@ -79,15 +83,13 @@ def retrain(changes: dict[str, Any] | None = None, fan_out: bool = False) -> Ret
         release = register(params, metrics)
         outcome = promote(params, release)
         report = publish_report(release, outcome)
-    results = result_rows(params, metrics)
-    estimates = estimate_rows(params, metrics)
-    if results:
-        create_table_artifact(results, key="results", description=RESULTS)
-    if estimates:
-        create_table_artifact(estimates, key="estimates", description=ESTIMATES)
+    tables = (result_rows(params, metrics), estimate_rows(params, metrics), sites.adapted_rows(params))
+    for key, title, rows in zip(("results", "estimates", "adapted"), TITLES, tables, strict=True):
+        if rows:
+            create_table_artifact(rows, key=key, description=title)
     create_markdown_artifact(promotion_page(outcome), key="promotion")
     create_markdown_artifact(f"[What the model can do, and examples]({report})", key="report")
-    return Retraining(results, estimates, release, outcome)
+    return Retraining(*tables, release, outcome)
 
 
 @task(tags=["dvc"], cache_policy=NO_CACHE)
@@ -171,7 +173,7 @@ def main() -> None:
 
 
 def _show(retraining: Retraining, console: Console) -> None:
-    for title, rows in ((RESULTS, retraining.results), (ESTIMATES, retraining.estimates)):
+    for title, rows in zip(TITLES, (retraining.results, retraining.estimates, retraining.adapted), strict=True):
         if rows:
             console.print(_table(title, rows))
     release = retraining.release
@@ -192,7 +194,7 @@ def _show(retraining: Retraining, console: Console) -> None:
 def _table(title: str, rows: list[dict[str, str]]) -> Table:
     table = Table(title=title, title_justify="left")
     for column in rows[0]:
-        table.add_column(column, justify="left" if column in ("target", "model") else "right")
+        table.add_column(column, justify="left" if column in ("target", "model", "network") else "right")
     for row in rows:
         table.add_row(*row.values())
     return table

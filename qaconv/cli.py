@@ -193,7 +193,7 @@ def import_checkpoint(
         config = import_module("qaconv.config")
         network, release = official.load_official(file, config.ImageConfig(height=height, width=width))
         trained = {"data": {"official_checkpoint": file.name, "release": release}, "calibration": None}
-        import_module("qaconv.models.checkpoint").save_network(network, output, trained, {})
+        import_module("qaconv.release.graphs").save_with_graph(network, output, trained, {})
         typer.echo(f"{file}: release {release}, {network.architecture.backbone.name}; written to {output}")
 
 

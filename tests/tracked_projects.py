@@ -121,6 +121,7 @@ def write_project(folder: Path, maps: Mapping[str, float] = {"station": 0.25, "m
     """Write params, outputs and dvc.lock of a project that has been run; `maps` is QAConv's direct mAP by target."""
     settings = yaml.safe_load((REPOSITORY / "params.yaml").read_text(encoding="utf-8"))
     settings["targets"] = list(maps)
+    settings["adapt"]["targets"] = []
     settings["gate"]["min_gain"] = 0.5
     write(folder / "params.yaml", yaml.safe_dump(settings))
     for method in METHODS:

@@ -40,8 +40,8 @@ class AdaptationMetrics(_Part):
     Attributes:
         kept_round: whose network was kept; 0: the one that it began with.
         reason: why no further round was trained, for people.
-        right: share of right ones among the mutual best matches of people held out, by times alone. None where times
-            are not used.
+        right: share of right ones among the best matches on each other camera of people held out, by times alone. None
+            where times are not used.
         answers: F1 of the marked matches, by people's answers. None where there are too few, or nothing is marked.
         reviewed_precision: highest share of right ones among the matches that the adapted network marks which answers
             allow, the upper end of the interval. None likewise.

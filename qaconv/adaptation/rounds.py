@@ -26,8 +26,9 @@ from qaconv.data.samplers.across_cameras import AcrossCamerasSampler
 from qaconv.data.training_reader import TrainingCrops
 from qaconv.data.transforms import build_augmentation
 from qaconv.identities.quality import estimate_purity
-from qaconv.models.checkpoint import load_network, save_network
+from qaconv.models.checkpoint import load_network
 from qaconv.models.description import weights_digest
+from qaconv.release.graphs import save_with_graph
 from qaconv.training.methods.trained import TrainedMethod
 from qaconv.training.trainer import train
 
@@ -210,8 +211,8 @@ class Adaptation:
             state_path=state,
             fingerprint=fingerprint,
         )
-        tables = {"history.csv": history.to_csv(index=False, lineterminator="\n")}
-        save_network(network, folder, {FINGERPRINT: fingerprint}, tables)
+        files = {"history.csv": history.to_csv(index=False, lineterminator="\n")}
+        save_with_graph(network, folder, {FINGERPRINT: fingerprint}, files)
         state.unlink()
         return folder
 

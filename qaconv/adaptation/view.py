@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from scipy.special import expit
 
 from qaconv.config import EvaluateConfig
 from qaconv.data.manifest import Manifest, is_measured
@@ -20,11 +19,12 @@ from qaconv.identities import Edges, Identities, find_edges, identify
 from qaconv.identities.draws import draw_people
 from qaconv.matching.blocks import Job, join_blocks, match_blocks
 from qaconv.matching.results import Matched, Matches, save_reranked
+from qaconv.matching.target_profile import fit_target_profile
 from qaconv.matching.target_reranking import make_pair_distances, rerank_target
-from qaconv.models.checkpoint import load_network
+from qaconv.models.checkpoint import load_head
 from qaconv.models.description import weights_digest
 from qaconv.release.feature_maps import encode_sightings
-from qaconv.tlift import TLiftProfile, fit_profile
+from qaconv.tlift import TLiftProfile
 
 
 @dataclass(frozen=True)
@@ -71,31 +71,22 @@ def view_target(
         workers: threads that read images.
     """
     shutil.rmtree(folder, ignore_errors=True)
-    loaded, _ = load_network(network)
-    model = weights_digest(network)
     store = encode_sightings(
-        loaded, manifest, folder / "maps", model=model, device=device, batch_size=config.batch_size, workers=workers
+        network, manifest, folder / "maps", device=device, batch_size=config.batch_size, workers=workers
     )
+    head = load_head(network, store.shape[1:])
     sightings = manifest.sightings()
     queries = int((sightings["split"] == "query").sum())
     measured = is_measured(sightings)  # for measuring alone: neighbours and logits are those of all sightings
-    job = Job.plan(store, loaded.head, queries, measured, config.engine)
+    job = Job.plan(store, head, queries, measured, config.engine)
     match_blocks(job, folder / "blocks", device)
     join_blocks(job, folder / "blocks", folder / "matches")
-    distances_of = make_pair_distances(store, loaded.head, config.engine, device)
+    distances_of = make_pair_distances(store, head, config.engine, device)
     reranked = folder / "reranked"
     reranked.mkdir()
     chosen, facts = config.rerank.choose(sightings["camid"].to_numpy(), distances_of)
     scores = rerank_target(chosen, Matched.open(folder / "matches"), distances_of, measured)
-    save_reranked(reranked, *scores, model, chosen, facts)
-    matches = Matches.open(folder / "matches", reranked, manifest.frame["domain"].iloc[0])
-    profile = fit_profile(
-        matches.neighbours,
-        expit(matches.neighbour_logits),
-        sightings["camid"],
-        sightings["time_s"],
-        reranked=matches.nearest_reranked(),
-        drawn=matches.draw_pairs(),
-        tracks=sightings["track"],
-    )
-    return View(sightings, matches, profile)
+    save_reranked(reranked, *scores, weights_digest(network), chosen, facts)
+    target = manifest.frame["domain"].iloc[0]
+    matches = Matches.open(folder / "matches", reranked, target)
+    return View(sightings, matches, fit_target_profile(matches, manifest, target))

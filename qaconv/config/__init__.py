@@ -207,10 +207,23 @@ class Params(Settings):
             if unknown:
                 raise ValueError(f"{key} names unknown datasets {unknown}, allowed: {', '.join(sorted(self.datasets))}")
         if unknown := sorted(set(self.adapt.targets) - set(self.targets)):
-            raise ValueError(f"adapt.targets names unknown targets {unknown}, allowed: {', '.join(self.targets)}")
+            raise ValueError(
+                f"adapt.targets names {', '.join(unknown)}, which must be in targets too, allowed: "
+                f"{', '.join(self.targets)}, or [] to adapt to none"
+            )
         if unknown := sorted(set(self.serve.retention_days) - set(self.targets)):
             raise ValueError(
                 f"serve.retention_days names unknown targets {unknown}, allowed: {', '.join(self.targets)}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _adapted_method_is_trained(self) -> Self:
+        served = self.methods.get(self.registry.method)
+        if self.adapt.targets and served and not served.trains:
+            raise ValueError(
+                f"adapt.targets must be [], as {self.registry.method} (registry.method) is of kind {served.kind}, "
+                "which is not trained here"
             )
         return self
 

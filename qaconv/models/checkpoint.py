@@ -1,7 +1,7 @@
 """Save and load networks: weights as safetensors, and their description as JSON."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,21 +74,21 @@ def build_network(architecture: Architecture | GraphArchitecture, seed: int) -> 
     return network
 
 
-def save_network(network: Network, folder: Path, trained: dict[str, Any], tables: dict[str, str]) -> None:
-    """Save a network as `weights.safetensors` and `model.json`, with text files.
+def save_network(network: Network, folder: Path, trained: dict[str, Any], files: Mapping[str, str | bytes]) -> None:
+    """Save a network as `weights.safetensors` and `model.json`, with further files.
 
     Args:
         network: the network, on any device.
         folder: where to save it. An existing folder is replaced as a whole.
         trained: what it was trained on and how, as JSON; it goes into `model.json`.
-        tables: text by file name, such as the training's history.
+        files: content by file name, such as the training's history.
     """
     weights = {name: value.cpu().contiguous() for name, value in _state(network).items()}
     with replacing_folder(folder) as new_folder:
         save_file(weights, new_folder / "weights.safetensors")
         write_json(new_folder / "model.json", {"architecture": network.architecture.model_dump(), "trained": trained})
-        for name, text in tables.items():
-            (new_folder / name).write_text(text, encoding="utf-8")
+        for name, content in files.items():
+            (new_folder / name).write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 def load_network(folder: Path | str) -> tuple[Network, dict[str, Any]]:
@@ -106,7 +106,7 @@ def load_network(folder: Path | str) -> tuple[Network, dict[str, Any]]:
         >>> image = ImageConfig(height=64, width=32)
         >>> network = build_network(Architecture(backbone=backbone, image=image, pooled=False), seed=1)
         >>> folder = Path(tempfile.mkdtemp()) / "model"
-        >>> save_network(network, folder, trained={"epochs": 6}, tables={})
+        >>> save_network(network, folder, trained={"epochs": 6}, files={})
         >>> loaded, trained = load_network(folder)
         >>> loaded.encoder.map_size(64, 32), trained
         ((8, 4), {'epochs': 6})

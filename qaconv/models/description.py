@@ -7,6 +7,8 @@ from typing import Any
 
 from qaconv.errors import InputError
 
+ENCODER_GRAPH = "encoder.onnx"  # file of a saved network: its encoder, by which targets are encoded on a CPU
+
 
 def read_trained(folder: Path) -> dict[str, Any]:
     """Read what a network was trained on and how, as `save_network` has written it.

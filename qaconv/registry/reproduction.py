@@ -67,8 +67,8 @@ def reproduce(uri: str, project: Path = Path()) -> Reproduction:
         run = _recorded_run(release, recorded)
         params = load_recorded_params(recorded / PARAMS)
         clone = _clone(project, Path(folder) / "clone", run.data.tags["git_commit"])
-        for path in (PARAMS, DVC_LOCK):
-            (clone / path).write_bytes((recorded / path).read_bytes())
+        (clone / PARAMS).write_bytes((recorded / PARAMS).read_bytes())
+        (clone / DVC_LOCK).unlink(missing_ok=True)  # the new one has only the stages that have run
         fetch_starts(params, clone)
         _run(clone, "dvc", "config", "--local", "cache.dir", str(Path(folder) / "cache"))
         if tracked := _run(clone, "git", "ls-files", "*.dvc").split():
@@ -80,13 +80,13 @@ def reproduce(uri: str, project: Path = Path()) -> Reproduction:
         metrics = load_site_metrics(release.site, clone) if release.site else load_metrics(params, clone)
         on_gpu = find_device(params.machine.device).type != "cpu"
     bytes_differ = [
-        f"{path}: was {old.get(path)}, is {new.get(path)}" for path in {**old, **new} if old.get(path) != new.get(path)
+        f"{path}: was {old.get(path)}, is {digest}" for path, digest in new.items() if old.get(path) != digest
     ]
     known = {name: value for name, value in run.data.metrics.items() if name in metrics}
     missing = [f"{name}: was not recorded" for name in metrics if name not in known]
     values = list(_changed(known, metrics, GPU_TOLERANCE if on_gpu else 0.0))
     differences, notes = ([], bytes_differ) if on_gpu else (bytes_differ, [])
-    return Reproduction(release, len(old) + len(metrics), [*differences, *missing, *values], notes)
+    return Reproduction(release, len(new) + len(metrics), [*differences, *missing, *values], notes)
 
 
 def _find(uri: str) -> Release:

@@ -21,7 +21,9 @@ from qaconv.release.site_evidence import Gain, SiteEvidence
 from qaconv.runtime.contract import CONTRACT, ENCODER, Contract
 from qaconv.tlift import TLiftProfile
 
+ADAPTED_ROWS = "Adapted without labels: the network as trained, and the adapted one"
 KEPT_ROUND = "kept_round"  # tag: whose network was kept
+UNKNOWN = "–"  # times are not used, or nobody was held out
 MODEL_FILE = "model.json"
 FILES = (METRICS_FILE, "rounds.csv", MODEL_FILE, PROFILE_FILE)
 
@@ -39,6 +41,42 @@ def load_site_metrics(site: str, project: Path = Path()) -> dict[str, float]:
     """
     values = flatten(AdaptationMetrics.load(project / ADAPTED / site / METRICS_FILE).model_dump())
     return {f"{site}.adapted.{name}": float(value) for name, value in values.items() if isinstance(value, int | float)}
+
+
+def adapted_rows(params: Params) -> list[dict[str, str]]:
+    """Return two rows for each target of `adapt.targets`: the network as trained, and the adapted one, in per cent.
+
+    Raises:
+        InputError: a file of metrics is missing or damaged.
+    """
+    rows = []
+    for target in params.adapt.targets:
+        metrics = AdaptationMetrics.load(ADAPTED / target / METRICS_FILE)
+        right = metrics.right
+        shares = (right.before, right.after) if right else (None, None)
+        change = UNKNOWN
+        if right:
+            change = f"{100 * (right.after - right.before):+.1f} ({100 * right.low:.1f} to {100 * right.high:.1f})"
+        adapted = f"adapted, round {metrics.kept_round}" if metrics.kept_round else "adapted: stays as trained"
+        for network, figures, share, text in (
+            ("as trained", metrics.before, shares[0], ""),
+            (adapted, metrics.after, shares[1], change),
+        ):
+            rows.append(
+                {
+                    "target": target,
+                    "network": network,
+                    "right by times": _percent(share),
+                    "change, 95 %": text,
+                    "right pairs of identities": _percent(figures.expected_precision),
+                    "sources' mAP": _percent(figures.source_map),
+                }
+            )
+    return rows
+
+
+def _percent(share: float | None) -> str:
+    return UNKNOWN if share is None else f"{100 * share:.1f}"
 
 
 def log_adaptation(site: str) -> None:

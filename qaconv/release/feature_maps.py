@@ -10,18 +10,18 @@ from torch import Tensor
 from qaconv.data.loading import encode_batches
 from qaconv.data.manifest import Manifest
 from qaconv.matching import MapStore
-from qaconv.models.checkpoint import Network
+from qaconv.models.checkpoint import load_network
+from qaconv.models.description import ENCODER_GRAPH, weights_digest
 from qaconv.release.encoding import fastest
 
 SHARD_IMAGES = 2048  # about as many maps are written at a time
 
 
 def encode_sightings(
-    network: Network,
+    network: Path,
     manifest: Manifest,
     folder: Path,
     *,
-    model: str,
     device: torch.device,
     batch_size: int,
     workers: int,
@@ -29,22 +29,25 @@ def encode_sightings(
     """Encode queries and gallery, junk included, in the manifest's order.
 
     Args:
-        network: trained network.
+        network: folder of a network that was saved with its encoder's graph.
         manifest: images of a target.
         folder: path of the new store.
-        model: digest of the network's weights, kept with the maps.
         device: device to encode on.
         batch_size: images that are encoded at a time.
         workers: threads that read images.
+
+    Raises:
+        InputError: the folder holds no such network, or an image cannot be read.
     """
+    loaded, _ = load_network(network)
     sightings = manifest.sightings()
-    shape = (network.head.channels, network.head.height, network.head.width)
+    shape = (loaded.head.channels, loaded.head.height, loaded.head.width)
     # Not float16: re-ranking asks who is among the nearest, and jumps where rounding swaps two of them.
-    store = MapStore.create(folder, shape, dtype="float32", model=model)
+    store = MapStore.create(folder, shape, dtype="float32", model=weights_digest(network))
     batches = encode_batches(
-        fastest(network, device),
+        fastest(loaded, network / ENCODER_GRAPH, device),
         [manifest.root / image for image in sightings["image"]],
-        network.architecture.image,
+        loaded.architecture.image,
         batch_size=batch_size,
         workers=workers,
     )

@@ -1,21 +1,35 @@
-"""Export a network's encoder and matcher as ONNX graphs.
+"""Export a network's encoder and matcher as ONNX graphs, and save a network with its encoder's.
 
 N crops, Q queries, G gallery images, H x W crop size in pixels, C channels, h x w map size, S = h*w locations.
 """
 
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import onnx
 import torch
 from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 from torch import Tensor, nn
 
-from qaconv.models.checkpoint import Network
+from qaconv.models.checkpoint import Network, save_network
+from qaconv.models.description import ENCODER_GRAPH
 from qaconv.models.encoder import Encoder
 from qaconv.models.graph_encoder import GraphEncoder
 from qaconv.models.head import QAConv
 
 OPSET = 18  # what torch's exporter writes by itself, and every server in use runs
+
+
+def save_with_graph(network: Network, folder: Path, trained: dict[str, Any], files: Mapping[str, str | bytes]) -> None:
+    """Save a network with its encoder's graph, by which all targets are encoded; an export takes seconds.
+
+    Args:
+        network: the network, on any device. Its encoder is moved to the CPU.
+        folder, trained, files: as of `save_network`.
+    """
+    network.encoder.cpu()
+    save_network(network, folder, trained, {**files, ENCODER_GRAPH: encoder_graph(network)})
 
 
 def encoder_graph(network: Network) -> bytes:

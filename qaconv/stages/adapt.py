@@ -16,11 +16,11 @@ from qaconv.data.manifest import Manifest
 from qaconv.data.reviewed_pairs import load_reviewed_pairs
 from qaconv.errors import InputError
 from qaconv.matching.results import Matches
+from qaconv.matching.target_profile import correct_by_answers
 from qaconv.metrics.reviewed import estimate_reviewed
 from qaconv.models.checkpoint import load_network, save_network
 from qaconv.models.description import weights_digest
 from qaconv.paths import ADAPTED, MATCHES, MODELS, PREPARED, TLIFT, UNFINISHED
-from qaconv.stages.fit_tlift import fit_method
 from qaconv.tlift import TLiftProfile
 from qaconv.training.device import find_device, out_of_memory_names
 from qaconv.training.holdout import read_holdout
@@ -73,7 +73,7 @@ def _adapt(params: Params, target: str) -> None:
     adapted_profile = profile
     if rounds.best.number:
         kept = rounds.best.view.matches
-        adapted_profile = fit_method(kept, manifest, target, reviewed)
+        adapted_profile = correct_by_answers(rounds.best.view.profile, reviewed, sightings, kept)
         if reviewed is not None:
             answers = judge_by_answers(
                 reviewed, sightings, Marker(matches, profile), Marker(kept, adapted_profile), seed=params.seed

@@ -5,8 +5,6 @@ import logging
 from qaconv.config import Params
 from qaconv.data.manifest import Manifest
 from qaconv.files import replacing_folder
-from qaconv.models.checkpoint import load_network
-from qaconv.models.description import weights_digest
 from qaconv.paths import FEATURES, MODELS, PREPARED
 from qaconv.release.feature_maps import encode_sightings
 from qaconv.training.device import find_device, out_of_memory_names
@@ -25,12 +23,10 @@ def features(params: Params, target: str) -> None:
     device = find_device(params.machine.device)
     with out_of_memory_names("lower evaluate.batch_size"), replacing_folder(FEATURES / target) as folder:
         for method in params.methods:
-            network, _ = load_network(MODELS / method)
             store = encode_sightings(
-                network,
+                MODELS / method,
                 manifest,
                 folder / method,
-                model=weights_digest(MODELS / method),
                 device=device,
                 batch_size=params.evaluate.batch_size,
                 workers=params.machine.workers,

@@ -7,8 +7,8 @@ import pandas as pd
 
 from qaconv.config import Params
 from qaconv.files import read_file, read_json
-from qaconv.models.checkpoint import save_network
 from qaconv.paths import MODELS, SOURCES, UNFINISHED, WEIGHTS
+from qaconv.release.graphs import save_with_graph
 from qaconv.training.device import out_of_memory_names
 from qaconv.training.distributed import is_first, joined
 from qaconv.training.holdout import read_holdout
@@ -43,6 +43,6 @@ def train(params: Params, method: str) -> None:
         weights = WEIGHTS / chosen.backbone.weights
         if weights.name not in NO_FILE and weights.is_file():
             trained["began_with"] = sha256(weights.read_bytes()).hexdigest()
-        tables = {"history.csv": history.to_csv(index=False, lineterminator="\n")}
-        save_network(network, MODELS / method, trained, tables)
+        files = {"history.csv": history.to_csv(index=False, lineterminator="\n")}
+        save_with_graph(network, MODELS / method, trained, files)
         unfinished.unlink(missing_ok=True)  # a method that trains nothing has none

@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from qaconv.adaptation import rounds
 from qaconv.adaptation.view import View, view_target
 from qaconv.config import Params
 from qaconv.data.loading import in_torch
@@ -33,7 +34,8 @@ def target_params(folder: Path) -> Params:
 
 def encode_by_torch(patch: pytest.MonkeyPatch) -> None:
     """Encode without an ONNX graph, whose export takes seconds."""
-    patch.setattr(feature_maps, "fastest", lambda network, device: in_torch(network.encoder, device))
+    patch.setattr(feature_maps, "fastest", lambda network, graph, device: in_torch(network.encoder, device))
+    patch.setattr(rounds, "save_with_graph", save_network)
 
 
 def write_target(params: Params, *, pids: np.ndarray | None = None, times: bool = True, permuted: bool = False) -> View:

@@ -292,7 +292,30 @@ def test_nesting_without_end_and_aliases_of_aliases_are_refused_in_a_short_messa
 
 def test_only_targets_can_be_adapted_to(tmp_path: Path) -> None:
     message = refusal(tmp_path, lambda values: values["adapt"]["targets"].append("harbour"))
-    assert "adapt.targets names unknown targets ['harbour'], allowed: campus, station, mall, street" in message
+    assert (
+        "adapt.targets names harbour, which must be in targets too, allowed: campus, station, mall, street" in message
+    )
+
+
+def test_a_target_that_is_taken_away_is_named_where_it_is_adapted_to(tmp_path: Path) -> None:
+    message = refusal(tmp_path, lambda values: values.update(targets=["mall"]))
+    assert "adapt.targets names street, which must be in targets too, allowed: mall, or [] to adapt to none" in message
+    assert len(message.splitlines()) == 1
+
+
+def test_a_method_that_is_not_trained_here_is_not_adapted(tmp_path: Path) -> None:
+    embedding = {
+        "kind": "onnx",
+        "image": {"height": 64, "width": 32},
+        "backbone": {"weights": "reid.onnx", "channels": "bgr", "scale": 255, "mean": [0, 0, 0], "std": [1, 1, 1]},
+    }
+
+    def serve_embedding(values: dict[str, Any]) -> None:
+        values["methods"]["intel"] = embedding
+        values["registry"]["method"] = "intel"
+
+    message = refusal(tmp_path, serve_embedding)
+    assert "adapt.targets must be [], as intel (registry.method) is of kind onnx, which is not trained here" in message
 
 
 def test_message_about_two_keys_does_not_show_all_settings(tmp_path: Path) -> None:

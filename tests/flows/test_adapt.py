@@ -1,5 +1,6 @@
 """Adapt to a target of a project whose stages copy made-up files, up to the target's champion."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,13 @@ def project(pipeline: Path) -> Path:
     change_params({"adapt.targets": ["station"]})
     retrain()
     return pipeline
+
+
+def test_a_retraining_shows_the_adapted_network_next_to_the_one_as_trained(project: Path) -> None:
+    trained, adapted = json.loads(artifact_data("adapted"))
+    assert (trained["network"], trained["right by times"]) == ("as trained", "60.0")
+    assert (adapted["network"], adapted["right by times"]) == ("adapted, round 1", "70.0")
+    assert adapted["change, 95 %"] == "+10.0 (1.0 to 20.0)"
 
 
 def test_a_target_gets_its_champion_and_a_worse_adaptation_is_refused(project: Path) -> None:

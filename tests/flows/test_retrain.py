@@ -102,19 +102,21 @@ def test_a_training_that_begins_with_the_champion_has_its_number_and_its_network
     change_params({"methods.qaconv.backbone.weights": "none"})
 
 
-@pytest.mark.parametrize(("results", "estimates"), [(1, 1), (0, 1), (1, 0)])
-def test_what_was_measured_and_what_was_estimated_are_printed_apart(
-    project: Path, results: int, estimates: int
+@pytest.mark.parametrize(("results", "estimates", "adapted"), [(1, 1, 1), (0, 1, 0), (1, 0, 0)])
+def test_what_was_measured_estimated_and_adapted_is_printed_apart(
+    project: Path, results: int, estimates: int, adapted: int
 ) -> None:
     release = registry.find_release("qaconv", "1")
     assert release is not None
     measured = [{"target": "station", "direct": "12.5 / 75.0"}] * results
     estimated = [{"target": "yard", "with a match": "75.0 %"}] * estimates
+    networks = [{"target": "quay", "network": "adapted, round 1"}] * adapted
     console = Console(file=io.StringIO(), width=200)
-    _show(Retraining(measured, estimated, release, Outcome("promoted", "it is better")), console)
+    _show(Retraining(measured, estimated, networks, release, Outcome("promoted", "it is better")), console)
     printed = console.file.getvalue()  # type: ignore[attr-defined]
     assert ("rank-1 / mAP" in printed, "Estimated, no labels" in printed) == (results > 0, estimates > 0)
-    assert printed.count("yard") == estimates and printed.count("station") == results
+    assert ("Adapted without labels" in printed) == (adapted > 0)
+    assert [printed.count(name) for name in ("station", "yard", "quay")] == [results, estimates, adapted]
 
 
 def test_a_stage_that_refuses_its_input_fails_flow_and_run_with_its_message(project: Path) -> None:

@@ -31,6 +31,7 @@ SMALL = {
         "shop": {"layout": "table", "path": "data/raw/shop/sightings.csv"},
     },
     "targets": ["campus", "shop"],
+    "adapt": {"targets": []},
 }
 IMAGE = {"height": 48, "width": 24}
 TRAIN = {"identities_per_batch": 4, "images_per_identity": 2, "epochs": 2, "lr_drop_epoch": 2}

@@ -4,12 +4,14 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
+from flows.params import change_params
 from qaconv.config import Params, load_params
 from qaconv.errors import InputError
 from qaconv.registry import register
 from qaconv.registry.promotion import promote
 from qaconv.registry.reproduction import reproduce
 from qaconv.registry.runs import load_metrics, log_figures, log_files, retraining_run
+from qaconv.registry.sites import log_adaptation, register_adapted
 from tests.tracked_projects import commit_all, write, write_pipeline
 
 
@@ -44,6 +46,34 @@ def test_a_version_is_made_again_from_its_commit_after_the_project_has_changed(p
     assert made.release.version == "1"
     assert made.differences == []
     assert made.compared > 20
+
+
+def test_a_sites_version_is_made_again_by_its_own_stages_alone(project: Path) -> None:
+    change_params({"adapt.targets": ["station"]})
+    params = retrain(project)
+    with retraining_run(params, {}):
+        log_adaptation("station")
+        promote(register_adapted(params, "station"), params.gate)
+    made = reproduce("models:/qaconv@champion-station")
+    assert (made.release.site, made.differences) == ("station", [])
+    assert made.compared < reproduce("models:/qaconv@champion").compared
+
+
+def test_an_adaptation_that_comes_out_different_is_named(project: Path) -> None:
+    change_params({"adapt.targets": ["station"]})
+    stages = (project / "dvc.yaml").read_text()
+    write(
+        project / "dvc.yaml",
+        stages.replace(
+            "artifacts/adapted/\n", "artifacts/adapted/ && date +%s%N >artifacts/adapted/${item}/history.csv\n"
+        ),
+    )
+    params = retrain(project)
+    with retraining_run(params, {}):
+        log_adaptation("station")
+        register_adapted(params, "station")
+    (difference,) = reproduce("models:/qaconv@challenger-station").differences
+    assert difference.startswith("artifacts/adapted/station: was ")
 
 
 def test_a_project_in_a_folder_of_a_larger_repository_is_made_again(

@@ -26,7 +26,7 @@ def folder(site_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.chdir(tmp_path)
     set_params(PROJECT / "params.yaml", datasets={"shop": {"layout": "market1501", "path": str(site_folder)}})
     values = yaml.safe_load(Path("params.yaml").read_text())
-    values.update(targets=["shop"], sources={"datasets": ["shop"], "holdout_share": 0.25})
+    values.update(targets=["shop"], adapt={"targets": []}, sources={"datasets": ["shop"], "holdout_share": 0.25})
     for method in values["methods"].values():
         method["image"] = {"height": 32, "width": 16}
         method["backbone"].update(neck_channels=8)

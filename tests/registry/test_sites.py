@@ -14,8 +14,8 @@ from qaconv.registry import Release, find_champion, find_release, promotion
 from qaconv.registry.promotion import promote, rollback
 from qaconv.registry.releases import alias_of, find_holder
 from qaconv.registry.runs import retraining_run
-from qaconv.registry.sites import register_adapted
-from tests.tracked_projects import ADAPTED_MODEL, MODEL, MODELS, adapt, retrain, write_adapted
+from qaconv.registry.sites import adapted_rows, register_adapted
+from tests.tracked_projects import ADAPTED_MODEL, MODEL, MODELS, adapt, retrain, write, write_adapted
 
 
 def holders(alias: str) -> set[str]:
@@ -37,6 +37,17 @@ def test_a_site_gets_a_champion_with_its_lineage_and_all_others_stay(registered:
     assert (holders("champion"), holders("champion-station"), holders("challenger-station")) == ({"1"}, {"2"}, {"2"})
     lineage = tags(release)
     assert (lineage["began_with"], lineage["kept_round"], lineage["weights"]) == (MODEL, "1", ADAPTED_MODEL)
+
+
+def test_a_network_that_stays_as_trained_has_the_figures_of_the_one_as_trained(registered: Params) -> None:
+    figures = {"expected_precision": 0.75}
+    metrics = {"kept_round": 0, "reason": "times are not used", "right": None, "before": figures, "after": figures}
+    write(Path("artifacts/adapted/station/metrics.json"), json.dumps(metrics))
+    adapted = registered.adapt.model_copy(update={"targets": ["station"]})
+    first, second = adapted_rows(registered.model_copy(update={"adapt": adapted}))
+    assert second.pop("network") == "adapted: stays as trained" and first.pop("network") == "as trained"
+    assert second | {"change, 95 %": ""} == first
+    assert (first["right by times"], first["right pairs of identities"]) == ("–", "75.0")
 
 
 def test_the_same_adaptation_is_not_registered_twice(registered: Params) -> None:

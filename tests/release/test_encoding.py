@@ -14,6 +14,7 @@ from qaconv.data.loading import Crops, Encode, encode_all, encode_batches, in_to
 from qaconv.errors import InputError
 from qaconv.models.checkpoint import Architecture, Network, build_network
 from qaconv.release.encoding import fastest
+from qaconv.release.graphs import encoder_graph
 from qaconv.runtime.crops import read_crop
 
 CPU = torch.device("cpu")
@@ -31,7 +32,7 @@ def fast() -> dict[bool, tuple[Network, Encode]]:
     networks = {pooled: make_network(pooled=pooled) for pooled in (False, True)}
     for network in networks.values():
         network.encoder.train()  # the encoding functions put it in eval mode
-    return {pooled: (network, fastest(network, CPU)) for pooled, network in networks.items()}
+    return {pooled: (network, fastest(network, encoder_graph(network), CPU)) for pooled, network in networks.items()}
 
 
 @pytest.fixture

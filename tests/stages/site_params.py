@@ -14,6 +14,7 @@ def site_params(site_folder: Path, second: str) -> dict[str, Any]:
     site = {"layout": "market1501", "path": str(site_folder)}
     values["datasets"] = {"shop": site, second: site}
     values["targets"] = ["shop"]
+    values["adapt"]["targets"] = []
     for method in values["methods"].values():
         method["image"] = {"height": 32, "width": 16}
         method["backbone"].update(neck_channels=8)

@@ -15,6 +15,7 @@ from qaconv.models.checkpoint import Network, load_network
 from qaconv.models.description import weights_digest
 from qaconv.paths import FEATURES, METRICS, MODELS, ONNX, PREPARED, WEIGHTS
 from qaconv.release.encoding import fastest
+from qaconv.release.graphs import encoder_graph
 from qaconv.runtime.contract import Contract
 from qaconv.runtime.model import ServedModel
 from qaconv.stages.evaluate import evaluate
@@ -40,7 +41,7 @@ INTEL = {
 def settings(site: Path, **changes: object) -> Params:
     values = yaml.safe_load((PROJECT / "params.yaml").read_text(encoding="utf-8"))
     values["datasets"] = {"shop": {"layout": "market1501", "path": str(site)}}
-    values |= {"targets": ["shop"], "methods": {"intel": {**INTEL, **changes}}}
+    values |= {"targets": ["shop"], "adapt": {"targets": []}, "methods": {"intel": {**INTEL, **changes}}}
     values["sources"] = {"datasets": ["shop"], "holdout_share": 0.25}
     values["registry"]["method"] = "intel"
     return Params.model_validate(values)
@@ -107,7 +108,7 @@ def test_a_saved_graph_is_loaded_with_the_same_maps_and_is_part_of_the_digest(
 ) -> None:
     paths = sorted(site_folder.rglob("*.jpg"))[:3]
     cpu = torch.device("cpu")
-    maps = encode_all(fastest(network, cpu), paths, network.architecture.image, batch_size=2)
+    maps = encode_all(fastest(network, encoder_graph(network), cpu), paths, network.architecture.image, batch_size=2)
     served = ServedModel(project / ONNX)
     assert maps.shape == (3, CHANNELS, 1, 1) and served.crop_size == (HEIGHT, WIDTH)
     contract = Contract.load(project / ONNX)

@@ -6,7 +6,7 @@ import pytest
 from scipy.special import expit, logit
 
 from qaconv.matching.results import Matches
-from qaconv.stages.fit_tlift import _correct
+from qaconv.matching.target_profile import correct_by_answers
 from qaconv.tlift import TLiftProfile
 from qaconv.tlift.calibration import Calibration
 from qaconv.tlift.probability import MatchOdds
@@ -32,7 +32,7 @@ def test_answers_that_contradict_the_stated_probabilities_move_them_and_the_thre
     second = rng.integers(QUERIES, COUNT, 400)
     same = rng.random(400) < expit(logits[first, second - QUERIES] + offset)
     pairs = pd.DataFrame({"first": first, "second": second, "same": same.astype(float), "weight": 1.0})
-    corrected = _correct(FITTED, pairs, SIGHTINGS, matches)
+    corrected = correct_by_answers(FITTED, pairs, SIGHTINGS, matches)
     stated = corrected.probabilities([[0.5]], [0], [np.nan], [1], [np.nan])
     assert stated is not None and logit(stated[0, 0]) == pytest.approx(offset, abs=0.7)
     assert corrected.match_odds is not None
