@@ -5,13 +5,14 @@ one, and says so. Then one file names the version: from there on every worker an
 that was not ready, as it had just been started again, loads it first.
 """
 
+import json
 import logging
 import threading
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from qaconv.files import file_version, read_json, write_json
+from qaconv.files import file_version, write_json
 from qaconv.runtime.model import ServedModel
 from qaconv.serving.active_version import ActiveVersion
 from qaconv.serving.model_updates import Champions, folder_name
@@ -48,6 +49,7 @@ class VersionSwitch:
         self._workers = workers
         self._worker = worker
         self._lock = threading.Lock()
+        self._preparing = threading.Lock()
         self._seen: tuple[int, ...] | None = None  # version of the file that names the active version
         self._next: _Loaded | None = None
         service.take_over = self.take_over
@@ -77,17 +79,19 @@ class VersionSwitch:
         Args:
             model: that version's, where it is loaded. Default: load it.
         """
-        if not self._announcement.is_file():
-            return
-        announced = read_json(self._announcement)
-        folder = str(announced["folder"])
-        if self._next is not None and self._next.folder == folder:
-            self._next.version.changes.forget_deleted()
-        elif folder != self._folder:
-            model = model or self._champions.load(folder)
-            loaded = self._service.load(str(announced["version"]), model, int(announced["until"]))
-            self._next = _Loaded(folder, loaded)
-            write_json(self._ready(self._worker), {"folder": folder})
+        with self._preparing:
+            announced = _read(self._announcement)
+            if announced is None or announced["folder"] == self._folder:
+                return
+            folder = str(announced["folder"])
+            loaded = self._next
+            if loaded is None or loaded.folder != folder:
+                model = model or self._champions.load(folder)
+                version = self._service.load(str(announced["version"]), model, int(announced["until"]))
+                self._next = loaded = _Loaded(folder, version)
+            loaded.version.changes.forget_deleted()
+            if not self._is_ready(self._worker, folder):
+                write_json(self._ready(self._worker), {"folder": folder})
 
     def follow(self) -> None:
         """Activate the registry's champion in all workers if it is not active yet; one worker at a time may call it."""
@@ -121,8 +125,7 @@ class VersionSwitch:
             time.sleep(POLL_S)
 
     def _is_ready(self, worker: int, folder: str) -> bool:
-        path = self._ready(worker)
-        return path.is_file() and read_json(path) == {"folder": folder}
+        return _read(self._ready(worker)) == {"folder": folder}
 
     def _ready(self, worker: int) -> Path:
         return self._champions.folder / f"ready-{worker}.json"
@@ -130,3 +133,11 @@ class VersionSwitch:
     @property
     def _announcement(self) -> Path:
         return self._champions.folder / "next.json"
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """Return the content of a file; None where it is missing."""
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
