@@ -45,6 +45,7 @@ TARGET = "mall"
 ENROLLED = 10_000
 CLIENTS = 4  # requests at once
 PARTS = 5  # of the enrolment; the encoder alone is measured before and after each, as a machine's speed varies
+ROUNDS = 5  # of one process and several
 TURNS = 60  # of the encoder alone
 TOP = 10
 IDLE_S = 1.0  # that a service is idle before it is measured
@@ -56,7 +57,9 @@ def main() -> None:
     """Print the figures."""
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--seconds", type=int, default=300, help="of the load")
-    seconds = arguments.parse_args().seconds
+    arguments.add_argument("--workers", type=int, default=1, help="compare the searches of this number with one's")
+    given = arguments.parse_args()
+    seconds = given.seconds
     if shutil.which("wrk") is None:
         sys.exit("wrk was not found; `apt-get install wrk` installs it")
     require_outputs((ONNX, TLIFT / TARGET, PREPARED / TARGET))
@@ -64,11 +67,37 @@ def main() -> None:
         state = Path(scratch) / "galleries"
         model = ServedModel(place_model(state), threads=1)
         queries, gallery = files("query"), files("gallery")
+        if given.workers > 1:
+            with service(state) as (url, process):
+                enrolment(url, model, gallery)
+                time.sleep(3 * IDLE_S)  # until it computes the last weights
+                wait_until_idle(process)
+            console.print(compare_workers(state, given.workers, queries, seconds, Path(scratch)))
+            return
         with service(state) as (url, process):
             console.print(f"enrolment: {enrolment(url, model, gallery)}")
             console.print(f"search over {ENROLLED:,}, {CLIENTS} at once: {load(url, queries, seconds, Path(scratch))}")
             console.print(f"memory of the service at most: {peak_memory(process):.0f} MB")
         console.print(agreement(model, queries, gallery))
+
+
+def compare_workers(
+    state: Path, workers: int, queries: list[tuple[bytes, int, float]], seconds: int, scratch: Path
+) -> str:
+    """Measure searches a second of one process and of several in turn, as the machine's speed varies."""
+    rates: dict[int, list[float]] = {1: [], workers: []}
+    for _ in range(ROUNDS):
+        for count, found in rates.items():
+            with service(state, workers=count) as (url, _):
+                answer = load(url, queries, seconds, scratch, CLIENTS * workers)
+                searches = re.findall(r"([\d,]+) searches", answer)[0].replace(",", "")
+                found.append(int(searches) / seconds)
+                console.print(f"{count} of {workers} workers: {answer}")
+    ratios = [many / one for one, many in zip(rates[1], rates[workers], strict=True)]
+    return (
+        f"{workers} workers: {median(rates[workers]):.1f} searches a second, one: {median(rates[1]):.1f}; ratio of "
+        f"{ROUNDS} pairs of runs: median {median(ratios):.2f}, {min(ratios):.2f} to {max(ratios):.2f}"
+    )
 
 
 def place_model(state: Path) -> Path:
@@ -105,14 +134,16 @@ def crops(model: ServedModel, sightings: list[tuple[bytes, int, float]]) -> NDAr
 
 
 @contextmanager
-def service(state: Path, folder: Path | None = None) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+def service(state: Path, folder: Path | None = None, workers: int = 1) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """Run `qaconv serve` on this machine, without a registry.
 
     Args:
         state: folder of the galleries.
         folder: working folder, with params.yaml. Default: the present one.
+        workers: number of its processes that answer.
     """
     command = [str(Path(sys.executable).parent / "qaconv"), "serve", "--state", str(state), "--port", str(PORT)]
+    command += ["--workers", str(workers)]
     environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{state / 'none.db'}"}
     with (
         (state / "log").open("w") as log,
@@ -125,6 +156,7 @@ def service(state: Path, folder: Path | None = None) -> Iterator[tuple[str, subp
             yield url, process
         finally:
             process.terminate()
+            process.wait()  # before another one listens there
 
 
 def wait_until_ready(url: str, process: subprocess.Popen[bytes]) -> None:
@@ -140,8 +172,16 @@ def wait_until_ready(url: str, process: subprocess.Popen[bytes]) -> None:
 def wait_until_idle(process: subprocess.Popen[bytes]) -> None:
     """Wait for the end of the first read of the registry, which imports MLflow and takes seconds."""
     running = psutil.Process(process.pid)
-    while running.cpu_percent(IDLE_S) > 5:
-        pass
+    busy_s = None
+    while busy_s is None or cpu_s(running) - busy_s > 0.05 * IDLE_S:
+        busy_s = cpu_s(running)
+        time.sleep(IDLE_S)
+
+
+def cpu_s(process: psutil.Process) -> float:
+    """Return the time that a process and its children have used, in seconds."""
+    times = [one.cpu_times() for one in (process, *process.children())]
+    return float(sum(time.user + time.system for time in times))
 
 
 def enrolment(url: str, model: ServedModel, gallery: list[tuple[bytes, int, float]]) -> str:
@@ -172,22 +212,23 @@ def enrolment(url: str, model: ServedModel, gallery: list[tuple[bytes, int, floa
     )
 
 
-def load(url: str, queries: list[tuple[bytes, int, float]], seconds: int, scratch: Path) -> str:
+def load(url: str, queries: list[tuple[bytes, int, float]], seconds: int, scratch: Path, clients: int = CLIENTS) -> str:
     """Search by one crop after another with wrk, and return what it measured."""
     return send(
         url,
         [{"image": text(image), "camid": camid, "time_s": time_s} for image, camid, time_s in queries],
         seconds,
         scratch,
+        clients,
     )
 
 
-def send(url: str, queries: list[dict[str, object]], seconds: int, scratch: Path) -> str:
+def send(url: str, queries: list[dict[str, object]], seconds: int, scratch: Path, clients: int = CLIENTS) -> str:
     """Search by one query after another with wrk, and return what it measured."""
     bodies = [json.dumps({"queries": [query], "top_k": TOP}) for query in queries]
     (scratch / "bodies").write_text("\n".join(bodies))
     (scratch / "search.lua").write_text(SCRIPT.format(bodies=scratch / "bodies"))
-    command = ["wrk", "-t1", f"-c{CLIENTS}", f"-d{seconds}s", "--latency", "--timeout", "10s", "-s"]
+    command = ["wrk", "-t1", f"-c{clients}", f"-d{seconds}s", "--latency", "--timeout", "10s", "-s"]
     address = f"{url}/v1/targets/{TARGET}/search"
     output = subprocess.run(
         [*command, scratch / "search.lua", address], capture_output=True, text=True, check=True

@@ -274,13 +274,14 @@ def serve(
     target: Annotated[
         str | None, typer.Option(help="Serve this target alone, with its own champion if it has one. Default: all.")
     ] = None,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Processes that answer; each has its own index.")] = 1,
 ) -> None:
     """Serve the champion: enrol, search and explain over HTTP, and a page at /."""
     with _exit_with_one_message():
         params = load_params()
         if target is not None:
             params.check_target(target)
-        _serving_commands().serve(params, host, port, state, keys, target)
+        _serving_commands().serve(params, host, port, state, keys, target, workers)
 
 
 @app.command()

@@ -76,6 +76,15 @@ def write_json(path: Path, value: object) -> None:
         unfinished.write_text(text + "\n", encoding="utf-8")
 
 
+def file_version(path: Path) -> tuple[int, ...] | None:
+    """Return what changes when a file is written or replaced; None if it is missing."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns, status.st_ctime_ns, status.st_size
+
+
 def read_file(reader: Callable[[Path], Any], path: Path) -> Any:
     """Read a file that an earlier stage has written.
 

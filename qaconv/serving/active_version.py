@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from qaconv.errors import InputError
 from qaconv.runtime.model import ServedModel
 from qaconv.runtime.quantise import Codes
+from qaconv.serving.changes import Changes
 from qaconv.serving.gallery import SIGHTING_BYTES, Gallery
 from qaconv.serving.indexing import Indexing, digest_matching
 from qaconv.serving.map_cache import MapCache, map_bytes
-from qaconv.serving.places import NotFound, number_camera
+from qaconv.serving.places import NotFound
 from qaconv.serving.storage import Records
 from qaconv.tlift import TLiftProfile
 
@@ -32,15 +33,19 @@ class ActiveVersion:
         model: what it runs.
         galleries: by target.
         capacity: largest number of sightings in all galleries together.
+        changes: bring the galleries up to the changes on disk.
     """
 
     version: str
     model: ServedModel
     galleries: dict[str, Gallery]
     capacity: int
+    changes: Changes
 
     @classmethod
-    def load(cls, version: str, model: ServedModel, records: Records, indexing: Indexing, memory_mb: int) -> Self:
+    def load(
+        cls, version: str, model: ServedModel, records: Records, indexing: Indexing, memory_mb: int, until: int
+    ) -> Self:
         """Read the sightings of the model's targets from disk; those of other targets take no memory.
 
         Args:
@@ -49,6 +54,7 @@ class ActiveVersion:
             records: the sightings.
             indexing: their vectors.
             memory_mb: bound of the memory.
+            until: largest id of a sighting to read; `changes` adds those after it.
 
         Raises:
             InputError: there are more than memory is set to hold.
@@ -62,13 +68,11 @@ class ActiveVersion:
         cache_size = max(1, share // map_bytes(model.map_shape))
         maps = MapCache(cache_size, model.map_shape, partial(_read, records, model))
         galleries = {name: Gallery(capacity, maps) for name in model.targets}
-        for sightings in records.with_maps(model.encoder_digest):
-            for name, gallery in galleries.items():
-                chosen = [sighting for sighting in sightings if sighting.target == name]
-                gallery.add([number_camera(model.profiles[name], sighting) for sighting in chosen])
+        changes = Changes(records, model, galleries)
+        changes.add_until(until)
         for name, gallery in galleries.items():
             indexing.load(model, name, gallery)
-        return cls(version, model, galleries, capacity)
+        return cls(version, model, galleries, capacity, changes)
 
     def find(self, target: str) -> tuple[Gallery, TLiftProfile]:
         """Return a target's gallery and temporal profile.

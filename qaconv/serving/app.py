@@ -47,7 +47,8 @@ def create_app(service: Service, keys: Keys | None, requests_per_minute: int, ho
     app.mount("/static", StaticFiles(directory=operations.PAGE), name="static")
     if keys is None:
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=["localhost", "127.0.0.1", host])
-    app.add_middleware(RequestMiddleware, keys=keys, requests_per_minute=requests_per_minute)
+    limit = service.records.request_limit(requests_per_minute)
+    app.add_middleware(RequestMiddleware, keys=keys, limit=limit)
     return app
 
 

@@ -18,7 +18,7 @@ from fastapi.security import APIKeyHeader
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from qaconv.errors import InputError
-from qaconv.files import locking, write_json
+from qaconv.files import file_version, locking, write_json
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ class Keys:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._version = _version(path)
+        self._version = file_version(path)
         self._callers = _read_callers(path)
 
     def caller(self, key: str) -> Caller | None:
@@ -74,7 +74,7 @@ class Keys:
 
         While the file is missing or invalid no key is known, as the one that was removed cannot be told.
         """
-        version = _version(self._path)
+        version = file_version(self._path)
         if version != self._version:
             self._version = version
             try:
@@ -162,15 +162,6 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _not_keys(path: Path, reason: str) -> str:
     return f"{path}: must be a file of keys: {reason}; `qaconv serve-key` writes it"
-
-
-def _version(path: Path) -> tuple[int, ...] | None:
-    """Return what changes when a file is written or replaced; None if it is missing."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_ino, status.st_mtime_ns, status.st_ctime_ns, status.st_size
 
 
 def _digest(key: str) -> str:

@@ -16,26 +16,22 @@ from typing import Any, TypeVar
 import httpx
 import pandas as pd
 from rich.console import Console
-from threadpoolctl import threadpool_limits
 
 from qaconv.config import Params
 from qaconv.data.manifest import JUNK, Manifest
 from qaconv.errors import InputError, name_first
 from qaconv.paths import PREPARED, REVIEWS
 from qaconv.progress import track
-from qaconv.registry.runs import connect, use_store
 from qaconv.reviews.table import COLUMNS, write_reviews
 from qaconv.runtime.decode import DecodeError, count_pixels
 from qaconv.serving import server
-from qaconv.serving.app import create_app
-from qaconv.serving.auth import Keys, add_key
+from qaconv.serving.auth import add_key
 from qaconv.serving.bounds import LARGEST_BODY, MOST_PIXELS
 from qaconv.serving.fields import LARGEST_IMAGE
-from qaconv.serving.index_keeper import IndexKeeper
-from qaconv.serving.model_updates import Champions, Housekeeping
-from qaconv.serving.service import Service
+from qaconv.serving.process import ServiceSettings, run_alone, run_worker, share_state
 from qaconv.serving.storage import Records
-from qaconv.serving.telemetry import collect_metrics, log_as_json
+from qaconv.serving.telemetry import log_as_json
+from qaconv.serving.workers import run_workers
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -48,7 +44,15 @@ JSON = {"Content-Type": "application/json"}
 BODY = '{"sightings": [%s]}'
 
 
-def serve(params: Params, host: str, port: int, state: Path, keys: Path | None, target: str | None = None) -> None:
+def serve(
+    params: Params,
+    host: str,
+    port: int,
+    state: Path,
+    keys: Path | None,
+    target: str | None = None,
+    workers: int = 1,
+) -> None:
     """Run the service until it is stopped.
 
     Args:
@@ -58,6 +62,7 @@ def serve(params: Params, host: str, port: int, state: Path, keys: Path | None, 
         state: folder of the galleries and the active version.
         keys: file of keys. None: no key is asked for; `host` must be this machine.
         target: the one to serve, with its own champion if it has one. Default: all.
+        workers: number of processes that answer.
 
     Raises:
         InputError: there is no champion, `keys` is missing, another process uses `state`, the galleries do not fit into
@@ -65,29 +70,19 @@ def serve(params: Params, host: str, port: int, state: Path, keys: Path | None, 
     """
     if keys is None and not _is_loopback(host):
         raise InputError(f"--host {host}: others can reach it, so --keys must name a file of keys")
-    records = Records(state)  # first, as its lock keeps other processes from all of the folder
-    champions = Champions(params.registry.model, state / "models", target)
-    if champions.have_active_version:
-        use_store()  # which may be down
-    else:
-        connect()
-    version, model = champions.active_version()
-    service = Service(records, params.serve, version, model)
-    collect_metrics(service)
-    housekeeping = Housekeeping(champions, service, params.serve.poll_s)
-    app = create_app(service, Keys(keys) if keys else None, params.serve.requests_per_minute, host)
-    log.info("%s version %s answers at http://%s:%d/", params.registry.model, version, host, port)
-    log_as_json()
-    keeper = IndexKeeper(service)
-    housekeeping.start()
-    keeper.start()
+    settings = ServiceSettings(params, host, state, keys, target, workers)
+    records = Records(state)  # first, as its lock keeps other services from all of the folder
+    address = f"http://{host}:{port}/"
     try:
-        with threadpool_limits(1):  # requests run in parallel, and more threads would wait for each other
-            server.run(app, host, port)
+        if workers == 1:
+            run_alone(settings, records, partial(server.listen, host, port), address)
+        else:
+            with server.listen(host, port) as listener:
+                share_state(settings)
+                log.info("%d workers answer at %s", workers, address)
+                log_as_json()
+                run_workers(workers, partial(run_worker, settings), listener, records.folder_lock)
     finally:
-        housekeeping.stop()
-        keeper.stop()
-        service.stop()
         records.close()
 
 

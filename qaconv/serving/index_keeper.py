@@ -1,8 +1,8 @@
-"""Threads that keep the galleries' vectors up to date, and measure shortlists in idle time."""
+"""Threads that keep what is in memory up to date, and measure shortlists in idle time."""
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from qaconv.errors import InputError
 from qaconv.serving.service import Service
@@ -18,13 +18,14 @@ class IndexKeeper:
 
     Args:
         service: whose galleries.
+        more: calls to repeat in further threads, by the names of these.
     """
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, more: Mapping[str, Callable[[], None]]) -> None:
         self._stopped = threading.Event()
+        calls = {"index": service.update_index, "recall": service.measure_recall, **more}
         self._threads = [
-            threading.Thread(target=self._repeat, args=(call,), name=name, daemon=True)
-            for name, call in (("index", service.update_index), ("recall", service.measure_recall))
+            threading.Thread(target=self._repeat, args=(call,), name=name, daemon=True) for name, call in calls.items()
         ]
 
     def start(self) -> None:
@@ -44,7 +45,7 @@ class IndexKeeper:
                 call()
             except (InputError, DiskFull, Busy) as error:
                 wait_s = RETRY_S
-                log.error("%s; new sightings are matched in full meanwhile, next try in %g s", error, wait_s)
+                log.error("%s; next try in %g s", error, wait_s)
             except Exception:
                 wait_s = RETRY_S
-                log.exception("the index is not updated; next try in %g s", wait_s)
+                log.exception("work in the background failed; next try in %g s", wait_s)

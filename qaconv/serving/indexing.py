@@ -27,6 +27,7 @@ FEWEST = 2048  # sightings of a gallery with landmarks; fewer are all matched in
 GROWTH = 4
 MOST_DELETED = LANDMARKS // 8
 BATCH = 64  # sightings, in a transaction
+MOST_READ = 4096  # vectors of other workers that are read at a time
 MOST_NEW = 2048  # sightings without a vector, which each search matches in full; more have to wait for vectors
 
 
@@ -48,6 +49,15 @@ class Indexing:
         """Give a gallery the vectors on disk of the last complete set, if there is one."""
         if complete := [one for one in self._store.sets(digest_matching(model), target) if one.complete]:
             self._use(model, complete[-1], gallery)
+
+    def read(self, model: ServedModel, target: str, gallery: Gallery) -> None:
+        """Give a gallery the landmarks and vectors that other workers have stored."""
+        complete = [one for one in self._store.sets(digest_matching(model), target) if one.complete]
+        if complete and complete[-1].number != gallery.landmark_set:
+            self._use(model, complete[-1], gallery)
+        elif gallery.landmarks is not None and (ids := gallery.without_vector(MOST_READ)):
+            number = gallery.landmark_set
+            gallery.add_vectors(number, *self._store.find(number, ids))
 
     def prepare(self, model: ServedModel, target: str) -> None:
         """Compute on disk the vectors of a version that does not answer yet."""
@@ -142,6 +152,8 @@ class Indexing:
         chosen, landmarks = self._landmarks(model, one)
         by_position = [chosen.get(position, 0) for position in range(LANDMARKS)]
         gallery.use_landmarks(one.number, landmarks, by_position, *self._store.load(one.number))
+        if deleted := set(chosen.values()) - set(self._store.landmarks(one.number).values()):  # meanwhile
+            gallery.remove(sorted(deleted))
 
     def _landmarks(self, model: ServedModel, one: LandmarkSet) -> tuple[dict[int, int], Landmarks]:
         """Return the landmarks' sightings by position, and what they make of maps."""

@@ -9,15 +9,13 @@ import time
 from contextlib import nullcontext
 from secrets import token_hex
 
-from limits import RateLimitItemPerMinute
-from limits.storage import MemoryStorage
-from limits.strategies import SlidingWindowCounterRateLimiter
 from prometheus_client import Counter, Histogram
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from qaconv.serving.auth import ANYONE, HEADER, NO_KEY, Caller, Keys
 from qaconv.serving.bounds import LARGEST_BODY, WorkLimit, bound_answer, bound_body, too_large
+from qaconv.serving.request_limit import RequestLimit
 
 log = logging.getLogger("qaconv.requests")
 
@@ -50,14 +48,13 @@ class RequestMiddleware:
     Args:
         app: the application.
         keys: the keys that are accepted. None: no key is asked for, for use on this machine alone.
-        requests_per_minute: limit for each key.
+        limit: of the requests of each key.
     """
 
-    def __init__(self, app: ASGIApp, keys: Keys | None, requests_per_minute: int) -> None:
+    def __init__(self, app: ASGIApp, keys: Keys | None, limit: RequestLimit) -> None:
         self._app = app
         self._keys = keys
-        self._limit = RateLimitItemPerMinute(requests_per_minute)
-        self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
+        self._limit = limit
         self._work = WorkLimit()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -109,8 +106,7 @@ class RequestMiddleware:
             return None
         if caller is None:
             return JSONResponse({"detail": NO_KEY}, 401)
-        if not self._limiter.hit(self._limit, caller.name):
-            wait = max(1, round(self._limiter.get_window_stats(self._limit, caller.name).reset_time - time.time()))
+        if (wait := self._limit.wait_s(caller.name)) is not None:
             return JSONResponse({"detail": "too many requests"}, 429, {"Retry-After": str(wait)})
         length = dict(scope["headers"]).get(b"content-length", b"0")
         if length.isdigit() and int(length) > LARGEST_BODY:

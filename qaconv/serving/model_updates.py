@@ -7,6 +7,7 @@ import json
 import logging
 import shutil
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from qaconv.errors import InputError
@@ -38,7 +39,7 @@ class Champions:
     @property
     def have_active_version(self) -> bool:
         """Whether a version was active when the service ended, so that it starts without the registry."""
-        return self._pointer.is_file() and self._read_pointer()["site"] == self.site
+        return self.pointer.is_file() and self._read_pointer()["site"] == self.site
 
     def active_version(self) -> tuple[str, ServedModel]:
         """Load the version that was active when the service ended; the first time, the registry's champion.
@@ -54,44 +55,67 @@ class Champions:
                 raise InputError(f"{error}; delete {self.folder} to load the champion again") from error
         champion = find_champion(self.name, self.site)
         model = self._fetch(champion)
-        self._write_pointer(champion)
+        self.activate(champion)
         return champion.version, model
 
     def follow(self, service: Service) -> bool:
         """Activate the registry's champion if it is not active yet; return whether it was not."""
+        if (found := self.fetch_champion()) is None:
+            return False
+        champion, model = found
+        _, before = self.active
+        service.load_version(champion.version, model)
+        self.activate(champion)
+        service.records.forget_other_encoders(model.encoder_digest)
+        self.forget(before)
+        return True
+
+    def fetch_champion(self) -> tuple[Release, ServedModel] | None:
+        """Load the registry's champion; None if it is active already."""
         champion = find_holder(self.name, "champion", self.site) or find_holder(self.name, "champion", None)
         before = self._read_pointer()
-        if champion is None or _folder_name(champion) == before["folder"]:
-            return False
+        if champion is None or folder_name(champion) == before["folder"]:
+            return None
         model = self._fetch(champion)
         log.info(
             "version %s is the new champion; version %s answers until it is ready", champion.version, before["version"]
         )
-        service.load_version(champion.version, model)
-        self._write_pointer(champion)
-        service.records.forget_other_encoders(model.encoder_digest)
-        shutil.rmtree(self.folder / str(before["folder"]), ignore_errors=True)
-        return True
+        return champion, model
+
+    def activate(self, release: Release) -> None:
+        """Let a version be active from now on, also after a restart."""
+        write_json(self.pointer, {"version": release.version, "folder": folder_name(release), "site": self.site})
+
+    def load(self, folder: str) -> ServedModel:
+        """Load a version by the name of its folder."""
+        return self._load(self.folder / folder)
+
+    def forget(self, folder: str) -> None:
+        """Delete the folder of a version that is not active."""
+        shutil.rmtree(self.folder / folder, ignore_errors=True)
 
     @property
-    def _pointer(self) -> Path:
+    def active(self) -> tuple[str, str]:
+        """The active version, and the name of its folder."""
+        pointer = self._read_pointer()
+        return str(pointer["version"]), str(pointer["folder"])
+
+    @property
+    def pointer(self) -> Path:
+        """File that names the active version."""
         return self.folder / "in_charge.json"  # the name in existing folders
 
     def _read_pointer(self) -> dict[str, str | None]:
         """Return version, folder and site. The folder was the version's number before 0.2.0, and there was no site."""
-        pointer = json.loads(self._pointer.read_text(encoding="utf-8"))
+        pointer = json.loads(self.pointer.read_text(encoding="utf-8"))
         return {"folder": pointer["version"], "site": None, **pointer}
-
-    def _write_pointer(self, release: Release) -> None:
-        active = {"version": release.version, "folder": _folder_name(release), "site": self.site}
-        write_json(self._pointer, active)
 
     def _load(self, folder: Path) -> ServedModel:
         return ServedModel(folder, threads=THREADS, target=self.site)
 
     def _fetch(self, release: Release) -> ServedModel:
         """Load a release from its folder, which exists only once the release has loaded."""
-        folder = self.folder / _folder_name(release)
+        folder = self.folder / folder_name(release)
         if folder.is_dir():
             return self._load(folder)
         with replacing_folder(folder) as unfinished:
@@ -102,7 +126,7 @@ class Champions:
                 raise InputError(f"{release} cannot be served: {error}") from error
 
 
-def _folder_name(release: Release) -> str:
+def folder_name(release: Release) -> str:
     """Return a name that no other release has: version numbers begin at 1 in every registry, runs have random ids."""
     return f"{release.version}-{release.run_id}"
 
@@ -110,15 +134,17 @@ def _folder_name(release: Release) -> str:
 class Housekeeping:
     """A thread that follows the champion, deletes expired sightings and starts updates of identities, until stopped.
 
+    Of several workers one does it.
+
     Args:
-        champions: the versions.
         service: to update.
+        follow: activates the champion if it is not active yet.
         every_s: pause between two rounds, in seconds.
     """
 
-    def __init__(self, champions: Champions, service: Service, every_s: float) -> None:
-        self._champions = champions
+    def __init__(self, service: Service, follow: Callable[[], object], every_s: float) -> None:
         self._service = service
+        self._follow = follow
         self._every_s = every_s
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="housekeeping", daemon=True)
@@ -134,9 +160,10 @@ class Housekeeping:
     def _run(self) -> None:
         while True:
             try:
-                self._service.delete_expired()
-                self._service.identities.updates.start_wanted()
-                self._champions.follow(self._service)
+                if self._service.keeps_house:
+                    self._service.delete_expired()
+                    self._service.identities.updates.start_wanted()
+                    self._follow()
             except (InputError, DiskFull, Busy) as error:
                 log.error("%s; the present version answers, next try in %g s", error, self._every_s)
             except Exception:  # the registry may return; the present version answers meanwhile

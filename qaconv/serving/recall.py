@@ -1,8 +1,10 @@
-"""Measure how many of the best matches shortlists hold, on a sample of the searches, in idle time."""
+"""Measure how many of the best matches shortlists hold, on a sample of the searches, in idle time.
+
+The recalls are stored in `galleries.db`, so that they are those of all workers.
+"""
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -11,6 +13,7 @@ from numpy.typing import NDArray
 
 from qaconv.runtime.model import ServedModel
 from qaconv.serving.gallery import Filter, Gallery
+from qaconv.serving.storage import Records
 from qaconv.serving.stored_maps import quantise_maps
 
 TOP = 10
@@ -40,17 +43,18 @@ class RecallSamples:
     """The last samples of each target. Safe to use from any thread.
 
     Args:
+        records: where they are stored.
         shortlist: sightings that a query is matched with in full.
         pause: called between two blocks with the seconds that the last one took; waits while others need the CPU.
     """
 
-    def __init__(self, shortlist: int, pause: Callable[[float], None]) -> None:
+    def __init__(self, records: Records, shortlist: int, pause: Callable[[float], None]) -> None:
+        self._records = records
         self._shortlist = shortlist
         self._pause = pause
         self._lock = threading.Lock()
         self._waiting: dict[str, Sample] = {}
         self._due_s: dict[str, float] = {}
-        self._recalls: dict[str, deque[float]] = {}
 
     def offer(self, target: str, sample: Sample) -> None:
         """Keep a search until `measure`, if the target's next sample is due and landmarks ranked."""
@@ -72,14 +76,24 @@ class RecallSamples:
             recall = self._measure(sample, lambda target=target: galleries().get(target))  # type: ignore[misc]
             with self._lock:
                 del self._waiting[target]
-                if recall is not None:
-                    self._recalls.setdefault(target, deque(maxlen=KEPT)).append(recall)
                 self._due_s[target] = time.monotonic() + (time.monotonic() - began) / SHARE
+            if recall is not None:
+                self._keep(target, recall)
 
     def means(self) -> dict[str, tuple[float, int]]:
         """Return the mean recall of each target that has samples, in [0, 1], and the number of samples."""
-        with self._lock:
-            return {target: (float(np.mean(recalls)), len(recalls)) for target, recalls in self._recalls.items()}
+        rows = self._records.read("SELECT target, avg(recall), count(*) FROM recalls GROUP BY target")
+        return {target: (mean, count) for target, mean, count in rows}
+
+    def _keep(self, target: str, recall: float) -> None:
+        """Store a recall in the place of the oldest of KEPT."""
+        with self._records.transaction() as connection:
+            connection.execute("INSERT INTO recalls (target, recall) VALUES (?, ?)", (target, recall))
+            connection.execute(
+                "DELETE FROM recalls WHERE target = ?1 AND number NOT IN "
+                "(SELECT number FROM recalls WHERE target = ?1 ORDER BY number DESC LIMIT ?2)",
+                (target, KEPT),
+            )
 
     def _measure(self, sample: Sample, present: Callable[[], Gallery | None]) -> float | None:
         """Return the share of the exact TOP that a shortlist holds; None if there is none, or the gallery changed."""

@@ -13,20 +13,22 @@ log = logging.getLogger(__name__)
 
 
 class Reencoding:
-    """Encode what is missing, one version at a time.
+    """Encode what is missing, one version at a time, in one worker at a time.
 
     Args:
         records: the sightings.
         encoder: encodes crops.
-
-    Attributes:
-        is_running: whether crops are being encoded.
     """
 
     def __init__(self, records: Records, encoder: CropEncoder) -> None:
-        self.is_running = False
         self._records = records
         self._encoder = encoder
+        self._encoding = records.lock("encoding")
+
+    @property
+    def is_running(self) -> bool:
+        """Whether any worker encodes crops."""
+        return self._encoding.is_held()
 
     def encode_missing(self, model: ServedModel, after: int = 0) -> int:
         """Encode stored crops without a map of this encoder, a batch at a time, so that searches run in between.
@@ -38,13 +40,10 @@ class Reencoding:
         Returns:
             Id of the last sighting that had no map, or `after`.
         """
-        try:
+        with self._encoding:
             while missing := self._records.missing_maps(model.encoder_digest, after, BATCH):
-                self.is_running = True
                 self._encode(model, missing)
                 after = missing[-1][0]
-        finally:
-            self.is_running = False
         return after
 
     def _encode(self, model: ServedModel, sightings: Sequence[tuple[int, bytes]]) -> None:

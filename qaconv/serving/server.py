@@ -23,12 +23,8 @@ LARGEST_HEAD = 16 << 10  # bytes
 WAITING = 1024  # connections that the system holds until they are accepted
 
 
-def run(app: Any, host: str, port: int) -> None:
-    """Run an ASGI application until SIGTERM or SIGINT.
-
-    Raises:
-        InputError: it cannot listen there.
-    """
+def run(app: Any, listener: socket.socket) -> None:
+    """Run an ASGI application on a listening socket until SIGTERM or SIGINT."""
     settings = Config()
     settings.keep_alive_timeout = IDLE_S
     settings.graceful_timeout = GRACE_S
@@ -36,12 +32,16 @@ def run(app: Any, host: str, port: int) -> None:
     settings.backlog = WAITING
     settings.include_server_header = False
     settings.errorlog = logging.getLogger("hypercorn.error")
-    with _listen(host, port) as listener:
-        settings.bind = [f"fd://{os.dup(listener.fileno())}"]
-        asyncio.run(serve(app, settings, shutdown_trigger=_stopped))
+    settings.bind = [f"fd://{os.dup(listener.fileno())}"]
+    asyncio.run(serve(app, settings, shutdown_trigger=_stopped))
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
+    """Open a socket whose connections have limits of time.
+
+    Raises:
+        InputError: it cannot listen there.
+    """
     try:
         listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:

@@ -6,7 +6,7 @@ Every method may be called from any thread. A sighting is on disk before it can 
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import astuple, replace
 from functools import partial
 
@@ -48,7 +48,8 @@ class Service:
         model: answers until `load_version` has another one ready.
 
     Attributes:
-        active: the version that answers, and its galleries.
+        changing: held while a worker changes the galleries or the version.
+        take_over: lets another version answer, if the workers have agreed on one.
         reviews: people's answers about pairs of sightings.
         identities: of people.
         clock: dates sightings, answers and changes.
@@ -60,16 +61,19 @@ class Service:
         self.reviews = ReviewStore(records)
         self._encoder = CropEncoder()
         self._reencoding = Reencoding(records, self._encoder)
-        self._change = threading.Lock()  # held while galleries change; searches do not wait for it
+        self.changing = records.lock("changing")  # held while galleries change; searches do not wait for it
+        self.take_over: Callable[[], None] = lambda: None  # lets the version answer that the workers agreed on
+        self._housekeeping = records.lock("housekeeping")
+        self._keeps_house = False
         self._kept_time_s = records.last_time()
         self.clock = Clock(self._kept_time_s)
         self._searched_s = -LULL_S  # the last search
         self._stopped = threading.Event()
         self.indexing = Indexing(records, self._yield)
-        self.recall = RecallSamples(settings.shortlist, self._yield)
+        self.recall = RecallSamples(records, settings.shortlist, self._yield)
         records.convert_old_maps(model.encoder_digest, model.map_shape)
         self._reencoding.encode_missing(model)
-        self.active = ActiveVersion.load(version, model, records, self.indexing, settings.memory_mb)
+        self._active = self.load(version, model, records.last_change()[0])
         self._identity_store = IdentityStore(records)
         updates = IdentityUpdates(
             records,
@@ -79,9 +83,31 @@ class Service:
             self.clock.now,
             lambda: self._encoder.is_enrolling,
             settings.shortlist,
+            lambda: self.keeps_house,
         )
         self.identities = Identities(records, self._identity_store, updates, lambda: self.active, self.clock.now)
         self._report_cameras()
+
+    @property
+    def active(self) -> ActiveVersion:
+        """The version that answers, and its galleries, with all changes that any worker has committed."""
+        if self.records.is_shared:
+            self.take_over()
+            self._active.changes.catch_up()
+        return self._active
+
+    @active.setter
+    def active(self, active: ActiveVersion) -> None:
+        self._active = active
+
+    @property
+    def keeps_house(self) -> bool:
+        """Whether this worker is the one that follows the registry, deletes what expires, and updates what is shared.
+
+        It is the first that asks, until it ends.
+        """
+        self._keeps_house = self._keeps_house or self._housekeeping.try_to_keep()
+        return self._keeps_house
 
     @property
     def reencoding(self) -> bool:
@@ -106,7 +132,7 @@ class Service:
         active.check_room(len(new))
         new_images = [image for _, image in new]
         maps = self._encoder.encode_to_store(active.model, new_images)
-        with self._change:
+        with self.changing:
             current = self.active
             gallery, profile = current.find(target)
             if current.model.encoder_digest != active.model.encoder_digest:  # another version became active meanwhile
@@ -118,10 +144,9 @@ class Service:
             current.check_room(len(rows))
             maps = maps.take(np.array(kept, dtype=np.int64))
             new_ids = self.records.add(rows, current.model.encoder_digest, maps)
-            added = [replace(sighting, id=new_id) for new_id, sighting in zip(new_ids, added, strict=True)]
             try:
-                gallery.maps.put(new_ids, maps)
-                gallery.add(added)
+                gallery.maps.put(new_ids, maps)  # first, as catching up removes those of deleted sightings
+                current.changes.catch_up()
             except BaseException:  # else they would be found after a restart alone
                 self.records.delete(new_ids)
                 raise
@@ -257,13 +282,11 @@ class Service:
         """
         for start in range(0, len(ids), DELETED):
             some = ids[start : start + DELETED]
-            with self._change:
+            with self.changing:
                 if self.records.is_nearly_full():
                     self._identity_store.forget_edges(some)
                 self.records.delete(some)
-                gallery = self.active.galleries.get(target)
-                if gallery is not None:
-                    gallery.remove(some)
+                self._active.changes.catch_up()
         return len(ids)
 
     def delete_expired(self) -> int:
@@ -281,25 +304,59 @@ class Service:
 
     def load_version(self, version: str, model: ServedModel) -> None:
         """Encode every stored crop with another version, then let it answer; until then the present one answers."""
+        until = self.encode_for(model)
+        loaded = self.load(version, model, until)
+        with self.changing:
+            self.encode_rest(model, until)
+            self.switch(loaded)
+        self.indexing.keep_only(model)
+
+    def encode_for(self, model: ServedModel) -> int:
+        """Encode stored crops, and compute their vectors, for a version that does not answer yet.
+
+        Returns:
+            Largest id up to which all sightings have a map, if their crops can be decoded.
+        """
         last = self._reencoding.encode_missing(model)
         for target in model.targets:
             self.indexing.prepare(model, target)
-        with self._change:
-            self._reencoding.encode_missing(model, after=last)  # the batch or two that were enrolled meanwhile
-            if gallery_form(model) == gallery_form(self.active.model):
-                self.active = replace(self.active, version=version, model=model)
-            else:
-                self.active = ActiveVersion.load(version, model, self.records, self.indexing, self.settings.memory_mb)
-        log.info("version %s answers now", version)
+        until, _ = self.records.last_change()
+        self._reencoding.encode_missing(model, after=last)
+        return until
+
+    def encode_rest(self, model: ServedModel, until: int) -> None:
+        """Encode the batch or two that were enrolled since `encode_for`, while nothing is enrolled."""
+        self._reencoding.encode_missing(model, after=until)
+
+    def last_sighting(self) -> int:
+        """Return the largest id of a stored sighting."""
+        return self.records.last_change()[0]
+
+    def load(self, version: str, model: ServedModel, until: int) -> ActiveVersion:
+        """Load a version that does not answer yet, with the sightings up to an id; it shares galleries where it can."""
+        if hasattr(self, "_active") and gallery_form(model) == gallery_form(self._active.model):
+            return replace(self._active, version=version, model=model)
+        return ActiveVersion.load(version, model, self.records, self.indexing, self.settings.memory_mb, until)
+
+    def switch(self, loaded: ActiveVersion) -> None:
+        """Let another version answer, whose maps are all on disk."""
+        loaded.changes.catch_up()
+        self._active = loaded
+        log.info("version %s answers now", loaded.version)
         self._report_cameras()
-        self.indexing.keep_only(model)
 
     def update_index(self) -> None:
-        """Compute the vectors that galleries lack, and choose landmarks again where it is time."""
-        self.indexing.forget_marked()
+        """Read what other workers changed; compute vectors that are missing, and choose landmarks again in time.
+
+        One worker computes them.
+        """
         active = self.active
+        if self.keeps_house:
+            self.indexing.forget_marked()
         for target, gallery in active.galleries.items():
-            self.indexing.update(active.model, target, gallery)
+            self.indexing.read(active.model, target, gallery)
+            if self._keeps_house:
+                self.indexing.update(active.model, target, gallery)
 
     def measure_recall(self) -> None:
         """Do a sample of the searches exactly."""
@@ -317,14 +374,15 @@ class Service:
 
     def _report_cameras(self) -> None:
         """Log the cameras of stored sightings that the active version has no temporal profile of."""
-        for target, gallery in self.active.galleries.items():
-            profile = self.active.model.profiles[target]
+        active = self._active
+        for target, gallery in active.galleries.items():
+            profile = active.model.profiles[target]
             if gallery.camids() - set(profile.camids):
                 cameras = [camera for camera in self.records.cameras(target) if profile.camid_of(str(camera)) is None]
                 log.warning(
                     "%s: the profile of version %s lacks the cameras %s; their sightings are matched without time",
                     target,
-                    self.active.version,
+                    active.version,
                     sorted(cameras, key=str),
                 )
 

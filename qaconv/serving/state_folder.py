@@ -1,8 +1,9 @@
-"""Keep the service's folder to its owner and to one process, and disk room for deletions."""
+"""Keep the service's folder to its owner and to one service, locks of its workers, and disk room for deletions."""
 
 import fcntl
 import logging
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,13 +15,16 @@ log = logging.getLogger(__name__)
 
 RESERVE_BYTES = 32 * 2**20  # more than the journal of one transaction
 SCARCE_BYTES = 4 * RESERVE_BYTES  # of free disk, below which a transaction may need the reserve
-GALLERIES, LOCK, RESERVE = "galleries.db", "lock", "reserve"  # names of files
+GALLERIES, LOCK, RESERVE, COUNTS = "galleries.db", "lock", "reserve", "requests"  # names of files
+# Locks of the workers, each a file: one at a time writes to the file of galleries, changes galleries or the version,
+# changes identities, draws a sample to review, encodes stored crops, counts a request, and keeps house.
+LOCKS = ("writing", "changing", "identities", "drawing", "encoding", "counting", "housekeeping")
 
 
 def make_private(folder: Path) -> None:
     """Create the folder and its files for their owner alone; take the permissions of existing ones from others."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name in (GALLERIES, LOCK, RESERVE):
+    for name in (GALLERIES, LOCK, RESERVE, *LOCKS):
         (folder / name).touch(0o600)
     for path, mode in ((folder, 0o700), *((path, 0o600) for path in folder.iterdir() if path.is_file())):
         try:
@@ -47,6 +51,44 @@ def lock_folder(folder: Path) -> TextIO:
     file.write(str(os.getpid()))
     file.flush()
     return file
+
+
+class WorkersLock:
+    """A lock that one thread of all workers of a service holds at a time. The system frees that of a killed worker."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self._path = folder / name
+        self._file = self._path.open("ab")
+        self._threads = threading.Lock()  # as all threads of a process share the file's lock
+
+    def __enter__(self) -> None:
+        self._threads.acquire()
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+
+    def __exit__(self, *_: object) -> None:
+        fcntl.flock(self._file, fcntl.LOCK_UN)
+        self._threads.release()
+
+    def try_to_keep(self) -> bool:
+        """Take the lock until this process ends, if no other process has it; return whether this one has it."""
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def close(self) -> None:
+        """Free the lock that was kept."""
+        self._file.close()
+
+    def is_held(self) -> bool:
+        """Return whether a thread of any worker holds the lock."""
+        with self._path.open("ab") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+        return False
 
 
 class Reserve:

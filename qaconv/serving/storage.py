@@ -6,6 +6,9 @@ nothing of its sightings is left in the files.
 The journal holds the old content of the pages that a transaction changes. It is emptied when the transaction is
 committed, and opening the file undoes a transaction that was killed and empties its journal. (A write-ahead log would
 hold deleted bytes after the commit, for as long as another reader or a kill keeps it from being emptied.)
+
+Several workers of one service may have the file open. Ids grow in the order of commits, and the last deletions are
+listed, so that each worker finds what the others have changed (`changes.py`).
 """
 
 import queue
@@ -23,9 +26,26 @@ from numpy.typing import NDArray
 
 from qaconv.errors import InputError
 from qaconv.runtime.quantise import Codes, dequantise
-from qaconv.serving.state_folder import GALLERIES, SCARCE_BYTES, Reserve, lock_folder, make_private
+from qaconv.serving.request_limit import ProcessLimit, RequestLimit, WorkersLimit
+from qaconv.serving.state_folder import (
+    COUNTS,
+    GALLERIES,
+    LOCKS,
+    SCARCE_BYTES,
+    Reserve,
+    WorkersLock,
+    lock_folder,
+    make_private,
+)
 from qaconv.serving.stored_maps import BASE, HAS_MAP, MAPS, SIGHTINGS, TABLES, insert_maps, quantise_maps, unpack_maps
 
+KEPT = 1024  # deletions that are listed; they fit a page, so that a full disk does not stop a deletion
+LIST_DELETIONS = f"""
+CREATE TRIGGER IF NOT EXISTS list_deletion AFTER DELETE ON sightings BEGIN
+    INSERT INTO deletions (sighting, target) VALUES (OLD.id, OLD.target);
+    DELETE FROM deletions WHERE number <= (SELECT max(number) FROM deletions) - {KEPT};
+END;
+"""
 SCHEMA = (
     """
 CREATE TABLE IF NOT EXISTS sightings (
@@ -36,7 +56,12 @@ CREATE INDEX IF NOT EXISTS by_person ON sightings (target, person);
 CREATE INDEX IF NOT EXISTS by_content ON sightings (target, digest);
 CREATE INDEX IF NOT EXISTS by_age ON sightings (target, enrolled_s);
 CREATE TABLE IF NOT EXISTS clock (one INTEGER PRIMARY KEY CHECK (one = 1), time_s REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS deletions (number INTEGER PRIMARY KEY, sighting INTEGER NOT NULL, target TEXT NOT NULL);
 """
+    + LIST_DELETIONS
+    # Measured by recall.py, with the settings of this start.
+    + "DROP TABLE IF EXISTS recalls;"
+    + "CREATE TABLE recalls (number INTEGER PRIMARY KEY, target TEXT NOT NULL, recall REAL NOT NULL);"
     + TABLES
 )
 COLUMNS = "id, target, camid, time_s, person, enrolled_s, camera, track"
@@ -96,15 +121,26 @@ class Records:
     Maps are codes in 8 bits, by the digest of the encoder that made them (stored_maps.py). Methods that change
     something raise DiskFull or Busy.
 
+    Args:
+        folder: the service's state.
+        is_shared: whether this process is a worker, whose parent keeps other services from the folder.
+
+    Attributes:
+        is_shared: the same.
+
     Raises:
-        InputError: another process uses the folder, or another program keeps the file locked.
+        InputError: another service uses the folder, or another program keeps the file locked.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, is_shared: bool = False) -> None:
         make_private(folder)
         path = folder / GALLERIES
-        self._folder_lock = lock_folder(folder)
+        self.is_shared = is_shared
+        self._folder = folder
+        self._locks = {name: WorkersLock(folder, name) for name in LOCKS}
+        self._folder_lock = None if is_shared else lock_folder(folder)
         self._lock = threading.Lock()
+        self._writing = self.lock("writing")
         self._reserve = Reserve(folder)
         self._readers: queue.LifoQueue[sqlite3.Connection] = queue.LifoQueue()
         self._connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
@@ -115,7 +151,33 @@ class Records:
             self.close()
             raise InputError(f"{path}: cannot be opened: {error}") from error
         for _ in range(READERS):
-            self._readers.put(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, check_same_thread=False))
+            self._readers.put(_open_reader(path))
+
+    def lock(self, name: str) -> WorkersLock:
+        """Return one of the locks that all workers share (`LOCKS` in state_folder.py)."""
+        return self._locks[name]
+
+    @property
+    def folder_lock(self) -> int:
+        """File descriptor of the lock that keeps other services from the folder, while any process has it open."""
+        assert self._folder_lock is not None, "a worker does not have the lock"
+        return self._folder_lock.fileno()
+
+    def request_limit(self, per_minute: int) -> RequestLimit:
+        """Return a limit of the requests of each key a minute, over all workers."""
+        if not self.is_shared:
+            return ProcessLimit(per_minute)
+        return WorkersLimit(self._folder / COUNTS, self._locks["counting"], per_minute)
+
+    def last_change(self) -> tuple[int, int]:
+        """Return the largest id of a sighting, and the number of the last deletion; 0 where there is none."""
+        statement = "SELECT (SELECT max(id) FROM sightings), (SELECT max(number) FROM deletions)"
+        ((sighting, deletion),) = self.read(statement)
+        return sighting or 0, deletion or 0
+
+    def deletions(self, after: int) -> list[tuple[int, int, str]]:
+        """Return the number, sighting and target of the deletions after a number, of the last KEPT, in order."""
+        return self.read("SELECT number, sighting, target FROM deletions WHERE number > ? ORDER BY number", after)
 
     def add(self, rows: Sequence[Row], encoder: str, maps: Codes) -> list[int]:
         """Add rows with maps [n, S, C], and return ids."""
@@ -210,6 +272,10 @@ class Records:
         statement = "SELECT DISTINCT coalesce(camera, camid) FROM sightings WHERE target = ?"
         return [camera for (camera,) in self.query(statement, target)]
 
+    def ids(self, target: str) -> list[int]:
+        """Return the ids of a target's sightings."""
+        return [sighting for (sighting,) in self.read("SELECT id FROM sightings WHERE target = ?", target)]
+
     def ids_of_person(self, target: str, person: str) -> list[int]:
         """Return the ids of a person's sightings."""
         rows = self.query("SELECT id FROM sightings WHERE target = ? AND person = ?", target, person)
@@ -261,21 +327,25 @@ class Records:
         statement = f"SELECT count(*) FROM sightings WHERE {HAS_MAP} AND target IN ({places})"
         return int(self.query(statement, encoder, *targets)[0][0])
 
-    def with_maps(self, encoder: str) -> Iterator[list[Sighting]]:
-        """Yield all sightings that have a map of this encoder, in blocks, in the order of enrolment."""
-        after = 0
-        while rows := self.query(
-            f"SELECT {COLUMNS} FROM sightings WHERE id > ? AND {HAS_MAP} ORDER BY id LIMIT ?", after, encoder, READ
-        ):
+    def with_maps(self, encoder: str, after: int, until: int) -> Iterator[list[Sighting]]:
+        """Yield sightings that have a map of this encoder, in blocks, in the order of enrolment.
+
+        Args:
+            encoder: its digest.
+            after: smallest id, which is left out.
+            until: largest id.
+        """
+        statement = f"SELECT {COLUMNS} FROM sightings WHERE id > ? AND id <= ? AND {HAS_MAP} ORDER BY id LIMIT ?"
+        while rows := self.read(statement, after, until, encoder, READ):
             after = rows[-1][0]
             yield [Sighting(*row) for row in rows]
 
     def query(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
         """Return the rows of a statement that changes nothing."""
-        with self._lock:
+        with self._lock, _translated_errors():
             return self._connection.execute(statement, values).fetchall()
 
-    def read(self, statement: str) -> list[tuple[Any, ...]]:
+    def read(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
         """Return the rows of a statement that changes nothing, while others read.
 
         Raises:
@@ -284,14 +354,14 @@ class Records:
         reader = self._readers.get()
         try:
             with _translated_errors():
-                return reader.execute(statement).fetchall()
+                return reader.execute(statement, values).fetchall()
         finally:
             self._readers.put(reader)
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """Change the file within a block: it is on disk when the block ends, and nothing is changed if it fails."""
-        with self._lock, _translated_errors():
+        with self._lock, self._writing, _translated_errors():  # another worker must not take the reserve meanwhile
             self._limit_growth()
             with self._reserve.free(), self._connection as connection:  # commits; rolls back after any error
                 connection.execute("BEGIN IMMEDIATE")
@@ -303,13 +373,17 @@ class Records:
             self._connection.close()
             while not self._readers.empty():
                 self._readers.get().close()
-            self._folder_lock.close()
+            for lock in self._locks.values():
+                lock.close()
+            if self._folder_lock is not None:
+                self._folder_lock.close()
 
     def _open(self) -> None:
         for pragma in PRAGMAS:
             self._connection.execute(f"PRAGMA {pragma}")
-        self._update_old_columns()
-        self._connection.executescript(SCHEMA)
+        if not self.is_shared:  # else the parent has done it
+            self._update_old_columns()
+            self._connection.executescript(SCHEMA)
 
     def _update_old_columns(self) -> None:
         """Rename the column `deployment` of files from before 0.1.0, and add the columns that came after it."""
@@ -329,6 +403,15 @@ class Records:
         """Let the file grow by the free bytes alone, so that it takes nothing of the reserve."""
         ((pages,),) = self._connection.execute("PRAGMA page_count").fetchall()
         self._connection.execute(f"PRAGMA max_page_count = {pages + self._reserve.free_bytes() // PAGE_BYTES}")
+
+
+def _open_reader(path: Path) -> sqlite3.Connection:
+    """Connect for reading alone. The first reader undoes what a killed worker left, so the file is not read-only."""
+    connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+    connection.execute("PRAGMA journal_mode = TRUNCATE")
+    connection.execute("PRAGMA secure_delete = ON")
+    connection.execute("PRAGMA query_only = ON")
+    return connection
 
 
 @contextmanager

@@ -2,13 +2,19 @@
 
 import json
 import logging
+import os
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 from prometheus_client import REGISTRY, CollectorRegistry, Metric, generate_latest
 from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from qaconv.serving.service import Service
+
+WORKERS = "PROMETHEUS_MULTIPROC_DIR"  # which prometheus_client reads when it is imported
 
 
 def log_as_json() -> None:
@@ -17,6 +23,13 @@ def log_as_json() -> None:
     handler.setFormatter(_Json())
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     logging.captureWarnings(True)  # else Pillow's warning of a decompression bomb would be plain text
+
+
+def count_over_workers(folder: Path) -> None:
+    """Let workers that are started from now on add up their counts, in an empty folder."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(mode=0o700)
+    os.environ[WORKERS] = str(folder.absolute())
 
 
 def collect_metrics(service: Service) -> None:
@@ -40,11 +53,21 @@ class _MetricsOf(Collector):
         self._targets = targets
 
     def collect(self) -> Iterator[Metric]:
-        for metric in REGISTRY.collect():
+        for metric in _metrics_of_workers() if WORKERS in os.environ else REGISTRY.collect():
             if self._targets is not None:
                 metric.samples = [
                     sample for sample in metric.samples if sample.labels.get("target", "") in {"", *self._targets}
                 ]
+            yield metric
+
+
+def _metrics_of_workers() -> Iterator[Metric]:
+    """Yield what all workers have counted together, and the service's metrics as this one sees them."""
+    counted = list(MultiProcessCollector(CollectorRegistry()).collect())  # type: ignore[no-untyped-call]
+    yield from counted
+    names = {metric.name for metric in counted}
+    for metric in REGISTRY.collect():
+        if metric.name.startswith("qaconv_") and metric.name not in names:  # process_cpu_seconds is of one worker
             yield metric
 
 

@@ -124,10 +124,17 @@ class VectorStore:
         ):  # fmt: skip
             after = rows[-1][0]
             ids.append(np.array([sighting for sighting, _ in rows], dtype=np.int64))
-            parts.append(np.frombuffer(b"".join(data for _, data in rows), dtype=np.int8).reshape(len(rows), -1))
-        values = np.concatenate(parts) if parts else np.empty((0, 4 + LANDMARKS), dtype=np.int8)
-        scales = np.ascontiguousarray(values[:, :4]).view(np.float32)[:, 0]
-        return np.concatenate(ids), Vectors(values[:, 4:], scales)
+            parts.append(_bytes(rows))
+        return np.concatenate(ids), _unpack(np.concatenate([_bytes([]), *parts]))
+
+    def find(self, number: int, ids: Sequence[int]) -> tuple[NDArray[np.int64], Vectors]:
+        """Return those of some sightings, in ascending order, that have a vector of a set, and their vectors."""
+        rows = self._records.read(
+            "SELECT sighting, vector FROM vectors WHERE landmark_set = ? "
+            f"AND sighting IN ({','.join(map(str, ids))}) ORDER BY sighting",
+            number,
+        )
+        return np.array([sighting for sighting, _ in rows], dtype=np.int64), _unpack(_bytes(rows))
 
     def mark_unused(self, matching: str) -> None:
         """Mark the sets of other encoders and heads for deletion."""
@@ -153,3 +160,13 @@ class VectorStore:
     def _mark(self, condition: str, *values: object) -> None:
         with self._records.transaction() as connection:
             connection.execute(f"UPDATE landmark_sets SET target = '' WHERE {condition}", values)
+
+
+def _bytes(rows: Sequence[tuple[int, bytes]]) -> NDArray[np.int8]:
+    """Return the stored vectors of rows with their scales, [n, 4 + M]."""
+    return np.frombuffer(b"".join(data for _, data in rows), dtype=np.int8).reshape(len(rows), 4 + LANDMARKS)
+
+
+def _unpack(values: NDArray[np.int8]) -> Vectors:
+    scales = np.ascontiguousarray(values[:, :4]).view(np.float32)[:, 0]
+    return Vectors(values[:, 4:], scales)

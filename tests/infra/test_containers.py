@@ -56,7 +56,7 @@ def test_every_object_fits_its_schema(thing: Object) -> None:
 
 
 @pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl builds kustomizations, and is not installed")
-@pytest.mark.parametrize("folder", ["k8s", "k8s/matching", "k8s/serving", "k8s/training"])
+@pytest.mark.parametrize("folder", ["k8s", "k8s/galleries", "k8s/matching", "k8s/serving", "k8s/training"])
 def test_kustomize_builds_objects_that_fit_their_schemas(folder: str) -> None:
     built = subprocess.run(["kubectl", "kustomize", INFRA / folder], capture_output=True, text=True, check=True).stdout
     for thing in objects(built):
@@ -142,7 +142,7 @@ def test_every_pod_meets_the_restricted_standard_and_has_no_token_that_it_does_n
         json.loads((INFRA / f"k8s/workers/{pool}.json").read_text(encoding="utf-8")) for pool in ("cpu", "gpu")
     ]
     every_pod = [pod for thing in [*EVERY, *templates] for pod in pods(thing)]
-    assert len(every_pod) == 15
+    assert len(every_pod) == 16
     for pod in every_pod:
         context = pod["securityContext"]
         assert context["runAsNonRoot"] and context["seccompProfile"] == {"type": "RuntimeDefault"}
@@ -160,6 +160,18 @@ def test_pods_reach_only_what_a_network_policy_allows() -> None:
     outside = [name for name, spec in policies.items() if "ipBlock" in str(spec.get("egress"))]
     (apps,) = policies["to-outside"]["podSelector"]["matchExpressions"]
     assert outside == ["to-outside"] and not {"postgres", "s3", "mlflow", "triton"} & set(apps["values"])
+
+
+def test_the_galleries_have_one_pod_whose_volume_no_other_may_use() -> None:
+    of_galleries = [thing for thing in EVERY if thing["metadata"]["name"] == "galleries"]
+    (service,) = (thing["spec"] for thing in of_galleries if thing["kind"] == "StatefulSet")
+    (volume,) = (claim["spec"] for claim in service["volumeClaimTemplates"])
+    assert service["replicas"] == 1 and volume["accessModes"] == ["ReadWriteOncePod"]
+    assert not [thing for thing in EVERY if thing["kind"] == "HorizontalPodAutoscaler"]
+    (container,) = containers(service)
+    assert container["command"][:2] == ["qaconv", "serve"] and "--keys" in container["command"]
+    (ingress,) = (thing["spec"] for thing in of_galleries if thing["kind"] == "Ingress")
+    assert [host["hosts"] for host in ingress["tls"]] == [[rule["host"]] for rule in ingress["rules"]]
 
 
 def test_the_compose_file_fits_the_specification() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import httpx
 import numpy as np
+import pytest
 from PIL import Image
 
 from qaconv.serving.auth import SCOPES, add_key
@@ -109,10 +110,11 @@ def test_the_service_fits_its_openapi_document(project: Path) -> None:
     assert process.returncode == 0, process.stdout[-8000:]
 
 
-def test_sightings_that_were_enrolled_before_a_kill_are_stored_after_it(project: Path) -> None:
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_sightings_that_were_enrolled_before_a_kill_are_stored_after_it(project: Path, workers: str) -> None:
     answered: list[int] = []
     for kill in range(KILLS):
-        with running(project) as (client, process):
+        with running(project, "--workers", workers) as (client, process):
             assert set(answered) <= set(stored(client))
             enrolling = threading.Thread(target=enrol_until_refused, args=(client, 1000 * kill, answered))
             enrolling.start()
@@ -137,7 +139,8 @@ def enrol_until_refused(client: httpx.Client, first: int, answered: list[int]) -
         return
 
 
-def test_a_new_champion_is_loaded_under_load_and_no_request_fails(project: Path) -> None:
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_new_champion_is_loaded_under_load_and_no_request_fails(project: Path, workers: str) -> None:
     answers: list[tuple[int, str, int]] = []
     stop = threading.Event()
 
@@ -148,7 +151,7 @@ def test_a_new_champion_is_loaded_under_load_and_no_request_fails(project: Path)
                 answer = client.post(f"{MALL}/search", json=body)
                 answers.append((answer.status_code, answer.json().get("version"), len(answer.json()["results"][0])))
 
-    with running(project) as (client, _):
+    with running(project, "--workers", workers) as (client, _):
         ids = client.post(f"{MALL}/sightings", json=sightings(0, 150)).json()["ids"]
         asking = [threading.Thread(target=keep_asking, args=(client.base_url,)) for _ in range(3)]
         for thread in asking:

@@ -10,8 +10,9 @@ import pandas as pd
 
 from qaconv.errors import InputError
 from qaconv.serving.active_version import ActiveVersion
+from qaconv.serving.identities.progress import Progress
 from qaconv.serving.identities.store import Change, IdentityStore, State
-from qaconv.serving.identities.updates import IdentityUpdates, Progress, check_odds
+from qaconv.serving.identities.updates import IdentityUpdates, check_odds
 from qaconv.serving.identities.views import (
     Identity,
     Visit,

@@ -5,8 +5,8 @@ from typing import Annotated
 from pydantic import BaseModel, Field
 
 from qaconv.serving.fields import CameraName, CameraNumber, Id, Number
+from qaconv.serving.identities.progress import UpdateState
 from qaconv.serving.identities.store import ChangeKind
-from qaconv.serving.identities.updates import UpdateState
 from qaconv.serving.schemas import Strict
 
 MOST_MOVED = 1_000  # sightings of a split

@@ -11,9 +11,8 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from hashlib import sha256
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +24,7 @@ from qaconv.runtime.model import ServedModel
 from qaconv.serving.active_version import ActiveVersion
 from qaconv.serving.gallery import Filter, Gallery
 from qaconv.serving.identities.clustering import cluster_again
+from qaconv.serving.identities.progress import Progress, ProgressStore
 from qaconv.serving.identities.store import Change, Edge, IdentityStore
 from qaconv.serving.places import NotFound, number_camera
 from qaconv.serving.reviews.store import ReviewStore
@@ -32,32 +32,14 @@ from qaconv.serving.storage import Busy, DiskFull, Records, Sighting
 from qaconv.tlift import TLiftProfile
 
 log = logging.getLogger(__name__)
-UpdateState = Literal["idle", "waiting", "searching", "clustering"]
 
 BATCH = 32  # sightings searched for between two transactions
 PAUSES = 9  # length of the pause after a search while sightings are enrolled, in searches
 STOP_S = 5.0  # that a stop waits for a transaction
 
 
-@dataclass(frozen=True)
-class Progress:
-    """How far a target's update is.
-
-    Attributes:
-        state: what it does.
-        searched: sightings that it has searched for.
-        to_search: sightings that it searches for.
-        fault: why the last update failed; None where it did not.
-    """
-
-    state: UpdateState = "idle"
-    searched: int = 0
-    to_search: int = 0
-    fault: str | None = None
-
-
 class IdentityUpdates:
-    """Updates that run in a thread of their own, which exists while one is to do.
+    """Updates that run in a thread of their own, which exists while one is to do, in one worker.
 
     Args:
         records: the sightings.
@@ -67,6 +49,7 @@ class IdentityUpdates:
         now: returns the time, in seconds since 1970.
         is_enrolling: returns whether sightings are being enrolled.
         shortlist: sightings that a query is matched with in full.
+        keeps_house: returns whether this worker is the one.
     """
 
     def __init__(
@@ -78,6 +61,7 @@ class IdentityUpdates:
         now: Callable[[], float],
         is_enrolling: Callable[[], bool],
         shortlist: int,
+        keeps_house: Callable[[], bool],
     ) -> None:
         self._records = records
         self._store = store
@@ -86,23 +70,29 @@ class IdentityUpdates:
         self._now = now
         self._is_enrolling = is_enrolling
         self._shortlist = shortlist
+        self._keeps_house = keeps_house
         self._lock = threading.Lock()
-        self._progress: dict[str, Progress] = {}
+        self._progress = ProgressStore(records)
         self._waiting: list[str] = []
         self._thread: threading.Thread | None = None
         self._stopped = threading.Event()
-        self.clustering = threading.Lock()  # held while identities are computed and stored, or changed by a person
+        self.clustering = records.lock(
+            "identities"
+        )  # held while identities are computed and stored, or changed by a person
 
     def progress(self, target: str) -> Progress:
         """Return how far a target's update is."""
-        return self._progress.get(target, Progress())
+        return self._progress.read(target)
 
     def start(self, target: str) -> None:
         """Update a target after those that wait already; do nothing if it waits or is being updated."""
+        if not self._keeps_house():
+            self._progress.ask(target)
+            return
         with self._lock:
-            if self.progress(target).state != "idle" or self._stopped.is_set():
+            if self._progress.of(target).state != "idle" or self._stopped.is_set():
                 return
-            self._progress[target] = Progress("waiting")
+            self._progress.set(target, Progress("waiting"))
             self._waiting.append(target)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="identities", daemon=True)
@@ -113,6 +103,12 @@ class IdentityUpdates:
         active = self._active()
         for target in self._store.wanted_targets():
             if target in active.galleries and self._has_work(target, active.model):
+                self.start(target)
+
+    def start_asked(self) -> None:
+        """Update the targets that other workers were asked to update, or did not finish before they were killed."""
+        if self._keeps_house():
+            for target in self._progress.asked():
                 self.start(target)
 
     def stop(self) -> None:
@@ -147,7 +143,7 @@ class IdentityUpdates:
             except Exception:
                 fault = "the update has failed; the service's log says more"
                 log.exception("%s: identities are not updated", target)
-            self._progress[target] = replace(self.progress(target), state="idle", fault=fault)
+            self._progress.set(target, replace(self._progress.of(target), state="idle", fault=fault))
 
     def _update(self, target: str) -> None:
         """Search for new sightings and cluster them; give up if a new version begins to answer, which is updated to."""
@@ -157,15 +153,15 @@ class IdentityUpdates:
         digest = digest_odds(active.model, target)
         self._store.begin(target, digest)
         ids = self._store.unsearched(target, active.model.encoder_digest)
-        self._progress[target] = Progress("searching", 0, len(ids))
+        self._progress.set(target, Progress("searching", 0, len(ids)))
         for start in range(0, len(ids), BATCH):
             batch = ids[start : start + BATCH]
             edges = [edge for sighting in batch for edge in self._search(active.model, gallery, sighting)]
             is_outdated = self._active().model is not active.model
             if self._stopped.is_set() or is_outdated or not self._store.add_edges(target, digest, batch, edges):
                 return
-            self._progress[target] = Progress("searching", start + len(batch), len(ids))
-        self._progress[target] = Progress("clustering", len(ids), len(ids))
+            self._progress.set(target, Progress("searching", start + len(batch), len(ids)))
+        self._progress.set(target, Progress("clustering", len(ids), len(ids)))
         with self.clustering:
             self._cluster(target, digest, profile)
 

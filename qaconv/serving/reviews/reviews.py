@@ -3,7 +3,6 @@
 Every method may be called from any thread. An answer is on disk before it is acknowledged.
 """
 
-import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -98,7 +97,7 @@ class Reviews:
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self._drawing = threading.Lock()  # held while a sample is drawn
+        self._drawing = service.records.lock("drawing")  # held while a sample is drawn
 
     def next(self, target: str, reviewer: str, limit: int) -> Task:
         """Return the next pairs of the sample that this person is asked about.
