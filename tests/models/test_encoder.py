@@ -292,3 +292,39 @@ def test_imagenet_weights_that_cannot_be_fetched_are_refused(monkeypatch: pytest
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", offline)
     with pytest.raises(InputError, match=r"imagenet cannot be downloaded: .*no route to host"):
         build_encoder(backbone("imagenet"))
+
+
+@pytest.fixture
+def images() -> Tensor:
+    return torch.rand(3, 3, 64, 32, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("pooled", [False, True])
+@torch.no_grad()
+def test_flip_averages_the_map_of_an_image_and_of_its_mirror_image_mirrored_back(pooled: bool, images: Tensor) -> None:
+    encoder = build_encoder(backbone(), pooled=pooled, flip=True).eval()
+    maps = encoder(images)
+    encoder.flip = False
+    expected = F.normalize((encoder(images) + encoder(images.flip(-1)).flip(-1)) / 2, dim=1)
+    torch.testing.assert_close(maps, expected)
+    assert not torch.allclose(maps, encoder(images), atol=1e-3)
+
+
+@torch.no_grad()
+def test_with_flip_a_mirrored_image_has_the_mirrored_map(images: Tensor) -> None:
+    encoder = build_encoder(backbone(), flip=True).eval()
+    torch.testing.assert_close(encoder(images.flip(-1)), encoder(images).flip(-1))
+
+
+@torch.no_grad()
+def test_flip_leaves_training_alone(images: Tensor) -> None:
+    encoder = build_encoder(backbone(), flip=True).train()
+    flipped = encoder(images)
+    encoder.flip = False
+    assert torch.equal(flipped, encoder(images))
+
+
+@torch.no_grad()
+def test_without_flip_maps_are_those_of_backbone_and_neck_to_the_bit(images: Tensor) -> None:
+    encoder = build_encoder(backbone()).eval()
+    assert torch.equal(encoder(images), F.normalize(encoder.neck(encoder.trunk(images)), dim=1))
