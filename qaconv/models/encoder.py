@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from qaconv.config import BackboneConfig
 from qaconv.errors import InputError
+from qaconv.models.mirroring import average_mirrored, measure_shift
 
 # Mean and standard deviation of RGB in [0, 1] that torchvision's ImageNet weights were trained with.
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -23,8 +24,8 @@ class Encoder(nn.Module):
         neck: module from the backbone's maps to maps of C channels, with the same locations.
         channels: C.
         pooled: whether to average the map to one location, so that h = w = 1 and the score is a cosine.
-        flip: whether eval mode encodes the mirrored image too, and averages its map, mirrored back, and the image's.
-            It takes twice the time. Default: False.
+        flip: whether eval mode encodes the mirrored image too, and averages its map, mirrored back, and the image's
+            (qaconv/models/mirroring.py). It takes twice the time. Default: False.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class Encoder(nn.Module):
     ) -> None:
         super().__init__()
         self.flip = flip
+        self.shift = 0 if pooled or not flip else measure_shift(trunk)
         self.normalise, self.trunk, self.neck, self.channels = normalise, trunk, neck, channels
         self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), _build_bnneck(channels)) if pooled else nn.Identity()
 
@@ -61,7 +63,7 @@ class Encoder(nn.Module):
         units = F.normalize(self.pool(maps).float(), dim=1)
         if mirrored:
             straight, reflected = units.unflatten(0, (2, -1)).unbind()
-            units = F.normalize(straight + reflected.flip(-1), dim=1)
+            units = average_mirrored(straight, reflected, self.shift)
         return units
 
     @torch.no_grad()

@@ -1,6 +1,5 @@
 """The result of a training may be the average of its weights, which leaves the training itself alone."""
 
-from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,7 @@ def state(network: Network) -> dict[str, Tensor]:
 
 
 @pytest.fixture
-def steps(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, Tensor]]]:
+def steps(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Tensor]]:
     """Collect the weights before the first step and after each one."""
     seen: list[dict[str, Tensor]] = []
     original = trainer._Learner.step
@@ -81,7 +80,8 @@ def test_killed_run_ends_with_the_average_of_one_that_was_not(
     crops: TrainingCrops, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed_after: int
 ) -> None:
     expected, history = run(crops, tmp_path, AVERAGED)
-    original, taken = trainer._Learner.step, []
+    original = trainer._Learner.step
+    taken: list[None] = []
 
     def step(self: trainer._Learner, *batch: Any) -> Outcome:
         if len(taken) == killed_after:
