@@ -197,6 +197,7 @@ class Adaptation:
                     "epochs": epochs,
                     "lr": settings.lr,
                     "backbone_lr": settings.lr,
+                    "lr_schedule": "step",
                     "lr_drop_epoch": max(1, epochs - 1),
                     "lr_drop_when_loss_below": 0.0,
                     "lr_drop_by": "training_loss",

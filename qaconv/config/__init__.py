@@ -114,6 +114,12 @@ class AugmentConfig(Settings):
     erasing: Share = 0.0  # probability that a rectangle is filled with the mean colour (Zhong et al., AAAI 2020)
 
 
+class EncodeConfig(Settings):
+    """How a trained network encodes an image wherever it is used."""
+
+    flip: bool = False  # the mirrored image too: its map, mirrored back, and the image's are averaged
+
+
 class TrainConfig(Settings):
     """The recipe of a training."""
 
@@ -123,11 +129,13 @@ class TrainConfig(Settings):
     images_per_identity: Annotated[int, Field(ge=2)]
     epochs: PositiveInt  # at most: lr_drop_when_loss_below may end training before
     optimiser: Literal["sgd", "adam", "adamw"] = "sgd"  # sgd: Nesterov momentum 0.9; adamw: weight_decay is decoupled
+    lr_schedule: Literal["step", "cosine"] = "step"  # cosine: down to a hundredth in the last epoch (ICLR 2017)
     lr_warm_up_epochs: Annotated[int, Field(ge=0)] = 0  # the learning rates rise linearly to lr and backbone_lr
     lr: PositiveFloat  # of the neck, the head and the loss
     backbone_lr: PositiveFloat
     weight_decay: Annotated[float, Field(ge=0)]
     clip_norm: Annotated[float, Field(ge=0, allow_inf_nan=False)]  # of each gradient: encoder, head, loss; 0: none
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0  # of the averaged weights, which are the result; 0: the last
     lr_drop_when_loss_below: Share  # times the second epoch's: lr / 10, then half as many epochs again; 0: never
     lr_drop_by: Literal["training_loss", "holdout"]  # holdout: 1 - mAP of the people held out, in place of the loss
     lr_drop_epoch: PositiveInt  # lr / 10 after this epoch at the latest
@@ -141,6 +149,11 @@ class TrainConfig(Settings):
         if self.lr_warm_up_epochs > self.lr_drop_epoch:
             raise ValueError(
                 f"lr_warm_up_epochs must be in 0..{self.lr_drop_epoch} (lr_drop_epoch), got {self.lr_warm_up_epochs}"
+            )
+        if self.lr_schedule == "cosine" and (self.lr_drop_when_loss_below or self.lr_drop_epoch != self.epochs):
+            raise ValueError(
+                f"lr_schedule cosine has no drop: it needs lr_drop_when_loss_below 0 and lr_drop_epoch {self.epochs} "
+                f"(epochs), got {self.lr_drop_when_loss_below:g} and {self.lr_drop_epoch}"
             )
         return self
 

@@ -29,6 +29,7 @@ class Architecture(Settings):
     image: ImageConfig
     pooled: bool  # whether maps are averaged to one location, so that the score is a cosine: the baseline
     head: Literal["v1", "v2"] = "v2"
+    flip: bool = False  # whether the mirrored image is encoded too, and both maps are averaged
 
 
 class GraphArchitecture(Settings):
@@ -65,7 +66,7 @@ def build_network(architecture: Architecture | GraphArchitecture, seed: int) -> 
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         empty = backbone.model_copy(update={"weights": "none"})
-        encoder = build_encoder(empty if start else backbone, pooled=architecture.pooled)
+        encoder = build_encoder(empty if start else backbone, pooled=architecture.pooled, flip=architecture.flip)
         size = encoder.map_size(image.height, image.width)
         head = QAConv(encoder.channels, *size, variant=architecture.head)
     network = Network(encoder, head, architecture)

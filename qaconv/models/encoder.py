@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from qaconv.config import BackboneConfig
 from qaconv.errors import InputError
+from qaconv.models.mirroring import average_mirrored, measure_shift
 
 # Mean and standard deviation of RGB in [0, 1] that torchvision's ImageNet weights were trained with.
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -23,10 +24,23 @@ class Encoder(nn.Module):
         neck: module from the backbone's maps to maps of C channels, with the same locations.
         channels: C.
         pooled: whether to average the map to one location, so that h = w = 1 and the score is a cosine.
+        flip: whether eval mode encodes the mirrored image too, and averages its map, mirrored back, and the image's
+            (qaconv/models/mirroring.py). It takes twice the time. Default: False.
     """
 
-    def __init__(self, normalise: nn.Module, trunk: nn.Module, neck: nn.Module, channels: int, *, pooled: bool) -> None:
+    def __init__(
+        self,
+        normalise: nn.Module,
+        trunk: nn.Module,
+        neck: nn.Module,
+        channels: int,
+        *,
+        pooled: bool,
+        flip: bool = False,
+    ) -> None:
         super().__init__()
+        self.flip = flip
+        self.shift = 0 if pooled or not flip else measure_shift(trunk)
         self.normalise, self.trunk, self.neck, self.channels = normalise, trunk, neck, channels
         self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), _build_bnneck(channels)) if pooled else nn.Identity()
 
@@ -38,12 +52,19 @@ class Encoder(nn.Module):
             vectors: whether a pooled encoder returns what losses of vectors need, [B, 2, C]: each image's feature
                 before and after the BNNeck, neither of unit length. Default: False.
         """
+        mirrored = self.flip and not self.training
+        if mirrored:  # one batch, so that an exported graph holds the network once
+            images = torch.cat([images, images.flip(-1)])
         maps = self.neck(self.trunk(self.normalise(images)))
         if vectors:
             average, bnneck = self.pool.children()
             features = average(maps)
             return torch.stack([features, bnneck(features)], dim=1).flatten(2).float()
-        return F.normalize(self.pool(maps).float(), dim=1)
+        units = F.normalize(self.pool(maps).float(), dim=1)
+        if mirrored:
+            straight, reflected = units.unflatten(0, (2, -1)).unbind()
+            units = average_mirrored(straight, reflected, self.shift)
+        return units
 
     @torch.no_grad()
     def map_size(self, height: int, width: int) -> tuple[int, int]:
@@ -52,12 +73,13 @@ class Encoder(nn.Module):
         return shape[2], shape[3]
 
 
-def build_encoder(config: BackboneConfig, *, pooled: bool = False) -> Encoder:
+def build_encoder(config: BackboneConfig, *, pooled: bool = False, flip: bool = False) -> Encoder:
     """Build the encoder of a configuration. Weights that are not loaded are drawn by torch's seed.
 
     Args:
         config: backbone, neck and weights.
         pooled: whether to average the map to one location. Default: False.
+        flip: whether eval mode encodes the mirrored image too. Default: False.
 
     Raises:
         InputError: the weights cannot be downloaded or read, or do not fit the backbone.
@@ -78,7 +100,7 @@ def build_encoder(config: BackboneConfig, *, pooled: bool = False) -> Encoder:
         raise InputError(f"backbone.last_stride must be 2 for {config.name}, which has no other, got 1")
     neck, channels = _build_neck(config, channels)
     normalise = Normalise() if config.normalise == "imagenet" else nn.Identity()
-    return Encoder(normalise, trunk.train(), neck, channels, pooled=pooled)
+    return Encoder(normalise, trunk.train(), neck, channels, pooled=pooled, flip=flip)
 
 
 def _build_bnneck(channels: int) -> nn.BatchNorm2d:

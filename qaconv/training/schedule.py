@@ -1,5 +1,6 @@
-"""Decide after each epoch whether the learning rate drops, and whether a training must stop."""
+"""Compute learning rates, and decide after each epoch whether they drop and whether a training must stop."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 from qaconv.config import TrainConfig
@@ -7,6 +8,35 @@ from qaconv.errors import InputError
 from qaconv.training.methods.trained import TrainedMethod
 
 History = Sequence[Mapping[str, float]]  # a row an epoch: epoch, loss, accuracy, lr and, if watched, holdout_map
+
+COSINE_END = 0.01  # factor of a learning rate in the last step, Loshchilov and Hutter's eta_min
+
+
+def lr_at(epoch: float, config: TrainConfig, highest: float, *, dropped: bool) -> float:
+    """Return a learning rate in the step that ends at `epoch`.
+
+    It rises linearly during the warm-up. Then it stays until it is divided by 10, or falls by half a cosine
+    (Loshchilov and Hutter, ICLR 2017, without restarts).
+
+    Args:
+        epoch: such as 1.5 in the middle of the second epoch.
+        config: the recipe.
+        highest: learning rate after the warm-up, `lr` or `backbone_lr`.
+        dropped: whether the schedule `step` has divided it by 10.
+
+    Example:
+        >>> from qaconv.config import TrainConfig
+        >>> from qaconv.training.schedule import lr_at
+        >>> config = TrainConfig.model_construct(epochs=10, lr_warm_up_epochs=2, lr_schedule="cosine")
+        >>> [round(lr_at(epoch, config, 0.1, dropped=False), 4) for epoch in (1, 2, 6, 10)]
+        [0.05, 0.1, 0.0505, 0.001]
+    """
+    warm_up = config.lr_warm_up_epochs
+    factor = min(1.0, epoch / warm_up) if warm_up else 1.0
+    if config.lr_schedule == "cosine" and epoch > warm_up:
+        done = (epoch - warm_up) / (config.epochs - warm_up)
+        return highest * (COSINE_END + (1 - COSINE_END) * (1 + math.cos(math.pi * done)) / 2)
+    return factor * highest / (10 if dropped else 1)
 
 
 def has_fallen(history: History, config: TrainConfig, method: TrainedMethod) -> bool:

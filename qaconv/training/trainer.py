@@ -35,9 +35,10 @@ from qaconv.models.losses import Outcome, build_loss
 from qaconv.models.losses.pairwise_matching import PairwiseMatching
 from qaconv.progress import PeriodicLog
 from qaconv.training import distributed
+from qaconv.training.averaging import WeightAverage
 from qaconv.training.holdout import Holdout
 from qaconv.training.methods.trained import TrainedMethod
-from qaconv.training.schedule import has_fallen, stop_if_hopeless
+from qaconv.training.schedule import has_fallen, lr_at, stop_if_hopeless
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +65,7 @@ def train(
     state_path: Path,
     fingerprint: str,
 ) -> pd.DataFrame:
-    """Train a network in place.
+    """Train a network in place. With `ema_decay` it ends with the average of its weights.
 
     Args:
         network: the network to train. It is moved to `device`.
@@ -121,7 +122,7 @@ def train(
         seconds = time.monotonic() - started
         row = state.close_epoch(learner.lr)
         if holdout and config.lr_drop_by == "holdout":
-            measure = partial(holdout.mean_average_precision, network, device=device, workers=workers)
+            measure = partial(holdout.mean_average_precision, learner.result(), device=device, workers=workers)
             row["holdout_map"] = distributed.from_first(measure)
         log.info(
             "epoch %d of %d: %s, %.0f images/s",
@@ -133,6 +134,8 @@ def train(
         stop_if_hopeless(state.history, config, method)
         _schedule(state, learner, config, method)
         state.save(state_path, fingerprint, learner)
+    if learner.average:
+        learner.average.copy_to(network)
     return pd.DataFrame(state.history)
 
 
@@ -156,6 +159,7 @@ class _Learner:
         self, network: Network, config: TrainConfig, method: TrainedMethod, device: torch.device, *, people: int
     ) -> None:
         assert isinstance(network.encoder, Encoder)  # a graph is not trained
+        self.network = network
         self.encoder = network.encoder.to(device).to(memory_format=torch.channels_last)  # makes convolutions faster
         self.encode = distributed.spread(self.encoder)
         self.loss = build_loss(method.loss, network.head, people).to(device)
@@ -165,6 +169,7 @@ class _Learner:
             list(network.head.parameters()),
             [weight for weight in self.loss.parameters() if id(weight) not in in_head],
         ]
+        self.average = WeightAverage(network, config.ema_decay) if config.ema_decay else None
         self.reads_vectors = method.loss.needs_vectors
         self.first_loss = PairwiseMatching().build(network.head, people).to(device)
         self.first_epochs = method.loss.warm_up_epochs()
@@ -188,10 +193,8 @@ class _Learner:
 
     def set_lr(self, epoch: float, *, dropped: bool) -> None:
         """Set the learning rates of the step that ends at `epoch`, such as 1.5 in the middle of the second epoch."""
-        warm_up = self.config.lr_warm_up_epochs
-        factor = min(1.0, epoch / warm_up) if warm_up else 1.0
         for group, lr in zip(self.optimiser.param_groups, (self.config.backbone_lr, self.config.lr), strict=True):
-            group["lr"] = factor * lr / (10 if dropped else 1)
+            group["lr"] = lr_at(epoch, self.config, lr, dropped=dropped)
 
     def step(self, images: Tensor, targets: Tensor, epoch: int) -> Outcome:
         self.encoder.train()
@@ -212,10 +215,17 @@ class _Learner:
                 nn.utils.clip_grad_norm_(weights, self.config.clip_norm)
         self.scaler.step(self.optimiser)
         self.scaler.update()
+        if self.average:
+            self.average.update(self.network)
         return outcome
 
+    def result(self) -> Network:
+        """Return the network that a training which ended now would leave."""
+        return self.average.network if self.average else self.network
+
     def parts(self) -> dict[str, Any]:
-        return {"encoder": self.encoder, "loss": self.loss, "optimiser": self.optimiser, "scaler": self.scaler}
+        parts = {"encoder": self.encoder, "loss": self.loss, "optimiser": self.optimiser, "scaler": self.scaler}
+        return parts | ({"average": self.average} if self.average else {})
 
 
 @dataclass
@@ -316,7 +326,7 @@ def _schedule(state: _State, learner: _Learner, config: TrainConfig, method: Tra
 
     In the second case training goes on for half as many epochs again, as in the authors' v2.1.
     """
-    if state.lr_dropped:
+    if state.lr_dropped or config.lr_schedule == "cosine":
         return
     learnt = has_fallen(state.history, config, method)
     if learnt or state.epoch == config.lr_drop_epoch:

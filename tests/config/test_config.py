@@ -56,6 +56,14 @@ def set_sampler(**sampler: object) -> Callable[[dict[str, Any]], object]:
     return lambda values: values["methods"]["qaconv"].update(sampler=sampler)
 
 
+def test_params_without_the_latest_settings_of_a_recipe_mean_what_they_did(tmp_path: Path) -> None:
+    def remove(values: dict[str, Any]) -> None:
+        for method in values["methods"].values():
+            del method["encode"], method["train"]["lr_schedule"], method["train"]["ema_decay"]
+
+    assert load_params(changed(tmp_path, remove)) == load_params(PARAMS)
+
+
 def test_params_of_the_project_are_valid() -> None:
     assert set(load_params(PARAMS).methods) == {"qaconv", "baseline"}
 
@@ -73,6 +81,18 @@ def test_params_of_the_project_are_valid() -> None:
             lambda values: recipe(values)["train"].update(lr_drop_epoch=7),
             ["methods.qaconv.train", "lr_drop_epoch must be in 1..6", "got 7"],
         ),
+        (
+            lambda values: recipe(values)["train"].update(lr_schedule="cosine"),
+            ["methods.qaconv.train", "lr_schedule cosine has no drop", "lr_drop_epoch 6 (epochs), got 0 and 5"],
+        ),
+        (
+            lambda values: recipe(values)["train"].update(
+                lr_schedule="cosine", lr_drop_epoch=6, lr_drop_when_loss_below=0.7
+            ),
+            ["methods.qaconv.train", "it needs lr_drop_when_loss_below 0", "got 0.7 and 6"],
+        ),
+        (lambda values: recipe(values)["train"].update(ema_decay=1), ["methods.qaconv.train.ema_decay", "less than 1"]),
+        (lambda values: recipe(values)["encode"].update(flip=1), ["methods.qaconv.encode.flip", "valid boolean"]),
         (
             lambda values: recipe(values)["backbone"].update(name="resnet9"),
             ["methods.qaconv.backbone.name", "resnet18", "resnet9"],

@@ -23,16 +23,17 @@ from qaconv.models.losses.identity import Identity
 from qaconv.training import trainer
 from qaconv.training.distributed import joined, launch, share, spread
 from qaconv.training.methods.trained import TrainedMethod
-from tests.training.small_trainings import PAIRWISE, RECIPE, draw_people, make_method, run
+from tests.training.small_trainings import RECIPE, draw_people, make_method, run
 
 MACHINE = MachineConfig(device="cpu", processes=2, workers=0, checkpoint_every_steps=2)
 # Small steps: where large ones take a network from one best partner to another, rounding grows into another training.
-GENTLE = RECIPE.model_copy(update={"epochs": 1, "lr": 1e-3, "backbone_lr": 1e-3})
+GENTLE = RECIPE.model_copy(update={"epochs": 1, "lr_drop_epoch": 1, "lr": 1e-3, "backbone_lr": 1e-3})
 METHODS = {
-    "pairwise": PAIRWISE,
-    "triplet": PAIRWISE.model_copy(update={"loss": HardTriplet(margin=4), "sampler": GraphSampler()}),
-    "memory": PAIRWISE.model_copy(update={"loss": ClassMemory(), "sampler": RandomSampler()}),
-    "pooled": make_method("pooled", loss=Identity(), sampler=DomainBalancedSampler()),
+    "pairwise": make_method(train=GENTLE),
+    "triplet": make_method(train=GENTLE, loss=HardTriplet(margin=4), sampler=GraphSampler()),
+    "memory": make_method(train=GENTLE, loss=ClassMemory(), sampler=RandomSampler()),
+    "pooled": make_method("pooled", train=GENTLE, loss=Identity(), sampler=DomainBalancedSampler()),
+    "averaged": make_method(train=GENTLE.model_copy(update={"ema_decay": 0.8})),
 }
 
 
@@ -60,17 +61,17 @@ def train_all_and_die(folder: Path) -> None:
             return step(self, *batch)
 
         trainer._Learner.step = die_at_the_fourth  # type: ignore[method-assign, assignment]
-        train_one(folder, "killed", PAIRWISE)
+        train_one(folder, "killed", METHODS["averaged"])
 
 
 def go_on(folder: Path) -> None:
     assert (folder / "killed" / "state.pt").is_file()
     with joined(MACHINE):
-        train_one(folder, "killed", PAIRWISE)
+        train_one(folder, "killed", METHODS["averaged"])
 
 
 def train_one(folder: Path, name: str, method: TrainedMethod) -> None:
-    weights, history = run(draw_people(folder / f"people{os.environ['RANK']}"), folder / name, GENTLE, method)
+    weights, history = run(draw_people(folder / f"people{os.environ['RANK']}"), folder / name, method.train, method)
     torch.save(weights, folder / f"{name}.{os.environ['RANK']}.pt")
     history.to_csv(folder / f"{name}.csv", index=False)
 
@@ -82,7 +83,8 @@ def load(folder: Path, name: str, rank: int = 0) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("name", METHODS)
 def test_two_processes_learn_what_one_does_from_whole_batches(folder: Path, tmp_path: Path, name: str) -> None:
-    alone, history = run(draw_people(tmp_path / "people"), tmp_path, GENTLE, METHODS[name])
+    method = METHODS[name]
+    alone, history = run(draw_people(tmp_path / "people"), tmp_path, method.train, method)
     together = load(folder, name)
     assert together.keys() == alone.keys()
     for weight, value in alone.items():
@@ -98,7 +100,7 @@ def test_both_processes_end_with_the_same_bits(folder: Path, name: str) -> None:
 
 
 def test_training_with_a_killed_process_is_resumed_to_the_same_bits(folder: Path) -> None:
-    undisturbed, resumed = load(folder, "pairwise"), load(folder, "killed")
+    undisturbed, resumed = load(folder, "averaged"), load(folder, "killed")
     assert all(torch.equal(undisturbed[weight], resumed[weight]) for weight in undisturbed)
 
 

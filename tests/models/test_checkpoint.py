@@ -53,6 +53,20 @@ def test_head_and_description_read_alone_are_those_of_the_network(network: Netwo
     assert read_trained(tmp_path) == trained
 
 
+def test_network_of_an_older_version_is_read_without_flip(network: Network, tmp_path: Path) -> None:
+    save_network(network, tmp_path, {}, {})
+    description = json.loads((tmp_path / "model.json").read_text())
+    del description["architecture"]["flip"]
+    (tmp_path / "model.json").write_text(json.dumps(description))
+    assert load_network(tmp_path)[0].architecture == network.architecture
+
+
+def test_network_with_flip_is_read_back_with_it(tmp_path: Path) -> None:
+    network = build_network(architecture().model_copy(update={"flip": True}), seed=1)
+    save_network(network, tmp_path, {}, {})
+    assert load_network(tmp_path)[0].encoder.flip is True
+
+
 @pytest.mark.parametrize("variant", ["v1", "v2"])
 def test_head_read_alone_is_of_the_networks_variant(variant: Literal["v1", "v2"], tmp_path: Path) -> None:
     save_network(build_network(architecture().model_copy(update={"head": variant}), seed=1), tmp_path, {}, {})

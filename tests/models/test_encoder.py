@@ -292,3 +292,41 @@ def test_imagenet_weights_that_cannot_be_fetched_are_refused(monkeypatch: pytest
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", offline)
     with pytest.raises(InputError, match=r"imagenet cannot be downloaded: .*no route to host"):
         build_encoder(backbone("imagenet"))
+
+
+@pytest.fixture
+def images() -> Tensor:
+    return torch.rand(3, 3, 64, 32, generator=torch.Generator().manual_seed(1))
+
+
+@torch.no_grad()
+def test_flip_averages_the_vectors_of_an_image_and_of_its_mirror_image(images: Tensor) -> None:
+    encoder = build_encoder(backbone(), pooled=True, flip=True).eval()
+    vectors = encoder(images)
+    encoder.flip = False
+    straight, mirrored = encoder(images), encoder(images.flip(-1))
+    torch.testing.assert_close(vectors, F.normalize((straight + mirrored) / 2, dim=1))
+    assert not torch.allclose(vectors, straight, atol=1e-3)
+
+
+@pytest.mark.parametrize("pooled", [False, True])
+@torch.no_grad()
+def test_with_flip_a_mirrored_image_has_the_mirrored_map_inside_the_edges(pooled: bool, images: Tensor) -> None:
+    encoder = build_encoder(backbone(), pooled=pooled, flip=True).eval()
+    shift = encoder.shift
+    maps, mirrored = encoder(images), encoder(images.flip(-1)).flip(-1)
+    torch.testing.assert_close(mirrored[..., : maps.shape[-1] - shift], maps[..., shift:])
+
+
+@torch.no_grad()
+def test_flip_leaves_training_alone(images: Tensor) -> None:
+    encoder = build_encoder(backbone(), flip=True).train()
+    flipped = encoder(images)
+    encoder.flip = False
+    assert torch.equal(flipped, encoder(images))
+
+
+@torch.no_grad()
+def test_without_flip_maps_are_those_of_backbone_and_neck_to_the_bit(images: Tensor) -> None:
+    encoder = build_encoder(backbone()).eval()
+    assert torch.equal(encoder(images), F.normalize(encoder.neck(encoder.trunk(images)), dim=1))

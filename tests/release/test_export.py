@@ -31,11 +31,12 @@ REGISTRY = RegistryConfig(model="qaconv", experiment="qaconv", method="qaconv")
 DATA = {"images": 12, "people": 3, "digests": {"shop": "abc"}}
 
 
-def make_network(*, pooled: bool, head: Literal["v1", "v2"] = "v2") -> Network:
+def make_network(*, pooled: bool, head: Literal["v1", "v2"] = "v2", flip: bool = False) -> Network:
     """Build a network with running statistics of two batches, and weights that came from a local file."""
     backbone = BackboneConfig(name="resnet18", last_layer="layer2", neck_channels=CHANNELS, weights="none")
     image = ImageConfig(height=HEIGHT, width=WIDTH)
-    network = build_network(Architecture(backbone=backbone, image=image, pooled=pooled, head=head), seed=1)
+    architecture = Architecture(backbone=backbone, image=image, pooled=pooled, head=head, flip=flip)
+    network = build_network(architecture, seed=1)
     generator = torch.Generator().manual_seed(2)
     for _ in range(2):
         maps = network.encoder.train()(torch.rand(4, 3, HEIGHT, WIDTH, generator=generator))
@@ -128,6 +129,20 @@ def test_pooled_network_is_exported_with_maps_of_one_location(tmp_path: Path) ->
     export_network(make_network(pooled=True), DATA, tmp_path / "onnx", seed=7)
     maps = InferenceSession(tmp_path / "onnx" / "encoder.onnx", providers=["CPUExecutionProvider"]).get_outputs()[0]
     assert maps.shape == ["N", CHANNELS, 1, 1]
+
+
+@pytest.mark.parametrize("pooled", [False, True])
+def test_flip_is_part_of_the_graph_and_named_in_its_contract(exported: Path, tmp_path: Path, pooled: bool) -> None:
+    network = make_network(pooled=pooled, flip=True)
+    export_network(network, DATA, tmp_path / "onnx", seed=7)
+    model = ServedModel(tmp_path / "onnx", threads=1)
+    crops = make_crops(3)
+    np.testing.assert_allclose(model.encode(crops), torch_maps(network, crops), rtol=0, atol=TOLERANCE)
+    straight = torch_maps(make_network(pooled=pooled), crops)
+    assert np.abs(model.encode(crops) - straight.numpy()).max() > 0.01
+    assert Contract.load(tmp_path / "onnx").architecture["flip"] is True
+    sizes = [(folder / "encoder.onnx").stat().st_size for folder in (tmp_path / "onnx", exported)]
+    assert sizes[0] < 1.1 * sizes[1]  # its weights are there once
 
 
 def test_contract_has_the_calibration_where_one_was_fitted(

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import model_validator
 
-from qaconv.config import AugmentConfig, BackboneConfig, TrainConfig
+from qaconv.config import AugmentConfig, BackboneConfig, EncodeConfig, TrainConfig
 from qaconv.config.kinds import Loss, MethodSettings, Sampler
 from qaconv.training.methods import NO_FILE, Sources, find_weights
 
@@ -21,6 +21,7 @@ class TrainedMethod(MethodSettings):
     loss: Loss  # {kind: NAME, ...}, a name of the group "loss"
     sampler: Sampler  # {kind: NAME, ...}, a name of the group "sampler"
     train: TrainConfig
+    encode: EncodeConfig = EncodeConfig()
 
     @property
     def variant(self) -> Literal["v1", "v2"]:
@@ -56,7 +57,9 @@ class TrainedMethod(MethodSettings):
         from qaconv.models.checkpoint import Architecture, build_network
 
         backbone = self._with_weights_file()
-        architecture = Architecture(backbone=backbone, image=self.image, pooled=self.pooled, head=self.variant)
+        architecture = Architecture(
+            backbone=backbone, image=self.image, pooled=self.pooled, head=self.variant, flip=self.encode.flip
+        )
         return build_network(architecture, seed)
 
     def fit(self, network: Any, sources: Sources) -> "pd.DataFrame":
