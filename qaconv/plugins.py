@@ -42,7 +42,7 @@ BUILT_IN: dict[Group, dict[str, str]] = {
     "backbone": {
         **dict.fromkeys(_RESNETS, "qaconv.models.backbones:build_torchvision"),
         "mobilenet_v2": "qaconv.models.backbones:build_torchvision",
-        "timm": "qaconv.models.backbones:TimmBackbone",
+        "timm": "qaconv.models.timm_backbone:TimmBackbone",
     },
     "loss": {
         "pairwise_matching": "qaconv.models.losses.pairwise_matching:PairwiseMatching",

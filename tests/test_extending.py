@@ -11,7 +11,7 @@ from PIL import Image
 from pydantic import PositiveFloat
 from torch import Tensor, nn
 
-from qaconv.config import BackboneConfig, DatasetConfig, Params
+from qaconv.config import BackboneConfig, DatasetConfig, ImageConfig, Params
 from qaconv.config.kinds import KindSettings, LossSettings, RerankSettings, SamplerSettings, read_kind
 from qaconv.data.layouts import read as read_dataset
 from qaconv.data.layouts.names import read_names
@@ -158,7 +158,7 @@ def test_layout_of_another_package_is_prepared(tmp_path: Path, monkeypatch: pyte
 
 def test_backbone_of_another_package_is_built() -> None:
     @register("backbone", "patches")
-    def build_patches(config: BackboneConfig) -> nn.Module:
+    def build_patches(config: BackboneConfig, image: ImageConfig) -> nn.Module:
         stride = {"layer2": 8, "layer3": 16, "layer4": 32}[config.last_layer]
         return nn.Conv2d(3, 12, kernel_size=stride, stride=stride)
 

@@ -14,6 +14,7 @@ from pydantic_core import ErrorDetails
 
 from qaconv.config.adapting import AdaptConfig
 from qaconv.config.kinds import Method, MethodSettings, Rerank
+from qaconv.config.licences import Licence, refuse_forbidding
 from qaconv.config.operation import DriftConfig, GateConfig, IngestConfig, ServeConfig
 from qaconv.config.outdated import replace_outdated
 from qaconv.config.values import ImageConfig as ImageConfig
@@ -83,7 +84,8 @@ class BackboneConfig(Settings):
     neck_channels: PositiveInt | Literal["none"]  # C of the maps; none: no neck, the backbone's channels
     neck: Literal["bias", "batchnorm"] = "bias"  # 3x3 convolution with a bias (CVPR 2022), or with a norm (ECCV 2020)
     weights: str  # none, imagenet, champion, or a .safetensors or .pth file; in params.yaml its name in data/weights
-    normalise: Literal["none", "imagenet"] = "none"  # images by the mean and deviation of ImageNet; none in the papers
+    weights_licence: Licence | None = None  # of the file of weights; other weights say theirs, or unknown
+    normalise: Literal["none", "imagenet", "clip", "inception"] = "none"  # images by the weights' mean and deviation
 
     @field_validator("name")
     @classmethod
@@ -95,6 +97,12 @@ class BackboneConfig(Settings):
             raise ValueError("must be timm:NAME, a backbone of timm")
         check_name("backbone", kind)
         return name
+
+    @model_validator(mode="after")
+    def _weights_may_be_used(self) -> Self:
+        if self.weights != "none":
+            refuse_forbidding("backbone.name", self.name)
+        return self
 
     @model_validator(mode="after")
     def _last_stride_is_of_layer4(self) -> Self:

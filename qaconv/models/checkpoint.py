@@ -20,6 +20,7 @@ from qaconv.models.description import read_description, unreadable
 from qaconv.models.encoder import Encoder, build_encoder
 from qaconv.models.graph_encoder import GraphEncoder
 from qaconv.models.head import QAConv
+from qaconv.models.licences import UNKNOWN, as_metadata
 
 
 class Architecture(Settings):
@@ -37,6 +38,7 @@ class GraphArchitecture(Settings):
 
     file: str  # name of the ONNX file
     sha256: str  # of the file
+    weights_licence: str = UNKNOWN  # of the file
     image: ImageConfig
     maps: tuple[int, int, int]  # C, h, w
 
@@ -66,7 +68,7 @@ def build_network(architecture: Architecture | GraphArchitecture, seed: int) -> 
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         empty = backbone.model_copy(update={"weights": "none"})
-        encoder = build_encoder(empty if start else backbone, pooled=architecture.pooled, flip=architecture.flip)
+        encoder = build_encoder(empty if start else backbone, image, pooled=architecture.pooled, flip=architecture.flip)
         size = encoder.map_size(image.height, image.width)
         head = QAConv(encoder.channels, *size, variant=architecture.head)
     network = Network(encoder, head, architecture)
@@ -76,7 +78,7 @@ def build_network(architecture: Architecture | GraphArchitecture, seed: int) -> 
 
 
 def save_network(network: Network, folder: Path, trained: dict[str, Any], files: Mapping[str, str | bytes]) -> None:
-    """Save a network as `weights.safetensors` and `model.json`, with further files.
+    """Save a network as `weights.safetensors`, with its first weights' licence, and `model.json`, with further files.
 
     Args:
         network: the network, on any device.
@@ -85,8 +87,10 @@ def save_network(network: Network, folder: Path, trained: dict[str, Any], files:
         files: content by file name, such as the training's history.
     """
     weights = {name: value.cpu().contiguous() for name, value in _state(network).items()}
+    described = network.architecture
+    licence = (described if isinstance(described, GraphArchitecture) else described.backbone).weights_licence
     with replacing_folder(folder) as new_folder:
-        save_file(weights, new_folder / "weights.safetensors")
+        save_file(weights, new_folder / "weights.safetensors", metadata=as_metadata(licence))
         write_json(new_folder / "model.json", {"architecture": network.architecture.model_dump(), "trained": trained})
         for name, content in files.items():
             (new_folder / name).write_bytes(content.encode() if isinstance(content, str) else content)
@@ -171,7 +175,8 @@ def _read_whole_network(path: Path) -> dict[str, Tensor] | None:
         weights: dict[str, Tensor] = load_file(path)
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path}: cannot be read: must be a .safetensors file: {error}") from error
-    return weights if any(name.startswith("head.") for name in weights) else None
+    parts = {name.partition(".")[0] for name in weights}  # timm's files have a head, too
+    return weights if parts == {"encoder", "head"} else None
 
 
 def _fill(network: Network, weights: dict[str, Tensor], path: Path) -> None:

@@ -7,12 +7,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from qaconv.config import BackboneConfig
+from qaconv.config import BackboneConfig, ImageConfig
 from qaconv.errors import InputError
 from qaconv.models.mirroring import average_mirrored, measure_shift
 
-# Mean and standard deviation of RGB in [0, 1] that torchvision's ImageNet weights were trained with.
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+# Mean and standard deviation of RGB in [0, 1] that weights were trained with, as timm's data/constants.py has them.
+NORMS = {
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),  # torchvision, timm, DINOv2, DINOv3
+    "clip": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),  # OpenAI's, and EVA-02
+    "inception": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),  # SigLIP, and Google's ViTs
+}
 
 
 class Encoder(nn.Module):
@@ -73,16 +77,20 @@ class Encoder(nn.Module):
         return shape[2], shape[3]
 
 
-def build_encoder(config: BackboneConfig, *, pooled: bool = False, flip: bool = False) -> Encoder:
+def build_encoder(
+    config: BackboneConfig, image: ImageConfig | None = None, *, pooled: bool = False, flip: bool = False
+) -> Encoder:
     """Build the encoder of a configuration. Weights that are not loaded are drawn by torch's seed.
 
     Args:
         config: backbone, neck and weights.
+        image: size of the images. A transformer takes images of this size alone. Default: 64 x 64 pixels.
         pooled: whether to average the map to one location. Default: False.
         flip: whether eval mode encodes the mirrored image too. Default: False.
 
     Raises:
-        InputError: the weights cannot be downloaded or read, or do not fit the backbone.
+        InputError: the backbone does not take such images, or the weights cannot be downloaded or read, or do not fit
+            the backbone.
 
     Example:
         >>> from qaconv.config import BackboneConfig
@@ -93,13 +101,14 @@ def build_encoder(config: BackboneConfig, *, pooled: bool = False, flip: bool = 
     """
     from qaconv.models.backbones import build_backbone  # imports torchvision, which takes more than a second
 
-    trunk = build_backbone(config)
+    image = image or ImageConfig(height=64, width=64)
+    trunk = build_backbone(config, image)
     with torch.no_grad():
-        _, channels, height, _ = trunk.eval()(torch.zeros(1, 3, 64, 64)).shape
-    if config.last_stride == 1 and height != 64 // 16:
+        _, channels, height, _ = trunk.eval()(torch.zeros(1, 3, image.height, image.width)).shape
+    if config.last_stride == 1 and height != -(-image.height // 16):
         raise InputError(f"backbone.last_stride must be 2 for {config.name}, which has no other, got 1")
     neck, channels = _build_neck(config, channels)
-    normalise = Normalise() if config.normalise == "imagenet" else nn.Identity()
+    normalise = nn.Identity() if config.normalise == "none" else Normalise(*NORMS[config.normalise])
     return Encoder(normalise, trunk.train(), neck, channels, pooled=pooled, flip=flip)
 
 
@@ -121,14 +130,14 @@ def _build_neck(config: BackboneConfig, channels: int) -> tuple[nn.Module, int]:
 
 
 class Normalise(nn.Module):
-    """Normalise images [B, 3, H, W] in [0, 1] by the mean and standard deviation of ImageNet."""
+    """Normalise images [B, 3, H, W] in [0, 1] by the mean and standard deviation of each channel."""
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
         super().__init__()
-        for name, values in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD)):
+        for name, values in (("mean", mean), ("std", std)):
             self.register_buffer(name, torch.tensor(values).reshape(3, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:

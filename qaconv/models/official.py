@@ -22,6 +22,7 @@ from torch import Tensor
 from qaconv.config import BackboneConfig, ImageConfig
 from qaconv.errors import InputError
 from qaconv.models.checkpoint import Architecture, Network, build_network
+from qaconv.models.licences import QACONV
 
 MATCHER = "matcher."
 CLASSES_SEEN = "valid_class"
@@ -105,6 +106,7 @@ def _backbone(path: Path, model: Mapping[str, Tensor], neck: Literal["bias", "ba
             "neck_channels": channels,
             "neck": neck,
             "weights": "none",
+            "weights_licence": QACONV,
         }
     )
 

@@ -24,7 +24,7 @@ ENCODER = "ONNX: crops uint8 RGB [N, H, W, 3] to feature maps [N, C, h, w]. Part
 MATCHER = "ONNX: maps of queries and gallery to logits [Q, G]; higher is a better match. Part of `{name}`."
 
 
-def describe(name: str, version: str, params: Params, metrics: Mapping[str, float]) -> None:
+def describe(name: str, version: str, params: Params, metrics: Mapping[str, float], licence: str | None) -> None:
     """Describe the three models and the version in the registry, where no description exists yet.
 
     Args:
@@ -32,13 +32,14 @@ def describe(name: str, version: str, params: Params, metrics: Mapping[str, floa
         version: its version.
         params: training datasets and targets.
         metrics: of the targets, as `runs.load_metrics` returns them.
+        licence: of the weights that the training began with. None: it began without any.
     """
     client = MlflowClient()
     for model, text in ((name, MODEL), (f"{name}-encoder", ENCODER), (f"{name}-matcher", MATCHER)):
         if not client.get_registered_model(model).description:
             client.update_registered_model(model, text.format(name=name))
     if not client.get_model_version(name, version).description:
-        client.update_model_version(name, version, _figures(params, metrics))
+        client.update_model_version(name, version, _figures(params, metrics, licence))
 
 
 def is_estimated(target: str, metrics: Mapping[str, float]) -> bool:
@@ -85,12 +86,14 @@ def estimate_rows(params: Params, metrics: Mapping[str, float]) -> list[dict[str
     return rows
 
 
-def _figures(params: Params, metrics: Mapping[str, float]) -> str:
-    trains = params.method(params.registry.method).trains
+def _figures(params: Params, metrics: Mapping[str, float], licence: str | None) -> str:
+    method = params.method(params.registry.method)
+    trains = method.trains
     sources = f"{'Trained' if trains else 'Not trained here; scores scaled'} on {', '.join(params.sources.datasets)}."
     measured = _table(f"{RESULTS}:", result_rows(params, metrics))
     estimated = _table(f"{ESTIMATES}:", estimate_rows(params, metrics))
-    return "\n\n".join([sources, *measured, *estimated])
+    weights = [f"{'Began with weights' if trains else 'Weights'} {method.backbone.weights}: licence {licence}."]
+    return "\n\n".join([sources, *(weights if licence else []), *measured, *estimated])
 
 
 def _table(title: str, rows: list[dict[str, str]]) -> list[str]:

@@ -18,9 +18,10 @@ from qaconv.paths import METRICS, ONNX, TLIFT
 from qaconv.paths import WEIGHTS as WEIGHT_FILES
 from qaconv.registry.descriptions import describe, is_estimated
 from qaconv.registry.packaging import log_served
-from qaconv.registry.releases import BEGAN_WITH, GRAPHS, SITE, WEIGHTS, Release, alias_of
+from qaconv.registry.releases import BEGAN_WITH, GRAPHS, SITE, WEIGHTS, WEIGHTS_LICENCE, Release, alias_of
 from qaconv.registry.runs import data_digests, git_tags, lock_digest
 from qaconv.release.evidence import collect
+from qaconv.runtime.contract import Contract
 from qaconv.tlift import TLiftProfile
 from qaconv.training.methods import NO_FILE
 
@@ -50,7 +51,7 @@ def register(params: Params, metrics: Mapping[str, float]) -> Release:
     if start.is_file() and start.name not in NO_FILE:
         lineage[BEGAN_WITH] = sha256(start.read_bytes()).hexdigest()
     release = register_graphs(name, ONNX, partial(_log_model, params), {**results, **lineage})
-    describe(name, release.version, params, metrics)
+    describe(name, release.version, params, metrics, Contract.load(ONNX).weights_licence)
     return release
 
 
@@ -71,6 +72,8 @@ def register_graphs(
         for graph in GRAPHS
     }
     pair = {f"{graph}_version": str(version) for graph, version in graphs.items()}
+    licence = Contract.load(onnx_folder).weights_licence
+    tags = {**tags, WEIGHTS_LICENCE: licence} if licence else tags
     log = partial(log_model, pair)
     release = Release.of_version(_version(name, {**identity, **pair}, {**git_tags(), **tags}, log))
     for model, version in release.models.items():

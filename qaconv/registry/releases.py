@@ -32,6 +32,7 @@ GRAPH_TAGS = tuple(f"{graph}_version" for graph in GRAPHS)
 SITE = "site"  # tag: the target that a version's network was adapted to
 WEIGHTS = "weights"  # tag: digest of the exported network, which its temporal profiles name
 BEGAN_WITH = "began_with"  # tag: digest of the file of weights that its training began with, if there was one
+WEIGHTS_LICENCE = "weights_licence"  # tag: licence of the weights that its training began with, if there were any
 
 
 @dataclass(frozen=True)

@@ -202,6 +202,15 @@ class Contract(_Part):
         """sha256 of encoder.onnx."""
         return self.graphs[ENCODER].sha256
 
+    @property
+    def weights_licence(self) -> str | None:
+        """Licence of the weights that the network began with, or of a file that was not trained here; None: no weights.
+
+        `unknown` is a licence that nobody has stated.
+        """
+        licence: str | None = self.architecture.get("backbone", self.architecture).get("weights_licence")
+        return licence
+
     def save(self, folder: Path) -> None:
         """Write contract.json to a folder, with the version and the keys that were given."""
         given = self.model_dump(exclude_unset=True, by_alias=True)

@@ -96,7 +96,7 @@ def test_last_stride_of_1_doubles_the_map_and_keeps_the_names_of_the_weights(nam
 def test_last_stride_of_1_is_refused_where_it_would_change_nothing(no_registered_kinds: None) -> None:
     with pytest.raises(ValidationError, match="last_stride must be 2 for last_layer layer3, got 1, which needs layer4"):
         backbone(last_layer="layer3", last_stride=1)
-    register("backbone", "patches")(lambda config: nn.Conv2d(3, 8, kernel_size=32, stride=32))
+    register("backbone", "patches")(lambda config, image: nn.Conv2d(3, 8, kernel_size=32, stride=32))
     with pytest.raises(InputError, match=r"backbone\.last_stride must be 2 for patches, .* got 1"):
         build_encoder(backbone(name="patches", last_layer="layer4", last_stride=1))
 
@@ -148,7 +148,7 @@ def test_imagenet_weights_of_ibn_are_refused() -> None:
     ("name", "weights", "named"),
     [
         ("timm:resnet10x", "none", "Unknown model"),
-        ("timm:vit_tiny_patch16_224", "none", "last_layer layer2 has stride 8, allowed for timm:vit_tiny_patch16_224"),
+        ("timm:vit_tiny_patch16_224", "none", "last_layer must be layer3 for timm:vit_tiny_patch16_224, got layer2"),
     ],
 )
 def test_unfit_timm_backbone_is_refused(name: str, weights: str, named: str) -> None:
@@ -195,13 +195,22 @@ def test_mobilenet_is_filled_from_the_names_of_torchvision_and_cut_at_its_block(
     assert all(torch.equal(value, whole[f"features.{name}"]) for name, value in trunk.state_dict().items())
 
 
-def test_normalised_images_are_what_imagenets_weights_were_trained_on() -> None:
+@pytest.mark.parametrize(
+    ("normalise", "mean", "std"),
+    [
+        ("imagenet", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+        ("clip", (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
+        ("inception", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    ],
+)
+def test_normalised_images_are_what_the_weights_were_trained_on(
+    normalise: str, mean: tuple[float, ...], std: tuple[float, ...]
+) -> None:
     images, seen = torch.rand(2, 3, 32, 16), []
-    encoder = build_encoder(backbone(normalise="imagenet"))
+    encoder = build_encoder(backbone(normalise=normalise))
     encoder.trunk.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     encoder.eval()(images)
-    normalise = v2.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-    torch.testing.assert_close(seen[0], normalise(images))
+    torch.testing.assert_close(seen[0], v2.Normalize(mean, std)(images))
 
 
 def test_local_weights_need_no_classifier_and_no_batch_counters(tmp_path: Path, resnet18: dict[str, Tensor]) -> None:

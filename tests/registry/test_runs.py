@@ -11,9 +11,11 @@ from mlflow.entities import DatasetInput, Run
 from qaconv.config import Params
 from qaconv.errors import InputError
 from qaconv.metrics import Estimate
-from qaconv.registry import runs
+from qaconv.paths import ONNX
+from qaconv.registry import register, runs
 from qaconv.registry.runs import git_tags, load_metrics, log_figures, log_files, log_report, retraining_run
 from qaconv.release.gate import Comparison
+from qaconv.runtime.contract import Contract
 from tests.tracked_projects import made_up_metrics, write, write_estimated
 
 
@@ -238,3 +240,14 @@ def test_a_commit_is_linked_to_its_forge_without_a_secret(remote: str) -> None:
 @pytest.mark.parametrize("remote", ["", "/srv/people.git", "file:///srv/people.git"])
 def test_a_commit_of_no_forge_is_not_linked(remote: str) -> None:
     assert runs._commit_page(remote, "abc") == ""
+
+
+def test_the_licence_of_the_first_weights_is_in_a_versions_tags_and_description(params: Params) -> None:
+    contract = Contract.load(ONNX)
+    licensed = {**contract.architecture, "backbone": {"weights": "vit.safetensors", "weights_licence": "CC BY-NC 4.0"}}
+    contract.model_copy(update={"architecture": licensed}).save(ONNX)
+    with retraining_run(params, {}):
+        release = register(params, load_metrics(params))
+    version = MlflowClient().get_model_version(params.registry.model, release.version)
+    assert version.tags["weights_licence"] == "CC BY-NC 4.0"
+    assert "Began with weights none: licence CC BY-NC 4.0." in version.description

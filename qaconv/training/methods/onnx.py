@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import Field, PositiveFloat
 
 from qaconv.config.kinds import MethodSettings
+from qaconv.config.licences import Licence
 from qaconv.config.values import Settings
 from qaconv.errors import InputError
 from qaconv.training.methods import Sources, find_weights
@@ -26,6 +27,7 @@ class OnnxBackbone(Settings):
     """A file in data/weights, and what it expects of its images."""
 
     weights: str  # name of the ONNX file
+    weights_licence: Licence | None = None  # of the file
     channels: Literal["rgb", "bgr"]  # order of the colours
     scale: Literal[1, 255]  # greatest value of a pixel
     mean: list[float] = Three  # subtracted from each channel, in the file's order and scale
@@ -46,13 +48,17 @@ class OnnxMethod(MethodSettings):
 
         from qaconv.models.checkpoint import GraphArchitecture, build_network
         from qaconv.models.embedding_file import Preprocessing, wrap_embedding
+        from qaconv.models.licences import UNKNOWN
 
         path = find_weights(self.backbone.weights)
         settings = self.backbone
         expected = Preprocessing(self.image, settings.channels, settings.scale, settings.mean, settings.std)
         graph, maps = wrap_embedding(path, expected)
         digest = sha256(path.read_bytes()).hexdigest()
-        architecture = GraphArchitecture(file=path.name, sha256=digest, image=self.image, maps=maps)
+        licence = settings.weights_licence or UNKNOWN
+        architecture = GraphArchitecture(
+            file=path.name, sha256=digest, weights_licence=licence, image=self.image, maps=maps
+        )
         network = build_network(architecture, seed)
         network.encoder.set_extra_state(torch.from_numpy(np.frombuffer(graph, dtype=np.uint8).copy()))
         torch.nn.init.zeros_(network.head.weight.bias)

@@ -69,7 +69,10 @@ class TrainedMethod(MethodSettings):
         return train_on(network, self, sources)
 
     def _with_weights_file(self) -> BackboneConfig:
-        """Return the backbone with the path of its weights."""
-        if self.backbone.weights in NO_FILE:
-            return self.backbone
-        return self.backbone.model_copy(update={"weights": str(find_weights(self.backbone.weights))})
+        """Return the backbone with the path of its weights, and their licence."""
+        from qaconv.models.licences import weights_licence
+
+        weights = self.backbone.weights
+        path = weights if weights in NO_FILE else str(find_weights(weights))
+        backbone = self.backbone.model_copy(update={"weights": path})
+        return backbone.model_copy(update={"weights_licence": weights_licence(backbone)})
