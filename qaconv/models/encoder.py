@@ -28,8 +28,8 @@ class Encoder(nn.Module):
         neck: module from the backbone's maps to maps of C channels, with the same locations.
         channels: C.
         pooled: whether to average the map to one location, so that h = w = 1 and the score is a cosine.
-        flip: whether eval mode encodes the mirrored image too, and averages its map, mirrored back, and the image's
-            (qaconv/models/mirroring.py). It takes twice the time. Default: False.
+        shift: eval mode encodes the mirrored image too, and averages its map, mirrored back and moved by so many
+            locations, and the image's (qaconv/models/mirroring.py). It takes twice the time. Default: it does not.
     """
 
     def __init__(
@@ -40,11 +40,10 @@ class Encoder(nn.Module):
         channels: int,
         *,
         pooled: bool,
-        flip: bool = False,
+        shift: int | None = None,
     ) -> None:
         super().__init__()
-        self.flip = flip
-        self.shift = 0 if pooled or not flip else measure_shift(trunk)
+        self.shift = shift
         self.normalise, self.trunk, self.neck, self.channels = normalise, trunk, neck, channels
         self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), _build_bnneck(channels)) if pooled else nn.Identity()
 
@@ -56,8 +55,8 @@ class Encoder(nn.Module):
             vectors: whether a pooled encoder returns what losses of vectors need, [B, 2, C]: each image's feature
                 before and after the BNNeck, neither of unit length. Default: False.
         """
-        mirrored = self.flip and not self.training
-        if mirrored:  # one batch, so that an exported graph holds the network once
+        shift = None if self.training else self.shift
+        if shift is not None:  # one batch, so that an exported graph holds the network once
             images = torch.cat([images, images.flip(-1)])
         maps = self.neck(self.trunk(self.normalise(images)))
         if vectors:
@@ -65,9 +64,9 @@ class Encoder(nn.Module):
             features = average(maps)
             return torch.stack([features, bnneck(features)], dim=1).flatten(2).float()
         units = F.normalize(self.pool(maps).float(), dim=1)
-        if mirrored:
+        if shift is not None:
             straight, reflected = units.unflatten(0, (2, -1)).unbind()
-            units = average_mirrored(straight, reflected, self.shift)
+            units = average_mirrored(straight, reflected, shift)
         return units
 
     @torch.no_grad()
@@ -109,7 +108,10 @@ def build_encoder(
         raise InputError(f"backbone.last_stride must be 2 for {config.name}, which has no other, got 1")
     neck, channels = _build_neck(config, channels)
     normalise = nn.Identity() if config.normalise == "none" else Normalise(*NORMS[config.normalise])
-    return Encoder(normalise, trunk.train(), neck, channels, pooled=pooled, flip=flip)
+    shift = None
+    if flip:
+        shift = 0 if pooled else measure_shift(trunk, image.height, image.width)
+    return Encoder(normalise, trunk.train(), neck, channels, pooled=pooled, shift=shift)
 
 
 def _build_bnneck(channels: int) -> nn.BatchNorm2d:

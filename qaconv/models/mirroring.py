@@ -15,20 +15,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-SIDE = 64  # of the image that the layers are measured with, in pixels
 
-
-def measure_shift(trunk: nn.Module) -> int:
+def measure_shift(trunk: nn.Module, height: int, width: int) -> int:
     """Return how many locations the map of a mirrored image, mirrored back, must move to the right.
 
     It is 1 for ResNets and MobileNetV2, and 0 for backbones whose strides are as large as their kernels.
 
     Args:
         trunk: module from images [B, 3, H, W] to maps. It is put in eval mode. Padding by functions is not seen.
+        height: H.
+        width: W.
     """
-    with _watching(trunk) as offsets, torch.no_grad():
-        width: int = trunk.eval()(torch.zeros(1, 3, SIDE, SIDE)).shape[-1]
-    return round(-2 * sum(map(fmean, offsets.values())) / (SIDE // width))
+    with _watching(trunk, width) as offsets, torch.no_grad():
+        locations = trunk.eval()(torch.zeros(1, 3, height, width)).shape[-1]
+    return round(-2 * sum(map(fmean, offsets.values())) / round(width / locations))
 
 
 def average_mirrored(maps: Tensor, mirrored: Tensor, shift: int) -> Tensor:
@@ -50,7 +50,7 @@ def average_mirrored(maps: Tensor, mirrored: Tensor, shift: int) -> Tensor:
 
 
 @contextmanager
-def _watching(trunk: nn.Module) -> Iterator[dict[int, list[float]]]:
+def _watching(trunk: nn.Module, pixels: int) -> Iterator[dict[int, list[float]]]:
     """Yield how far each strided layer moves the centre of its output, in pixels of the image, by its input's width.
 
     Layers with inputs of the same width are branches, whose mean counts.
@@ -64,7 +64,7 @@ def _watching(trunk: nn.Module) -> Iterator[dict[int, list[float]]]:
         width = inputs[0].shape[-1]
         if stride > 1:
             moved = ((kernel - 1) * dilation + 1 - stride - 2 * padding) / 2
-            offsets.setdefault(width, []).append(moved * SIDE / width)
+            offsets.setdefault(width, []).append(moved * round(pixels / width))
 
     strided = [module for module in trunk.modules() if isinstance(module, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d)]
     hooks = [module.register_forward_hook(watch) for module in strided]

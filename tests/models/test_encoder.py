@@ -312,7 +312,7 @@ def images() -> Tensor:
 def test_flip_averages_the_vectors_of_an_image_and_of_its_mirror_image(images: Tensor) -> None:
     encoder = build_encoder(backbone(), pooled=True, flip=True).eval()
     vectors = encoder(images)
-    encoder.flip = False
+    encoder.shift = None
     straight, mirrored = encoder(images), encoder(images.flip(-1))
     torch.testing.assert_close(vectors, F.normalize((straight + mirrored) / 2, dim=1))
     assert not torch.allclose(vectors, straight, atol=1e-3)
@@ -323,6 +323,7 @@ def test_flip_averages_the_vectors_of_an_image_and_of_its_mirror_image(images: T
 def test_with_flip_a_mirrored_image_has_the_mirrored_map_inside_the_edges(pooled: bool, images: Tensor) -> None:
     encoder = build_encoder(backbone(), pooled=pooled, flip=True).eval()
     shift = encoder.shift
+    assert shift is not None
     maps, mirrored = encoder(images), encoder(images.flip(-1)).flip(-1)
     torch.testing.assert_close(mirrored[..., : maps.shape[-1] - shift], maps[..., shift:])
 
@@ -331,7 +332,7 @@ def test_with_flip_a_mirrored_image_has_the_mirrored_map_inside_the_edges(pooled
 def test_flip_leaves_training_alone(images: Tensor) -> None:
     encoder = build_encoder(backbone(), flip=True).train()
     flipped = encoder(images)
-    encoder.flip = False
+    encoder.shift = None
     assert torch.equal(flipped, encoder(images))
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from qaconv.config import BackboneConfig, ImageConfig
 from qaconv.errors import InputError
+from qaconv.models import build_encoder
 from qaconv.models.checkpoint import Architecture, Network, build_network, load_network, save_network
 from qaconv.release.graphs import encoder_graph
 
@@ -95,6 +96,14 @@ def test_a_map_of_stages_has_channels_first_and_the_last_ones_norm(name: str) ->
 @pytest.mark.parametrize(("last_layer", "size"), [("layer2", (8, 4)), ("layer3", (4, 2)), ("layer4", (2, 1))])
 def test_each_layer_of_stages_has_its_stride(name: str, last_layer: str, size: tuple[int, int]) -> None:
     assert make(name, last_layer=last_layer).encoder(torch.rand(1, 3, 64, 32)).shape[2:] == size
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_mirrored_maps_of_patches_are_averaged_where_they_are(name: str) -> None:
+    backbone = BackboneConfig.model_validate(
+        {"name": f"timm:{name}", "last_layer": "layer3", "neck_channels": "none", "weights": "none"}
+    )
+    assert build_encoder(backbone, IMAGES.get(name, IMAGE), flip=True).shift == 0
 
 
 @pytest.mark.parametrize("name", SIZES)
