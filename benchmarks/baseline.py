@@ -5,18 +5,20 @@ recipe was chosen by this table: neither site is a target of the demo.
 """
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import process_time
 from typing import Any, ClassVar, Literal
 
 import numpy as np
+import pandas as pd
 import torch
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torchvision.transforms import v2
 
 from benchmarks.machine import describe
 from qaconv.config import (
@@ -34,7 +36,7 @@ from qaconv.data.samplers.pk import PKSampler
 from qaconv.data.training_reader import TrainingCrops
 from qaconv.data.transforms import build_augmentation
 from qaconv.matching import score_matrix
-from qaconv.metrics import evaluate_ranking
+from qaconv.metrics import RankingMetrics, evaluate_ranking
 from qaconv.models.checkpoint import Network
 from qaconv.models.head import QAConv
 from qaconv.models.losses import Outcome
@@ -156,7 +158,7 @@ def main(names: list[str]) -> None:
     columns = ("recipe", "epochs", "images", "minutes", "last epoch matched", "in domain", "other site")
     table = Table(*columns, title="rank-1 / mAP in per cent, direct", title_justify="left")
     with TemporaryDirectory() as folder:
-        sites = {name: draw(name, Path(folder)) for name in SITES}
+        sites = {name: draw(name, Path(folder), SITES[name]) for name in SITES}
         for name in names or RECIPES:
             table.add_row(name, *measure(name, sites, Path(folder)))
     console = Console(soft_wrap=True, highlight=False)
@@ -164,44 +166,78 @@ def main(names: list[str]) -> None:
     console.print(table)
 
 
-def draw(name: str, folder: Path) -> Manifest:
+def draw(name: str, folder: Path, site: SiteConfig) -> Manifest:
     """Render a site below a folder."""
-    render_site(SITES[name], folder / name, processes=2)
+    render_site(site, folder / name, processes=2)
     return read(folder / name, name)
 
 
 def measure(name: str, sites: Mapping[str, Manifest], folder: Path) -> list[str]:
     """Train a recipe on the source, and return the cells of its row."""
     method = RECIPES[name]
-    source = sites[SOURCE]
-    rows = source.frame[(source.frame["split"] == "train") & (source.frame["pid"] != JUNK)]
-    labels = np.unique(rows["pid"], return_inverse=True)[1].tolist()
-    paths = [source.root / image for image in rows["image"]]
-    crops = TrainingCrops(Crops(paths, method.image), labels, build_augmentation(method.augment, method.image))
     network = method.build(SEED)
-    started = process_time()
-    history = trainer.train(
-        network,
-        crops,
-        np.array([SOURCE] * len(paths)),
-        method.train,
-        method,
-        holdout=None,
-        seed=SEED,
-        device=CPU,
-        workers=0,
-        checkpoint_every_steps=1000,
-        state_path=folder / f"{name}.pt",
-        fingerprint=name,
-    )
-    minutes = (process_time() - started) / 60
-    images = len(history) * len(paths)
+    history, minutes = train_on(network, method, sites[SOURCE], folder, seed=SEED)
+    images = len(history) * len(training_images(sites[SOURCE]))
     figures = [rank(network, site) for site in sites.values()]
     return [str(len(history)), f"{images:,}", f"{minutes:.1f}", f"{history['accuracy'].iloc[-1]:.0%}", *figures]
 
 
+def training_images(source: Manifest) -> pd.DataFrame:
+    """Return the images of a site that are trained on."""
+    return source.frame[(source.frame["split"] == "train") & (source.frame["pid"] != JUNK)]
+
+
+def train_on(
+    network: Network,
+    method: TrainedMethod,
+    source: Manifest,
+    folder: Path,
+    *,
+    seed: int,
+    steps: Sequence[nn.Module] = (),
+) -> tuple[pd.DataFrame, float]:
+    """Train a network on a site, and return the history and the processor minutes.
+
+    Args:
+        network: trained in place.
+        method: its settings.
+        source: the site.
+        folder: of the state, which nobody resumes.
+        seed: of the training.
+        steps: of the augmentation, after those of the settings. Default: none.
+    """
+    rows = training_images(source)
+    labels = np.unique(rows["pid"], return_inverse=True)[1].tolist()
+    paths = [source.root / image for image in rows["image"]]
+    augmentation = v2.Compose([*build_augmentation(method.augment, method.image).transforms, *steps])
+    state = folder / "state.pt"
+    state.unlink(missing_ok=True)
+    started = process_time()
+    history = trainer.train(
+        network,
+        TrainingCrops(Crops(paths, method.image), labels, augmentation),
+        np.array([SOURCE] * len(paths)),
+        method.train,
+        method,
+        holdout=None,
+        seed=seed,
+        device=CPU,
+        workers=0,
+        checkpoint_every_steps=1000,
+        state_path=state,
+        fingerprint="",
+    )
+    return history, (process_time() - started) / 60
+
+
 def rank(network: Network, site: Manifest) -> str:
     """Return the rank-1 and mAP of a site."""
+    metrics = measure_map(network, site)
+    return f"{100 * metrics.cmc[0]:.1f} / {100 * metrics.mean_average_precision:.1f}"
+
+
+def measure_map(network: Network, site: Manifest) -> RankingMetrics:
+    """Rank a site's gallery for each of its queries."""
     query, gallery = site.split("query"), site.split("gallery")
     encode = in_torch(network.encoder, CPU)
     query_maps, gallery_maps = (
@@ -211,8 +247,7 @@ def rank(network: Network, site: Manifest) -> str:
         for part in (query, gallery)
     )
     scores = score_matrix(query_maps, gallery_maps, network.head, device=CPU)
-    metrics = evaluate_ranking(scores, query["pid"], gallery["pid"], query["camid"], gallery["camid"])
-    return f"{100 * metrics.cmc[0]:.1f} / {100 * metrics.mean_average_precision:.1f}"
+    return evaluate_ranking(scores, query["pid"], gallery["pid"], query["camid"], gallery["camid"])
 
 
 if __name__ == "__main__":
