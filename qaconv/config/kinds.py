@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T", bound="KindSettings")
 # Names of the other rankings and figures, in metrics files and on pages.
-TAKEN_KEYS = ("direct", "tlift", "verification", "calibration_error", "marked", "tracks", "reranking")
+TAKEN_KEYS = ("direct", "tlift", "verification", "calibration_error", "marked", "tracks", "reranking", "splits")
 TAKEN_LABELS = ("target", "model", "direct", "lifted")
 
 

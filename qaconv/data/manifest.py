@@ -18,6 +18,7 @@ from qaconv.runtime.limits import LARGEST_CAMID, LARGEST_PID
 from qaconv.times import SECONDS, not_seconds
 
 SPLITS = ("train", "query", "gallery")
+RANDOM_SPLITS = "random_splits"  # note: number of random halves of the people that are also measured
 JUNK = -1  # a crop that shows no one person; it is dropped from the gallery before evaluation
 UNLABELLED = -2  # a person whose identity nobody has stated
 SCHEMA = pa.schema(
@@ -83,6 +84,11 @@ class Manifest:
     def sightings(self) -> pd.DataFrame:
         """Return queries, then the gallery with its images of no person, numbered from 0."""
         return self.frame[self.frame["split"] != "train"].reset_index(drop=True)
+
+    @property
+    def random_splits(self) -> int:
+        """Number of random halves of the people that are also measured; 0: none."""
+        return int(self.notes.get(RANDOM_SPLITS, 0))
 
     @property
     def is_labelled(self) -> bool:

@@ -16,7 +16,7 @@ from qaconv.files import write_json
 from qaconv.metrics.rankings import DIRECT
 
 VERIFICATION, CALIBRATION_ERROR, MARKED, TRACKS = "verification", "calibration_error", "marked", "tracks"
-RERANKING = "reranking"
+RERANKING, RANDOM_SPLITS = "reranking", "splits"
 MINUS = "_minus_"  # between the methods that a difference compares
 TRUE_MATCH_RATE, THRESHOLD = "true_match_rate_at_", "threshold_at_"  # then the false match rate
 
@@ -102,6 +102,19 @@ class Reranking(_Figures):
         )
 
 
+class SplitFigures(_Figures):
+    """Means of direct matching over random halves of the people, and standard deviations over the halves."""
+
+    count: int
+    rank1: FiniteFloat
+    rank1_deviation: FiniteFloat
+    rank5: FiniteFloat
+    rank10: FiniteFloat
+    rank20: FiniteFloat
+    mAP: FiniteFloat
+    mAP_deviation: FiniteFloat
+
+
 @dataclass(frozen=True)
 class MethodMetrics:
     """Metrics of one method.
@@ -113,6 +126,7 @@ class MethodMetrics:
         marked: answers that are marked as matches; None where the profile states no probabilities.
         tracks: rankings of whole tracks, by the ranking's key; empty for a target without tracks.
         reranking: whether re-ranked figures are of a re-ranked gallery; None in files of older versions.
+        splits: of random halves of the people; None where the dataset asks for none.
     """
 
     rankings: Mapping[str, RankingFigures]
@@ -121,6 +135,7 @@ class MethodMetrics:
     marked: MarkedFigures | None = None
     tracks: Mapping[str, RankingFigures] = field(default_factory=dict)
     reranking: Reranking | None = None
+    splits: SplitFigures | None = None
 
 
 @dataclass(frozen=True)
@@ -192,7 +207,7 @@ def _read_method(name: str, values: dict[str, Any]) -> MethodMetrics:
     rankings = {
         key: _read(RankingFigures, figures, name, key)
         for key, figures in values.items()
-        if key not in (VERIFICATION, CALIBRATION_ERROR, MARKED, TRACKS, RERANKING)
+        if key not in (VERIFICATION, CALIBRATION_ERROR, MARKED, TRACKS, RERANKING, RANDOM_SPLITS)
     }
     flat = values.get(VERIFICATION, {})
     rates = [key.removeprefix(TRUE_MATCH_RATE) for key in flat if key.startswith(TRUE_MATCH_RATE)]
@@ -209,7 +224,8 @@ def _read_method(name: str, values: dict[str, Any]) -> MethodMetrics:
     marked = _read(MarkedFigures, values[MARKED], name, MARKED) if MARKED in values else None
     tracks = {key: _read(RankingFigures, figures, name, TRACKS, key) for key, figures in values.get(TRACKS, {}).items()}
     reranking = _read(Reranking, values[RERANKING], name, RERANKING) if RERANKING in values else None
-    return MethodMetrics(rankings, verification, values.get(CALIBRATION_ERROR), marked, tracks, reranking)
+    splits = _read(SplitFigures, values[RANDOM_SPLITS], name, RANDOM_SPLITS) if RANDOM_SPLITS in values else None
+    return MethodMetrics(rankings, verification, values.get(CALIBRATION_ERROR), marked, tracks, reranking, splits)
 
 
 def _method_as_dict(metrics: MethodMetrics) -> dict[str, Any]:
@@ -225,6 +241,8 @@ def _method_as_dict(metrics: MethodMetrics) -> dict[str, Any]:
         content[MARKED] = metrics.marked.model_dump(exclude_none=True)
     if metrics.reranking is not None:
         content[RERANKING] = metrics.reranking.model_dump(exclude_none=True)
+    if metrics.splits is not None:
+        content[RANDOM_SPLITS] = metrics.splits.model_dump()
     if metrics.tracks:
         content[TRACKS] = {key: figures.model_dump() for key, figures in metrics.tracks.items()}
     return content

@@ -36,6 +36,7 @@ from qaconv.metrics.metrics_file import (
     OperatingPoint,
     RankingFigures,
     Reranking,
+    SplitFigures,
     TargetMetrics,
     VerificationFigures,
 )
@@ -103,6 +104,7 @@ class Measures:
     marked: MarkedAnswers | None = None  # of the lifted ranking; None where the profile states no probabilities
     tracks: Mapping[str, RankingMetrics] = field(default_factory=dict)  # of whole tracks; empty without tracks
     reranking: Reranking | None = None
+    splits: SplitFigures | None = None  # of random halves of the people; None where the dataset asks for none
 
 
 def measure(
@@ -203,6 +205,11 @@ def write_measures(target: str, measures: Mapping[str, Measures], query: pd.Data
         mean = mean_with_interval(direct.average_precisions, seed=seed)
         percents = [100 * value for value in (direct.cmc[0], mean.value, mean.low, mean.high)]
         log.info("%s, %s: rank-1 %.1f, mAP %.1f (%.1f to %.1f)", target, method, *percents)
+        if splits := metrics.splits:
+            percents = [
+                100 * value for value in (splits.rank1, splits.rank1_deviation, splits.mAP, splits.mAP_deviation)
+            ]
+            log.info("  %d random halves: rank-1 %.1f +- %.1f, mAP %.1f +- %.1f", splits.count, *percents)
         if metrics.tracks:
             tracks = metrics.tracks[DIRECT.key]
             percents = [100 * tracks.cmc[0], 100 * tracks.mean_average_precision]
@@ -255,6 +262,7 @@ def _target_metrics(measures: Mapping[str, Measures], seed: int) -> TargetMetric
             _marked_figures(metrics.marked) if metrics.marked else None,
             {key: _ranking_figures(ranking, seed) for key, ranking in metrics.tracks.items()},
             metrics.reranking,
+            metrics.splits,
         )
         for method, metrics in measures.items()
     }

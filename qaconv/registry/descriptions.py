@@ -7,7 +7,8 @@ from mlflow import MlflowClient
 
 from qaconv.config import Params
 from qaconv.metrics.estimates_file import ESTIMATED
-from qaconv.metrics.rankings import list_rankings, metric_name
+from qaconv.metrics.metrics_file import RANDOM_SPLITS
+from qaconv.metrics.rankings import DIRECT, list_rankings, metric_name
 
 MODEL = """Person re-identification by QAConv. Takes query and gallery crops with camera and time, and returns \
 ranked matches with probability, decision and correspondences.
@@ -19,7 +20,7 @@ ranked matches with probability, decision and correspondences.
 score."""
 RESULTS = "rank-1 / mAP in per cent"
 ESTIMATES = "Estimated, no labels: what searches on another camera are expected to find"
-UNKNOWN = "–"  # the profile states no probabilities, or nothing is marked
+UNKNOWN = "–"  # the profile states no probabilities, nothing is marked, or a ranking is not measured so
 ENCODER = "ONNX: crops uint8 RGB [N, H, W, 3] to feature maps [N, C, h, w]. Part of `{name}`."
 MATCHER = "ONNX: maps of queries and gallery to logits [Q, G]; higher is a better match. Part of `{name}`."
 
@@ -60,7 +61,26 @@ def result_rows(params: Params, metrics: Mapping[str, float]) -> list[dict[str, 
             )
             row[ranking.label] = f"{100 * rank1:.1f} / {100 * mean_ap:.1f}"
         rows.append(row)
+        if (count := metrics.get(metric_name(method, RANDOM_SPLITS, "count", target=target))) is not None:
+            rows.append(_splits_row(row, count, target, method, metrics))
     return rows
+
+
+def _splits_row(
+    row: Mapping[str, str], count: float, target: str, method: str, metrics: Mapping[str, float]
+) -> dict[str, str]:
+    """Return the row of random halves of the people, below that of all of them."""
+    shown = []
+    for figure in ("rank1", "mAP"):
+        names = (metric_name(method, RANDOM_SPLITS, name, target=target) for name in (figure, f"{figure}_deviation"))
+        shown.append(" ± ".join(f"{100 * metrics[name]:.1f}" for name in names))
+    unmeasured = dict.fromkeys(row, UNKNOWN)
+    return {
+        **unmeasured,
+        "target": f"{target}, {count:.0f} random halves",
+        "model": method,
+        DIRECT.label: " / ".join(shown),
+    }
 
 
 def estimate_rows(params: Params, metrics: Mapping[str, float]) -> list[dict[str, str]]:

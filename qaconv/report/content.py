@@ -253,6 +253,7 @@ class Target(Network):
         queries: number of queries with a true match.
         gallery: number of gallery images whose people are known.
         figures: rank1 and mAP by method and ranking.
+        splits: means and deviations over random halves of the people, by method; empty where there are none.
         gains: mAP of the served method less that of each other one, for direct matching on the same queries.
         thresholds: rows of false_match_rate, threshold (a logit) and true_match_rate of the served method's direct
             scores.
@@ -268,6 +269,7 @@ class Target(Network):
     queries: int
     gallery: int
     figures: Mapping[str, Mapping[str, Mapping[str, Figure]]]
+    splits: Mapping[str, Mapping[str, float]]
     gains: Mapping[str, Figure]
     thresholds: Rows
     marked: Mapping[str, Any] | None

@@ -121,6 +121,7 @@ def gather_target(
         queries=int(outcome_of.notna().sum()),
         gallery=len(sightings.gallery),
         figures=_figures(metrics, rankings),
+        splits={name: made.splits.model_dump() for name, made in metrics.methods.items() if made.splits},
         gains={other: _figure(metrics.differences[method, other][DIRECT.key], "mAP") for other in others},
         thresholds=[point.model_dump() for point in metrics.methods[method].verification.points],
         marked=None if (marked := metrics.methods[method].marked) is None else marked.model_dump(),

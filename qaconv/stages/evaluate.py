@@ -12,6 +12,7 @@ from qaconv.files import read_file
 from qaconv.matching.results import Matches
 from qaconv.metrics import Calibration
 from qaconv.metrics.metrics_file import Reranking
+from qaconv.metrics.random_splits import measure_splits, split_figures
 from qaconv.metrics.rankings import list_rankings
 from qaconv.metrics.reviewed import estimate_reviewed
 from qaconv.metrics.target_estimates import estimate, write_estimates
@@ -54,6 +55,9 @@ def evaluate(params: Params, target: str) -> None:
         fitted = trained[method]["calibration"]
         scores = scores_by_ranking(rankings, logits, matches.reranked_measured, profile, sightings)
         measured = measure(scores, sightings, Calibration(**fitted) if fitted else None, profile)
+        if count := manifest.random_splits:
+            splits = measure_splits(logits, sightings, count, params.seed)
+            measured = replace(measured, splits=split_figures(splits))
         measures[method] = replace(measured, reranking=Reranking.of_choice(matches.choice))
     if manifest.is_labelled:
         write_measures(target, measures, sightings.query, seed=params.seed)

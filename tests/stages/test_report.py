@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from qaconv import plugins
 from qaconv.config import Params, load_params
 from qaconv.config.kinds import RerankSettings
-from qaconv.data.manifest import Manifest
+from qaconv.data.manifest import RANDOM_SPLITS, Manifest
 from qaconv.errors import InputError
 from qaconv.matching.rerank import Distances, Neighbourhoods
 from qaconv.metrics.estimates_file import TargetEstimates, load_target
@@ -332,6 +332,29 @@ class ByPosition(RerankSettings):
 
 
 @pytest.mark.usefixtures("no_registered_kinds")
+def test_random_halves_of_the_people_are_in_metrics_report_and_registry(
+    params: Params, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(project, tmp_path / "project")
+    monkeypatch.chdir(tmp_path / "project")
+    manifest = Manifest.load(PREPARED / "shop")
+    replace(manifest, notes={RANDOM_SPLITS: "5"}).save(PREPARED / "shop")
+    evaluate(params, "shop")
+    report(params)
+    figures = TargetMetrics.load(METRICS / "shop.json", methods=METHODS).methods["qaconv"].splits
+    assert figures is not None and figures.count == 5
+    page = (REPORT / "report.html").read_text(encoding="utf-8")
+    assert "direct, 5 random halves of the people: mean ± standard deviation" in page
+    assert f"{100 * figures.rank1:.1f}<small>± {100 * figures.rank1_deviation:.1f}</small>" in page
+    rows = [row for row in result_rows(params, load_metrics(params)) if row["target"] == "shop, 5 random halves"]
+    assert [row["model"] for row in rows] == list(METHODS)
+    rank1, precision = (
+        f"{100 * value:.1f} ± {100 * deviation:.1f}"
+        for value, deviation in ((figures.rank1, figures.rank1_deviation), (figures.mAP, figures.mAP_deviation))
+    )
+    assert (rows[0]["direct"], rows[0]["re-ranked"]) == (f"{rank1} / {precision}", "–")
+
+
 def test_a_re_ranker_of_another_package_has_its_rankings_in_metrics_report_and_registry(
     params: Params, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from qaconv.data.manifest import RANDOM_SPLITS
 from qaconv.errors import InputError, name_first
 
 LONGEST = 18  # digits that every int64 can have
@@ -40,6 +41,17 @@ def read_names(root: Path, folders: Mapping[str, str], pattern: str, example: st
     groups = pd.DataFrame([match.groupdict() for match in matches if match], columns=list(compiled.groupindex))
     images = pd.DataFrame(files, columns=["split", "image"])
     return images.join(whole_numbers(root, groups, images["image"]))
+
+
+def note_splits(splits: int) -> dict[str, str]:
+    """Return the note of a manifest whose people are also measured in random halves; none for 0.
+
+    Raises:
+        InputError: the number is negative.
+    """
+    if splits < 0:
+        raise InputError(f"options.splits must be 0 or more, got {splits}")
+    return {RANDOM_SPLITS: str(splits)} if splits else {}
 
 
 def whole_numbers(root: Path, texts: pd.DataFrame, images: "pd.Series[str]") -> pd.DataFrame:

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from qaconv.data import layouts
+from qaconv.data.manifest import Manifest
 from qaconv.errors import InputError
 from qaconv.plugins import BUILT_IN
 from tests.data.layouts.layout_writers import (
@@ -107,6 +108,18 @@ def test_domain_is_what_the_caller_says(tmp_path: Path, sightings: pd.DataFrame)
     assert set(layouts.read("viper", tmp_path, domain="street").frame["domain"]) == {"street"}
 
 
+@pytest.mark.parametrize(("name", "write"), [("viper", write_viper), ("prid2011", write_prid2011)])
+def test_random_halves_are_asked_for_by_an_option(
+    name: str, write: Writer, tmp_path: Path, sightings: pd.DataFrame
+) -> None:
+    write(tmp_path, sightings)
+    assert layouts.read(name, tmp_path).random_splits == 0
+    layouts.read(name, tmp_path, splits=10).save(tmp_path / "prepared")
+    assert Manifest.load(tmp_path / "prepared").random_splits == 10
+    with pytest.raises(InputError, match="options.splits must be 0 or more, got -1"):
+        layouts.read(name, tmp_path, splits=-1)
+
+
 def test_relative_root_stays_relative(tmp_path: Path, sightings: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
     write_viper(tmp_path / "raw/viper", sightings)
     monkeypatch.chdir(tmp_path)
@@ -137,7 +150,8 @@ def test_unknown_layout_is_refused_with_the_known_ones(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "allowed"), [("market1501", "official_time"), ("msmt17", "combine_all"), ("viper", "none")]
+    ("name", "allowed"),
+    [("market1501", "official_time"), ("msmt17", "combine_all"), ("viper", "splits"), ("cuhk03np", "none")],
 )
 def test_unknown_option_is_refused_with_the_allowed_ones(name: str, allowed: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=f"{name}: unknown options fast, allowed: {allowed}"):
