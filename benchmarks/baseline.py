@@ -184,6 +184,7 @@ def measure(name: str, sites: Mapping[str, Manifest], folder: Path) -> list[str]
         network,
         crops,
         np.array([SOURCE] * len(paths)),
+        rows["camid"].to_numpy(),
         method.train,
         method,
         holdout=None,
