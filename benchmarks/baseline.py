@@ -217,6 +217,7 @@ def train_on(
         network,
         TrainingCrops(Crops(paths, method.image), labels, augmentation),
         np.array([SOURCE] * len(paths)),
+        rows["camid"].to_numpy(),
         method.train,
         method,
         holdout=None,

@@ -178,6 +178,7 @@ def run(
                 network,
                 crops,
                 np.full(people * each, "drawn"),
+                np.zeros(people * each, np.int64),
                 recipe,
                 method,
                 holdout=None,

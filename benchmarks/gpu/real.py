@@ -97,6 +97,7 @@ def _train(setup: Setup, network: Network, manifest: Manifest) -> Iterator[Row]:
                 network,
                 crops,
                 np.full(len(labels), "market"),
+                manifest.split("train")["camid"].to_numpy(),
                 config,
                 method,
                 holdout=None,
