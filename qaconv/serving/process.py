@@ -134,7 +134,7 @@ def _run(
     keeper.start()
     try:
         with threadpool_limits(1):  # requests run in parallel, and more threads would wait for each other
-            server.run(app, listener)
+            server.run(app, listener, is_shared=service.records.is_shared)
     finally:
         housekeeping.stop()
         keeper.stop()

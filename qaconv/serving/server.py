@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import threading
+from functools import partial
 from typing import Any
 
 from hypercorn.asyncio import serve
@@ -23,17 +24,24 @@ LARGEST_HEAD = 16 << 10  # bytes
 WAITING = 1024  # connections that the system holds until they are accepted
 
 
-def run(app: Any, listener: socket.socket) -> None:
-    """Run an ASGI application on a listening socket until SIGTERM or SIGINT."""
+def run(app: Any, listener: socket.socket, *, is_shared: bool = False) -> None:
+    """Run an ASGI application until SIGTERM or SIGINT.
+
+    Args:
+        app: the application.
+        listener: the socket that it listens on.
+        is_shared: whether other processes accept connections of the socket too.
+    """
     settings = Config()
     settings.keep_alive_timeout = IDLE_S
     settings.graceful_timeout = GRACE_S
     settings.h11_max_incomplete_size = LARGEST_HEAD
-    settings.backlog = WAITING
+    # asyncio accepts that many connections at a time, and would leave other processes none of those that come together.
+    settings.backlog = 1 if is_shared else WAITING
     settings.include_server_header = False
     settings.errorlog = logging.getLogger("hypercorn.error")
     settings.bind = [f"fd://{os.dup(listener.fileno())}"]
-    asyncio.run(serve(app, settings, shutdown_trigger=_stopped))
+    asyncio.run(serve(app, settings, shutdown_trigger=partial(_stopped, listener)))
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -52,8 +60,9 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-async def _stopped() -> None:
+async def _stopped(listener: socket.socket) -> None:
     """Wait for a signal to stop. If threads are still at work after STOP_S, end the process as a kill would."""
+    listener.listen(WAITING)  # which hypercorn has set to `backlog` before
     stop = asyncio.Event()
     for name in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(name, stop.set)

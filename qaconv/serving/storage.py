@@ -141,7 +141,8 @@ class Records:
         self._folder_lock = None if is_shared else lock_folder(folder)
         self._lock = threading.Lock()
         self._writing = self.lock("writing")
-        self._reserve = Reserve(folder)
+        with self._writing:  # else a worker that starts could occupy what a transaction of another one needs
+            self._reserve = Reserve(folder)
         self._readers: queue.LifoQueue[sqlite3.Connection] = queue.LifoQueue()
         self._connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
         try:

@@ -14,7 +14,7 @@ import pytest
 
 from qaconv.registry import Release
 from qaconv.runtime.shortlist import LANDMARKS
-from qaconv.serving import indexing, request_limit, storage
+from qaconv.serving import indexing, storage
 from qaconv.serving.messages import NewSighting
 from qaconv.serving.model_updates import Champions
 from qaconv.serving.places import NotFound
@@ -203,8 +203,25 @@ def test_a_worker_reads_the_landmarks_and_vectors_that_another_computed(
             service.update_index()
     assert [gallery.count_without_vector() for gallery in galleries] == [0, 0]
     rows = [np.argsort(gallery._ids[: len(gallery)]) for gallery in galleries]
-    vectors = [gallery._vectors.codes[order] for gallery, order in zip(galleries, rows, strict=True)]
-    np.testing.assert_array_equal(*vectors)
+    first, second = (gallery._vectors.codes[order] for gallery, order in zip(galleries, rows, strict=True))
+    np.testing.assert_array_equal(first, second)
+
+
+def test_an_update_of_identities_that_any_worker_is_asked_for_is_done_by_the_one_that_keeps_house(
+    services: list[Service],
+) -> None:
+    one, other = services
+    assert one.keeps_house
+    other.identities.updates.start("mall")
+    assert [service.identities.updates.progress("mall").state for service in services] == ["waiting", "waiting"]
+    one.identities.updates.start_asked()
+    until = time.monotonic() + 30
+    while (progress := other.identities.updates.progress("mall")).state != "idle" and time.monotonic() < until:
+        time.sleep(0.01)
+    assert progress.fault and "identities need probabilities that hold for the target" in progress.fault
+    assert progress == one.identities.updates.progress("mall")
+    other.identities.updates.start_asked()  # does nothing
+    assert other.identities.updates.progress("mall") == progress
 
 
 def test_what_a_worker_was_killed_in_the_middle_of_is_undone_by_the_next_read(
@@ -235,7 +252,7 @@ def test_a_minutes_requests_of_a_key_are_counted_over_all_workers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now_s = [6000.0]
-    monkeypatch.setattr(request_limit.time, "time", lambda: now_s[0])
+    monkeypatch.setattr("qaconv.serving.request_limit.time.time", lambda: now_s[0])
     write_counts(tmp_path / "requests")
     limits = [WorkersLimit(tmp_path / "requests", WorkersLock(tmp_path, LOCKS[0]), 5) for _ in range(2)]
 
