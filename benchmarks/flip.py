@@ -18,14 +18,14 @@ from torch.nn import functional as F
 
 from benchmarks.baseline import draw
 from benchmarks.machine import describe
-from benchmarks.recipes import DRAWN
+from benchmarks.recipes import DRAWN, shift_of
 from qaconv.data.loading import Crops, as_input
 from qaconv.data.manifest import Manifest
 from qaconv.matching import score_matrix
 from qaconv.metrics import evaluate_ranking
 from qaconv.models.checkpoint import Network, load_network
 from qaconv.models.encoder import Encoder
-from qaconv.models.mirroring import average_mirrored, measure_shift
+from qaconv.models.mirroring import average_mirrored
 from qaconv.paths import MODELS
 
 CPU = torch.device("cpu")
@@ -53,8 +53,7 @@ def main() -> None:
 
 def measure(network: Network, site: Manifest) -> list[float]:
     """Return the mAP of a site in per cent: without flip, averaged as they are, and moved."""
-    assert isinstance(network.encoder, Encoder)
-    shift = 0 if network.head.width == 1 else measure_shift(network.encoder.trunk)
+    shift = shift_of(network)
     averages: Averages = {
         "none": lambda maps, _: F.normalize(maps, dim=1),
         "not moved": lambda maps, mirrored: average_mirrored(maps, mirrored, 0),
@@ -82,7 +81,7 @@ def _encode(network: Network, site: Manifest, part: pd.DataFrame, flip: bool) ->
 def _time(network: Network, site: Manifest, flip: bool) -> float:
     """Return processor milliseconds to encode an image that has been read."""
     assert isinstance(network.encoder, Encoder)
-    network.encoder.flip = flip
+    network.encoder.shift = shift_of(network) if flip else None
     rows = site.split("gallery")[:TIMED]
     crops = Crops([site.root / image for image in rows["image"]], network.architecture.image)
     images = as_input(crops.batch(range(TIMED)), CPU)
@@ -91,7 +90,7 @@ def _time(network: Network, site: Manifest, flip: bool) -> float:
         started = process_time()
         network.encoder(images)
         spent = process_time() - started
-    network.encoder.flip = False
+    network.encoder.shift = None
     return 1000 * spent / TIMED
 
 

@@ -79,7 +79,8 @@ def main() -> None:
             draw_vectors(records, model)
         else:
             index(records, model)
-            active = ActiveVersion.load("demo", model, records, Indexing(records, lambda _: None), memory_mb)
+            indexing = Indexing(records, lambda _: None)
+            active = ActiveVersion.load("demo", model, records, indexing, memory_mb, until=options.sightings)
             recall(records, active, people, options.shortlist)
             del active
         records.close()

@@ -30,6 +30,7 @@ from qaconv.data.manifest import Manifest
 from qaconv.data.transforms import ERASED_RATIOS, ERASED_SHARES
 from qaconv.models.checkpoint import Network
 from qaconv.models.encoder import Encoder
+from qaconv.models.mirroring import measure_shift
 from qaconv.models.losses.pairwise_matching import PairwiseMatching
 from qaconv.training.averaging import WeightAverage
 from qaconv.training.methods.trained import TrainedMethod
@@ -171,11 +172,19 @@ def measure(
     return spent, _measure_sites(last[0], sites), _measure_sites(network, sites)
 
 
+def shift_of(network: Network) -> int:
+    """Return how many locations the maps of mirrored images must move; a vector has one location."""
+    assert isinstance(network.encoder, Encoder)
+    image = network.architecture.image
+    return 0 if network.head.width == 1 else measure_shift(network.encoder.trunk, image.height, image.width)
+
+
 def _measure_sites(network: Network, sites: Mapping[str, Manifest]) -> list[float]:
+    assert isinstance(network.encoder, Encoder)
     values = []
     for site in sites.values():
         for flip in (False, True):
-            network.encoder.flip = flip
+            network.encoder.shift = shift_of(network) if flip else None
             values.append(100 * measure_map(network, site).mean_average_precision)
     return values
 

@@ -27,7 +27,7 @@ def measure_shift(trunk: nn.Module, height: int, width: int) -> int:
         width: W.
     """
     with _watching(trunk, width) as offsets, torch.no_grad():
-        locations = trunk.eval()(torch.zeros(1, 3, height, width)).shape[-1]
+        locations: int = trunk.eval()(torch.zeros(1, 3, height, width)).shape[-1]
     return round(-2 * sum(map(fmean, offsets.values())) / round(width / locations))
 
 

@@ -250,4 +250,4 @@ def test_the_licence_of_the_first_weights_is_in_a_versions_tags_and_description(
         release = register(params, load_metrics(params))
     version = MlflowClient().get_model_version(params.registry.model, release.version)
     assert version.tags["weights_licence"] == "CC BY-NC 4.0"
-    assert "Began with weights none: licence CC BY-NC 4.0." in version.description
+    assert version.description and "Began with weights none: licence CC BY-NC 4.0." in version.description
