@@ -30,8 +30,8 @@ from qaconv.data.manifest import Manifest
 from qaconv.data.transforms import ERASED_RATIOS, ERASED_SHARES
 from qaconv.models.checkpoint import Network
 from qaconv.models.encoder import Encoder
-from qaconv.models.mirroring import measure_shift
 from qaconv.models.losses.pairwise_matching import PairwiseMatching
+from qaconv.models.mirroring import measure_shift
 from qaconv.training.averaging import WeightAverage
 from qaconv.training.methods.trained import TrainedMethod
 
