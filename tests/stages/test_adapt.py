@@ -6,19 +6,22 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from qaconv.adaptation import rounds
 from qaconv.adaptation.evidence import judge_by_times
 from qaconv.adaptation.outcome import AdaptationMetrics
 from qaconv.adaptation.view import View
-from qaconv.config import Params
+from qaconv.config import Params, TrainConfig
+from qaconv.data.manifest import Manifest
 from qaconv.errors import InputError
 from qaconv.matching.results import Matches
 from qaconv.models.checkpoint import load_network
 from qaconv.models.description import weights_digest
-from qaconv.paths import ADAPTED, MODELS, UNFINISHED
+from qaconv.paths import ADAPTED, MODELS, PREPARED, UNFINISHED
 from qaconv.stages.adapt import adapt
 from qaconv.training import trainer
+from qaconv.training.methods.trained import TrainedMethod
 from tests.adaptation.small_target import COUNT, encode_by_torch, target_params, write_target
 
 SHOP = ADAPTED / "shop"
@@ -171,3 +174,29 @@ def test_without_times_that_help_the_network_stays_as_it_was(
     assert metrics.reason.startswith("times are not used: ")
     assert weights_digest(SHOP) == weights_digest(MODELS / "qaconv")
     assert metrics.after == metrics.before
+
+
+def test_a_method_that_was_trained_along_a_cosine_is_adapted_by_its_own_schedule(
+    params: Params, copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Seen(Exception):
+        pass
+
+    seen: list[TrainConfig] = []
+
+    def see(_: object, __: object, ___: object, config: TrainConfig, *____: object, **_____: object) -> None:
+        seen.append(config)
+        raise Seen
+
+    monkeypatch.setattr(rounds, "train", see)
+    method = params.method("qaconv")
+    assert isinstance(method, TrainedMethod)
+    cosine = method.train.model_copy(update={"lr_schedule": "cosine", "ema_decay": 0.9})
+    method = method.model_copy(update={"train": cosine})
+    manifest = Manifest.load(PREPARED / "shop")
+    folders = MODELS / "qaconv", copy / "rounds"
+    adaptation = rounds.Adaptation(params, method, "shop", manifest, *folders, torch.device("cpu"))
+    with pytest.raises(Seen):
+        adaptation.train_round(1, np.arange(len(manifest.sightings())) % 4)
+    assert (seen[0].lr_schedule, seen[0].lr_drop_epoch) == ("step", max(1, params.adapt.epochs - 1))
+    assert seen[0].ema_decay == 0.9
