@@ -83,7 +83,7 @@ class BackboneConfig(Settings):
     last_stride: Literal[1, 2] = 2  # of layer4, whose maps have stride 16 by 1 (Luo et al., CVPRW 2019)
     neck_channels: PositiveInt | Literal["none"]  # C of the maps; none: no neck, the backbone's channels
     neck: Literal["bias", "batchnorm"] = "bias"  # 3x3 convolution with a bias (CVPR 2022), or with a norm (ECCV 2020)
-    weights: str  # none, imagenet, champion, or a .safetensors or .pth file; in params.yaml its name in data/weights
+    weights: str  # none, imagenet, champion, or a .safetensors, .pth or .pt file, in params.yaml by its name alone
     weights_licence: Licence | None = None  # of the file of weights; other weights say theirs, or unknown
     normalise: Literal["none", "imagenet", "clip", "inception"] = "none"  # images by the weights' mean and deviation
 

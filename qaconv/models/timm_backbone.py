@@ -118,7 +118,13 @@ def _fill(model: Any, path: Path) -> None:
     """
     from timm.models import load_state_dict
 
-    tensors = read_tensors(path, lambda file: load_state_dict(str(file), weights_only=True))
+    def read(file: Path) -> Any:
+        try:
+            return load_state_dict(str(file), weights_only=True)
+        except AttributeError as error:  # of what is no dictionary
+            raise InputError(f"{file}: must hold a state dict, tensors by name") from error
+
+    tensors = read_tensors(path, read)
     convert = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
     if convert:
         try:

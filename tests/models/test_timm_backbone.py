@@ -165,6 +165,24 @@ def test_a_position_embedding_is_interpolated_once_from_the_files_grid_to_the_im
     assert torch.equal(embedding, expected)
 
 
+def test_a_file_of_dinov2s_authors_fills_the_backbone_by_their_names(tmp_path: Path) -> None:
+    weights = write_whole(DINOV2, tmp_path / "timm.pt")
+    theirs = {name: value for name, value in weights.items() if not name.startswith(("reg_token", "head"))}
+    theirs["register_tokens"], theirs["mask_token"] = weights["reg_token"], torch.zeros(1, 24)
+    theirs["pos_embed"] = torch.cat([torch.zeros(1, 1, 24), weights["pos_embed"]], dim=1)  # and of the class token
+    torch.save(theirs, tmp_path / "authors.pth")
+    one, other = (timm_model(make(DINOV2, tmp_path / name)).state_dict() for name in ("timm.pt", "authors.pth"))
+    assert one.keys() == other.keys()
+    assert all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+@pytest.mark.parametrize("content", [[1, 2], {"epoch": 3}, {"model": {"epoch": 3}}])
+def test_a_file_of_another_kind_is_refused(content: object, tmp_path: Path) -> None:
+    torch.save(content, tmp_path / "weights.pt")
+    with pytest.raises(InputError, match=r"weights\.pt: must hold a state dict, tensors by name"):
+        make(CLIP, tmp_path / "weights.pt")
+
+
 def test_weights_that_do_not_fit_are_refused_by_name(tmp_path: Path) -> None:
     path = tmp_path / "weights.safetensors"
     weights = write_whole(CLIP, path)
