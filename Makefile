@@ -50,7 +50,7 @@ test: .venv/installed
 	python -m pytest tests/flows tests/integration
 
 test-integration: .venv/installed
-	python -m pytest -m production --durations 0 tests/integration/test_production.py
+	python -m pytest -m production --durations 0 tests/integration/test_production.py tests/integration/test_site_production.py
 
 fuzz: .venv/installed
 	python -m pytest --numprocesses auto -m fuzz --hypothesis-profile fuzz --durations 0

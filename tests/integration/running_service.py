@@ -44,15 +44,23 @@ def register_version(encoder: str = "encoder", mean_map: float = 0.5) -> None:
 
 
 @contextmanager
-def running(project: Path, *options: str) -> Iterator[tuple[httpx.Client, subprocess.Popen[bytes]]]:
-    """Yield a client of the service, and its process."""
+def running(project: Path, *options: str, **variables: str) -> Iterator[tuple[httpx.Client, subprocess.Popen[bytes]]]:
+    """Yield a client of the service, and its process.
+
+    Args:
+        project: where it runs.
+        options: of `qaconv serve`.
+        variables: of its environment, besides those of this process.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [str(Path(sys.executable).parent / "qaconv"), "serve", "--port", str(port), *options]
     with (
         (project / "service.log").open("a") as log,
-        subprocess.Popen(command, cwd=project, stderr=log, env={**os.environ, "COLUMNS": "200"}) as process,
+        subprocess.Popen(
+            command, cwd=project, stderr=log, env={**os.environ, "COLUMNS": "200", **variables}
+        ) as process,
         httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE_S) as client,
     ):
         try:

@@ -1,21 +1,28 @@
 """Run `make up` in a clone of the project with a small camera network."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import xmlrpc.client
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 from uuid import UUID
 
 import boto3
+import mlflow
+import pandas as pd
 import psutil
+import pytest
 import yaml
 from dotenv import dotenv_values
+from mlflow import MlflowClient
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import FlowRun, State
 
@@ -67,6 +74,14 @@ class Stack:
     def prefect(self) -> SyncPrefectClient:
         return SyncPrefectClient(self["PREFECT_API_URL"], auth_string=self["PREFECT_API_AUTH_STRING"])
 
+    def registry(self, patch: pytest.MonkeyPatch) -> MlflowClient:
+        """Return a client of the model registry, and let this process use its store."""
+        for name, value in self.variables.items():
+            if name.startswith(("MLFLOW_TRACKING", "AWS_")):
+                patch.setenv(name, value)
+        mlflow.set_tracking_uri(self["MLFLOW_TRACKING_URI"])
+        return MlflowClient()
+
     def start(self, deployment: str, **parameters: Any) -> UUID:
         with self.prefect() as client:
             deployment_id = client.read_deployment_by_name(deployment).id
@@ -88,6 +103,26 @@ class Stack:
         state = self.finish(flow_run)
         assert state.is_completed(), f"{deployment}: {state}"
         return flow_run
+
+    def started_by(self, flow_run: UUID, deployment: str) -> UUID:
+        """Wait for a run of a deployment that was created after another run, and return it."""
+
+        def find() -> UUID | None:
+            with self.prefect() as client:
+                began = client.read_flow_run(flow_run).created
+                named = client.read_deployment_by_name(deployment).id
+                runs = [run for run in client.read_flow_runs() if run.deployment_id == named]
+            return next((run.id for run in runs if began and run.created and run.created > began), None)
+
+        return wait_for(find)
+
+    def upload(self, batch: str, rows: pd.DataFrame, root: Path) -> None:
+        """Upload a batch of the shop: images, then the table that names them."""
+        s3 = self.s3()
+        for image in rows["image"]:
+            s3.upload_file(str(root / image), "incoming", f"shop/{batch}/{image}")
+        table = rows[["image", "pid", "camid", "time_s", "split"]].to_csv(index=False)
+        s3.put_object(Bucket="incoming", Key=f"shop/{batch}/sightings.csv", Body=table.encode())
 
     def stage_runs(self, since: UUID) -> list[FlowRun]:
         """Return the runs of stages that were created after a run."""
@@ -123,6 +158,10 @@ class Stack:
             os.kill(process.pid, signal.SIGKILL)
 
 
+def aliases(registry: MlflowClient) -> Mapping[str, str]:
+    return {alias: str(version) for alias, version in registry.get_registered_model("qaconv").aliases.items()}
+
+
 def run(folder: Path, *command: str, check: bool = True, **variables: str) -> subprocess.CompletedProcess[str]:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MLFLOW_"))}
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
@@ -146,7 +185,30 @@ def wait_for(find: Callable[[], T | None], every_s: float = 1.0) -> T:
     return value
 
 
-def write_small_project(folder: Path, **variables: str) -> None:
+@contextmanager
+def started_stack(
+    change: Callable[[dict[str, Any]], object] = lambda settings: None, **variables: str
+) -> Iterator[Stack]:
+    """Start everything that `make up` starts, and stop it at the end.
+
+    Args:
+        change: changes the settings of the small project. Default: nothing.
+        variables: further lines of .local/env.
+    """
+    home = Path(tempfile.mkdtemp(prefix="qaconv-production-"))
+    home.chmod(0o711)  # PostgreSQL's user must enter it; pytest's folders are closed to other users
+    folder = home / "project"
+    try:
+        write_small_project(folder, change, **variables)
+        up = make(folder, "up")
+        assert up.returncode == 0, up.stdout + up.stderr
+        yield Stack(folder)
+    finally:
+        make(folder, "down")
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def write_small_project(folder: Path, change: Callable[[dict[str, Any]], object], **variables: str) -> None:
     """Clone this repository with a small camera network, and write free ports and further variables to .local/env."""
     subprocess.run(["git", "clone", "--quiet", str(REPOSITORY), str(folder)], check=True)
     settings = yaml.safe_load((folder / "params.yaml").read_text(encoding="utf-8")) | SMALL
@@ -160,6 +222,7 @@ def write_small_project(folder: Path, **variables: str) -> None:
     settings["gate"]["min_match_precision"] = 0.0  # on few people
     settings["machine"]["checkpoint_every_steps"] = 1
     settings["drift"]["fewest"] = 10
+    change(settings)
     (folder / "params.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
     (folder / "dvc.lock").unlink()
     author = ["-c", "user.name=test", "-c", "user.email=test@example.org"]

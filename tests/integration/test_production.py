@@ -4,15 +4,12 @@ import json
 import shutil
 import socket
 import subprocess
-import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from pathlib import Path
 
 import httpx
 import mlflow
-import pandas as pd
 import psycopg2
 import pytest
 from botocore.exceptions import ClientError
@@ -24,7 +21,7 @@ from qaconv.data.layouts import market1501
 from qaconv.data.manifest import Manifest
 from qaconv.runtime.decode import ALLOWED_FORMATS
 from qaconv.synthetic.render import render_site
-from tests.integration.running_stack import Stack, make, wait_for, write_small_project
+from tests.integration.running_stack import Stack, aliases, make, started_stack, wait_for
 
 pytestmark = pytest.mark.production
 
@@ -69,17 +66,8 @@ def notifications(webhook: Webhook) -> list[dict[str, str]]:
 @pytest.fixture(scope="module")
 def stack(webhook: Webhook) -> Iterator[Stack]:
     """Start everything that `make up` starts, and stop it at the end."""
-    home = Path(tempfile.mkdtemp(prefix="qaconv-production-"))
-    home.chmod(0o711)  # PostgreSQL's user must enter it; pytest's folders are closed to other users
-    folder = home / "project"
-    try:
-        write_small_project(folder, QACONV_WEBHOOK_URL=f"http://127.0.0.1:{webhook.server_port}")
-        up = make(folder, "up")
-        assert up.returncode == 0, up.stdout + up.stderr
-        yield Stack(folder)
-    finally:
-        make(folder, "down")
-        shutil.rmtree(home, ignore_errors=True)
+    with started_stack(QACONV_WEBHOOK_URL=f"http://127.0.0.1:{webhook.server_port}") as started:
+        yield started
 
 
 @pytest.fixture(scope="module")
@@ -92,15 +80,7 @@ def sightings(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
 
 @pytest.fixture
 def registry(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
-    for name, value in stack.variables.items():
-        if name.startswith(("MLFLOW_TRACKING", "AWS_")):
-            monkeypatch.setenv(name, value)
-    mlflow.set_tracking_uri(stack["MLFLOW_TRACKING_URI"])
-    return MlflowClient()
-
-
-def aliases(registry: MlflowClient) -> Mapping[str, str]:
-    return {alias: str(version) for alias, version in registry.get_registered_model("qaconv").aliases.items()}
+    return stack.registry(monkeypatch)
 
 
 def versions(registry: MlflowClient) -> dict[str, int]:
@@ -109,15 +89,6 @@ def versions(registry: MlflowClient) -> dict[str, int]:
         model.name: len(registry.search_model_versions(f"name = '{model.name}'"))
         for model in registry.search_registered_models()
     }
-
-
-def upload(stack: Stack, batch: str, rows: pd.DataFrame, root: Path) -> None:
-    """Upload images, then the table that names them."""
-    s3 = stack.s3()
-    for image in rows["image"]:
-        s3.upload_file(str(root / image), "incoming", f"shop/{batch}/{image}")
-    table = rows[["image", "pid", "camid", "time_s", "split"]].to_csv(index=False)
-    s3.put_object(Bucket="incoming", Key=f"shop/{batch}/sightings.csv", Body=table.encode())
 
 
 def keys(stack: Stack, bucket: str) -> list[str]:
@@ -181,7 +152,7 @@ def test_new_sightings_are_versioned_and_a_broken_image_is_quarantined(
     first = sightings.frame[sightings.frame["pid"] <= 8]
     (sightings.root / first["image"].iloc[-1]).write_bytes(b"no image")
     before = head(stack)
-    upload(stack, "monday", first, sightings.root)
+    stack.upload("monday", first, sightings.root)
     stack.complete("ingest/hourly")
     after = head(stack)
     assert after != before
@@ -193,7 +164,7 @@ def test_new_sightings_are_versioned_and_a_broken_image_is_quarantined(
     assert f"shop/monday/{first['image'].iloc[-1]}" in keys(stack, "quarantine")
     report = json.loads(stack.s3().get_object(Bucket="quarantine", Key="shop/monday/report.json")["Body"].read())
     assert report["images"] == {first["image"].iloc[-1]: f"is not an image, allowed: {ALLOWED_FORMATS}"}
-    upload(stack, "again", first[:-1], sightings.root)
+    stack.upload("again", first[:-1], sightings.root)
     stack.complete("ingest/hourly")
     assert head(stack) == after
     wait_for(lambda: [note for note in notifications if note["event"] == "qaconv.dataset.quarantined"] or None)
@@ -274,7 +245,7 @@ def test_drifted_sightings_are_reported(stack: Stack, sightings: Manifest, notif
         with Image.open(sightings.root / image) as crop:
             crop.resize((2, 2)).resize(crop.size).save(sightings.root / image, quality=20)
     second = second.assign(time_s=second["time_s"].where(second["camid"] != 1))  # and a camera without a clock
-    upload(stack, "tuesday", second, sightings.root)
+    stack.upload("tuesday", second, sightings.root)
     stack.complete("ingest/hourly")
     stack.complete("drift/daily")
     drifted = wait_for(lambda: [note for note in notifications if note["event"] == "qaconv.target.drifted"] or None)
