@@ -1,5 +1,6 @@
 """The version that answers, with the galleries that it searches."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +19,8 @@ from qaconv.serving.map_cache import MapCache, map_bytes
 from qaconv.serving.places import NotFound
 from qaconv.serving.storage import Records
 from qaconv.tlift import TLiftProfile
+
+log = logging.getLogger(__name__)
 
 
 class Full(RuntimeError):
@@ -83,6 +86,19 @@ class ActiveVersion:
         if target not in self.galleries:
             raise NotFound(f"unknown target {target!r}, allowed: {', '.join(self.galleries)}")
         return self.galleries[target], self.model.profiles[target]
+
+    def report_cameras(self, records: Records) -> None:
+        """Log the cameras of stored sightings that the version has no temporal profile of."""
+        for target, gallery in self.galleries.items():
+            profile = self.model.profiles[target]
+            if gallery.camids() - set(profile.camids):
+                cameras = [camera for camera in records.cameras(target) if profile.camid_of(str(camera)) is None]
+                log.warning(
+                    "%s: the profile of version %s lacks the cameras %s; their sightings are matched without time",
+                    target,
+                    self.version,
+                    sorted(cameras, key=str),
+                )
 
     def map_of(self, records: Records, sighting: int) -> NDArray[np.float32]:
         """Return the map of a stored sighting, [C, h, w].

@@ -13,11 +13,11 @@ from starlette.routing import Match
 from qaconv.errors import InputError
 from qaconv.serving.active_version import Full
 from qaconv.serving.auth import Keys
+from qaconv.serving.database import Busy, DiskFull
 from qaconv.serving.middleware import RequestMiddleware
 from qaconv.serving.places import NotFound
 from qaconv.serving.routes import identities, operations, reviews, search, sightings, targets
 from qaconv.serving.service import Service
-from qaconv.serving.storage import Busy, DiskFull
 
 MOST_FAULTS = 3  # of a body, that an answer names
 LONGEST_FAULT = 300  # characters

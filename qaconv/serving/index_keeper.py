@@ -5,8 +5,8 @@ import threading
 from collections.abc import Callable, Mapping
 
 from qaconv.errors import InputError
+from qaconv.serving.database import Busy, DiskFull
 from qaconv.serving.service import Service
-from qaconv.serving.storage import Busy, DiskFull
 
 log = logging.getLogger(__name__)
 EVERY_S = 1.0

@@ -14,8 +14,8 @@ from qaconv.errors import InputError
 from qaconv.files import replacing_folder, write_json
 from qaconv.registry import Release, download_served, find_champion, find_holder
 from qaconv.runtime.model import ServedModel
+from qaconv.serving.database import Busy, DiskFull
 from qaconv.serving.service import Service
-from qaconv.serving.storage import Busy, DiskFull
 
 log = logging.getLogger(__name__)
 

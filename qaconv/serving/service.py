@@ -63,17 +63,18 @@ class Service:
         self._reencoding = Reencoding(records, self._encoder)
         self.changing = records.lock("changing")  # held while galleries change; searches do not wait for it
         self.take_over: Callable[[], None] = lambda: None  # lets the version answer that the workers agreed on
-        self._housekeeping = records.lock("housekeeping")
-        self._keeps_house = False
         self._kept_time_s = records.last_time()
         self.clock = Clock(self._kept_time_s)
         self._searched_s = -LULL_S  # the last search
         self._stopped = threading.Event()
         self.indexing = Indexing(records, self._yield)
         self.recall = RecallSamples(records, settings.shortlist, self._yield)
-        records.convert_old_maps(model.encoder_digest, model.map_shape)
+        with records.lock("encoding"):
+            records.convert_old_maps(model.encoder_digest, model.map_shape)
         self._reencoding.encode_missing(model)
-        self._active = self.load(version, model, records.last_change()[0])
+        self._active = ActiveVersion.load(
+            version, model, records, self.indexing, settings.memory_mb, self.last_sighting()
+        )
         self._identity_store = IdentityStore(records)
         updates = IdentityUpdates(
             records,
@@ -86,7 +87,7 @@ class Service:
             lambda: self.keeps_house,
         )
         self.identities = Identities(records, self._identity_store, updates, lambda: self.active, self.clock.now)
-        self._report_cameras()
+        self._active.report_cameras(self.records)
 
     @property
     def active(self) -> ActiveVersion:
@@ -106,8 +107,7 @@ class Service:
 
         It is the first that asks, until it ends.
         """
-        self._keeps_house = self._keeps_house or self._housekeeping.try_to_keep()
-        return self._keeps_house
+        return self.records.lock("housekeeping").try_to_keep()
 
     @property
     def reencoding(self) -> bool:
@@ -334,7 +334,7 @@ class Service:
 
     def load(self, version: str, model: ServedModel, until: int) -> ActiveVersion:
         """Load a version that does not answer yet, with the sightings up to an id; it shares galleries where it can."""
-        if hasattr(self, "_active") and gallery_form(model) == gallery_form(self._active.model):
+        if gallery_form(model) == gallery_form(self._active.model):
             return replace(self._active, version=version, model=model)
         return ActiveVersion.load(version, model, self.records, self.indexing, self.settings.memory_mb, until)
 
@@ -343,19 +343,19 @@ class Service:
         loaded.changes.catch_up()
         self._active = loaded
         log.info("version %s answers now", loaded.version)
-        self._report_cameras()
+        self._active.report_cameras(self.records)
 
     def update_index(self) -> None:
         """Read what other workers changed; compute vectors that are missing, and choose landmarks again in time.
 
         One worker computes them.
         """
-        active = self.active
-        if self.keeps_house:
+        active, keeps_house = self.active, self.keeps_house
+        if keeps_house:
             self.indexing.forget_marked()
         for target, gallery in active.galleries.items():
             self.indexing.read(active.model, target, gallery)
-            if self._keeps_house:
+            if keeps_house:
                 self.indexing.update(active.model, target, gallery)
 
     def measure_recall(self) -> None:
@@ -371,20 +371,6 @@ class Service:
         """Pause work in the background after a piece of it, while sightings are enrolled or searched for."""
         if self._encoder.is_enrolling or time.monotonic() - self._searched_s < LULL_S:
             self._stopped.wait(PAUSES * worked_s)
-
-    def _report_cameras(self) -> None:
-        """Log the cameras of stored sightings that the active version has no temporal profile of."""
-        active = self._active
-        for target, gallery in active.galleries.items():
-            profile = active.model.profiles[target]
-            if gallery.camids() - set(profile.camids):
-                cameras = [camera for camera in self.records.cameras(target) if profile.camid_of(str(camera)) is None]
-                log.warning(
-                    "%s: the profile of version %s lacks the cameras %s; their sightings are matched without time",
-                    target,
-                    active.version,
-                    sorted(cameras, key=str),
-                )
 
     def _find_stored(self, target: str, sighting: int) -> Sighting:
         """Return one sighting as it was enrolled."""

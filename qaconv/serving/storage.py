@@ -17,7 +17,6 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from numpy.typing import NDArray
 
 from qaconv.errors import InputError
 from qaconv.runtime.quantise import Codes, dequantise
+from qaconv.serving.database import PAGE_BYTES, digest, open_reader, set_up, translated_errors
 from qaconv.serving.request_limit import ProcessLimit, RequestLimit, WorkersLimit
 from qaconv.serving.state_folder import (
     COUNTS,
@@ -37,54 +37,12 @@ from qaconv.serving.state_folder import (
     lock_folder,
     make_private,
 )
-from qaconv.serving.stored_maps import BASE, HAS_MAP, MAPS, SIGHTINGS, TABLES, insert_maps, quantise_maps, unpack_maps
+from qaconv.serving.stored_maps import BASE, HAS_MAP, MAPS, SIGHTINGS, insert_maps, quantise_maps, unpack_maps
 
-KEPT = 1024  # deletions that are listed; they fit a page, so that a full disk does not stop a deletion
-LIST_DELETIONS = f"""
-CREATE TRIGGER IF NOT EXISTS list_deletion AFTER DELETE ON sightings BEGIN
-    INSERT INTO deletions (sighting, target) VALUES (OLD.id, OLD.target);
-    DELETE FROM deletions WHERE number <= (SELECT max(number) FROM deletions) - {KEPT};
-END;
-"""
-SCHEMA = (
-    """
-CREATE TABLE IF NOT EXISTS sightings (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, target TEXT NOT NULL, camid INTEGER NOT NULL, time_s REAL, person TEXT,
-    enrolled_s REAL NOT NULL, crop BLOB NOT NULL, digest BLOB, camera TEXT, track TEXT
-);
-CREATE INDEX IF NOT EXISTS by_person ON sightings (target, person);
-CREATE INDEX IF NOT EXISTS by_content ON sightings (target, digest);
-CREATE INDEX IF NOT EXISTS by_age ON sightings (target, enrolled_s);
-CREATE TABLE IF NOT EXISTS clock (one INTEGER PRIMARY KEY CHECK (one = 1), time_s REAL NOT NULL);
-CREATE TABLE IF NOT EXISTS deletions (number INTEGER PRIMARY KEY, sighting INTEGER NOT NULL, target TEXT NOT NULL);
-"""
-    + LIST_DELETIONS
-    # Measured by recall.py, with the settings of this start.
-    + "DROP TABLE IF EXISTS recalls;"
-    + "CREATE TABLE recalls (number INTEGER PRIMARY KEY, target TEXT NOT NULL, recall REAL NOT NULL);"
-    + TABLES
-)
 COLUMNS = "id, target, camid, time_s, person, enrolled_s, camera, track"
-PAGE_BYTES = 65536  # several rows fit a page, and a third less is written than with a smaller page for each map
 READ = 4096  # sightings read at a time
 READERS = 4  # of maps, at the same time
 DELETED = 16  # sightings deleted in a transaction, so that its journal fits into the reserve
-PRAGMAS = (
-    f"page_size = {PAGE_BYTES}",  # has no effect on a file that exists
-    "journal_mode = TRUNCATE",
-    "synchronous = FULL",
-    "foreign_keys = ON",
-    "secure_delete = ON",
-    "temp_store = MEMORY",  # else rows could be written to /tmp
-)
-
-
-class DiskFull(RuntimeError):
-    """The disk has no room for a change; nothing of it was stored."""
-
-
-class Busy(RuntimeError):
-    """Another program keeps the file locked; nothing was changed."""
 
 
 @dataclass(frozen=True)
@@ -147,12 +105,12 @@ class Records:
         self._connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
         try:
             with self._reserve.free():
-                self._open()
+                set_up(self._connection, is_shared=is_shared)
         except sqlite3.DatabaseError as error:
             self.close()
             raise InputError(f"{path}: cannot be opened: {error}") from error
         for _ in range(READERS):
-            self._readers.put(_open_reader(path))
+            self._readers.put(open_reader(path))
 
     def lock(self, name: str) -> WorkersLock:
         """Return one of the locks that all workers share (`LOCKS` in state_folder.py)."""
@@ -186,7 +144,7 @@ class Records:
             connection.executemany(
                 "INSERT INTO sightings (target, camid, time_s, person, enrolled_s, camera, track, crop, digest) "
                 "VALUES (?,?,?,?,?,?,?,?,?)",
-                [(*row, _digest(row[-1])) for row in rows],
+                [(*row, digest(row[-1])) for row in rows],
             )
             (last,) = connection.execute("SELECT last_insert_rowid()").fetchone()
             ids = list(range(last - len(rows) + 1, last + 1))  # consecutive, as nothing else writes meanwhile
@@ -263,7 +221,7 @@ class Records:
         rows = self.query(
             "SELECT id FROM sightings WHERE target = ? AND digest = ? AND camera IS ? "
             "AND (camera NOTNULL OR camid = ?) AND time_s IS ? AND person IS ? AND track IS ? ORDER BY id LIMIT 1",
-            sighting.target, _digest(crop), sighting.camera,
+            sighting.target, digest(crop), sighting.camera,
             sighting.camid, sighting.time_s, sighting.person, sighting.track,
         )  # fmt: skip
         return int(rows[0][0]) if rows else None
@@ -343,7 +301,7 @@ class Records:
 
     def query(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
         """Return the rows of a statement that changes nothing."""
-        with self._lock, _translated_errors():
+        with self._lock, translated_errors():
             return self._connection.execute(statement, values).fetchall()
 
     def read(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
@@ -354,7 +312,7 @@ class Records:
         """
         reader = self._readers.get()
         try:
-            with _translated_errors():
+            with translated_errors():
                 return reader.execute(statement, values).fetchall()
         finally:
             self._readers.put(reader)
@@ -362,7 +320,7 @@ class Records:
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """Change the file within a block: it is on disk when the block ends, and nothing is changed if it fails."""
-        with self._lock, self._writing, _translated_errors():  # another worker must not take the reserve meanwhile
+        with self._lock, self._writing, translated_errors():  # another worker must not take the reserve meanwhile
             self._limit_growth()
             with self._reserve.free(), self._connection as connection:  # commits; rolls back after any error
                 connection.execute("BEGIN IMMEDIATE")
@@ -379,54 +337,7 @@ class Records:
             if self._folder_lock is not None:
                 self._folder_lock.close()
 
-    def _open(self) -> None:
-        for pragma in PRAGMAS:
-            self._connection.execute(f"PRAGMA {pragma}")
-        if not self.is_shared:  # else the parent has done it
-            self._update_old_columns()
-            self._connection.executescript(SCHEMA)
-
-    def _update_old_columns(self) -> None:
-        """Rename the column `deployment` of files from before 0.1.0, and add the columns that came after it."""
-        columns = [name for _, name, *_ in self._connection.execute("PRAGMA table_info(sightings)")]
-        if "deployment" in columns:
-            self._connection.execute("ALTER TABLE sightings RENAME COLUMN deployment TO target")
-        if columns and "digest" not in columns:
-            self._connection.create_function("sha256", 1, _digest, deterministic=True)
-            with self.transaction() as connection:
-                connection.execute("ALTER TABLE sightings ADD COLUMN digest BLOB")
-                connection.execute("UPDATE sightings SET digest = sha256(crop)")
-        for name in ("camera", "track"):
-            if columns and name not in columns:
-                self._connection.execute(f"ALTER TABLE sightings ADD COLUMN {name} TEXT")
-
     def _limit_growth(self) -> None:
         """Let the file grow by the free bytes alone, so that it takes nothing of the reserve."""
         ((pages,),) = self._connection.execute("PRAGMA page_count").fetchall()
         self._connection.execute(f"PRAGMA max_page_count = {pages + self._reserve.free_bytes() // PAGE_BYTES}")
-
-
-def _open_reader(path: Path) -> sqlite3.Connection:
-    """Connect for reading alone. The first reader undoes what a killed worker left, so the file is not read-only."""
-    connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-    connection.execute("PRAGMA journal_mode = TRUNCATE")
-    connection.execute("PRAGMA secure_delete = ON")
-    connection.execute("PRAGMA query_only = ON")
-    return connection
-
-
-@contextmanager
-def _translated_errors() -> Iterator[None]:
-    """Raise DiskFull and Busy in place of SQLite's errors."""
-    try:
-        yield
-    except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
-            raise DiskFull("the disk is full; nothing was stored or deleted, searches go on") from error
-        if error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
-            raise Busy("another program keeps the galleries locked; nothing was stored or deleted") from error
-        raise
-
-
-def _digest(crop: bytes) -> bytes:
-    return sha256(crop).digest()

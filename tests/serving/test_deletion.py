@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from qaconv.serving.database import DiskFull
 from qaconv.serving.messages import NewSighting
 from qaconv.serving.places import NotFound
 from qaconv.serving.service import DAY_S, Service
-from qaconv.serving.storage import DiskFull
 from tests.small_service import SETTINGS, crop, enrol, find, small_model, small_service
 
 

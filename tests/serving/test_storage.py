@@ -14,7 +14,8 @@ import pytest
 
 from qaconv.errors import InputError
 from qaconv.runtime.quantise import Codes
-from qaconv.serving.storage import DELETED, Busy, DiskFull, Records, Row, Sighting
+from qaconv.serving.database import Busy, DiskFull
+from qaconv.serving.storage import DELETED, Records, Row, Sighting
 
 ROW: Row = ("mall", 3, 12.5, "p1", 1000.0, None, None, b"crop")
 CROP = b"a crop of one person"

@@ -14,7 +14,7 @@ import pytest
 
 from qaconv.registry import Release
 from qaconv.runtime.shortlist import LANDMARKS
-from qaconv.serving import indexing, storage
+from qaconv.serving import database, indexing
 from qaconv.serving.messages import NewSighting
 from qaconv.serving.model_updates import Champions
 from qaconv.serving.places import NotFound
@@ -107,7 +107,7 @@ def test_the_last_deletions_alone_are_listed(services: list[Service]) -> None:
     one, other = services
     with one.records.transaction() as connection:
         connection.execute("DROP TRIGGER list_deletion")
-    one.records._connection.executescript(storage.LIST_DELETIONS.replace(str(storage.KEPT), "4"))
+    one.records._connection.executescript(database.LIST_DELETIONS.replace(str(database.KEPT), "4"))
     one.delete("mall", enrol(one, 9))
     assert len(one.records.deletions(0)) == 4 and find(other, 0) == []
 

@@ -4,7 +4,8 @@ import logging
 from dataclasses import dataclass
 from typing import Literal
 
-from qaconv.serving.storage import Busy, DiskFull, Records
+from qaconv.serving.database import Busy, DiskFull
+from qaconv.serving.storage import Records
 
 log = logging.getLogger(__name__)
 UpdateState = Literal["idle", "waiting", "searching", "clustering"]

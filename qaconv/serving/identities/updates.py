@@ -22,13 +22,14 @@ from qaconv.errors import InputError
 from qaconv.identities.graph import LIMIT
 from qaconv.runtime.model import ServedModel
 from qaconv.serving.active_version import ActiveVersion
+from qaconv.serving.database import Busy, DiskFull
 from qaconv.serving.gallery import Filter, Gallery
 from qaconv.serving.identities.clustering import cluster_again
 from qaconv.serving.identities.progress import Progress, ProgressStore
 from qaconv.serving.identities.store import Change, Edge, IdentityStore
 from qaconv.serving.places import NotFound, number_camera
 from qaconv.serving.reviews.store import ReviewStore
-from qaconv.serving.storage import Busy, DiskFull, Records, Sighting
+from qaconv.serving.storage import Records, Sighting
 from qaconv.tlift import TLiftProfile
 
 log = logging.getLogger(__name__)

@@ -10,6 +10,7 @@ import pytest
 from qaconv.errors import InputError
 from qaconv.reviews.table import Verdict
 from qaconv.runtime.model import ServedModel
+from qaconv.serving.database import DiskFull
 from qaconv.serving.identities import store, updates
 from qaconv.serving.identities.store import Edge
 from qaconv.serving.identities.views import Wanted
@@ -17,7 +18,6 @@ from qaconv.serving.messages import NewSighting
 from qaconv.serving.places import NotFound
 from qaconv.serving.reviews.reviews import Answered, Reviews
 from qaconv.serving.service import Service
-from qaconv.serving.storage import DiskFull
 from tests.small_identities import (
     colour_model,
     colour_service,
