@@ -125,33 +125,28 @@ def main(names: list[str]) -> None:
     if unknown := [name for name in names if name not in OPTIONS]:
         sys.exit(f"refused: unknown option {', '.join(unknown)}, allowed: {', '.join(OPTIONS)}")
     torch.set_num_threads(1)
-    headers = [f"{site}{flip}" for site in DRAWN for flip in ("", " flip")]
-    table = Table(
-        "option", "minutes", *headers, title="mAP in per cent, direct: mean (each seed)", title_justify="left"
-    )
+    table = Table("option", "minutes", *DRAWN, title="mAP in per cent, direct: mean (each seed)", title_justify="left")
     console = Console(soft_wrap=True, highlight=False)
     console.print(f"{describe()['processor']}, 1 thread, seeds {', '.join(map(str, SEEDS))}")
     with TemporaryDirectory() as folder:
         sites = {name: draw(name, Path(folder), DRAWN[name]) for name in DRAWN}
         for name in names or OPTIONS:
             measured = [measure(OPTIONS[name], seed, sites, Path(folder)) for seed in SEEDS]
-            minutes = np.mean([spent for spent, _, _ in measured])
-            for row, figures in (
-                (name, [last for _, last, _ in measured]),
-                (f"{name}, averaged", [averaged for _, _, averaged in measured]),
-            ):
-                table.add_row(row, f"{minutes:.1f}", *map(_show, np.transpose(figures)))
+            minutes = np.mean([spent for spent, _ in measured])
+            for row in measured[0][1]:
+                figures = np.transpose([rows[row] for _, rows in measured])
+                table.add_row(name + row, f"{minutes:.1f}", *map(_show, figures))
     console.print(table)
 
 
 def measure(
     option: Option, seed: int, sites: Mapping[str, Manifest], folder: Path
-) -> tuple[float, list[float], list[float]]:
+) -> tuple[float, dict[str, list[float]]]:
     """Train an option.
 
     Returns:
-        Processor minutes of the training; of the last weights and of the averaged ones, each site's mAP without and
-        with flip, in per cent.
+        Processor minutes of the training; and the mAP of each site in per cent, of the last weights and of the averaged
+        ones, without and with flip.
     """
     last: list[Network] = []
     end = WeightAverage.copy_to
@@ -169,7 +164,14 @@ def measure(
         _, spent = train_on(network, method, sites[SOURCE], folder, seed=seed, steps=option.steps())
         if option.mixes_styles:
             mixing.remove()
-    return spent, _measure_sites(last[0], sites), _measure_sites(network, sites)
+    rows = {}
+    for row, trained in (("", last[0]), (", averaged", network)):
+        assert isinstance(trained.encoder, Encoder)
+        for flip in (False, True):
+            trained.encoder.shift = shift_of(trained) if flip else None
+            figures = [100 * measure_map(trained, site).mean_average_precision for site in sites.values()]
+            rows[row + (", flip" if flip else "")] = figures
+    return spent, rows
 
 
 def shift_of(network: Network) -> int:
@@ -177,16 +179,6 @@ def shift_of(network: Network) -> int:
     assert isinstance(network.encoder, Encoder)
     image = network.architecture.image
     return 0 if network.head.width == 1 else measure_shift(network.encoder.trunk, image.height, image.width)
-
-
-def _measure_sites(network: Network, sites: Mapping[str, Manifest]) -> list[float]:
-    assert isinstance(network.encoder, Encoder)
-    values = []
-    for site in sites.values():
-        for flip in (False, True):
-            network.encoder.shift = shift_of(network) if flip else None
-            values.append(100 * measure_map(network, site).mean_average_precision)
-    return values
 
 
 def _show(values: NDArray[np.float64]) -> str:
