@@ -76,10 +76,10 @@ def register(group: Group, name: str) -> Callable[[T], T]:
     Example:
         >>> from qaconv.plugins import find, register
         >>> @register("backbone", "tiny")
-        ... def build_tiny(config):
-        ...     return f"modules up to {config['last_layer']}"
-        >>> find("backbone", "tiny")({"last_layer": "layer2"})
-        'modules up to layer2'
+        ... def build_tiny(config, image):
+        ...     return f"modules up to {config['last_layer']} for images of {image} pixels"
+        >>> find("backbone", "tiny")({"last_layer": "layer2"}, "64 x 32")
+        'modules up to layer2 for images of 64 x 32 pixels'
     """
     if group not in get_args(Group):
         raise ValueError(f"unknown group {group!r}, allowed: {', '.join(get_args(Group))}")
