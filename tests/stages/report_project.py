@@ -14,7 +14,6 @@ from qaconv.identities.clustering import Identities
 from qaconv.identities.graph import Edges
 from qaconv.identities.people import summarise
 from qaconv.metrics.estimates_file import ReviewedPairs, TargetEstimates, load_target
-from qaconv.models.checkpoint import save_network
 from qaconv.paths import (
     ADAPTED,
     FEATURES,
@@ -28,6 +27,7 @@ from qaconv.paths import (
     SOURCES,
     TLIFT,
 )
+from qaconv.release.graphs import save_with_graph
 from qaconv.stages.evaluate import evaluate
 from qaconv.stages.features import features
 from qaconv.stages.fit_tlift import fit_tlift
@@ -52,7 +52,7 @@ def run_stages(params: Params) -> None:
             "data": {"images": 10, "people": 2, "digests": {"school": "<b>5ea1</b>"}},
             "calibration": None,
         }
-        save_network(network, MODELS / method, trained, {"history.csv": HISTORY})
+        save_with_graph(network, MODELS / method, trained, {"history.csv": HISTORY})
     for table in ("train", "holdout"):
         write_sources(table)
     features(params, "shop")
