@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,6 @@ import pytest
 from qaconv.registry import Release
 from qaconv.runtime.shortlist import LANDMARKS
 from qaconv.serving import database, indexing
-from qaconv.serving.messages import NewSighting
 from qaconv.serving.model_updates import Champions
 from qaconv.serving.places import NotFound
 from qaconv.serving.request_limit import WorkersLimit, write_counts
@@ -23,7 +23,7 @@ from qaconv.serving.service import Service
 from qaconv.serving.state_folder import LOCKS, WorkersLock
 from qaconv.serving.storage import Records
 from qaconv.serving.version_switch import VersionSwitch
-from tests.small_service import SETTINGS, crop, enrol, find, small_model
+from tests.small_service import SETTINGS, enrol, find, small_model
 
 SHAPE = 3, 2, 1
 
@@ -112,20 +112,24 @@ def test_the_last_deletions_alone_are_listed(services: list[Service]) -> None:
     assert len(one.records.deletions(0)) == 4 and find(other, 0) == []
 
 
-def test_one_sighting_that_two_workers_enrol_at_the_same_time_is_stored_once(services: list[Service]) -> None:
+def test_one_sighting_that_two_workers_enrol_at_the_same_time_is_stored_once(
+    services: list[Service], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = services
     answers: list[list[int]] = []
-    sightings = [NewSighting(crop(number), 0) for number in range(4)]
-    threads = [
-        threading.Thread(target=lambda service: answers.append(service.enrol("mall", sightings).ids), args=(service,))
-        for service in [*services, *services]
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(answers) == 4 and {tuple(ids) for ids in answers} == {tuple(answers[0])}
-    assert services[0].records.count() == 4
-    assert sorted(find(services[1], 0)) == sorted(answers[0])
+    enrolling = threading.Thread(target=lambda: answers.append(enrol(other, 4)))
+    add = one.records.add
+
+    def add_later(*arguments: Any) -> list[int]:
+        enrolling.start()
+        enrolling.join(0.5)
+        return add(*arguments)
+
+    monkeypatch.setattr(one.records, "add", add_later)
+    answers.append(enrol(one, 4))
+    enrolling.join(30)
+    assert answers[0] == answers[1] and one.records.count() == 4
+    assert sorted(find(other, 0)) == answers[0]
 
 
 def test_memory_is_full_for_every_worker_at_once(services: list[Service]) -> None:
