@@ -79,7 +79,8 @@ def main() -> None:
             draw_vectors(records, model)
         else:
             index(records, model)
-            active = ActiveVersion.load("demo", model, records, Indexing(records, lambda _: None), memory_mb)
+            until, _ = records.last_change()
+            active = ActiveVersion.load("demo", model, records, Indexing(records, lambda _: None), memory_mb, until)
             recall(records, active, people, options.shortlist)
             del active
         records.close()
