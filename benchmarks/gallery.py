@@ -79,8 +79,8 @@ def main() -> None:
             draw_vectors(records, model)
         else:
             index(records, model)
-            indexing = Indexing(records, lambda _: None)
-            active = ActiveVersion.load("demo", model, records, indexing, memory_mb, until=options.sightings)
+            until, _ = records.last_change()
+            active = ActiveVersion.load("demo", model, records, Indexing(records, lambda _: None), memory_mb, until)
             recall(records, active, people, options.shortlist)
             del active
         records.close()
