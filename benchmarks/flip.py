@@ -54,6 +54,7 @@ def main() -> None:
 def measure(network: Network, site: Manifest) -> list[float]:
     """Return the mAP of a site in per cent: without flip, averaged as they are, and moved."""
     shift = shift_of(network)
+    network.encoder.shift = None
     averages: Averages = {
         "none": lambda maps, _: F.normalize(maps, dim=1),
         "not moved": lambda maps, mirrored: average_mirrored(maps, mirrored, 0),

@@ -248,7 +248,7 @@ def reproduce(model: Annotated[str, typer.Argument(help="A version, such as mode
 
 
 @app.command()
-def recipe(name: Annotated[str, typer.Argument(help="demo, eccv2020, cvpr2022 or qaconv2026.")]) -> None:
+def recipe(name: Annotated[str, typer.Argument(help="demo, eccv2020 or cvpr2022.")]) -> None:
     """Write a recipe's values into params.yaml, where each of them may be changed."""
     with _exit_with_one_message():
         for change in import_module("qaconv.training.recipes").write_recipe(name) or [

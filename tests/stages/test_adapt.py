@@ -184,8 +184,8 @@ def test_a_method_that_was_trained_along_a_cosine_is_adapted_by_its_own_schedule
 
     seen: list[TrainConfig] = []
 
-    def see(_: object, __: object, ___: object, config: TrainConfig, *____: object, **_____: object) -> None:
-        seen.append(config)
+    def see(*arguments: object, **_: object) -> None:
+        seen.extend(each for each in arguments if isinstance(each, TrainConfig))
         raise Seen
 
     monkeypatch.setattr(rounds, "train", see)
