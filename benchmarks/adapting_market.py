@@ -1,9 +1,10 @@
 """Adapt the demo's network to Market-1501's training images without their labels, and measure on its query and gallery.
 
-`python -m benchmarks.adapting_market FOLDER [SHARE]` adapts to the training images of the first SHARE of the time
-(default: 1), with times from their frame numbers, and prints direct rank-1 and mAP on all of query and gallery: before,
-after each round, and after one round on the same images with their true labels instead. FOLDER holds
-`bounding_box_train`, `query` and `bounding_box_test`. Nothing that is trained reads a label, except that last row.
+`python -m benchmarks.adapting_market FOLDER [SHARE [SEED]]` adapts to the training images of the first SHARE of the
+time (default: 1), with times from their frame numbers, and prints direct rank-1 and mAP on all of query and gallery:
+before, after each round, and after one round on the same images with their true labels instead. FOLDER holds
+`bounding_box_train`, `query` and `bounding_box_test`. Nothing that is trained reads a label, except that last row. SEED
+is that of the adaptation (default: the project's); the network to begin with stays.
 """
 
 import logging
@@ -39,15 +40,17 @@ TRUE_LABELS = 100  # number of the round that learns them
 log = logging.getLogger(__name__)
 
 
-def compare_with_labels(market: Manifest, share: float) -> None:
+def compare_with_labels(market: Manifest, share: float, seed: int | None = None) -> None:
     """Adapt to the training images of the first `share` of the time, train on their true labels, and print the table.
 
     Args:
         market: with training images, queries and gallery, and times.
         share: in (0, 1].
+        seed: of the adaptation. Default: the project's.
     """
     require_outputs([MODELS])
     params = load_params()
+    params = params.model_copy(update={"seed": params.seed if seed is None else seed})
     method = params.method(params.registry.method)
     assert isinstance(method, TrainedMethod)
     site, people = unlabelled_site(market, share)
@@ -119,7 +122,9 @@ def measure(network: Path, market: Manifest, params: Params, folder: Path) -> st
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    if len(sys.argv) not in (2, 3):
-        sys.exit("usage: python -m benchmarks.adapting_market FOLDER [SHARE]")
-    dataset = market1501.read(Path(sys.argv[1]), "market")
-    compare_with_labels(dataset, float(sys.argv[2]) if len(sys.argv) == 3 else 1.0)
+    arguments = sys.argv[1:]
+    if len(arguments) not in (1, 2, 3):
+        sys.exit("usage: python -m benchmarks.adapting_market FOLDER [SHARE [SEED]]")
+    share = float(arguments[1]) if len(arguments) > 1 else 1.0
+    seed = int(arguments[2]) if len(arguments) > 2 else None
+    compare_with_labels(market1501.read(Path(arguments[0]), "market"), share, seed)
