@@ -38,8 +38,14 @@ def champion(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 def workers(process: int) -> list[psutil.Process]:
     """Return the workers of a service; its other child tracks what Python's multiprocessing shares."""
-    children = psutil.Process(process).children()
-    return [child for child in children if not any("resource_tracker" in word for word in child.cmdline())]
+    return [child for child in psutil.Process(process).children() if is_worker(child)]
+
+
+def is_worker(child: psutil.Process) -> bool:
+    try:
+        return not any("resource_tracker" in word for word in child.cmdline())
+    except psutil.NoSuchProcess:  # it was killed, and may be a zombie still
+        return False
 
 
 def ask(base: httpx.URL, method: str, path: str, body: Mapping[str, Any] | None = None) -> httpx.Response:
@@ -127,9 +133,10 @@ def test_workers_lose_and_double_nothing_and_each_reads_what_another_wrote_while
         tasks = [pool.submit(one.run, until) for one in clients]
         while time.monotonic() < until:
             time.sleep(draws.uniform(*KILLS_S))
-            victim = draws.choice(workers(process.pid))
-            victim.kill()
-            killed.add(victim.pid)
+            if alive := workers(process.pid):
+                victim = draws.choice(alive)
+                victim.kill()
+                killed.add(victim.pid)
         for task in tasks:
             task.result()
         wait_for(lambda: len(workers(process.pid)) == 2)
