@@ -88,12 +88,12 @@ def compare_workers(
     """Measure searches a second of one process and of several in turn, as the machine's speed varies."""
     rates: dict[int, list[float]] = {1: [], workers: []}
     for _ in range(ROUNDS):
-        for count, found in rates.items():
+        for count, measured in rates.items():
             with service(state, workers=count) as (url, _):
                 warm_up(url, queries)
                 answer = load(url, queries, seconds, scratch, CLIENTS * workers)
                 searches = re.findall(r"([\d,]+) searches", answer)[0].replace(",", "")
-                found.append(int(searches) / seconds)
+                measured.append(int(searches) / seconds)
                 console.print(f"{count} of {workers} workers: {answer}")
     ratios = [many / one for one, many in zip(rates[1], rates[workers], strict=True)]
     return (

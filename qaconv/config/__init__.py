@@ -84,7 +84,7 @@ class BackboneConfig(Settings):
     neck_channels: PositiveInt | Literal["none"]  # C of the maps; none: no neck, the backbone's channels
     neck: Literal["bias", "batchnorm"] = "bias"  # 3x3 convolution with a bias (CVPR 2022), or with a norm (ECCV 2020)
     weights: str  # none, imagenet, champion, or a .safetensors, .pth or .pt file, in params.yaml by its name alone
-    weights_licence: Licence | None = None  # of the file of weights; other weights say theirs, or unknown
+    weights_licence: Licence | None = None  # of the file of weights; the licence of other weights is known
     normalise: Literal["none", "imagenet", "clip", "inception"] = "none"  # images by the weights' mean and deviation
 
     @field_validator("name")

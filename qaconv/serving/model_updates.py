@@ -60,9 +60,9 @@ class Champions:
 
     def follow(self, service: Service) -> bool:
         """Activate the registry's champion if it is not active yet; return whether it was not."""
-        if (found := self.fetch_champion()) is None:
+        if (fetched := self.fetch_champion()) is None:
             return False
-        champion, model = found
+        champion, model = fetched
         _, before = self.active
         service.load_version(champion.version, model)
         self.activate(champion)
@@ -160,7 +160,7 @@ class Housekeeping:
     def _run(self) -> None:
         while True:
             try:
-                if self._service.keeps_house:
+                if self._service.does_housekeeping:
                     self._service.delete_expired()
                     self._service.identities.updates.start_wanted()
                     self._follow()

@@ -48,7 +48,7 @@ class Service:
         model: answers until `load_version` has another one ready.
 
     Attributes:
-        changing: held while a worker changes the galleries or the version.
+        changing: held while a worker changes the galleries or the version; searches do not wait for it.
         take_over: lets another version answer, if the workers have agreed on one.
         reviews: people's answers about pairs of sightings.
         identities: of people.
@@ -61,8 +61,8 @@ class Service:
         self.reviews = ReviewStore(records)
         self._encoder = CropEncoder()
         self._reencoding = Reencoding(records, self._encoder)
-        self.changing = records.lock("changing")  # held while galleries change; searches do not wait for it
-        self.take_over: Callable[[], None] = lambda: None  # lets the version answer that the workers agreed on
+        self.changing = records.lock("changing")
+        self.take_over: Callable[[], None] = lambda: None
         self._kept_time_s = records.last_time()
         self.clock = Clock(self._kept_time_s)
         self._searched_s = -LULL_S  # the last search
@@ -84,7 +84,7 @@ class Service:
             self.clock.now,
             lambda: self._encoder.is_enrolling,
             settings.shortlist,
-            lambda: self.keeps_house,
+            lambda: self.does_housekeeping,
         )
         self.identities = Identities(records, self._identity_store, updates, lambda: self.active, self.clock.now)
         self._active.report_cameras(self.records)
@@ -102,7 +102,7 @@ class Service:
         self._active = active
 
     @property
-    def keeps_house(self) -> bool:
+    def does_housekeeping(self) -> bool:
         """Whether this worker is the one that follows the registry, deletes what expires, and updates what is shared.
 
         It is the first that asks, until it ends.
@@ -350,12 +350,12 @@ class Service:
 
         One worker computes them.
         """
-        active, keeps_house = self.active, self.keeps_house
-        if keeps_house:
+        active, does_housekeeping = self.active, self.does_housekeeping
+        if does_housekeeping:
             self.indexing.forget_marked()
         for target, gallery in active.galleries.items():
             self.indexing.read(active.model, target, gallery)
-            if keeps_house:
+            if does_housekeeping:
                 self.indexing.update(active.model, target, gallery)
 
     def measure_recall(self) -> None:

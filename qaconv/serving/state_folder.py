@@ -17,7 +17,7 @@ RESERVE_BYTES = 32 * 2**20  # more than the journal of one transaction
 SCARCE_BYTES = 4 * RESERVE_BYTES  # of free disk, below which a transaction may need the reserve
 GALLERIES, LOCK, RESERVE, COUNTS = "galleries.db", "lock", "reserve", "requests"  # names of files
 # Locks of the workers, each a file: one at a time writes to the file of galleries, changes galleries or the version,
-# changes identities, draws a sample to review, encodes stored crops, counts a request, and keeps house.
+# changes identities, draws a sample to review, encodes stored crops, counts a request, and does the housekeeping.
 LOCKS = ("writing", "changing", "identities", "drawing", "encoding", "counting", "housekeeping")
 
 

@@ -1,8 +1,8 @@
 """Let all workers of a service change to another version at once.
 
-The worker that keeps house encodes what is stored, and announces the version. Each worker loads it next to the present
-one, and says so. Then one file names the version: from there on every worker answers each request with it. A worker
-that was not ready, as it had just been started again, loads it first.
+The worker that does the housekeeping encodes what is stored, and announces the version. Each worker loads it next to
+the present one, and says so. Then one file names the version: from there on every worker answers each request with it.
+A worker that was not ready, as it had just been started again, loads it first.
 """
 
 import json
@@ -95,9 +95,9 @@ class VersionSwitch:
 
     def follow(self) -> None:
         """Activate the registry's champion in all workers if it is not active yet; one worker at a time may call it."""
-        if (found := self._champions.fetch_champion()) is None:
+        if (fetched := self._champions.fetch_champion()) is None:
             return
-        champion, model = found
+        champion, model = fetched
         _, before = self._champions.active
         folder = folder_name(champion)
         until = self._service.encode_for(model)

@@ -5,14 +5,16 @@ The exponential moving average of Polyak and Juditsky (SIAM J. Control Optim. 19
 are random, are forgotten, and a short training averages about the last tenth of its steps.
 """
 
-from collections.abc import Iterator
-from copy import deepcopy
+from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from qaconv.models.checkpoint import Network
+from qaconv.models.encoder import Encoder
+from qaconv.models.head import QAConv
 
 
 class WeightAverage:
@@ -27,42 +29,38 @@ class WeightAverage:
     """
 
     def __init__(self, network: Network, decay: float) -> None:
-        self.network = Network(deepcopy(network.encoder), deepcopy(network.head), network.architecture)
-        self._decay = decay
-        self._steps = 0
-        self._averages = list(_tensors(self.network))
+        self._model = AveragedModel(_modules(network), multi_avg_fn=partial(_average, decay), use_buffers=True)
+        self._model.n_averaged.fill_(1)  # the weights before the first step count; else that step would replace them
+        encoder, head = self._model.module.children()
+        assert isinstance(encoder, Encoder) and isinstance(head, QAConv)
+        self.network = Network(encoder, head, network.architecture)
 
-    @torch.no_grad()
     def update(self, network: Network) -> None:
         """Add the weights of a network after a step of its training."""
-        self._steps += 1
-        decay = min(self._decay, (1 + self._steps) / (10 + self._steps))
-        pairs = list(zip(self._averages, _tensors(network), strict=True))
-        averages, weights = zip(*(pair for pair in pairs if pair[0].is_floating_point()), strict=True)
-        torch._foreach_lerp_(averages, weights, 1 - decay)
-        for count, latest in pairs:
-            if not count.is_floating_point():
-                count.copy_(latest)
+        self._model.update_parameters(_modules(network))
 
-    @torch.no_grad()
     def copy_to(self, network: Network) -> None:
         """Set the weights of a network to the average."""
-        for weight, average in zip(_tensors(network), self._averages, strict=True):
-            weight.copy_(average)
+        _modules(network).load_state_dict(self._model.module.state_dict())
 
     def state_dict(self) -> dict[str, Any]:
         """Return the average and its number of steps."""
-        return {"steps": self._steps, "averages": self._averages}
+        return self._model.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue an average."""
-        self._steps = state["steps"]
-        for average, saved in zip(self._averages, state["averages"], strict=True):
-            average.copy_(saved)
+        self._model.load_state_dict(state)
 
 
-def _tensors(network: Network) -> Iterator[Tensor]:
-    """Yield the weights and statistics of encoder and head."""
-    for module in (network.encoder, network.head):
-        for tensor in (*module.parameters(), *module.buffers()):
-            yield tensor.detach()
+def _modules(network: Network) -> nn.ModuleList:
+    return nn.ModuleList([network.encoder, network.head])
+
+
+@torch.no_grad()
+def _average(highest: float, averages: list[Tensor], weights: list[Tensor], step: Tensor) -> None:
+    """Move averages of one type towards the weights of a step, from 1."""
+    if averages[0].is_floating_point():
+        decay = min(highest, (1 + int(step)) / (10 + int(step)))
+        torch._foreach_lerp_(averages, weights, 1 - decay)
+    else:
+        torch._foreach_copy_(averages, weights)

@@ -10,6 +10,7 @@ from moto import mock_aws
 from prefect.testing.utilities import prefect_test_harness
 
 from tests.tracked_projects import write_pipeline
+from tests.working_folder import working_in
 
 
 @pytest.fixture(scope="session")
@@ -22,9 +23,7 @@ def prefect_server() -> Iterator[None]:
 def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Change into a project whose stages copy made-up files, with an MLflow store of its own."""
     folder = tmp_path_factory.mktemp("project")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        patch.chdir(folder)
+    with working_in(folder):
         write_pipeline(folder)
         yield folder
 

@@ -53,9 +53,9 @@ def share_right(client: httpx.Client, queries: pd.DataFrame, root: Path, pids: M
     for camid, rows in queries.groupby("camid"):
         others = sorted(set(queries["camid"]) - {camid})
         body = {"queries": [{"image": _read(root / image)} for image in rows["image"]], "camids": others}
-        found = client.post(f"{SHOP}/search", json=body | {"top_k": FIRST}).raise_for_status().json()["results"]
+        results = client.post(f"{SHOP}/search", json=body | {"top_k": FIRST}).raise_for_status().json()["results"]
         right += [
-            pids[answer["id"]] == pid for pid, answers in zip(rows["pid"], found, strict=True) for answer in answers
+            pids[answer["id"]] == pid for pid, answers in zip(rows["pid"], results, strict=True) for answer in answers
         ]
     return sum(right) / len(right)
 
@@ -68,9 +68,9 @@ def asking(client: httpx.Client, image: Path) -> Iterator[list[Answer]]:
 
     def ask() -> None:
         body = {"queries": [{"image": _read(image)}], "top_k": 200}
-        with httpx.Client(base_url=client.base_url, timeout=PATIENCE_S) as own:
+        with httpx.Client(base_url=client.base_url, timeout=PATIENCE_S) as connection:
             while not stop.is_set():
-                answer = own.post(f"{SHOP}/search", json=body)
+                answer = connection.post(f"{SHOP}/search", json=body)
                 content = answer.json()
                 answers.append(Answer(answer.status_code, content.get("version"), len(content.get("results", [[]])[0])))
                 stop.wait(0.2)

@@ -12,6 +12,7 @@ import mlflow
 import pytest
 
 from tests.tracked_projects import retrain, write_project
+from tests.working_folder import working_in
 
 PREDICT = """
 import json, sys
@@ -33,9 +34,7 @@ print(json.dumps(ranked[["query", "gallery", "rank", "match"]].values.tolist()))
 def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Register a champion, and return its folder."""
     project = tmp_path_factory.mktemp("project")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        patch.chdir(project)
+    with working_in(project):
         retrain(write_project(project))
         yield Path(mlflow.artifacts.download_artifacts("models:/qaconv@champion"))
 

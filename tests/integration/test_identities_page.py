@@ -13,6 +13,7 @@ from qaconv.paths import ONNX, TLIFT
 from tests.integration.browser import NEEDS_BROWSER, PHONE_WIDTH, browser_log, hold_as_phone, open_browser, until, width
 from tests.integration.running_service import MALL, PATIENCE_S, running, write_registered_project
 from tests.small_identities import enrolment, tell_colours_apart
+from tests.working_folder import working_in
 
 pytestmark = NEEDS_BROWSER
 
@@ -21,9 +22,7 @@ pytestmark = NEEDS_BROWSER
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Return the address of a service with nine sightings of three people."""
     project = tmp_path_factory.mktemp("project")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        patch.chdir(project)
+    with working_in(project):
         write_registered_project(project, lambda: tell_colours_apart(ONNX, TLIFT))
         with running(project) as (client, _):
             client.post(f"{MALL}/sightings", json=enrolment(0, 9)).raise_for_status()

@@ -13,6 +13,7 @@ from selenium.webdriver.support.ui import Select, WebDriverWait
 from tests.integration.browser import NEEDS_BROWSER, PHONE_WIDTH, browser_log, hold_as_phone, open_browser, until, width
 from tests.integration.running_service import MALL, PATIENCE_S, running, write_registered_project
 from tests.integration.test_service_process import image, sightings
+from tests.working_folder import working_in
 
 pytestmark = NEEDS_BROWSER
 
@@ -23,9 +24,7 @@ TRACKED = "station"  # target whose sightings have tracks
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Return the address of a service with a few sightings at the mall, and a track at the station."""
     project = tmp_path_factory.mktemp("project")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        patch.chdir(project)
+    with working_in(project):
         write_registered_project(project)
         with running(project) as (client, _):
             client.post(f"{MALL}/sightings", json=sightings(0, 6)).raise_for_status()

@@ -17,6 +17,7 @@ import yaml
 
 from tests.integration.running_service import MALL, PATIENCE_S, running, write_registered_project
 from tests.integration.test_service_process import image, stored
+from tests.working_folder import working_in
 
 LOAD_S = 12.0
 CLIENTS = 3
@@ -29,9 +30,7 @@ ALL = 200  # more than all clients have
 def champion(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Make a project with a registered champion, which is the working folder; each test has its own state folder."""
     folder = tmp_path_factory.mktemp("project")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        patch.chdir(folder)
+    with working_in(folder):
         write_registered_project(folder)
         yield folder
 
@@ -106,10 +105,10 @@ class Client:
 
     def search(self, seed: int = 0) -> None:
         answer = self._ask("POST", "search", {"queries": [{"image": image(seed)}], "top_k": ALL})
-        found = [match["id"] for match in answer["results"][0]]
-        assert len(found) == len(set(found)), "a sighting is doubled"
-        assert set(self.ids.values()) <= set(found), "an enrolment is not found"
-        assert not self.deleted & set(found), "a deleted sighting is found"
+        matched = [match["id"] for match in answer["results"][0]]
+        assert len(matched) == len(set(matched)), "a sighting is doubled"
+        assert set(self.ids.values()) <= set(matched), "an enrolment is not found"
+        assert not self.deleted & set(matched), "a deleted sighting is found"
 
     def _ask(self, method: str, path: str, body: Mapping[str, Any]) -> Any:
         return ask(self._base, method, f"{MALL}/{path}", body).raise_for_status().json()

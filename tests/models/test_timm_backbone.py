@@ -167,10 +167,10 @@ def test_a_position_embedding_is_interpolated_once_from_the_files_grid_to_the_im
 
 def test_a_file_of_dinov2s_authors_fills_the_backbone_by_their_names(tmp_path: Path) -> None:
     weights = write_whole(DINOV2, tmp_path / "timm.pt")
-    theirs = {name: value for name, value in weights.items() if not name.startswith(("reg_token", "head"))}
-    theirs["register_tokens"], theirs["mask_token"] = weights["reg_token"], torch.zeros(1, 24)
-    theirs["pos_embed"] = torch.cat([torch.zeros(1, 1, 24), weights["pos_embed"]], dim=1)  # and of the class token
-    torch.save(theirs, tmp_path / "authors.pth")
+    authors = {name: value for name, value in weights.items() if not name.startswith(("reg_token", "head"))}
+    authors["register_tokens"], authors["mask_token"] = weights["reg_token"], torch.zeros(1, 24)
+    authors["pos_embed"] = torch.cat([torch.zeros(1, 1, 24), weights["pos_embed"]], dim=1)  # and of the class token
+    torch.save(authors, tmp_path / "authors.pth")
     one, other = (timm_model(make(DINOV2, tmp_path / name)).state_dict() for name in ("timm.pt", "authors.pth"))
     assert one.keys() == other.keys()
     assert all(torch.equal(value, other[name]) for name, value in one.items())

@@ -9,6 +9,7 @@ import pytest
 from qaconv.config import Params, load_params
 from qaconv.registry.runs import connect
 from tests.tracked_projects import copy_project, retrain, write_project
+from tests.working_folder import working_in
 
 BETTER = {"station": 0.27, "mall": 0.5}
 RESULTS: tuple[dict[str, float], ...] = ({}, BETTER, {"station": 0.5, "mall": 0.6})
@@ -66,9 +67,7 @@ def _work_in_copy(project: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) 
 def five_versions(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Params]:
     """Of a project: version 3 is the champion after 2 and 1; 4 is better and 5 worse, and neither was promoted."""
     folder = tmp_path_factory.mktemp("five_versions")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        patch.chdir(folder)
+    with working_in(folder):
         params = write_project(folder)
         for maps in RESULTS:
             retrain(params, maps)

@@ -181,11 +181,11 @@ def test_a_worker_that_was_not_ready_loads_the_new_version_before_it_answers(
     assert sorted(find(services[0], 0)) == ids
 
 
-def test_one_worker_keeps_house_and_when_it_ends_another_one_does(services: list[Service]) -> None:
+def test_one_worker_does_housekeeping_and_when_it_ends_another_one_does(services: list[Service]) -> None:
     one, other = services
-    assert one.keeps_house and not other.keeps_house and one.keeps_house
+    assert one.does_housekeeping and not other.does_housekeeping and one.does_housekeeping
     one.records.close()  # as a kill does
-    assert other.keeps_house
+    assert other.does_housekeeping
 
 
 def test_a_worker_reads_the_landmarks_and_vectors_that_another_computed(
@@ -194,7 +194,7 @@ def test_a_worker_reads_the_landmarks_and_vectors_that_another_computed(
     monkeypatch.setattr(indexing, "FEWEST", LANDMARKS + 10)
     one, other = services
     enrol(one, LANDMARKS + 12)
-    assert one.keeps_house
+    assert one.does_housekeeping
     for service in services:
         service.update_index()
     galleries = [service.active.galleries["mall"] for service in services]
@@ -211,11 +211,11 @@ def test_a_worker_reads_the_landmarks_and_vectors_that_another_computed(
     np.testing.assert_array_equal(first, second)
 
 
-def test_an_update_of_identities_that_any_worker_is_asked_for_is_done_by_the_one_that_keeps_house(
+def test_an_update_of_identities_that_any_worker_is_asked_for_is_done_by_the_one_that_does_housekeeping(
     services: list[Service],
 ) -> None:
     one, other = services
-    assert one.keeps_house
+    assert one.does_housekeeping
     other.identities.updates.start("mall")
     assert [service.identities.updates.progress("mall").state for service in services] == ["waiting", "waiting"]
     one.identities.updates.start_asked()

@@ -25,7 +25,7 @@ class AcrossCamerasSampler(SamplerSettings):
 def across_camera_batches(
     labels: NDArray[np.int64], camids: NDArray[np.int64], *, identities: int, images: int, rng: np.random.Generator
 ) -> list[list[Draw]]:
-    """Draw P x K batches; a camera gives a person a second image once every other camera of theirs has given one.
+    """Draw P x K batches; a camera gives a second image of a person after all others that saw the person gave one.
 
     There are as many batches as show about as many images as there are. A camera's images of a person come without
     repetition until all have come, so those of a camera with few of them come more often.

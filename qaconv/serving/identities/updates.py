@@ -50,7 +50,10 @@ class IdentityUpdates:
         now: returns the time, in seconds since 1970.
         is_enrolling: returns whether sightings are being enrolled.
         shortlist: sightings that a query is matched with in full.
-        keeps_house: returns whether this worker is the one.
+        does_housekeeping: returns whether this worker is the one.
+
+    Attributes:
+        clustering: held while identities are computed and stored, or changed by a person.
     """
 
     def __init__(
@@ -62,7 +65,7 @@ class IdentityUpdates:
         now: Callable[[], float],
         is_enrolling: Callable[[], bool],
         shortlist: int,
-        keeps_house: Callable[[], bool],
+        does_housekeeping: Callable[[], bool],
     ) -> None:
         self._records = records
         self._store = store
@@ -71,15 +74,13 @@ class IdentityUpdates:
         self._now = now
         self._is_enrolling = is_enrolling
         self._shortlist = shortlist
-        self._keeps_house = keeps_house
+        self._does_housekeeping = does_housekeeping
         self._lock = threading.Lock()
         self._progress = ProgressStore(records)
         self._waiting: list[str] = []
         self._thread: threading.Thread | None = None
         self._stopped = threading.Event()
-        self.clustering = records.lock(
-            "identities"
-        )  # held while identities are computed and stored, or changed by a person
+        self.clustering = records.lock("identities")
 
     def progress(self, target: str) -> Progress:
         """Return how far a target's update is."""
@@ -87,7 +88,7 @@ class IdentityUpdates:
 
     def start(self, target: str) -> None:
         """Update a target after those that wait already; do nothing if it waits or is being updated."""
-        if not self._keeps_house():
+        if not self._does_housekeeping():
             self._progress.ask(target)
             return
         with self._lock:
@@ -108,7 +109,7 @@ class IdentityUpdates:
 
     def start_asked(self) -> None:
         """Update the targets that other workers were asked to update, or did not finish before they were killed."""
-        if self._keeps_house():
+        if self._does_housekeeping():
             for target in self._progress.asked():
                 self.start(target)
 
