@@ -50,7 +50,7 @@ def running(project: Path, *options: str, **variables: str) -> Iterator[tuple[ht
     Args:
         project: where it runs.
         options: of `qaconv serve`.
-        variables: of its environment, besides those of this process.
+        variables: of its environment, in addition to those of this process.
     """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

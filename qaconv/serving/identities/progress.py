@@ -45,7 +45,7 @@ class ProgressStore:
         with records.transaction() as connection:
             connection.execute(TABLE)
 
-    def of(self, target: str) -> Progress:
+    def get(self, target: str) -> Progress:
         """Return the progress of an update of this worker."""
         return self._known.get(target, Progress())
 
@@ -61,7 +61,7 @@ class ProgressStore:
     def read(self, target: str) -> Progress:
         """Return the progress of an update of any worker."""
         if not self._records.is_shared:
-            return self.of(target)
+            return self.get(target)
         statement = "SELECT state, searched, to_search, fault FROM identity_updates WHERE target = ?"
         rows = self._records.read(statement, target)
         return Progress(*rows[0]) if rows else Progress()

@@ -92,7 +92,7 @@ class IdentityUpdates:
             self._progress.ask(target)
             return
         with self._lock:
-            if self._progress.of(target).state != "idle" or self._stopped.is_set():
+            if self._progress.get(target).state != "idle" or self._stopped.is_set():
                 return
             self._progress.set(target, Progress("waiting"))
             self._waiting.append(target)
@@ -145,7 +145,7 @@ class IdentityUpdates:
             except Exception:
                 fault = "the update has failed; the service's log says more"
                 log.exception("%s: identities are not updated", target)
-            self._progress.set(target, replace(self._progress.of(target), state="idle", fault=fault))
+            self._progress.set(target, replace(self._progress.get(target), state="idle", fault=fault))
 
     def _update(self, target: str) -> None:
         """Search for new sightings and cluster them; give up if a new version begins to answer, which is updated to."""
