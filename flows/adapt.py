@@ -3,14 +3,11 @@
 `python -m flows.adapt NAME`, in the project's folder: after a retraining, or when the target has drifted.
 """
 
-import sys
-
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.runtime import flow_run
-from rich.console import Console
 
-from flows.by_hand import exit_with_one_message, require_servers
+from flows.by_hand import by_hand, read_target, require_target
 from flows.fan_out import MAX_CRASHES, RETRY_REMOTE
 from flows.params import change_params
 from flows.retrain import RETRY_STORE, flow_tags, promote, promotion_page, run_step
@@ -18,7 +15,6 @@ from flows.stages import StageFailed, pull_tracked
 from flows.steps import Step
 from qaconv import registry
 from qaconv.config import Params, load_params
-from qaconv.errors import InputError
 from qaconv.registry import runs, sites, starts
 from qaconv.release.gate import Outcome
 
@@ -61,22 +57,16 @@ def register(params: Params, target: str) -> registry.Release:
 
 
 def _require_adapted(params: Params, target: str) -> None:
-    if target not in params.adapt.targets:
-        allowed = ", ".join(params.adapt.targets) or "none; name it there"
-        raise InputError(f"params.yaml: adapt.targets has no {target!r}, allowed: {allowed}")
+    require_target(target, "adapt.targets", params.adapt.targets)
 
 
 def main() -> None:
     """Run the flow once and print its outcome."""
-    console = Console(markup=False, highlight=False, soft_wrap=True)
-    if len(sys.argv) != 2:
-        sys.exit("usage: python -m flows.adapt NAME, one of adapt.targets in params.yaml")
-    with exit_with_one_message(console):
-        _require_adapted(load_params(), sys.argv[1])  # before Prefect starts a server
-        require_servers()
-        release, outcome = adapt(sys.argv[1])
-    aliases = ", ".join(registry.aliases(release))
-    console.print(f"registered model  {release.name}, version {release.version}: {aliases}\n{outcome.reason}")
+    target = read_target("adapt", "adapt.targets")
+    with by_hand(lambda params: _require_adapted(params, target)) as console:
+        release, outcome = adapt(target)
+        aliases = ", ".join(registry.aliases(release))
+        console.print(f"registered model  {release.name}, version {release.version}: {aliases}\n{outcome.reason}")
 
 
 if __name__ == "__main__":

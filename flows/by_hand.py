@@ -1,16 +1,55 @@
 """Run a flow by hand: look for its servers first, and end with one message where a person can correct the fault."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from prefect.settings import get_current_settings
 from rich.console import Console
 
 from flows.stages import StageFailed
-from qaconv.config import load_params
+from qaconv.config import Params, load_params
+from qaconv.errors import InputError
 from qaconv.failures import explain, require_answer
 from qaconv.registry import runs
+
+
+@contextmanager
+def by_hand(check: Callable[[Params], object] = lambda params: None) -> Iterator[Console]:
+    """Yield the console for what a flow has done, after settings and servers were checked.
+
+    Args:
+        check: raises InputError if params.yaml does not fit, before Prefect starts a server. Default: nothing more than
+            the file itself is checked.
+    """
+    console = Console(markup=False, highlight=False, soft_wrap=True)
+    with exit_with_one_message(console):
+        check(load_params())
+        require_servers()
+        yield console
+
+
+def read_target(flow: str, key: str) -> str:
+    """Return the target that the command line names, or end with the usage of a flow.
+
+    Args:
+        flow: name of its module.
+        key: of params.yaml, which lists the targets that it takes.
+    """
+    if len(sys.argv) != 2:
+        sys.exit(f"usage: python -m flows.{flow} NAME, one of {key} in params.yaml")
+    return sys.argv[1]
+
+
+def require_target(target: str, key: str, allowed: Sequence[str]) -> None:
+    """Check that a key of params.yaml lists a target.
+
+    Raises:
+        InputError: it does not.
+    """
+    if target not in allowed:
+        names = ", ".join(allowed) or "none; name it there"
+        raise InputError(f"params.yaml: {key} has no {target!r}, allowed: {names}")
 
 
 def require_servers() -> None:

@@ -3,21 +3,18 @@
 `python -m flows.fit_target NAME`, in the project's folder: after a camera was moved or a clock was set, or every night.
 """
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_table_artifact
-from rich.console import Console
 
-from flows.by_hand import exit_with_one_message, require_servers
+from flows.by_hand import by_hand, read_target, require_target
 from flows.fan_out import make_and_push
 from flows.retrain import RETRY_STORE, flow_tags, run_step
 from flows.steps import Step
 from qaconv import registry
 from qaconv.config import Params, load_params
-from qaconv.errors import InputError
 from qaconv.registry import runs
 from qaconv.tlift import TLiftProfile
 from qaconv.tlift.profile_diff import compare
@@ -72,8 +69,7 @@ def publish(params: Params, target: str, run_id: str) -> None:
 
 
 def _require_target(params: Params, target: str) -> None:
-    if target not in params.targets:
-        raise InputError(f"params.yaml: targets: unknown target {target!r}, allowed: {', '.join(params.targets)}")
+    require_target(target, "targets", params.targets)
 
 
 def _profile_rows(profiles: Mapping[str, TLiftProfile], changes: Mapping[str, list[str]]) -> list[dict[str, str]]:
@@ -90,15 +86,10 @@ def _profile_rows(profiles: Mapping[str, TLiftProfile], changes: Mapping[str, li
 
 def main() -> None:
     """Run the flow once and print the changes."""
-    console = Console(markup=False, highlight=False, soft_wrap=True)
-    if len(sys.argv) != 2:
-        sys.exit("usage: python -m flows.fit_target NAME, one of targets in params.yaml")
-    with exit_with_one_message(console):
-        _require_target(load_params(), sys.argv[1])  # before Prefect starts a server
-        require_servers()
-        changes = fit_target(sys.argv[1])
-    for method, lines in changes.items():
-        console.print(f"{method}: {'; '.join(lines) or 'no change'}")
+    target = read_target("fit_target", "targets")
+    with by_hand(lambda params: _require_target(params, target)) as console:
+        for method, lines in fit_target(target).items():
+            console.print(f"{method}: {'; '.join(lines) or 'no change'}")
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from prefect.tasks import exponential_backoff
 from rich.console import Console
 from rich.table import Table
 
-from flows.by_hand import exit_with_one_message, require_servers
+from flows.by_hand import by_hand
 from flows.events import announce
 from flows.fan_out import MAX_CRASHES, RETRY_REMOTE, spread
 from flows.params import change_params
@@ -165,11 +165,8 @@ def promotion_page(outcome: Outcome) -> str:
 
 def main() -> None:
     """Run the flow once and print its results."""
-    console = Console(markup=False, highlight=False, soft_wrap=True)
-    with exit_with_one_message(console):
-        require_servers()
-        retraining = retrain()
-    _show(retraining, console)
+    with by_hand() as console:
+        _show(retrain(), console)
 
 
 def _show(retraining: Retraining, console: Console) -> None:

@@ -7,7 +7,7 @@ import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from rich.console import Console
 
-from flows.by_hand import exit_with_one_message, require_servers
+from flows.by_hand import by_hand, exit_with_one_message, read_target, require_servers, require_target
 from flows.stages import StageFailed
 from qaconv.errors import InputError
 from tests.tracked_projects import write_project
@@ -39,3 +39,22 @@ def test_failure_of_a_stage_and_of_an_input_is_one_message_and_exit_status_1(err
     assert output.getvalue() == "failed: refused: mall\n"
     with pytest.raises(KeyError), exit_with_one_message(Console(file=output)):
         raise KeyError("a fault of the code")
+
+
+def test_settings_that_do_not_fit_end_a_flow_before_its_servers_are_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_project(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", DOWN)
+    with pytest.raises(SystemExit, match="1"), by_hand(lambda params: require_target("garage", "targets", ["mall"])):
+        pytest.fail("the flow must not start")
+    assert capsys.readouterr().out == "failed: params.yaml: targets has no 'garage', allowed: mall\n"
+
+
+def test_a_flow_of_a_target_is_told_one_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["adapt", "mall"])
+    assert read_target("adapt", "adapt.targets") == "mall"
+    monkeypatch.setattr("sys.argv", ["adapt"])
+    with pytest.raises(SystemExit, match=r"usage: python -m flows\.adapt NAME, one of adapt\.targets in params\.yaml"):
+        read_target("adapt", "adapt.targets")

@@ -90,5 +90,5 @@ def test_a_stage_that_fails_closes_the_mlflow_run_as_failed(project: Path) -> No
 
 
 def test_an_unknown_target_is_refused_with_the_allowed_ones(project: Path) -> None:
-    with pytest.raises(InputError, match="targets: unknown target 'garage', allowed: station, mall"):
+    with pytest.raises(InputError, match="targets has no 'garage', allowed: station, mall"):
         fit_target("garage")
