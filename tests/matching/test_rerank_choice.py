@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.special import expit
 
+from qaconv.matching import rerank_choice
 from qaconv.matching.rerank_choice import CameraEvidence, compare_cameras
 from qaconv.matching.rerankers import KReciprocal
 from qaconv.matching.results import CHOICE, save_reranked
@@ -50,6 +51,22 @@ def test_one_camera_or_few_sightings_say_nothing() -> None:
 
 def test_the_same_sightings_give_the_same_choice() -> None:
     assert compare(2) == compare(2)
+
+
+def test_anchors_are_matched_with_a_camera_together_and_none_with_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    camids, distances = draw_target(2)
+    np.fill_diagonal(distances, 0)
+    calls: list[int] = []
+
+    def pairs(rows: NDArray[np.integer], columns: NDArray[np.integer]) -> NDArray[np.float64]:
+        calls.append(len(np.unique(rows)))
+        return distances[rows, columns]
+
+    together = compare_cameras(camids, pairs)
+    assert sum(calls) == 2 * together.anchors
+    assert len(calls) == 2 * together.anchors // rerank_choice.ANCHORS_AT_ONCE
+    monkeypatch.setattr(rerank_choice, "ANCHORS_AT_ONCE", 1)
+    assert compare_cameras(camids, pairs) == together == compare(2)
 
 
 @pytest.mark.parametrize(("images", "k1", "k2"), [(2, 10, 3), (3, 20, 6)])
