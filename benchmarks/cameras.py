@@ -7,7 +7,7 @@ with the cameras of sightings permuted. No change reads a label. Nothing in the 
 """
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -110,7 +110,7 @@ def change_cameras(network: Network, manifest: Manifest) -> Iterator[tuple[str, 
     assert isinstance(encoder, Encoder)
     plain = encode(encoder, images)
     pixels = images.float() / 255
-    maps = {
+    maps: dict[str, Callable[[], Tensor]] = {
         "as they are": lambda: plain,
         "colours, mean": lambda: encode(encoder, bring_together(pixels, camids, deviations=False).clamp(0, 1)),
         PIXELS: lambda: encode(encoder, bring_together(pixels, camids).clamp(0, 1)),
