@@ -71,16 +71,15 @@ def main(folder: str | None) -> None:
 
 
 def draw_sites(folder: Path, real: str | None) -> Iterator[tuple[str, Manifest]]:
-    """Yield sites by name: two drawn as ever, two whose cameras are of another make, and real people of a folder."""
-    for name in ("502", "503"):
-        yield name, draw(name, folder, DRAWN[name])
-    for seed, (cameras, strength) in NETWORKS.items():
-        draw(
-            f"drawn{seed}", folder, SiteConfig(seed=seed, cameras=cameras, people=120, train_share=0.5, distractors=30)
-        )
-        yield f"{seed}, foreign", _spoil(folder / f"drawn{seed}", seed, strength)
+    """Yield sites by name: real people of a folder, two whose cameras are of another make, and two drawn as ever."""
     if real:
         yield "Market-1501, training people", training_people(Path(real))
+    for seed, (cameras, strength) in NETWORKS.items():
+        site = SiteConfig(seed=seed, cameras=cameras, people=120, train_share=0.5, distractors=30)
+        draw(f"drawn{seed}", folder, site)
+        yield f"{seed}, foreign", _spoil(folder / f"drawn{seed}", seed, strength)
+    for name in ("503", "502"):
+        yield name, draw(name, folder, DRAWN[name])
 
 
 def _spoil(source: Path, seed: int, strength: float) -> Manifest:
