@@ -31,7 +31,7 @@ from qaconv.synthetic.tracks import number_tracks
 from qaconv.tlift import TLiftProfile, fit_profile
 from qaconv.tlift.probability import GallerySize
 
-MOST = 20_000  # sightings of a network, as plain rules read tables of all pairs, 1.6 GB each
+MOST = 10_000  # sightings of a network, as plain rules read tables of all pairs; of more, some people are measured
 BLOCK = 256  # rows of such a table that are worked on at a time
 
 Bools = NDArray[np.bool_]
@@ -142,18 +142,18 @@ def load_target(name: str) -> Network:
     sightings = Manifest.load(PREPARED / name).sightings()
     params = load_params()
     store = open_maps(name, params.registry.method, sightings["image"])
-    rows = np.arange(len(sightings))
+    rows, title = np.arange(len(sightings)), name
     if len(rows) > MOST:
-        rows, name = np.flatnonzero(sightings["pid"] != JUNK), f"{name} without junk"
+        rows, title = np.flatnonzero(sightings["pid"] != JUNK), f"{name} without junk"
     if len(rows) > MOST:
         known = shows_known_person(sightings)
         parts = -(-int(known.sum()) // MOST)
         rows = np.flatnonzero(known & (sightings["pid"] % parts == 0))
-        name = f"{name}, every person whose number {parts} divides"
+        title = f"{name}, the people whose pid {parts} divides"
     sightings = sightings.iloc[rows].reset_index(drop=True)
     maps = np.ascontiguousarray(store.block(0, len(store))[rows])
     head = load_network(MODELS / params.registry.method)[0].head
-    return Network(name, sightings, score_matrix(maps, maps, head, engine=params.evaluate.engine))
+    return Network(title, sightings, score_matrix(maps, maps, head, engine=params.evaluate.engine))
 
 
 def load_folder(folder: Path) -> list[Network]:
