@@ -76,7 +76,7 @@ def rows(network: Network) -> Iterator[Row]:
     without_tracks = replace(network, sightings=network.sightings.assign(track=""))
     if network.profile.match_odds is None:
         sys.exit(f"refused: {network.name} must have times that can be used, got: {network.profile.reason}")
-    for rule, identity in plain_rules(network, as_distances(network.logits).astype(np.float64)):
+    for rule, identity in plain_rules(network, as_distances(network.logits)):
         yield rule, "no", identity
     with_times = expit(-network.log_odds())
     for rule, identity in plain_rules(network, with_times):

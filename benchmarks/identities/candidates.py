@@ -28,7 +28,8 @@ Ints = NDArray[np.int64]
 def candidates(edges: Edges, sightings: int) -> Iterator[tuple[str, Ints]]:
     """Yield the name and the identities of each rule; Leiden where leidenalg is installed."""
     weights = edges.log_odds - JOIN
-    distances = 2 * LIMIT - _symmetric(edges, edges.log_odds + LIMIT, sightings).toarray()
+    odds = _symmetric(edges, edges.log_odds + LIMIT, sightings).astype(np.float32)
+    distances = 2 * LIMIT - odds.toarray()
     yield "average linkage, mean log odds", average_linkage_at(distances, LIMIT - JOIN)
     greedy = contract(edges, weights, sightings)
     yield "correlation clustering, greedy", greedy

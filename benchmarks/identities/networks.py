@@ -17,7 +17,7 @@ from scipy.special import expit
 
 from benchmarks.demo import labelled_targets
 from qaconv.config import SiteConfig, load_params
-from qaconv.data.manifest import Manifest
+from qaconv.data.manifest import JUNK, Manifest
 from qaconv.identities import Edges, find_edges
 from qaconv.matching import score_matrix
 from qaconv.matching.results import NEIGHBOURS, open_maps
@@ -31,10 +31,10 @@ from qaconv.synthetic.tracks import number_tracks
 from qaconv.tlift import TLiftProfile, fit_profile
 from qaconv.tlift.probability import GallerySize
 
-MOST = 5000  # sightings of a network, as plain rules read tables of all pairs; of more, some people are measured
+MOST = 10_000  # sightings of a network, as plain rules read tables of all pairs; of more, some people are measured
+BLOCK = 256  # rows of such a table that are worked on at a time
 
 Bools = NDArray[np.bool_]
-Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 
@@ -55,12 +55,15 @@ class Network:
     @cached_property
     def neighbours(self) -> Ints:
         """Each sighting's nearest others, best first, [N, k]."""
-        table = self.logits.copy()
-        np.fill_diagonal(table, -np.inf)
-        count = min(NEIGHBOURS, len(table) - 1)
-        nearest = np.argpartition(-table, count - 1, axis=1)[:, :count]
-        order = np.argsort(-np.take_along_axis(table, nearest, axis=1), axis=1, kind="stable")
-        return np.take_along_axis(nearest, order, axis=1)
+        count = min(NEIGHBOURS, len(self.logits) - 1)
+        nearest = np.empty((len(self.logits), count), dtype=np.int64)
+        for start in range(0, len(nearest), BLOCK):
+            apart = -self.logits[start : start + BLOCK]
+            apart[np.arange(len(apart)), np.arange(start, start + len(apart))] = np.inf
+            best = np.argpartition(apart, count - 1, axis=1)[:, :count]
+            order = np.argsort(np.take_along_axis(apart, best, axis=1), axis=1, kind="stable")
+            nearest[start : start + BLOCK] = np.take_along_axis(best, order, axis=1)
+        return nearest
 
     @cached_property
     def profile(self) -> TLiftProfile:
@@ -92,15 +95,19 @@ class Network:
         logits = np.take_along_axis(self.logits, self.neighbours, axis=1)
         return find_edges(self.neighbours, logits, self.sightings if times else self.without_times, self.profile)
 
-    def log_odds(self) -> Floats:
+    def log_odds(self) -> NDArray[np.float32]:
         """Return the log odds of all pairs, [N, N]."""
         camids, times = self.sightings["camid"].to_numpy(), self.sightings["time_s"].to_numpy()
-        first, second = np.triu_indices(len(camids), 1)
-        one, other = ((camids[rows], times[rows]) for rows in (first, second))
-        scores = expit(self.logits[first, second].astype(np.float64))
-        table = np.zeros(self.logits.shape)
-        table[first, second] = self.profile.pair_log_odds(scores, one, other, GallerySize.measure(times))
-        return table + table.T
+        size = GallerySize.measure(times)
+        table = np.zeros(self.logits.shape, dtype=np.float32)
+        for start in range(0, len(table), BLOCK):
+            rest = len(table) - start
+            first, second = (start + ends for ends in np.triu_indices(min(BLOCK, rest), 1, rest))
+            one, other = ((camids[rows], times[rows]) for rows in (first, second))
+            scores = expit(self.logits[first, second].astype(np.float64))
+            table[first, second] = self.profile.pair_log_odds(scores, one, other, size)
+            table[second, first] = table[first, second]
+        return table
 
     def measure(self, identity: Ints) -> ClusterMetrics:
         """Measure identities [N] on the sightings of known people."""
@@ -128,20 +135,25 @@ def draw_network(name: str, site: SiteConfig, model: ServedModel) -> Network:
 
 
 def load_target(name: str) -> Network:
-    """Load a target of the project in this folder, whose features are there; of a large one a share of the people."""
+    """Load a target of the project in this folder, whose features are there.
+
+    Of a target above MOST sightings junk is left out, and if that is not enough, distractors and a share of the people.
+    """
     sightings = Manifest.load(PREPARED / name).sightings()
     params = load_params()
     store = open_maps(name, params.registry.method, sightings["image"])
-    rows = np.arange(len(sightings))
+    rows, title = np.arange(len(sightings)), name
+    if len(rows) > MOST:
+        rows, title = np.flatnonzero(sightings["pid"] != JUNK), f"{name} without junk"
     if len(rows) > MOST:
         known = shows_known_person(sightings)
         parts = -(-int(known.sum()) // MOST)
-        rows = np.flatnonzero(known & (sightings["pid"] % parts == 1).to_numpy())
-        sightings = sightings.iloc[rows].reset_index(drop=True)
-        name = f"{name}, people 1, {1 + parts}, ..."
+        rows = np.flatnonzero(known & (sightings["pid"] % parts == 0))
+        title = f"{name}, the people whose pid {parts} divides"
+    sightings = sightings.iloc[rows].reset_index(drop=True)
     maps = np.ascontiguousarray(store.block(0, len(store))[rows])
     head = load_network(MODELS / params.registry.method)[0].head
-    return Network(name, sightings, score_matrix(maps, maps, head, engine=params.evaluate.engine))
+    return Network(title, sightings, score_matrix(maps, maps, head, engine=params.evaluate.engine))
 
 
 def load_folder(folder: Path) -> list[Network]:

@@ -81,6 +81,30 @@ def measure_clusters(identities: ArrayLike, pids: ArrayLike) -> ClusterMetrics:
         >>> metrics.pairwise.precision, metrics.b_cubed.precision, metrics.idf1
         (0.3333333333333333, 0.6666666666666666, 0.75)
     """
+    shared, of_identity, of_person = _count_shared(identities, pids)
+    in_both = _pairs(shared.data)
+    pairwise = Agreement(_share(in_both, _pairs(of_identity)), _share(in_both, _pairs(of_person)))
+    idf1 = _assigned_sightings(shared) / of_identity.sum()
+    b_cubed = _b_cubed(shared, of_identity, of_person)
+    return ClusterMetrics(pairwise, b_cubed, float(idf1), len(of_identity), len(of_person))
+
+
+def measure_b_cubed(identities: ArrayLike, pids: ArrayLike) -> Agreement:
+    """Measure identities by B-cubed alone, which takes less time than `measure_clusters` with its arguments."""
+    return _b_cubed(*_count_shared(identities, pids))
+
+
+def _b_cubed(shared: sparse.coo_array, of_identity: Floats, of_person: Floats) -> Agreement:
+    squares = np.square(shared.data)
+    sightings = of_identity.sum()
+    return Agreement(
+        float((squares / of_identity[shared.row]).sum() / sightings),
+        float((squares / of_person[shared.col]).sum() / sightings),
+    )
+
+
+def _count_shared(identities: ArrayLike, pids: ArrayLike) -> tuple[sparse.coo_array, Floats, Floats]:
+    """Return the sightings that each identity and person share, [I, P], those of each identity and of each person."""
     identity, person = np.asarray(identities), np.asarray(pids)
     if identity.ndim != 1 or identity.shape != person.shape or not len(identity):
         raise ValueError(
@@ -88,17 +112,7 @@ def measure_clusters(identities: ArrayLike, pids: ArrayLike) -> ClusterMetrics:
             f"got {identity.shape} and {person.shape}"
         )
     shared = _shared_sightings(identity, person)
-    of_identity = shared.sum(axis=1)
-    of_person = shared.sum(axis=0)
-    in_both = _pairs(shared.data)
-    pairwise = Agreement(_share(in_both, _pairs(of_identity)), _share(in_both, _pairs(of_person)))
-    squares = np.square(shared.data)
-    b_cubed = Agreement(
-        float((squares / of_identity[shared.row]).sum() / len(identity)),
-        float((squares / of_person[shared.col]).sum() / len(identity)),
-    )
-    idf1 = _assigned_sightings(shared) / len(identity)
-    return ClusterMetrics(pairwise, b_cubed, idf1, len(of_identity), len(of_person))
+    return shared, shared.sum(axis=1), shared.sum(axis=0)
 
 
 def _shared_sightings(identity: NDArray[np.generic], person: NDArray[np.generic]) -> sparse.coo_array:

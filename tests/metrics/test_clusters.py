@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qaconv.metrics.clusters import measure_clusters, shows_known_person
+from qaconv.metrics.clusters import measure_b_cubed, measure_clusters, shows_known_person
 
 Labels = list[int]
 few = settings(max_examples=30, deadline=None)
@@ -64,6 +64,7 @@ def test_measures_equal_those_that_go_over_every_pair_and_every_assignment(case:
     shared = [len(mates[one] & same[one]) for one in size]
     assert metrics.b_cubed.precision == pytest.approx(np.mean([shared[one] / len(mates[one]) for one in size]))
     assert metrics.b_cubed.recall == pytest.approx(np.mean([shared[one] / len(same[one]) for one in size]))
+    assert measure_b_cubed(identity, person) == metrics.b_cubed
     names = sorted(set(identity))
     padded = sorted(set(person)) + [-1] * len(names)
     most = max(

@@ -1,8 +1,9 @@
 """Kill at random points what promises to lose and double nothing, take its servers away, and check what is left.
 
-`make torture` runs it: the service while clients enrol, delete and search, merge and split people, sightings expire and
-versions change; ingest while batches arrive; registrations, promotions and rollbacks. S3 and MLflow are stopped for
-seconds meanwhile. The exit status is 1 if something was lost, doubled, left half done or not completed afterwards.
+`make torture` runs it: the service, as one process or as workers, while clients enrol, delete and search, merge and
+split people and review pairs, sightings expire and versions change; ingest while batches arrive; registrations,
+promotions and rollbacks. S3 and MLflow are stopped for seconds meanwhile. The exit status is 1 if something was lost,
+doubled, left half done or not completed afterwards.
 """
 
 import argparse

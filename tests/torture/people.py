@@ -35,11 +35,14 @@ class People:
 
     Args:
         outcomes: counts of the run.
+
+    Attributes:
+        pinned: number of each sighting's identity, as a person has left it.
     """
 
     def __init__(self, outcomes: Outcomes) -> None:
         self._outcomes = outcomes
-        self._pinned: dict[int, int] = {}  # number by sighting, as a person has left it
+        self.pinned: dict[int, int] = {}
         self._unanswered: list[tuple[int, set[int]]] = []  # identity, and pinned sightings that a change takes out
         self._seen: set[int] = set()
         self._ended: set[int] = set()
@@ -79,7 +82,7 @@ class People:
 
         Returns None where sightings were deleted or moved meanwhile, so that nothing has changed.
         """
-        self._unanswered.append((before, {one for one in moved if self._pinned.get(one) == before}))
+        self._unanswered.append((before, {one for one in moved if self.pinned.get(one) == before}))
         answer = client.post(f"{IDENTITIES}/{path}", json=body)
         if answer.status_code in (404, 409):
             self._unanswered.pop()
@@ -93,7 +96,7 @@ class People:
         """
         left = {number: some & list_members(client, number) for number, some in members.items()}
         for number, some in left.items():
-            self._pinned |= dict.fromkeys(some, number)
+            self.pinned |= dict.fromkeys(some, number)
         self._unanswered.pop()
 
     def check(self, client: httpx.Client, stored: set[int]) -> None:
@@ -126,11 +129,11 @@ class People:
             present = sorted(moved & set(number_of))
             if len({number_of[sighting] == before for sighting in present}) > 1:
                 self._outcomes.fault("half a change", f"of the sightings {present}")
-            self._pinned |= {sighting: number_of[sighting] for sighting in present}
+            self.pinned |= {sighting: number_of[sighting] for sighting in present}
             self._outcomes.counts["changes of people without an answer"] += 1
         self._unanswered.clear()
-        self._pinned = {sighting: number for sighting, number in self._pinned.items() if sighting in number_of}
-        for sighting, number in self._pinned.items():
+        self.pinned = {sighting: number for sighting, number in self.pinned.items() if sighting in number_of}
+        for sighting, number in self.pinned.items():
             if number_of[sighting] != number:
                 self._outcomes.fault("lost", f"a change: {sighting} is of {number_of[sighting]} and not of {number}")
 

@@ -1,4 +1,4 @@
-"""Kill the service while it works, start it again, and compare what it answered with what it holds.
+"""Kill the service or one of its workers while it works, start it again, and compare what it answered and holds.
 
 Nothing that was acknowledged may be lost, doubled or come back, and no deleted byte may stay in a file.
 """
@@ -12,19 +12,25 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
+import psutil
 import yaml
 
 from tests.integration.running_service import MALL, running
+from tests.integration.test_workers import workers
 from tests.small_service import text
 from tests.torture.outcomes import Outcomes
 from tests.torture.people import People, coloured_crop
 from tests.torture.registry import Registry
+from tests.torture.reviews import Reviews
 
 STATION = "/v1/targets/station"
 KEPT_S = 3.0  # retention of the station
 LIFE_S = (0.2, 3.0)  # between the service's answer and its kill
 MOST = 9  # sightings of a person, who is enrolled by one request
 SWITCHED = 0.25  # probability that a version is registered meanwhile
+WORKERS = 2
+TOGETHER = 0.5  # probability that WORKERS answer in place of one process
+END_S = 60.0  # for workers to end after a kill of their parent; one that has just been started imports first
 
 
 class Ledger:
@@ -64,14 +70,17 @@ class Service:
         self._registry = registry
         self._ledger = Ledger(outcomes)
         self._people = People(outcomes)
+        self._reviews = Reviews(outcomes)
         settings = yaml.safe_load((project / "params.yaml").read_text())
         settings["serve"]["retention_days"] = {"station": KEPT_S / 86_400}
         (project / "params.yaml").write_text(yaml.safe_dump(settings))
 
     def kill(self, draws: random.Random) -> None:
-        """Start the service, check what it holds, and kill it while clients are busy."""
-        with running(self._project) as (client, process), ThreadPoolExecutor() as pool:
-            check(self._project, client, self._ledger, self._people)
+        """Start the service, check what it holds, and kill it while clients are busy, sometimes a worker before."""
+        together = draws.random() < TOGETHER
+        options = ("--workers", str(WORKERS)) if together else ()
+        with running(self._project, *options) as (client, process), ThreadPoolExecutor() as pool:
+            check(self._project, client, self._ledger, self._people, self._reviews)
             base = str(client.base_url)
             clients: list[Ask] = [enrol, enrol, expire, delete, search, self._change_people]
             tasks = [pool.submit(keep, base, ask, self._ledger, random.Random(draws.random())) for ask in clients]
@@ -79,18 +88,30 @@ class Service:
                 tasks.append(pool.submit(self._registry.promote))
                 time.sleep(draws.uniform(0, 10))
             time.sleep(draws.uniform(*LIFE_S))
+            running_workers = workers(process.pid) if together else []
+            if running_workers and draws.random() < 0.5:
+                draws.choice(running_workers).kill()
+                self._ledger.counts["kills of a worker"] += 1
+                time.sleep(draws.uniform(*LIFE_S))
+                running_workers = workers(process.pid)
             process.kill()
-            self._ledger.counts["kills of the service"] += 1
+            self._ledger.counts["kills of the service" + (" with its workers" if together else "")] += 1
+            if psutil.wait_procs(running_workers, END_S)[1]:
+                self._ledger.fault("not completed", "workers outlive the service")
             for task in tasks:
                 task.result()
 
     def complete(self) -> None:
         """Start the service once more, and check what it holds."""
         with running(self._project) as (client, _):
-            check(self._project, client, self._ledger, self._people)
+            check(self._project, client, self._ledger, self._people, self._reviews)
 
     def _change_people(self, client: httpx.Client, ledger: Ledger, draws: random.Random) -> None:
+        """Change identities and review pairs, in turn, so that it is known which was later."""
         self._people.change(client, draws)
+        with ledger.lock:
+            sightings = sorted(ledger.stored)
+        self._reviews.answer(client, draws, sightings, self._people.pinned)
 
 
 def keep(base: str, ask: Ask, ledger: Ledger, draws: random.Random) -> None:
@@ -170,8 +191,8 @@ def search(client: httpx.Client, ledger: Ledger, draws: random.Random) -> None:
         ledger.fault("came back", f"a search finds {sorted(returned)}")
 
 
-def check(project: Path, client: httpx.Client, ledger: Ledger, people: People) -> None:
-    """Compare the ledger with the sightings that a restarted service lists, its people, its memory and its files."""
+def check(project: Path, client: httpx.Client, ledger: Ledger, people: People, reviews: Reviews) -> None:
+    """Compare the ledger with what a restarted service lists and has in memory, and with its files."""
     listed = list_sightings(client, MALL)
     for sighting in sorted(set(ledger.stored) - ledger.doubtful - set(listed)):
         ledger.fault("lost", f"sighting {sighting}")
@@ -205,6 +226,7 @@ def check(project: Path, client: httpx.Client, ledger: Ledger, people: People) -
         if crop(seed)[40:] in stored:
             ledger.fault("bytes left", f"of sighting {sighting}")
     people.check(client, set(listed))
+    reviews.check(client, set(listed))
     time.sleep(KEPT_S + 1)
     if left := list_sightings(client, STATION):
         ledger.fault("kept too long", f"{len(left)} sightings of the station")
