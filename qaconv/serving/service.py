@@ -45,11 +45,12 @@ class Service:
         records: the sightings on disk.
         settings: memory, shortlist and retention.
         version: the model's number.
-        model: answers until `load_version` has another one ready.
+        model: answers until another one is ready.
 
     Attributes:
         changing: held while a worker changes the galleries or the version; searches do not wait for it.
         take_over: lets another version answer, if the workers have agreed on one.
+        fill_maps: fetches maps of a version that another machine has made, so that none is made twice.
         reviews: people's answers about pairs of sightings.
         identities: of people.
         clock: dates sightings, answers and changes.
@@ -63,6 +64,7 @@ class Service:
         self._reencoding = Reencoding(records, self._encoder)
         self.changing = records.lock("changing")
         self.take_over: Callable[[], None] = lambda: None
+        self.fill_maps: Callable[[ServedModel], None] = lambda model: None
         self._kept_time_s = records.last_time()
         self.clock = Clock(self._kept_time_s)
         self._searched_s = -LULL_S  # the last search
@@ -92,9 +94,8 @@ class Service:
     @property
     def active(self) -> ActiveVersion:
         """The version that answers, and its galleries, with all changes that any worker has committed."""
-        if self.records.is_shared:
-            self.take_over()
-            self._active.changes.catch_up()
+        self.take_over()
+        self._active.changes.catch_up()
         return self._active
 
     @active.setter
@@ -273,9 +274,9 @@ class Service:
         ids = self.records.ids_of_person(target, person)
         if not ids:
             self.active.find(target)
-        return self.delete(target, ids)
+        return self.delete(ids)
 
-    def delete(self, target: str, ids: Sequence[int]) -> int:
+    def delete(self, ids: Sequence[int]) -> int:
         """Overwrite sightings on disk and in memory, and return their number.
 
         They are deleted a few at a time; if that fails, memory holds no more than the disk, and it can be repeated.
@@ -289,27 +290,22 @@ class Service:
                 self._active.changes.catch_up()
         return len(ids)
 
+    def encode_each(self, images: Sequence[bytes]) -> list[bytes | None]:
+        """Encode image files as they are stored, for the version that answers; None where one is refused."""
+        return [self._reencoding.encode_one(self._active.model, image) for image in images]
+
     def delete_expired(self) -> int:
         """Delete sightings that are older than their target's retention, and return their number."""
         now = self.clock.now()
         deleted = 0
         for target, days in self.settings.retention_days.items():
             if expired := self.records.ids_before(target, now - days * DAY_S):
-                deleted += self.delete(target, expired)
+                deleted += self.delete(expired)
                 log.info("%s: deleted %d sightings, kept for %g days", target, len(expired), days)
         if self._kept_time_s is None or abs(now - self._kept_time_s) > HOUR_S:
             self.records.keep_time(now)
             self._kept_time_s = now
         return deleted
-
-    def load_version(self, version: str, model: ServedModel) -> None:
-        """Encode every stored crop with another version, then let it answer; until then the present one answers."""
-        until = self.encode_for(model)
-        loaded = self.load(version, model, until)
-        with self.changing:
-            self.encode_rest(model, until)
-            self.switch(loaded)
-        self.indexing.keep_only(model)
 
     def encode_for(self, model: ServedModel) -> int:
         """Encode stored crops, and compute their vectors, for a version that does not answer yet.
@@ -317,15 +313,18 @@ class Service:
         Returns:
             Largest id up to which all sightings have a map, if their crops can be decoded.
         """
+        self.fill_maps(model)
         last = self._reencoding.encode_missing(model)
         for target in model.targets:
             self.indexing.prepare(model, target)
         until, _ = self.records.last_change()
+        self.fill_maps(model)
         self._reencoding.encode_missing(model, after=last)
         return until
 
     def encode_rest(self, model: ServedModel, until: int) -> None:
         """Encode the batch or two that were enrolled since `encode_for`, while nothing is enrolled."""
+        self.fill_maps(model)
         self._reencoding.encode_missing(model, after=until)
 
     def last_sighting(self) -> int:
