@@ -17,6 +17,7 @@ from qaconv.serving.auth import Keys
 from qaconv.serving.database import Busy, DiskFull
 from qaconv.serving.middleware import RequestMiddleware
 from qaconv.serving.places import NotFound
+from qaconv.serving.replication.client import LIMITS
 from qaconv.serving.replication.follower import Follower, OutOfDate
 from qaconv.serving.replication.leader import Diverged, NoLeader
 from qaconv.serving.replication.passing import Passing, is_local
@@ -56,7 +57,7 @@ def create_app(
     operations.add_routes(app, service, follower.check if follower else lambda: None)
     replication.add_routes(app, service, limit)
     app.mount("/static", StaticFiles(directory=operations.PAGE), name="static")
-    client = httpx.AsyncClient(base_url=follower.url) if follower else None
+    client = httpx.AsyncClient(base_url=follower.url, limits=LIMITS) if follower else None
     if follower and client:
         app.add_middleware(Passing, follower=follower, client=client)
     if keys is None:

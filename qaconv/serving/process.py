@@ -6,6 +6,7 @@ import signal
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import parent_process
 from pathlib import Path
 
@@ -145,7 +146,7 @@ class _Worker:
         updates = service.identities.updates
         if self._follower:
             return [
-                Housekeeping(service, [switch.follow], FOLLOW_S),
+                Housekeeping(service, [partial(self._follower.follow_version, switch.follow)], FOLLOW_S),
                 IndexKeeper(service, {"versions": switch.prepare}),
                 FollowingThread(service, self._follower),
             ]

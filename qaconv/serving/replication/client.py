@@ -15,6 +15,7 @@ from qaconv.serving.replication.messages import LARGEST_ANSWER, Changes, Ids, Ma
 
 KEY = "QACONV_API_KEY"  # variable of the environment
 CONNECT_S, SILENT_S = 2.0, 8.0  # to connect, and without a byte
+LIMITS = httpx.Limits(keepalive_expiry=2.0)  # of connections; a server closes them after five idle seconds
 WAIT_S = 2.0  # that the leader waits for a change before it answers that there is none
 
 Message = TypeVar("Message", Changes, Ids, Maps, Version)
@@ -38,6 +39,7 @@ class LeaderClient:
             base_url=f"{self.url}/replication",
             headers={HEADER: os.environ.get(KEY, "")},
             timeout=httpx.Timeout(SILENT_S, connect=CONNECT_S),
+            limits=LIMITS,
         )
 
     def wait(self, copy: Position) -> None:

@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from qaconv.errors import InputError
@@ -159,6 +160,11 @@ class Follower:
                 self.read_some(asked_s)
             except Unreachable as error:
                 raise OutOfDate("the leader is out of reach") from error
+
+    def follow_version(self, switch: Callable[[], object]) -> None:
+        """Change to the leader's version by a call, if the leader is in reach."""
+        with suppress(Unreachable):  # the thread that follows reports it
+            switch()
 
     def follow(self) -> None:
         """Wait for the next changes and read them; one thread calls this again and again."""

@@ -6,6 +6,7 @@ from typing import Any
 
 import httpx
 from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Match
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -70,7 +71,10 @@ class Passing:
             else:
                 await self._app(scope, receive, send)
         else:
-            answer = await self._pass_on(scope, receive, route)
+            try:
+                answer = await self._pass_on(scope, receive, route)
+            except HTTPException as error:  # of a body that is too large or too slow
+                answer = JSONResponse({"detail": error.detail}, error.status_code)
             await answer(scope, receive, send)
 
     async def _pass_on(self, scope: Scope, receive: Receive, route: tuple[str, str]) -> Response:
