@@ -8,10 +8,8 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import astuple, replace
-from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
 
 from qaconv.config.operation import ServeConfig
 from qaconv.runtime.correspondences import Correspondence, correspondences
@@ -24,11 +22,11 @@ from qaconv.serving.identities.store import IdentityStore
 from qaconv.serving.identities.updates import IdentityUpdates
 from qaconv.serving.indexing import Indexing
 from qaconv.serving.messages import Answer, Enrolled, Limits, NewSighting, Query
-from qaconv.serving.places import NotFound, find_cameras, number_camera, place_limits, place_query, place_sightings
-from qaconv.serving.ranking import Request, rank_gallery
-from qaconv.serving.recall import RecallSamples, Sample
+from qaconv.serving.places import NotFound, number_camera, place_sightings
+from qaconv.serving.recall import RecallSamples
 from qaconv.serving.reencoding import Reencoding
 from qaconv.serving.reviews.store import ReviewStore
+from qaconv.serving.searching import Search, find_maps, find_stored, search_version
 from qaconv.serving.storage import DELETED, Records, Sighting
 
 log = logging.getLogger(__name__)
@@ -180,42 +178,15 @@ class Service:
             NotFound: unknown target, camera or sighting.
             InputError: an image is refused, or a camera or a time has another form than in the target's profile.
         """
+        wanted = Search(target, queries, only, top_k, threshold, even_odds)
         while True:
             active = self.active
-            answer = self._search(active, target, queries, only, top_k, threshold, even_odds)
+            answer, sample = search_version(active, self.records, self._encoder, self.settings.shortlist, wanted)
+            self._searched_s = time.monotonic()
+            self.recall.offer(target, sample)
             # Maps of an encoder are deleted soon after another one answers.
             if self.active.model.encoder_digest == active.model.encoder_digest:
                 return answer
-
-    def _search(
-        self,
-        active: ActiveVersion,
-        target: str,
-        queries: Sequence[Query],
-        only: Limits,
-        top_k: int,
-        threshold: float | None,
-        even_odds: bool,
-    ) -> Answer:
-        """Search with one version; see `search`."""
-        gallery, profile = active.find(target)
-        find_cameras(profile, [query.camid for query in queries if query.camid is not None])  # names all that it lacks
-        stored = [None if query.sighting is None else self._find_stored(target, query.sighting) for query in queries]
-        places = [place_query(profile, query, sighting) for query, sighting in zip(queries, stored, strict=True)]
-        searched = place_limits(profile, only)
-        maps = self._query_maps(active, queries)
-        default, source = active.model.threshold_of(target, even_odds=even_odds)
-        if threshold is None:
-            threshold = default
-        request = Request(target, searched, top_k, self.settings.shortlist, threshold, even_odds)
-        rank = partial(rank_gallery, active.model, gallery, request)
-        tasks = [
-            self._encoder.pool.submit(rank, place, query_maps) for place, query_maps in zip(places, maps, strict=True)
-        ]
-        answer = Answer(active.version, threshold, source, [task.result() for task in tasks])
-        self._searched_s = time.monotonic()
-        self.recall.offer(target, Sample(active.model, gallery, searched, maps[0]))
-        return answer
 
     def explain(self, target: str, query: Query, sighting: int, limit: int) -> list[Correspondence]:
         """Find the correspondences of a query and a sighting that change the logit most.
@@ -228,8 +199,9 @@ class Service:
         active.find(target)
         for stored in (query.sighting, sighting):
             if stored is not None:
-                self._find_stored(target, stored)
-        (query_map,), (gallery_map,) = self._query_maps(active, [query, Query(sighting=sighting)])
+                find_stored(self.records, target, stored)
+        both = [query, Query(sighting=sighting)]
+        (query_map,), (gallery_map,) = find_maps(active, self.records, self._encoder, both)
         return correspondences(query_map, gallery_map, active.model.head, limit)
 
     def sighting(self, target: str, sighting: int) -> Sighting:
@@ -238,7 +210,7 @@ class Service:
         Raises:
             NotFound: the target has no such sighting.
         """
-        stored = self._find_stored(target, sighting)
+        stored = find_stored(self.records, target, sighting)
         profile = self.active.model.profiles.get(target)
         return number_camera(profile, stored) if profile else stored
 
@@ -248,7 +220,7 @@ class Service:
         Raises:
             NotFound: the target has no such sighting.
         """
-        self._find_stored(target, sighting)
+        find_stored(self.records, target, sighting)
         crop = self.records.crop(sighting)
         if crop is None:  # deleted meanwhile
             raise NotFound(f"{target} has no sighting {sighting}")
@@ -370,19 +342,3 @@ class Service:
         """Pause work in the background after a piece of it, while sightings are enrolled or searched for."""
         if self._encoder.is_enrolling or time.monotonic() - self._searched_s < LULL_S:
             self._stopped.wait(PAUSES * worked_s)
-
-    def _find_stored(self, target: str, sighting: int) -> Sighting:
-        """Return one sighting as it was enrolled."""
-        stored = self.records.find(sighting)
-        if stored is None or stored.target != target:
-            raise NotFound(f"{target} has no sighting {sighting}")
-        return stored
-
-    def _query_maps(self, active: ActiveVersion, queries: Sequence[Query]) -> list[NDArray[np.float32]]:
-        """Return each query's maps [n, C, h, w]: a stored one, or those of new crops, which are encoded together."""
-        encoded = self._encoder.encode(active.model, [image for query in queries for image in query.images])
-        ends = np.cumsum([len(query.images) for query in queries])
-        return [
-            maps if query.sighting is None else active.map_of(self.records, query.sighting)[None]
-            for query, maps in zip(queries, np.split(encoded, ends[:-1]), strict=True)
-        ]

@@ -254,13 +254,14 @@ def test_only_the_leader_encodes_what_is_stored_for_another_version(
 
 
 @pytest.mark.parametrize("changed_since", [0, 1, 4], ids=["at once", "with ids again", "when it is ahead again"])
+@pytest.mark.parametrize("started_since", [True, False])
 def test_a_leader_that_was_restored_from_a_backup_is_noticed_and_the_copy_begins_again(
-    leader: Machine, copy: Copy, changed_since: int
+    leader: Machine, copy: Copy, changed_since: int, started_since: bool
 ) -> None:
     enrol(leader.service, 2)
-    leader.records.close()
     backup = (leader.folder / "state/galleries.db").read_bytes()
-    leader.start()
+    if started_since:
+        leader.restart()
     enrol(leader.service, 3, first=10, person="lost")
     copy.follower.catch_up()
     leader.records.close()
