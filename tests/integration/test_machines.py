@@ -16,7 +16,7 @@ import pytest
 
 from qaconv.serving.auth import HEADER, SCOPES, add_key
 from tests.integration.hosts import Host, joined_hosts
-from tests.integration.running_service import MALL, PATIENCE_S, write_registered_project
+from tests.integration.running_service import MALL, PATIENCE_S, register_version, running, write_registered_project
 from tests.integration.test_service_process import image
 from tests.working_folder import working_in
 
@@ -261,3 +261,32 @@ def use(machine: Machine, number: int, until: float) -> tuple[set[int], set[int]
         assert kept <= found, "an enrolment is not found"
         assert not deleted & found, "a deleted sighting is found"
     return kept, deleted
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_follower_changes_to_the_leaders_new_champion_under_load_and_no_request_fails(
+    champion: Path, tmp_path: Path, workers: str
+) -> None:
+    """Both on this machine, without keys."""
+    found: list[tuple[int, str, int]] = []
+    with (
+        running(champion, "--state", str(tmp_path / "leader")) as (leader, _),
+        running(
+            champion, "--state", str(tmp_path / "copy"), "--workers", workers,
+            "--follow", str(leader.base_url), MLFLOW_TRACKING_URI=f"sqlite:///{tmp_path}/none.db",
+        ) as (follower, _),
+    ):  # fmt: skip
+        body = {"sightings": [{"image": image(seed), "camid": 0} for seed in range(150)]}
+        leader.post(f"{MALL}/sightings", json=body).raise_for_status()
+        time.sleep(SEEN_S)
+        before = follower.get("/readyz").json()["version"]
+        register_version(f"encoder {workers}", mean_map=0.8 + int(workers) / 20)
+        while not found or found[-1][1] == before:
+            assert len(found) < 10_000
+            with httpx.Client(base_url=follower.base_url, timeout=PATIENCE_S) as client:  # of any worker
+                answer = client.post(f"{MALL}/search", json={"queries": [{"image": image(1)}], "top_k": ALL})
+                found.append((answer.status_code, answer.json()["version"], len(answer.json()["results"][0])))
+        added = follower.post(f"{MALL}/sightings", json={"sightings": [{"image": image(999), "camid": 0}]})
+        assert added.status_code == 201
+        assert {(status, count) for status, _, count in found} == {(200, 150)}
+        assert follower.get("/readyz").json()["version"] == leader.get("/readyz").json()["version"] != before

@@ -1,9 +1,10 @@
 """Know a gallery again, and tell how far a copy of it is.
 
-A gallery has a random id. Each start of its service is listed with the largest id of a sighting and the number of the
-last deletion at that moment. A copy names the start that it was made under and its own two numbers. It continues the
-gallery if that start is listed, and if the copy is not ahead of where the next one began: a gallery that was restored
-from a backup lists no later start, or lists one that began earlier than the copy is.
+A gallery has a random id, so that a wrong leader can be told from one that went back in time. Each start of its service
+has a random id too, and is listed with the largest id of a sighting and the number of the last deletion at that moment.
+A copy names the start that it was made under, and its own two numbers. It continues the gallery if that start is
+listed, and if the copy is not ahead of where the next one began: a gallery that was restored from a backup does not
+list the start, or lists a next one that began earlier than the copy is.
 """
 
 import sqlite3
@@ -50,7 +51,7 @@ def is_continued(records: Records, copy: Position) -> bool:
     """Return whether the gallery of this folder is what a copy was made of, with more changes or none."""
     end = find_end(records)
     rows = records.read("SELECT number FROM starts WHERE start = ?", copy.start)
-    if copy.gallery != end.gallery or not rows:
+    if not rows:
         return False
     later = records.read(
         "SELECT sighting, deletion FROM starts WHERE number > ? ORDER BY number LIMIT 1", rows[0][0]
