@@ -24,6 +24,7 @@ from qaconv.serving.replication.client import LeaderClient, Unreachable
 from qaconv.serving.replication.copying import apply_changes
 from qaconv.serving.replication.follower import Follower, LeaderVersions, OutOfDate, begin_following
 from qaconv.serving.replication.history import find_end, find_position, is_own_gallery, own_folder
+from qaconv.serving.replication.leader import Leader
 from qaconv.serving.replication.link import OLDEST_S, write_link
 from qaconv.serving.replication.messages import Changes, ServedFile, Version, unpack
 from qaconv.serving.replication.passing import COPIED, LOCAL, is_local
@@ -235,6 +236,24 @@ def test_a_sighting_that_is_deleted_while_missed_deletions_are_read_is_deleted_t
     assert table(copy.records) == table(leader.records)
 
 
+def test_a_sighting_that_is_deleted_while_changes_are_read_is_deleted_by_the_next_ones(
+    leader: Machine, copy: Copy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy.follower.catch_up()
+    ids = enrol(leader.service, 2)
+    read_rows = Leader._rows
+
+    def read_and_delete(*arguments: Any) -> Any:
+        rows = read_rows(*arguments)
+        leader.service.delete(leader.records.existing(ids[:1]))
+        return rows
+
+    monkeypatch.setattr(Leader, "_rows", read_and_delete)
+    copy.follower.catch_up()
+    copy.follower.catch_up()
+    assert table(copy.records) == table(leader.records) and copy.records.ids("mall") == ids[1:]
+
+
 def test_only_the_leader_encodes_what_is_stored_for_another_version(
     leader: Machine, copy: Copy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -421,8 +440,7 @@ def test_a_key_of_some_targets_and_a_follower_are_refused_as_what_is_followed(
 
 def test_a_file_outside_the_version_that_answers_is_not_handed_out(leader: Machine) -> None:
     def ask(folder: str, path: str) -> int:
-        values = {"folder": folder, "path": path, "offset": 0}
-        return leader.web.get("/replication/file", params=values).status_code
+        return leader.web.get(f"/replication/file?folder={folder}&path={path}&offset=0").status_code
 
     assert ask("1-one", "encoder.onnx") == 200
     assert {ask("1-one", "../in_charge.json"), ask("..", "galleries.db"), ask("1-one", "/etc/passwd")} == {404}
