@@ -135,3 +135,7 @@ def warm_up(url: str, queries: list[tuple[bytes, int, float]]) -> None:
     for image, camid, time_s in queries[:FIRST]:
         body = {"queries": [{"image": text(image), "camid": camid, "time_s": time_s}]}
         httpx.post(f"{url}/v1/targets/{TARGET}/search", json=body, timeout=60).raise_for_status()
+
+
+if __name__ == "__main__":
+    main()
