@@ -93,8 +93,7 @@ def main() -> None:
                 f"search over {options.sightings:,}, shortlist {options.shortlist}, {CLIENTS} at once: {result}"
             )
             seconds = after.user + after.system - before.user - before.system
-            searches = int(result.split(" searches")[0].split()[-1].replace(",", ""))
-            console.print(f"CPU of a search: {1000 * seconds / max(1, searches):.1f} ms of one core")
+            console.print(f"CPU of a search: {1000 * seconds / max(1, result.searches):.1f} ms of one core")
             console.print(f"memory of the service at most: {peak_memory(process):.0f} MB; serve.memory_mb {memory_mb}")
 
 

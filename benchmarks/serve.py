@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
 import httpx
 import numpy as np
@@ -45,8 +46,6 @@ TARGET = "mall"
 ENROLLED = 10_000
 CLIENTS = 4  # requests at once
 PARTS = 5  # of the enrolment; the encoder alone is measured before and after each, as a machine's speed varies
-FIRST = 20  # searches before those that are counted
-ROUNDS = 5  # of one process and several
 TURNS = 60  # of the encoder alone
 TOP = 10
 IDLE_S = 3.0  # that a service is idle before it is measured
@@ -58,7 +57,6 @@ def main() -> None:
     """Print the figures."""
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--seconds", type=int, default=300, help="of the load")
-    arguments.add_argument("--workers", type=int, default=1, help="compare the searches of this number with one's")
     given = arguments.parse_args()
     seconds = given.seconds
     if shutil.which("wrk") is None:
@@ -68,38 +66,11 @@ def main() -> None:
         state = Path(scratch) / "galleries"
         model = ServedModel(place_model(state), threads=1)
         queries, gallery = files("query"), files("gallery")
-        if given.workers > 1:
-            with service(state) as (url, process):
-                enrolment(url, model, gallery)
-                time.sleep(IDLE_S)  # until it computes the last weights
-                wait_until_idle(process)
-            console.print(compare_workers(state, given.workers, queries, seconds, Path(scratch)))
-            return
         with service(state) as (url, process):
             console.print(f"enrolment: {enrolment(url, model, gallery)}")
             console.print(f"search over {ENROLLED:,}, {CLIENTS} at once: {load(url, queries, seconds, Path(scratch))}")
             console.print(f"memory of the service at most: {peak_memory(process):.0f} MB")
         console.print(agreement(model, queries, gallery))
-
-
-def compare_workers(
-    state: Path, workers: int, queries: list[tuple[bytes, int, float]], seconds: int, scratch: Path
-) -> str:
-    """Measure searches a second of one process and of several in turn, as the machine's speed varies."""
-    rates: dict[int, list[float]] = {1: [], workers: []}
-    for _ in range(ROUNDS):
-        for count, measured in rates.items():
-            with service(state, workers=count) as (url, _):
-                warm_up(url, queries)
-                answer = load(url, queries, seconds, scratch, CLIENTS * workers)
-                searches = re.findall(r"([\d,]+) searches", answer)[0].replace(",", "")
-                measured.append(int(searches) / seconds)
-                console.print(f"{count} of {workers} workers: {answer}")
-    ratios = [many / one for one, many in zip(rates[1], rates[workers], strict=True)]
-    return (
-        f"{workers} workers: {median(rates[workers]):.1f} searches a second, one: {median(rates[1]):.1f}; ratio of "
-        f"{ROUNDS} pairs of runs: median {median(ratios):.2f}, {min(ratios):.2f} to {max(ratios):.2f}"
-    )
 
 
 def place_model(state: Path) -> Path:
@@ -136,23 +107,34 @@ def crops(model: ServedModel, sightings: list[tuple[bytes, int, float]]) -> NDAr
 
 
 @contextmanager
-def service(state: Path, folder: Path | None = None, workers: int = 1) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+def service(
+    state: Path,
+    folder: Path | None = None,
+    workers: int = 1,
+    core: int | None = None,
+    port: int = PORT,
+    follow: str | None = None,
+) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """Run `qaconv serve` on this machine, without a registry.
 
     Args:
         state: folder of the galleries.
         folder: working folder, with params.yaml. Default: the present one.
         workers: number of its processes that answer.
+        core: the one that it may use. Default: all.
+        port: that it listens on.
+        follow: address of its leader. Default: none.
     """
-    command = [str(Path(sys.executable).parent / "qaconv"), "serve", "--state", str(state), "--port", str(PORT)]
-    command += ["--workers", str(workers)]
+    command = ["taskset", "--cpu-list", str(core)] if core is not None else []
+    command += [str(Path(sys.executable).parent / "qaconv"), "serve", "--state", str(state), "--port", str(port)]
+    command += ["--workers", str(workers), *(["--follow", follow] if follow else [])]
     environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{state / 'none.db'}"}
     with (
         (state / "log").open("w") as log,
         subprocess.Popen(command, env=environment, stderr=log, cwd=folder) as process,
     ):
         try:
-            url = f"http://127.0.0.1:{PORT}"
+            url = f"http://127.0.0.1:{port}"
             wait_until_ready(url, process)
             wait_until_idle(process)
             yield url, process
@@ -214,14 +196,36 @@ def enrolment(url: str, model: ServedModel, gallery: list[tuple[bytes, int, floa
     )
 
 
-def warm_up(url: str, queries: list[tuple[bytes, int, float]]) -> None:
-    """Search for some crops, each on a connection of its own, so that every worker answers some."""
-    for image, camid, time_s in queries[:FIRST]:
-        body = {"queries": [{"image": text(image), "camid": camid, "time_s": time_s}]}
-        httpx.post(f"{url}/v1/targets/{TARGET}/search", json=body, timeout=60).raise_for_status()
+class Load(NamedTuple):
+    """What wrk measured.
+
+    Attributes:
+        median: time of a search, with its unit.
+        slow: time that 99 per cent of searches took at most, with its unit.
+        searches: number that was answered.
+        seconds: of the load.
+        failed: what wrk says of failed requests.
+    """
+
+    median: str
+    slow: str
+    searches: int
+    seconds: int
+    failed: list[str]
+
+    @property
+    def rate(self) -> float:
+        """Searches a second."""
+        return self.searches / self.seconds
+
+    def __str__(self) -> str:
+        failed = "; ".join(self.failed) or "no errors"
+        return f"median {self.median}, p99 {self.slow}, {self.searches:,} searches in {self.seconds} s, {failed}"
 
 
-def load(url: str, queries: list[tuple[bytes, int, float]], seconds: int, scratch: Path, clients: int = CLIENTS) -> str:
+def load(
+    url: str, queries: list[tuple[bytes, int, float]], seconds: int, scratch: Path, clients: int = CLIENTS
+) -> Load:
     """Search by one crop after another with wrk, and return what it measured."""
     return send(
         url,
@@ -232,7 +236,7 @@ def load(url: str, queries: list[tuple[bytes, int, float]], seconds: int, scratc
     )
 
 
-def send(url: str, queries: list[dict[str, object]], seconds: int, scratch: Path, clients: int = CLIENTS) -> str:
+def send(url: str, queries: list[dict[str, object]], seconds: int, scratch: Path, clients: int = CLIENTS) -> Load:
     """Search by one query after another with wrk, and return what it measured."""
     bodies = [json.dumps({"queries": [query], "top_k": TOP}) for query in queries]
     (scratch / "bodies").write_text("\n".join(bodies))
@@ -242,10 +246,10 @@ def send(url: str, queries: list[dict[str, object]], seconds: int, scratch: Path
     output = subprocess.run(
         [*command, scratch / "search.lua", address], capture_output=True, text=True, check=True
     ).stdout
-    (median,), (slow,) = (re.findall(rf"^ +{share}%\s+(\S+)$", output, re.M) for share in (50, 99))
+    (middle,), (slow,) = (re.findall(rf"^ +{share}%\s+(\S+)$", output, re.M) for share in (50, 99))
     (count,) = re.findall(r"(\d+) requests in", output)
     failed = re.findall(r"(Non-2xx.*|Socket errors.*)", output)
-    return f"median {median}, p99 {slow}, {int(count):,} searches in {seconds} s, {'; '.join(failed) or 'no errors'}"
+    return Load(middle, slow, int(count), seconds, failed)
 
 
 SCRIPT = """

@@ -275,13 +275,17 @@ def serve(
         str | None, typer.Option(help="Serve this target alone, with its own champion if it has one. Default: all.")
     ] = None,
     workers: Annotated[int, typer.Option(min=1, max=64, help="Processes that answer; each has its own index.")] = 1,
+    follow: Annotated[
+        str | None,
+        typer.Option(help="Address of a leader whose galleries are copied; QACONV_API_KEY is the key for it."),
+    ] = None,
 ) -> None:
     """Serve the champion: enrol, search and explain over HTTP, and a page at /."""
     with _exit_with_one_message():
         params = load_params()
         if target is not None:
             params.check_target(target)
-        _serving_commands().serve(params, host, port, state, keys, target, workers)
+        _serving_commands().serve(params, host, port, state, keys, target, workers, follow)
 
 
 @app.command()
@@ -289,7 +293,7 @@ def serve_key(
     name: Annotated[str, typer.Argument(help="Name of the key in the log.")],
     keys: Annotated[Path, typer.Option(help="File of hashed keys.")],
     scope: Annotated[
-        list[str], typer.Option(help="search, enrol, identify, review, delete or metrics; may be repeated.")
+        list[str], typer.Option(help="search, enrol, identify, review, delete, metrics or replicate; may be repeated.")
     ],
     target: Annotated[list[str] | None, typer.Option(help="Target; may be repeated. Default: all.")] = None,
 ) -> None:

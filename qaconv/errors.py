@@ -15,7 +15,7 @@ class InputError(ValueError):
 EXTRAS = {
     **dict.fromkeys(("jinja2", "matplotlib", "onnx", "onnx_ir", "onnxscript", "torch", "torchvision"), "train"),
     **dict.fromkeys(("boto3", "dvc", "mlflow", "prefect", "sqlalchemy"), "ops"),
-    **dict.fromkeys(("fastapi", "httpx", "hypercorn", "limits", "prometheus_client"), "serve"),
+    **dict.fromkeys(("fastapi", "httpx", "hypercorn", "msgpack", "prometheus_client"), "serve"),
     "timm": "timm",
     "av": "video",
     "ray": "ray",

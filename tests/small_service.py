@@ -59,3 +59,13 @@ def enrol(service: Service, count: int, person: str | None = None, first: int = 
 def find(service: Service, seed: int, only: Limits = ANY, top_k: int = 5) -> list[int]:
     (matches,) = service.search("mall", [Query([crop(seed)])], only, top_k).results
     return [match.id for match in matches]
+
+
+def switch_version(service: Service, version: str, model: ServedModel) -> None:
+    """Encode all stored crops with another version, then let it answer."""
+    until = service.encode_for(model)
+    loaded = service.load(version, model, until)
+    with service.changing:
+        service.encode_rest(model, until)
+        service.switch(loaded)
+    service.indexing.keep_only(model)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import httpx
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.trustedhost import TrustedHostMiddleware
@@ -16,7 +17,12 @@ from qaconv.serving.auth import Keys
 from qaconv.serving.database import Busy, DiskFull
 from qaconv.serving.middleware import RequestMiddleware
 from qaconv.serving.places import NotFound
-from qaconv.serving.routes import identities, operations, reviews, search, sightings, targets
+from qaconv.serving.replication.client import LIMITS
+from qaconv.serving.replication.follower import Follower, OutOfDate
+from qaconv.serving.replication.leader import Diverged, NoLeader
+from qaconv.serving.replication.passing import Passing, is_local
+from qaconv.serving.replication.shared_limit import SharedLimit
+from qaconv.serving.routes import identities, operations, replication, reviews, search, sightings, targets
 from qaconv.serving.service import Service
 
 MOST_FAULTS = 3  # of a body, that an answer names
@@ -24,7 +30,9 @@ LONGEST_FAULT = 300  # characters
 LONGEST_DETAIL = 1_000
 
 
-def create_app(service: Service, keys: Keys | None, requests_per_minute: int, host: str) -> FastAPI:
+def create_app(
+    service: Service, keys: Keys | None, requests_per_minute: int, host: str, follower: Follower | None = None
+) -> FastAPI:
     """Build the application.
 
     Args:
@@ -33,6 +41,7 @@ def create_app(service: Service, keys: Keys | None, requests_per_minute: int, ho
         requests_per_minute: limit for each key.
         host: address that it listens on. Without keys only this name and localhost are answered, so that a web page
             cannot reach the service under a name of its own (DNS rebinding).
+        follower: keeps the galleries a copy of a leader's. Default: they are this service's own.
     """
     app = FastAPI(
         title="QAConv Ops",
@@ -42,13 +51,22 @@ def create_app(service: Service, keys: Keys | None, requests_per_minute: int, ho
         redoc_url=None,
     )
     _answer_errors(app)
-    for routes in (targets, sightings, search, identities, reviews, operations):
+    limit = service.records.request_limit(requests_per_minute)
+    for routes in (targets, sightings, search, identities, reviews):
         routes.add_routes(app, service)
+    operations.add_routes(app, service, follower.check if follower else lambda: None)
+    replication.add_routes(app, service, limit)
     app.mount("/static", StaticFiles(directory=operations.PAGE), name="static")
+    client = httpx.AsyncClient(base_url=follower.url, limits=LIMITS) if follower else None
+    if follower and client:
+        app.add_middleware(Passing, follower=follower, client=client)
     if keys is None:
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=["localhost", "127.0.0.1", host])
-    limit = service.records.request_limit(requests_per_minute)
-    app.add_middleware(RequestMiddleware, keys=keys, limit=limit)
+    if follower and client:
+        shared = SharedLimit(limit, client, follower.link)
+        app.add_middleware(RequestMiddleware, keys=keys, limit=shared, is_counted=is_local)
+    else:
+        app.add_middleware(RequestMiddleware, keys=keys, limit=limit)
     return app
 
 
@@ -75,6 +93,9 @@ def _answer_errors(app: FastAPI) -> None:
     app.add_exception_handler(Full, answer(507, str))
     app.add_exception_handler(DiskFull, answer(507, str))
     app.add_exception_handler(Busy, answer(503, str))
+    app.add_exception_handler(OutOfDate, answer(503, str))
+    app.add_exception_handler(Diverged, answer(409, str))
+    app.add_exception_handler(NoLeader, answer(421, str))
     app.add_exception_handler(RequestValidationError, answer(422, invalid))
     app.add_exception_handler(Exception, answer(500, lambda error: "the service has failed; its log says more"))
 

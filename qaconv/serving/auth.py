@@ -22,7 +22,7 @@ from qaconv.files import file_version, locking, write_json
 
 log = logging.getLogger(__name__)
 
-Scope = Literal["search", "enrol", "identify", "delete", "review", "metrics"]
+Scope = Literal["search", "enrol", "identify", "delete", "review", "metrics", "replicate"]
 SCOPES: tuple[str, ...] = get_args(Scope)
 HEADER = "X-API-Key"
 NO_KEY = f"a key is missing or unknown; send it as {HEADER}"

@@ -28,9 +28,13 @@ from qaconv.serving import server
 from qaconv.serving.auth import add_key
 from qaconv.serving.bounds import LARGEST_BODY, MOST_PIXELS
 from qaconv.serving.fields import LARGEST_IMAGE
-from qaconv.serving.process import ServiceSettings, run_alone, run_worker, share_state
+from qaconv.serving.process import ServiceSettings, run_alone, run_worker
+from qaconv.serving.replication.client import LeaderClient
+from qaconv.serving.replication.follower import LeaderVersions, begin_following
+from qaconv.serving.replication.history import own_folder
+from qaconv.serving.replication.link import Link, write_link
 from qaconv.serving.storage import Records
-from qaconv.serving.telemetry import log_as_json
+from qaconv.serving.telemetry import count_over_workers, log_as_json
 from qaconv.serving.workers import run_workers
 
 log = logging.getLogger(__name__)
@@ -52,6 +56,7 @@ def serve(
     keys: Path | None,
     target: str | None = None,
     workers: int = 1,
+    follow: str | None = None,
 ) -> None:
     """Run the service until it is stopped.
 
@@ -63,25 +68,36 @@ def serve(
         keys: file of keys. None: no key is asked for; `host` must be this machine.
         target: the one to serve, with its own champion if it has one. Default: all.
         workers: number of processes that answer.
+        follow: address of the leader whose galleries are copied. Default: the galleries are this service's own.
 
     Raises:
         InputError: there is no champion, `keys` is missing, another process uses `state`, the galleries do not fit into
-            memory, or the port is taken.
+            memory, the port is taken, or `state` is no copy of the leader's galleries.
     """
     if keys is None and not _is_loopback(host):
         raise InputError(f"--host {host}: others can reach it, so --keys must name a file of keys")
-    settings = ServiceSettings(params, host, state, keys, target, workers)
+    if follow is not None:
+        _check_access("--follow", follow)
+        if target is not None:
+            raise InputError(f"--target {target}: is the leader's to say; --follow copies what it serves")
+    settings = ServiceSettings(params, host, state, keys, target, workers, follow)
     records = Records(state)  # first, as its lock keeps other services from all of the folder
     address = f"http://{host}:{port}/"
     try:
+        if follow is None:
+            own_folder(records)
+        else:
+            _begin_following(records, settings.versions, follow)
         if workers == 1:
             run_alone(settings, records, partial(server.listen, host, port), address)
         else:
             with server.listen(host, port) as listener:
-                share_state(settings)
+                count_over_workers(state / "metrics")
                 log.info("%d workers answer at %s", workers, address)
                 log_as_json()
                 run_workers(workers, partial(run_worker, settings), listener, records.folder_lock)
+        if follow is not None and Link(state).is_closed:
+            raise InputError(f"{state}: does not continue the gallery of {follow}; the log above says why")
     finally:
         records.close()
 
@@ -100,7 +116,7 @@ def enrol(target: str, url: str) -> None:
         InputError: the target is not prepared, the address or the key cannot be one, an image has too many bytes, or
             the service refuses or does not answer.
     """
-    _check_access(url)
+    _check_access("--url", url)
     manifest = Manifest.load(PREPARED / target)
     frame = manifest.split("gallery") if manifest.is_labelled else manifest.sightings()
     rows = frame.query(f"pid != {JUNK}").to_dict("records")
@@ -121,7 +137,7 @@ def export_reviews(target: str, url: str) -> None:
     Raises:
         InputError: the address or the key cannot be one, or the service refuses or does not answer.
     """
-    _check_access(url)
+    _check_access("--url", url)
     path = f"/v1/targets/{target}/reviews"
     rows: list[dict[str, Any]] = []
     with _open_client(url) as client:
@@ -140,14 +156,23 @@ def export_reviews(target: str, url: str) -> None:
     )
 
 
-def _check_access(url: str) -> None:
-    """Check the address of a service, and the key in the environment.
+def _begin_following(records: Records, versions: Path, url: str) -> None:
+    write_link(records.folder)
+    client = LeaderClient(url)
+    try:
+        begin_following(records, client, LeaderVersions(versions, client))
+    finally:
+        client.close()
+
+
+def _check_access(option: str, url: str) -> None:
+    """Check the address of a service, given by an option, and the key in the environment.
 
     Raises:
         InputError: one of them cannot be one.
     """
     if not re.fullmatch(r"https?://[^/?#\s]+/*", url):
-        raise InputError(f"--url must be the service's address, such as http://127.0.0.1:8000, got {url!r}")
+        raise InputError(f"{option} must be the service's address, such as http://127.0.0.1:8000, got {url!r}")
     key = os.environ.get("QACONV_API_KEY", "")
     if not (key.isascii() and key.isprintable()):
         raise InputError("QACONV_API_KEY: must be a key that `qaconv serve-key` has printed, got other characters")

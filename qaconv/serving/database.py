@@ -8,12 +8,31 @@ from pathlib import Path
 
 from qaconv.serving.stored_maps import TABLES
 
-KEPT = 1024  # deletions that are listed; they fit a page, so that a full disk does not stop a deletion
+KEPT = 1024  # deletions that are listed; they fit a page, so that a full disk does not stop a deletion. Also starts
+# The largest id that was ever given, and the number of the last deletion.
+ENDS = (
+    "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'sightings'), 0), "
+    "coalesce((SELECT max(number) FROM deletions), 0)"
+)
 LIST_DELETIONS = f"""
 CREATE TRIGGER IF NOT EXISTS list_deletion AFTER DELETE ON sightings BEGIN
     INSERT INTO deletions (sighting, target) VALUES (OLD.id, OLD.target);
     DELETE FROM deletions WHERE number <= (SELECT max(number) FROM deletions) - {KEPT};
 END;
+"""
+# The gallery's id, the starts of its service, and how far it is if it is a copy (replication/history.py).
+HISTORY = f"""
+CREATE TABLE IF NOT EXISTS gallery (one INTEGER PRIMARY KEY CHECK (one = 1), id TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS starts (
+    number INTEGER PRIMARY KEY, start TEXT NOT NULL UNIQUE, sighting INTEGER NOT NULL, deletion INTEGER NOT NULL
+);
+CREATE TABLE IF NOT EXISTS copy (
+    one INTEGER PRIMARY KEY CHECK (one = 1), gallery TEXT NOT NULL, start TEXT NOT NULL, sighting INTEGER NOT NULL,
+    deletion INTEGER NOT NULL
+);
+INSERT OR IGNORE INTO gallery SELECT 1, hex(randomblob(16));
+INSERT INTO starts (start, sighting, deletion) SELECT hex(randomblob(16)), * FROM ({ENDS});
+DELETE FROM starts WHERE number <= (SELECT max(number) FROM starts) - {KEPT};
 """
 SCHEMA = (
     """
@@ -32,6 +51,7 @@ CREATE TABLE IF NOT EXISTS deletions (number INTEGER PRIMARY KEY, sighting INTEG
     + "DROP TABLE IF EXISTS recalls;"
     + "CREATE TABLE recalls (number INTEGER PRIMARY KEY, target TEXT NOT NULL, recall REAL NOT NULL);"
     + TABLES
+    + HISTORY
 )
 PAGE_BYTES = 65536  # several rows fit a page, and a third less is written than with a smaller page for each map
 PRAGMAS = (

@@ -6,8 +6,10 @@ path: it may name a person.
 
 import logging
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from secrets import token_hex
+from typing import Protocol
 
 from prometheus_client import Counter, Histogram
 from starlette.responses import JSONResponse
@@ -15,13 +17,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from qaconv.serving.auth import ANYONE, HEADER, NO_KEY, Caller, Keys
 from qaconv.serving.bounds import LARGEST_BODY, WorkLimit, bound_answer, bound_body, too_large
-from qaconv.serving.request_limit import RequestLimit
 
 log = logging.getLogger("qaconv.requests")
 
 # Paths that need no key: the pages, their files, the OpenAPI document and two probes. Every other path needs one.
 OPEN_PATHS = frozenset({"/", "/identities", "/review", "/healthz", "/readyz", "/openapi.json"})
 OPEN_FOLDER = "/static/"
+FOLLOWERS_FOLDER = "/replication/"  # its routes, which need the scope replicate, have bounds of their own
 WORK_FOLDER = "/v1/"  # its routes are limited at once; probes and metrics are answered while they are all taken
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 OTHER = "other"  # label of a method or route that does not exist: labels are a closed set
@@ -42,6 +44,13 @@ SECONDS = Histogram(
 )
 
 
+class Limit(Protocol):
+    """Counts requests."""
+
+    async def wait_s(self, key: str) -> int | None:
+        """Count a request of a key. Return None if it is allowed, else seconds until another one may be."""
+
+
 class RequestMiddleware:
     """ASGI middleware for keys, limits, security headers, log and metrics.
 
@@ -49,12 +58,16 @@ class RequestMiddleware:
         app: the application.
         keys: the keys that are accepted. None: no key is asked for, for use on this machine alone.
         limit: of the requests of each key.
+        is_counted: whether requests for a path are counted here. Default: all are.
     """
 
-    def __init__(self, app: ASGIApp, keys: Keys | None, limit: RequestLimit) -> None:
+    def __init__(
+        self, app: ASGIApp, keys: Keys | None, limit: Limit, is_counted: Callable[[Scope], bool] = lambda scope: True
+    ) -> None:
         self._app = app
         self._keys = keys
         self._limit = limit
+        self._is_counted = is_counted
         self._work = WorkLimit()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -78,7 +91,7 @@ class RequestMiddleware:
             await bounded_send(message)
 
         try:
-            refusal = self._refusal(scope, caller)
+            refusal = await self._refusal(scope, caller)
             if refusal is None:
                 scope.setdefault("state", {})["caller"] = caller
                 with self._work.count(caller.name) if caller and _is_work(scope) else nullcontext():
@@ -99,14 +112,15 @@ class RequestMiddleware:
         key = dict(scope["headers"]).get(HEADER.lower().encode(), b"").decode("latin-1")
         return self._keys.caller(key) if key else None
 
-    def _refusal(self, scope: Scope, caller: Caller | None) -> JSONResponse | None:
+    async def _refusal(self, scope: Scope, caller: Caller | None) -> JSONResponse | None:
         if scope["http_version"] not in HTTP_VERSIONS:
             return JSONResponse({"detail": "the version of HTTP must be 1.0 or 1.1"}, 505)
         if scope["path"] in OPEN_PATHS or scope["path"].startswith(OPEN_FOLDER):
             return None
         if caller is None:
             return JSONResponse({"detail": NO_KEY}, 401)
-        if (wait := self._limit.wait_s(caller.name)) is not None:
+        is_counted = not _is_of_follower(scope, caller) and self._is_counted(scope)
+        if is_counted and (wait := await self._limit.wait_s(caller.name)) is not None:
             return JSONResponse({"detail": "too many requests"}, 429, {"Retry-After": str(wait)})
         length = dict(scope["headers"]).get(b"content-length", b"0")
         if length.isdigit() and int(length) > LARGEST_BODY:
@@ -131,6 +145,10 @@ class RequestMiddleware:
             "ms": round(1000 * seconds, 1),
         }
         log.info("%s %s %d", method, route, status, extra={"fields": fields})
+
+
+def _is_of_follower(scope: Scope, caller: Caller) -> bool:
+    return str(scope["path"]).startswith(FOLLOWERS_FOLDER) and "replicate" in caller.scopes
 
 
 def _is_work(scope: Scope) -> bool:

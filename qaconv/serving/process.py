@@ -1,10 +1,13 @@
 """Run the service in one process, or as one of several workers."""
 
 import logging
+import os
+import signal
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from multiprocessing import parent_process
 from pathlib import Path
 
 from threadpoolctl import threadpool_limits
@@ -17,14 +20,17 @@ from qaconv.serving.app import create_app
 from qaconv.serving.auth import Keys
 from qaconv.serving.index_keeper import IndexKeeper
 from qaconv.serving.model_updates import Champions, Housekeeping
-from qaconv.serving.request_limit import write_counts
+from qaconv.serving.replication.client import LeaderClient
+from qaconv.serving.replication.follower import Follower, FollowingThread, LeaderVersions
 from qaconv.serving.service import Service
-from qaconv.serving.state_folder import COUNTS
 from qaconv.serving.storage import Records
-from qaconv.serving.telemetry import collect_metrics, count_over_workers, log_as_json
+from qaconv.serving.telemetry import collect_metrics, log_as_json
 from qaconv.serving.version_switch import VersionSwitch
+from qaconv.serving.versions import VERSIONS, Versions
 
 log = logging.getLogger(__name__)
+
+FOLLOW_S = 1.0  # between two looks of a follower for its leader's version
 
 
 @dataclass(frozen=True)
@@ -38,6 +44,7 @@ class ServiceSettings:
         keys: file of keys. None: no key is asked for.
         target: the one to serve. None: all.
         workers: number of processes that answer.
+        follow: address of the leader whose galleries are copied. None: the galleries are this service's own.
     """
 
     params: Params
@@ -46,11 +53,17 @@ class ServiceSettings:
     keys: Path | None
     target: str | None
     workers: int
+    follow: str | None = None
+
+    @property
+    def versions(self) -> Path:
+        """Folder of the versions."""
+        return self.state / VERSIONS
 
     @property
     def champions(self) -> Champions:
-        """The versions in the state folder."""
-        return Champions(self.params.registry.model, self.state / "models", self.target)
+        """The versions in the state folder, which follow the registry."""
+        return Champions(self.params.registry.model, self.versions, self.target)
 
 
 def run_alone(settings: ServiceSettings, records: Records, listen: Callable[[], socket.socket], address: str) -> None:
@@ -65,20 +78,11 @@ def run_alone(settings: ServiceSettings, records: Records, listen: Callable[[], 
     Raises:
         InputError: see `commands.serve`.
     """
-    champions = settings.champions
-    version, model = _load_active(champions)
-    service = Service(records, settings.params.serve, version, model)
-    housekeeping = Housekeeping(service, partial(champions.follow, service), settings.params.serve.poll_s)
+    worker = _Worker(settings, records, 0)
     with listen() as listener:
-        log.info("%s version %s answers at %s", champions.name, version, address)
+        log.info("version %s answers at %s", worker.service.active.version, address)
         log_as_json()
-        _run(settings, service, housekeeping, {}, listener)
-
-
-def share_state(settings: ServiceSettings) -> None:
-    """Prepare the state folder for workers, which are started afterwards."""
-    write_counts(settings.state / COUNTS)
-    count_over_workers(settings.state / "metrics")
+        worker.run(listener)
 
 
 def run_worker(settings: ServiceSettings, number: int, listener: socket.socket, announce: Callable[[], None]) -> None:
@@ -95,47 +99,73 @@ def run_worker(settings: ServiceSettings, number: int, listener: socket.socket, 
     """
     log_as_json()
     records = Records(settings.state, is_shared=True)
-    champions = settings.champions
-    with records.lock("changing"):  # one downloads the first version, and none is replaced while it is loaded
-        version, model = _load_active(champions)
-        _, folder = champions.active
-    service = Service(records, settings.params.serve, version, model)
-    switch = VersionSwitch(champions, service, folder, number, settings.workers)
-    housekeeping = Housekeeping(service, switch.follow, settings.params.serve.poll_s)
-    announce()
     try:
-        more = {"versions": switch.prepare, "identities": service.identities.updates.start_asked}
-        _run(settings, service, housekeeping, more, listener)
+        worker = _Worker(settings, records, number)
+        announce()
+        worker.run(listener)
     finally:
         records.close()
 
 
-def _load_active(champions: Champions) -> tuple[str, ServedModel]:
-    if champions.have_active_version:
+class _Worker:
+    """One process of the service."""
+
+    def __init__(self, settings: ServiceSettings, records: Records, number: int) -> None:
+        self._settings = settings
+        client = LeaderClient(settings.follow) if settings.follow else None
+        versions = LeaderVersions(settings.versions, client) if client else settings.champions
+        with records.lock("changing"):  # one downloads the first version, and none is replaced while it is loaded
+            version, model = _load_active(versions)
+            _, folder = versions.active
+        self.service = Service(records, settings.params.serve, version, model)
+        self._switch = VersionSwitch(versions, self.service, folder, number, settings.workers)
+        self._follower = None
+        if client and isinstance(versions, LeaderVersions):
+            self._follower = Follower(self.service, client, versions, _end_service)
+
+    def run(self, listener: socket.socket) -> None:
+        """Answer requests, and do what is to be done in the background, until SIGTERM or SIGINT."""
+        settings, service = self._settings, self.service
+        collect_metrics(service, self._follower.link if self._follower else None)
+        keys = Keys(settings.keys) if settings.keys else None
+        app = create_app(service, keys, settings.params.serve.requests_per_minute, settings.host, self._follower)
+        threads = self._threads()
+        for thread in threads:
+            thread.start()
+        try:
+            with threadpool_limits(1):  # requests run in parallel, and more threads would wait for each other
+                server.run(app, listener, is_shared=service.records.is_shared)
+        finally:
+            for thread in threads:
+                thread.stop()
+            service.stop()
+
+    def _threads(self) -> list[Housekeeping | IndexKeeper | FollowingThread]:
+        """Return the threads; a follower leaves retention, identities and the registry to its leader."""
+        service, switch = self.service, self._switch
+        updates = service.identities.updates
+        if self._follower:
+            return [
+                Housekeeping(service, [partial(self._follower.follow_version, switch.follow)], FOLLOW_S),
+                IndexKeeper(service, {"versions": switch.prepare}),
+                FollowingThread(service, self._follower),
+            ]
+        calls = [service.delete_expired, updates.start_wanted, switch.follow]
+        return [
+            Housekeeping(service, calls, self._settings.params.serve.poll_s),
+            IndexKeeper(service, {"versions": switch.prepare, "identities": updates.start_asked}),
+        ]
+
+
+def _load_active(versions: Versions) -> tuple[str, ServedModel]:
+    if versions.have_active_version:
         use_store()  # which may be down
     else:
         connect()
-    return champions.active_version()
+    return versions.active_version()
 
 
-def _run(
-    settings: ServiceSettings,
-    service: Service,
-    housekeeping: Housekeeping,
-    more: Mapping[str, Callable[[], None]],
-    listener: socket.socket,
-) -> None:
-    """Answer requests, and do what is to be done in the background, until SIGTERM or SIGINT."""
-    collect_metrics(service)
-    keys = Keys(settings.keys) if settings.keys else None
-    app = create_app(service, keys, settings.params.serve.requests_per_minute, settings.host)
-    keeper = IndexKeeper(service, more)
-    housekeeping.start()
-    keeper.start()
-    try:
-        with threadpool_limits(1):  # requests run in parallel, and more threads would wait for each other
-            server.run(app, listener, is_shared=service.records.is_shared)
-    finally:
-        housekeeping.stop()
-        keeper.stop()
-        service.stop()
+def _end_service() -> None:
+    """End all processes of the service."""
+    parent = parent_process()
+    os.kill(parent.pid if parent and parent.pid else os.getpid(), signal.SIGTERM)

@@ -7,7 +7,7 @@ from qaconv.errors import InputError
 from qaconv.runtime.model import ServedModel
 from qaconv.serving.encoding import BATCH, CropEncoder
 from qaconv.serving.storage import Records
-from qaconv.serving.stored_maps import quantise_maps
+from qaconv.serving.stored_maps import pack_map, quantise_maps
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +45,14 @@ class Reencoding:
                 self._encode(model, missing)
                 after = missing[-1][0]
         return after
+
+    def encode_one(self, model: ServedModel, crop: bytes) -> bytes | None:
+        """Encode a crop as it is stored; None if it is refused."""
+        try:
+            maps = quantise_maps(self._encoder.encode(model, [crop]))
+        except InputError:
+            return None
+        return pack_map(maps.codes[0], maps.scales[0])
 
     def _encode(self, model: ServedModel, sightings: Sequence[tuple[int, bytes]]) -> None:
         """Encode crops, given with their ids. One that is refused, as by a stricter decoder, is left without a map."""

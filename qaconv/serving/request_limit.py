@@ -1,15 +1,12 @@
-"""Limit the requests of each key a minute, in one process or over all workers of a service."""
+"""Limit the requests of each key a minute, over all workers of a service and all machines of a gallery."""
 
 import math
 import time
 from hashlib import sha256
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple
 
 import numpy as np
-from limits import RateLimitItemPerMinute
-from limits.storage import MemoryStorage
-from limits.strategies import SlidingWindowCounterRateLimiter
 
 from qaconv.serving.state_folder import WorkersLock
 
@@ -18,36 +15,18 @@ COUNTED = 4096  # keys that are counted; a further one takes the place of that w
 COUNTS = np.dtype([("key", "S64"), ("minute", "<i8"), ("count", "<i4"), ("before", "<i4")])
 
 
-class RequestLimit(Protocol):
-    """Counts requests."""
+class Allowed(NamedTuple):
+    """How many requests may be answered, and seconds until there may be more."""
 
-    def wait_s(self, key: str) -> int | None:
-        """Count a request of a key. Return None if it is allowed, else seconds until another one may be."""
-
-
-class ProcessLimit:
-    """Counts the requests of one process.
-
-    Args:
-        per_minute: largest number for each key.
-    """
-
-    def __init__(self, per_minute: int) -> None:
-        self._limit = RateLimitItemPerMinute(per_minute)
-        self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
-
-    def wait_s(self, key: str) -> int | None:
-        """Count a request of a key; see RequestLimit."""
-        if self._limiter.hit(self._limit, key):
-            return None
-        return max(1, round(self._limiter.get_window_stats(self._limit, key).reset_time - time.time()))
+    requests: int
+    wait_s: int
 
 
-class WorkersLimit:
+class RequestLimit:
     """Counts the requests of all workers together, in a file that they have in memory.
 
-    As in ProcessLimit, those of the minute before count by the share of it that the last 60 seconds overlap. The file
-    has its whole size from the beginning, so that a full disk stops no request.
+    Those of the minute before count by the share of it that the last 60 seconds overlap. The file has its whole size
+    from the beginning, so that a full disk stops no request.
 
     Args:
         path: of the file, made by `write_counts`.
@@ -56,12 +35,12 @@ class WorkersLimit:
     """
 
     def __init__(self, path: Path, lock: WorkersLock, per_minute: int) -> None:
+        self.per_minute = per_minute
         self._counts = np.memmap(path, COUNTS, "r+")
         self._lock = lock
-        self._per_minute = per_minute
 
-    def wait_s(self, key: str) -> int | None:
-        """Count a request of a key; see RequestLimit."""
+    def take(self, key: str, wanted: int = 1) -> Allowed:
+        """Count some requests of a key, up to as many as are allowed."""
         digest = sha256(key.encode()).hexdigest().encode()
         with self._lock:
             minute, second = divmod(time.time(), MINUTE_S)
@@ -70,9 +49,15 @@ class WorkersLimit:
             _, last, count, before = self._counts[row].tolist() if len(rows) else (digest, 0, 0, 0)
             if last != minute:
                 count, before = 0, count if last == minute - 1 else 0
-            is_allowed = before * (1 - second / MINUTE_S) + count + 1 <= self._per_minute
-            self._counts[row] = digest, minute, count + is_allowed, before
-        return None if is_allowed else math.ceil(MINUTE_S - second)
+            left = math.floor(self.per_minute - before * (1 - second / MINUTE_S) - count)
+            allowed = max(0, min(wanted, left))
+            self._counts[row] = digest, minute, count + allowed, before
+        return Allowed(allowed, math.ceil(MINUTE_S - second))
+
+    async def wait_s(self, key: str) -> int | None:
+        """Count a request of a key. Return None if it is allowed, else seconds until another one may be."""
+        allowed = self.take(key)
+        return None if allowed.requests else allowed.wait_s
 
 
 def write_counts(path: Path) -> None:

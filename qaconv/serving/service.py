@@ -8,10 +8,8 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import astuple, replace
-from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
 
 from qaconv.config.operation import ServeConfig
 from qaconv.runtime.correspondences import Correspondence, correspondences
@@ -24,11 +22,11 @@ from qaconv.serving.identities.store import IdentityStore
 from qaconv.serving.identities.updates import IdentityUpdates
 from qaconv.serving.indexing import Indexing
 from qaconv.serving.messages import Answer, Enrolled, Limits, NewSighting, Query
-from qaconv.serving.places import NotFound, find_cameras, number_camera, place_limits, place_query, place_sightings
-from qaconv.serving.ranking import Request, rank_gallery
-from qaconv.serving.recall import RecallSamples, Sample
+from qaconv.serving.places import NotFound, number_camera, place_sightings
+from qaconv.serving.recall import RecallSamples
 from qaconv.serving.reencoding import Reencoding
 from qaconv.serving.reviews.store import ReviewStore
+from qaconv.serving.searching import Search, find_maps, find_stored, search_version
 from qaconv.serving.storage import DELETED, Records, Sighting
 
 log = logging.getLogger(__name__)
@@ -45,11 +43,12 @@ class Service:
         records: the sightings on disk.
         settings: memory, shortlist and retention.
         version: the model's number.
-        model: answers until `load_version` has another one ready.
+        model: answers until another one is ready.
 
     Attributes:
         changing: held while a worker changes the galleries or the version; searches do not wait for it.
         take_over: lets another version answer, if the workers have agreed on one.
+        fill_maps: fetches maps of a version that another machine has made, so that none is made twice.
         reviews: people's answers about pairs of sightings.
         identities: of people.
         clock: dates sightings, answers and changes.
@@ -63,6 +62,7 @@ class Service:
         self._reencoding = Reencoding(records, self._encoder)
         self.changing = records.lock("changing")
         self.take_over: Callable[[], None] = lambda: None
+        self.fill_maps: Callable[[ServedModel], None] = lambda model: None
         self._kept_time_s = records.last_time()
         self.clock = Clock(self._kept_time_s)
         self._searched_s = -LULL_S  # the last search
@@ -92,9 +92,8 @@ class Service:
     @property
     def active(self) -> ActiveVersion:
         """The version that answers, and its galleries, with all changes that any worker has committed."""
-        if self.records.is_shared:
-            self.take_over()
-            self._active.changes.catch_up()
+        self.take_over()
+        self._active.changes.catch_up()
         return self._active
 
     @active.setter
@@ -179,42 +178,15 @@ class Service:
             NotFound: unknown target, camera or sighting.
             InputError: an image is refused, or a camera or a time has another form than in the target's profile.
         """
+        wanted = Search(target, queries, only, top_k, threshold, even_odds)
         while True:
             active = self.active
-            answer = self._search(active, target, queries, only, top_k, threshold, even_odds)
+            answer, sample = search_version(active, self.records, self._encoder, self.settings.shortlist, wanted)
+            self._searched_s = time.monotonic()
+            self.recall.offer(target, sample)
             # Maps of an encoder are deleted soon after another one answers.
             if self.active.model.encoder_digest == active.model.encoder_digest:
                 return answer
-
-    def _search(
-        self,
-        active: ActiveVersion,
-        target: str,
-        queries: Sequence[Query],
-        only: Limits,
-        top_k: int,
-        threshold: float | None,
-        even_odds: bool,
-    ) -> Answer:
-        """Search with one version; see `search`."""
-        gallery, profile = active.find(target)
-        find_cameras(profile, [query.camid for query in queries if query.camid is not None])  # names all that it lacks
-        stored = [None if query.sighting is None else self._find_stored(target, query.sighting) for query in queries]
-        places = [place_query(profile, query, sighting) for query, sighting in zip(queries, stored, strict=True)]
-        searched = place_limits(profile, only)
-        maps = self._query_maps(active, queries)
-        default, source = active.model.threshold_of(target, even_odds=even_odds)
-        if threshold is None:
-            threshold = default
-        request = Request(target, searched, top_k, self.settings.shortlist, threshold, even_odds)
-        rank = partial(rank_gallery, active.model, gallery, request)
-        tasks = [
-            self._encoder.pool.submit(rank, place, query_maps) for place, query_maps in zip(places, maps, strict=True)
-        ]
-        answer = Answer(active.version, threshold, source, [task.result() for task in tasks])
-        self._searched_s = time.monotonic()
-        self.recall.offer(target, Sample(active.model, gallery, searched, maps[0]))
-        return answer
 
     def explain(self, target: str, query: Query, sighting: int, limit: int) -> list[Correspondence]:
         """Find the correspondences of a query and a sighting that change the logit most.
@@ -227,8 +199,9 @@ class Service:
         active.find(target)
         for stored in (query.sighting, sighting):
             if stored is not None:
-                self._find_stored(target, stored)
-        (query_map,), (gallery_map,) = self._query_maps(active, [query, Query(sighting=sighting)])
+                find_stored(self.records, target, stored)
+        both = [query, Query(sighting=sighting)]
+        (query_map,), (gallery_map,) = find_maps(active, self.records, self._encoder, both)
         return correspondences(query_map, gallery_map, active.model.head, limit)
 
     def sighting(self, target: str, sighting: int) -> Sighting:
@@ -237,7 +210,7 @@ class Service:
         Raises:
             NotFound: the target has no such sighting.
         """
-        stored = self._find_stored(target, sighting)
+        stored = find_stored(self.records, target, sighting)
         profile = self.active.model.profiles.get(target)
         return number_camera(profile, stored) if profile else stored
 
@@ -247,7 +220,7 @@ class Service:
         Raises:
             NotFound: the target has no such sighting.
         """
-        self._find_stored(target, sighting)
+        find_stored(self.records, target, sighting)
         crop = self.records.crop(sighting)
         if crop is None:  # deleted meanwhile
             raise NotFound(f"{target} has no sighting {sighting}")
@@ -273,9 +246,9 @@ class Service:
         ids = self.records.ids_of_person(target, person)
         if not ids:
             self.active.find(target)
-        return self.delete(target, ids)
+        return self.delete(ids)
 
-    def delete(self, target: str, ids: Sequence[int]) -> int:
+    def delete(self, ids: Sequence[int]) -> int:
         """Overwrite sightings on disk and in memory, and return their number.
 
         They are deleted a few at a time; if that fails, memory holds no more than the disk, and it can be repeated.
@@ -289,27 +262,22 @@ class Service:
                 self._active.changes.catch_up()
         return len(ids)
 
+    def encode_each(self, images: Sequence[bytes]) -> list[bytes | None]:
+        """Encode image files as they are stored, for the version that answers; None where one is refused."""
+        return [self._reencoding.encode_one(self._active.model, image) for image in images]
+
     def delete_expired(self) -> int:
         """Delete sightings that are older than their target's retention, and return their number."""
         now = self.clock.now()
         deleted = 0
         for target, days in self.settings.retention_days.items():
             if expired := self.records.ids_before(target, now - days * DAY_S):
-                deleted += self.delete(target, expired)
+                deleted += self.delete(expired)
                 log.info("%s: deleted %d sightings, kept for %g days", target, len(expired), days)
         if self._kept_time_s is None or abs(now - self._kept_time_s) > HOUR_S:
             self.records.keep_time(now)
             self._kept_time_s = now
         return deleted
-
-    def load_version(self, version: str, model: ServedModel) -> None:
-        """Encode every stored crop with another version, then let it answer; until then the present one answers."""
-        until = self.encode_for(model)
-        loaded = self.load(version, model, until)
-        with self.changing:
-            self.encode_rest(model, until)
-            self.switch(loaded)
-        self.indexing.keep_only(model)
 
     def encode_for(self, model: ServedModel) -> int:
         """Encode stored crops, and compute their vectors, for a version that does not answer yet.
@@ -317,15 +285,18 @@ class Service:
         Returns:
             Largest id up to which all sightings have a map, if their crops can be decoded.
         """
+        self.fill_maps(model)
         last = self._reencoding.encode_missing(model)
         for target in model.targets:
             self.indexing.prepare(model, target)
         until, _ = self.records.last_change()
+        self.fill_maps(model)
         self._reencoding.encode_missing(model, after=last)
         return until
 
     def encode_rest(self, model: ServedModel, until: int) -> None:
         """Encode the batch or two that were enrolled since `encode_for`, while nothing is enrolled."""
+        self.fill_maps(model)
         self._reencoding.encode_missing(model, after=until)
 
     def last_sighting(self) -> int:
@@ -371,19 +342,3 @@ class Service:
         """Pause work in the background after a piece of it, while sightings are enrolled or searched for."""
         if self._encoder.is_enrolling or time.monotonic() - self._searched_s < LULL_S:
             self._stopped.wait(PAUSES * worked_s)
-
-    def _find_stored(self, target: str, sighting: int) -> Sighting:
-        """Return one sighting as it was enrolled."""
-        stored = self.records.find(sighting)
-        if stored is None or stored.target != target:
-            raise NotFound(f"{target} has no sighting {sighting}")
-        return stored
-
-    def _query_maps(self, active: ActiveVersion, queries: Sequence[Query]) -> list[NDArray[np.float32]]:
-        """Return each query's maps [n, C, h, w]: a stored one, or those of new crops, which are encoded together."""
-        encoded = self._encoder.encode(active.model, [image for query in queries for image in query.images])
-        ends = np.cumsum([len(query.images) for query in queries])
-        return [
-            maps if query.sighting is None else active.map_of(self.records, query.sighting)[None]
-            for query, maps in zip(queries, np.split(encoded, ends[:-1]), strict=True)
-        ]

@@ -17,8 +17,9 @@ RESERVE_BYTES = 32 * 2**20  # more than the journal of one transaction
 SCARCE_BYTES = 4 * RESERVE_BYTES  # of free disk, below which a transaction may need the reserve
 GALLERIES, LOCK, RESERVE, COUNTS = "galleries.db", "lock", "reserve", "requests"  # names of files
 # Locks of the workers, each a file: one at a time writes to the file of galleries, changes galleries or the version,
-# changes identities, draws a sample to review, encodes stored crops, counts a request, and does the housekeeping.
-LOCKS = ("writing", "changing", "identities", "drawing", "encoding", "counting", "housekeeping")
+# changes identities, draws a sample to review, encodes stored crops, counts a request, reads the leader's changes, and
+# does the housekeeping.
+LOCKS = ("writing", "changing", "identities", "drawing", "encoding", "counting", "following", "housekeeping")
 
 
 def make_private(folder: Path) -> None:
@@ -68,6 +69,25 @@ class WorkersLock:
     def __exit__(self, *_: object) -> None:
         fcntl.flock(self._file, fcntl.LOCK_UN)
         self._threads.release()
+
+    @contextmanager
+    def attempt(self) -> Iterator[bool]:
+        """Hold the lock during a block if no other thread holds it; yield whether this one does."""
+        if not self._threads.acquire(blocking=False):
+            yield False
+            return
+        try:
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+                return
+            try:
+                yield True
+            finally:
+                fcntl.flock(self._file, fcntl.LOCK_UN)
+        finally:
+            self._threads.release()
 
     def try_to_keep(self) -> bool:
         """Take the lock until this process ends, if no other process has it; return whether this one has it."""

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from qaconv.errors import InputError
 from qaconv.runtime.quantise import Codes, dequantise
 from qaconv.serving.database import PAGE_BYTES, digest, open_reader, set_up, translated_errors
-from qaconv.serving.request_limit import ProcessLimit, RequestLimit, WorkersLimit
+from qaconv.serving.request_limit import RequestLimit, write_counts
 from qaconv.serving.state_folder import (
     COUNTS,
     GALLERIES,
@@ -85,6 +85,7 @@ class Records:
 
     Attributes:
         is_shared: the same.
+        folder: the same.
 
     Raises:
         InputError: another service uses the folder, or another program keeps the file locked.
@@ -94,9 +95,11 @@ class Records:
         make_private(folder)
         path = folder / GALLERIES
         self.is_shared = is_shared
-        self._folder = folder
+        self.folder = folder
         self._locks = {name: WorkersLock(folder, name) for name in LOCKS}
         self._folder_lock = None if is_shared else lock_folder(folder)
+        if not is_shared:
+            write_counts(folder / COUNTS)
         self._lock = threading.Lock()
         self._writing = self.lock("writing")
         with self._writing:  # else a worker that starts could occupy what a transaction of another one needs
@@ -124,9 +127,7 @@ class Records:
 
     def request_limit(self, per_minute: int) -> RequestLimit:
         """Return a limit of the requests of each key a minute, over all workers."""
-        if not self.is_shared:
-            return ProcessLimit(per_minute)
-        return WorkersLimit(self._folder / COUNTS, self._locks["counting"], per_minute)
+        return RequestLimit(self.folder / COUNTS, self._locks["counting"], per_minute)
 
     def last_change(self) -> tuple[int, int]:
         """Return the largest id of a sighting, and the number of the last deletion; 0 where there is none."""
@@ -150,6 +151,11 @@ class Records:
             ids = list(range(last - len(rows) + 1, last + 1))  # consecutive, as nothing else writes meanwhile
             insert_maps(connection, encoder, ids, maps)
         return ids
+
+    def existing(self, ids: Sequence[int]) -> list[int]:
+        """Return those of some ids that have a sighting."""
+        rows = self.read(f"SELECT id FROM sightings WHERE id IN ({','.join(str(int(sighting)) for sighting in ids)})")
+        return [sighting for (sighting,) in rows]
 
     def add_maps(self, ids: Sequence[int], encoder: str, maps: Codes) -> None:
         """Add another encoder's maps [n, S, C]; skip sightings that were deleted meanwhile."""

@@ -4,7 +4,7 @@ The key of a map is its encoder's number and its sighting in one integer, so tha
 """
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,10 +28,15 @@ MAPS = "SELECT sighting, map FROM codes WHERE key IN ({}) ORDER BY key"
 
 def insert_maps(connection: sqlite3.Connection, encoder: str, ids: Sequence[int], maps: Codes) -> None:
     """Add an encoder's maps; skip sightings that were deleted meanwhile."""
+    insert_packed_maps(connection, encoder, dict(zip(ids, map(pack_map, *maps), strict=True)))
+
+
+def insert_packed_maps(connection: sqlite3.Connection, encoder: str, maps: Mapping[int, bytes]) -> None:
+    """Add an encoder's maps, as bytes by sighting; skip sightings that were deleted meanwhile."""
     connection.execute("INSERT OR IGNORE INTO encoders (digest) VALUES (?)", (encoder,))
     connection.executemany(
         f"INSERT OR REPLACE INTO codes SELECT id + {BASE}, id, ? FROM sightings WHERE id = ?",
-        [(encoder, pack_map(*map_codes), sighting) for sighting, *map_codes in zip(ids, *maps, strict=True)],
+        [(encoder, data, sighting) for sighting, data in maps.items()],
     )
 
 

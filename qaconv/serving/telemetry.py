@@ -12,6 +12,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
+from qaconv.serving.replication.link import Link
 from qaconv.serving.service import Service
 
 WORKERS = "PROMETHEUS_MULTIPROC_DIR"  # which prometheus_client reads when it is imported
@@ -32,9 +33,9 @@ def count_over_workers(folder: Path) -> None:
     os.environ[WORKERS] = str(folder.absolute())
 
 
-def collect_metrics(service: Service) -> None:
-    """Add the service's metrics to those of the process."""
-    REGISTRY.register(_ServiceMetrics(service))
+def collect_metrics(service: Service, link: Link | None = None) -> None:
+    """Add the service's metrics, and those of its link to a leader, to those of the process."""
+    REGISTRY.register(_ServiceMetrics(service, link))
 
 
 def write_metrics(targets: frozenset[str] | None) -> bytes:
@@ -80,8 +81,9 @@ class _Json(logging.Formatter):
 
 
 class _ServiceMetrics(Collector):
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, link: Link | None) -> None:
         self._service = service
+        self._link = link
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         active = self._service.active
@@ -105,3 +107,10 @@ class _ServiceMetrics(Collector):
         model = GaugeMetricFamily("qaconv_model", "1 for the version that answers.", labels=["version"])
         model.add_metric([active.version], 1)
         yield model
+        if self._link is not None:
+            yield GaugeMetricFamily(
+                "qaconv_copy_age_seconds", "Since the copy had all that its leader had.", self._link.age_s
+            )
+            yield GaugeMetricFamily(
+                "qaconv_copy_missing_sightings", "Sightings that the copy lacks, at most.", self._link.missing
+            )

@@ -142,7 +142,7 @@ def test_every_pod_meets_the_restricted_standard_and_has_no_token_that_it_does_n
         json.loads((INFRA / f"k8s/workers/{pool}.json").read_text(encoding="utf-8")) for pool in ("cpu", "gpu")
     ]
     every_pod = [pod for thing in [*EVERY, *templates] for pod in pods(thing)]
-    assert len(every_pod) == 16
+    assert len(every_pod) == 17
     for pod in every_pod:
         context = pod["securityContext"]
         assert context["runAsNonRoot"] and context["seccompProfile"] == {"type": "RuntimeDefault"}
@@ -162,16 +162,41 @@ def test_pods_reach_only_what_a_network_policy_allows() -> None:
     assert outside == ["to-outside"] and not {"postgres", "s3", "mlflow", "triton"} & set(apps["values"])
 
 
-def test_the_galleries_have_one_pod_whose_volume_no_other_may_use() -> None:
+def test_the_galleries_have_one_leader_whose_volume_no_other_pod_may_use() -> None:
     of_galleries = [thing for thing in EVERY if thing["metadata"]["name"] == "galleries"]
     (service,) = (thing["spec"] for thing in of_galleries if thing["kind"] == "StatefulSet")
     (volume,) = (claim["spec"] for claim in service["volumeClaimTemplates"])
     assert service["replicas"] == 1 and volume["accessModes"] == ["ReadWriteOncePod"]
-    assert not [thing for thing in EVERY if thing["kind"] == "HorizontalPodAutoscaler"]
     (container,) = containers(service)
     assert container["command"][:2] == ["qaconv", "serve"] and "--keys" in container["command"]
     (ingress,) = (thing["spec"] for thing in of_galleries if thing["kind"] == "Ingress")
     assert [host["hosts"] for host in ingress["tls"]] == [[rule["host"]] for rule in ingress["rules"]]
+
+
+def test_followers_of_the_galleries_are_added_by_cpu_and_reach_the_leader_alone() -> None:
+    named = {(thing["kind"], thing["metadata"]["name"]): thing for thing in EVERY}
+    follower = named["StatefulSet", "galleries-follower"]["spec"]
+    (scaler,) = (thing["spec"] for thing in EVERY if thing["kind"] == "HorizontalPodAutoscaler")
+    assert scaler["scaleTargetRef"]["name"] == "galleries-follower"
+    assert follower["replicas"] == scaler["minReplicas"] > 1
+    # A copy of a machine that is removed would hold people who are deleted later.
+    assert set(follower["persistentVolumeClaimRetentionPolicy"].values()) == {"Delete"}
+    (container,) = containers(follower)
+    address = container["command"][container["command"].index("--follow") + 1]
+    leader = named["Service", "galleries-leader"]["spec"]
+    assert address == f"http://galleries-leader:{leader['ports'][0]['port']}"
+    pods_of = {name: named["StatefulSet", name]["spec"]["template"]["metadata"]["labels"] for name in (
+        "galleries", "galleries-follower",
+    )}  # fmt: skip
+    assert leader["selector"].items() <= pods_of["galleries"].items()
+    assert not leader["selector"].items() <= pods_of["galleries-follower"].items()
+    any_machine = named["Service", "galleries"]["spec"]["selector"].items()
+    assert all(any_machine <= labels.items() for labels in pods_of.values())
+    policies = {thing["metadata"]["name"]: thing["spec"] for thing in EVERY if thing["kind"] == "NetworkPolicy"}
+    leaders, followers = ({"podSelector": {"matchLabels": {"app": name}}} for name in pods_of)
+    assert [rule["from"] for rule in policies["galleries-leader"]["ingress"]] == [[followers]]
+    assert [rule["to"] for rule in policies["galleries-follower"]["egress"]] == [[leaders]]
+    assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"  # refuses while the copy is too old
 
 
 def test_the_compose_file_fits_the_specification() -> None:

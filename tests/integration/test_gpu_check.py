@@ -28,7 +28,7 @@ ABSENT = (
     "dvc",
     "fastapi",
     "httpx",
-    "limits",
+    "msgpack",
     "mlflow",
     "prefect",
     "prometheus_client",

@@ -21,8 +21,8 @@ TRACKED = "station"  # target whose sightings have tracks
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Return the address of a service with a few sightings at the mall, and a track at the station."""
+def addresses(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """Return addresses of a leader with a few sightings at the mall and a track at the station, and of a follower."""
     project = tmp_path_factory.mktemp("project")
     with working_in(project):
         write_registered_project(project)
@@ -30,12 +30,15 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             client.post(f"{MALL}/sightings", json=sightings(0, 6)).raise_for_status()
             tracked = [{"image": image(row), "camid": 0, "track": "walk 1" if row < 3 else None} for row in range(4)]
             client.post(f"/v1/targets/{TRACKED}/sightings", json={"sightings": tracked}).raise_for_status()
-            yield str(client.base_url)
+            leader = str(client.base_url)
+            with running(project, "--state", "copy", "--follow", leader) as (client, _):
+                yield {"leader": leader, "follower": str(client.base_url)}
 
 
-@pytest.fixture(params=["light", "dark"])
-def page(address: str, request: pytest.FixtureRequest) -> Iterator[WebDriver]:
-    with open_browser(address, request.param) as browser:
+@pytest.fixture(params=["light-leader", "dark-leader", "light-follower"])
+def page(addresses: dict[str, str], request: pytest.FixtureRequest) -> Iterator[WebDriver]:
+    scheme, machine = request.param.split("-")
+    with open_browser(addresses[machine], scheme) as browser:
         until(browser, "#stored img[src]", 6)
         yield browser
         assert browser_log(browser) == []
@@ -115,9 +118,10 @@ def press(page: WebDriver, key: str) -> str:
 
 
 def test_pairs_are_reviewed_by_the_keyboard_alone(
-    page: WebDriver, address: str, request: pytest.FixtureRequest
+    page: WebDriver, addresses: dict[str, str], request: pytest.FixtureRequest
 ) -> None:
-    reviewer = request.node.callspec.params["page"]  # each colour scheme reviews under a name of its own
+    reviewer = request.node.callspec.params["page"]  # each reviews under a name of its own
+    address = addresses[reviewer.split("-")[1]]
     page.get(f"{address}/review?target=mall")
     until(page, "#pair img[src]", 2)
     name = page.find_element(By.ID, "reviewer")

@@ -3,6 +3,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import ExitStack
 from io import BytesIO
 from pathlib import Path
 
@@ -95,11 +96,16 @@ def stored(client: httpx.Client) -> list[int]:
     return ids
 
 
-def test_the_service_fits_its_openapi_document(project: Path) -> None:
+@pytest.mark.parametrize("is_follower", [False, True], ids=["leader", "follower"])
+def test_the_service_fits_its_openapi_document(project: Path, is_follower: bool) -> None:
     key = add_key(project / "keys.json", "tester", SCOPES, None)
     (project / "schemathesis.toml").write_text(SCHEMATHESIS)
     (project / "hooks.py").write_text(HOOKS.format(images=[image(seed) for seed in range(5)], crops=MOST_CROPS))
-    with running(project, "--keys", "keys.json") as (client, _):
+    with ExitStack() as stack:
+        client, _ = stack.enter_context(running(project, "--keys", "keys.json"))
+        if is_follower:
+            options = "--state", "copy", "--follow", str(client.base_url)
+            client, _ = stack.enter_context(running(project, "--keys", "keys.json", *options, QACONV_API_KEY=key))
         client.headers["X-API-Key"] = key
         client.post(f"{MALL}/sightings", json=sightings(0, 3)).raise_for_status()
         command = [

@@ -10,7 +10,7 @@ from qaconv.serving.database import DiskFull
 from qaconv.serving.messages import NewSighting
 from qaconv.serving.places import NotFound
 from qaconv.serving.service import DAY_S, Service
-from tests.small_service import SETTINGS, crop, enrol, find, small_model, small_service
+from tests.small_service import SETTINGS, crop, enrol, find, small_model, small_service, switch_version
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def test_deleted_sightings_are_nowhere_in_the_files(service: Service, tmp_path: 
 
 def test_deleted_sightings_are_overwritten_in_memory(service: Service) -> None:
     ids = enrol(service, 3)
-    service.delete("mall", [ids[0]])
+    service.delete([ids[0]])
     gallery = service.active.galleries["mall"]
     slots, codes = gallery.maps._slots, gallery.maps._codes
     assert len(gallery) == 2 and gallery._ids[2] == 0 and not gallery._vectors.codes[2].any()
@@ -51,9 +51,9 @@ def test_sightings_of_a_target_without_a_profile_are_deleted_and_expire(tmp_path
     service = small_service(tmp_path, settings)
     ids = service.enrol("station", [NewSighting(crop(number), 0, person="ada") for number in range(3)]).ids
     ids += service.enrol("station", [NewSighting(crop(10 + number), 0) for number in range(2)]).ids
-    service.load_version("2", small_model(tmp_path / "new", targets=["mall"]))
+    switch_version(service, "2", small_model(tmp_path / "new", targets=["mall"]))
     assert service.delete_person("station", "ada") == 3
-    assert service.delete("station", [service.sighting("station", ids[3]).id]) == 1
+    assert service.delete([service.sighting("station", ids[3]).id]) == 1
     service.records._connection.execute("UPDATE sightings SET enrolled_s = 0")
     assert service.delete_expired() == 1 and service.records.count() == 0
     with pytest.raises(NotFound, match="unknown target 'station', allowed: mall"):
@@ -71,7 +71,7 @@ def test_a_deletion_that_fails_half_way_is_as_far_in_memory_as_on_disk_and_can_b
     kept = enrol(service, 1, first=5)
     delete = {
         "person": lambda: service.delete_person("mall", "ada"),
-        "sightings": lambda: service.delete("mall", old),
+        "sightings": lambda: service.delete(old),
         "retention": service.delete_expired,
     }[way]
     delete_on_disk = service.records.delete

@@ -9,7 +9,7 @@ import pytest
 from qaconv.runtime.shortlist import Landmarks
 from qaconv.serving.gallery import Gallery
 from qaconv.serving.service import Service
-from tests.small_service import SETTINGS, enrol, find, small_model, small_service
+from tests.small_service import SETTINGS, enrol, find, small_model, small_service, switch_version
 
 FEWEST, LANDMARKS = 20, 8
 SHORT = SETTINGS.model_copy(update={"shortlist": 5})
@@ -103,7 +103,7 @@ def test_deleted_landmarks_are_nowhere_and_are_chosen_again(service: Service, tm
     enrol(service, 10, first=70)
     ((vector,),) = service.records.query("SELECT vector FROM vectors WHERE sighting = ?", chosen[0])
     assert vector in (tmp_path / "state/galleries.db").read_bytes()
-    service.delete("mall", chosen[:1])
+    service.delete(chosen[:1])
     assert vector not in (tmp_path / "state/galleries.db").read_bytes()
     assert gallery.landmarks is not None and len(gallery.landmarks) == LANDMARKS - 1
     assert chosen[0] not in gallery._landmark_ids
@@ -112,7 +112,7 @@ def test_deleted_landmarks_are_nowhere_and_are_chosen_again(service: Service, tm
     landmarks = mall(service).landmarks
     assert landmarks is not None and len(landmarks) == LANDMARKS - 1
     assert service.records.query("SELECT * FROM vectors WHERE sighting = ?", chosen[0]) == []
-    service.delete("mall", chosen[1:2])
+    service.delete(chosen[1:2])
     service.update_index()
     landmarks = mall(service).landmarks
     assert (
@@ -124,7 +124,7 @@ def test_a_new_version_has_its_vectors_before_it_answers_and_the_old_ones_are_de
     service: Service, tmp_path: Path
 ) -> None:
     service.update_index()
-    service.load_version("2", small_model(tmp_path / "new", "another encoder"))
+    switch_version(service, "2", small_model(tmp_path / "new", "another encoder"))
     assert mall(service).landmarks is not None and mall(service).count_without_vector() == 0
     assert stored_vectors(service) == [FEWEST]
     assert len(service.records.query("SELECT * FROM landmark_sets")) == 1
@@ -151,7 +151,7 @@ def test_a_sample_of_searches_is_done_exactly_and_its_recall_is_known(service: S
     assert (target, count) == ("mall", 1) and 0 < recall <= 0.5 + 0.01  # a shortlist of 5 holds at most half of ten
     service.recall._due_s.clear()
     find(service, 0)
-    service.load_version("2", small_model(tmp_path / "new", "another encoder"))
+    switch_version(service, "2", small_model(tmp_path / "new", "another encoder"))
     service.measure_recall()
     assert service.recall.means()["mall"][1] == 1  # the sample was of another version
 
@@ -173,7 +173,7 @@ def test_searches_go_on_while_vectors_are_computed_and_sightings_come_and_go(ser
     for first in range(100, 200, 20):
         ids = enrol(service, 20, first=first)
         service.update_index()
-        service.delete("mall", ids[::2])
+        service.delete(ids[::2])
     stop.set()
     searching.join()
     assert not faults

@@ -10,8 +10,15 @@ from qaconv.serving.model_updates import Champions
 from qaconv.serving.places import NotFound
 from qaconv.serving.service import Service
 from qaconv.serving.storage import Records
+from qaconv.serving.version_switch import VersionSwitch
 from tests.small_service import SETTINGS, crop, small_model
 from tests.tracked_projects import adapt, retrain, write_project
+
+
+def follow(champions: Champions, service: Service) -> bool:
+    """Look for a new champion once, as the one process of a service."""
+    switch = VersionSwitch(champions, service, champions.active[1], 0, 1)
+    return switch.follow()
 
 
 def test_the_service_follows_a_promotion_and_a_rollback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -24,13 +31,13 @@ def test_the_service_follows_a_promotion_and_a_rollback(tmp_path: Path, monkeypa
     assert service.active.version == "1"
 
     retrain(params, {"station": 0.75, "mall": 0.5})
-    assert champions.follow(service)
+    assert follow(champions, service)
     assert service.active.version == "2"
 
     rollback("qaconv", "2", "confuses twins")
-    assert champions.follow(service)
+    assert follow(champions, service)
     assert service.active.version == "1"
-    assert not champions.follow(service)
+    assert not follow(champions, service)
 
 
 def test_a_sites_service_follows_its_own_champion_and_without_one_that_for_all(
@@ -47,7 +54,7 @@ def test_a_sites_service_follows_its_own_champion_and_without_one_that_for_all(
         service.active.find("mall")
 
     adapt(params)
-    assert station.follow(service) and not station.follow(service)
+    assert follow(station, service) and not follow(station, service)
     assert (service.active.version, list(service.active.galleries)) == ("2", ["station"])
     assert mall.active_version()[0] == "1"
     assert Champions("qaconv", tmp_path / "station/served", "station").active_version()[0] == "2"
@@ -85,10 +92,10 @@ def test_the_same_number_in_another_registry_is_another_version(
 ) -> None:
     champions, service = start(tmp_path, monkeypatch)
     (sighting,) = service.enrol("mall", [NewSighting(crop(0), 0)]).ids
-    assert not champions.follow(service)
+    assert not follow(champions, service)
 
     SmallRegistry("other", monkeypatch)
-    assert champions.follow(service) and not champions.follow(service)
+    assert follow(champions, service) and not follow(champions, service)
     one, other = (small_model(tmp_path / name, name).encoder_digest for name in ("one", "other"))
     assert service.active.model.encoder_digest == other
     assert service.records.map_of(sighting, other, (3, 2, 1)) is not None
@@ -103,7 +110,7 @@ def test_a_version_that_is_known_by_its_number_alone_answers_until_the_champion_
     (tmp_path / "served/in_charge.json").write_text('{"version": "1"}')
     champions, service = start(tmp_path, monkeypatch)
     assert service.active.model.encoder_digest == before
-    assert champions.follow(service) and not champions.follow(service)
+    assert follow(champions, service) and not follow(champions, service)
     assert service.active.model.encoder_digest == small_model(tmp_path / "one", "one").encoder_digest
     assert not (tmp_path / "served/1").exists()
 
@@ -122,11 +129,11 @@ def test_a_damaged_version_is_named_and_the_present_one_stays_until_it_is_repair
     Damaged("other", monkeypatch)
     for _ in range(2):
         with pytest.raises(InputError, match=r"qaconv version 1 cannot be served: .*mall\.json"):
-            champions.follow(service)
+            follow(champions, service)
     assert service.active is present
     assert [path.name for path in (tmp_path / "served").iterdir() if path.is_dir()] == ["1-one"]
     SmallRegistry("other", monkeypatch)
-    assert champions.follow(service)
+    assert follow(champions, service)
 
 
 def test_a_damaged_version_next_to_the_galleries_is_refused_with_what_to_delete(

@@ -15,7 +15,7 @@ from qaconv.serving.service import Service
 from qaconv.serving.storage import Sighting
 from qaconv.times import UNIX_EPOCH
 from qaconv.tlift import TLiftProfile
-from tests.small_service import ANY, SETTINGS, crop, small_model, small_service, text
+from tests.small_service import ANY, SETTINGS, crop, small_model, small_service, switch_version, text
 
 MALL = "/v1/targets/mall"
 NAMES = {0: "hall", 1: "lift", 2: "roof"}
@@ -40,7 +40,7 @@ def service(tmp_path: Path) -> Service:
 def load_version(service: Service, folder: Path, **changes: Any) -> None:
     model = small_model(folder)
     model.profiles["mall"] = replace(model.profiles["mall"], **changes)
-    service.load_version("2", model)
+    switch_version(service, "2", model)
 
 
 def web(service: Service) -> TestClient:

@@ -14,7 +14,7 @@ from qaconv.serving.service import Service
 from qaconv.serving.stored_maps import quantise_maps
 from qaconv.tlift.calibration import Calibration
 from qaconv.tlift.probability import MatchOdds
-from tests.small_service import ANY, SETTINGS, crop, enrol, small_model, small_service
+from tests.small_service import ANY, SETTINGS, crop, enrol, small_model, small_service, switch_version
 
 
 @pytest.fixture
@@ -137,7 +137,7 @@ def test_a_camera_that_the_new_versions_profile_lacks_is_matched_without_time_an
     ids = enrol(service, 30)
     model = small_model(tmp_path / "new")
     model.profiles["mall"] = replace(model.profiles["mall"], camids=(0, 1))
-    service.load_version("2", model)
+    switch_version(service, "2", model)
     assert "mall: the profile of version 2 lacks the cameras [2]" in caplog.text
     lost, kept = ids[2], ids[1]  # at cameras 2 and 1
     (timed,) = service.search("mall", [Query([crop(100)], camid=0, time_s=200.0)], ANY, 30).results

@@ -15,7 +15,7 @@ from qaconv.serving.messages import Enrolled, Limits, NewSighting, Query
 from qaconv.serving.places import NotFound
 from qaconv.serving.service import Service
 from qaconv.serving.stored_maps import quantise_maps
-from tests.small_service import ANY, SETTINGS, crop, enrol, find, small_model, small_service
+from tests.small_service import ANY, SETTINGS, crop, enrol, find, small_model, small_service, switch_version
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def corrupt(service: Service, *ids: int) -> None:
 def test_a_restart_finds_enrolled_sightings_and_no_deleted_ones(tmp_path: Path) -> None:
     service = small_service(tmp_path)
     ids = enrol(service, 6)
-    service.delete("mall", ids[:2])
+    service.delete(ids[:2])
     before = find(service, 4)
     service.records.close()
     assert find(small_service(tmp_path), 4) == before
@@ -85,7 +85,7 @@ def test_a_new_version_answers_once_all_crops_are_encoded_and_searches_never_sto
 
     searching = threading.Thread(target=keep_searching)
     searching.start()
-    service.load_version("2", small_model(tmp_path / "new", "another encoder"))
+    switch_version(service, "2", small_model(tmp_path / "new", "another encoder"))
     while "2" not in versions and searching.is_alive():
         time.sleep(0.01)
     stop.set()
@@ -96,7 +96,7 @@ def test_a_new_version_answers_once_all_crops_are_encoded_and_searches_never_sto
 
 def test_sightings_enrolled_after_a_change_of_versions_are_found_with_the_old(service: Service, tmp_path: Path) -> None:
     before = enrol(service, 2)
-    service.load_version("2", small_model(tmp_path / "new", "another encoder"))
+    switch_version(service, "2", small_model(tmp_path / "new", "another encoder"))
     service.records.forget_other_encoders(service.active.model.encoder_digest)
     after = enrol(service, 2, first=2)
     assert sorted(find(service, 0)) == before + after
@@ -120,7 +120,7 @@ def test_a_stored_crop_that_is_refused_stops_no_new_version_and_no_start(
     ids = enrol(service, 6)
     corrupt(service, *ids[1:4])
     model = small_model(tmp_path / "new", "another encoder")
-    service.load_version("2", model)
+    switch_version(service, "2", model)
     assert service.active.version == "2" and not service.reencoding
     assert sorted(find(service, 0)) == [ids[0], *ids[4:]]
     assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == [
@@ -139,7 +139,7 @@ def test_an_error_while_crops_are_encoded_again_ends_the_encoding(
     enrol(service, 2)
     monkeypatch.setattr(service.records, "add_maps", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        service.load_version("2", small_model(tmp_path / "new", "another encoder"))
+        switch_version(service, "2", small_model(tmp_path / "new", "another encoder"))
     assert not service.reencoding and service.active.version == "1"
 
 
@@ -150,7 +150,7 @@ def test_sightings_of_a_target_without_a_profile_take_no_room_before_and_after_a
     service.enrol("station", [NewSighting(crop(number), 0) for number in range(3)])
     model = small_model(tmp_path / "new", targets=["mall"])
     monkeypatch.setattr("qaconv.serving.active_version.SIGHTING_BYTES", 2**20 // 8)  # room for two
-    service.load_version("2", model)
+    switch_version(service, "2", model)
     enrol(service, 2)
     with pytest.raises(Full, match="2 sightings are stored; serve.memory_mb has room for 2"):
         enrol(service, 1, first=5)
@@ -176,7 +176,7 @@ def test_an_equal_sighting_is_stored_once_and_any_difference_makes_another(servi
     assert service.enrol("mall", [*others, first, others[2]]) == Enrolled([2, 3, 4, 5, 1, 4], known=2)
     assert service.enrol("station", [first]).known == 0
     assert len(service.active.galleries["mall"]) == 5
-    service.delete("mall", [1])
+    service.delete([1])
     assert service.enrol("mall", [first]) == Enrolled([7], known=0)
 
 

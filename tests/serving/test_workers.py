@@ -18,7 +18,7 @@ from qaconv.runtime.shortlist import LANDMARKS
 from qaconv.serving import database, indexing
 from qaconv.serving.model_updates import Champions
 from qaconv.serving.places import NotFound
-from qaconv.serving.request_limit import WorkersLimit, write_counts
+from qaconv.serving.request_limit import RequestLimit, write_counts
 from qaconv.serving.service import Service
 from qaconv.serving.state_folder import LOCKS, WorkersLock
 from qaconv.serving.storage import Records
@@ -73,7 +73,7 @@ def test_each_worker_finds_at_once_what_another_enrolled_and_none_finds_what_ano
     one, other = services
     ids = enrol(one, 5)
     assert sorted(find(other, 0)) == ids and find(other, 0)[0] == find(one, 0)[0]
-    assert other.delete("mall", ids[:2]) == 2
+    assert other.delete(ids[:2]) == 2
     assert sorted(find(one, 0)) == ids[2:] == sorted(find(other, 0))
     more = enrol(other, 3, first=100)
     assert sorted(find(one, 0, top_k=9)) == [*ids[2:], *more]
@@ -83,7 +83,7 @@ def test_a_deletion_overwrites_the_memory_of_every_worker(services: list[Service
     one, other = services
     (sighting, _) = enrol(one, 2)
     assert find(other, 0)  # its map is in the other's memory too
-    one.delete("mall", [sighting])
+    one.delete([sighting])
     for service in services:
         service.update_index()
         gallery = service.active.galleries["mall"]
@@ -97,7 +97,7 @@ def test_a_worker_that_missed_more_deletions_than_are_listed_finds_none_of_them(
     one, other = services
     kept, *deleted = enrol(one, 9)
     assert len(find(other, 0, top_k=9)) == 9
-    one.delete("mall", deleted)
+    one.delete(deleted)
     with one.records.transaction() as connection:
         connection.execute("DELETE FROM deletions WHERE number < 5")
     assert find(other, 0, top_k=9) == [kept]
@@ -108,7 +108,7 @@ def test_the_last_deletions_alone_are_listed(services: list[Service]) -> None:
     with one.records.transaction() as connection:
         connection.execute("DROP TRIGGER list_deletion")
     one.records._connection.executescript(database.LIST_DELETIONS.replace(str(database.KEPT), "4"))
-    one.delete("mall", enrol(one, 9))
+    one.delete(enrol(one, 9))
     assert len(one.records.deletions(0)) == 4 and find(other, 0) == []
 
 
@@ -153,7 +153,7 @@ def test_all_workers_answer_with_a_new_version_from_the_same_moment(
         time.sleep(0.01)
     assert announced and {service.active.version for service in services} == {"1"}
     ids += enrol(services[1], 2, first=50)  # has no map of the new version yet
-    services[1].delete("mall", ids[:1])
+    services[1].delete(ids[:1])
     workers[1].switch.prepare()  # a worker does so every second
     following.join(30)
     assert {service.active.version for service in services} == {"2"}
@@ -165,7 +165,7 @@ def test_all_workers_answer_with_a_new_version_from_the_same_moment(
         (encoder,)
     ] * len(ids[1:])
     workers[1].switch.prepare()
-    assert [path.name for path in workers[0].switch._champions.folder.iterdir() if path.is_dir()] == ["2-two"]
+    assert [path.name for path in workers[0].switch._versions.folder.iterdir() if path.is_dir()] == ["2-two"]
 
 
 def test_a_worker_that_was_not_ready_loads_the_new_version_before_it_answers(
@@ -247,7 +247,7 @@ with records.transaction() as connection:
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == -signal.SIGKILL
     assert (tmp_path / "state/galleries.db-journal").stat().st_size > 1 << 16
     assert sorted(find(services[1], 0)) == ids and services[0].records.count() == 2
-    services[1].delete("mall", ids[:1])
+    services[1].delete(ids[:1])
     with pytest.raises(NotFound):
         services[0].sighting("mall", ids[0])
 
@@ -258,15 +258,15 @@ def test_a_minutes_requests_of_a_key_are_counted_over_all_workers(
     now_s = [6000.0]
     monkeypatch.setattr("qaconv.serving.request_limit.time.time", lambda: now_s[0])
     write_counts(tmp_path / "requests")
-    limits = [WorkersLimit(tmp_path / "requests", WorkersLock(tmp_path, LOCKS[0]), 5) for _ in range(2)]
+    limits = [RequestLimit(tmp_path / "requests", WorkersLock(tmp_path, LOCKS[0]), 5) for _ in range(2)]
 
     def allowed(key: str, count: int) -> int:
-        return sum(limits[number % 2].wait_s(key) is None for number in range(count))
+        return sum(limits[number % 2].take(key).requests for number in range(count))
 
     assert allowed("desk", 9) == 5 and allowed("door", 2) == 2
-    assert limits[0].wait_s("desk") == 60
+    assert limits[0].take("desk") == (0, 60)
     now_s[0] += 60 + 30  # half of the minute before counts, 2.5
-    assert allowed("desk", 9) == 2 and limits[1].wait_s("desk") == 30
+    assert allowed("desk", 9) == 2 and limits[1].take("desk") == (0, 30)
     now_s[0] += 300
     assert allowed("desk", 9) == 5
     assert (tmp_path / "requests").stat().st_mode & 0o777 == 0o600

@@ -1,5 +1,6 @@
 """The page, the probes and the metrics."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -19,13 +20,19 @@ UNREADABLE = "the galleries cannot be read"
 DISK_FULL = "the disk is full: new sightings are refused; searches and deletions go on"
 LARGEST_ENROLMENT = 2 * LARGEST_BODY  # bytes of crops, and of their maps
 NOT_READY: Responses = {
-    503: {"model": schemas.Problem, "description": "The galleries cannot be read, or the disk is full."}
+    503: {"model": schemas.Problem, "description": "The galleries cannot be read or are too old, or the disk is full."}
 }
 METRICS: Responses = {200: {"content": {"text/plain": {}}}}
 
 
-def add_routes(app: FastAPI, service: Service) -> None:
-    """Add the page, `/healthz`, `/readyz` and `/metrics`."""
+def add_routes(app: FastAPI, service: Service, check: Callable[[], None]) -> None:
+    """Add the page, `/healthz`, `/readyz` and `/metrics`.
+
+    Args:
+        app: the application.
+        service: whose.
+        check: raises where the galleries are a copy that is too old to answer from.
+    """
 
     @app.get("/healthz")
     async def healthz() -> schemas.Health:
@@ -34,7 +41,8 @@ def add_routes(app: FastAPI, service: Service) -> None:
 
     @app.get("/readyz", responses=NOT_READY)
     def readyz() -> schemas.Health:
-        """Answer if the galleries can be read, the disk has room for a large enrolment, and a model is loaded."""
+        """Answer if the galleries can be read and are up to date, the disk has room, and a model is loaded."""
+        check()
         try:
             service.records.count()
             room = service.records.room()

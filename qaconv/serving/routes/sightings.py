@@ -77,7 +77,7 @@ def _add_deletion(app: FastAPI, service: Service) -> None:
     @app.delete(f"{PREFIX}/sightings/{{sighting}}", responses=responses, dependencies=delete)
     def delete_sighting(target: Target, sighting: fields.Id) -> schemas.Deleted:
         """Overwrite one sighting's crop and map."""
-        return schemas.Deleted(deleted=service.delete(target, [service.sighting(target, sighting).id]))
+        return schemas.Deleted(deleted=service.delete([service.sighting(target, sighting).id]))
 
     @app.delete(f"{PREFIX}/people/{{person}}", responses=responses, dependencies=delete)
     def delete_person(target: Target, person: fields.Person) -> schemas.Deleted:

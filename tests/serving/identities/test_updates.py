@@ -27,7 +27,7 @@ from tests.small_identities import (
     update,
     wait,
 )
-from tests.small_service import small_service
+from tests.small_service import small_service, switch_version
 
 ANYONE = Wanted()
 
@@ -103,7 +103,7 @@ def test_deleted_sightings_leave_neither_identity_nor_edge_nor_change_in_the_fil
     digest = service.identities.state("mall")[0].edges_of
     service.identities._store.add_edges("mall", digest, [], [Edge(ids[0], ids[1], odds)])
     assert_bytes(tmp_path, odds, present=True)
-    service.delete("mall", [ids[0], ids[1], ids[3], ids[4]])
+    service.delete([ids[0], ids[1], ids[3], ids[4]])
     assert_bytes(tmp_path, odds, present=False)
     store = service.identities._store
     assert groups(service) == [[ids[2], ids[5]]]
@@ -127,7 +127,7 @@ def test_on_a_full_disk_edges_are_deleted_a_few_at_a_time_and_are_found_again_if
     wait(service)
     assert stored.edges("mall") == before
     monkeypatch.setattr(service.records, "is_nearly_full", lambda: True)
-    service.delete("mall", ids[:8])
+    service.delete(ids[:8])
     assert stored.edges("mall") == []
 
 
@@ -149,7 +149,7 @@ def test_retention_ends_the_identities_of_expired_sightings(service: Service, mo
 def test_a_number_is_never_given_again(service: Service) -> None:
     ids = enrol_people(service, 3)
     update(service)
-    service.delete("mall", ids)
+    service.delete(ids)
     enrol_people(service, 3, first=3)
     update(service)
     assert set(identities(service).values()) == {4, 5, 6}
@@ -172,7 +172,7 @@ def test_a_new_version_computes_identities_again_and_keeps_the_numbers(
     enrol_people(service, 9)
     update(service)
     before = identities(service)
-    service.load_version("2", fitted_again(colour_model(tmp_path / "new", encoder)))
+    switch_version(service, "2", fitted_again(colour_model(tmp_path / "new", encoder)))
     assert identities(service) == before
     service.identities.updates.start_wanted()
     wait(service)
@@ -187,7 +187,7 @@ def test_a_version_that_begins_to_answer_during_an_update_ends_it_without_mixing
 
     def find_and_change(*arguments: object) -> list[Edge]:
         if service.active.version == "1":
-            service.load_version("2", colour_model(tmp_path / "new", "another encoder"))
+            switch_version(service, "2", colour_model(tmp_path / "new", "another encoder"))
         return find_edges(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(updates, "find_edges", find_and_change)
@@ -205,7 +205,7 @@ def test_merges_and_splits_hold_through_updates_and_say_who_asked(service: Servi
     assert service.identities.split("mall", 3, [ids[5]], "desk") == 4
     expected = {ids[0]: 1, ids[1]: 1, ids[2]: 3, ids[3]: 1, ids[4]: 1, ids[5]: 4}
     assert identities(service) == expected
-    service.load_version("2", fitted_again(colour_model(tmp_path / "new")))
+    switch_version(service, "2", fitted_again(colour_model(tmp_path / "new")))
     update(service)
     assert identities(service) == expected
     changes = service.identities.show("mall", 1)[1] + service.identities.show("mall", 3)[1]

@@ -17,7 +17,7 @@ from qaconv.serving.places import NotFound
 from qaconv.serving.reviews.reviews import Answered, Reviews
 from qaconv.serving.reviews.store import Source
 from qaconv.serving.service import Service
-from tests.small_service import SETTINGS, calibrate_gently, crop, enrol, small_model, small_service
+from tests.small_service import SETTINGS, calibrate_gently, crop, enrol, small_model, small_service, switch_version
 
 MALL = "/v1/targets/mall"
 
@@ -144,7 +144,7 @@ def test_weights_of_answered_pairs_add_up_to_all_candidates_of_their_strata(revi
 def test_another_version_draws_again_and_keeps_the_answers(service: Service, reviews: Reviews, tmp_path: Path) -> None:
     pair = pairs(reviews)[0]
     answer(reviews, pair, "same")
-    service.load_version("2", small_model(tmp_path / "new"))
+    switch_version(service, "2", small_model(tmp_path / "new"))
     task = reviews.next("mall", "ada", 100)
     assert (task.draw.version, task.draw.draw, task.answered) == ("2", 2, 0)
     ((review, stratum_pairs, _),) = reviews.page("mall", 0, 9, disputed=False)
@@ -174,14 +174,14 @@ def test_a_pair_and_its_answers_end_with_either_sighting(tmp_path: Path, way: st
     for pair in asked:
         answer(reviews, pair, "same", "ada-lovelace")
     if way == "sighting":
-        service.delete("mall", [gone])
+        service.delete([gone])
     else:
         service.records._connection.execute("UPDATE sightings SET enrolled_s = 0 WHERE id = ?", (gone,))
         assert service.delete_expired() == 1
     left = [(review.first, review.second) for review, _, _ in reviews.page("mall", 0, 100, disputed=False)]
     assert sorted(left) == sorted(pair for pair in asked if gone not in pair)
     assert all(gone not in (pair.first, pair.second) for _, pair in service.reviews.pairs(1))
-    service.delete("mall", [sighting.id for sighting in service.page("mall", 0, 100)])
+    service.delete([sighting.id for sighting in service.page("mall", 0, 100)])
     assert b"ada-lovelace" not in (tmp_path / "state" / "galleries.db").read_bytes()
 
 
