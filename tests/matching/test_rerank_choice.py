@@ -60,7 +60,8 @@ def test_anchors_are_matched_with_a_camera_together_and_none_with_itself(monkeyp
 
     def pairs(rows: NDArray[np.integer], columns: NDArray[np.integer]) -> NDArray[np.float64]:
         calls.append(len(np.unique(rows)))
-        return distances[rows, columns]
+        chosen: NDArray[np.float64] = distances[rows, columns]
+        return chosen
 
     together = compare_cameras(camids, pairs)
     assert sum(calls) == 2 * together.anchors
