@@ -5,6 +5,8 @@ named, on site 501, and prints a row of mAP for each. Windows of K x K are avera
 length again, which are matched as maps are (after Chen et al., ICME 2023, who learn them); their weighted sums are
 added. The global branch adds the cosine of mean vectors, and mutual best matches get a bonus (QA-ReID, arXiv
 2601.19133), each with a learnt weight. None earned a place in the project (docs/recipes.md).
+
+`python -m benchmarks.heads untrained` adds the same to scores of the demo's trained network, by a fixed weight.
 """
 
 import sys
@@ -20,15 +22,20 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks.baseline import CPU, LARGE, NECK, SGD, SOURCE, draw, recipe, train_on
+from benchmarks.demo import require_outputs
 from benchmarks.machine import describe
 from benchmarks.recipes import DRAWN
+from qaconv.config import load_params
 from qaconv.data.loading import encode_all, in_torch
 from qaconv.data.manifest import Manifest
+from qaconv.matching import score_matrix
 from qaconv.metrics import evaluate_ranking
-from qaconv.models.checkpoint import Network
+from qaconv.models.checkpoint import Network, load_network
 from qaconv.models.head import QAConv
 from qaconv.models.local_max import best_partners
 from qaconv.models.losses.pairwise_matching import PairwiseMatching
+from qaconv.paths import MODELS
+from qaconv.runtime.head import Head
 
 HEADS: dict[str, dict[str, object]] = {
     "demo": {},
@@ -39,6 +46,9 @@ HEADS: dict[str, dict[str, object]] = {
     "mutual": {"mutual": True},
 }
 ROWS = 16  # query images that are compared at a time
+BATCH = 64  # images that are encoded at a time
+MAPS = "windows 1"
+WEIGHTS = (0.1, 0.25, 0.5)
 
 
 def main(seed: int, names: list[str]) -> None:
@@ -128,21 +138,69 @@ def find_mutual(query_maps: Tensor, gallery_maps: Tensor) -> Tensor:
     return mutual
 
 
+def add_untrained() -> None:
+    """Print a row for each site and addition to the demo's network: mAP of both alone, and of their weighted sums."""
+    require_outputs([MODELS])
+    network, _ = load_network(MODELS / load_params().registry.method)
+    console = Console(soft_wrap=True, highlight=False)
+    console.print(" | ".join(["site", "added", "without", "alone", *(f"{weight} of it" for weight in WEIGHTS)]))
+    with TemporaryDirectory() as folder:
+        for name in ("502", "503"):
+            site = draw(name, Path(folder), DRAWN[name])
+            query, gallery = _encode(network, site)
+            tables = _score_untrained(network.head.eval(), query, gallery)
+            scores = {key: (table - table.mean()) / table.std() for key, table in tables.items()}
+            for added in list(scores)[1:]:
+                ranked = [scores[MAPS], scores[added], *(scores[MAPS] + each * scores[added] for each in WEIGHTS)]
+                console.print(" | ".join([name, added, *(f"{_rank(site, each):.1f}" for each in ranked)]))
+
+
+@torch.inference_mode()
+def _score_untrained(head: QAConv, query: Tensor, gallery: Tensor) -> dict[str, NDArray[np.float32]]:
+    """Return the logits of the maps, [Q, G], and what may be added to them; windows have the mean weights of theirs."""
+    folded = head.folded()
+    weights = torch.from_numpy(folded.query).reshape(1, 1, head.height, head.width)
+    tables: dict[str, NDArray[np.float32]] = {}
+    for size in (1, 2, 3):
+        of_windows = F.avg_pool2d(weights, size, stride=1)
+        shape = (head.channels, *of_windows.shape[2:])
+        of_locations = of_windows.flatten().numpy()
+        windowed = Head(of_locations, of_locations, folded.bias, folded.average, shape)
+        maps = [average_windows(each, size).contiguous() for each in (query, gallery)]
+        tables[f"windows {size}"] = score_matrix(maps[0], maps[1], windowed, device=CPU)
+    vectors = [F.normalize(maps.mean((2, 3)), dim=1) for maps in (query, gallery)]
+    tables["global"] = (vectors[0] @ vectors[1].T).numpy()
+    mutual = [find_mutual(query, part)[1] @ weights.flatten() for part in gallery.split(BATCH)]
+    tables["mutual"] = torch.cat(mutual, dim=1).numpy()
+    return tables
+
+
 def _measure(network: Network, site: Manifest) -> float:
     """Return the direct mAP of a site in per cent."""
-    query, gallery = site.split("query"), site.split("gallery")
-    encode = in_torch(network.encoder, CPU)
-    size = network.architecture.image
-    maps = [
-        encode_all(encode, [site.root / name for name in part["image"]], size, batch_size=64)
-        for part in (query, gallery)
-    ]
+    query, gallery = _encode(network, site)
     head = network.head.eval()
     with torch.inference_mode():
-        scores: NDArray[np.float32] = torch.cat([head(rows, maps[1]) for rows in maps[0].split(ROWS)]).numpy()
+        return _rank(site, torch.cat([head(rows, gallery) for rows in query.split(ROWS)]).numpy())
+
+
+def _encode(network: Network, site: Manifest) -> tuple[Tensor, Tensor]:
+    """Return the maps of queries and gallery."""
+    encode, size = in_torch(network.encoder, CPU), network.architecture.image
+    paths = ([site.root / image for image in site.split(split)["image"]] for split in ("query", "gallery"))
+    query, gallery = (encode_all(encode, each, size, batch_size=BATCH) for each in paths)
+    return query, gallery
+
+
+def _rank(site: Manifest, scores: NDArray[np.float32]) -> float:
+    """Return the mAP of scores [Q, G] in per cent."""
+    query, gallery = site.split("query"), site.split("gallery")
     metrics = evaluate_ranking(scores, query["pid"], gallery["pid"], query["camid"], gallery["camid"])
     return 100 * metrics.mean_average_precision
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 7, sys.argv[2:])
+    if sys.argv[1:] == ["untrained"]:
+        torch.set_num_threads(1)
+        add_untrained()
+    else:
+        main(int(sys.argv[1]) if len(sys.argv) > 1 else 7, sys.argv[2:])
