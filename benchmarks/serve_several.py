@@ -98,8 +98,8 @@ def compare_machines(
 ) -> str:
     """Measure searches a second of a leader alone and of leader and follower, each on a core of its own, in turn.
 
-    Each is asked by as many clients at once as keep its core busy. On a machine that does other work two processes get a smaller share of it than one; the CPU of a search does not
-    depend on that.
+    Each is asked by as many clients at once as keep its core busy. On a machine that does other work two processes get
+    a smaller share of it than one; the CPU of a search does not depend on that.
     """
     one: list[float] = []
     both: list[float] = []
