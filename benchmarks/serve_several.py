@@ -14,6 +14,7 @@ from statistics import median
 from tempfile import TemporaryDirectory
 
 import httpx
+import psutil
 from rich.console import Console
 
 from benchmarks.demo import require_outputs
@@ -22,6 +23,7 @@ from benchmarks.serve import (
     IDLE_S,
     PORT,
     TARGET,
+    cpu_s,
     enrolment,
     files,
     load,
@@ -94,9 +96,14 @@ def compare_machines(
     seconds: int,
     scratch: Path,
 ) -> str:
-    """Measure searches a second of a leader alone and of leader and follower, each on a core of its own, in turn."""
+    """Measure searches a second of a leader alone and of leader and follower, each on a core of its own, in turn.
+
+    Each is asked by as many clients at once as keep its core busy. On a machine that does other work two processes get
+    a smaller share of it than one; the CPU of a search does not depend on that.
+    """
     one: list[float] = []
     both: list[float] = []
+    cpu_ms: dict[int, list[float]] = {1: [], 2: []}  # of a search, by the number of machines
     copy = scratch / "copy"
     copy.mkdir()
     with service(state, core=0) as (leader, process):
@@ -104,21 +111,25 @@ def compare_machines(
         with service(copy, core=1, port=PORT + 1, follow=leader) as (follower, copying):
             time.sleep(IDLE_S)
             wait_until_idle(copying)
+            processes = [psutil.Process(process.pid), psutil.Process(copying.pid)]
             for machines, rates in [((leader,), one), ((leader, follower), both)] * ROUNDS:
                 folders = [scratch / str(number) for number in range(len(machines))]
                 for folder, url in zip(folders, machines, strict=True):
                     folder.mkdir(exist_ok=True)
                     warm_up(url, queries)
-                clients = 2 * CLIENTS // len(machines)
+                began_s = cpu_s(processes[0]) + cpu_s(processes[1])
                 with ThreadPoolExecutor() as pool:
                     tasks = [
-                        pool.submit(load, url, queries, seconds, folder, clients)
+                        pool.submit(load, url, queries, seconds, folder, 2 * CLIENTS)
                         for url, folder in zip(machines, folders, strict=True)
                     ]
                     answers = [task.result() for task in tasks]
+                used_s = cpu_s(processes[0]) + cpu_s(processes[1]) - began_s
+                cpu_ms[len(machines)].append(1000 * used_s / max(1, sum(answer.searches for answer in answers)))
                 rates.append(sum(answer.rate for answer in answers))
                 console.print(f"{len(machines)} of 2 machines: {'; '.join(map(str, answers))}")
-    return describe_ratio("2 machines of a core", both, one)
+    cpu = f"CPU of a search: {median(cpu_ms[2]):.1f} ms with two machines, {median(cpu_ms[1]):.1f} ms with one"
+    return f"{describe_ratio('2 machines of a core', both, one)}\n{cpu}"
 
 
 def describe_ratio(name: str, several: list[float], one: list[float]) -> str:
