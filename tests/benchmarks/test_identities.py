@@ -38,7 +38,7 @@ def test_the_threshold_lets_one_pair_of_two_people_in_a_thousand_through() -> No
     rng = np.random.default_rng(0)
     pids = np.arange(1, 101)
     network = Network("x", pd.DataFrame({"pid": pids, "split": "query"}), np.zeros((100, 100), np.float32))
-    distances = rng.random((100, 100))
+    distances = rng.random((100, 100), dtype=np.float32)
     below = distances[~np.eye(100, dtype=bool)] < find_threshold(network, distances)
     assert below.sum() == pytest.approx(10, abs=1)
 
