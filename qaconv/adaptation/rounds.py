@@ -71,6 +71,11 @@ class Round:
             "right": self.matches.share if self.matches else None,
         }
 
+    def __str__(self) -> str:
+        right = f"{100 * self.matches.share:.1f} % of matches right by times" if self.matches else "times are off"
+        purity = "" if self.purity is None else f" of purity {100 * self.purity:.1f} %"
+        return f"round {self.number}, {self.sightings:,} sightings of {self.identities:,} identities{purity}; {right}"
+
 
 @dataclass(frozen=True)
 class Rounds:
@@ -162,7 +167,7 @@ class Adaptation:
         )
         matches = judge_by_times(view, rounds[0].view, held_out)
         rounds.append(Round(number, network, view, matches, int(core.sum()), identities, purity))
-        log.info("%s: %s", self.target, ", ".join(f"{name} {value}" for name, value in rounds[-1].row().items()))
+        log.info("%s: %s", self.target, rounds[-1])
         return None
 
     def train_round(self, number: int, labels: Ints) -> Path:

@@ -14,7 +14,7 @@ from qaconv.models.weight_files import fill, read_tensors
 from qaconv.plugins import find
 
 # MobileNetV2 has no named layers. Each number counts torchvision's `features` up to the same stride.
-MOBILENET_V2_BLOCKS = {"layer2": 7, "layer3": 14, "layer4": 18}  # to 32, 96, 320 channels
+MOBILENET_V2_BLOCKS = {"layer2": 7, "layer3": 14, "layer4": 19}  # to 32, 96, 1280 channels
 
 
 def build_backbone(config: BackboneConfig, image: ImageConfig) -> nn.Module:

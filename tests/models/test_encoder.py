@@ -55,7 +55,7 @@ def test_each_layer_has_its_stride_at_any_input_size(name: str, last_layer: str,
 
 @pytest.mark.parametrize(
     ("name", "last_layer", "channels"),
-    [("resnet18", "layer3", 256), ("resnet50_ibn_a", "layer2", 512), ("mobilenet_v2", "layer4", 320)],
+    [("resnet18", "layer3", 256), ("resnet50_ibn_a", "layer2", 512), ("mobilenet_v2", "layer4", 1280)],
 )
 def test_without_a_neck_the_channels_are_the_backbones(name: str, last_layer: str, channels: int) -> None:
     encoder = build_encoder(backbone(name=name, last_layer=last_layer, neck_channels="none")).eval()
