@@ -55,7 +55,15 @@ def created(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
 
 def test_every_secret_that_a_pod_reads_is_created_and_no_other(created: dict[str, set[str]]) -> None:
     text = "".join(path.read_text(encoding="utf-8") for path in K8S.rglob("*.*"))
-    assert set(re.findall(r"secretRef\W+name\W+([a-z0-9-]+)", text)) == set(created)
+    read = set(re.findall(r"secretRef\W+name\W+([a-z0-9-]+)", text))
+    assert {name for name in read if not name.startswith("galleries-")} == set(created)
+
+
+def test_the_commands_for_each_secret_of_the_galleries_are_documented() -> None:
+    text = "".join(path.read_text(encoding="utf-8") for path in (K8S / "galleries").glob("*.yaml"))
+    read = set(re.findall(r"(?:secretRef\W+name|secretName)\W+(galleries-[a-z]+)", text))
+    documented = (INFRA.parent / "docs/operations.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"create secret (?:generic|tls) (galleries-[a-z]+)", documented)) == read
 
 
 @pytest.mark.parametrize("server", ["s3", "mlflow", "prefect"])
