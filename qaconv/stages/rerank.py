@@ -33,7 +33,8 @@ def rerank(params: Params, target: str) -> None:
             distances_of = make_pair_distances(store, head, params.evaluate.engine, device)
             chosen, facts = reranker.choose(camids, distances_of)
             done = "is re-ranked" if chosen else "keeps the direct ranking"
-            log.info("%s, %s: %s %s", target, method, done, facts or "as the settings say")
+            why = ", ".join(f"{name} {value:.4g}" for name, value in facts.items() if value is not None)
+            log.info("%s, %s: %s: %s", target, method, done, why or "as the settings say")
             scores, scores_of_measured = rerank_target(chosen, matches, distances_of, measured)
             (folder / method).mkdir()
             save_reranked(folder / method, scores, scores_of_measured, matches.model, chosen, facts)
