@@ -57,11 +57,8 @@ def main() -> None:
     """Print the figures."""
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--seconds", type=int, default=300, help="of the load")
-    given = arguments.parse_args()
-    seconds = given.seconds
-    if shutil.which("wrk") is None:
-        sys.exit("wrk was not found; `apt-get install wrk` installs it")
-    require_outputs((ONNX, TLIFT / TARGET, PREPARED / TARGET))
+    seconds = arguments.parse_args().seconds
+    require_wrk_and_demo()
     with TemporaryDirectory() as scratch:
         state = Path(scratch) / "galleries"
         model = ServedModel(place_model(state), threads=1)
@@ -71,6 +68,13 @@ def main() -> None:
             console.print(f"search over {ENROLLED:,}, {CLIENTS} at once: {load(url, queries, seconds, Path(scratch))}")
             console.print(f"memory of the service at most: {peak_memory(process):.0f} MB")
         console.print(agreement(model, queries, gallery))
+
+
+def require_wrk_and_demo() -> None:
+    """End the program with one message if wrk or an output of the demo is missing."""
+    if shutil.which("wrk") is None:
+        sys.exit("wrk was not found; `apt-get install wrk` installs it")
+    require_outputs((ONNX, TLIFT / TARGET, PREPARED / TARGET))
 
 
 def place_model(state: Path) -> Path:

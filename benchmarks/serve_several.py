@@ -4,9 +4,7 @@
 """
 
 import argparse
-import shutil
 import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,7 +15,6 @@ import httpx
 import psutil
 from rich.console import Console
 
-from benchmarks.demo import require_outputs
 from benchmarks.serve import (
     CLIENTS,
     IDLE_S,
@@ -28,11 +25,11 @@ from benchmarks.serve import (
     files,
     load,
     place_model,
+    require_wrk_and_demo,
     service,
     text,
     wait_until_idle,
 )
-from qaconv.paths import ONNX, PREPARED, TLIFT
 from qaconv.runtime.model import ServedModel
 
 FIRST = 20  # searches before those that are counted
@@ -48,9 +45,7 @@ def main() -> None:
     kinds.add_argument("--workers", type=int, help="number of workers to compare with one process")
     kinds.add_argument("--machines", action="store_true", help="compare leader and follower, a core each, with one")
     given = arguments.parse_args()
-    if shutil.which("wrk") is None:
-        sys.exit("wrk was not found; `apt-get install wrk` installs it")
-    require_outputs((ONNX, TLIFT / TARGET, PREPARED / TARGET))
+    require_wrk_and_demo()
     with TemporaryDirectory() as scratch:
         state = Path(scratch) / "galleries"
         model = ServedModel(place_model(state), threads=1)

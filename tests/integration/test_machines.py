@@ -16,21 +16,12 @@ import pytest
 
 from qaconv.serving.auth import HEADER, SCOPES, add_key
 from tests.integration.hosts import Host, joined_hosts
-from tests.integration.running_service import MALL, PATIENCE_S, register_version, running, write_registered_project
+from tests.integration.running_service import MALL, PATIENCE_S, register_version, running
 from tests.integration.test_service_process import image
-from tests.working_folder import working_in
 
 PORT = 8000
 ALL = 200
 SEEN_S = 1.0  # within which others see a change
-
-
-@pytest.fixture(scope="module")
-def champion(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    folder = tmp_path_factory.mktemp("project")
-    with working_in(folder):
-        write_registered_project(folder)
-        yield folder
 
 
 class Machine:

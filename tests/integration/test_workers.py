@@ -5,34 +5,23 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import httpx
 import psutil
-import pytest
 import yaml
 
-from tests.integration.running_service import MALL, PATIENCE_S, running, write_registered_project
+from tests.integration.running_service import MALL, PATIENCE_S, running
 from tests.integration.test_service_process import image, stored
-from tests.working_folder import working_in
 
 LOAD_S = 12.0
 CLIENTS = 3
 KILLS_S = (0.5, 3.0)  # between two kills
 MOST = 60  # sightings of a client, so that a search can answer all
 ALL = 200  # more than all clients have
-
-
-@pytest.fixture(scope="module")
-def champion(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Make a project with a registered champion, which is the working folder; each test has its own state folder."""
-    folder = tmp_path_factory.mktemp("project")
-    with working_in(folder):
-        write_registered_project(folder)
-        yield folder
 
 
 def workers(process: int) -> list[psutil.Process]:

@@ -5,6 +5,7 @@ import time
 
 import httpx
 
+from qaconv.errors import InputError
 from qaconv.serving.auth import HEADER
 from qaconv.serving.replication.client import KEY
 from qaconv.serving.replication.link import Link
@@ -48,7 +49,7 @@ class SharedLimit:
                 timeout=ASK_S,
             )
             allowed = unpack(Allowed, answer.raise_for_status().content)
-        except httpx.HTTPError:
+        except (httpx.HTTPError, InputError):  # no answer, or one that is none
             return await self._alone.wait_s(key)
         _, others = self._left.get(key, (minute, 0))
         self._left[key] = minute, others + allowed.requests
