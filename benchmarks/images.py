@@ -17,7 +17,7 @@ from torch import Tensor
 from benchmarks.machine import sgemm_rate
 from benchmarks.table import Bound, Row, compare
 from qaconv.config import BackboneConfig, ImageConfig, SiteConfig, load_params
-from qaconv.data.loading import Crops, Encode, encode_batches, in_torch
+from qaconv.data.loading import Batch, Crops, Encode, encode_batches, in_torch
 from qaconv.models.checkpoint import Architecture, Network, build_network
 from qaconv.release.encoding import fastest
 from qaconv.release.graphs import encoder_graph
@@ -102,7 +102,7 @@ def _encode(network: Network, images: Tensor, batch_size: int) -> list[Tensor]:
 
 
 def _encode_each(encode: Encode, batches: list[Tensor]) -> list[Tensor]:
-    return list(encode.each(batches))
+    return list(encode.each(map(Batch, batches)))
 
 
 def _files_to_maps(encode: Encode, paths: list[Path]) -> list[Tensor]:

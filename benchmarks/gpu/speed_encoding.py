@@ -12,7 +12,7 @@ from benchmarks.gpu.record import Figure
 from benchmarks.gpu.settings import Setup
 from benchmarks.gpu.simulated import images, settled_network
 from benchmarks.gpu.timing import measure
-from qaconv.data.loading import in_torch
+from qaconv.data.loading import Batch, in_torch
 from qaconv.release.graphs import encoder_graph
 
 PROVIDER = "CUDAExecutionProvider"
@@ -37,7 +37,7 @@ def eager(setup: Setup) -> Iterator[Figure]:
             plain = plain or cost.seconds
     call = in_torch(encoder, setup.device).call
     on_host = (batch.cpu() * 255).to(torch.uint8)
-    cost = measure(lambda: call(on_host), setup.device)
+    cost = measure(lambda: call(Batch(on_host)), setup.device)
     yield _figure("as qaconv encodes, from the host and back", setup, cost, plain)
 
 

@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
@@ -22,19 +22,31 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
+class Batch(NamedTuple):
+    """Images to encode.
+
+    Attributes:
+        images: uint8 [B, 3, H, W].
+        camids: camera of each image, int64 [B], where cameras have batch norms of their own. Default: they have none.
+    """
+
+    images: Tensor
+    camids: Tensor | None = None
+
+
 @dataclass(frozen=True)
 class Encode:
     """A function that encodes a batch of images, and how many batches it encodes in parallel.
 
     Attributes:
-        call: encodes uint8 images [B, 3, H, W] as maps float32 [B, C, h, w] on the CPU.
+        call: encodes a batch as maps float32 [B, C, h, w] on the CPU.
         at_once: number of batches that are encoded at the same time, each in a thread. Default: 1.
     """
 
-    call: Callable[[Tensor], Tensor]
+    call: Callable[[Batch], Tensor]
     at_once: int = 1
 
-    def each(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
+    def each(self, batches: Iterable[Batch]) -> Iterator[Tensor]:
         """Encode batches and yield their maps, in order."""
         if self.at_once == 1:  # in the caller's thread, for which PyTorch has already started its workers
             yield from map(self.call, batches)
@@ -74,17 +86,24 @@ def encode_batches(
     *,
     batch_size: int,
     workers: int = 0,
+    camids: ArrayLike | None = None,
     progress: bool = True,
 ) -> Iterator[Tensor]:
     """Encode image files as maps float32 [B, C, h, w], a batch at a time in order, and read the next ones meanwhile.
 
-    At least as many threads read as encode, even if `workers` is less.
+    At least as many threads read as encode, even if `workers` is less. `camids` are the cameras of the files, [N], for
+    a network that knows cameras.
     """
     crops = Crops(paths, size)
     parts = [range(start, min(start + batch_size, len(paths))) for start in range(0, len(paths), batch_size)]
     readers = max(1, workers, encode.at_once)
+    cameras = None if camids is None else torch.from_numpy(np.asarray(camids, dtype=np.int64))
+
+    def read(part: range) -> Batch:
+        return Batch(crops.batch(part), None if cameras is None else cameras[part.start : part.stop])
+
     with ThreadPoolExecutor(readers) as pool:
-        batches = map_ahead(pool, crops.batch, parts, readers + 1)
+        batches = map_ahead(pool, read, parts, readers + 1)
         encoded = encode.each(batches)
         yield from track(encoded, f"encode {len(paths)} images", total=len(parts), disable=not progress)
 
@@ -114,8 +133,9 @@ def in_torch(encoder: nn.Module, device: torch.device) -> Encode:
     encoder.eval().to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @torch.inference_mode()
-    def encode(images: Tensor) -> Tensor:
-        maps = encoder(as_input(images, device).contiguous(memory_format=torch.channels_last))
+    def encode(batch: Batch) -> Tensor:
+        images = as_input(batch.images, device).contiguous(memory_format=torch.channels_last)
+        maps = encoder(images) if batch.camids is None else encoder(images, batch.camids.to(device))
         encoded: Tensor = maps.float().cpu().contiguous()
         return encoded
 

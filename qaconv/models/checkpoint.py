@@ -16,6 +16,7 @@ from qaconv.config import BackboneConfig, ImageConfig
 from qaconv.config.values import Settings
 from qaconv.errors import InputError, name_first
 from qaconv.files import replacing_folder, write_json
+from qaconv.models.camera_norms import CameraNorms, list_norms
 from qaconv.models.description import read_description, unreadable
 from qaconv.models.encoder import Encoder, build_encoder
 from qaconv.models.graph_encoder import GraphEncoder
@@ -31,6 +32,7 @@ class Architecture(Settings):
     pooled: bool  # whether maps are averaged to one location, so that the score is a cosine: the baseline
     head: Literal["v1", "v2"] = "v2"
     flip: bool = False  # whether the mirrored image is encoded too, and both maps are averaged
+    cameras: int = 0  # with batch norms of their own
 
 
 class GraphArchitecture(Settings):
@@ -51,6 +53,11 @@ class Network:
     head: QAConv
     architecture: Architecture | GraphArchitecture
 
+    @property
+    def knows_cameras(self) -> bool:
+        """Whether some cameras have batch norms of their own, so that their crops are encoded with the camera."""
+        return isinstance(self.architecture, Architecture) and self.architecture.cameras > 0
+
 
 def build_network(architecture: Architecture | GraphArchitecture, seed: int) -> Network:
     """Build a network with initial weights: from the backbone's file if there is one, else drawn from `seed`.
@@ -69,6 +76,9 @@ def build_network(architecture: Architecture | GraphArchitecture, seed: int) -> 
         torch.manual_seed(seed)
         empty = backbone.model_copy(update={"weights": "none"})
         encoder = build_encoder(empty if start else backbone, image, pooled=architecture.pooled, flip=architecture.flip)
+        if architecture.cameras:
+            features = sum(norm.num_features for norm in list_norms(encoder))
+            encoder.normalise_cameras(CameraNorms(architecture.cameras, features))
         size = encoder.map_size(image.height, image.width)
         head = QAConv(encoder.channels, *size, variant=architecture.head)
     network = Network(encoder, head, architecture)

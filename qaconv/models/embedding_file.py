@@ -19,6 +19,7 @@ from onnx.external_data_helper import uses_external_data
 
 from qaconv.config import ImageConfig
 from qaconv.errors import InputError
+from qaconv.runtime.encoder import IMAGES, EncoderGraph
 from qaconv.runtime.sessions import open_graph
 
 Floats = NDArray[np.float32]
@@ -78,7 +79,7 @@ def wrap_embedding(path: Path, expected: Preprocessing) -> tuple[bytes, tuple[in
     wanted = values.reshape(len(values), *shape)
     wanted /= np.maximum(np.linalg.norm(wanted, axis=1, keepdims=True), 1e-12)
     graph = _wrap(model, expected, shape, channels_first=channels_first, each=bool(batch))
-    (maps,) = open_graph(graph, threads=1).run(None, {"images": crops})
+    maps = EncoderGraph(graph, threads=1).encode(crops)
     if maps.shape != wanted.shape or not np.abs(maps - wanted).max() <= TOLERANCE:
         raise InputError(f"{path}: must encode {len(crops)} images at once as it encodes each alone")
     return graph, shape
@@ -204,7 +205,7 @@ def _wrap(
     (result,) = inner.graph.output
     image, (factor, offset) = expected.image, expected.factors()
     constants = {"factor": factor, "offset": offset}
-    steps = [helper.make_node("Cast", ["images"], ["pixels"], to=TensorProto.FLOAT)]
+    steps = [helper.make_node("Cast", [IMAGES], ["pixels"], to=TensorProto.FLOAT)]
     last = "pixels"
     if expected.channels == "bgr":
         constants["order"] = np.array([2, 1, 0])
@@ -227,7 +228,7 @@ def _wrap(
     graph = helper.make_graph(
         steps,
         "embedding",
-        [helper.make_tensor_value_info("images", TensorProto.UINT8, ["N", image.height, image.width, 3])],
+        [helper.make_tensor_value_info(IMAGES, TensorProto.UINT8, ["N", image.height, image.width, 3])],
         [helper.make_tensor_value_info("maps", TensorProto.FLOAT, ["N", *shape])],
         [*(numpy_helper.from_array(value, name) for name, value in constants.items()), *inner.graph.initializer],
     )

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from qaconv.config import BackboneConfig, ImageConfig
 from qaconv.errors import InputError
+from qaconv.models.camera_norms import CameraNorm2d, CameraNorms, list_norms
 from qaconv.models.mirroring import average_mirrored, measure_shift
 
 # Mean and standard deviation of RGB in [0, 1] that weights were trained with, as timm's data/constants.py has them.
@@ -30,6 +31,9 @@ class Encoder(nn.Module):
         pooled: whether to average the map to one location, so that h = w = 1 and the score is a cosine.
         shift: eval mode encodes the mirrored image too, and averages its map, mirrored back and moved by so many
             locations, and the image's (qaconv/models/mirroring.py). It takes twice the time. Default: it does not.
+
+    Attributes:
+        camera_norms: what the batch norms of each camera change. None: those of all cameras are the same.
     """
 
     def __init__(
@@ -44,20 +48,31 @@ class Encoder(nn.Module):
     ) -> None:
         super().__init__()
         self.shift = shift
+        self.camera_norms: CameraNorms | None = None
         self.normalise, self.trunk, self.neck, self.channels = normalise, trunk, neck, channels
         self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), _build_bnneck(channels)) if pooled else nn.Identity()
 
-    def forward(self, images: Tensor, *, vectors: bool = False) -> Tensor:
+    def normalise_cameras(self, norms: CameraNorms) -> None:
+        """Give cameras batch norms of their own."""
+        for norm in list_norms(self):
+            norm.__class__ = CameraNorm2d
+        self.camera_norms = norms
+
+    def forward(self, images: Tensor, camids: Tensor | None = None, *, vectors: bool = False) -> Tensor:
         """Encode RGB images [B, 3, H, W] in [0, 1] as maps [B, C, h, w] of unit length over C.
 
         Args:
             images: the images.
+            camids: camera of each image, [B], where cameras have batch norms of their own. Default: those of the
+                network. A camera that has none has these, too.
             vectors: whether a pooled encoder returns what losses of vectors need, [B, 2, C]: each image's feature
                 before and after the BNNeck, neither of unit length. Default: False.
         """
         shift = None if self.training else self.shift
         if shift is not None:  # one batch, so that an exported graph holds the network once
             images = torch.cat([images, images.flip(-1)])
+            camids = None if camids is None else torch.cat([camids, camids])
+        self._change_norms(camids)
         maps = self.neck(self.trunk(self.normalise(images)))
         if vectors:
             average, bnneck = self.pool.children()
@@ -68,6 +83,16 @@ class Encoder(nn.Module):
             straight, reflected = units.unflatten(0, (2, -1)).unbind()
             units = average_mirrored(straight, reflected, shift)
         return units
+
+    def _change_norms(self, camids: Tensor | None) -> None:
+        if self.camera_norms is None:
+            return
+        norms = list_norms(self)
+        sizes = [norm.num_features for norm in norms]
+        changes = None if camids is None else [each.split(sizes, dim=1) for each in self.camera_norms(camids)]
+        for number, norm in enumerate(norms):
+            assert isinstance(norm, CameraNorm2d)
+            norm.change = None if changes is None else (changes[0][number], changes[1][number])
 
     @torch.no_grad()
     def map_size(self, height: int, width: int) -> tuple[int, int]:

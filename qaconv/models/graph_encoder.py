@@ -1,11 +1,10 @@
 """Encode images by an ONNX graph that was not trained here, where a trained network has modules of PyTorch."""
 
 import numpy as np
-import onnxruntime
 import torch
 from torch import Tensor, nn
 
-from qaconv.runtime.sessions import open_graph
+from qaconv.runtime.encoder import EncoderGraph
 
 
 class GraphEncoder(nn.Module):
@@ -15,13 +14,12 @@ class GraphEncoder(nn.Module):
     """
 
     graph: bytes
-    _session: onnxruntime.InferenceSession
+    _runtime: EncoderGraph
 
     def forward(self, images: Tensor) -> Tensor:
         """Encode RGB images [B, 3, H, W] in [0, 1] as maps [B, C, h, w] of unit length over C."""
         crops = (images * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()
-        (maps,) = self._session.run(None, {"images": crops})
-        return torch.from_numpy(maps).to(images.device)
+        return torch.from_numpy(self._runtime.encode(crops)).to(images.device)
 
     def get_extra_state(self) -> Tensor:
         """Return the graph's bytes."""
@@ -30,4 +28,4 @@ class GraphEncoder(nn.Module):
     def set_extra_state(self, state: Tensor) -> None:
         """Take a graph's bytes."""
         self.graph = state.cpu().numpy().tobytes()
-        self._session = open_graph(self.graph, threads=1)
+        self._runtime = EncoderGraph(self.graph, threads=1)

@@ -5,10 +5,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from qaconv.data.loading import Encode, in_torch
+from qaconv.data.loading import Batch, Encode, in_torch
 from qaconv.models.checkpoint import Network
 from qaconv.models.graph_encoder import GraphEncoder
-from qaconv.runtime.sessions import open_graph
+from qaconv.runtime.encoder import EncoderGraph
 
 
 def fastest(network: Network, graph: Path | bytes, device: torch.device) -> Encode:
@@ -26,10 +26,10 @@ def fastest(network: Network, graph: Path | bytes, device: torch.device) -> Enco
     """
     if device.type != "cpu" and not isinstance(network.encoder, GraphEncoder):
         return in_torch(network.encoder, device)
-    session = open_graph(graph, threads=1)
+    runtime = EncoderGraph(graph, threads=1)
 
-    def encode(images: Tensor) -> Tensor:
-        (maps,) = session.run(None, {"images": images.permute(0, 2, 3, 1).contiguous().numpy()})
-        return torch.from_numpy(maps)
+    def encode(batch: Batch) -> Tensor:
+        crops = batch.images.permute(0, 2, 3, 1).contiguous().numpy()
+        return torch.from_numpy(runtime.encode(crops, None if batch.camids is None else batch.camids.numpy()))
 
     return Encode(encode, at_once=torch.get_num_threads())

@@ -16,7 +16,7 @@ from qaconv.metrics.estimates_file import MethodEstimates, TargetEstimates, load
 from qaconv.metrics.metrics_file import MethodMetrics, TargetMetrics
 from qaconv.metrics.rankings import DIRECT, average_precision_column
 from qaconv.runtime.contract import ENCODER, Contract
-from qaconv.runtime.sessions import open_graph
+from qaconv.runtime.encoder import EncoderGraph
 from qaconv.tlift import TLiftProfile
 from qaconv.tlift.findings import LEFT_OUT
 
@@ -183,12 +183,11 @@ def measure_size(onnx: Path, graphs: Iterable[str]) -> float:
 
 def measure_encoder(path: Path) -> float:
     """Measure the milliseconds of one crop; the median, as other work on the machine slows some runs."""
-    session = open_graph(path, threads=1)
-    crops = session.get_inputs()[0]
-    feed = {crops.name: np.zeros((1, *crops.shape[1:]), dtype=np.uint8)}
+    encoder = EncoderGraph(path, threads=1)
+    crops = np.zeros((1, *encoder.crop_size, 3), dtype=np.uint8)
     seconds = []
     for _ in range(RUNS):
         start = time.perf_counter()
-        session.run(None, feed)
+        encoder.encode(crops)
         seconds.append(time.perf_counter() - start)
     return float(1000 * np.median(seconds))

@@ -22,6 +22,7 @@ from qaconv.errors import InputError
 from qaconv.files import replacing_folder
 from qaconv.metrics import Calibration, VerificationMetrics
 from qaconv.models.checkpoint import Network
+from qaconv.models.encoder import Encoder
 from qaconv.models.head import QAConv
 from qaconv.release.graphs import encoder_graph, matcher_graph
 from qaconv.runtime.contract import (
@@ -38,6 +39,7 @@ from qaconv.runtime.contract import (
     Score,
     TensorSpec,
 )
+from qaconv.runtime.encoder import NO_CAMERA, EncoderGraph
 from qaconv.runtime.sessions import open_graph
 
 log = logging.getLogger(__name__)
@@ -92,14 +94,16 @@ def prove(graphs: Mapping[str, bytes], network: Network, *, seed: int) -> dict[s
     Raises:
         InputError: a difference is above TOLERANCE, or is not a number.
     """
-    encoder, matcher = (open_graph(graphs[name]) for name in (ENCODER, MATCHER))
+    encoder, matcher = EncoderGraph(graphs[ENCODER]), open_graph(graphs[MATCHER])
     rng = np.random.default_rng(seed)
     differences = {ENCODER: 0.0, MATCHER: 0.0}
     batches = []
     for count in BATCH_SIZES:
         crops = _random_crops(count, network.architecture.image, rng)
-        expected = network.encoder(as_input(torch.from_numpy(crops).permute(0, 3, 1, 2), torch.device("cpu")))
-        (maps,) = encoder.run(None, {"images": crops})
+        images = as_input(torch.from_numpy(crops).permute(0, 3, 1, 2), torch.device("cpu"))
+        camids = _cycle_cameras(network, count)
+        expected = network.encoder(images) if camids is None else network.encoder(images, camids)
+        maps = encoder.encode(crops, None if camids is None else camids.numpy())
         difference = _difference(ENCODER, f"{count} crops", maps, expected)
         differences[ENCODER] = max(differences[ENCODER], difference)
         batches.append((maps, expected))
@@ -109,6 +113,14 @@ def prove(graphs: Mapping[str, bytes], network: Network, *, seed: int) -> dict[s
         difference = _difference(MATCHER, f"{len(queries)} x {len(galleries)} pairs", logits, expected)
         differences[MATCHER] = max(differences[MATCHER], difference)
     return differences
+
+
+def _cycle_cameras(network: Network, count: int) -> Tensor | None:
+    """Return a camera for each crop, [N], each that has batch norms of its own and one that has not, in turn."""
+    if not isinstance(network.encoder, Encoder) or network.encoder.camera_norms is None:
+        return None
+    known = network.encoder.camera_norms.camids
+    return torch.cat([known, torch.tensor([NO_CAMERA])])[torch.arange(count) % (len(known) + 1)]
 
 
 def _random_crops(count: int, image: ImageConfig, rng: np.random.Generator) -> NDArray[np.uint8]:
@@ -133,6 +145,10 @@ def _difference(name: str, batch: str, values: NDArray[np.float32], expected: Te
 
 MEANINGS: dict[str, dict[str, Any]] = {
     "images": {"layout": "NHWC", "colour_order": "RGB", "minimum": 0, "maximum": 255},
+    "camids": {
+        "layout": "N",
+        "source": "the target's numbers of cameras; any other number has the batch norms of all cameras",
+    },
     "maps": {"layout": "NCHW", "norm": "unit length over C at each location", "minimum": -1, "maximum": 1},
     "query_maps": {"source": f"{ENCODER} maps"},
     "gallery_maps": {"source": f"{ENCODER} maps"},

@@ -50,6 +50,7 @@ def encode_sightings(
         loaded.architecture.image,
         batch_size=batch_size,
         workers=workers,
+        camids=sightings["camid"] if loaded.knows_cameras else None,
     )
     for maps in _shards(batches, batch_size):
         rows = sightings.iloc[len(store) : len(store) + len(maps)]

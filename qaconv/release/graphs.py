@@ -18,6 +18,7 @@ from qaconv.models.description import ENCODER_GRAPH
 from qaconv.models.encoder import Encoder
 from qaconv.models.graph_encoder import GraphEncoder
 from qaconv.models.head import QAConv
+from qaconv.runtime.encoder import CAMIDS, IMAGES
 
 OPSET = 18  # what torch's exporter writes by itself, and every server in use runs
 
@@ -34,12 +35,16 @@ def save_with_graph(network: Network, folder: Path, trained: dict[str, Any], fil
 
 
 def encoder_graph(network: Network) -> bytes:
-    """Export the encoder: RGB crops uint8 [N, H, W, 3] to maps float32 [N, C, h, w] of unit length over C."""
+    """Export the encoder: RGB crops uint8 [N, H, W, 3] to maps float32 [N, C, h, w] of unit length over C.
+
+    Where cameras have batch norms of their own, the camera of each crop, int64 [N], is the second input.
+    """
     if isinstance(network.encoder, GraphEncoder):
         return network.encoder.graph
     image = network.architecture.image
     crops = torch.zeros(2, image.height, image.width, 3, dtype=torch.uint8)
-    return _to_onnx(_CropEncoder(network.encoder), {"images": crops}, ["N"], "maps")
+    inputs = {IMAGES: crops} | ({CAMIDS: torch.zeros(2, dtype=torch.int64)} if network.knows_cameras else {})
+    return _to_onnx(_CropEncoder(network.encoder), inputs, ["N"] * len(inputs), "maps")
 
 
 def matcher_graph(network: Network) -> bytes:
@@ -59,8 +64,8 @@ class _CropEncoder(nn.Module):
         super().__init__()
         self.encoder = encoder
 
-    def forward(self, images: Tensor) -> Tensor:
-        maps: Tensor = self.encoder(images.permute(0, 3, 1, 2).float() / 255)
+    def forward(self, images: Tensor, camids: Tensor | None = None) -> Tensor:
+        maps: Tensor = self.encoder(images.permute(0, 3, 1, 2).float() / 255, camids)
         return maps
 
 
@@ -89,6 +94,7 @@ class _Matcher(nn.Module):
 
 def _to_onnx(module: nn.Module, inputs: Mapping[str, Tensor], counts: list[str], output: str) -> bytes:
     """Trace `module` with a dynamic first dimension of each input, named by `counts`, and check the graph."""
+    sizes = {count: torch.export.Dim(count) for count in counts}
     with sdpa_kernel(SDPBackend.MATH):  # of the others, torch 2.14 exports attention with a mask in no dynamic shape
         program = torch.onnx.export(
             module.eval(),
@@ -98,7 +104,7 @@ def _to_onnx(module: nn.Module, inputs: Mapping[str, Tensor], counts: list[str],
             verbose=False,
             input_names=list(inputs),
             output_names=[output],
-            dynamic_shapes=tuple({0: torch.export.Dim(count)} for count in counts),
+            dynamic_shapes=tuple({0: sizes[count]} for count in counts),
         )
     assert program is not None  # None only where a file is named
     ClearMetadataAndDocStringPass()(program.model)  # stack traces with this machine's paths

@@ -14,11 +14,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from qaconv.errors import InputError
 from qaconv.runtime.contract import CONTRACT, ENCODER, Contract, Decision, Probability
+from qaconv.runtime.encoder import EncoderGraph
 from qaconv.runtime.head import Head
 from qaconv.runtime.integrity import check_example, check_files
 from qaconv.runtime.locations import as_locations
 from qaconv.runtime.matcher import cpu_matcher
-from qaconv.runtime.sessions import open_graph
 from qaconv.tlift import TLiftProfile
 from qaconv.tlift.probability import GallerySize
 
@@ -82,14 +82,13 @@ class ServedModel:
     def __init__(self, folder: Path, *, threads: int = 0, target: str | None = None) -> None:
         self.contract = Contract.load(folder)
         check_files(folder, self.contract)
-        self._encoder = open_graph(folder / ENCODER, threads)
+        self._encoder = EncoderGraph(folder / ENCODER, threads)
         self.crop_size = (self.contract.crop_resize.height, self.contract.crop_resize.width)
-        channels, height, width = self._encoder.get_outputs()[0].shape[1:]
-        self.map_shape: tuple[int, int, int] = (channels, height, width)
+        self.map_shape = self._encoder.map_shape
         numbers = self.contract.head
         query = np.array(numbers.query, dtype=np.float32)
         gallery = np.array(numbers.gallery, dtype=np.float32)
-        locations = height * width
+        locations = self.map_shape[1] * self.map_shape[2]
         if (len(query), len(gallery)) != (locations, locations):
             raise InputError(
                 f"{folder / CONTRACT}: head.query and head.gallery must have {locations} weights, one for each place "
@@ -115,17 +114,32 @@ class ServedModel:
         """The targets that are served."""
         return list(self.profiles)
 
-    def encode(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Encode RGB crops [N, H, W, 3] as maps [N, C, h, w] of unit length over C."""
-        maps: NDArray[np.float32] = self._encoder.run(None, {"images": crops})[0]
-        return maps
+    def encode(self, crops: NDArray[np.uint8], camids: ArrayLike | None = None) -> NDArray[np.float32]:
+        """Encode RGB crops [N, H, W, 3] as maps [N, C, h, w] of unit length over C.
 
-    def encode_batches(self, crops: Iterable[NDArray[np.uint8]]) -> NDArray[np.float32]:
-        """Encode RGB crops [H, W, 3] as maps [N, C, h, w], BATCH at a time; no more are taken from `crops` at once."""
+        Args:
+            crops: the crops.
+            camids: camera of each crop, [N]. A version that was adapted to a site may encode each of its cameras in
+                its own way, others all alike. Default: unknown; crops of any camera are encoded alike.
+        """
+        return self._encoder.encode(crops, camids)
+
+    def encode_batches(
+        self, crops: Iterable[NDArray[np.uint8]], camids: ArrayLike | None = None
+    ) -> NDArray[np.float32]:
+        """Encode RGB crops [H, W, 3] as maps [N, C, h, w], BATCH at a time; no more are taken from `crops` at once.
+
+        Args:
+            crops: N crops.
+            camids: as of `encode`.
+        """
         remaining = iter(crops)
         maps = [np.empty((0, *self.map_shape), dtype=np.float32)]
+        start = 0
         while batch := list(islice(remaining, BATCH)):
-            maps.append(self.encode(np.stack(batch)))
+            cameras = None if camids is None else np.asarray(camids)[start : start + len(batch)]
+            maps.append(self.encode(np.stack(batch), cameras))
+            start += len(batch)
         return np.concatenate(maps)
 
     def score(self, query_maps: NDArray[np.float32], gallery_maps: NDArray[Any]) -> NDArray[np.float32]:

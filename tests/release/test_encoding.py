@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from qaconv.config import BackboneConfig, ImageConfig
-from qaconv.data.loading import Crops, Encode, encode_all, encode_batches, in_torch
+from qaconv.data.loading import Batch, Crops, Encode, encode_all, encode_batches, in_torch
 from qaconv.errors import InputError
 from qaconv.models.checkpoint import Architecture, Network, build_network
 from qaconv.release.encoding import fastest
@@ -45,6 +45,10 @@ def paths(tmp_path: Path) -> list[Path]:
     return paths
 
 
+def as_floats(batch: Batch) -> torch.Tensor:
+    return batch.images.float()
+
+
 @pytest.mark.parametrize("pooled", [False, True])
 def test_onnx_runtime_and_pytorch_make_the_same_maps(
     pooled: bool, fast: dict[bool, tuple[Network, Encode]], paths: list[Path]
@@ -63,7 +67,7 @@ def test_maps_come_in_the_order_of_the_files_at_every_batch_size(
 ) -> None:
     _, encode = fast[False]
     crops = Crops(paths, SIZE)
-    one_by_one = list(encode.each(crops[row][None] for row in range(len(paths))))
+    one_by_one = list(encode.each(Batch(crops[row][None]) for row in range(len(paths))))
     batches = list(encode_batches(encode, paths, SIZE, batch_size=batch_size, workers=workers, progress=False))
     assert [len(batch) for batch in batches[:-1]] == [batch_size] * (len(batches) - 1)
     torch.testing.assert_close(torch.cat(batches), torch.cat(one_by_one), rtol=0, atol=1e-5)
@@ -85,13 +89,13 @@ def test_training_and_the_service_see_a_turned_photograph_alike(tmp_path: Path) 
 def test_a_file_that_is_damaged_since_it_was_prepared_is_named(at_once: int, paths: list[Path]) -> None:
     paths[2].write_bytes(paths[2].read_bytes()[:100])
     with pytest.raises(InputError, match=r"2\.png: cannot be decoded as PNG: ends early; it must be"):
-        encode_all(Encode(torch.Tensor.float, at_once), paths, SIZE, batch_size=2)
+        encode_all(Encode(as_floats, at_once), paths, SIZE, batch_size=2)
 
 
 @pytest.mark.parametrize("at_once", [1, 3])
 def test_no_thread_is_left_when_encoding_is_stopped_half_way(at_once: int, paths: list[Path]) -> None:
     before = threading.active_count()
-    batches = encode_batches(Encode(torch.Tensor.float, at_once), paths, SIZE, batch_size=1, progress=False)
+    batches = encode_batches(Encode(as_floats, at_once), paths, SIZE, batch_size=1, progress=False)
     assert next(batches).shape == (1, 3, SIZE.height, SIZE.width)
     assert threading.active_count() > before
     assert isinstance(batches, Generator)
@@ -102,12 +106,12 @@ def test_no_thread_is_left_when_encoding_is_stopped_half_way(at_once: int, paths
 def test_maps_keep_their_order_though_a_later_batch_is_done_first() -> None:
     later_done = threading.Event()
 
-    def call(images: torch.Tensor) -> torch.Tensor:
-        if images[0] == 0:
+    def call(batch: Batch) -> torch.Tensor:
+        if batch.images[0] == 0:
             assert later_done.wait(10), "batches are not encoded in parallel"
         else:
             later_done.set()
-        return images
+        return batch.images
 
-    encoded = list(Encode(call, at_once=2).each(torch.arange(5).unsqueeze(1).unbind()))
+    encoded = list(Encode(call, at_once=2).each(map(Batch, torch.arange(5).unsqueeze(1).unbind())))
     assert torch.cat(encoded).tolist() == [0, 1, 2, 3, 4]

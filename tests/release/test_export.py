@@ -18,7 +18,9 @@ from onnxruntime import InferenceSession
 from qaconv.config import BackboneConfig, ImageConfig, Params, RegistryConfig
 from qaconv.errors import InputError
 from qaconv.metrics import Calibration, VerificationMetrics
+from qaconv.models.camera_norms import estimate_norms
 from qaconv.models.checkpoint import Architecture, Network, build_network, save_network
+from qaconv.models.encoder import Encoder
 from qaconv.paths import MODELS, ONNX
 from qaconv.release import export
 from qaconv.release.export import TOLERANCE, export_network
@@ -129,6 +131,31 @@ def test_pooled_network_is_exported_with_maps_of_one_location(tmp_path: Path) ->
     export_network(make_network(pooled=True), DATA, tmp_path / "onnx", seed=7)
     maps = InferenceSession(tmp_path / "onnx" / "encoder.onnx", providers=["CPUExecutionProvider"]).get_outputs()[0]
     assert maps.shape == ["N", CHANNELS, 1, 1]
+
+
+def test_each_camera_is_encoded_with_its_norms_and_named_in_the_contract(exported: Path, tmp_path: Path) -> None:
+    network = make_network(pooled=False)
+    assert isinstance(network.encoder, Encoder)
+    generator = torch.Generator().manual_seed(3)
+    images = {camid: [torch.rand(8, 3, HEIGHT, WIDTH, generator=generator) / camid] for camid in (2, 3)}
+    network.encoder.normalise_cameras(estimate_norms(network.encoder.eval(), images))
+    described = network.architecture.model_copy(update={"cameras": 2})
+    network = Network(network.encoder, network.head, described)
+    export_network(network, DATA, tmp_path / "onnx", seed=7)
+    model = ServedModel(tmp_path / "onnx", threads=1)
+    crops, camids = make_crops(4), np.array([3, 2, 9, 3])
+    with torch.inference_mode():
+        expected = network.encoder(torch.from_numpy(crops).permute(0, 3, 1, 2) / 255, torch.from_numpy(camids))
+    np.testing.assert_allclose(model.encode(crops, camids), expected, rtol=0, atol=TOLERANCE)
+    plain = ServedModel(exported, threads=1).encode(crops)
+    np.testing.assert_allclose(model.encode(crops), plain, rtol=0, atol=TOLERANCE)
+    np.testing.assert_allclose(model.encode_batches(crops, camids), expected, rtol=0, atol=TOLERANCE)
+    assert np.abs(model.encode(crops, camids)[[0, 1, 3]] - plain[[0, 1, 3]]).max(axis=(1, 2, 3)).min() > 0.01
+    inputs = Contract.load(tmp_path / "onnx").graphs["encoder.onnx"].inputs
+    assert [(each.name, each.dtype, each.shape) for each in inputs] == [
+        ("images", "uint8", ["N", HEIGHT, WIDTH, 3]),
+        ("camids", "int64", ["N"]),
+    ]
 
 
 @pytest.mark.parametrize("pooled", [False, True])
