@@ -21,6 +21,7 @@ from rich.table import Table
 
 from benchmarks.demo import require_outputs
 from benchmarks.machine import describe
+from qaconv.adaptation.outcome import describe_kept
 from qaconv.adaptation.rounds import Adaptation
 from qaconv.adaptation.view import view_target
 from qaconv.config import Params, load_params
@@ -64,8 +65,8 @@ def compare_with_labels(market: Manifest, share: float, seed: int | None = None)
         workers = params.machine.workers
         view = view_target(network, site, params.evaluate, Path(scratch) / "seen", device=device, workers=workers)
         rounds = adaptation.run(view)
-        for each in (rounds.first, *rounds.trained):
-            name = f"round {each.number}" if each.number else "before"
+        for each in (rounds.first, *rounds.later):
+            name = describe_kept(each.number, by_camera=each.by_camera) if each.is_changed else "before"
             right = f"{100 * each.matches.share:.1f}" if each.matches else "times are off"
             figures = measure(each.network, market, params, Path(scratch))
             rows.append([name, f"{each.sightings:,}", f"{each.identities:,}", figures, right])

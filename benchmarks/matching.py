@@ -20,7 +20,7 @@ from benchmarks.gpu.plain import plain_logits
 from benchmarks.machine import sgemm_rate
 from benchmarks.table import Bound, Row, compare
 from qaconv.config import load_params
-from qaconv.data.loading import Crops, Encode, encode_all
+from qaconv.data.loading import Batch, Crops, Encode, encode_all
 from qaconv.data.manifest import JUNK, Manifest
 from qaconv.data.transforms import build_augmentation
 from qaconv.matching import Neighbours, Shortlist, score_matrix, search
@@ -180,7 +180,7 @@ def _varied(paths: list[Path], count: int) -> Tensor:
     parts = (chosen[start : start + BATCH] for start in range(0, len(chosen), BATCH))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        varied = list(_encoder().each(torch.stack([vary(crops[index]) for index in part]) for part in parts))
+        varied = list(_encoder().each(Batch(torch.stack([vary(crops[index]) for index in part])) for part in parts))
     return torch.cat([maps, *varied]).clone()
 
 

@@ -200,7 +200,7 @@ def write_adapted(folder: Path, target: str, *, low: float = 0.01, after: float 
     right = {"before": 0.6, "after": after, "low": low, "high": 0.2, "count": 20}
     metrics = {"kept_round": 1, "reason": "made up", "right": right, "before": figures, "after": figures}
     write(adapted / "metrics.json", json.dumps(metrics))
-    lineage = {"network": began_with, "target": target, "kept_round": 1}
+    lineage = {"network": began_with, "target": target, "kept_round": 1, "by_camera": False}
     write(adapted / "model.json", json.dumps({"trained": {"adapted": lineage}}))
     write(adapted / "rounds.csv", "round,sightings\n0,0\n1,80\n")
     write_profile(adapted / "profile.json", target, model=ADAPTED_MODEL)

@@ -32,21 +32,19 @@ def measure(adaptation: Adaptation, rounds: Rounds, holdout: Holdout | None) -> 
     first, kept = rounds.first, rounds.best
     before = network_figures(adaptation, first, rounds.held_out, holdout)
     change = None
-    if kept.matches and first.matches:
+    if kept.is_changed and not kept.number:  # nothing was trained, so all people say what has changed
+        change = rounds.norms
+    elif kept.matches and first.matches:
         difference = share_difference(kept.matches, first.matches, seed=adaptation.params.seed)
-        change = Change(
-            before=first.matches.share,
-            after=kept.matches.share,
-            low=difference.low,
-            high=difference.high,
-            count=len(first.matches.all),
-        )
+        change = Change.of(first.matches.share, difference)
     return AdaptationMetrics(
         kept_round=kept.number,
         reason=rounds.reason,
+        by_camera=kept.by_camera,
+        camera_norms=rounds.norms,
         right=change,
         before=before,
-        after=network_figures(adaptation, kept, rounds.held_out, holdout) if kept.number else before,
+        after=network_figures(adaptation, kept, rounds.held_out, holdout) if kept.is_changed else before,
     )
 
 

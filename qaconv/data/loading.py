@@ -97,7 +97,7 @@ def encode_batches(
     crops = Crops(paths, size)
     parts = [range(start, min(start + batch_size, len(paths))) for start in range(0, len(paths), batch_size)]
     readers = max(1, workers, encode.at_once)
-    cameras = None if camids is None else torch.from_numpy(np.asarray(camids, dtype=np.int64))
+    cameras = None if camids is None else torch.tensor(np.asarray(camids, dtype=np.int64))
 
     def read(part: range) -> Batch:
         return Batch(crops.batch(part), None if cameras is None else cameras[part.start : part.stop])

@@ -4,11 +4,12 @@ import json
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import mlflow
 from mlflow import MlflowClient
 
-from qaconv.adaptation.outcome import METRICS_FILE, PROFILE_FILE, AdaptationMetrics
+from qaconv.adaptation.outcome import METRICS_FILE, PROFILE_FILE, AdaptationMetrics, describe_kept
 from qaconv.config import Params
 from qaconv.files import read_file
 from qaconv.paths import ADAPTED, ADAPTED_ONNX
@@ -23,6 +24,7 @@ from qaconv.tlift import TLiftProfile
 
 ADAPTED_ROWS = "Adapted without labels: the network as trained, and the adapted one"
 KEPT_ROUND = "kept_round"  # tag: whose network was kept
+BY_CAMERA = "by_camera"  # tag: whether each camera has batch norms of its own, true or false
 UNKNOWN = "–"  # times are not used, or nobody was held out
 MODEL_FILE = "model.json"
 FILES = (METRICS_FILE, "rounds.csv", MODEL_FILE, PROFILE_FILE)
@@ -57,7 +59,7 @@ def adapted_rows(params: Params) -> list[dict[str, str]]:
         change = UNKNOWN
         if right:
             change = f"{100 * (right.after - right.before):+.1f} ({100 * right.low:.1f} to {100 * right.high:.1f})"
-        adapted = f"adapted, round {metrics.kept_round}" if metrics.kept_round else "adapted: stays as trained"
+        adapted = f"adapted: {describe_kept(metrics.kept_round, by_camera=metrics.by_camera)}"
         for network, figures, share, text in (
             ("as trained", metrics.before, shares[0], ""),
             (adapted, metrics.after, shares[1], change),
@@ -98,6 +100,7 @@ def register_adapted(params: Params, site: str) -> Release:
         SITE: site,
         BEGAN_WITH: adapted["network"],
         KEPT_ROUND: str(adapted["kept_round"]),
+        BY_CAMERA: str(adapted["by_camera"]).lower(),
         WEIGHTS: TLiftProfile.load(ADAPTED / site / PROFILE_FILE).model,
     }
     release = register_graphs(name, ADAPTED_ONNX / site, partial(_log_model, name, site), lineage)
@@ -132,12 +135,13 @@ def collect_site(site: str) -> SiteEvidence:
         differences={name: graph.largest_difference_from_pytorch for name, graph in graphs.items()},
         megabytes=measure_size(folder, graphs),
         encoder_ms=measure_encoder(folder / ENCODER),
+        by_camera=metrics.by_camera,
     )
 
 
-def _load_adapted(site: str) -> dict[str, str]:
+def _load_adapted(site: str) -> dict[str, Any]:
     """Read from its model.json what a network was adapted from, and how."""
-    adapted: dict[str, str] = json.loads(read_file(Path.read_text, ADAPTED / site / MODEL_FILE))["trained"]["adapted"]
+    adapted: dict[str, Any] = json.loads(read_file(Path.read_text, ADAPTED / site / MODEL_FILE))["trained"]["adapted"]
     return adapted
 
 
@@ -148,8 +152,9 @@ def _gain(metrics: AdaptationMetrics) -> Gain | None:
     return Gain(by="times", **metrics.right.model_dump()) if metrics.right else None
 
 
-def _describe(release: Release, adapted: Mapping[str, str]) -> str:
+def _describe(release: Release, adapted: Mapping[str, Any]) -> str:
+    kept = describe_kept(adapted["kept_round"], by_camera=adapted["by_camera"])
     return (
-        f"Adapted to {release.site} without labels, in round {adapted['kept_round']}, from the network "
-        f"{adapted['network'][:12]}. It serves {release.site} alone."
+        f"Adapted to {release.site} without labels from the network {adapted['network'][:12]}: {kept}. It serves "
+        f"{release.site} alone."
     )

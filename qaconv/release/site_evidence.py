@@ -46,6 +46,7 @@ class SiteEvidence:
         differences: largest difference of each graph from PyTorch, by file name.
         megabytes: size of both graphs.
         encoder_ms: median time of one crop through the encoder, on one thread of the CPU that registered it.
+        by_camera: whether each camera has batch norms of its own.
     """
 
     site: str
@@ -59,6 +60,7 @@ class SiteEvidence:
     differences: dict[str, float]
     megabytes: float
     encoder_ms: float
+    by_camera: bool = False
 
     def save(self, path: Path) -> None:
         """Write JSON."""

@@ -54,8 +54,8 @@ def _gain(challenger: SiteEvidence, rules: GateConfig) -> Check:
     gain = challenger.gain
     if gain is None:
         return Check("gain", False, f"nothing says without labels that it is better: {challenger.reason}")
-    if not challenger.kept_round:
-        return Check("gain", False, f"no round was better than what it began with: {challenger.reason}")
+    if not (challenger.kept_round or challenger.by_camera):
+        return Check("gain", False, f"nothing was better than what it began with: {challenger.reason}")
     points = [round(100 * value, 6) for value in (gain.after - gain.before, gain.low, gain.high)]
     detail = (
         f"{UNITS[gain.by].format(count=gain.count)} change by {points[0]:+.2f} points, {points[1]:+.2f} to "

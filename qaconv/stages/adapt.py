@@ -8,7 +8,7 @@ import pandas as pd
 
 from qaconv.adaptation.answers import Marker, judge_by_answers
 from qaconv.adaptation.measurement import measure
-from qaconv.adaptation.outcome import METRICS_FILE, PROFILE_FILE, AdaptationMetrics
+from qaconv.adaptation.outcome import METRICS_FILE, PROFILE_FILE, AdaptationMetrics, describe_kept
 from qaconv.adaptation.rounds import Adaptation
 from qaconv.adaptation.view import View
 from qaconv.config import Params
@@ -71,7 +71,7 @@ def _adapt(params: Params, target: str) -> None:
     metrics = measure(adaptation, rounds, holdout)
     reviewed = load_reviewed_pairs(target, params.targets)
     adapted_profile = profile
-    if rounds.best.number:
+    if rounds.best.is_changed:
         kept = rounds.best.view.matches
         adapted_profile = correct_by_answers(rounds.best.view.profile, reviewed, sightings, kept)
         if reviewed is not None:
@@ -86,14 +86,14 @@ def _adapt(params: Params, target: str) -> None:
 
     network, _ = load_network(rounds.best.network)
     _, trained = load_network(MODELS / name)
-    if rounds.best.number and holdout:
+    if rounds.best.is_changed and holdout:
         calibration = holdout.calibrate(network, device=adaptation.device, workers=params.machine.workers)
         trained["calibration"] = asdict(calibration)
-    table = pd.DataFrame([each.row() for each in (rounds.first, *rounds.trained)])
+    table = pd.DataFrame([each.row() for each in (rounds.first, *rounds.later)])
     save_network(
         network,
         ADAPTED / target,
-        trained | {"adapted": adaptation.recipe | {"kept_round": rounds.best.number}},
+        trained | {"adapted": adaptation.recipe | {"kept_round": metrics.kept_round, "by_camera": metrics.by_camera}},
         {
             "rounds.csv": table.to_csv(index=False, lineterminator="\n", float_format="%.6f"),
             METRICS_FILE: metrics.model_dump_json(indent=2) + "\n",
@@ -105,7 +105,8 @@ def _adapt(params: Params, target: str) -> None:
 
 
 def _report(target: str, metrics: AdaptationMetrics) -> None:
-    log.info("%s: the network of round %d is kept; %s", target, metrics.kept_round, metrics.reason)
+    kept = describe_kept(metrics.kept_round, by_camera=metrics.by_camera)
+    log.info("%s: the network that is kept: %s; %s", target, kept, metrics.reason)
     if change := metrics.right:
         log.info(
             "%s: of matches of %d people held out %.1f %% are right by times alone, before %.1f %%",

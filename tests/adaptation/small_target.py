@@ -38,7 +38,14 @@ def encode_by_torch(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(rounds, "save_with_graph", save_network)
 
 
-def write_target(params: Params, *, pids: np.ndarray | None = None, times: bool = True, permuted: bool = False) -> View:
+def write_target(
+    params: Params,
+    *,
+    pids: np.ndarray | None = None,
+    times: bool = True,
+    permuted: bool = False,
+    casts: np.ndarray | None = None,
+) -> View:
     """Write images, manifest, source, network and profile in the working folder, and return what the network sees.
 
     Args:
@@ -46,13 +53,16 @@ def write_target(params: Params, *, pids: np.ndarray | None = None, times: bool 
         pids: person by the manifest on each sighting, [COUNT]. Default: the true one.
         times: whether sightings have times. Default: True.
         permuted: whether the times of each camera are permuted. Default: False.
+        casts: gain of each camera's channels, [CAMERAS, 3]. Default: 1.
     """
+    gains = np.ones((CAMERAS, 3)) if casts is None else casts
     rng = np.random.default_rng(0)
     person, camid, crop = np.indices((PEOPLE, CAMERAS, CROPS)).reshape(3, -1)
     colours = rng.integers(30, 225, (PEOPLE, 4, 1, 3))
+    colours_of = colours[person] * gains[camid][:, None, None]
     frame = pd.DataFrame(
         {
-            "image": [_draw(f"shop/{row:04d}.png", colours[person[row]], rng) for row in range(COUNT)],
+            "image": [_draw(f"shop/{row:04d}.png", colours_of[row], rng) for row in range(COUNT)],
             "pid": person if pids is None else pids,
             "camid": camid,
             "time_s": 400.0 * person + 60.0 * camid + 2.0 * crop + rng.uniform(0, 3, COUNT) if times else np.nan,

@@ -68,7 +68,7 @@ def test_a_value_at_a_limit_keeps_the_rule_and_one_just_beyond_breaks_it(
     ("fault", "reason"),
     [
         ({"gain": None, "reason": "times are not used"}, "gain: nothing says without labels that it is better: times"),
-        ({"kept_round": 0}, "gain: no round was better than what it began with: made up"),
+        ({"kept_round": 0}, "gain: nothing was better than what it began with: made up"),
         ({"source_map": None}, "forgetting: what was forgotten of the sources was not measured"),
         ({"for_all": None}, "beginning: there is no champion for all targets"),
         ({"for_all": "b" * 64}, "beginning: it must begin with the champion for all targets, bbbbbbbbbbbb"),

@@ -32,7 +32,7 @@ def quick_and_trained() -> Iterator[None]:
     """Encode without a graph, and keep the last round whatever times say of it, so that its weights are compared."""
     with pytest.MonkeyPatch.context() as patch:
         encode_by_torch(patch)
-        patch.setattr(rounds.Rounds, "best", property(lambda made: (made.first, *made.trained)[-1]))
+        patch.setattr(rounds.Rounds, "best", property(lambda made: (made.first, *made.later)[-1]))
         yield
 
 
@@ -106,7 +106,7 @@ def test_a_killed_adaptation_resumes_to_the_same_weights(
         pass
 
     with monkeypatch.context() as patch:
-        patch.setattr(rounds, "judge_by_times", _raise_at_call(2, judge_by_times, Killed))
+        patch.setattr(rounds, "judge_by_times", _raise_at_call(4, judge_by_times, Killed))
         with pytest.raises(Killed):
             adapt(params, "shop")
     assert (UNFINISHED / "adapt-shop" / "round-1" / "weights.safetensors").is_file()

@@ -30,7 +30,7 @@ def test_an_adapted_network_is_exported_and_registered_with_what_it_began_with(
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.chdir(tmp_path)
     encode_by_torch(monkeypatch)
-    monkeypatch.setattr(rounds.Rounds, "best", property(lambda made: (made.first, *made.trained)[-1]))
+    monkeypatch.setattr(rounds.Rounds, "best", property(lambda made: (made.first, *made.later)[-1]))
     params = target_params(tmp_path)
     view = write_target(params)
     network, trained = load_network(MODELS / "qaconv")
