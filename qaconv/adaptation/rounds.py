@@ -100,6 +100,7 @@ class Rounds:
         reason: why no further round was trained, for people.
         norms: by how much batch norms of each camera raise the share of right matches of all people, before anything is
             trained. None: they were not tried.
+        seed: of the bootstrap of a difference.
     """
 
     first: Round
@@ -107,6 +108,7 @@ class Rounds:
     held_out: Ints
     reason: str
     norms: Change | None = None
+    seed: int = 0
 
     @property
     def trained(self) -> Sequence[Round]:
@@ -117,10 +119,23 @@ class Rounds:
     def best(self) -> Round:
         """The round with the most right ones among the matches of people held out; of equal ones the first.
 
-        Batch norms of each camera that are better by the matches of all people are kept.
+        Norms of each camera say much of their gain in these matches, and training less of its own. So a round is kept
+        after them unless it is worse with confidence.
         """
-        begins_with = [each for each in (self.first, *self.later) if not each.number][-1]
-        return max((begins_with, *self.trained), key=lambda each: each.matches.share if each.matches else 0.0)
+        untrained = [each for each in (self.first, *self.later) if not each.number][-1]
+        if not self.trained:
+            return untrained
+        trained = max(self.trained, key=_share)
+        if not untrained.by_camera:
+            return max((untrained, trained), key=_share)
+        assert trained.matches and untrained.matches
+        worse = share_difference(trained.matches, untrained.matches, seed=self.seed).high < 0
+        return untrained if worse else trained
+
+
+def _share(each: Round) -> float:
+    """Return the share of right ones among the matches of people held out; 0 where times are not used."""
+    return each.matches.share if each.matches else 0.0
 
 
 @dataclass(frozen=True)
@@ -162,7 +177,7 @@ class Adaptation:
         reason = None
         while reason is None:
             reason = self._add_round(rounds, held_out)
-        return Rounds(rounds[0], rounds[1:], held_out, reason, norms)
+        return Rounds(rounds[0], rounds[1:], held_out, reason, norms, self.params.seed)
 
     def _add_norms(self, rounds: list[Round], held_out: Ints) -> Change | None:
         """Add the network with batch norms of each camera if times say, with confidence, that it is better.
@@ -211,8 +226,8 @@ class Adaptation:
         """Train a further round, or return the reason to stop."""
         before = rounds[-1]
         number, last, by_camera = before.number + 1, before.view, before.by_camera
-        shares = [each.matches.share for each in rounds if each.matches]
-        if number > 1 and shares[-1] <= shares[-2]:
+        shares = [_share(each) for each in rounds if each.number or not by_camera]
+        if len(shares) > 1 and shares[-1] <= shares[-2]:
             return f"matches of people held out got no better in round {number - 1}"
         if number > self.params.adapt.rounds:
             return f"adapt.rounds is {self.params.adapt.rounds}"

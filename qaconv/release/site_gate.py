@@ -11,7 +11,7 @@ from qaconv.release.site_evidence import SiteEvidence
 
 UNITS = {
     "answers": "F1 of marked matches by {count} answered pairs",
-    "times": "right matches of {count} people held out, by times alone,",
+    "times": "right matches of {count} people, by times alone,",
 }
 
 

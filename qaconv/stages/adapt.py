@@ -109,7 +109,7 @@ def _report(target: str, metrics: AdaptationMetrics) -> None:
     log.info("%s: the network that is kept: %s; %s", target, kept, metrics.reason)
     if change := metrics.right:
         log.info(
-            "%s: of matches of %d people held out %.1f %% are right by times alone, before %.1f %%",
+            "%s: of matches of %d people %.1f %% are right by times alone, before %.1f %%",
             target,
             change.count,
             100 * change.after,

@@ -7,7 +7,7 @@ import torch
 
 from qaconv.adaptation.evidence import HeldOutMatches
 from qaconv.adaptation.measurement import measure
-from qaconv.adaptation.outcome import AdaptationMetrics
+from qaconv.adaptation.outcome import AdaptationMetrics, Change, describe_kept
 from qaconv.adaptation.rounds import Adaptation, Round, Rounds
 from qaconv.adaptation.view import View
 from qaconv.data.manifest import UNLABELLED, Manifest
@@ -41,6 +41,32 @@ def rounds(view: View, *shares: float) -> Rounds:
         for number, share in enumerate(shares)
     ]
     return Rounds(made[0], made[1:], held_out, "no reason")
+
+
+@pytest.mark.parametrize(("right", "kept"), [((2.4, 2.4), 0), ((4.0, 1.0), 1), ((3.6, 3.6), 1)])
+def test_after_norms_of_each_camera_a_round_is_kept_unless_it_is_worse_with_confidence(
+    target: tuple[Adaptation, View], right: tuple[float, float], kept: int
+) -> None:
+    adaptation, view = target
+    made = rounds(view, 0.8, 0.0)
+    normed, trained = (
+        replace(each, by_camera=True, matches=HeldOutMatches(np.array(of_people), np.full(2, 4.0)))
+        for each, of_people in ((made.first, (2.8, 2.8)), (made.trained[0], right))
+    )
+    by_all = Change(before=0.5, after=0.55, low=0.01, high=0.09, count=COUNT)
+    metrics = measure(adaptation, replace(made, later=[normed, trained], norms=by_all), None)
+    assert (metrics.kept_round, metrics.by_camera, metrics.camera_norms) == (kept, True, by_all)
+    assert metrics.right
+    assert (metrics.right.before, metrics.right.after) == ((0.8, sum(right) / 8) if kept else (0.5, 0.55))
+
+
+def test_what_is_kept_is_said_in_words() -> None:
+    assert [describe_kept(kept, by_camera=by_camera) for kept in (0, 2) for by_camera in (False, True)] == [
+        "stays as trained",
+        "batch norms of each camera",
+        "round 2",
+        "round 2 with batch norms of each camera",
+    ]
 
 
 @pytest.mark.parametrize(("shares", "kept"), [((0.5, 0.75, 0.7), 1), ((0.5, 0.4), 0), ((0.5, 0.5), 0), ((0.5,), 0)])

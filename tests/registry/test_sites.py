@@ -30,13 +30,14 @@ def tags(release: Release) -> dict[str, str]:
 def test_a_site_gets_a_champion_with_its_lineage_and_all_others_stay(registered: Params) -> None:
     release, outcome = adapt(registered)
     assert outcome.promoted, outcome.reason
-    assert "right matches of 20 people held out, by times alone, change by +10.00 points" in outcome.reason
+    assert "right matches of 20 people, by times alone, change by +10.00 points" in outcome.reason
     assert (release.version, release.site) == ("2", "station")
     assert find_champion("qaconv", "station").version == "2"
     assert find_champion("qaconv", "mall").version == find_champion("qaconv").version == "1"
     assert (holders("champion"), holders("champion-station"), holders("challenger-station")) == ({"1"}, {"2"}, {"2"})
     lineage = tags(release)
     assert (lineage["began_with"], lineage["kept_round"], lineage["weights"]) == (MODEL, "1", ADAPTED_MODEL)
+    assert lineage["by_camera"] == "false"
 
 
 def test_a_network_that_stays_as_trained_has_the_figures_of_the_one_as_trained(registered: Params) -> None:

@@ -68,7 +68,7 @@ def test_a_value_at_a_limit_keeps_the_rule_and_one_just_beyond_breaks_it(
     ("fault", "reason"),
     [
         ({"gain": None, "reason": "times are not used"}, "gain: nothing says without labels that it is better: times"),
-        ({"kept_round": 0}, "gain: nothing was better than what it began with: made up"),
+        ({"kept_round": 0, "by_camera": False}, "gain: nothing was better than what it began with: made up"),
         ({"source_map": None}, "forgetting: what was forgotten of the sources was not measured"),
         ({"for_all": None}, "beginning: there is no champion for all targets"),
         ({"for_all": "b" * 64}, "beginning: it must begin with the champion for all targets, bbbbbbbbbbbb"),
@@ -78,6 +78,10 @@ def test_a_rule_without_evidence_is_not_kept(fault: dict[str, Any], reason: str)
     outcome = judge(**fault)
     assert not outcome.promoted
     assert reason in outcome.reason
+
+
+def test_batch_norms_of_each_camera_alone_may_become_the_sites_champion() -> None:
+    assert judge(kept_round=0, by_camera=True).promoted
 
 
 def test_the_sites_champion_is_compared_if_it_was_judged_on_the_same_data_in_the_same_way() -> None:
