@@ -71,9 +71,18 @@ def compare_with_labels(market: Manifest, share: float, seed: int | None = None)
             figures = measure(each.network, market, params, Path(scratch))
             rows.append([name, f"{each.sightings:,}", f"{each.identities:,}", figures, right])
             log.info(" | ".join(rows[-1]))  # a killed run leaves what it has measured
-        bound = adaptation.train_round(TRUE_LABELS, people)
+        by_camera = rounds.best.by_camera
+        bound = adaptation.train_round(TRUE_LABELS, people, by_camera=by_camera)
         figures = measure(bound, market, params, Path(scratch))
-        rows.append(["true labels", f"{(people >= 0).sum():,}", f"{people.max() + 1:,}", figures, ""])
+        rows.append(
+            [
+                "true labels" + (" with batch norms of each camera" if by_camera else ""),
+                f"{(people >= 0).sum():,}",
+                f"{people.max() + 1:,}",
+                figures,
+                "",
+            ]
+        )
     console = Console(soft_wrap=True, highlight=False)
     console.print(
         f"{describe()['processor']}, {describe()['threads']} threads; {len(people):,} sightings; {rounds.reason}"
