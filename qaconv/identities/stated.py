@@ -18,7 +18,7 @@ from qaconv.tlift.odds_map import fit_odds_map
 
 log = logging.getLogger(__name__)
 
-MOST_PAIRS = 20_000_000  # of queries and gallery images; of more, as many queries are drawn
+MOST_PAIRS = 10_000_000  # of queries and gallery images; of more, as many queries are drawn
 BLOCK_PAIRS = 1 << 20  # that are read at a time
 SEED = 0  # of the draw
 CLIP = 1e-9  # probabilities are kept this far from 0 and 1
