@@ -18,7 +18,7 @@ from scipy.special import expit
 from benchmarks.demo import labelled_targets
 from qaconv.config import SiteConfig, load_params
 from qaconv.data.manifest import JUNK, Manifest
-from qaconv.identities import Edges, find_edges
+from qaconv.identities import Edges, find_edges, identify, map_by_identities
 from qaconv.matching import score_matrix
 from qaconv.matching.results import NEIGHBOURS, open_maps
 from qaconv.metrics.clusters import ClusterMetrics, measure_clusters, shows_known_person
@@ -67,6 +67,15 @@ class Network:
 
     @cached_property
     def profile(self) -> TLiftProfile:
+        """The profile of the sightings: `fitted`, with stated probabilities that are mapped by identities."""
+        if self.fitted.match_odds is None:
+            return self.fitted
+        is_query = (self.sightings["split"] == "query").to_numpy()
+        identity = identify(self.sightings, self.edges()).identity
+        return map_by_identities(self.fitted, identity, self.sightings, self.logits[np.ix_(is_query, ~is_query)])
+
+    @cached_property
+    def fitted(self) -> TLiftProfile:
         """The profile that is fitted to the sightings without labels."""
         is_query = (self.sightings["split"] == "query").to_numpy()
         query, gallery = np.nonzero(is_query[:, None] & ~is_query)  # pairs that a search meets, of any score
@@ -93,7 +102,7 @@ class Network:
     def edges(self, *, times: bool = True) -> Edges:
         """Return pairs of neighbours with their log odds; without times those of their scores."""
         logits = np.take_along_axis(self.logits, self.neighbours, axis=1)
-        return find_edges(self.neighbours, logits, self.sightings if times else self.without_times, self.profile)
+        return find_edges(self.neighbours, logits, self.sightings if times else self.without_times, self.fitted)
 
     def log_odds(self) -> NDArray[np.float32]:
         """Return the log odds of all pairs, [N, N]."""
@@ -105,7 +114,7 @@ class Network:
             first, second = (start + ends for ends in np.triu_indices(min(BLOCK, rest), 1, rest))
             one, other = ((camids[rows], times[rows]) for rows in (first, second))
             scores = expit(self.logits[first, second].astype(np.float64))
-            table[first, second] = self.profile.pair_log_odds(scores, one, other, size)
+            table[first, second] = self.fitted.pair_log_odds(scores, one, other, size)
             table[second, first] = table[first, second]
         return table
 

@@ -185,10 +185,11 @@ def _compare(first: _Half, second: _Half) -> tuple[Half, ...]:
 
 def _matches(edges: Edges, sightings: pd.DataFrame, profile: TLiftProfile) -> Edges:
     """Return the pairs on two cameras that the profile calls a match."""
-    assert profile.match_odds
-    chosen = np.zeros(len(edges), dtype=bool)
-    chosen[pairs_above(edges, sightings["camid"].to_numpy(), profile.match_odds.threshold)] = True
-    return edges.keep(chosen)
+    odds, camid = profile.match_odds, sightings["camid"].to_numpy()
+    assert odds
+    return edges.keep(
+        (camid[edges.first] != camid[edges.second]) & (expit(odds.stated(edges.log_odds)) > odds.threshold)
+    )
 
 
 def _expected_matches(edges: Edges, sightings: pd.DataFrame, profile: TLiftProfile) -> float:

@@ -12,7 +12,7 @@ from scipy.special import expit
 from qaconv.data.manifest import Manifest
 from qaconv.data.reviewed_pairs import state_pairs
 from qaconv.matching.results import Matches
-from qaconv.reviews.recalibration import fit_recalibration
+from qaconv.reviews.recalibration import Recalibration, fit_recalibration
 from qaconv.tables import as_scores, row_blocks
 from qaconv.tlift import TLiftProfile, fit_profile
 from qaconv.tlift.findings import Finding
@@ -58,9 +58,8 @@ def correct_by_answers(
     """
     if pairs is None or profile.match_odds is None:
         return profile
-    stated = state_pairs(pairs, sightings, matches.neighbours, matches.neighbour_logits, profile)
-    known = ~np.isnan(stated)
-    line = fit_recalibration(stated[known], pairs["same"][known], pairs["weight"][known])
+    unmapped = replace(profile, match_odds=replace(profile.match_odds, by_identities=None))
+    line, stated_line = (_fit_line(pairs, sightings, matches, stating) for stating in (unmapped, profile))
     query, gallery = (sightings[sightings["split"] == split] for split in ("query", "gallery"))
     query_camids, gallery_camids = query["camid"].to_numpy(), gallery["camid"].to_numpy()
     places = query_camids, query["time_s"], gallery_camids, gallery["time_s"]
@@ -68,10 +67,21 @@ def correct_by_answers(
 
     def corrected() -> Iterator[NDArray[np.float64]]:
         for rows in row_blocks(in_gallery.shape):
-            yield line(in_gallery[rows][query_camids[rows, None] != gallery_camids])
+            yield stated_line(in_gallery[rows][query_camids[rows, None] != gallery_camids])
 
-    odds = profile.match_odds.corrected(line.scale, line.offset, corrected)
+    odds = profile.match_odds.corrected((line.scale, line.offset), (stated_line.scale, stated_line.offset), corrected)
     log.info(
-        "%s: %d answers correct log odds to %.2f times, %+.2f", profile.target, line.answers, line.scale, line.offset
+        "%s: %d answers correct stated log odds to %.2f times, %+.2f",
+        profile.target,
+        stated_line.answers,
+        stated_line.scale,
+        stated_line.offset,
     )
     return replace(profile, match_odds=odds)
+
+
+def _fit_line(pairs: pd.DataFrame, sightings: pd.DataFrame, matches: Matches, profile: TLiftProfile) -> Recalibration:
+    """Fit the line by which answers correct what a profile states."""
+    stated = state_pairs(pairs, sightings, matches.neighbours, matches.neighbour_logits, profile)
+    known = ~np.isnan(stated)
+    return fit_recalibration(stated[known], pairs["same"][known], pairs["weight"][known])

@@ -15,6 +15,7 @@ from qaconv.config import Params
 from qaconv.data.manifest import Manifest
 from qaconv.data.reviewed_pairs import load_reviewed_pairs
 from qaconv.errors import InputError
+from qaconv.identities import map_by_identities
 from qaconv.matching.results import Matches
 from qaconv.matching.target_profile import correct_by_answers
 from qaconv.metrics.reviewed import estimate_reviewed
@@ -72,8 +73,12 @@ def _adapt(params: Params, target: str) -> None:
     reviewed = load_reviewed_pairs(target, params.targets)
     adapted_profile = profile
     if rounds.best.is_changed:
-        kept = rounds.best.view.matches
-        adapted_profile = correct_by_answers(rounds.best.view.profile, reviewed, sightings, kept)
+        view = rounds.best.view
+        kept = view.matches
+        adapted_profile = view.profile
+        if adapted_profile.match_odds:
+            adapted_profile = map_by_identities(adapted_profile, view.identities.identity, sightings, kept.logits)
+        adapted_profile = correct_by_answers(adapted_profile, reviewed, sightings, kept)
         if reviewed is not None:
             answers = judge_by_answers(
                 reviewed, sightings, Marker(matches, profile), Marker(kept, adapted_profile), seed=params.seed

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from qaconv.tlift.calibration import Calibration, calibrate
 from qaconv.tlift.companions import Companions, Likeness, split_companions
 from qaconv.tlift.em import Mixture, judge_again
+from qaconv.tlift.odds_map import OddsMap
 from qaconv.tlift.pairs import Pairs
 
 Floats = NDArray[np.float64]
@@ -68,6 +69,7 @@ class MatchOdds:
         scale: people's answers correct log odds to scale * log odds + offset. Default: 1, without answers.
         offset: see `scale`. Default: 0.
         companions: share of companions among pairs of two people by score. Default: that of the transit times' chance.
+        by_identities: from `log_odds` to stated log odds. Default: `log_odds` are stated.
     """
 
     calibration: Calibration
@@ -77,16 +79,18 @@ class MatchOdds:
     scale: float = 1.0
     offset: float = 0.0
     companions: Companions | None = None
+    by_identities: OddsMap | None = None
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "MatchOdds":
         """Return the odds whose fields a profile's file has."""
-        companions = values.get("companions")
+        companions, by_identities = values.get("companions"), values.get("by_identities")
         return cls(
             **{
                 **values,
                 "calibration": Calibration(**values["calibration"]),
                 "companions": None if companions is None else Companions(**companions),
+                "by_identities": None if by_identities is None else OddsMap(**by_identities),
             }
         )
 
@@ -120,16 +124,36 @@ class MatchOdds:
         log_odds: Floats = self.scale * (self.calibration(scores) + log_ratios - np.log(more)) + self.offset
         return log_odds
 
-    def corrected(self, scale: float, offset: float, probabilities: Callable[[], Iterable[Floats]]) -> "MatchOdds":
+    def stated(self, log_odds: Floats) -> Floats:
+        """Return the log odds that are stated to people for those of `log_odds`, of any shape."""
+        return log_odds if self.by_identities is None else self.by_identities(log_odds)
+
+    def mapped(self, by_identities: OddsMap, probabilities: Callable[[], Iterable[Floats]]) -> "MatchOdds":
+        """Return odds with a map, with the threshold that belongs to them.
+
+        Args:
+            by_identities: from `log_odds` to stated log odds.
+            probabilities: function that returns the mapped ones of pairs on two cameras, in blocks; it is called twice.
+        """
+        return replace(self, by_identities=by_identities, threshold=_threshold(_highest(probabilities)))
+
+    def corrected(
+        self,
+        line: tuple[float, float],
+        stated_line: tuple[float, float],
+        probabilities: Callable[[], Iterable[Floats]],
+    ) -> "MatchOdds":
         """Return odds that are corrected by people's answers, with the threshold that belongs to them.
 
         Args:
-            scale: of the log odds.
-            offset: of the log odds.
+            line: scale and offset that correct log odds.
+            stated_line: scale and offset that correct stated log odds. Without a map they are those of `line`.
             probabilities: function that returns the corrected ones of pairs on two cameras, in blocks; it is called
                 twice.
         """
-        return replace(self, scale=scale, offset=offset, threshold=_threshold(_highest(probabilities)))
+        by_identities = self.by_identities and self.by_identities.moved(line, stated_line)
+        corrected = replace(self, scale=line[0], offset=line[1], by_identities=by_identities)
+        return replace(corrected, threshold=_threshold(_highest(probabilities)))
 
 
 def fit_match_odds(

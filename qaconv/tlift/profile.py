@@ -183,7 +183,7 @@ class TLiftProfile:
             log_ratios[block] = self.log_ratios(*times, pair.query_camid, pair.gallery_camid)
             timed[block] = True
         searched = gallery or GallerySize.measure(gallery_times)
-        return probability(self.match_odds.log_odds(table, log_ratios, timed, searched))
+        return probability(self.match_odds.stated(self.match_odds.log_odds(table, log_ratios, timed, searched)))
 
     def stated(
         self,
@@ -225,7 +225,8 @@ class TLiftProfile:
     ) -> Floats:
         """Return the log odds that pairs of sightings show one person, [M].
 
-        Unlike `probabilities` it also counts the time between two sightings on one camera.
+        Unlike `probabilities` it also counts the time between two sightings on one camera, and does not map the odds by
+        identities, which are made of them.
 
         Args:
             scores: sigmoid(logit), [M].

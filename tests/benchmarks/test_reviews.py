@@ -1,11 +1,14 @@
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.special import logit
 
 from benchmarks.identities.networks import Network
 from benchmarks.reviews import candidate_pairs, compare
-from benchmarks.stated_by_identities import choose_threshold, fit_map, worst_tenth
+from benchmarks.stated_by_identities import compare as compare_mapped
+from benchmarks.stated_by_identities import tenth_errors
+from qaconv.metrics.marked import MarkedAnswers
 from qaconv.tlift import TLiftProfile
 from qaconv.tlift.calibration import Calibration
 from qaconv.tlift.probability import MatchOdds
@@ -46,17 +49,18 @@ def test_answers_narrow_the_interval_and_hold_the_truth(network: Network) -> Non
         assert row.held >= 15
 
 
-def test_a_map_by_identities_corrects_probabilities_that_are_too_high() -> None:
-    rng = np.random.default_rng(0)
-    true = rng.random(50_000)
-    stated = 1 / (1 + np.exp(-logit(true) - 1))
-    mapped = fit_map(stated, rng.random(len(true)) < true)
-    assert np.abs(mapped(stated) - true).mean() < 0.03 < np.abs(stated - true).mean()
-    assert worst_tenth(mapped(stated), rng.random(len(true)) < true) < 5
+def test_a_tenth_of_few_answers_does_not_count() -> None:
+    table = pd.DataFrame({"probability": [0.1, 0.5, 0.9], "share": [0.2, 0.9, 0.85], "answers": [50, 49, 500]})
+    assert tenth_errors(MarkedAnswers(0.8, 1, 1, 1, table)).round(6).tolist() == [10.0, 5.0]
 
 
-def test_the_threshold_leaves_the_expected_share_of_right_ones() -> None:
-    probabilities = np.linspace(0, 1, 10_001)
-    above = probabilities[probabilities >= choose_threshold(probabilities)]
-    assert above.mean() == pytest.approx(0.935, abs=1e-3)
-    assert choose_threshold(np.array([0.1, 0.2])) == 1
+def test_a_network_is_measured_with_and_without_its_tracks_as_fitted_and_as_mapped(network: Network) -> None:
+    assert network.profile.match_odds
+    high = replace(network.profile, match_odds=replace(network.profile.match_odds, offset=4.0))
+    split = np.where(network.sightings["camid"] == 0, "query", "gallery")
+    made = replace(network, name="made", sightings=network.sightings.assign(split=split))
+    made.__dict__.update(fitted=high, profile=network.profile)
+    row = next(compare_mapped(made))
+    assert (row.tracks, row.name) == ("yes", "made")
+    worst_fitted, worst_mapped = row.figures()[0]
+    assert worst_fitted > 30 > worst_mapped

@@ -1,4 +1,5 @@
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from qaconv.errors import InputError
 from qaconv.identities.summary import Summary
 from qaconv.matching.results import Matches
 from qaconv.paths import IDENTITIES, TLIFT
+from qaconv.stages import fit_tlift
 from qaconv.stages import identify as stage
 from qaconv.tlift import TLiftProfile, fit_profile
 from tests.imports import PROJECT
@@ -97,6 +99,23 @@ def test_people_who_walk_past_cameras_become_identities_with_journeys(project: S
     summary = Summary.load(IDENTITIES / "shop" / "summary.json")
     assert (summary.sightings, summary.time_used) == (COUNT, True)
     assert summary.people.low <= PEOPLE <= summary.people.high
+
+
+def test_identities_map_what_the_profile_states_and_do_not_change_by_it(
+    project: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    params = project[0].model_copy(update={"methods": {"qaconv": project[0].method("qaconv")}})
+    for name in ("draw_profile", "draw_rank_changes"):
+        monkeypatch.setattr(fit_tlift, name, lambda *_: None)
+    fit_tlift.fit_tlift(params, "shop")
+    path = TLIFT / "shop" / "qaconv.json"
+    profile = TLiftProfile.load(path)
+    assert profile.match_odds and profile.match_odds.by_identities
+    stage.identify(params, "shop")
+    mapped = table()
+    replace(profile, match_odds=replace(profile.match_odds, by_identities=None)).save(path)
+    stage.identify(params, "shop")
+    assert table().equals(mapped)
 
 
 def test_no_pid_is_read(project: Scene, monkeypatch: pytest.MonkeyPatch) -> None:

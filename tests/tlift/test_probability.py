@@ -86,7 +86,7 @@ def test_answers_of_people_move_log_odds_on_a_line_and_the_threshold_with_them(
     score: float, gap: float, scale: float, offset: float
 ) -> None:
     pairs = expit(scale * np.linspace(-5, 5, 400) + offset)
-    odds = ODDS.corrected(scale, offset, lambda: [pairs])
+    odds = ODDS.corrected((scale, offset), (scale, offset), lambda: [pairs])
     corrected = state(score, gap, stated=with_transit(match_odds=odds))
     assert np.isclose(corrected, expit(scale * logit(state(score, gap)) + offset), atol=1e-9)
     above = pairs[pairs >= odds.threshold - 1e-6]  # the threshold is rounded
@@ -109,7 +109,9 @@ def test_the_share_of_companions_is_read_as_it_was_written(tmp_path: Path) -> No
 
 
 def test_corrected_odds_are_read_as_they_were_written_and_older_files_have_none(tmp_path: Path) -> None:
-    corrected = with_transit(match_odds=ODDS.corrected(0.5, -1.0, lambda: [np.array([0.9]), np.array([0.99])]))
+    corrected = with_transit(
+        match_odds=ODDS.corrected((0.5, -1.0), (0.5, -1.0), lambda: [np.array([0.9]), np.array([0.99])])
+    )
     corrected.save(tmp_path / "profile.json")
     assert TLiftProfile.load(tmp_path / "profile.json").match_odds == corrected.match_odds
     written = json.loads((tmp_path / "profile.json").read_text())
