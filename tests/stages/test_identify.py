@@ -13,6 +13,7 @@ from qaconv.identities.summary import Summary
 from qaconv.matching.results import Matches
 from qaconv.paths import IDENTITIES, TLIFT
 from qaconv.stages import identify as stage
+from qaconv.tables import as_scores
 from qaconv.tlift import TLiftProfile, fit_profile
 from tests.imports import PROJECT
 
@@ -65,7 +66,7 @@ def prepare(frame: pd.DataFrame, matches: Matches, monkeypatch: pytest.MonkeyPat
     """Let the stage find these sightings and matches, and a profile that is fitted to them."""
     profile = fit_profile(
         matches.neighbours,
-        expit(matches.neighbour_logits),
+        as_scores(matches.neighbour_logits),
         frame["camid"],
         frame["time_s"],
         drawn=matches.draw_pairs(),
