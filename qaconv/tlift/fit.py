@@ -30,7 +30,7 @@ from qaconv.tlift.parameter_selection import Choice, Window, choose_parameters
 from qaconv.tlift.probability import DrawnPairs, Strangers, exclude_companions, fit_match_odds
 from qaconv.tlift.profile import TLiftProfile
 from qaconv.tlift.return_times import ReturnTimes, fit_return_times
-from qaconv.tlift.sampling import MOST_NEIGHBOURS, Sample
+from qaconv.tlift.sampling import Sample, share_to_read
 from qaconv.tlift.transit import TransitTable
 
 Floats = NDArray[np.float64]
@@ -66,8 +66,8 @@ def fit_profile(
 ) -> TLiftProfile:
     """Fit transit times, calibrations, lift parameters and match odds.
 
-    The order of the sightings does not change the profile. Of more than MOST_NEIGHBOURS neighbours of all sightings a
-    sample is read (`qaconv.tlift.sampling`), in which the order has a part.
+    The order of the sightings does not change the profile. Of more than ten million neighbours of all sightings a
+    sample is read (`qaconv.tlift.sampling`).
 
     Args:
         neighbour_indices: nearest other sightings of each sighting by score, best first, [N, k]. Tables are read some
@@ -187,13 +187,11 @@ def _sample(neighbours: Neighbours, numbers: Ints, camids: Ints, times: Floats, 
         times: [n] seconds.
         seed: of the sample.
     """
-    width = neighbours.indices.shape[1]
-    if len(numbers) * width <= MOST_NEIGHBOURS:
+    share = share_to_read(len(numbers) * neighbours.indices.shape[1])
+    if share == 1:
         return Sample.of_all(camids)
-    share = MOST_NEIGHBOURS / (len(numbers) * width)
-    sample = Sample.draw(
-        share, neighbours.count_by_cameras(numbers, camids), camids, Window.choose(camids, times), seed
-    )
+    counts = neighbours.count_by_cameras(numbers, camids)
+    sample = Sample.draw(share, counts, camids, Window.choose(camids, times), seed)
     log.info("times are fitted to the pairs of %d of %d sightings", int(sample.anchors.sum()), len(numbers))
     return sample
 

@@ -3,8 +3,8 @@
 The sample is one of sightings, the anchors, with all pairs that any of them is part of: of each anchor all candidates
 are known, and each pair of a target is as likely to be in the sample as any other. Anchors are taken in short runs of
 sightings that follow each other on one camera, as the crops of a visit and people who walk together are judged
-together, and evenly over cameras and time. So no clock has to agree with another one. Two cameras that have few pairs
-keep all of them.
+together, and evenly over cameras and time. So no clock has to agree with another one. The two cameras with the fewest
+pairs keep all of them, and so on, up to a tenth of what is read.
 n sightings, C cameras.
 """
 
@@ -19,10 +19,15 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
-MOST_NEIGHBOURS = 4_000_000  # that a fit reads at once: of 40,000 sightings with 100 neighbours each
+MOST_NEIGHBOURS = 10_000_000  # that a fit reads: of 100,000 sightings with 100 neighbours each
 RUN = 64  # sightings of a run, at most
 RUNS = 32  # of a camera, on average: with many cameras runs are shorter
-WHOLE_SHARE = 0.1  # of the neighbours that are read, for two cameras of which all are read
+WHOLE_SHARE = 0.1  # of the neighbours that are read, at most, for two cameras that keep all of their pairs
+
+
+def share_to_read(neighbours: int) -> float:
+    """Return the share of so many neighbours of all sightings that a fit reads, at most 1."""
+    return min(1.0, MOST_NEIGHBOURS / max(1, neighbours))
 
 
 @dataclass(frozen=True)
@@ -73,13 +78,16 @@ class Sample:
             seed: of the draw.
         """
         cameras, camera = np.unique(camids, return_inverse=True)
-        wanted = (1 - np.sqrt(1 - share)) * len(camids)
+        wanted = (1 - np.sqrt(1 - (1 - WHOLE_SHARE) * share)) * len(camids)
         length = int(np.clip(wanted / (RUNS * len(cameras)), 1, RUN))
         runs = -(-len(camids) // length)
         drawn = max(1, int(wanted / length))
         rng = np.random.default_rng(seed)
         strata = (np.arange(drawn) + rng.random(drawn)) * (runs / drawn)  # a run of each part of the sightings
         anchors = np.isin(np.arange(len(camids)) // length, strata.astype(np.int64)) | window.query
-        pairs_of_cameras = max(1, len(cameras) * (len(cameras) - 1) // 2)
-        few = counts <= WHOLE_SHARE * MOST_NEIGHBOURS / pairs_of_cameras
-        return cls(anchors, few, camera, window)
+        one, other = np.triu_indices(len(cameras), 1)
+        fewest_first = np.argsort(counts[one, other], kind="stable")
+        read = np.cumsum(counts[one, other][fewest_first]) <= WHOLE_SHARE * share * counts[one, other].sum()
+        whole = np.zeros(counts.shape, dtype=bool)
+        whole[one[fewest_first[read]], other[fewest_first[read]]] = True
+        return cls(anchors, whole | whole.T, camera, window)
