@@ -18,7 +18,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.table import Table
 from scipy.special import expit
 
 from benchmarks.machine import describe
@@ -33,14 +32,14 @@ CAMERAS = 8
 NEIGHBOURS = 100
 OF_PERSON = 10
 PER_PERSON = 15.1  # sightings of a simulated person, on average
-SIGHTINGS = ("100000", "500000")
+SIGHTINGS = ("100000", "400000")
 LOOKS = 64  # numbers of a person's appearance
 NOISE = 1.2  # standard deviation of one sighting in all of them, relative to a person's length
-PEOPLE = 2000
+PEOPLE = 1300
 SEEDS = (500, 501, 502)
-SHARES = (1.0, 0.4, 0.2)
-JUDGED = 10_000  # sightings in the middle of the day, every fifth a query
-DRAWN = 2_000_000
+SHARES = (1.0, 0.4)
+JUDGED = 6_000  # sightings in the middle of the day, every fifth a query
+DRAWN = 1_000_000
 BLOCK = 1000
 
 Ints = NDArray[np.int64]
@@ -54,12 +53,10 @@ def main(arguments: list[str]) -> None:
         fit_drawn(Path(rest[0]))
         return
     rows = {"memory": lambda: memory(rest or SIGHTINGS), "sample": samples}[part]()
-    console = Console(soft_wrap=True, highlight=False, width=150)
+    console = Console(soft_wrap=True, highlight=False)
     console.print(f"{describe()['processor']}, {describe()['threads']} threads")
-    table = Table(*next(rows))
     for row in rows:
-        table.add_row(*row)
-    console.print(table)
+        console.print("| " + " | ".join(row) + " |")
 
 
 def memory(sightings: tuple[str, ...] | list[str]) -> Iterator[tuple[str, ...]]:
@@ -97,8 +94,8 @@ def fit_drawn(folder: Path) -> None:
     """Fit a folder of `draw_tables`; print anchors, seconds of the processor, and bytes before and at the peak."""
     walks = pd.read_parquet(folder / "sightings.parquet")
     before, started = peak_memory(), time.process_time()
-    tables = (open_table(folder / name) for name in ("indices.npy", "scores.npy"))
-    profile = fit_profile(*tables, walks["camera"], walks["clock_s"])
+    indices, scores = (open_table(folder / name) for name in ("indices.npy", "scores.npy"))
+    profile = fit_profile(indices, scores, walks["camera"], walks["clock_s"])
     anchors = profile.evidence.get("sampled_sightings", len(walks))
     print(anchors, time.process_time() - started, before, peak_memory())
 

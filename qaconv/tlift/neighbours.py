@@ -184,6 +184,7 @@ class Neighbours:
             chosen = chosen[read]
             across.append((ends[0][chosen], ends[1][chosen], scores[chosen], best[read]))
         ones, others, scores, bests = map(np.concatenate, zip(*across, strict=True))
+        across.clear()
         pairs = join_pairs(ones, others, scores, bests, camids)
         ones, others, scores = map(np.concatenate, zip(*returns, strict=True))
         order = np.argsort(ones, kind="stable")
