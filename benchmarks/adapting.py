@@ -54,8 +54,8 @@ class LooksAlone(View):
     @cached_property
     def edges(self) -> Edges:
         """Pairs that may show one person, by their scores."""
-        logits = self.calibration.scale * self.matches.neighbour_logits + self.calibration.offset
-        return find_edges_by_scores(self.matches.neighbours, logits)
+        logits = self.calibration.scale * self.matches.neighbour_logits[:] + self.calibration.offset
+        return find_edges_by_scores(self.matches.neighbours[:], logits)
 
 
 def main(seeds: list[int]) -> None:

@@ -69,9 +69,10 @@ def stored_logits() -> tuple[Floats, Floats]:
     params = load_params()
     matches = Matches.load(TARGET, params.registry.method)
     known, pids, camids = shows_known_person(frame), frame["pid"].to_numpy(), frame["camid"].to_numpy()
-    across = known[:, None] & known[matches.neighbours] & (camids[:, None] != camids[matches.neighbours])
-    one_person = pids[:, None] == pids[matches.neighbours]
-    return matches.neighbour_logits[across & one_person], matches.neighbour_logits[across & ~one_person]
+    neighbours, logits = matches.neighbours[:], matches.neighbour_logits[:]
+    across = known[:, None] & known[neighbours] & (camids[:, None] != camids[neighbours])
+    one_person = pids[:, None] == pids[neighbours]
+    return logits[across & one_person], logits[across & ~one_person]
 
 
 def draw_crowd(people: int, cameras: int, of_one: Floats, of_two: Floats, tracks: int | None = None) -> Crowd:

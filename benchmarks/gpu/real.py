@@ -32,7 +32,7 @@ from qaconv.data.transforms import build_augmentation
 from qaconv.errors import InputError
 from qaconv.matching import score_matrix
 from qaconv.matching.rerankers import KReciprocal
-from qaconv.matching.results import _others
+from qaconv.matching.results import nearest_others
 from qaconv.metrics import evaluate_ranking
 from qaconv.models.checkpoint import Architecture, Network, build_network
 from qaconv.tlift import fit_profile
@@ -196,7 +196,8 @@ def _rank(setup: Setup, network: Network, manifest: Manifest) -> Iterator[Row]:
     note = f"{count:,} sightings, each pair once; neighbours are chosen on the CPU meanwhile"
     yield Figure("matching all with all", count * (count + 1) / 2 / seconds, "pairs/s", seconds, note=note)
     started = time.perf_counter()
-    neighbours, logits = _others(found.everything)
+    near = found.everything
+    neighbours, logits = nearest_others(near.indices, near.distances, np.arange(len(near.indices)))
     where, when = sightings["camid"].to_numpy(), sightings["time_s"].to_numpy()
     known = [Finding(**each) for each in manifest.clocks]
     profile = fit_profile(neighbours, expit(logits), where, when, known=known, target="market")

@@ -12,6 +12,7 @@ from qaconv.data.manifest import JUNK, Manifest
 from qaconv.matching.results import Matches
 from qaconv.metrics import evaluate_ranking
 from qaconv.paths import PREPARED
+from qaconv.tables import as_scores
 from qaconv.tlift import TLiftProfile, fit_profile, temporal_lift
 from qaconv.tlift.lifted_scores import ScoreKind
 from qaconv.tlift.parameters import LiftParameters
@@ -52,7 +53,7 @@ class Site:
         """Fit a profile to all sightings."""
         return fit_profile(
             self.matches.neighbours,
-            expit(self.matches.neighbour_logits),
+            as_scores(self.matches.neighbour_logits),
             self.camids,
             self.times if times is None else times,
             reranked=self.matches.nearest_reranked(),

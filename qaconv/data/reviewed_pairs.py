@@ -15,6 +15,7 @@ from qaconv.data.fingerprints import load_fingerprinted
 from qaconv.errors import InputError
 from qaconv.paths import PREPARED, REVIEWS
 from qaconv.reviews.table import PAIR, drawn_pairs, read_reviews
+from qaconv.tables import Table
 from qaconv.tlift import TLiftProfile
 from qaconv.tlift.probability import GallerySize
 
@@ -62,19 +63,23 @@ def load_reviewed_pairs(target: str, targets: Sequence[str]) -> pd.DataFrame | N
 def state_pairs(
     pairs: pd.DataFrame,
     sightings: pd.DataFrame,
-    neighbours: NDArray[np.int64],
-    neighbour_logits: NDArray[np.float64],
+    neighbours: Table,
+    neighbour_logits: Table,
     profile: TLiftProfile,
 ) -> NDArray[np.float64]:
     """Return the probability that a profile states for each pair, NaN for those of no neighbours, [n]."""
     camids, times = sightings["camid"].to_numpy(), sightings["time_s"].to_numpy(np.float64)
     gallery = GallerySize.measure(times)
     stated = np.full(len(pairs), np.nan)
-    for row, (first, second) in enumerate(pairs[["first", "second"]].to_numpy()):
-        for one, other in ((first, second), (second, first)):
-            column = np.flatnonzero(neighbours[one] == other)
+    ends = pairs[["first", "second"]].to_numpy(dtype=np.int64)
+    numbers, place = np.unique(ends, return_inverse=True)
+    near, logits = neighbours[numbers], neighbour_logits[numbers]
+    for row, (first, second) in enumerate(place.reshape(ends.shape)):
+        for this, that in ((first, second), (second, first)):
+            one, other = numbers[this], numbers[that]
+            column = np.flatnonzero(near[this] == other)
             if len(column):
-                score = expit(neighbour_logits[one, column[:1]])[None]
+                score = expit(logits[this, column[:1]])[None]
                 places = camids[[one]], times[[one]], camids[[other]], times[[other]]
                 probabilities = profile.probabilities(score, *places, gallery=gallery)
                 assert probabilities is not None

@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, logit
 
+from qaconv.tables import Table, as_table, row_blocks
 from qaconv.tlift import TLiftProfile
 from qaconv.tlift.probability import GallerySize
 
@@ -19,6 +20,7 @@ Bools = NDArray[np.bool_]
 
 LIMIT = 6.0  # log odds are kept within this: no single pair counts for more than 400 to 1
 
+BLOCK_NEIGHBOURS = 1 << 20  # that are judged at a time
 ROUNDS = 50  # of expectation and maximisation
 
 
@@ -87,8 +89,10 @@ def find_edges_by_scores(neighbours: ArrayLike, log_ratios: ArrayLike) -> Edges:
     return Edges.join(one, indices.ravel(), ratios + logit(share))
 
 
-def find_edges(neighbours: ArrayLike, logits: ArrayLike, sightings: pd.DataFrame, profile: TLiftProfile) -> Edges:
-    """Return the pairs of sightings and their neighbours with the odds of the target.
+def find_edges(
+    neighbours: ArrayLike | Table, logits: ArrayLike | Table, sightings: pd.DataFrame, profile: TLiftProfile
+) -> Edges:
+    """Return the pairs of sightings and their neighbours with the odds of the target, read some rows at a time.
 
     Args:
         neighbours: numbers of each sighting's nearest others, [N, k].
@@ -99,13 +103,16 @@ def find_edges(neighbours: ArrayLike, logits: ArrayLike, sightings: pd.DataFrame
     Raises:
         ValueError: the profile has no match odds.
     """
-    indices = np.asarray(neighbours, dtype=np.int64)
-    one, other = np.repeat(np.arange(len(indices)), indices.shape[1]), indices.ravel()
+    indices, values = as_table(neighbours), as_table(logits)
     camids, times = sightings["camid"].to_numpy(), sightings["time_s"].to_numpy(dtype=np.float64)
-    log_odds = profile.pair_log_odds(
-        expit(np.asarray(logits, dtype=np.float64).ravel()),
-        (camids[one], times[one]),
-        (camids[other], times[other]),
-        GallerySize.measure(times),
-    )
-    return Edges.join(one, other, log_odds)
+    gallery = GallerySize.measure(times)
+    parts = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))]
+    for rows in row_blocks(indices.shape, BLOCK_NEIGHBOURS):
+        one = np.repeat(np.arange(rows.start, rows.stop), indices.shape[1])
+        other = np.asarray(indices[rows], dtype=np.int64).ravel()
+        scores = expit(np.asarray(values[rows], dtype=np.float64).ravel())
+        places = (camids[one], times[one]), (camids[other], times[other])
+        log_odds = profile.pair_log_odds(scores, *places, gallery)
+        kept = log_odds > -LIMIT
+        parts.append((one[kept], other[kept], log_odds[kept]))
+    return Edges.join(*map(np.concatenate, zip(*parts, strict=True)))

@@ -12,6 +12,7 @@ from scipy.special import expit
 
 from qaconv.identities.graph import Edges, find_edges
 from qaconv.identities.summary import Half, Interval, Precision, Trust
+from qaconv.tables import Table, as_scores
 from qaconv.tlift import TLiftProfile, fit_profile
 from qaconv.tlift.one_per_track import neighbours_among
 
@@ -102,8 +103,8 @@ def estimate_purity(identity: Ints, people: People) -> Interval:
 
 def check_trust(
     sightings: pd.DataFrame,
-    neighbours: Ints,
-    logits: Floats,
+    neighbours: Table,
+    logits: Table,
     profile: TLiftProfile,
     drawn: tuple[Ints, Ints, Floats],
 ) -> Trust:
@@ -130,8 +131,8 @@ class _Half:
         self,
         rows: Ints,
         sightings: pd.DataFrame,
-        neighbours: Ints,
-        logits: Floats,
+        neighbours: Table,
+        logits: Table,
         drawn: tuple[Ints, Ints, Floats],
     ) -> None:
         self.sightings = sightings.iloc[rows].reset_index(drop=True)
@@ -142,7 +143,7 @@ class _Half:
         inside = (one >= 0) & (other >= 0)
         self.profile = fit_profile(
             self.neighbours,
-            expit(self.logits),
+            as_scores(self.logits),
             self.sightings["camid"],
             self.sightings["time_s"],
             drawn=(one[inside], other[inside], drawn[2][inside]),

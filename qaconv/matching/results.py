@@ -29,7 +29,9 @@ from qaconv.tables import ComputedTable, Rows, Table, best_columns, open_table, 
 NEIGHBOURS = 100  # of each sighting: more than any person's sightings on the other cameras
 LOGIT_SCALE = 10.0  # of the probabilities that distances are made of, as the authors' first release shows them
 DRAWN = 2_000_000  # pairs of a query and a gallery image, at most
-SEED = 0  # of the draw, so that the same matches give the same profile
+BLOCK_NEIGHBOURS = 1 << 20  # that are read at a time
+RERANKED_PAIRS = 2_000_000  # of queries and their best gallery images, at most
+SEED = 0  # of the draws, so that the same matches give the same profile
 NEAR = [field.name for field in fields(Neighbourhoods)]
 MEASURED = "without_junk."  # before the names of arrays among the measured; not written where all are measured
 FACTS = "facts"  # key of the metadata of NEAREST
@@ -131,16 +133,12 @@ class Matched:
         Raises:
             InputError: it holds no matches.
         """
-        path = folder / NEAREST
-        if not path.is_file():
-            raise InputError(f"{path} does not exist; `dvc repro {stage}` writes it")
+        path, facts, names = _read_facts(folder, stage)
         with safe_open(path, "numpy") as file:
-            facts, names = json.loads(file.metadata()[FACTS]), set(file.keys())
             everything = measured = Neighbourhoods(*(file.get_tensor(name) for name in NEAR))
             if MEASURED + NEAR[0] in names:
                 measured = Neighbourhoods(*(file.get_tensor(MEASURED + name) for name in NEAR))
-        grid = Grid(*(facts[name] for name in Grid._fields))
-        return cls(grid.open(folder), everything, measured, facts["model"])
+        return cls(_grid(facts).open(folder), everything, measured, facts["model"])
 
 
 @dataclass(frozen=True)
@@ -151,7 +149,7 @@ class Matches:
         logits: float32 [Q, G].
         reranked: 1 - the re-ranked distance, float32 [Q, G]; no pid has a part in it.
         reranked_measured: the same as if only the measured sightings existed, float32 [P, M - P].
-        neighbours: each sighting's nearest others, best first, int64 [N, k].
+        neighbours: each sighting's nearest others, best first, int64 [N, k]; `[:]` reads all rows.
         neighbour_logits: logits with them, float64 [N, k].
         model: digest of the weights that made the maps.
         choice: how the gallery is re-ranked: `reranker` has the settings, None where the direct ranking is kept, and
@@ -161,8 +159,8 @@ class Matches:
     logits: Table
     reranked: Table
     reranked_measured: Table
-    neighbours: NDArray[np.int64]
-    neighbour_logits: NDArray[np.float64]
+    neighbours: Table
+    neighbour_logits: Table
     model: str
     choice: dict[str, Any]
 
@@ -185,14 +183,15 @@ class Matches:
         for name in (MODEL, CHOICE):
             if not (reranked_folder / name).is_file():
                 raise InputError(f"{reranked_folder / name} does not exist; `dvc repro rerank@{target}` writes it")
-        matched = Matched.open(matched_folder, f"match@{target}")
-        if (reranked_folder / MODEL).read_text(encoding="utf-8") != matched.model:
+        path, facts, _ = _read_facts(matched_folder, f"match@{target}")
+        if (reranked_folder / MODEL).read_text(encoding="utf-8") != facts["model"]:
             raise InputError(f"{reranked_folder}: is of another network than {matched_folder}; run `dvc repro rerank`")
         scores = open_table(reranked_folder / SCORES)
         measured = reranked_folder / (MEASURED + SCORES)
         scores_of_measured = open_table(measured) if measured.is_file() else scores
         choice = json.loads((reranked_folder / CHOICE).read_text(encoding="utf-8"))
-        return cls(matched.logits, scores, scores_of_measured, *_others(matched.everything), matched.model, choice)
+        logits = _grid(facts).open(matched_folder)
+        return cls(logits, scores, scores_of_measured, *_open_others(path), facts["model"], choice)
 
     def draw_pairs(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
         """Draw pairs of a query and a gallery image: numbers of both sightings, and their scores in [0, 1], [S] each.
@@ -207,18 +206,23 @@ class Matches:
         row, column = np.divmod(drawn, max(1, gallery))
         return row, queries + column, expit(take(self.logits, row, column).astype(np.float64))
 
-    def nearest_reranked(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Return each query's best gallery images and their re-ranked scores, both [N, k]; NaN for the gallery."""
+    def nearest_reranked(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+        """Return pairs of a query and its best gallery images: numbers of both, and the re-ranked scores, [S] each.
+
+        They are of all queries, or where these have more than RERANKED_PAIRS pairs, of as many drawn ones.
+        """
         queries, gallery = self.reranked.shape
         width = min(NEIGHBOURS, gallery)
-        indices = np.zeros((len(self.neighbours), width), np.int64)
-        scores = np.full((len(self.neighbours), width), np.nan)
-        for rows in row_blocks(self.reranked.shape):
-            for row, its_scores in zip(range(rows.start, rows.stop), self.reranked[rows], strict=True):
-                best = best_columns(its_scores, width)
-                indices[row] = queries + best
-                scores[row] = its_scores[best]
-        return indices, scores
+        drawn = np.arange(queries)
+        if queries * width > RERANKED_PAIRS:
+            drawn = np.sort(np.random.default_rng(SEED).permutation(queries)[: RERANKED_PAIRS // width])
+        best = np.zeros((len(drawn), width), np.int64)
+        scores = np.zeros((len(drawn), width))
+        for part in row_blocks((len(drawn), gallery)):
+            for row, its_scores in zip(range(part.start, part.stop), self.reranked[drawn[part]], strict=True):
+                best[row] = best_columns(its_scores, width)
+                scores[row] = its_scores[best[row]]
+        return np.repeat(drawn, width), queries + best.ravel(), scores.ravel()
 
 
 def save_matches(folder: Path, nearest: dict[str, NDArray[Any]], grid: Grid, model: str) -> None:
@@ -268,10 +272,60 @@ def as_distances(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     return distances
 
 
-def _others(near: Neighbourhoods) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Return each image's nearest except itself, and their logits, both [N, k]."""
-    others = near.indices != np.arange(len(near.indices))[:, None]
+def _read_facts(folder: Path, stage: str) -> tuple[Path, dict[str, Any], set[str]]:
+    """Return the file of neighbourhoods in a folder of `save_matches`, its facts, and the names of its arrays.
+
+    Raises:
+        InputError: there is none.
+    """
+    path = folder / NEAREST
+    if not path.is_file():
+        raise InputError(f"{path} does not exist; `dvc repro {stage}` writes it")
+    with safe_open(path, "numpy") as file:
+        return path, json.loads(file.metadata()[FACTS]), set(file.keys())
+
+
+def _grid(facts: Mapping[str, Any]) -> Grid:
+    return Grid(*(facts[name] for name in Grid._fields))
+
+
+def nearest_others(
+    indices: NDArray[np.integer], distances: NDArray[np.floating], images: NDArray[np.integer]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return images' nearest except themselves, best first, and their logits, both [n, K - 1].
+
+    Args:
+        indices: nearest of each image, itself among them, [n, K].
+        distances: to them, of `as_distances`, [n, K].
+        images: numbers of the images, [n].
+    """
+    others = indices != images[:, None]
     others[others.all(axis=1), -1] = False
     shape = (len(others), others.shape[1] - 1)
-    logits = -LOGIT_SCALE * logit(near.distances[others].reshape(shape).astype(np.float64))
-    return near.indices[others].reshape(shape).astype(np.int64), logits
+    logits = -LOGIT_SCALE * logit(distances[others].reshape(shape).astype(np.float64))
+    return indices[others].reshape(shape).astype(np.int64), logits
+
+
+def _open_others(path: Path) -> tuple[Table, Table]:
+    """Return tables [N, k] of what `nearest_others` returns of all images of a file of neighbourhoods."""
+    with safe_open(path, "numpy") as file:
+        count, width = file.get_slice(NEAR[0]).get_shape()
+    shape = (count, width - 1)
+
+    def read(rows: Rows) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        numbers = np.arange(count)[rows]
+        neighbours, logits = np.empty((len(numbers), width - 1), np.int64), np.empty((len(numbers), width - 1))
+        with safe_open(path, "numpy") as file:
+            indices, distances = (file.get_slice(name) for name in NEAR[:2])
+            for block in row_blocks((count, width), BLOCK_NEIGHBOURS):
+                chosen = np.flatnonzero((numbers >= block.start) & (numbers < block.stop))
+                if len(chosen):
+                    inside = numbers[chosen] - block.start
+                    near = indices[block.start : block.stop][inside], distances[block.start : block.stop][inside]
+                    neighbours[chosen], logits[chosen] = nearest_others(*near, numbers[chosen])
+        return neighbours, logits
+
+    return (
+        ComputedTable(shape, np.dtype(np.int64), lambda rows: read(rows)[0]),
+        ComputedTable(shape, np.dtype(np.float64), lambda rows: read(rows)[1]),
+    )

@@ -7,7 +7,6 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.special import expit
 
 from qaconv.data.manifest import Manifest
 from qaconv.data.reviewed_pairs import state_pairs
@@ -31,7 +30,7 @@ def fit_target_profile(matches: Matches, manifest: Manifest, target: str) -> TLi
     sightings = manifest.sightings()
     return fit_profile(
         matches.neighbours,
-        expit(matches.neighbour_logits),
+        as_scores(matches.neighbour_logits),
         sightings["camid"].to_numpy(),
         sightings["time_s"].to_numpy(),
         reranked=matches.nearest_reranked(),

@@ -8,19 +8,19 @@ its profile states their probabilities: so another network has other figures fro
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from qaconv.data.reviewed_pairs import state_pairs
 from qaconv.metrics.estimates_file import ReviewedPairs
 from qaconv.reviews.estimate import estimate_matches, group_cells
+from qaconv.tables import Table
 from qaconv.tlift import TLiftProfile
 
 
 def estimate_reviewed(
     pairs: pd.DataFrame,
     sightings: pd.DataFrame,
-    neighbours: NDArray[np.int64],
-    neighbour_logits: NDArray[np.float64],
+    neighbours: Table,
+    neighbour_logits: Table,
     profile: TLiftProfile,
 ) -> ReviewedPairs | None:
     """Estimate precision and recall of the matches that a profile marks; None where it states no probabilities.

@@ -70,7 +70,8 @@ def _edges(target: str, method: str, sightings: pd.DataFrame, matches: Matches, 
         return Edges.join([], [], [])
     calibration = Calibration(**fitted)
     log.info("%s: times are not used (%s); scores alone decide", target, profile.reason)
-    return find_edges_by_scores(matches.neighbours, calibration.scale * matches.neighbour_logits + calibration.offset)
+    log_ratios = calibration.scale * matches.neighbour_logits[:] + calibration.offset
+    return find_edges_by_scores(matches.neighbours[:], log_ratios)
 
 
 def _known(since: Path, sightings: pd.DataFrame) -> tuple[NDArray[np.int64], int]:

@@ -40,23 +40,26 @@ class Calibration:
         return log_odds
 
 
-def calibrate(scores: Floats, likely: Floats) -> Calibration:
+def calibrate(scores: Floats, likely: Floats, weights: Floats | None = None) -> Calibration:
     """Fit by isotonic regression over bins that are smallest for the best scores.
 
     Args:
         scores: [M] in [0, 1], with at least two different values.
         likely: probability that each pair shows one person, [M].
+        weights: number of pairs that each stands for, [M]. Default: 1.
     """
+    weights = np.ones(len(scores)) if weights is None else weights
     order = np.argsort(-scores, kind="stable")
+    weight, matches_of = weights[order], (weights * likely)[order]
     x = logit(np.clip(scores[order], CLIP, 1 - CLIP))
     sizes = FIRST_BIN * GROWTH ** np.arange(2 + np.log1p(len(x) / FIRST_BIN) / np.log(GROWTH))
     starts = np.concatenate([[0], np.cumsum(sizes).astype(int)])
-    matches_before = np.concatenate([[0], np.cumsum(likely[order])])
+    matches_before = np.concatenate([[0], np.cumsum(matches_of)])
     starts = _join_bins(starts[starts < len(x)], matches_before)
-    counts = np.diff(np.append(starts, len(x)))
-    knots = np.add.reduceat(x, starts) / counts
-    matches = np.add.reduceat(likely[order], starts)
-    share = isotonic_regression((matches + 0.01) / (counts + 1.0), weights=counts.astype(float), increasing=False).x
+    counts = np.add.reduceat(weight, starts)
+    knots = np.add.reduceat(weight * x, starts) / counts
+    matches = np.add.reduceat(matches_of, starts)
+    share = isotonic_regression((matches + 0.01) / (counts + 1.0), weights=counts, increasing=False).x
     log_odds = logit(np.clip(share, 1e-5, 0.999))[::-1] + SLOPE * np.arange(len(share))
     knots, first = np.unique(np.round(knots[::-1], 6), return_index=True)
     if len(knots) == 1:

@@ -96,15 +96,14 @@ def check_clocks(camids: Ints, times: Floats) -> tuple[list[Finding], Bools]:
     return findings, used
 
 
-def find_duplicates(camids: Ints, times: Floats, indices: Ints) -> list[Finding]:
+def find_duplicates(camids: Ints, times: Floats, nearest: Ints) -> list[Finding]:
     """Find sightings of one camera and time that are each other's nearest neighbour.
 
     Args:
         camids: [N].
         times: [N] seconds.
-        indices: [N, k] neighbours, best first.
+        nearest: nearest neighbour of each sighting, [N].
     """
-    nearest = indices[:, 0]
     rows = np.arange(len(nearest))
     twice = (nearest[nearest] == rows) & (camids[nearest] == camids) & (times[nearest] == times) & (rows < nearest)
     findings = []

@@ -16,7 +16,7 @@ from scipy.special import logit
 
 from qaconv.tlift.calibration import CLIP
 from qaconv.tlift.em import Mixture, score_bins
-from qaconv.tlift.pairs import Pairs
+from qaconv.tlift.pairs import Pairs, Returns
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -81,21 +81,20 @@ class Likeness:
     """Whether two sightings on one camera look like two people.
 
     Args:
-        indices: neighbours of each sighting, [N, k].
-        scores: [N, k]; a pair of no neighbours has at most the lowest of either sighting.
+        returns: neighbours on one camera.
+        lowest: lowest score of each sighting's neighbours, inf where it has none, [N]; a pair of no neighbours has at
+            most the lowest of either sighting.
         times: [N] seconds.
         log_odds: function of scores and of gaps in seconds that returns the log odds of pairs on one camera.
     """
 
     def __init__(
-        self, indices: Ints, scores: Floats, times: Floats, log_odds: Callable[[Floats, Floats], Floats]
+        self, returns: Returns, lowest: Floats, times: Floats, log_odds: Callable[[Floats, Floats], Floats]
     ) -> None:
-        self._times, self._log_odds = times, log_odds
-        one, column = np.nonzero(np.abs(times[indices] - times[:, None]) < WINDOW_S)
-        self._keys, first = np.unique(_pair_keys(one, indices[one, column], len(times)), return_index=True)
-        self._scores = scores[one, column][first]
-        others = indices != np.arange(len(times))[:, None]
-        self._lowest = np.where(others, scores, np.inf).min(axis=1, initial=np.inf)
+        self._times, self._log_odds, self._lowest = times, log_odds, lowest
+        close = returns.keep(np.abs(times[returns.other] - times[returns.one]) < WINDOW_S)
+        self._keys, first = np.unique(_pair_keys(close.one, close.other, len(times)), return_index=True)
+        self._scores = close.score[first]
 
     def differ(self, one: Ints, other: Ints) -> Bools:
         """Return whether the sightings of pairs on one camera are of two people, [S]."""

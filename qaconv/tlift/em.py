@@ -119,7 +119,9 @@ def _alternate(pairs: Pairs, camids: Ints, times: Floats, posterior: Floats, pri
     return Mixture(axis, halves, ratio, posterior, prior, pair_ratio, half, pair, bandwidth)
 
 
-def include_companions(mixture: Mixture, pairs: Pairs, camids: Ints, times: Floats) -> tuple[Mixture, float]:
+def include_companions(
+    mixture: Mixture, pairs: Pairs, camids: Ints, times: Floats, anchors: Bools
+) -> tuple[Mixture, float]:
     """Make chance include companions; return the mixture, and the share of companions among pairs of two people.
 
     Two people who walk together have the gaps of one person. Among pairs of sightings of any appearance, the gaps show
@@ -130,8 +132,10 @@ def include_companions(mixture: Mixture, pairs: Pairs, camids: Ints, times: Floa
         pairs: that it was fitted on.
         camids: [N].
         times: [N] seconds.
+        anchors: sightings whose pairs are all there, [N].
     """
     order = np.lexsort((times, camids))
+    order = order[anchors[order]]
     sample = order[:: max(1, len(order) // MAX_SIGHTINGS)]
     one, other = np.nonzero(camids[sample][:, None] < camids[sample])
     first, second = sample[one], sample[other]

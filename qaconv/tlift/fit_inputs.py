@@ -1,6 +1,6 @@
 """Check what a temporal profile is fitted from, and return it as arrays.
 
-N sightings, k neighbours of each, S drawn pairs.
+N sightings, S pairs of them.
 """
 
 import numpy as np
@@ -22,46 +22,26 @@ def check_sightings(camids: ArrayLike, times: ArrayLike) -> tuple[Ints, Floats]:
         InputError: a time cannot be seconds.
     """
     check_seconds("times", times)
-    camid, time = _whole_numbers("camids", camids), np.asarray(times, dtype=np.float64)
+    camid, time = whole_numbers("camids", camids), np.asarray(times, dtype=np.float64)
     if camid.ndim != 1 or time.shape != camid.shape:
         raise ValueError(f"camids and times must have shape [N], got {camid.shape} and {time.shape}")
     return camid, time
 
 
-def check_neighbours(
-    name: str, indices: ArrayLike, scores: ArrayLike, sightings: int, *, lacks: bool = False
-) -> tuple[Ints, Floats]:
-    """Return neighbours, both [N, k]; with `lacks` some have a score of NaN, and their indices become 0.
-
-    Raises:
-        ValueError: shapes do not fit, an index is not that of a sighting, or a score is not in [0, 1].
-    """
-    index, score = _whole_numbers(f"{name}_indices", indices), np.asarray(scores, dtype=np.float64)
-    if index.ndim != 2 or index.shape != score.shape or len(index) != sightings:
-        raise ValueError(
-            f"{name}_indices and {name}_scores must have the same shape [{sightings}, k], as there are {sightings} "
-            f"camids, got {index.shape} and {score.shape}"
-        )
-    is_missing = np.isnan(score) & lacks
-    _check_scores(f"{name}_scores", score[~is_missing])
-    _check_range(f"{name}_indices", index[~is_missing], sightings)
-    return np.where(is_missing, 0, index), score
-
-
-def check_drawn(one: ArrayLike, other: ArrayLike, scores: ArrayLike, sightings: int) -> DrawnPairs:
-    """Return drawn pairs.
+def check_pairs(name: str, one: ArrayLike, other: ArrayLike, scores: ArrayLike, sightings: int) -> DrawnPairs:
+    """Return pairs of sightings with their scores.
 
     Raises:
         ValueError: shapes do not fit, a number is not that of a sighting, or a score is not in [0, 1].
     """
-    ends = _whole_numbers("drawn", one), _whole_numbers("drawn", other)
+    ends = whole_numbers(name, one), whole_numbers(name, other)
     pairs = DrawnPairs(*ends, np.asarray(scores, dtype=np.float64))
     shapes = [part.shape for part in pairs]
     if pairs.score.ndim != 1 or len(set(shapes)) > 1:
-        raise ValueError(f"drawn must be three arrays of shape [S], got {', '.join(map(str, shapes))}")
+        raise ValueError(f"{name} must be three arrays of shape [S], got {', '.join(map(str, shapes))}")
     for numbers in ends:
-        _check_range("drawn", numbers, sightings)
-    _check_scores("drawn", pairs.score)
+        check_range(name, numbers, sightings)
+    check_scores(name, pairs.score)
     return pairs
 
 
@@ -77,7 +57,12 @@ def check_tracks(tracks: ArrayLike | None, sightings: int) -> NDArray[np.str_]:
     return names
 
 
-def _whole_numbers(name: str, values: ArrayLike) -> Ints:
+def whole_numbers(name: str, values: ArrayLike) -> Ints:
+    """Return whole numbers.
+
+    Raises:
+        ValueError: some are not.
+    """
     numbers = np.asarray(values)
     with np.errstate(invalid="ignore"):
         whole = numbers.astype(np.int64)
@@ -86,13 +71,23 @@ def _whole_numbers(name: str, values: ArrayLike) -> Ints:
     return whole
 
 
-def _check_scores(name: str, scores: Floats) -> None:
+def check_scores(name: str, scores: Floats) -> None:
+    """Check that scores are in [0, 1].
+
+    Raises:
+        ValueError: some are not.
+    """
     inside = (scores >= 0) & (scores <= 1)
     if not inside.all():
         raise ValueError(f"{name} must be in [0, 1], got {int((~inside).sum())} that are not")
 
 
-def _check_range(name: str, numbers: Ints, sightings: int) -> None:
+def check_range(name: str, numbers: Ints, sightings: int) -> None:
+    """Check that numbers are those of sightings.
+
+    Raises:
+        ValueError: some are not.
+    """
     outside = numbers[(numbers < 0) | (numbers >= sightings)]
     if len(outside):
         raise ValueError(f"{name} must be in 0..{sightings - 1}, got {outside[0]}")

@@ -6,6 +6,8 @@ N sightings, of which n are kept; k neighbours of each.
 import numpy as np
 from numpy.typing import NDArray
 
+from qaconv.tables import ComputedTable, Rows, Table
+
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
@@ -24,10 +26,11 @@ def middle_sightings(tracks: NDArray[np.str_], times: Floats) -> Ints:
     return np.sort(np.concatenate([alone, ordered[first + (counts - 1) // 2]]))
 
 
-def neighbours_among(kept: Ints, indices: Ints, scores: Floats, missing: float) -> tuple[Ints, Floats]:
-    """Return the neighbours of the kept sightings that are kept too, numbered among them, best first, [n, j].
+def neighbours_among(kept: Ints, indices: Table, scores: Table, missing: float) -> tuple[Table, Table]:
+    """Return the neighbours of the kept sightings that are kept too, numbered among them, and their scores, [n, k].
 
-    j is the most that any of them has. A sighting with fewer has itself as its further neighbours.
+    They are best first. A sighting with fewer than k has itself as its further neighbours. Rows are read when they are
+    asked for.
 
     Args:
         kept: positions of the kept sightings, ascending, [n].
@@ -37,14 +40,20 @@ def neighbours_among(kept: Ints, indices: Ints, scores: Floats, missing: float) 
     """
     position = np.full(len(indices), -1)
     position[kept] = np.arange(len(kept))
-    neighbours, their_scores = position[indices[kept]], scores[kept]
-    is_missing = neighbours < 0
-    order = np.argsort(is_missing, axis=1, kind="stable")
-    width = max(1, int((~is_missing).sum(axis=1).max(initial=0)))
-    columns = order[:, :width]
-    absent = np.take_along_axis(is_missing, columns, axis=1)
-    itself = np.broadcast_to(np.arange(len(kept))[:, None], columns.shape)
+
+    def read(rows: Rows) -> tuple[Ints, Floats]:
+        numbers = np.arange(len(kept))[rows]
+        neighbours, their_scores = position[indices[kept[numbers]]], scores[kept[numbers]]
+        is_missing = neighbours < 0
+        order = np.argsort(is_missing, axis=1, kind="stable")
+        absent = np.take_along_axis(is_missing, order, axis=1)
+        return (
+            np.where(absent, numbers[:, None], np.take_along_axis(neighbours, order, axis=1)),
+            np.where(absent, missing, np.take_along_axis(their_scores, order, axis=1)),
+        )
+
+    shape = (len(kept), indices.shape[1])
     return (
-        np.where(absent, itself, np.take_along_axis(neighbours, columns, axis=1)),
-        np.where(absent, missing, np.take_along_axis(their_scores, columns, axis=1)),
+        ComputedTable(shape, np.dtype(np.int64), lambda rows: read(rows)[0]),
+        ComputedTable(shape, np.dtype(np.float64), lambda rows: read(rows)[1]),
     )

@@ -1,6 +1,6 @@
-"""Collect the pairs of sightings on two cameras that may show one person.
+"""Collect the pairs of sightings that may show one person.
 
-N sightings, k neighbours, M pairs.
+N sightings, M pairs on two cameras, R neighbours on one camera.
 """
 
 from dataclasses import dataclass
@@ -37,36 +37,62 @@ class Pairs:
         return Pairs(self.first[kept], self.second[kept], self.score[kept], self.mutual[kept])
 
 
-def cross_camera_pairs(indices: Ints, scores: Floats, camids: Ints) -> Pairs:
-    """Pair each sighting with its neighbours on other cameras.
+@dataclass(frozen=True)
+class Returns:
+    """Sightings and their neighbours on the same camera, in the order of the sightings.
+
+    Attributes:
+        one: a sighting, [R].
+        other: its neighbour, [R].
+        score: of the pair in [0, 1], [R].
+    """
+
+    one: Ints
+    other: Ints
+    score: Floats
+
+    def keep(self, kept: Bools) -> "Returns":
+        """Return the neighbours of a mask [R]."""
+        return Returns(self.one[kept], self.other[kept], self.score[kept])
+
+
+def best_on_camera(one: Ints, other: Ints, score: Floats, camids: Ints) -> Bools:
+    """Whether `other` is the best match of `one` on its camera, [M].
 
     Args:
-        indices: [N, k].
-        scores: [N, k], NaN where there is no neighbour.
+        one: sightings, all of whose neighbours on other cameras are here, [M].
+        other: neighbours, [M].
+        score: [M].
         camids: [N].
     """
-    count, width = indices.shape
-    one = np.repeat(np.arange(count), width)
-    other, score = indices.ravel(), scores.ravel()
-    across = (camids[one] != camids[other]) & ~np.isnan(score)
-    one, other, score = one[across], other[across], score[across]
-    mutual = _mutual_best(one, other, score, camids)
-    swapped = camids[one] > camids[other]
-    first = np.where(swapped, other, one)
-    second = np.where(swapped, one, other)
-    _, kept = np.unique(first * count + second, return_index=True)
-    return Pairs(first[kept], second[kept], score[kept], mutual[kept])
-
-
-def _mutual_best(one: Ints, other: Ints, score: Floats, camids: Ints) -> Bools:
-    """Whether `other` is the best match of `one` on its camera and the other way round, [M]."""
-    cameras = int(camids.max()) + 1
-    forward = one * cameras + camids[other]
-    backward = other * cameras + camids[one]
-    order = np.lexsort((other, -score, forward))
+    place = one * (1 + int(camids.max())) + camids[other]
+    order = np.lexsort((other, -score, place))
     leads = np.ones(len(order), dtype=bool)
-    leads[1:] = np.diff(forward[order]) != 0
-    best = np.full(len(camids) * cameras, -1)
-    best[forward[order[leads]]] = other[order[leads]]
-    mutual: Bools = (best[forward] == other) & (best[backward] == one)
-    return mutual
+    leads[1:] = np.diff(place[order]) != 0
+    best = np.zeros(len(order), dtype=bool)
+    best[order[leads]] = True
+    return best
+
+
+def join_pairs(one: Ints, other: Ints, score: Floats, best: Bools, camids: Ints) -> Pairs:
+    """Join sightings and neighbours on other cameras to pairs, each once, in ascending order of both numbers.
+
+    Args:
+        one: sightings, [M].
+        other: their neighbours, [M].
+        score: of the lower sighting's neighbour where both are each other's, [M].
+        best: whether `other` is the best match of `one` on its camera, [M].
+        camids: [N].
+    """
+    backward = camids[one] > camids[other]
+    key = np.where(backward, other, one) * len(camids) + np.where(backward, one, other)
+    order = np.lexsort((one, key))
+    leads = np.ones(len(order), dtype=bool)
+    leads[1:] = np.diff(key[order]) != 0
+    pair = np.cumsum(leads) - 1
+    best_of_first, best_of_second = np.zeros((2, int(leads.sum())), dtype=bool)
+    best_of_first[pair[(best & ~backward)[order]]] = True
+    best_of_second[pair[(best & backward)[order]]] = True
+    kept = order[leads]
+    first, second = np.divmod(key[kept], max(1, len(camids)))
+    return Pairs(first, second, score[kept], best_of_first & best_of_second)

@@ -12,6 +12,7 @@ N sightings; q queries on one camera, g sightings on another, m matches between 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,6 +57,37 @@ class Choice:
     matches: int
 
 
+class Window(NamedTuple):
+    """The sightings that parameters are chosen on.
+
+    Attributes:
+        inside: those of a time span, [N].
+        query: those among them whose partners are looked for, [N].
+    """
+
+    inside: Bools
+    query: Bools
+
+    @classmethod
+    def choose(cls, camids: Ints, times: Floats) -> "Window":
+        """Choose a time span with at most MAX_SIGHTINGS, and queries among them.
+
+        Args:
+            camids: [N].
+            times: [N] seconds.
+        """
+        order = np.argsort(times, kind="stable")
+        margin = max(0, len(order) - MAX_SIGHTINGS) // 2
+        inside = np.zeros(len(camids), dtype=bool)
+        inside[order[margin : len(order) - margin]] = True
+        query = np.zeros(len(camids), dtype=bool)
+        every = max(QUERY_EVERY, int(inside.sum()) // MAX_QUERIES)
+        for camid in np.unique(camids):
+            rows = order[(camids[order] == camid) & inside[order]]
+            query[rows[::every]] = True
+        return cls(inside, query)
+
+
 @dataclass(frozen=True)
 class _CameraPair:
     """Queries of one camera and the sightings of another.
@@ -79,17 +111,20 @@ class _CameraPair:
     share: Floats
 
 
-def choose_parameters(pairs: Pairs, mixture: Mixture, calibration: Calibration, camids: Ints, times: Floats) -> Choice:
+def choose_parameters(
+    pairs: Pairs, mixture: Mixture, calibration: Calibration, camids: Ints, times: Floats, window: Window
+) -> Choice:
     """Choose the transit weight first, then TLift's parameters.
 
     Args:
-        pairs: of all sightings.
+        pairs: of sightings, with all those of the window's queries.
         mixture: fitted on them.
         calibration: of the pairs' scores.
         camids: [N].
         times: [N] seconds, corrected.
+        window: that they are chosen on.
     """
-    camera_pairs = list(_camera_pairs(pairs, mixture, calibration, camids, times))
+    camera_pairs = list(_camera_pairs(pairs, mixture, calibration, camids, times, window))
     matches = sum(len(pair.row) for pair in camera_pairs)
     if not matches:
         return Choice(LiftParameters(alpha=ALPHAS[-1], transit_weight=1.0), 0.0, 0.0, 0)
@@ -113,10 +148,10 @@ def choose_parameters(pairs: Pairs, mixture: Mixture, calibration: Calibration, 
 
 
 def _camera_pairs(
-    pairs: Pairs, mixture: Mixture, calibration: Calibration, camids: Ints, times: Floats
+    pairs: Pairs, mixture: Mixture, calibration: Calibration, camids: Ints, times: Floats, window: Window
 ) -> Iterator[_CameraPair]:
     """Every two cameras with a mutual best match of a query, in both directions."""
-    inside, query = _sample(camids, times)
+    inside, query = window
     position = np.full(len(camids), -1)
     cameras = mixture.axis.camids
     halves = halves_of(np.arange(len(camids)), camids, times)
@@ -144,20 +179,6 @@ def _camera_pairs(
         ratio = np.where(halves[query_rows][:, None] == 0, tables[0](number, gaps), tables[1](number, gaps))
         share = mixture.prior[sampled[mutual]]
         yield _CameraPair(log_odds, ratio, times[query_rows], times[gallery_rows], rows[mutual], columns[mutual], share)
-
-
-def _sample(camids: Ints, times: Floats) -> tuple[Bools, Bools]:
-    """Masks [N] of the sightings in a time span with at most MAX_SIGHTINGS, and of the queries among them."""
-    order = np.argsort(times, kind="stable")
-    margin = max(0, len(order) - MAX_SIGHTINGS) // 2
-    inside = np.zeros(len(camids), dtype=bool)
-    inside[order[margin : len(order) - margin]] = True
-    query = np.zeros(len(camids), dtype=bool)
-    every = max(QUERY_EVERY, int(inside.sum()) // MAX_QUERIES)
-    for camid in np.unique(camids):
-        rows = order[(camids[order] == camid) & inside[order]]
-        query[rows[::every]] = True
-    return inside, query
 
 
 def _transit_table(mixture: Mixture, half: int) -> TransitTable:

@@ -56,6 +56,25 @@ class DrawnPairs(NamedTuple):
     other: NDArray[np.int64]
     score: Floats
 
+    def keep(self, kept: NDArray[np.bool_]) -> "DrawnPairs":
+        """Return the pairs of a mask [S]."""
+        return DrawnPairs(self.one[kept], self.other[kept], self.score[kept])
+
+
+@dataclass(frozen=True)
+class Strangers:
+    """Drawn pairs that are no neighbours, next to a sample of the pairs that are.
+
+    Attributes:
+        score: of the pairs in [0, 1], [S].
+        stand_for: number of pairs that each of them stands for.
+        sampled: the pairs of neighbours that are as frequent among all as these, [M].
+    """
+
+    score: Floats
+    stand_for: float
+    sampled: NDArray[np.bool_]
+
 
 @dataclass(frozen=True)
 class MatchOdds:
@@ -157,7 +176,7 @@ class MatchOdds:
 
 
 def fit_match_odds(
-    mixture: Mixture, pairs: Pairs, times: Floats, sightings: int, drawn: DrawnPairs | None = None
+    mixture: Mixture, pairs: Pairs, times: Floats, sightings: int, drawn: DrawnPairs | Strangers | None = None
 ) -> MatchOdds:
     """Fit the odds of a target's pairs without labels.
 
@@ -169,7 +188,7 @@ def fit_match_odds(
         pairs: that it was fitted on.
         times: [N] seconds, corrected.
         sightings: number of sightings whose times are used.
-        drawn: pairs that stand for all pairs. Default: the odds hold for neighbours.
+        drawn: pairs that stand for all pairs, or for all that are no neighbours. Default: the odds hold for neighbours.
     """
     calibration = _calibrate(pairs, judge_again(mixture, pairs), drawn)
     odds = MatchOdds(calibration, 1.0, sightings, float(np.ptp(times)))
@@ -184,7 +203,7 @@ def exclude_companions(
     times: Floats,
     usual: float,
     likeness: Likeness,
-    drawn: DrawnPairs | None = None,
+    drawn: DrawnPairs | Strangers | None = None,
 ) -> MatchOdds:
     """Fit odds again with a share of companions that depends on the score.
 
@@ -204,9 +223,13 @@ def exclude_companions(
     return _with_threshold(odds, mixture, pairs, times)
 
 
-def _calibrate(pairs: Pairs, likely: Floats, drawn: DrawnPairs | None) -> Calibration:
+def _calibrate(pairs: Pairs, likely: Floats, drawn: DrawnPairs | Strangers | None) -> Calibration:
     if drawn is None:
         return calibrate(pairs.score, likely)
+    if isinstance(drawn, Strangers):
+        near, count = drawn.sampled, len(drawn.score)
+        weights = np.append(np.ones(int(near.sum())), np.full(count, drawn.stand_for))
+        return calibrate(np.append(pairs.score[near], drawn.score), np.append(likely[near], np.zeros(count)), weights)
     return calibrate(drawn.score, _likely_of(drawn, pairs, likely))
 
 

@@ -15,6 +15,7 @@ from qaconv.matching.results import Matches
 from qaconv.paths import IDENTITIES, TLIFT
 from qaconv.stages import fit_tlift
 from qaconv.stages import identify as stage
+from qaconv.tables import as_scores
 from qaconv.tlift import TLiftProfile, fit_profile
 from tests.imports import PROJECT
 
@@ -67,7 +68,7 @@ def prepare(frame: pd.DataFrame, matches: Matches, monkeypatch: pytest.MonkeyPat
     """Let the stage find these sightings and matches, and a profile that is fitted to them."""
     profile = fit_profile(
         matches.neighbours,
-        expit(matches.neighbour_logits),
+        as_scores(matches.neighbour_logits),
         frame["camid"],
         frame["time_s"],
         drawn=matches.draw_pairs(),

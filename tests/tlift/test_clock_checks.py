@@ -72,7 +72,7 @@ def test_one_crop_stored_twice_is_named() -> None:
     times[4] = times[5]
     nearest = (np.arange(120) + 60) % 120
     nearest[4], nearest[5] = 5, 4
-    (found,) = find_duplicates(CAMIDS, times, nearest[:, None])
+    (found,) = find_duplicates(CAMIDS, times, nearest)
     assert (found.camid, found.kind, found.time_s) == (0, "duplicates", times[5])
 
 

@@ -15,7 +15,7 @@ from qaconv.synthetic.network import NetworkSettings, simulate
 from qaconv.tlift import TLiftProfile, fit, fit_profile
 from qaconv.tlift.companions import Companions, Likeness, split_companions
 from qaconv.tlift.em import Mixture
-from qaconv.tlift.pairs import Pairs
+from qaconv.tlift.pairs import Pairs, Returns
 
 LOG_RATIOS = st.floats(-4, 4)
 CAMIDS = np.array([0, 1, 1])
@@ -50,9 +50,9 @@ def split(between: float, times: NDArray[np.float64] = TIMES) -> NDArray[np.floa
     pairs = Pairs(np.array([0, 0]), np.array([1, 2]), np.array([0.9, 0.6]), np.array([True, False]))
     posterior = np.array([0.95, 0.8])
     mixture = cast(Mixture, SimpleNamespace(posterior=posterior))
-    indices = np.array([[1, 2], [2, 0], [1, 0]])
-    scores = np.array([[0.9, 0.6], [between, 0.9], [between, 0.6]])
-    likeness = Likeness(indices, scores, times, lambda score, gap: 10 * (score - 0.5) + 0 * gap)
+    returns = Returns(np.array([1, 2]), np.array([2, 1]), np.array([between, between]))
+    lowest = np.array([0.6, between, between])
+    likeness = Likeness(returns, lowest, times, lambda score, gap: 10 * (score - 0.5) + 0 * gap)
     one_person, companion = split_companions(mixture, pairs, np.array([0.95, 0.8]), CAMIDS, times, likeness)
     assert (one_person + companion).tolist() == pytest.approx(posterior.tolist())
     return one_person

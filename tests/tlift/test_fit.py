@@ -224,9 +224,9 @@ def test_score_outside_zero_and_one_is_refused(walks: Sightings) -> None:
         ({"neighbour_indices": [1, 0]}, r"same shape \[2, k\], as there are 2 camids, got \(2,\) and \(2, 1\)"),
         ({"camids": [0, 1.5]}, "camids must be whole numbers, got 1.5"),
         ({"times": [10.0]}, r"camids and times must have shape \[N\], got \(2,\) and \(1,\)"),
-        ({"reranked": ([[0.5], [0]], [[0.9], [np.nan]])}, "reranked_indices must be whole numbers, got 0.5"),
-        ({"reranked": ([[1], [0]], [[1.9], [np.nan]])}, r"reranked_scores must be in \[0, 1\], got 1 "),
-        ({"reranked": ([[1]], [[0.9]])}, r"reranked_indices and reranked_scores must have the same shape \[2, k\]"),
+        ({"reranked": ([0], [0.5], [0.9])}, "reranked must be whole numbers, got 0.5"),
+        ({"reranked": ([0], [1], [1.9])}, r"reranked must be in \[0, 1\], got 1 "),
+        ({"reranked": ([0], [2], [0.9])}, r"reranked must be in 0\.\.1, got 2"),
         ({"drawn": ([0], [0.5], [0.9])}, "drawn must be whole numbers, got 0.5"),
         ({"drawn": ([0], [-1], [0.9])}, r"drawn must be in 0\.\.1, got -1"),
         ({"drawn": ([0], [1], [1.9])}, r"drawn must be in \[0, 1\], got 1 "),
@@ -241,6 +241,6 @@ def test_neighbours_and_pairs_of_another_kind_are_refused_by_name(changed: dict[
         "camids": [0, 1],
         "times": [10.0, 25.0],
     }
-    assert not fit_profile(**sound, reranked=([[1], [9]], [[0.9], [np.nan]]), drawn=([0], [1], [0.9])).active
+    assert not fit_profile(**sound, reranked=([0], [1], [0.9]), drawn=([0], [1], [0.9])).active
     with pytest.raises(ValueError, match=message):
         fit_profile(**{**sound, **changed})
