@@ -15,6 +15,7 @@ from qaconv import plugins
 from qaconv.config import SiteConfig
 from qaconv.runtime import cbuild
 from qaconv.synthetic.render import choose_crops, render_site
+from tests.camera_version import write_camera_version
 from tests.imports import PROJECT
 
 torch.set_num_threads(1)  # the tests' networks are tiny: a second thread only waits for the first
@@ -31,6 +32,14 @@ def site_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Render the site's crops into Market-1501's folders."""
     folder = tmp_path_factory.mktemp("site") / "shop"
     render_site(SITE, folder, processes=1)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def camera_version(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Export a version whose cameras have batch norms of their own (tests/camera_version.py)."""
+    folder = tmp_path_factory.mktemp("camera_version") / "served"
+    write_camera_version(folder)
     return folder
 
 

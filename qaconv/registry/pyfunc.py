@@ -47,7 +47,8 @@ class Ranker(PythonModel):
                 camera's clock, or a date in ISO 8601 where the target's times are dates), `id` (default: the row's
                 number) and `track` (name; rows of one role, camera and track are crops of one person: one query, or
                 one answer. A track's time is that of its crop in the middle). A query's camera must be one of the
-                target's, and so must a name. Gallery crops at other numbers are matched without time.
+                target's, and so must a name. Gallery crops at other numbers are matched without time. Crops are
+                encoded for their cameras where a target is named and the version knows cameras.
             params: `top_k` (gallery images for each query), `threshold` (probability above which a pair is a match;
                 a negative one stands for the target's), `target` (whose temporal profile lifts scores and states
                 probabilities, "" for none), `even_odds` (whether to state probabilities at even odds, for people as in
@@ -71,7 +72,7 @@ class Ranker(PythonModel):
         profile = self.model.profiles[target] if target else ANYWHERE
         crops = _read_rows(model_input, profile)
         query, gallery = (_side(crops, role) for role in ROLES)
-        query_maps, gallery_maps = (self._maps(side["image"]) for side in (query, gallery))
+        query_maps, gallery_maps = (self._maps(side, target) for side in (query, gallery))
         logits = self.model.score(query_maps, gallery_maps)
         query_tracks, gallery_tracks = (number_tracks(side["track"]) for side in (query, gallery))
         scores = score_tracks(logits, query_tracks, gallery_tracks)
@@ -113,8 +114,10 @@ class Ranker(PythonModel):
                 )
         return pd.DataFrame(answers, columns=[*COLUMNS, "sightings"] if "track" in model_input else COLUMNS)
 
-    def _maps(self, images: pd.Series) -> NDArray[np.float32]:
-        return self.model.encode_batches(read_crop(_bytes(image), *self.model.crop_size) for image in images)
+    def _maps(self, side: pd.DataFrame, target: str) -> NDArray[np.float32]:
+        """Encode crops; without a target their cameras are unknown."""
+        crops = (read_crop(_bytes(image), *self.model.crop_size) for image in side["image"])
+        return self.model.encode_batches(crops, side["camid"] if target else None)
 
 
 DEFAULTS: dict[str, Any] = {"threshold": -1.0, "top_k": 10, "target": "", "even_odds": False, "correspondences": 5}

@@ -32,7 +32,7 @@ class Model(Protocol):
     @property
     def crop_size(self) -> tuple[int, int]: ...
 
-    def encode_batches(self, crops: Iterable[NDArray[np.uint8]]) -> NDArray[np.float32]: ...
+    def encode_batches(self, crops: Iterable[NDArray[np.uint8]], camids: NDArray[np.int64]) -> NDArray[np.float32]: ...
 
     def score(self, query_maps: NDArray[np.float32], gallery_maps: NDArray[np.float32]) -> NDArray[np.float32]: ...
 
@@ -135,7 +135,7 @@ def match_window(model: Model, profile: TLiftProfile | None, sightings: pd.DataF
     times = sightings["time_s"].to_numpy(np.float64)
     check_seconds(f"{root}: time_s", times)
     crops = (read_crop_file(root / image, *model.crop_size) for image in sightings["image"])
-    maps = model.encode_batches(crops)
+    maps = model.encode_batches(crops, camids)
     logits = np.where(camids[:, None] == camids, -np.inf, model.score(maps, maps))
     best, partner = logits.max(axis=1), logits.argmax(axis=1)
     likely = _probabilities(model, profile, logits, camids, times)[np.arange(len(best)), partner] >= 0.5

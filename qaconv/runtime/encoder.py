@@ -44,10 +44,15 @@ class EncoderGraph:
             crops: the crops.
             camids: camera of each crop, [N]; one without batch norms of its own has those of all cameras. They change
                 nothing where no camera has. Default: unknown.
+
+        Raises:
+            ValueError: there is not one camera for each crop.
         """
         inputs: dict[str, NDArray[np.uint8 | np.int64]] = {IMAGES: crops}
+        cameras = np.full(len(crops), NO_CAMERA) if camids is None else np.asarray(camids)
+        if cameras.shape != (len(crops),):  # ONNX Runtime would take one camera for all crops
+            raise ValueError(f"camids must have one camera for each of {len(crops)} crops, got {cameras.shape}")
         if self.knows_cameras:
-            cameras = np.full(len(crops), NO_CAMERA) if camids is None else np.asarray(camids)
             inputs[CAMIDS] = cameras.astype(np.int64)
         maps: NDArray[np.float32] = self._session.run(None, inputs)[0]
         return maps

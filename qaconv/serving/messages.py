@@ -44,7 +44,8 @@ class Query:
     Attributes:
         images: bytes of the image files, crops of one person on one camera; none for a stored sighting.
         sighting: id of a stored sighting.
-        camid: camera, by number or name. With `time_s` it lifts scores. Default: the stored sighting's.
+        camid: camera, by number or name. New crops are encoded for it, where the version knows cameras; with `time_s`
+            it lifts scores. Default: the stored sighting's, of new crops unknown.
         time_s: seconds on the camera's clock, or a date. Default: the stored sighting's.
     """
 

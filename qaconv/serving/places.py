@@ -1,18 +1,20 @@
 """Read cameras and times, of requests and of stored sightings, as a target's temporal profile has them."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
 from qaconv.errors import InputError
+from qaconv.runtime.encoder import NO_CAMERA
+from qaconv.runtime.model import ServedModel
 from qaconv.serving.gallery import Filter
 from qaconv.serving.messages import Limits, NewSighting, Query
 from qaconv.serving.storage import Sighting
 from qaconv.tlift import TLiftProfile
 
-UNKNOWN = -1  # number of a camera whose name the profile lacks, and of a query without one
+UNKNOWN = NO_CAMERA  # number of a camera whose name the profile lacks, and of a query without one
 
 
 class NotFound(LookupError):
@@ -103,6 +105,16 @@ def number_camera(profile: TLiftProfile, sighting: Sighting) -> Sighting:
     """
     camid, camera = _number(profile, sighting.camid if sighting.camera is None else sighting.camera)
     return replace(sighting, camid=camid, camera=camera)
+
+
+def camids_for(model: ServedModel, sightings: Iterable[Sighting]) -> list[int]:
+    """Return the number of each stored sighting's camera that a model encodes it with, [N].
+
+    It is that of the model's profile of the sighting's target. UNKNOWN where the model has no such profile, as numbers
+    of one target are no cameras of another one.
+    """
+    profiles = ((model.profiles.get(sighting.target), sighting) for sighting in sightings)
+    return [UNKNOWN if profile is None else number_camera(profile, sighting).camid for profile, sighting in profiles]
 
 
 def number_cameras(profile: TLiftProfile, sightings: pd.DataFrame) -> pd.DataFrame:

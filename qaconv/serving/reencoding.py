@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from qaconv.errors import InputError
 from qaconv.runtime.model import ServedModel
 from qaconv.serving.encoding import BATCH, CropEncoder
-from qaconv.serving.storage import Records
+from qaconv.serving.places import camids_for
+from qaconv.serving.storage import Records, Sighting
 from qaconv.serving.stored_maps import pack_map, quantise_maps
 
 log = logging.getLogger(__name__)
@@ -43,27 +44,28 @@ class Reencoding:
         with self._encoding:
             while missing := self._records.missing_maps(model.encoder_digest, after, BATCH):
                 self._encode(model, missing)
-                after = missing[-1][0]
+                after = missing[-1][0].id
         return after
 
-    def encode_one(self, model: ServedModel, crop: bytes) -> bytes | None:
-        """Encode a crop as it is stored; None if it is refused."""
+    def encode_one(self, model: ServedModel, sighting: Sighting, crop: bytes) -> bytes | None:
+        """Encode the crop of a sighting as it is stored; None if it is refused."""
         try:
-            maps = quantise_maps(self._encoder.encode(model, [crop]))
+            maps = quantise_maps(self._encoder.encode(model, [crop], camids_for(model, [sighting])))
         except InputError:
             return None
         return pack_map(maps.codes[0], maps.scales[0])
 
-    def _encode(self, model: ServedModel, sightings: Sequence[tuple[int, bytes]]) -> None:
-        """Encode crops, given with their ids. One that is refused, as by a stricter decoder, is left without a map."""
-        ids, crops = zip(*sightings, strict=True)
+    def _encode(self, model: ServedModel, missing: Sequence[tuple[Sighting, bytes]]) -> None:
+        """Encode the crops of sightings. One that is refused, as by a stricter decoder, is left without a map."""
+        sightings, crops = zip(*missing, strict=True)
+        ids = [sighting.id for sighting in sightings]
         try:
-            maps = self._encoder.encode(model, crops)
+            maps = self._encoder.encode(model, crops, camids_for(model, sightings))
         except InputError as error:
-            if len(sightings) == 1:
+            if len(ids) == 1:
                 log.error("sighting %d: %s; no search finds it: delete it, and enrol another file", ids[0], error)
                 return
-            for sighting in sightings:
-                self._encode(model, [sighting])
+            for one in missing:
+                self._encode(model, [one])
         else:
             self._records.add_maps(ids, model.encoder_digest, quantise_maps(maps))

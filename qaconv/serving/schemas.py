@@ -39,7 +39,7 @@ class Enrolled(BaseModel):
 
 
 class ImageQuery(Strict):
-    """A query by a crop. With camera and time, times lift the scores."""
+    """A query by a crop. It is encoded for its camera if the version knows cameras. With a time, times lift scores."""
 
     image: Image
     camid: Camera | None = None

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from qaconv.serving.active_version import ActiveVersion
 from qaconv.serving.encoding import CropEncoder
 from qaconv.serving.messages import Answer, Limits, Query
-from qaconv.serving.places import NotFound, find_cameras, place_limits, place_query
+from qaconv.serving.places import UNKNOWN, NotFound, Place, find_cameras, place_limits, place_query
 from qaconv.serving.ranking import Request, rank_gallery
 from qaconv.serving.recall import Sample
 from qaconv.serving.storage import Records, Sighting
@@ -42,7 +42,7 @@ def search_version(
     stored = [None if query.sighting is None else find_stored(records, target, query.sighting) for query in queries]
     places = [place_query(profile, query, sighting) for query, sighting in zip(queries, stored, strict=True)]
     searched = place_limits(profile, wanted.only)
-    maps = find_maps(active, records, encoder, queries)
+    maps = find_maps(active, records, encoder, queries, places)
     default, source = active.model.threshold_of(target, even_odds=wanted.even_odds)
     threshold = default if wanted.threshold is None else wanted.threshold
     request = Request(target, searched, wanted.top_k, shortlist, threshold, wanted.even_odds)
@@ -65,10 +65,22 @@ def find_stored(records: Records, target: str, sighting: int) -> Sighting:
 
 
 def find_maps(
-    active: ActiveVersion, records: Records, encoder: CropEncoder, queries: Sequence[Query]
+    active: ActiveVersion,
+    records: Records,
+    encoder: CropEncoder,
+    queries: Sequence[Query],
+    places: Sequence[Place],
 ) -> list[NDArray[np.float32]]:
-    """Return each query's maps [n, C, h, w]: a stored one, or those of new crops, which are encoded together."""
-    encoded = encoder.encode(active.model, [image for query in queries for image in query.images])
+    """Return each query's maps [n, C, h, w]: a stored one, or those of new crops, which are encoded together.
+
+    New crops are encoded for the camera of their place, a stored sighting was encoded for its own.
+    """
+    images: list[bytes] = []
+    camids: list[int] = []
+    for query, place in zip(queries, places, strict=True):
+        images += query.images
+        camids += [UNKNOWN if place.camid is None else place.camid] * len(query.images)
+    encoded = encoder.encode(active.model, images, camids)
     ends = np.cumsum([len(query.images) for query in queries])
     return [
         maps if query.sighting is None else active.map_of(records, query.sighting)[None]

@@ -22,7 +22,7 @@ from qaconv.serving.identities.store import IdentityStore
 from qaconv.serving.identities.updates import IdentityUpdates
 from qaconv.serving.indexing import Indexing
 from qaconv.serving.messages import Answer, Enrolled, Limits, NewSighting, Query
-from qaconv.serving.places import NotFound, number_camera, place_sightings
+from qaconv.serving.places import NotFound, camids_for, number_camera, place_query, place_sightings
 from qaconv.serving.recall import RecallSamples
 from qaconv.serving.reencoding import Reencoding
 from qaconv.serving.reviews.store import ReviewStore
@@ -129,13 +129,15 @@ class Service:
         ids = {key: self.records.find_equal(*key) for key in zip(placed, images, strict=True)}
         new = [key for key, known_id in ids.items() if known_id is None]
         active.check_room(len(new))
-        new_images = [image for _, image in new]
-        maps = self._encoder.encode_to_store(active.model, new_images)
+        new_sightings, new_images = [sighting for sighting, _ in new], [image for _, image in new]
+        maps = self._encoder.encode_to_store(active.model, new_images, camids_for(active.model, new_sightings))
         with self.changing:
             current = self.active
             gallery, profile = current.find(target)
             if current.model.encoder_digest != active.model.encoder_digest:  # another version became active meanwhile
-                maps = self._encoder.encode_to_store(current.model, new_images)
+                maps = self._encoder.encode_to_store(
+                    current.model, new_images, camids_for(current.model, new_sightings)
+                )
             ids |= {key: self.records.find_equal(*key) for key in new}  # enrolled meanwhile
             kept = [row for row, key in enumerate(new) if ids[key] is None]
             added = [number_camera(profile, new[row][0]) for row in kept]
@@ -192,16 +194,15 @@ class Service:
         """Find the correspondences of a query and a sighting that change the logit most.
 
         Raises:
-            NotFound: unknown target or sighting.
-            InputError: the image is refused.
+            NotFound: unknown target, camera or sighting.
+            InputError: the image is refused, or a camera or a time has another form than in the target's profile.
         """
         active = self.active
-        active.find(target)
-        for stored in (query.sighting, sighting):
-            if stored is not None:
-                find_stored(self.records, target, stored)
+        _, profile = active.find(target)
         both = [query, Query(sighting=sighting)]
-        (query_map,), (gallery_map,) = find_maps(active, self.records, self._encoder, both)
+        stored = [None if one.sighting is None else find_stored(self.records, target, one.sighting) for one in both]
+        places = [place_query(profile, *pair) for pair in zip(both, stored, strict=True)]
+        (query_map,), (gallery_map,) = find_maps(active, self.records, self._encoder, both, places)
         return correspondences(query_map, gallery_map, active.model.head, limit)
 
     def sighting(self, target: str, sighting: int) -> Sighting:
@@ -262,9 +263,10 @@ class Service:
                 self._active.changes.catch_up()
         return len(ids)
 
-    def encode_each(self, images: Sequence[bytes]) -> list[bytes | None]:
-        """Encode image files as they are stored, for the version that answers; None where one is refused."""
-        return [self._reencoding.encode_one(self._active.model, image) for image in images]
+    def encode_each(self, sightings: Sequence[Sighting], images: Sequence[bytes]) -> list[bytes | None]:
+        """Encode sightings' image files as they are stored, for the version that answers; None where one is refused."""
+        pairs = zip(sightings, images, strict=True)
+        return [self._reencoding.encode_one(self._active.model, *pair) for pair in pairs]
 
     def delete_expired(self) -> int:
         """Delete sightings that are older than their target's retention, and return their number."""

@@ -277,10 +277,10 @@ class Records:
             rows = self.read(MAPS.format(",".join(str(base + int(sighting)) for sighting in ids)))
         return [sighting for sighting, _ in rows], unpack_maps([data for _, data in rows], shape)
 
-    def missing_maps(self, encoder: str, after: int, limit: int) -> list[tuple[int, bytes]]:
-        """Return up to `limit` ids above `after`, in order, and crops without a map of this encoder."""
-        statement = f"SELECT id, crop FROM sightings WHERE id > ? AND NOT {HAS_MAP} ORDER BY id LIMIT ?"
-        return self.query(statement, after, encoder, limit)
+    def missing_maps(self, encoder: str, after: int, limit: int) -> list[tuple[Sighting, bytes]]:
+        """Return up to `limit` sightings without a map of this encoder, of ids above `after`, in order, and crops."""
+        statement = f"SELECT {COLUMNS}, crop FROM sightings WHERE id > ? AND NOT {HAS_MAP} ORDER BY id LIMIT ?"
+        return [(Sighting(*row), crop) for *row, crop in self.query(statement, after, encoder, limit)]
 
     def count(self) -> int:
         """Count all sightings."""

@@ -14,20 +14,29 @@ from mlflow.pyfunc.model import PythonModelContext
 from qaconv.errors import InputError
 from qaconv.registry.packaging import INPUTS
 from qaconv.registry.pyfunc import Ranker
+from qaconv.serving.messages import NewSighting, Query
+from qaconv.serving.service import Service
+from qaconv.serving.storage import Records
 from qaconv.times import UNIX_EPOCH
-from tests.small_service import calibrate_gently, crop, small_model, text
+from tests.camera_version import DARK, RED, TARGET, files_of
+from tests.small_service import ANY, calibrate_gently, crop, small_model, text
+from tests.small_service import SETTINGS as SERVE
 
 GALLERY = 40
 CONTEXT = PythonModelContext({}, {})  # type: ignore[no-untyped-call]  # not used by predict
 
 
+def load(folder: Path) -> Ranker:
+    ranker = Ranker()
+    context = PythonModelContext({"served": str(folder)}, {})  # type: ignore[no-untyped-call]
+    ranker.load_context(context)
+    return ranker
+
+
 @pytest.fixture
 def ranker(tmp_path: Path) -> Ranker:
     small_model(tmp_path)
-    ranker = Ranker()
-    context = PythonModelContext({"served": str(tmp_path)}, {})  # type: ignore[no-untyped-call]
-    ranker.load_context(context)
-    return ranker
+    return load(tmp_path)
 
 
 def table(query_time_s: float | None = 200.0) -> pd.DataFrame:
@@ -185,3 +194,27 @@ def test_a_track_has_the_time_of_its_crop_in_the_middle(ranker: Ranker) -> None:
 def test_a_track_that_is_no_name_is_refused(name: Any, ranker: Ranker) -> None:
     with pytest.raises(InputError, match="track: must have 1 to 100 printable characters without outer spaces, got"):
         ranker.predict(CONTEXT, table().assign(track=pd.Series({1: name}, dtype=object)), {})
+
+
+def test_crops_are_encoded_for_the_cameras_of_a_target_as_in_the_service_and_alike_without_one(
+    camera_version: Path, tmp_path: Path
+) -> None:
+    ranker = load(camera_version)
+    files = {"query": (files_of(DARK), DARK), "gallery": (files_of(RED), RED)}
+    rows = pd.DataFrame(
+        {"role": role, "id": str(number), "image": text(file), "camid": camid}
+        for role, (seen, camid) in files.items()
+        for number, file in enumerate(seen, start=1)
+    )
+    settings = {"top_k": 1, "correspondences": 0}
+    best = ranker.predict(CONTEXT, rows, {**settings, "target": TARGET})
+    assert (best["gallery"] == best["query"]).mean() > 0.9
+    alike = ranker.predict(CONTEXT, rows, settings)
+    assert (alike["gallery"] == alike["query"]).mean() < 0.3
+
+    service = Service(Records(tmp_path), SERVE, "1", ranker.model)
+    ids = service.enrol(TARGET, [NewSighting(file, RED) for file in files_of(RED)]).ids
+    queries = [Query([file], camid=DARK) for file in files_of(DARK)]
+    matches = [first for (first,) in service.search(TARGET, queries, ANY, 1).results]
+    assert best["gallery"].tolist() == [str(1 + ids.index(match.id)) for match in matches]
+    assert best["score"].tolist() == pytest.approx([match.score for match in matches], abs=0.05)

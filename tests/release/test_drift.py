@@ -12,10 +12,12 @@ from PIL import Image
 from qaconv.config.operation import DriftConfig
 from qaconv.errors import InputError
 from qaconv.release.drift import Window, find_drifts, match_window, number_cameras
+from qaconv.runtime.model import ServedModel
 from qaconv.tlift import TLiftProfile
 from qaconv.tlift.calibration import Calibration
 from qaconv.tlift.probability import MatchOdds
 from qaconv.tlift.transit import TransitTable
+from tests.camera_version import DARK, PEOPLE, RED, TARGET, files_of, seen_by
 from tests.tlift.test_profile import with_transit
 
 RULES = DriftConfig(
@@ -89,7 +91,7 @@ class Colours:
 
     crop_size = (4, 2)
 
-    def encode_batches(self, crops: Iterable[NDArray[np.uint8]]) -> NDArray[np.float32]:
+    def encode_batches(self, crops: Iterable[NDArray[np.uint8]], camids: NDArray[np.int64]) -> NDArray[np.float32]:
         return np.stack([crop.mean(axis=(0, 1), dtype=np.float32) for crop in crops])
 
     def score(self, query_maps: NDArray[np.float32], gallery_maps: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -122,6 +124,20 @@ def test_a_new_camera_leaves_the_probabilities_of_the_others(tmp_path: Path) -> 
     alone = match_window(Colours(), profile, rows, tmp_path)
     with_further = match_window(Colours(), profile, pd.concat([rows, further], ignore_index=True), tmp_path)
     assert alone.likely.tolist() == [True, True] and with_further.likely.tolist()[:2] == [True, True]
+
+
+def test_sightings_are_encoded_for_their_cameras(camera_version: Path, tmp_path: Path) -> None:
+    model = ServedModel(camera_version, threads=1)
+    camids = np.repeat([DARK, RED], PEOPLE)
+    for number, file in enumerate([*files_of(DARK), *files_of(RED)]):
+        (tmp_path / f"{number}.png").write_bytes(file)
+    names = [f"{number}.png" for number in range(len(camids))]
+    rows = pd.DataFrame({"image": names, "camid": camids, "time_s": np.nan})
+    matched = match_window(model, model.profiles[TARGET], rows, tmp_path)
+    dark, red = (model.encode(seen_by(camid), [camid] * PEOPLE) for camid in (DARK, RED))
+    logits = model.score(dark, red)
+    expected = [*logits.max(axis=1), *logits.max(axis=0)]
+    np.testing.assert_allclose(matched.best, expected, atol=1e-3)
 
 
 def test_sightings_with_milliseconds_are_refused_before_an_image_is_read(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from qaconv.errors import InputError
 from qaconv.runtime.contract import Contract
@@ -37,9 +37,9 @@ def test_crops_are_encoded_as_one_by_one_and_no_more_than_a_batch_is_held(
     encode = model.encode
     ahead = []
 
-    def encode_and_note(batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def encode_and_note(batch: NDArray[np.uint8], camids: ArrayLike | None) -> NDArray[np.float32]:
         ahead.append(taken)
-        return encode(batch)
+        return encode(batch, camids)
 
     monkeypatch.setattr(model, "encode", encode_and_note)
     maps = model.encode_batches(take())

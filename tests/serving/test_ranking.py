@@ -32,7 +32,7 @@ def with_match_odds(model: ServedModel) -> ServedModel:
 def test_scores_are_the_matchers_on_the_encoders_maps(service: Service) -> None:
     ids = enrol(service, 3)
     model = service.active.model
-    maps = np.concatenate([service._encoder.encode(model, [crop(number)]) for number in range(3)])
+    maps = np.concatenate([service._encoder.encode(model, [crop(number)], [0]) for number in range(3)])
     codes = quantise_maps(maps)
     expected = model.matcher.table(model.matcher.prepare(codes.take(slice(0, 1))), codes)[0]
     (matches,) = service.search("mall", [Query([crop(0)])], ANY, 3).results

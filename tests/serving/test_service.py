@@ -105,7 +105,7 @@ def test_sightings_enrolled_after_a_change_of_versions_are_found_with_the_old(se
 def test_correspondences_of_all_locations_sum_to_the_logit(service: Service) -> None:
     ids = enrol(service, 2)
     pairs = service.explain("mall", Query([crop(0)]), ids[1], 100)
-    maps = service._encoder.encode(service.active.model, [crop(0), crop(1)])
+    maps = service._encoder.encode(service.active.model, [crop(0), crop(1)], [0, 1])
     stored = dequantise(quantise_maps(maps))
     cosines = maps[0].reshape(3, 2).T @ stored[1].T
     expected = 0.5 * (cosines.max(axis=0).sum() + cosines.max(axis=1).sum())

@@ -43,7 +43,8 @@ def table(service: Service, seeds: range, count: int) -> NDArray[np.float32]:
     """Match crops with the stored forms of the crops 0 to `count`."""
     model = service.active.model
     queries, gallery = (
-        service._encoder.encode_to_store(model, [crop(seed) for seed in part]) for part in (seeds, range(count))
+        service._encoder.encode_to_store(model, [crop(seed) for seed in part], [0] * len(part))
+        for part in (seeds, range(count))
     )
     return model.matcher.table(model.matcher.prepare(queries), gallery)
 
@@ -56,7 +57,7 @@ def search(service: Service, seeds: range, **more: Any) -> list[Match]:
 def rank_without_tracks(service: Service, seed: int, camid: int | None, time_s: float | None) -> list[tuple[Any, ...]]:
     """Rank sightings by their own logits, each for itself."""
     model, gallery = service.active.model, service.active.galleries["mall"]
-    candidates = gallery.search(model, service._encoder.encode(model, [crop(seed)]), Filter(), 51)
+    candidates = gallery.search(model, service._encoder.encode(model, [crop(seed)], [0]), Filter(), 51)
     place = (
         [-1 if camid is None else camid],
         [np.nan if time_s is None else time_s],

@@ -7,7 +7,7 @@ from qaconv.serving.database import digest
 from qaconv.serving.replication.history import Position, find_position, keep_position
 from qaconv.serving.replication.messages import Changes, CopiedSighting, Ids
 from qaconv.serving.service import Service
-from qaconv.serving.storage import COLUMNS, DELETED, Records
+from qaconv.serving.storage import COLUMNS, DELETED, Records, Sighting
 from qaconv.serving.stored_maps import insert_packed_maps
 
 log = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ def apply_changes(service: Service, changes: Changes, list_ids: Callable[[int], 
         maps = {row.id: row.map for row in changes.sightings if row.map is not None}
         # While the leader answers with another version, crops are encoded here for the present one.
         others = [row for row in changes.sightings if changes.encoder != active.model.encoder_digest or row.map is None]
-        encoded = service.encode_each([row.crop for row in others])
+        encoded = service.encode_each([Sighting(*row[:-2]) for row in others], [row.crop for row in others])
         own = {row.id: packed for row, packed in zip(others, encoded, strict=True) if packed is not None}
         with service.records.transaction() as connection:
             connection.executemany(INSERT, [_values(row) for row in changes.sightings])
@@ -65,7 +65,7 @@ def fill_maps(records: Records, encoder: str, maps_after: Callable[[int], Sequen
     """
     missing = records.missing_maps(encoder, 0, 1)
     while missing:
-        maps = maps_after(missing[0][0] - 1)
+        maps = maps_after(missing[0][0].id - 1)
         if not maps:
             return
         with records.transaction() as connection:
