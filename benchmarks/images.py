@@ -18,7 +18,9 @@ from benchmarks.machine import sgemm_rate
 from benchmarks.table import Bound, Row, compare
 from qaconv.config import BackboneConfig, ImageConfig, SiteConfig, load_params
 from qaconv.data.loading import Batch, Crops, Encode, encode_batches, in_torch
+from qaconv.models.camera_norms import estimate_norms
 from qaconv.models.checkpoint import Architecture, Network, build_network
+from qaconv.models.encoder import Encoder
 from qaconv.release.encoding import fastest
 from qaconv.release.graphs import encoder_graph
 from qaconv.runtime.decode import decode_image
@@ -29,6 +31,8 @@ SITE = SiteConfig(seed=1, cameras=4, people=24)
 IMAGES = 384
 BATCH = load_params().evaluate.batch_size  # crops encoded at a time
 SMALL, LARGE = ImageConfig(height=96, width=48), ImageConfig(height=384, width=128)  # the demo's; the papers'
+MIDDLE = ImageConfig(height=192, width=64)
+CAMERAS = 6  # with batch norms of their own
 CPU = torch.device("cpu")
 
 
@@ -66,6 +70,10 @@ def rows() -> Iterator[Row]:
         )
         network = _network("resnet50", "layer3", 128, LARGE)
         yield from _encoding("encode 384 x 128, ResNet-50 to layer3", network, _crops(paths[:32], LARGE))
+        for backbone, last_layer, size in (("resnet18", "layer2", SMALL), ("mobilenet_v2", "layer3", MIDDLE)):
+            images = _crops(paths[:128], size)
+            name = f"encode {size.height} x {size.width}, {backbone} to {last_layer}: batch norms of each camera"
+            yield _by_camera(name, _network(backbone, last_layer, 64, size), images)
 
 
 def _encoding(name: str, network: Network, images: Tensor) -> Iterator[Row]:
@@ -76,6 +84,20 @@ def _encoding(name: str, network: Network, images: Tensor) -> Iterator[Row]:
     for runtime, ours in (("PyTorch", in_torch(network.encoder, CPU)), ("ONNX Runtime", by_graph)):
         call = partial(_encode_each, ours, images.split(BATCH))
         yield compare(f"{name}: eager PyTorch, {runtime}", plain, call, items=len(images), bound=bound)
+
+
+def _by_camera(name: str, network: Network, images: Tensor) -> Row:
+    """Compare a network whose cameras have batch norms of their own with itself before."""
+    camids = torch.arange(len(images)) % CAMERAS
+    plain = partial(_encode_each, fastest(network, encoder_graph(network), CPU), images.split(BATCH))
+    assert isinstance(network.encoder, Encoder) and isinstance(network.architecture, Architecture)
+    by_camera = {camid: [images[camids == camid] / 255] for camid in range(CAMERAS)}
+    network.encoder.normalise_cameras(estimate_norms(network.encoder.eval(), by_camera))
+    known = network.architecture.model_copy(update={"cameras": CAMERAS})
+    network = Network(network.encoder, network.head, known)
+    batches = list(map(Batch, images.split(BATCH), camids.split(BATCH)))
+    encode = fastest(network, encoder_graph(network), CPU)
+    return compare(name, plain, lambda: list(encode.each(batches)), items=len(images))
 
 
 def _encoder_bound(network: Network, count: int) -> Bound:
