@@ -30,6 +30,8 @@ bench-serve: .venv/installed
 bench-scale: .venv/installed
 	python -m benchmarks.scale 300 3700
 	python -m benchmarks.scale 500 15900
+	python -m benchmarks.fitting memory
+	python -m benchmarks.fitting sample
 	python -m benchmarks.ingest
 	python -m benchmarks.plan
 

@@ -20,15 +20,17 @@ from rich.table import Table
 from benchmarks.scale import SHAPE, draw_target, kernel_rate
 from qaconv.matching.blocks import BLOCK_SIGHTINGS, LEAST_BLOCKS
 from qaconv.matching.results import NEIGHBOURS
+from qaconv.tlift.sampling import MOST_NEIGHBOURS
 
 SIGHTINGS = 1_000_000, 10_000_000, 100_000_000
 CAMERAS = 10, 100, 1_000, 10_000
 PER_QUERY, MOST_QUERIES = 26, 100_000
 MAP_BYTES = math.prod(SHAPE) + 2 * math.prod(SHAPE[1:])  # in 8 bits, with one float16 scale a location
 NEAR = NEIGHBOURS + 1
-# Bytes of fit-tlift for each of N * NEIGHBOURS pairs: from 1.11 GB with 4,000 sightings to 2.09 GB with 26,000, by
-# `python -m benchmarks.scale 300 3700` and `1000 25000`.
-FIT_PAIR_BYTES = 445
+# Bytes of the fit for each of the neighbours that it reads: 0.71 GB before it, 2.63 GB with 100,000 sightings; and for
+# each sighting: 2.71 GB with 400,000, by `python -m benchmarks.fitting memory`. Both are rounded up.
+FIT_NEIGHBOUR_BYTES = 200
+FIT_SIGHTING_BYTES = 300
 TRANSIT_BYTES = 8 * 8 * 188  # for each pair of cameras: eight tables of 188 bins, of times within a day
 CORES = 64  # of the CPU machine that times are stated for
 GPUS = 8
@@ -94,8 +96,10 @@ class Target:
 
     @property
     def fit_bytes(self) -> float:
-        """Return the bytes of the fit: pairs of neighbours, and transit times of pairs of cameras."""
-        return FIT_PAIR_BYTES * self.sightings * NEIGHBOURS + TRANSIT_BYTES * math.comb(self.cameras, 2)
+        """Return the bytes of the fit: neighbours that are read, sightings, and transit times of pairs of cameras."""
+        read = min(self.sightings * NEIGHBOURS, MOST_NEIGHBOURS)
+        transit = TRANSIT_BYTES * math.comb(self.cameras, 2)
+        return FIT_NEIGHBOUR_BYTES * read + FIT_SIGHTING_BYTES * self.sightings + transit
 
     @property
     def evaluate_bytes(self) -> float:
