@@ -88,7 +88,7 @@ def compare(network: Network) -> Iterator[Row]:
     """Yield the figures of a network with its tracks and without; none where its times are not used."""
     for tracks, variant in (("yes", network), ("no", replace(network, sightings=network.sightings.assign(track="")))):
         if variant.fitted.match_odds:
-            yield Row(tracks, network.name, *(_measure(variant, each) for each in (variant.fitted, variant.profile)))
+            yield Row(tracks, network.name, *(_measure(variant, each) for each in (variant.fitted, variant.mapped)))
 
 
 def tenth_errors(answers: MarkedAnswers) -> Floats:

@@ -18,7 +18,7 @@ from scipy.special import expit
 from benchmarks.demo import labelled_targets
 from qaconv.config import SiteConfig, load_params
 from qaconv.data.manifest import JUNK, Manifest
-from qaconv.identities import Edges, find_edges, identify, map_by_identities
+from qaconv.identities import Edges, find_edges, identify, map_by_identities, may_map
 from qaconv.matching import score_matrix
 from qaconv.matching.results import NEIGHBOURS, open_maps
 from qaconv.metrics.clusters import ClusterMetrics, measure_clusters, shows_known_person
@@ -65,9 +65,14 @@ class Network:
             nearest[start : start + BLOCK] = np.take_along_axis(best, order, axis=1)
         return nearest
 
-    @cached_property
+    @property
     def profile(self) -> TLiftProfile:
-        """The profile of the sightings: `fitted`, with stated probabilities that are mapped by identities."""
+        """The profile of the sightings, as `fit_tlift` makes it."""
+        return self.mapped if may_map(self.fitted, self.sightings) else self.fitted
+
+    @cached_property
+    def mapped(self) -> TLiftProfile:
+        """`fitted`, with stated probabilities that are mapped by identities."""
         if self.fitted.match_odds is None:
             return self.fitted
         is_query = (self.sightings["split"] == "query").to_numpy()

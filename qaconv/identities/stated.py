@@ -18,6 +18,7 @@ from qaconv.tlift.odds_map import fit_odds_map
 
 log = logging.getLogger(__name__)
 
+TRACKED = 0.5  # least share of sightings with a track; without tracks identities may miss most matches (docs/tlift.md)
 MOST_PAIRS = 10_000_000  # of queries and gallery images; of more, as many queries are drawn
 BLOCK_PAIRS = 1 << 20  # that are read at a time
 SEED = 0  # of the draw
@@ -25,6 +26,16 @@ CLIP = 1e-9  # probabilities are kept this far from 0 and 1
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+
+
+def may_map(profile: TLiftProfile, sightings: pd.DataFrame) -> bool:
+    """Whether a target's identities are good enough to map what its profile states: its times count, and it is tracked.
+
+    Args:
+        profile: of the target.
+        sightings: track of each, "" where there is none, [N].
+    """
+    return profile.match_odds is not None and bool((sightings["track"] != "").mean() >= TRACKED)
 
 
 def map_by_identities(profile: TLiftProfile, identity: Ints, sightings: pd.DataFrame, logits: Table) -> TLiftProfile:

@@ -15,7 +15,7 @@ from qaconv.config import Params
 from qaconv.data.manifest import Manifest
 from qaconv.data.reviewed_pairs import load_reviewed_pairs
 from qaconv.errors import InputError
-from qaconv.identities import map_by_identities
+from qaconv.identities import map_by_identities, may_map
 from qaconv.matching.results import Matches
 from qaconv.matching.target_profile import correct_by_answers
 from qaconv.metrics.reviewed import estimate_reviewed
@@ -76,7 +76,7 @@ def _adapt(params: Params, target: str) -> None:
         view = rounds.best.view
         kept = view.matches
         adapted_profile = view.profile
-        if adapted_profile.match_odds:
+        if may_map(adapted_profile, sightings):
             adapted_profile = map_by_identities(adapted_profile, view.identities.identity, sightings, kept.logits)
         adapted_profile = correct_by_answers(adapted_profile, reviewed, sightings, kept)
         if reviewed is not None:

@@ -6,7 +6,7 @@ from qaconv.config import Params
 from qaconv.data.manifest import Manifest
 from qaconv.data.reviewed_pairs import load_reviewed_pairs
 from qaconv.files import replacing_folder
-from qaconv.identities import find_edges, identify, map_by_identities
+from qaconv.identities import find_edges, identify, map_by_identities, may_map
 from qaconv.matching.results import Matches
 from qaconv.matching.target_profile import correct_by_answers, fit_target_profile
 from qaconv.paths import PREPARED, TLIFT
@@ -34,7 +34,7 @@ def fit_tlift(params: Params, target: str) -> None:
         for method in params.methods:
             matches = Matches.load(target, method)
             profile = fit_target_profile(matches, manifest, target)
-            if profile.match_odds:
+            if may_map(profile, sightings):
                 edges = find_edges(matches.neighbours, matches.neighbour_logits, sightings, profile)
                 profile = map_by_identities(profile, identify(sightings, edges).identity, sightings, matches.logits)
             profile = correct_by_answers(profile, reviewed, sightings, matches)

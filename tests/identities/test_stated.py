@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.special import logit
 
-from qaconv.identities import find_edges, identify, map_by_identities, stated
+from qaconv.identities import find_edges, identify, map_by_identities, may_map, stated
 from qaconv.tlift import TLiftProfile, fit_profile
 from qaconv.tlift.probability import MATCHES_RIGHT
 from tests.tlift.simulated import Sightings, simulated
@@ -81,6 +81,13 @@ def test_the_odds_that_identities_are_made_of_stay(fitted: TLiftProfile, identit
         for profile in (fitted, map_by_identities(fitted, identity, SIGHTINGS, LOGITS))
     ]
     assert edges[0].log_odds.tolist() == edges[1].log_odds.tolist()
+
+
+def test_a_map_is_made_where_most_sightings_have_tracks_and_times_count(fitted: TLiftProfile) -> None:
+    half = SIGHTINGS.assign(track=np.where(np.arange(len(SIGHTINGS)) % 2, "", "walk"))
+    fewer = half.assign(track=half["track"].where(half.index > 0, ""))
+    assert [may_map(fitted, each) for each in (SIGHTINGS, fewer, half)] == [False, False, True]
+    assert not may_map(replace(fitted, match_odds=None), half)
 
 
 def test_without_odds_and_where_everyone_is_alone_the_profile_stays(fitted: TLiftProfile) -> None:
