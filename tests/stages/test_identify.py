@@ -105,7 +105,9 @@ def test_people_who_walk_past_cameras_become_identities_with_journeys(project: S
 def test_identities_map_what_the_profile_states_and_do_not_change_by_it(
     project: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    params = project[0].model_copy(update={"methods": {"qaconv": project[0].method("qaconv")}})
+    params, frame, matches = project
+    params = params.model_copy(update={"methods": {"qaconv": params.method("qaconv")}})
+    prepare(frame.assign(track=[f"walk {row}" for row in range(COUNT)]), matches, monkeypatch)
     for name in ("draw_profile", "draw_rank_changes"):
         monkeypatch.setattr(fit_tlift, name, lambda *_: None)
     fit_tlift.fit_tlift(params, "shop")
