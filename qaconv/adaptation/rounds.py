@@ -119,8 +119,8 @@ class Rounds:
     def best(self) -> Round:
         """The round with the most right ones among the matches of people held out; of equal ones the first.
 
-        Norms of each camera say much of their gain in these matches, and training less of its own. So a round is kept
-        after them unless it is worse with confidence.
+        Norms of each camera are known to be better by the matches of all people. A round is kept after them if it is
+        better than the first network with confidence, too, and not worse with confidence than norms alone.
         """
         untrained = [each for each in (self.first, *self.later) if not each.number][-1]
         if not self.trained:
@@ -128,9 +128,11 @@ class Rounds:
         trained = max(self.trained, key=_share)
         if not untrained.by_camera:
             return max((untrained, trained), key=_share)
-        assert trained.matches and untrained.matches
-        worse = share_difference(trained.matches, untrained.matches, seed=self.seed).high < 0
-        return untrained if worse else trained
+        assert trained.matches and untrained.matches and self.first.matches
+        than_first, than_norms = (
+            share_difference(trained.matches, each.matches, seed=self.seed) for each in (self.first, untrained)
+        )
+        return trained if than_first.low > 0 and than_norms.high >= 0 else untrained
 
 
 def _share(each: Round) -> float:
