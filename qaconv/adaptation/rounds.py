@@ -129,9 +129,8 @@ class Rounds:
         if not untrained.by_camera:
             return max((untrained, trained), key=_share)
         assert trained.matches and untrained.matches and self.first.matches
-        than_first, than_norms = (
-            share_difference(trained.matches, each.matches, seed=self.seed) for each in (self.first, untrained)
-        )
+        matches = self.first.matches, untrained.matches
+        than_first, than_norms = (share_difference(trained.matches, each, seed=self.seed) for each in matches)
         return trained if than_first.low > 0 and than_norms.high >= 0 else untrained
 
 
