@@ -65,7 +65,7 @@ class Network:
             nearest[start : start + BLOCK] = np.take_along_axis(best, order, axis=1)
         return nearest
 
-    @property
+    @cached_property
     def profile(self) -> TLiftProfile:
         """The profile of the sightings, as `fit_tlift` makes it."""
         return self.mapped if may_map(self.fitted, self.sightings) else self.fitted

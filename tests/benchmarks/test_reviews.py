@@ -59,7 +59,7 @@ def test_a_network_is_measured_with_and_without_its_tracks_as_fitted_and_as_mapp
     high = replace(network.profile, match_odds=replace(network.profile.match_odds, offset=4.0))
     split = np.where(network.sightings["camid"] == 0, "query", "gallery")
     made = replace(network, name="made", sightings=network.sightings.assign(split=split))
-    made.__dict__.update(fitted=high, profile=network.profile)
+    made.__dict__.update(fitted=high, mapped=network.profile)
     row = next(compare_mapped(made))
     assert (row.tracks, row.name) == ("yes", "made")
     worst_fitted, worst_mapped = row.figures()[0]
