@@ -28,7 +28,7 @@ def project(pipeline: Path) -> Path:
 def test_a_retraining_shows_the_adapted_network_next_to_the_one_as_trained(project: Path) -> None:
     trained, adapted = json.loads(artifact_data("adapted"))
     assert (trained["network"], trained["right by times"]) == ("as trained", "60.0")
-    assert (adapted["network"], adapted["right by times"]) == ("adapted, round 1", "70.0")
+    assert (adapted["network"], adapted["right by times"]) == ("adapted: round 1", "70.0")
     assert adapted["change, 95 %"] == "+10.0 (1.0 to 20.0)"
 
 

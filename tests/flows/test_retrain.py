@@ -110,7 +110,7 @@ def test_what_was_measured_estimated_and_adapted_is_printed_apart(
     assert release is not None
     measured = [{"target": "station", "direct": "12.5 / 75.0"}] * results
     estimated = [{"target": "yard", "with a match": "75.0 %"}] * estimates
-    networks = [{"target": "quay", "network": "adapted, round 1"}] * adapted
+    networks = [{"target": "quay", "network": "adapted: round 1"}] * adapted
     console = Console(file=io.StringIO(), width=200)
     _show(Retraining(measured, estimated, networks, release, Outcome("promoted", "it is better")), console)
     printed = console.file.getvalue()  # type: ignore[attr-defined]
