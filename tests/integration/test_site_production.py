@@ -71,7 +71,8 @@ def test_a_drifted_site_gets_a_champion_of_its_own_and_its_service_answers_bette
     registry = stack.registry(monkeypatch)
     ingest(stack, "monday", people(sightings, MONDAY), sightings.root)
     stack.complete("retrain/weekly", changes={"adapt.targets": []})
-    assert aliases(registry) == {"challenger": "1", "champion": "1"}
+    named = aliases(registry)
+    assert named == {"challenger": "1", "champion": "1"}, registry.get_model_version("qaconv", "1").tags
     drifted = people(sightings, TUESDAY)
     ingest(stack, "tuesday", drifted, sightings.root)
     options = ("--target", "shop", "--state", "galleries-shop")
