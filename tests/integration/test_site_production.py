@@ -72,7 +72,7 @@ def test_a_drifted_site_gets_a_champion_of_its_own_and_its_service_answers_bette
     ingest(stack, "monday", people(sightings, MONDAY), sightings.root)
     stack.complete("retrain/weekly", changes={"adapt.targets": []})
     named = aliases(registry)
-    assert named == {"challenger": "1", "champion": "1"}, registry.get_model_version("qaconv", "1").tags
+    assert named == {"challenger": "1", "champion": "1"}, registry.get_model_version("qaconv", "1").tags["promotion"]
     drifted = people(sightings, TUESDAY)
     ingest(stack, "tuesday", drifted, sightings.root)
     options = ("--target", "shop", "--state", "galleries-shop")
