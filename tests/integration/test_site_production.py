@@ -33,7 +33,7 @@ def adapt_to_shop(settings: dict[str, Any]) -> None:
     qaconv["backbone"]["neck_channels"] = 32
     qaconv["train"] |= {"identities_per_batch": 8, "images_per_identity": 4, "epochs": 6, "lr_drop_epoch": 5}
     settings["adapt"] = {"targets": ["shop"], "camera_norms": True, "rounds": 1, "epochs": 4, "lr": 0.02}
-    settings["gate"]["max_forgotten"] = 100.0  # measured on few held-out people
+    settings["gate"] |= {"max_forgotten": 100.0, "max_calibration_error": 1.0}  # measured on few held-out people
     settings["drift"]["start"] = True
     settings["serve"]["poll_s"] = 1
 
