@@ -3,6 +3,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from io import BytesIO
 from pathlib import Path
@@ -87,11 +88,10 @@ def sightings(first: int, count: int) -> dict[str, object]:
     }
 
 
-def stored(client: httpx.Client) -> list[int]:
+def stored(get: Callable[[str], httpx.Response]) -> list[int]:
+    """Return the ids of all stored sightings, by a function that sends a GET request."""
     ids: list[int] = []
-    while page := client.get(f"{MALL}/sightings", params={"after": ids[-1] if ids else 0, "limit": 500}).json()[
-        "sightings"
-    ]:
+    while page := get(f"{MALL}/sightings?after={ids[-1] if ids else 0}&limit=500").json()["sightings"]:
         ids += [sighting["id"] for sighting in page]
     return ids
 
@@ -121,14 +121,14 @@ def test_sightings_that_were_enrolled_before_a_kill_are_stored_after_it(project:
     answered: list[int] = []
     for kill in range(KILLS):
         with running(project, "--workers", workers) as (client, process):
-            assert set(answered) <= set(stored(client))
+            assert set(answered) <= set(stored(client.get))
             enrolling = threading.Thread(target=enrol_until_refused, args=(client, 1000 * kill, answered))
             enrolling.start()
             time.sleep(0.3 + 0.1 * kill)
             process.kill()
             enrolling.join()
     with running(project) as (client, _):
-        ids = stored(client)
+        ids = stored(client.get)
         body = {"queries": [{"image": image(0)}], "top_k": 200}
         results = client.post(f"{MALL}/search", json=body).json()["results"][0]
         assert answered and set(answered) <= set(ids)
@@ -172,4 +172,4 @@ def test_a_new_champion_is_loaded_under_load_and_no_request_fails(project: Path,
     assert {version for _, version, _ in answers} == {"1", "2"}
     assert {(status, count) for status, _, count in answers} == {(200, len(ids))}
     with running(project) as (client, _):
-        assert client.get("/readyz").json()["version"] == "2" and stored(client) == ids
+        assert client.get("/readyz").json()["version"] == "2" and stored(client.get) == ids
